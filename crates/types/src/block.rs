@@ -1,0 +1,121 @@
+//! What the cluster decides and remembers.
+
+use crate::{
+    CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxHash,
+};
+use alloy_primitives::B256;
+use ssz_derive::{Decode, Encode};
+use ssz_types::VariableList;
+use ssz_types::typenum::{U128, U16384};
+use tree_hash::TreeHash as _;
+use tree_hash_derive::TreeHash;
+
+/// Transactions of a block.
+pub type Items = VariableList<Transaction, U16384>;
+/// What everybody needs to check the leader draw; empty with `round_robin`.
+pub type LeaderProof = VariableList<u8, U128>;
+
+/// Head of a block. Its hash root is the digest consensus votes on.
+///
+/// The round is not in it: a value proposed again in a later round keeps its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, TreeHash)]
+pub struct Header {
+    /// The cluster this chain belongs to.
+    pub cluster_id: ClusterId,
+    /// Number of the block, from 1.
+    pub height: Height,
+    /// Digest of the block before; the cluster id at height 1.
+    pub parent_root: Digest,
+    /// Proposer's clock; greater than the parent's.
+    pub timestamp_ms: TimestampMs,
+    /// Leader of the round in which the value was first proposed.
+    pub proposer: OperatorIndex,
+    /// Hash of the builder policy the items were chosen by.
+    pub policy_hash: B256,
+    /// hash_tree_root of the items, signatures included.
+    pub payload_root: B256,
+    /// hash_tree_root of the evidence list.
+    pub evidence_root: B256,
+    /// State root after the *parent* was executed.
+    pub state_root: B256,
+    /// Leader proof, empty with `round_robin`.
+    pub leader_proof: LeaderProof,
+    /// Sum of the fees of `plaintext_v1` items.
+    pub total_fees: u64,
+    /// Sum of the bids of `auction_bid_v1` items.
+    pub total_bids: u64,
+    /// Number of items.
+    pub items: u64,
+}
+
+impl Header {
+    /// The digest consensus votes on.
+    pub fn digest(&self) -> Digest {
+        self.tree_hash_root()
+    }
+}
+
+/// A block: header and items.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Block {
+    /// Head.
+    pub header: Header,
+    /// Transactions in the order of execution.
+    pub items: Items,
+}
+
+impl Block {
+    /// hash_tree_root of the items, to be compared with the header's.
+    pub fn payload_root(&self) -> B256 {
+        self.items.tree_hash_root()
+    }
+}
+
+/// hash_tree_root of an empty list: the evidence root of a block without evidence.
+pub fn empty_evidence_root() -> B256 {
+    let empty: VariableList<u64, ssz_types::typenum::U64> = VariableList::empty();
+    empty.tree_hash_root()
+}
+
+/// A block whose items passed the stateless transaction checks and whose header commits to them.
+///
+/// Constructing one claims exactly that; `aequa-crypto` does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedBlock {
+    block: Block,
+    digest: Digest,
+    items: Vec<CheckedTransaction>,
+}
+
+impl CheckedBlock {
+    /// Wraps a block the caller has just checked; `items` are the checked forms of the block's.
+    pub fn attest(block: Block, items: Vec<CheckedTransaction>) -> Self {
+        let digest = block.header.digest();
+        Self { block, digest, items }
+    }
+
+    /// The block.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Its header.
+    pub fn header(&self) -> &Header {
+        &self.block.header
+    }
+
+    /// The header's digest.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The items with their hashes.
+    pub fn items(&self) -> &[CheckedTransaction] {
+        &self.items
+    }
+
+    /// Hashes of the items in order.
+    pub fn tx_hashes(&self) -> impl Iterator<Item = TxHash> {
+        self.items.iter().map(CheckedTransaction::hash)
+    }
+}

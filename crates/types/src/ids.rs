@@ -1,0 +1,292 @@
+//! Identifiers and quorum arithmetic.
+
+use alloy_primitives::{Address as EthAddress, B256, FixedBytes};
+use serde::{Deserialize, Serialize};
+use ssz::{Decode, DecodeError, Encode};
+use tree_hash::{Hash256, PackedEncoding, TreeHash, TreeHashType};
+
+/// 20-byte Ethereum address of a transaction sender or fee recipient.
+pub type Address = EthAddress;
+/// Definition hash of epoch 0 of a cluster; survives resharing.
+pub type ClusterId = B256;
+/// What consensus votes on: the hash root of a block header, or the root of a duty value.
+pub type Digest = B256;
+/// Identifies a transaction's content; the signature is not part of it.
+pub type TxHash = B256;
+/// ed25519 signature of an operator (RFC 8032).
+pub type Signature = FixedBytes<64>;
+/// BLS12-381 signature in G1 (min-sig): an operator's share of a seal, or the whole group's seal.
+pub type Seal = FixedBytes<48>;
+/// Milliseconds since the Unix epoch.
+pub type TimestampMs = u64;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Encode for $name {
+            fn is_ssz_fixed_len() -> bool {
+                true
+            }
+            fn ssz_fixed_len() -> usize {
+                <$inner as Encode>::ssz_fixed_len()
+            }
+            fn ssz_bytes_len(&self) -> usize {
+                self.0.ssz_bytes_len()
+            }
+            fn ssz_append(&self, buf: &mut Vec<u8>) {
+                self.0.ssz_append(buf);
+            }
+        }
+
+        impl Decode for $name {
+            fn is_ssz_fixed_len() -> bool {
+                true
+            }
+            fn ssz_fixed_len() -> usize {
+                <$inner as Decode>::ssz_fixed_len()
+            }
+            fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+                <$inner>::from_ssz_bytes(bytes).map(Self)
+            }
+        }
+
+        impl TreeHash for $name {
+            fn tree_hash_type() -> TreeHashType {
+                <$inner as TreeHash>::tree_hash_type()
+            }
+            fn tree_hash_packed_encoding(&self) -> PackedEncoding {
+                self.0.tree_hash_packed_encoding()
+            }
+            fn tree_hash_packing_factor() -> usize {
+                <$inner as TreeHash>::tree_hash_packing_factor()
+            }
+            fn tree_hash_root(&self) -> Hash256 {
+                self.0.tree_hash_root()
+            }
+        }
+    };
+}
+
+number! {
+    /// Position in a domain: the block number, or the slot of a duty. The first block has height 1;
+    /// height 0 is the state before any block.
+    Height(u64)
+}
+number! {
+    /// Attempt within one instance, from 0.
+    Round(u64)
+}
+number! {
+    /// An operator's place in the cluster lock, from 0. The polynomial coordinate of its shares is this plus one.
+    OperatorIndex(u8)
+}
+
+impl Height {
+    /// The following height. Heights are bounded far below overflow (2^62 at every entrance).
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The height before, or `None` at 0.
+    pub fn previous(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+}
+
+impl Round {
+    /// The following round.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl OperatorIndex {
+    /// Index as an array position.
+    pub fn as_usize(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What an instance decides about. Instances of different domains never influence each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Domain {
+    /// The chain of blocks.
+    Block,
+    /// Attestation duty, height = slot.
+    Attester,
+    /// Block proposal duty, height = slot.
+    Proposer,
+    /// Sync committee duty, height = slot.
+    Sync,
+}
+
+impl Domain {
+    /// All domains, in the order of their wire numbers.
+    pub const ALL: [Domain; 4] = [Domain::Block, Domain::Attester, Domain::Proposer, Domain::Sync];
+
+    /// Wire number.
+    pub fn number(self) -> u8 {
+        match self {
+            Domain::Block => 0,
+            Domain::Attester => 1,
+            Domain::Proposer => 2,
+            Domain::Sync => 3,
+        }
+    }
+
+    /// Name as used in logs, the API and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Domain::Block => "block",
+            Domain::Attester => "attester",
+            Domain::Proposer => "proposer",
+            Domain::Sync => "sync",
+        }
+    }
+
+    /// The duty domain of this name; `block` is not a duty.
+    pub fn duty(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().skip(1).find(|domain| domain.name() == name)
+    }
+}
+
+impl Encode for Domain {
+    fn is_ssz_fixed_len() -> bool {
+        true
+    }
+    fn ssz_fixed_len() -> usize {
+        1
+    }
+    fn ssz_bytes_len(&self) -> usize {
+        1
+    }
+    fn ssz_append(&self, buf: &mut Vec<u8>) {
+        buf.push(self.number());
+    }
+}
+
+impl Decode for Domain {
+    fn is_ssz_fixed_len() -> bool {
+        true
+    }
+    fn ssz_fixed_len() -> usize {
+        1
+    }
+    fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let number = u8::from_ssz_bytes(bytes)?;
+        Self::ALL
+            .into_iter()
+            .find(|domain| domain.number() == number)
+            .ok_or_else(|| DecodeError::BytesInvalid(format!("unknown domain {number}")))
+    }
+}
+
+/// One consensus instance: a height of a domain.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    ssz_derive::Encode,
+    ssz_derive::Decode,
+    Serialize,
+    Deserialize,
+)]
+pub struct InstanceId {
+    /// What is decided about.
+    pub domain: Domain,
+    /// Block number or slot.
+    pub height: Height,
+}
+
+impl InstanceId {
+    /// The instance of block `height`.
+    pub fn block(height: Height) -> Self {
+        Self { domain: Domain::Block, height }
+    }
+}
+
+/// Quorum arithmetic of `n` operators: `f = floor((n-1)/3)`, `q = ceil(2n/3)`.
+///
+/// Two quorums share at least one honest operator, for every n and not only for n = 3f+1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Quorum {
+    operators: u8,
+}
+
+impl Quorum {
+    /// Arithmetic for `operators` members, or `None` for none at all.
+    pub fn of(operators: usize) -> Option<Self> {
+        u8::try_from(operators).ok().filter(|n| *n > 0).map(|operators| Self { operators })
+    }
+
+    /// n: members of the cluster.
+    pub fn operators(self) -> usize {
+        usize::from(self.operators)
+    }
+
+    /// f: how many may be down, late or malicious.
+    pub fn faulty_max(self) -> usize {
+        (self.operators() - 1) / 3
+    }
+
+    /// q: votes that decide.
+    pub fn quorum(self) -> usize {
+        (2 * self.operators()).div_ceil(3)
+    }
+
+    /// f+1: at least one of them is honest.
+    pub fn weak_quorum(self) -> usize {
+        self.faulty_max() + 1
+    }
+
+    /// Whether `operator` is a member.
+    pub fn contains(self, operator: OperatorIndex) -> bool {
+        operator.as_usize() < self.operators()
+    }
+
+    /// All members in order.
+    pub fn members(self) -> impl Iterator<Item = OperatorIndex> {
+        (0..self.operators).map(OperatorIndex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quorums_of_any_two_sets_share_an_honest_operator() {
+        for n in 1..=100 {
+            let quorum = Quorum::of(n).unwrap();
+            let overlap = 2 * quorum.quorum() as i64 - n as i64;
+            assert!(overlap > quorum.faulty_max() as i64, "n = {n}");
+            assert!(quorum.quorum() <= n - quorum.faulty_max(), "n = {n}: f absent must not stop it");
+        }
+    }
+
+    #[test]
+    fn quorum_sizes_are_those_of_the_design() {
+        let sizes = |n: usize| {
+            let quorum = Quorum::of(n).unwrap();
+            (quorum.faulty_max(), quorum.quorum())
+        };
+        assert_eq!([1, 4, 7, 10, 13].map(sizes), [(0, 1), (1, 3), (2, 5), (3, 7), (4, 9)]);
+        assert_eq!(Quorum::of(0), None);
+    }
+}

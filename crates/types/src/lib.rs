@@ -1,0 +1,82 @@
+//! The words of Aequa's domain.
+//!
+//! Identifiers, consensus statements and messages, transactions, blocks and certificates, with
+//! their one canonical encoding (SSZ) and their hash roots. Nothing here does I/O, holds a key or
+//! checks a signature: `aequa-crypto` turns unverified values of this crate into verified ones.
+//!
+//! | module | what it names |
+//! |---|---|
+//! | [`ids`] | heights, rounds, operators, digests, instances, quorum arithmetic |
+//! | [`statement`] | what an operator signs in consensus |
+//! | [`message`] | what operators send each other |
+//! | [`transaction`] | what clients submit |
+//! | [`block`] | what the cluster decides and remembers |
+//! | [`certificate`] | why anybody may believe it |
+//! | [`record`] | what a node writes down before it speaks |
+//! | [`sync`] | how a node that was away asks for what it missed |
+//! | [`policy`] | the parameters all operators share |
+//! | [`limits`] | every bound, with its reason |
+
+pub mod block;
+pub mod certificate;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod policy;
+pub mod record;
+pub mod statement;
+pub mod sync;
+pub mod transaction;
+
+pub use block::{Block, CheckedBlock, Header};
+pub use certificate::{Certificate, CertifiedBlock, CommitSignature, Proof};
+pub use ids::{
+    Address, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal, Signature,
+    TimestampMs, TxHash,
+};
+pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
+pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
+pub use record::Record;
+pub use statement::{Claim, Kind, Prepared, Signed, Statement};
+pub use transaction::{AuctionBidV1, CheckedTransaction, PlaintextV1, Transaction, TxBody, TxKind};
+
+/// Decoding of bytes that came from outside failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are not the canonical SSZ form of the type.
+    #[error("malformed {what}: {detail}")]
+    Malformed {
+        /// Name of the type that was expected.
+        what: &'static str,
+        /// Why the decoder gave up.
+        detail: String,
+    },
+    /// The bytes are longer than the type may be; nothing was parsed.
+    #[error("{what} has {bytes} bytes, the limit is {bytes_max}")]
+    TooLarge {
+        /// Name of the type that was expected.
+        what: &'static str,
+        /// Size received.
+        bytes: usize,
+        /// Largest size allowed.
+        bytes_max: usize,
+    },
+}
+
+/// Decodes the canonical SSZ form of `T`, refusing more than `bytes_max` bytes before parsing and any
+/// encoding that is not the one [`ssz::Encode`] would produce.
+pub fn decode<T: ssz::Decode + ssz::Encode>(
+    what: &'static str,
+    bytes: &[u8],
+    bytes_max: usize,
+) -> Result<T, DecodeError> {
+    if bytes.len() > bytes_max {
+        return Err(DecodeError::TooLarge { what, bytes: bytes.len(), bytes_max });
+    }
+    let value = T::from_ssz_bytes(bytes)
+        .map_err(|error| DecodeError::Malformed { what, detail: format!("{error:?}") })?;
+    if value.as_ssz_bytes() != bytes {
+        return Err(DecodeError::Malformed { what, detail: "not in canonical form".into() });
+    }
+    Ok(value)
+}

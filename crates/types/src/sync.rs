@@ -1,0 +1,51 @@
+//! How a node that was away asks for what it missed.
+
+use crate::{CertifiedBlock, ClusterId, Digest, Height};
+use alloy_primitives::B256;
+use ssz_derive::{Decode, Encode};
+
+/// What a node says about itself when a connection opens and once a second after.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Status {
+    /// Cluster the node belongs to; another one ends the connection.
+    pub cluster_id: ClusterId,
+    /// Hash of its lock; another one ends the connection.
+    pub lock_hash: B256,
+    /// Builder policy in force.
+    pub policy_hash: B256,
+    /// Last height decided and stored.
+    pub height: Height,
+    /// Digest of that block.
+    pub digest: Digest,
+    /// The node's clock, for the offset warning.
+    pub wall_clock_ms: u64,
+}
+
+/// A question on `aequa/sync/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[ssz(enum_behaviour = "union")]
+pub enum SyncRequest {
+    /// "Where are you?", with the asker's own answer.
+    Status(Status),
+    /// "Give me certified blocks from this height upwards."
+    Blocks(BlocksRequest),
+}
+
+/// Asks for consecutive certified blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct BlocksRequest {
+    /// First height wanted.
+    pub from: Height,
+    /// Most blocks wanted; the answer holds at most 64 and at most 4 MiB.
+    pub limit: u64,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[ssz(enum_behaviour = "union")]
+pub enum SyncReply {
+    /// Answers [`SyncRequest::Status`].
+    Status(Status),
+    /// Consecutive blocks from the height asked; empty when there are none.
+    Blocks(Vec<CertifiedBlock>),
+}
