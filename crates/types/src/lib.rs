@@ -15,12 +15,16 @@
 //! | [`record`] | what a node writes down before it speaks |
 //! | [`sync`] | how a node that was away asks for what it missed |
 //! | [`policy`] | the parameters all operators share |
+//! | [`lock`] | the cluster lock: who the operators are, under which keys |
+//! | [`json`] | the JSON forms clients see |
 //! | [`limits`] | every bound, with its reason |
 
 pub mod block;
 pub mod certificate;
 pub mod ids;
+pub mod json;
 pub mod limits;
+pub mod lock;
 pub mod message;
 pub mod policy;
 pub mod record;
