@@ -1,1 +1,89 @@
 //! JSON forms of transactions, blocks and certificates.
+//!
+//! | item | direction | strictness |
+//! |---|---|---|
+//! | [`parse_transaction`] | in | the envelope clients send: numbers or decimal strings, hex or base64, unknown fields ignored |
+//! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
+//! | [`BlockJson`], [`CertificateJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
+//!
+//! Out: bytes are 0x and lower-case hex; heights, rounds, nonces and counts are numbers; amounts
+//! (fee, bid, gas, totals) are decimal strings. In, everywhere: duplicate keys and trailing data
+//! are not JSON. The envelope goes at most [`DEPTH_MAX`] levels deep.
+//!
+//! A form that parses says nothing about signatures or roots: `aequa-crypto` checks those.
+
+mod block;
+mod envelope;
+mod spelling;
+mod transaction;
+
+pub use block::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson, CommitJson, HeaderJson};
+pub use envelope::{DEPTH_MAX, parse_address, parse_bytes, parse_transaction, parse_transaction_as};
+pub use transaction::TransactionJson;
+
+/// A JSON text was not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not JSON, or not an object of the expected shape.
+    #[error("not valid JSON: {detail}")]
+    Syntax {
+        /// What the parser met, and where.
+        detail: String,
+    },
+    /// Longer than it may be; nothing was parsed.
+    #[error("{what} has {bytes} bytes, the limit is {bytes_max}")]
+    TooLarge {
+        /// What was being read.
+        what: &'static str,
+        /// Size received.
+        bytes: usize,
+        /// Largest size allowed.
+        bytes_max: usize,
+    },
+    /// The transaction type does not exist.
+    #[error("type: unknown transaction type \"{name}\", known are plaintext_v1 and auction_bid_v1")]
+    UnknownType {
+        /// The name received, cut.
+        name: String,
+    },
+    /// `private_v1`, which this node cannot open.
+    #[error("type: private_v1 is disabled on this node")]
+    PrivateDisabled,
+    /// One field breaks its rule.
+    #[error("{field}: {problem}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// The rule or limit it breaks.
+        problem: String,
+    },
+}
+
+impl JsonError {
+    /// Whether the text was not JSON at all, as opposed to JSON with a bad field.
+    pub fn is_syntax(&self) -> bool {
+        matches!(self, JsonError::Syntax { .. })
+    }
+
+    /// The field to blame, when there is one.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            JsonError::Field { field, .. } => Some(field),
+            JsonError::UnknownType { .. } | JsonError::PrivateDisabled => Some("type"),
+            JsonError::Syntax { .. } | JsonError::TooLarge { .. } => None,
+        }
+    }
+
+    fn at(field: &'static str, problem: impl Into<String>) -> Self {
+        JsonError::Field { field, problem: problem.into() }
+    }
+}
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        JsonError::Syntax { detail: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The one spelling of bytes and amounts, for `#[serde(with = …)]`.
+
+use serde::{Deserialize as _, Deserializer, de::Error as _};
+
+/// Decodes `0x` and lower-case hex digits; nothing else is accepted.
+fn canonical_hex(text: &str) -> Result<Vec<u8>, &'static str> {
+    let digits = text.strip_prefix("0x").ok_or("hex must start with 0x")?;
+    if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("hex must be lower-case");
+    }
+    hex::decode(digits).map_err(|_| "hex must be an even number of hex digits")
+}
+
+/// Bytes of a fixed length.
+pub(super) mod fixed {
+    use super::*;
+
+    pub fn serialize<T: AsRef<[u8]>, S: serde::Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("0x{}", hex::encode(value)))
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: for<'a> TryFrom<&'a [u8]>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        let bytes = canonical_hex(&text).map_err(D::Error::custom)?;
+        T::try_from(&bytes)
+            .map_err(|_| D::Error::custom(format!("{} bytes are the wrong length", bytes.len())))
+    }
+}
+
+/// Bytes of a fixed length, or null.
+pub(super) mod fixed_option {
+    use super::*;
+
+    pub fn serialize<T: AsRef<[u8]>, S: serde::Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => fixed::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: for<'a> TryFrom<&'a [u8]>,
+        D: Deserializer<'de>,
+    {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let bytes = canonical_hex(&text).map_err(D::Error::custom)?;
+        T::try_from(&bytes)
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("{} bytes are the wrong length", bytes.len())))
+    }
+}
+
+/// Bytes of any length.
+pub(super) mod bytes {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(value: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("0x{}", hex::encode(value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        canonical_hex(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// An amount as a decimal string without leading zeros.
+pub(super) mod decimal {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| D::Error::custom("an amount must be a decimal string below 2^64"))
+    }
+
+    pub(super) fn parse(text: &str) -> Option<u64> {
+        text.parse().ok().filter(|value: &u64| value.to_string() == text)
+    }
+}
+
+/// An optional amount; absent and null mean none.
+pub(super) mod decimal_option {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        decimal::parse(&text)
+            .map(Some)
+            .ok_or_else(|| D::Error::custom("an amount must be a decimal string below 2^64"))
+    }
+}
