@@ -1,1 +1,6 @@
-//! Placeholder while the workspace is being laid.
+//! HTTP API of a node.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod backend;
+
+pub use backend::{Backend, BackendError};
