@@ -97,9 +97,9 @@ registry! {
     counter consensus_events_total { kind: closed("duty", "consensus") } "inputs taken by the replica";
     summary consensus_proc_ms { kind: closed("duty", "consensus") } "from taking the input to having carried out its effects";
     counter consensus_broadcast_total { type_: open("prepare", "commit"), result: closed("ok", "error") } "own consensus messages handed to the transport";
-    either qbft_msg_verified_total { type_: closed("preprepare", "new_view", "prepare", "commit", "view_change", "decided"), result: closed("error", "unauthorized", "old", "round_oob", "sig_invalid", "replay") } "outcome of message verification: type when it passed, result when it was refused";
-    counter qbft_msg_total { type_: closed("preprepare", "new_view", "prepare", "commit", "view_change", "decided") } "verified messages handed to an instance";
-    counter qbft_state_transitions_total { type_: closed("preprepare", "new_view", "prepare", "commit", "view_change", "decided") } "messages an instance processed without error";
+    either qbft_msg_verified_total { type_: open("preprepare", "new_view", "prepare", "commit", "view_change", "decided"), result: closed("error", "unauthorized", "old", "round_oob", "sig_invalid", "replay") } "outcome of message verification: type when it passed, result when it was refused";
+    counter qbft_msg_total { type_: open("preprepare", "new_view", "prepare", "commit", "view_change", "decided") } "verified messages handed to an instance";
+    counter qbft_state_transitions_total { type_: open("preprepare", "new_view", "prepare", "commit", "view_change", "decided") } "messages an instance processed without error";
     counter qbft_qc_built_total { kind: closed("prepare", "commit") } "quorum reached, first time per instance and round";
     counter qbft_view_changes_total {} "an instance of any domain entered a higher round";
     counter qbft_timeouts_total { phase: closed("idle", "preprepared", "prepared", "commit") } "round timer fired, by the phase it found";
