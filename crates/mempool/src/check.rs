@@ -1,0 +1,141 @@
+//! ProcessProposal: the checks of a block's items before it may be prepared.
+
+use crate::order::Order;
+use crate::{ItemsError, Nonces};
+use aequa_types::{Address, BuilderPolicy, CheckedTransaction, TxHash, TxKind};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sums over the items of a block, as its header must state them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sum of the fees.
+    pub fees: u64,
+    /// Sum of the bids.
+    pub bids: u64,
+    /// Number of items.
+    pub items: u64,
+}
+
+/// Checks the items of a block against the parent state and the policy of the lock, and nothing else: every
+/// node comes to the same answer. The policy must have passed [`crate::validate_policy`].
+///
+/// Whether the proposer left something out is not checked; no other node can know.
+pub fn check_items(
+    policy: &BuilderPolicy,
+    nonces: &dyn Nonces,
+    items: &[CheckedTransaction],
+) -> Result<Totals, ItemsError> {
+    check_sizes(policy, items)?;
+    check_types(policy, items)?;
+    check_distinct(items)?;
+    check_nonces(nonces, items)?;
+    check_minima(policy, items)?;
+    for run in items.chunk_by(|a, b| a.body().kind() == b.body().kind()) {
+        check_order(run)?;
+    }
+    sum(items)
+}
+
+fn check_sizes(policy: &BuilderPolicy, items: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    if items.len() as u64 > policy.max_n {
+        return Err(ItemsError::TooManyItems { items: items.len(), max: policy.max_n });
+    }
+    let window = policy.window_or_max();
+    for kind in TxKind::ALL {
+        let of_kind = items.iter().filter(|tx| tx.body().kind() == kind).count();
+        if of_kind as u64 > window {
+            return Err(ItemsError::WindowExceeded { kind, items: of_kind, max: window });
+        }
+    }
+    let bytes: u64 = items.iter().map(|tx| tx.bytes() as u64).sum();
+    if bytes > policy.max_bytes {
+        return Err(ItemsError::TooManyBytes { bytes, max: policy.max_bytes });
+    }
+    Ok(())
+}
+
+fn check_types(policy: &BuilderPolicy, items: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    let mut reached = 0;
+    for tx in items {
+        let kind = tx.body().kind();
+        let slot = policy
+            .order
+            .iter()
+            .position(|ordered| *ordered == kind)
+            .ok_or(ItemsError::UnexpectedType(kind))?;
+        if slot < reached {
+            return Err(ItemsError::TypePriority);
+        }
+        reached = slot;
+    }
+    Ok(())
+}
+
+fn check_distinct(items: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    let mut seen: BTreeSet<TxHash> = BTreeSet::new();
+    match items.iter().position(|tx| !seen.insert(tx.hash())) {
+        Some(index) => Err(ItemsError::Duplicate { index }),
+        None => Ok(()),
+    }
+}
+
+fn check_nonces(nonces: &dyn Nonces, items: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    let mut next: BTreeMap<(TxKind, Address), u64> = BTreeMap::new();
+    for (index, tx) in items.iter().enumerate() {
+        let (kind, sender, nonce) = (tx.body().kind(), tx.body().from(), tx.body().nonce());
+        let expected = next.entry((kind, sender)).or_insert_with(|| nonces.nonce(&sender, kind));
+        if nonce != *expected {
+            return Err(ItemsError::Nonce { index, nonce, expected: *expected });
+        }
+        *expected = nonce.checked_add(1).ok_or(ItemsError::NonceExhausted { index })?;
+    }
+    Ok(())
+}
+
+fn check_minima(policy: &BuilderPolicy, items: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    for (index, tx) in items.iter().enumerate() {
+        let (key, min) = (tx.body().key(), policy.min_key(tx.body().kind()));
+        if key < min {
+            return Err(ItemsError::BelowMinimum { index, key, min });
+        }
+    }
+    Ok(())
+}
+
+/// Builds the order of one type's items again from the set alone. Their nonces are consecutive per sender.
+fn check_order(run: &[CheckedTransaction]) -> Result<(), ItemsError> {
+    let mut lines: BTreeMap<Address, Vec<&CheckedTransaction>> = BTreeMap::new();
+    for tx in run {
+        lines.entry(tx.body().from()).or_default().push(tx);
+    }
+    let mut heads: Vec<&CheckedTransaction> =
+        lines.values().filter_map(|line| line.first().copied()).collect();
+    heads.sort_by_key(|tx| (Reverse(tx.body().key()), tx.hash()));
+    for line in lines.values_mut() {
+        line.reverse();
+        line.pop();
+    }
+    let mut order = Order::from_sorted(heads.into_iter());
+    for tx in run {
+        let next = order.take().filter(|next| next.tx.hash() == tx.hash());
+        let next = next.ok_or_else(|| ItemsError::Order(tx.body().kind()))?;
+        if let Some(successor) = lines.get_mut(&tx.body().from()).and_then(Vec::pop) {
+            order.open(next.followed_by(successor));
+        }
+    }
+    Ok(())
+}
+
+fn sum(items: &[CheckedTransaction]) -> Result<Totals, ItemsError> {
+    let mut totals = Totals { items: items.len() as u64, ..Totals::default() };
+    for tx in items {
+        let kind = tx.body().kind();
+        let total = match kind {
+            TxKind::PlaintextV1 => &mut totals.fees,
+            TxKind::AuctionBidV1 => &mut totals.bids,
+        };
+        *total = total.checked_add(tx.body().key()).ok_or(ItemsError::TotalOverflow(kind))?;
+    }
+    Ok(totals)
+}
