@@ -1,0 +1,26 @@
+//! `dvt-node version`.
+
+use crate::console;
+use serde_json::json;
+
+/// Version of the software.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit it was built from.
+pub const GIT_HASH: &str = env!("AEQUA_GIT_HASH");
+/// Protocols this build speaks.
+const PROTOCOLS: [&str; 4] = ["aequa/qbft/v1", "aequa/sync/v1", "aequa/tx/v1", "aequa-lock/1"];
+
+/// Prints what this binary is.
+pub fn print(as_json: bool) {
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    if as_json {
+        let features: [&str; 0] = [];
+        let value = json!({
+            "version": VERSION, "git": GIT_HASH, "profile": profile,
+            "features": features, "protocols": PROTOCOLS,
+        });
+        return console::line(value);
+    }
+    console::line(format!("dvt-node {VERSION} ({GIT_HASH}, {profile})"));
+    console::line(format!("protocols: {}", PROTOCOLS.join(", ")));
+}
