@@ -1,1 +1,76 @@
-//! Placeholder while the workspace is being laid.
+//! What the cluster remembers: block execution and the roots that commit to it.
+//!
+//! Pure: no I/O, clock, randomness, threads or logging. A [`Chain`] is the state after one decided block,
+//! and the only way from one to the next is [`Chain::apply`]. Everything here is a function of the cluster
+//! lock and the decided blocks, so every honest node computes the same bytes.
+//!
+//! ```text
+//!            build_block ──▶ CheckedBlock ──▶ consensus ──▶ decided
+//!   Chain ◀─ check_header ◀───────┘                            │
+//!     ▲                                                        │
+//!     └────────────── apply ── changed rows, roots ◀───────────┘
+//! ```
+//!
+//! # State
+//!
+//! Typed rows. A row that would hold its default is absent, so equal states have equal rows.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | 1 nonces | sender (20) ‖ kind (1) | next nonce (u64) |
+//! | 2 operators | operator index (1) | fees (u128) ‖ bids (u128) ‖ blocks proposed (u64) |
+//! | 3 credits | fee recipient (20) | sum of bids (u128) |
+//!
+//! Numbers are big-endian and of fixed width. Stored outside, a row's key is its table's number followed by
+//! the key above.
+//!
+//! # Execution
+//!
+//! In item order, per item: the nonce of its (sender, type) plus one; its fee or bid added to the proposer's
+//! ledger, a bid also to its fee recipient's credit. Per block: the proposer's count plus one. Sums are u128
+//! and saturate; 2^54 full blocks of the largest fees would be needed to get there.
+//!
+//! # Roots
+//!
+//! SHA-256 throughout; preimages of different meaning never share a first byte and a length.
+//!
+//! ```text
+//! path         = H(table ‖ key)
+//! leaf         = H(0x00 ‖ table ‖ len(key) ‖ key ‖ len(value) ‖ value)           lengths u32
+//! tree(no row) = H("")          tree(one row) = its leaf
+//! tree(rows)   = H(0x01 ‖ tree(rows whose next path bit is 0) ‖ tree(… is 1))
+//! state_n      = H("aequa/state/v1\0" ‖ cluster id ‖ schema (u32) ‖ n (u64)
+//!                  ‖ tables (u8) ‖ for each table: number (u8), rows (u64) ‖ tree)
+//! history_n    = H("aequa/history/v1\0" ‖ history_{n-1} ‖ n (u64) ‖ state_n), 32 zero bytes before n = 0
+//! ```
+//!
+//! Path bits are taken from the most significant one. The shape depends on the set of rows alone, and a
+//! changed row costs the hashes of its own path. Why not a positional tree: ADR 0002.
+//!
+//! Equal history roots at n mean equal states at every height up to n.
+//!
+//! # Invariants
+//!
+//! - The cached tree is the tree of the rows: [`State::is_intact`] rebuilds it and compares.
+//! - A refused block changes nothing; a block is applied only on the tip its header names.
+//! - Nonces grow by exactly one per item; [`Chain::apply`] refuses a block that would need anything else,
+//!   although no such block can be decided while at most f operators are faulty.
+//!
+//! # What may be changed here
+//!
+//! A new table is a new [`Table`] variant, its row, and a new [`SCHEMA_VERSION`]: it changes every root.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod chain;
+mod error;
+mod execute;
+mod hash;
+mod row;
+mod state;
+mod tree;
+
+pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Tip};
+pub use error::{ChainError, HeaderError};
+pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
+pub use state::{State, StoredRow};

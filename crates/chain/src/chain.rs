@@ -1,0 +1,247 @@
+//! The tip, what may follow it, and the step to it.
+
+use crate::execute::execute;
+use crate::state::StoredRow;
+use crate::{ChainError, HeaderError, State, hash};
+use aequa_types::block::{Items, LeaderProof, empty_evidence_root};
+use aequa_types::{
+    Address, Block, CheckedBlock, CheckedTransaction, ClusterId, Digest, Header, Height, OperatorIndex,
+    Quorum, TimestampMs, TxKind,
+};
+use alloy_primitives::B256;
+
+/// How far a first proposal's timestamp may be from the local clock, either way, in milliseconds.
+pub const FRESH_WITHIN_MS: u64 = 2_000;
+
+/// The last block executed and the roots after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height; 0 before any block.
+    pub height: Height,
+    /// Its digest; the cluster id at height 0.
+    pub digest: Digest,
+    /// Its timestamp; 0 at height 0.
+    pub timestamp_ms: TimestampMs,
+    /// State root after it.
+    pub state_root: B256,
+    /// History root after it.
+    pub history_root: B256,
+}
+
+/// What executing a block changed; belongs into one batch with the block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows to write, each once.
+    pub changed_rows: Vec<StoredRow>,
+    /// State root after the block.
+    pub state_root: B256,
+    /// History root after the block.
+    pub history_root: B256,
+}
+
+/// The state after a block, and the rules for the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    cluster_id: ClusterId,
+    quorum: Quorum,
+    state: State,
+    tip: Tip,
+}
+
+impl Chain {
+    /// The chain before its first block.
+    pub fn genesis(cluster_id: ClusterId, quorum: Quorum) -> Self {
+        let state = State::default();
+        let state_root = state.root(&cluster_id, Height(0));
+        let history_root = hash::history(&B256::ZERO, Height(0), &state_root);
+        let tip = Tip { height: Height(0), digest: cluster_id, timestamp_ms: 0, state_root, history_root };
+        Self { cluster_id, quorum, state, tip }
+    }
+
+    /// The chain a store gave back. Refused unless the rows have exactly the root stored with the tip.
+    pub fn restore(
+        cluster_id: ClusterId,
+        quorum: Quorum,
+        rows: impl IntoIterator<Item = StoredRow>,
+        tip: Tip,
+    ) -> Result<Self, ChainError> {
+        let state = State::from_rows(rows)?;
+        if let Some(stranger) = state.operators().find(|operator| !quorum.contains(*operator)) {
+            return Err(HeaderError::NotAMember(stranger).into());
+        }
+        let rebuilt = state.root(&cluster_id, tip.height);
+        if rebuilt != tip.state_root {
+            return Err(ChainError::RootMismatch { rebuilt, stored: tip.state_root });
+        }
+        Ok(Self { cluster_id, quorum, state, tip })
+    }
+
+    /// The cluster this chain belongs to.
+    pub fn cluster_id(&self) -> &ClusterId {
+        &self.cluster_id
+    }
+
+    /// The last block executed.
+    pub fn tip(&self) -> &Tip {
+        &self.tip
+    }
+
+    /// The state after it.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The nonce the next transaction of `sender` and `kind` must have.
+    pub fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
+        self.state.nonce(sender, kind)
+    }
+
+    /// The least timestamp at or after `now_ms` that the next block may have.
+    pub fn next_timestamp_ms(&self, now_ms: TimestampMs) -> TimestampMs {
+        now_ms.max(self.tip.timestamp_ms.saturating_add(1))
+    }
+
+    /// The next block with these items, in this order. The items are not checked here, only counted.
+    pub fn build_block(
+        &self,
+        proposer: OperatorIndex,
+        timestamp_ms: TimestampMs,
+        policy_hash: B256,
+        items: Vec<CheckedTransaction>,
+    ) -> Result<CheckedBlock, ChainError> {
+        let totals = Totals::of(&items)?;
+        let transactions: Vec<_> = items.iter().map(|tx| tx.transaction().clone()).collect();
+        let list = Items::try_from(transactions).map_err(|_| ChainError::TooManyItems(items.len()))?;
+        let mut block = Block {
+            header: Header {
+                cluster_id: self.cluster_id,
+                height: self.tip.height.next(),
+                parent_root: self.tip.digest,
+                timestamp_ms,
+                proposer,
+                policy_hash,
+                payload_root: B256::ZERO,
+                evidence_root: empty_evidence_root(),
+                state_root: self.tip.state_root,
+                leader_proof: LeaderProof::default(),
+                total_fees: totals.fees,
+                total_bids: totals.bids,
+                items: totals.items,
+            },
+            items: list,
+        };
+        block.header.payload_root = block.payload_root();
+        Ok(CheckedBlock::attest(block, items))
+    }
+
+    /// Whether a proposed block's header is the one the next block of `proposer` must have.
+    ///
+    /// `proposer` leads the round the value was first proposed in. `fresh_now` is the local clock when the
+    /// value is proposed for the first time, and `None` when it is proposed again: then no clock counts.
+    pub fn check_header(
+        &self,
+        block: &CheckedBlock,
+        proposer: OperatorIndex,
+        policy_hash: B256,
+        fresh_now: Option<TimestampMs>,
+    ) -> Result<(), HeaderError> {
+        let header = block.header();
+        self.check_link(header)?;
+        if header.proposer != proposer {
+            return Err(HeaderError::Proposer { found: header.proposer, expected: proposer });
+        }
+        if header.policy_hash != policy_hash {
+            return Err(HeaderError::Policy { found: header.policy_hash, expected: policy_hash });
+        }
+        if let Some(now) = fresh_now.filter(|now| now.abs_diff(header.timestamp_ms) > FRESH_WITHIN_MS) {
+            return Err(HeaderError::NotFresh { found: header.timestamp_ms, now });
+        }
+        if !header.leader_proof.is_empty() {
+            return Err(HeaderError::LeaderProof);
+        }
+        if header.evidence_root != empty_evidence_root() {
+            return Err(HeaderError::EvidenceRoot);
+        }
+        check_content(block)
+    }
+
+    /// Executes a decided block. On an error nothing has changed.
+    pub fn apply(&mut self, block: &CheckedBlock) -> Result<Applied, ChainError> {
+        let header = block.header();
+        self.check_link(header)?;
+        let rows = execute(&self.state, header.proposer, block.items())?;
+        let changed_rows = self.state.put(&rows);
+        let state_root = self.state.root(&self.cluster_id, header.height);
+        let history_root = hash::history(&self.tip.history_root, header.height, &state_root);
+        self.tip = Tip {
+            height: header.height,
+            digest: block.digest(),
+            timestamp_ms: header.timestamp_ms,
+            state_root,
+            history_root,
+        };
+        Ok(Applied { changed_rows, state_root, history_root })
+    }
+
+    /// What makes a header the child of the tip; cheap, and checked before anything is executed.
+    fn check_link(&self, header: &Header) -> Result<(), HeaderError> {
+        if header.cluster_id != self.cluster_id {
+            return Err(HeaderError::Cluster(header.cluster_id));
+        }
+        let expected = self.tip.height.next();
+        if header.height != expected {
+            return Err(HeaderError::Height { found: header.height, expected });
+        }
+        if header.parent_root != self.tip.digest {
+            return Err(HeaderError::Parent { found: header.parent_root, expected: self.tip.digest });
+        }
+        if header.state_root != self.tip.state_root {
+            return Err(HeaderError::StateRoot { found: header.state_root, expected: self.tip.state_root });
+        }
+        if header.timestamp_ms <= self.tip.timestamp_ms {
+            let parent = self.tip.timestamp_ms;
+            return Err(HeaderError::NotAfterParent { found: header.timestamp_ms, parent });
+        }
+        if !self.quorum.contains(header.proposer) {
+            return Err(HeaderError::NotAMember(header.proposer));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the header describes the items, in both of their forms.
+fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
+    let (header, items) = (block.header(), block.items());
+    let totals = Totals::of(items).map_err(|_| HeaderError::Totals)?;
+    let stated = Totals { fees: header.total_fees, bids: header.total_bids, items: header.items };
+    if totals != stated {
+        return Err(HeaderError::Totals);
+    }
+    let same = block.block().items.iter().eq(items.iter().map(CheckedTransaction::transaction));
+    if !same || block.block().payload_root() != header.payload_root {
+        return Err(HeaderError::PayloadRoot);
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Totals {
+    fees: u64,
+    bids: u64,
+    items: u64,
+}
+
+impl Totals {
+    fn of(items: &[CheckedTransaction]) -> Result<Self, ChainError> {
+        let mut totals = Self { items: items.len() as u64, ..Self::default() };
+        for tx in items {
+            let kind = tx.body().kind();
+            let total = match kind {
+                TxKind::PlaintextV1 => &mut totals.fees,
+                TxKind::AuctionBidV1 => &mut totals.bids,
+            };
+            *total = total.checked_add(tx.body().key()).ok_or(ChainError::TotalOverflow(kind))?;
+        }
+        Ok(totals)
+    }
+}

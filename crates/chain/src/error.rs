@@ -1,0 +1,125 @@
+//! What can be wrong with a block, and with what a store gave back.
+
+use aequa_types::{Address, Height, OperatorIndex, TimestampMs, TxKind};
+use alloy_primitives::B256;
+
+/// A header does not follow the tip, or does not describe its block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Of another cluster.
+    #[error("cluster id is {0}, not this cluster's")]
+    Cluster(B256),
+    /// Not the height after the tip.
+    #[error("height is {found}, expected {expected}")]
+    Height {
+        /// Height of the header.
+        found: Height,
+        /// Height after the tip.
+        expected: Height,
+    },
+    /// Child of another block.
+    #[error("parent root is {found}, expected {expected}")]
+    Parent {
+        /// Parent named by the header.
+        found: B256,
+        /// Digest of the tip.
+        expected: B256,
+    },
+    /// Computed on another state.
+    #[error("state root is {found}, expected {expected}")]
+    StateRoot {
+        /// Root named by the header.
+        found: B256,
+        /// Root of the tip.
+        expected: B256,
+    },
+    /// Not later than its parent.
+    #[error("timestamp {found} ms is not after the parent's {parent} ms")]
+    NotAfterParent {
+        /// Timestamp of the header.
+        found: TimestampMs,
+        /// Timestamp of the tip.
+        parent: TimestampMs,
+    },
+    /// A first proposal too far from the local clock.
+    #[error("timestamp {found} ms of a fresh proposal is too far from {now} ms")]
+    NotFresh {
+        /// Timestamp of the header.
+        found: TimestampMs,
+        /// Local clock.
+        now: TimestampMs,
+    },
+    /// Not the leader of the round it was first proposed in.
+    #[error("proposer is {found}, expected {expected}")]
+    Proposer {
+        /// Proposer of the header.
+        found: OperatorIndex,
+        /// Leader of the round.
+        expected: OperatorIndex,
+    },
+    /// Proposed by somebody who is no member.
+    #[error("proposer {0} is not an operator of this cluster")]
+    NotAMember(OperatorIndex),
+    /// A leader proof where the leader needs none.
+    #[error("leader proof is not empty")]
+    LeaderProof,
+    /// Built by another policy.
+    #[error("policy hash is {found}, expected {expected}")]
+    Policy {
+        /// Hash named by the header.
+        found: B256,
+        /// Hash of the lock's policy.
+        expected: B256,
+    },
+    /// The items are not the ones the header commits to.
+    #[error("payload root does not match the items")]
+    PayloadRoot,
+    /// Evidence, which this version does not carry.
+    #[error("evidence root is not that of an empty list")]
+    EvidenceRoot,
+    /// Item count, fees or bids of the header are not those of the items.
+    #[error("totals do not match the items")]
+    Totals,
+}
+
+/// A block cannot be built or executed, or stored rows are not a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// The header is wrong.
+    #[error("invalid header: {0}")]
+    Header(#[from] HeaderError),
+    /// The sum of fees or bids does not fit into a header.
+    #[error("total of type {} overflows", .0.name())]
+    TotalOverflow(TxKind),
+    /// More items than a block can be encoded with.
+    #[error("{0} items do not fit into a block")]
+    TooManyItems(usize),
+    /// An item's nonce is not the next one of its (sender, type).
+    #[error("nonce of {sender} for {} is {found}, expected {expected}", .kind.name())]
+    Nonce {
+        /// Sender of the item.
+        sender: Address,
+        /// Its type.
+        kind: TxKind,
+        /// Nonce of the item.
+        found: u64,
+        /// Next nonce in the state.
+        expected: u64,
+    },
+    /// A stored row is not one this schema writes.
+    #[error("malformed row {key}: {reason}")]
+    MalformedRow {
+        /// Its stored key in hex.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The stored rows are not the ones the stored root commits to.
+    #[error("rows have state root {rebuilt}, the tip says {stored}")]
+    RootMismatch {
+        /// Root computed from the rows.
+        rebuilt: B256,
+        /// Root stored with the tip.
+        stored: B256,
+    },
+}

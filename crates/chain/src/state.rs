@@ -1,0 +1,178 @@
+//! The state after a block, and the root that commits to it.
+
+use crate::hash;
+use crate::row::{OperatorLedger, Row, SCHEMA_VERSION, Table};
+use crate::tree::Tree;
+use crate::{ChainError, row};
+use aequa_types::{Address, ClusterId, Height, OperatorIndex, TxKind};
+use alloy_primitives::B256;
+use std::collections::BTreeMap;
+
+/// A row as a store keeps it: table number and key, value.
+pub type StoredRow = (Vec<u8>, Vec<u8>);
+
+/// All rows, with their tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    nonces: BTreeMap<(Address, TxKind), u64>,
+    operators: BTreeMap<OperatorIndex, OperatorLedger>,
+    credits: BTreeMap<Address, u128>,
+    tree: Tree,
+}
+
+impl State {
+    /// The state of these rows, which may come in any order but not twice.
+    pub fn from_rows(rows: impl IntoIterator<Item = StoredRow>) -> Result<Self, ChainError> {
+        let mut state = Self::default();
+        let mut changes = Vec::new();
+        for (key, value) in rows {
+            let row = Row::decode(&key, &value)?;
+            if state.write(&row) {
+                let key = row::hex(&key);
+                return Err(ChainError::MalformedRow { key, reason: "row occurs twice" });
+            }
+            changes.push(change(&row));
+        }
+        state.tree.update(changes);
+        Ok(state)
+    }
+
+    /// All rows, ordered by table and key.
+    pub fn rows(&self) -> impl Iterator<Item = StoredRow> {
+        self.typed_rows().map(|row| (row.stored_key(), row.value()))
+    }
+
+    /// The nonce the next transaction of `sender` and `kind` must have.
+    pub fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
+        self.nonces.get(&(*sender, kind)).copied().unwrap_or(0)
+    }
+
+    /// What the blocks of `operator` brought in.
+    pub fn operator(&self, operator: OperatorIndex) -> OperatorLedger {
+        self.operators.get(&operator).copied().unwrap_or_default()
+    }
+
+    /// Bids credited to `recipient`.
+    pub fn credit(&self, recipient: &Address) -> u128 {
+        self.credits.get(recipient).copied().unwrap_or(0)
+    }
+
+    /// Number of rows of `table`.
+    pub fn len(&self, table: Table) -> usize {
+        match table {
+            Table::Nonces => self.nonces.len(),
+            Table::Operators => self.operators.len(),
+            Table::Credits => self.credits.len(),
+        }
+    }
+
+    /// Whether there are no rows at all.
+    pub fn is_empty(&self) -> bool {
+        Table::ALL.into_iter().all(|table| self.len(table) == 0)
+    }
+
+    /// Root of the tree alone, without the header.
+    pub fn tree_root(&self) -> B256 {
+        self.tree.root()
+    }
+
+    /// The state root of `cluster` at `height`, from the cached tree.
+    pub fn root(&self, cluster: &ClusterId, height: Height) -> B256 {
+        let counts = Table::ALL.map(|table| (table.number(), self.len(table) as u64));
+        hash::state(cluster, SCHEMA_VERSION, height, &counts, &self.tree.root())
+    }
+
+    /// Rebuilds the tree from the rows and compares: finds anything that changed behind the cache.
+    pub fn is_intact(&self) -> bool {
+        let mut rebuilt = Tree::default();
+        rebuilt.update(self.typed_rows().map(|row| change(&row)).collect());
+        rebuilt == self.tree
+    }
+
+    /// Writes rows that are distinct and not their defaults, and returns them as stored.
+    pub(crate) fn put(&mut self, rows: &[Row]) -> Vec<StoredRow> {
+        for row in rows {
+            self.write(row);
+        }
+        self.tree.update(rows.iter().map(change).collect());
+        rows.iter().map(|row| (row.stored_key(), row.value())).collect()
+    }
+
+    pub(crate) fn operators(&self) -> impl Iterator<Item = OperatorIndex> {
+        self.operators.keys().copied()
+    }
+
+    /// Writes one row without its leaf; whether it was there before.
+    fn write(&mut self, row: &Row) -> bool {
+        match *row {
+            Row::Nonce { sender, kind, next } => self.nonces.insert((sender, kind), next).is_some(),
+            Row::Operator { operator, ledger } => self.operators.insert(operator, ledger).is_some(),
+            Row::Credit { recipient, amount } => self.credits.insert(recipient, amount).is_some(),
+        }
+    }
+
+    fn typed_rows(&self) -> impl Iterator<Item = Row> {
+        let nonces = self.nonces.iter().map(|((sender, kind), next)| Row::Nonce {
+            sender: *sender,
+            kind: *kind,
+            next: *next,
+        });
+        let operators = self
+            .operators
+            .iter()
+            .map(|(operator, ledger)| Row::Operator { operator: *operator, ledger: *ledger });
+        let credits = self
+            .credits
+            .iter()
+            .map(|(recipient, amount)| Row::Credit { recipient: *recipient, amount: *amount });
+        nonces.chain(operators).chain(credits)
+    }
+}
+
+fn change(row: &Row) -> crate::tree::Change {
+    let (table, key) = (row.table().number(), row.key());
+    (hash::path(table, &key), Some(hash::leaf(table, &key, &row.value())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(sender: u8, next: u64) -> Row {
+        Row::Nonce { sender: Address::repeat_byte(sender), kind: TxKind::PlaintextV1, next }
+    }
+
+    #[test]
+    fn a_value_changed_behind_the_cache_is_found() {
+        let mut state = State::default();
+        state.put(&[row(1, 5), row(2, 6)]);
+        assert!(state.is_intact());
+        let root = state.root(&B256::ZERO, Height(1));
+        state.write(&row(2, 7));
+        assert_eq!(state.root(&B256::ZERO, Height(1)), root, "the cache does not see it");
+        assert!(!state.is_intact());
+    }
+
+    #[test]
+    fn a_row_that_occurs_twice_is_refused() {
+        let mut state = State::default();
+        let mut rows = state.put(&[row(1, 5), row(2, 6)]);
+        assert_eq!(State::from_rows(rows.clone()), Ok(state));
+        rows.push(rows[1].clone());
+        assert!(matches!(State::from_rows(rows), Err(ChainError::MalformedRow { .. })));
+    }
+
+    #[test]
+    fn rows_come_back_ordered_by_table_and_key() {
+        let mut state = State::default();
+        let operator = Row::Operator {
+            operator: OperatorIndex(0),
+            ledger: OperatorLedger { blocks: 1, ..OperatorLedger::default() },
+        };
+        let credit = Row::Credit { recipient: Address::ZERO, amount: 1 };
+        state.put(&[credit, operator, row(9, 1), row(1, 1)]);
+        let keys: Vec<_> = state.rows().map(|(key, _)| key).collect();
+        assert!(keys.is_sorted() && keys.len() == 4);
+        assert_eq!(state.operators().collect::<Vec<_>>(), [OperatorIndex(0)]);
+    }
+}

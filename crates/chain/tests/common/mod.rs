@@ -1,0 +1,76 @@
+//! Transactions, and a chain that is told which blocks to take.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use aequa_chain::{Applied, Chain, StoredRow};
+use aequa_types::transaction::{Payload, TxSignature};
+use aequa_types::{
+    Address, AuctionBidV1, CheckedBlock, CheckedTransaction, ClusterId, OperatorIndex, PlaintextV1, Quorum,
+    Transaction, TxBody,
+};
+use std::collections::BTreeMap;
+
+pub const POLICY: ClusterId = ClusterId::repeat_byte(0x70);
+
+pub fn cluster() -> ClusterId {
+    ClusterId::from(std::array::from_fn(|i| i as u8))
+}
+
+pub fn four() -> Quorum {
+    Quorum::of(4).unwrap()
+}
+
+pub fn genesis() -> Chain {
+    Chain::genesis(cluster(), four())
+}
+
+pub fn address(byte: u8) -> Address {
+    Address::repeat_byte(byte)
+}
+
+fn attest(body: TxBody) -> CheckedTransaction {
+    CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
+}
+
+pub fn plaintext(sender: u8, nonce: u64, fee: u64) -> CheckedTransaction {
+    let payload = Payload::default();
+    attest(TxBody::Plaintext(PlaintextV1 { from: address(sender), nonce, gas: 1, fee, payload }))
+}
+
+pub fn bid(sender: u8, nonce: u64, bid: u64, recipient: u8) -> CheckedTransaction {
+    attest(TxBody::AuctionBid(AuctionBidV1 {
+        from: address(sender),
+        nonce,
+        gas: 1,
+        bid,
+        fee_recipient: address(recipient),
+        payload: Payload::default(),
+    }))
+}
+
+/// The next block of `proposer`, a second after its parent.
+pub fn next(chain: &Chain, proposer: u8, items: &[CheckedTransaction]) -> CheckedBlock {
+    let timestamp_ms = chain.tip().timestamp_ms + 1000;
+    chain.build_block(OperatorIndex(proposer), timestamp_ms, POLICY, items.to_vec()).unwrap()
+}
+
+/// Builds, checks and executes it.
+pub fn extend(chain: &mut Chain, proposer: u8, items: &[CheckedTransaction]) -> Applied {
+    let block = next(chain, proposer, items);
+    let now = Some(block.header().timestamp_ms);
+    chain.check_header(&block, OperatorIndex(proposer), POLICY, now).unwrap();
+    chain.apply(&block).unwrap()
+}
+
+/// A store that writes what execution says changed.
+#[derive(Debug, Clone, Default)]
+pub struct Store(pub BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Store {
+    pub fn write(&mut self, applied: &Applied) {
+        self.0.extend(applied.changed_rows.iter().cloned());
+    }
+
+    pub fn rows(&self) -> Vec<StoredRow> {
+        self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Derives the state root vectors without any code of the crate, from its documentation alone.
+
+Without arguments: recomputes every root in data/state_vectors.json and exits 1 on the first difference.
+With --write: writes the file anew. Changing it changes every state root: a deliberate act.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+FILE = pathlib.Path(__file__).parent / "data" / "state_vectors.json"
+SCHEMA = 1
+TABLES = (1, 2, 3)
+CLUSTER = bytes(range(32))
+
+
+def h(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def be(number, width):
+    return number.to_bytes(width, "big")
+
+
+def path(row):
+    table, key, _ = row
+    return h(be(table, 1), key)
+
+
+def leaf(row):
+    table, key, value = row
+    return h(b"\x00", be(table, 1), be(len(key), 4), key, be(len(value), 4), value)
+
+
+def tree(rows, depth=0):
+    if not rows:
+        return h()
+    if len(rows) == 1:
+        return leaf(rows[0])
+    sides = ([], [])
+    for row in rows:
+        bits = int.from_bytes(path(row), "big")
+        sides[(bits >> (255 - depth)) & 1].append(row)
+    return h(b"\x01", tree(sides[0], depth + 1), tree(sides[1], depth + 1))
+
+
+def state(cluster, height, rows):
+    counts = b"".join(be(table, 1) + be(sum(row[0] == table for row in rows), 8) for table in TABLES)
+    return h(
+        b"aequa/state/v1\0", cluster, be(SCHEMA, 4), be(height, 8), be(len(TABLES), 1), counts, tree(rows)
+    )
+
+
+def history(previous, height, root):
+    return h(b"aequa/history/v1\0", previous, be(height, 8), root)
+
+
+def nonce(sender, kind, value):
+    return (1, bytes([sender]) * 20 + be(kind, 1), be(value, 8))
+
+
+def operator(index, fees, bids, blocks):
+    return (2, be(index, 1), be(fees, 16) + be(bids, 16) + be(blocks, 8))
+
+
+def credit(recipient, amount):
+    return (3, bytes([recipient]) * 20, be(amount, 16))
+
+
+def cases():
+    """Numbers of rows 0, 1, 2, 3 and 7, at consecutive heights."""
+    rows = [
+        operator(0, 0, 0, 1),
+        nonce(0xAA, 1, 1),
+        operator(1, 2**64 + 5, 0, 1),
+        nonce(0xAA, 2, 257),
+        credit(0xFE, 5000),
+        nonce(0xBB, 1, 2**64 - 1),
+        operator(3, 0, 2**127, 9),
+    ]
+    return [rows[:count] for count in (0, 1, 2, 3, 7)]
+
+
+def derive():
+    vectors, previous = [], bytes(32)
+    for height, rows in enumerate(cases()):
+        root = state(CLUSTER, height, rows)
+        previous = history(previous, height, root)
+        vectors.append(
+            {
+                "height": height,
+                "rows": [[(be(table, 1) + key).hex(), value.hex()] for table, key, value in rows],
+                "leaves": [leaf(row).hex() for row in rows],
+                "tree_root": tree(rows).hex(),
+                "state_root": root.hex(),
+                "history_root": previous.hex(),
+            }
+        )
+    return {"cluster_id": CLUSTER.hex(), "schema": SCHEMA, "vectors": vectors}
+
+
+def main():
+    derived = derive()
+    if sys.argv[1:] == ["--write"]:
+        FILE.write_text(json.dumps(derived, indent=1) + "\n")
+        return 0
+    checked_in = json.loads(FILE.read_text())
+    if checked_in != derived:
+        print(f"{FILE.name} differs from what the documentation says", file=sys.stderr)
+        return 1
+    print(f"{len(derived['vectors'])} vectors agree")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
