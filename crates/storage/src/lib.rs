@@ -1,1 +1,48 @@
-//! Placeholder while the workspace is being laid.
+//! What a node keeps on its own disk.
+//!
+//! | module | what it keeps | when it is durable |
+//! |---|---|---|
+//! | [`frame`] | the 16-byte head of every small state file: magic, version, length, CRC | – |
+//! | [`atomic`] | replacing such a file so that the old or the new one is always there | on return |
+//! | [`last_state`] | height and round for tools, never a safety record | on return |
+//! | [`data_dir`] | who owns the directory; one process at a time | on return |
+//! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
+//! | [`chain_store`] | blocks, certificates, state rows, duty results | on return of [`chain_store::ChainStore::flush`] |
+//!
+//! # Rules
+//!
+//! - The API blocks. The node calls it from its own threads; nothing here knows an executor.
+//! - **Persist before send.** A vote may leave the node only after the [`wal::Wal::sync`] that covers
+//!   it returned `Ok`. After one error the log is poisoned for ever: the page cache cannot be trusted
+//!   after a failed sync, so the process stops and recovery reads what the disk really holds.
+//! - **A prefix or a refusal.** Whatever a crash or a bad disk left, opening gives a prefix of what
+//!   was written, or an error. It never gives a log with a hole.
+//! - **In doubt, do not start.** Errors for which [`StorageError::is_safety_refusal`] is true mean the
+//!   node must not sign (exit 4): another process or operator owns the directory, or promises may
+//!   have been lost.
+//! - The chain store may lag behind the vote log by what was not flushed, and is always a
+//!   consistent prefix of the chain: the node executes the missing blocks again.
+//! - Lengths read from disk are checked against the cap of their type before memory is taken.
+//! - All integers this crate lays out itself are big-endian; payloads are SSZ.
+//!
+//! # May be touched here
+//!
+//! Files below the data directory, nothing else. No keys, no signatures, no consensus rule: what a
+//! record *means* is the replica's business.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod atomic;
+pub mod chain_store;
+pub mod data_dir;
+mod error;
+mod files;
+pub mod frame;
+pub mod last_state;
+pub mod wal;
+
+pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
+pub use data_dir::{DataDir, Identity};
+pub use error::StorageError;
+pub use last_state::LastState;
+pub use wal::{Recovered, Wal, WalOptions};

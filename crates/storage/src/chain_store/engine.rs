@@ -1,0 +1,400 @@
+//! The chain store on an LSM engine (fjall), one keyspace per kind.
+//!
+//! The engine syncs its journal before it writes a memtable to a table, so no keyspace gets ahead
+//! of the others on disk; opening checks that all the same.
+
+use super::keys::{
+    HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
+    place_value,
+};
+use super::{BlockCommit, ChainStore, Committed, DutyRow, Roots, Rows, Tip};
+use crate::StorageError;
+use crate::files::create_dir_durable;
+use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, VALUE_BYTES_MAX};
+use aequa_types::{Block, Certificate, CertifiedBlock, ClusterId, Domain, Height, InstanceId, Proof, TxHash};
+use fjall::{
+    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable as _,
+    Snapshot,
+};
+use ssz::Encode as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Layout of keyspaces and keys; raised when they change.
+const SCHEMA: u16 = 1;
+const SCHEMA_KEY: &[u8] = b"schema";
+const CLUSTER_KEY: &[u8] = b"cluster";
+/// Memtable of the blocks in bytes: five of the largest.
+const BLOCKS_MEMTABLE_BYTES: u64 = 16 << 20;
+/// Memtable of every other keyspace in bytes.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Journals on disk in bytes before the engine flushes what holds the oldest.
+const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// Open files; a table or blob file each.
+const OPEN_FILES_MAX: usize = 64;
+/// One for flushing, one for compaction.
+const WORKER_THREADS: usize = 2;
+/// Results removed in one batch when pruning; bounds the batch.
+const PRUNE_BATCH: usize = 4096;
+
+/// Sizes an operator may want to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainOptions {
+    /// Cache of blocks read from disk, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for ChainOptions {
+    /// 32 MiB of cache: the last blocks are what peers and clients ask for.
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20 }
+    }
+}
+
+/// [`ChainStore`] on disk.
+pub struct FjallChainStore {
+    database: Database,
+    cluster_id: ClusterId,
+    blocks: Keyspace,
+    certificates: Keyspace,
+    heights: Keyspace,
+    transactions: Keyspace,
+    rows: Keyspace,
+    duties: Keyspace,
+    meta: Keyspace,
+    /// Held during every write that depends on what is stored.
+    writer: Mutex<()>,
+    /// Set only after the batch is in.
+    tip: RwLock<Option<Tip>>,
+}
+
+impl FjallChainStore {
+    /// Opens the store of a cluster in `dir`, creating it when there is none.
+    pub fn open(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
+        create_dir_durable(dir)?;
+        let database = open_database(dir, options)?;
+        let small = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let large = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(BLOCKS_MEMTABLE_BYTES)
+                .with_kv_separation(Some(KvSeparationOptions::default()))
+        };
+        let store = Self {
+            cluster_id,
+            blocks: database.keyspace("blocks", large)?,
+            certificates: database.keyspace("certificates", small)?,
+            heights: database.keyspace("heights", small)?,
+            transactions: database.keyspace("transactions", small)?,
+            rows: database.keyspace("rows", small)?,
+            duties: database.keyspace("duties", small)?,
+            meta: database.keyspace("meta", small)?,
+            database,
+            writer: Mutex::new(()),
+            tip: RwLock::new(None),
+        };
+        store.check_owner(dir)?;
+        let tip = store.read_tip()?;
+        store.set_tip(tip);
+        Ok(store)
+    }
+
+    /// Bytes of cache in use, for the metrics.
+    pub fn cache_bytes_used(&self) -> u64 {
+        self.database.cache_size()
+    }
+
+    fn check_owner(&self, dir: &Path) -> Result<(), StorageError> {
+        let Some(schema) = self.meta.get(SCHEMA_KEY)? else {
+            let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+            batch.insert(&self.meta, SCHEMA_KEY, SCHEMA.to_be_bytes());
+            batch.insert(&self.meta, CLUSTER_KEY, self.cluster_id.as_slice());
+            return Ok(batch.commit()?);
+        };
+        let schema =
+            schema[..].try_into().map(u16::from_be_bytes).map_err(|_| corrupt("schema unreadable"))?;
+        if schema > SCHEMA {
+            return Err(StorageError::NewerVersion { path: dir.into(), found: schema, known: SCHEMA });
+        }
+        let stored = self.meta.get(CLUSTER_KEY)?.ok_or_else(|| corrupt("no cluster id"))?;
+        if stored[..] != *self.cluster_id.as_slice() {
+            let found = ClusterId::try_from(&stored[..]).map_err(|_| corrupt("cluster id unreadable"))?;
+            return Err(StorageError::ForeignDirectory {
+                path: dir.into(),
+                found: format!("cluster {found}"),
+                expected: format!("of cluster {}", self.cluster_id),
+            });
+        }
+        Ok(())
+    }
+
+    /// The last height, which must be the last in all keyspaces that have one row per height.
+    fn read_tip(&self) -> Result<Option<Tip>, StorageError> {
+        let snapshot = self.database.snapshot();
+        let last = |keyspace: &Keyspace| last_height(&snapshot, keyspace);
+        let height = last(&self.heights)?;
+        if last(&self.blocks)? != height || last(&self.certificates)? != height {
+            return Err(corrupt("blocks, certificates and heights end at different heights"));
+        }
+        let Some(height) = height else { return Ok(None) };
+        Ok(self.height_row(&snapshot, height)?.map(|row| row.tip(height)))
+    }
+
+    fn height_row(&self, snapshot: &Snapshot, height: Height) -> Result<Option<HeightRow>, StorageError> {
+        snapshot.get(&self.heights, height_key(height))?.map(|bytes| HeightRow::decode(&bytes)).transpose()
+    }
+
+    fn certificate(&self, snapshot: &Snapshot, height: Height) -> Result<Certificate, StorageError> {
+        let bytes = snapshot
+            .get(&self.certificates, height_key(height))?
+            .ok_or_else(|| corrupt(format!("block {height} has no certificate")))?;
+        aequa_types::decode("certificate", &bytes, CONSENSUS_FRAME_BYTES_MAX).map_err(corrupt)
+    }
+
+    /// A writer that panicked may have left the tip behind the batch.
+    fn write_lock(&self) -> Result<MutexGuard<'_, ()>, StorageError> {
+        self.writer.lock().map_err(|_| StorageError::Poisoned)
+    }
+
+    fn tip(&self) -> Option<Tip> {
+        // Nothing can panic while the lock is held.
+        *self.tip.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_tip(&self, tip: Option<Tip>) {
+        *self.tip.write().unwrap_or_else(PoisonError::into_inner) = tip;
+    }
+
+    /// What may follow `tip`, and whether `block` does. `Same` when it is stored already.
+    fn check_place(&self, tip: Option<Tip>, block: &Block) -> Result<Committed, StorageError> {
+        let header = &block.header;
+        let digest = header.digest();
+        let expected = tip.map_or(Height(1), |tip| tip.height.next());
+        if header.height == Height(0) || header.height > expected {
+            return Err(StorageError::Gap { expected, offered: header.height });
+        }
+        if header.height < expected {
+            let snapshot = self.database.snapshot();
+            let stored = self
+                .height_row(&snapshot, header.height)?
+                .ok_or_else(|| corrupt(format!("height {} is missing", header.height)))?;
+            if stored.digest == digest {
+                return Ok(Committed::Same);
+            }
+            return Err(StorageError::Conflict {
+                height: header.height,
+                stored: stored.digest,
+                offered: digest,
+            });
+        }
+        let parent = tip.map_or(self.cluster_id, |tip| tip.digest);
+        if header.parent_root != parent {
+            return Err(StorageError::WrongParent {
+                height: header.height,
+                offered: header.parent_root,
+                stored: parent,
+            });
+        }
+        Ok(Committed::New)
+    }
+
+    fn write_block(&self, commit: &BlockCommit<'_>, row: HeightRow) -> Result<(), StorageError> {
+        let height = commit.block.header.height;
+        let key = height_key(height);
+        let mut batch = self.database.batch();
+        batch.insert(&self.blocks, key, commit.block.as_ssz_bytes());
+        batch.insert(&self.certificates, key, commit.certificate.as_ssz_bytes());
+        batch.insert(&self.heights, key, row.as_ssz_bytes());
+        for (index, hash) in (0u32..).zip(commit.tx_hashes) {
+            batch.insert(&self.transactions, hash.as_slice(), place_value(height, index));
+        }
+        for (key, value) in commit.changed_rows {
+            batch.insert(&self.rows, key.as_slice(), value.as_slice());
+        }
+        Ok(batch.commit()?)
+    }
+}
+
+impl ChainStore for FjallChainStore {
+    fn commit(&self, commit: &BlockCommit<'_>) -> Result<Committed, StorageError> {
+        let header = &commit.block.header;
+        let _writing = self.write_lock()?;
+        if self.check_place(self.tip(), commit.block)? == Committed::Same {
+            return Ok(Committed::Same);
+        }
+        let row = HeightRow {
+            digest: header.digest(),
+            timestamp_ms: header.timestamp_ms,
+            state_root: commit.state_root,
+            history_root: commit.history_root,
+        };
+        check_parts(commit, &row, &self.cluster_id)?;
+        self.write_block(commit, row)?;
+        self.set_tip(Some(row.tip(header.height)));
+        Ok(Committed::New)
+    }
+
+    fn put_certificate(&self, height: Height, certificate: &Certificate) -> Result<bool, StorageError> {
+        if certificate.instance != InstanceId::block(height) {
+            return Err(StorageError::Mismatch { reason: "the certificate is for another instance" });
+        }
+        let _writing = self.write_lock()?;
+        let snapshot = self.database.snapshot();
+        let row = self.height_row(&snapshot, height)?.ok_or(StorageError::UnknownHeight { height })?;
+        if certificate.digest != row.digest {
+            return Err(StorageError::Conflict { height, stored: row.digest, offered: certificate.digest });
+        }
+        let stored = self.certificate(&snapshot, height)?;
+        let is_better = matches!((&stored.proof, &certificate.proof), (Proof::Commits(_), Proof::Group(_)));
+        if is_better {
+            self.certificates.insert(height_key(height), certificate.as_ssz_bytes())?;
+        }
+        Ok(is_better)
+    }
+
+    fn block(&self, height: Height) -> Result<Option<CertifiedBlock>, StorageError> {
+        let snapshot = self.database.snapshot();
+        let Some(bytes) = snapshot.get(&self.blocks, height_key(height))? else { return Ok(None) };
+        let block: Block = aequa_types::decode("block", &bytes, VALUE_BYTES_MAX).map_err(corrupt)?;
+        let certificate = self.certificate(&snapshot, height)?;
+        if block.header.height != height || block.header.digest() != certificate.digest {
+            return Err(corrupt(format!("block {height} is not the certified one")));
+        }
+        Ok(Some(CertifiedBlock { block, certificate }))
+    }
+
+    fn latest(&self) -> Result<Option<Tip>, StorageError> {
+        Ok(self.tip())
+    }
+
+    fn roots(&self, height: Height) -> Result<Option<Roots>, StorageError> {
+        Ok(self.height_row(&self.database.snapshot(), height)?.map(HeightRow::roots))
+    }
+
+    fn transaction(&self, hash: &TxHash) -> Result<Option<(Height, u32)>, StorageError> {
+        self.transactions.get(hash.as_slice())?.map(|value| place_of_value(&value)).transpose()
+    }
+
+    fn rows(&self) -> Rows {
+        let rows = self.database.snapshot().iter(&self.rows);
+        Box::new(rows.map(|guard| {
+            let (key, value) = guard.into_inner()?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+
+    fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {
+        if instance.domain == Domain::Block {
+            return Err(StorageError::Mismatch { reason: "a block is not a duty" });
+        }
+        if result.len() > CONSENSUS_FRAME_BYTES_MAX {
+            return Err(StorageError::TooLarge {
+                what: "duty result",
+                bytes: result.len(),
+                bytes_max: CONSENSUS_FRAME_BYTES_MAX,
+            });
+        }
+        Ok(self.duties.insert(duty_key(instance), result)?)
+    }
+
+    fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.duties.get(duty_key(instance))?.map(|value| value.to_vec()))
+    }
+
+    fn duties(
+        &self,
+        domain: Option<Domain>,
+        before: Option<Height>,
+        limit: usize,
+    ) -> Result<Vec<DutyRow>, StorageError> {
+        let end = before.map_or_else(|| vec![u8::MAX; 9], |slot| height_key(slot).to_vec());
+        let mut found = Vec::new();
+        for guard in self.duties.range(..end).rev() {
+            if found.len() >= limit {
+                break;
+            }
+            let (key, value) = guard.into_inner_if(|key| {
+                domain.is_none_or(|domain| key.last().is_some_and(|number| *number == domain.number()))
+            })?;
+            if let Some(value) = value
+                && let instance = instance_of_duty_key(&key)?
+                && domain.is_none_or(|domain| domain == instance.domain)
+            {
+                found.push((instance, value.to_vec()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError> {
+        let mut removed = 0;
+        loop {
+            let keys: Vec<_> = self
+                .duties
+                .range(..height_key(slot).to_vec())
+                .take(PRUNE_BATCH)
+                .map(Guard::key)
+                .collect::<Result<_, _>>()?;
+            if keys.is_empty() {
+                return Ok(removed);
+            }
+            removed += keys.len();
+            let mut batch = self.database.batch();
+            for key in keys {
+                batch.remove(&self.duties, key);
+            }
+            batch.commit()?;
+        }
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+}
+
+fn open_database(dir: &Path, options: ChainOptions) -> Result<Database, StorageError> {
+    Database::builder(dir)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .max_cached_files(Some(OPEN_FILES_MAX))
+        .worker_threads(WORKER_THREADS)
+        .open()
+        .map_err(|error| match error {
+            fjall::Error::Locked => StorageError::InUse { path: PathBuf::from(dir) },
+            fjall::Error::JournalRecovery(_) | fjall::Error::Unrecoverable => corrupt(error),
+            other => other.into(),
+        })
+}
+
+fn last_height(snapshot: &Snapshot, keyspace: &Keyspace) -> Result<Option<Height>, StorageError> {
+    match snapshot.last_key_value(keyspace) {
+        Some(guard) => height_of_key(&guard.key()?).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The invariants every stored block has, checked before it is written.
+fn check_parts(
+    commit: &BlockCommit<'_>,
+    row: &HeightRow,
+    cluster_id: &ClusterId,
+) -> Result<(), StorageError> {
+    let BlockCommit { block, certificate, tx_hashes, .. } = commit;
+    let mismatch = |reason| Err(StorageError::Mismatch { reason });
+    if block.header.cluster_id != *cluster_id {
+        return mismatch("the block belongs to another cluster");
+    }
+    if certificate.instance != InstanceId::block(block.header.height) || certificate.digest != row.digest {
+        return mismatch("the certificate is for another block");
+    }
+    if tx_hashes.len() != block.items.len() {
+        return mismatch("not one transaction hash per item");
+    }
+    if commit.changed_rows.iter().any(|(key, _)| key.is_empty() || key.len() > usize::from(u16::MAX)) {
+        return mismatch("a row key is empty or longer than the engine takes");
+    }
+    let bytes = block.ssz_bytes_len();
+    if bytes > VALUE_BYTES_MAX {
+        return Err(StorageError::TooLarge { what: "block", bytes, bytes_max: VALUE_BYTES_MAX });
+    }
+    Ok(())
+}

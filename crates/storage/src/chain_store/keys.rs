@@ -1,0 +1,122 @@
+//! Keys and small values of the chain store. Numbers are big-endian, so keys sort like numbers.
+
+use super::{Roots, Tip};
+use crate::StorageError;
+use aequa_types::{Digest, Domain, Height, InstanceId, TimestampMs};
+use alloy_primitives::B256;
+use ssz_derive::{Decode, Encode};
+
+/// Size of an encoded [`HeightRow`].
+const HEIGHT_ROW_BYTES: usize = 32 + 8 + 32 + 32;
+
+/// What is kept per height beside block and certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(super) struct HeightRow {
+    pub digest: Digest,
+    pub timestamp_ms: TimestampMs,
+    pub state_root: B256,
+    pub history_root: B256,
+}
+
+impl HeightRow {
+    pub fn decode(bytes: &[u8]) -> Result<Self, StorageError> {
+        aequa_types::decode("height row", bytes, HEIGHT_ROW_BYTES).map_err(corrupt)
+    }
+
+    pub fn tip(self, height: Height) -> Tip {
+        let Self { digest, timestamp_ms, state_root, history_root } = self;
+        Tip { height, digest, timestamp_ms, state_root, history_root }
+    }
+
+    pub fn roots(self) -> Roots {
+        Roots { state_root: self.state_root, history_root: self.history_root }
+    }
+}
+
+/// Key of blocks, certificates and height rows.
+pub(super) fn height_key(height: Height) -> [u8; 8] {
+    height.0.to_be_bytes()
+}
+
+pub(super) fn height_of_key(key: &[u8]) -> Result<Height, StorageError> {
+    let bytes = key.try_into().map_err(|_| corrupt("height key of another length"))?;
+    Ok(Height(u64::from_be_bytes(bytes)))
+}
+
+/// Slot first, so that the newest results of all domains lie together.
+pub(super) fn duty_key(instance: InstanceId) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[..8].copy_from_slice(&height_key(instance.height));
+    key[8] = instance.domain.number();
+    key
+}
+
+pub(super) fn instance_of_duty_key(key: &[u8]) -> Result<InstanceId, StorageError> {
+    let bad = || corrupt("duty key of no instance");
+    let (number, height) = key.split_last().ok_or_else(bad)?;
+    let domain = Domain::ALL.into_iter().find(|domain| domain.number() == *number).ok_or_else(bad)?;
+    Ok(InstanceId { domain, height: height_of_key(height)? })
+}
+
+/// Where a transaction was included.
+pub(super) fn place_value(height: Height, index: u32) -> [u8; 12] {
+    let mut value = [0; 12];
+    value[..8].copy_from_slice(&height_key(height));
+    value[8..].copy_from_slice(&index.to_be_bytes());
+    value
+}
+
+pub(super) fn place_of_value(value: &[u8]) -> Result<(Height, u32), StorageError> {
+    let (height, index) =
+        value.split_first_chunk::<8>().ok_or_else(|| corrupt("transaction place too short"))?;
+    let index = index.try_into().map_err(|_| corrupt("transaction place of another length"))?;
+    Ok((Height(u64::from_be_bytes(*height)), u32::from_be_bytes(index)))
+}
+
+pub(super) fn corrupt(reason: impl ToString) -> StorageError {
+    StorageError::ChainCorrupt { reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use ssz::Encode as _;
+
+    proptest! {
+        #[test]
+        fn keys_sort_like_numbers(a: u64, b: u64) {
+            prop_assert_eq!(height_key(Height(a)).cmp(&height_key(Height(b))), a.cmp(&b));
+        }
+
+        #[test]
+        fn keys_and_values_are_read_back(height: u64, index: u32, domain in 0usize..4) {
+            let height = Height(height);
+            prop_assert_eq!(height_of_key(&height_key(height)).unwrap(), height);
+            prop_assert_eq!(place_of_value(&place_value(height, index)).unwrap(), (height, index));
+            let instance = InstanceId { domain: Domain::ALL[domain], height };
+            prop_assert_eq!(instance_of_duty_key(&duty_key(instance)).unwrap(), instance);
+        }
+
+        #[test]
+        fn bytes_of_another_kind_are_corrupt_and_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = place_of_value(&bytes);
+            let _ = height_of_key(&bytes);
+            let _ = instance_of_duty_key(&bytes);
+            let _ = HeightRow::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_height_row_has_the_size_its_cap_allows() {
+        let row = HeightRow {
+            digest: B256::repeat_byte(1),
+            timestamp_ms: 2,
+            state_root: B256::repeat_byte(3),
+            history_root: B256::repeat_byte(4),
+        };
+        let bytes = row.as_ssz_bytes();
+        assert_eq!(bytes.len(), HEIGHT_ROW_BYTES);
+        assert_eq!(HeightRow::decode(&bytes).unwrap(), row);
+    }
+}

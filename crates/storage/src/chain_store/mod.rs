@@ -1,0 +1,131 @@
+//! Blocks, certificates, state rows and duty results.
+//!
+//! One batch per block: the block, its certificate, the transaction index, the changed rows and
+//! the roots become visible together or not at all. Heights have no gaps, every block names the
+//! one before as its parent, and the first block stored at a height stays.
+//!
+//! [`ChainStore::commit`] is buffered by the operating system: it survives the end of the process, not
+//! a power cut. Until [`ChainStore::flush`] the vote log must keep what it says about newer heights.
+//! After a power cut the store holds a prefix of what was committed, never part of a block; where
+//! a disk lost the middle of the engine's journal the store refuses to open, and the chain is
+//! fetched again from the peers.
+
+mod engine;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{ChainOptions, FjallChainStore};
+
+use crate::StorageError;
+use aequa_types::{
+    Block, Certificate, CertifiedBlock, Digest, Domain, Height, InstanceId, TimestampMs, TxHash,
+};
+use alloy_primitives::B256;
+
+/// A row of the state: key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+/// The result of a duty, opaque to the store.
+pub type DutyRow = (InstanceId, Vec<u8>);
+/// Rows in the order of their keys, as they were when the iterator was made.
+pub type Rows = Box<dyn Iterator<Item = Result<Row, StorageError>> + Send>;
+
+/// Everything one decided block changes.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockCommit<'a> {
+    /// The block.
+    pub block: &'a Block,
+    /// Why it is believed; for this block.
+    pub certificate: &'a Certificate,
+    /// Hashes of the block's items, in their order.
+    pub tx_hashes: &'a [TxHash],
+    /// Rows with the values they have after the block.
+    pub changed_rows: &'a [Row],
+    /// State root after the block.
+    pub state_root: B256,
+    /// Chained root over all states up to this one.
+    pub history_root: B256,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// The block is new and is now the tip.
+    New,
+    /// The block was there already; nothing changed.
+    Same,
+}
+
+/// The last stored block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height.
+    pub height: Height,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its timestamp.
+    pub timestamp_ms: TimestampMs,
+    /// State root after it.
+    pub state_root: B256,
+    /// History root after it.
+    pub history_root: B256,
+}
+
+/// State and history root of a height.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roots {
+    /// State root after the block.
+    pub state_root: B256,
+    /// Chained root over all states up to this one.
+    pub history_root: B256,
+}
+
+/// Where the chain is kept. Calls block; readers see whole commits only.
+pub trait ChainStore: Send + Sync {
+    /// Stores the next block with all it changes, in one batch. The same block again is no change.
+    ///
+    /// Errors change nothing: another block at the height ([`StorageError::Conflict`]), a gap, a
+    /// wrong parent, or parts that do not belong together.
+    fn commit(&self, commit: &BlockCommit<'_>) -> Result<Committed, StorageError>;
+
+    /// Replaces a certificate of commits by one with the group seal. Gives whether it did: a group
+    /// seal stays, and commits never replace anything. Another digest is a conflict.
+    fn put_certificate(&self, height: Height, certificate: &Certificate) -> Result<bool, StorageError>;
+
+    /// The block at a height with its certificate.
+    fn block(&self, height: Height) -> Result<Option<CertifiedBlock>, StorageError>;
+
+    /// The last block; `None` before the first.
+    fn latest(&self) -> Result<Option<Tip>, StorageError>;
+
+    /// Roots after the block at a height.
+    fn roots(&self, height: Height) -> Result<Option<Roots>, StorageError>;
+
+    /// Height and position of a transaction that was included.
+    fn transaction(&self, hash: &TxHash) -> Result<Option<(Height, u32)>, StorageError>;
+
+    /// All state rows.
+    fn rows(&self) -> Rows;
+
+    /// Keeps the result of a duty. A later result of the same duty takes its place: a result is a
+    /// report, what was decided is in the certificate.
+    fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError>;
+
+    /// The result of a duty.
+    fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Results from the newest slot down: of one domain or all, below `before` if given, at most
+    /// `limit`.
+    fn duties(
+        &self,
+        domain: Option<Domain>,
+        before: Option<Height>,
+        limit: usize,
+    ) -> Result<Vec<DutyRow>, StorageError>;
+
+    /// Forgets the results of all duties below `slot`; gives how many.
+    fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError>;
+
+    /// Makes everything committed so far survive a power cut.
+    fn flush(&self) -> Result<(), StorageError>;
+}

@@ -1,0 +1,454 @@
+use super::*;
+use aequa_types::certificate::CommitSignature;
+use aequa_types::transaction::{PlaintextV1, TxBody};
+use aequa_types::{Address, ClusterId, Header, OperatorIndex, Proof, Round, Seal, Signature, Transaction};
+use fjall::{Database, KeyspaceCreateOptions};
+use proptest::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CLUSTER: ClusterId = ClusterId::repeat_byte(0xc1);
+
+fn open(dir: &Path) -> Result<FjallChainStore, StorageError> {
+    FjallChainStore::open(dir, CLUSTER, ChainOptions::default())
+}
+
+/// A block with everything it changes, as a decision would bring it.
+#[derive(Clone)]
+struct Decision {
+    block: Block,
+    certificate: Certificate,
+    tx_hashes: Vec<TxHash>,
+    rows: Vec<Row>,
+    state_root: B256,
+    history_root: B256,
+}
+
+impl Decision {
+    fn new(height: u64, parent: Digest, payload_bytes: usize) -> Self {
+        let body = TxBody::Plaintext(PlaintextV1 {
+            from: Address::repeat_byte(1),
+            nonce: height,
+            gas: 1,
+            fee: 1,
+            payload: vec![7; payload_bytes].try_into().unwrap(),
+        });
+        let tx_hashes = vec![body.hash()];
+        let items = vec![Transaction { body, sig: Default::default() }].try_into().unwrap();
+        let mut block = Block { header: header(height, parent), items };
+        block.header.payload_root = block.payload_root();
+        let certificate = commits(height, block.header.digest());
+        // One row of its own, and one that every block overwrites.
+        let rows = vec![
+            ([b"row/".as_slice(), &height.to_be_bytes()].concat(), vec![height as u8; 20]),
+            (b"tip".to_vec(), height.to_be_bytes().to_vec()),
+        ];
+        let root = |kind: u8| B256::left_padding_from(&[&[kind], height.to_be_bytes().as_slice()].concat());
+        Self { block, certificate, tx_hashes, rows, state_root: root(1), history_root: root(2) }
+    }
+
+    fn digest(&self) -> Digest {
+        self.certificate.digest
+    }
+
+    fn commit(&self) -> BlockCommit<'_> {
+        BlockCommit {
+            block: &self.block,
+            certificate: &self.certificate,
+            tx_hashes: &self.tx_hashes,
+            changed_rows: &self.rows,
+            state_root: self.state_root,
+            history_root: self.history_root,
+        }
+    }
+
+    fn certified(&self) -> CertifiedBlock {
+        CertifiedBlock { block: self.block.clone(), certificate: self.certificate.clone() }
+    }
+}
+
+fn header(height: u64, parent_root: Digest) -> Header {
+    Header {
+        cluster_id: CLUSTER,
+        height: Height(height),
+        parent_root,
+        timestamp_ms: 1000 + height,
+        proposer: OperatorIndex(0),
+        policy_hash: B256::ZERO,
+        payload_root: B256::ZERO,
+        evidence_root: B256::ZERO,
+        state_root: B256::ZERO,
+        leader_proof: Default::default(),
+        total_fees: 1,
+        total_bids: 0,
+        items: 1,
+    }
+}
+
+fn commits(height: u64, digest: Digest) -> Certificate {
+    let commit = |operator| CommitSignature {
+        operator: OperatorIndex(operator),
+        seal: None,
+        signature: Signature::repeat_byte(operator),
+    };
+    Certificate {
+        instance: InstanceId::block(Height(height)),
+        round: Round(0),
+        digest,
+        proof: Proof::Commits((0..3).map(commit).collect()),
+    }
+}
+
+fn sealed(height: u64, digest: Digest, byte: u8) -> Certificate {
+    Certificate { proof: Proof::Group(Seal::repeat_byte(byte)), ..commits(height, digest) }
+}
+
+/// Blocks 1 to `n`, each the child of the one before.
+fn chain(n: u64, payload_bytes: usize) -> Vec<Decision> {
+    let mut parent = CLUSTER;
+    (1..=n)
+        .map(|height| {
+            let decision = Decision::new(height, parent, payload_bytes);
+            parent = decision.digest();
+            decision
+        })
+        .collect()
+}
+
+fn stored(decisions: &[Decision]) -> (tempfile::TempDir, FjallChainStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    for decision in decisions {
+        assert_eq!(store.commit(&decision.commit()).unwrap(), Committed::New);
+    }
+    (dir, store)
+}
+
+/// The store holds the first so many of `decisions`, whole, and nothing of the others.
+fn assert_is_prefix(store: &FjallChainStore, decisions: &[Decision]) -> usize {
+    let tip = store.latest().unwrap();
+    let n = tip.map_or(0, |tip| tip.height.0 as usize);
+    let (there, missing) = decisions.split_at(n);
+    for decision in there {
+        let height = decision.block.header.height;
+        assert_eq!(store.block(height).unwrap(), Some(decision.certified()));
+        assert_eq!(store.transaction(&decision.tx_hashes[0]).unwrap(), Some((height, 0)));
+        let roots = Roots { state_root: decision.state_root, history_root: decision.history_root };
+        assert_eq!(store.roots(height).unwrap(), Some(roots));
+    }
+    for decision in missing {
+        let height = decision.block.header.height;
+        assert_eq!(store.block(height).unwrap(), None);
+        assert_eq!(store.transaction(&decision.tx_hashes[0]).unwrap(), None);
+        assert_eq!(store.roots(height).unwrap(), None);
+    }
+    assert_eq!(tip.map(|tip| tip.digest), there.last().map(Decision::digest));
+    let mut rows: Vec<Row> = there.iter().map(|decision| decision.rows[0].clone()).collect();
+    rows.extend(there.last().map(|decision| decision.rows[1].clone()));
+    assert_eq!(store.rows().collect::<Result<Vec<_>, _>>().unwrap(), rows);
+    n
+}
+
+#[test]
+fn f1_latest_of_1_to_100_000_written_in_random_order_is_100_000() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::builder(dir.path()).open().unwrap();
+    let keyspace = database.keyspace("heights", KeyspaceCreateOptions::default).unwrap();
+    // 70,001 is coprime to 100,000: a permutation.
+    let mut batch = database.batch();
+    for n in 0..100_000u64 {
+        batch.insert(&keyspace, keys::height_key(Height(n * 70_001 % 100_000 + 1)), []);
+    }
+    batch.commit().unwrap();
+    let last = keyspace.last_key_value().unwrap().key().unwrap();
+    assert_eq!(keys::height_of_key(&last).unwrap(), Height(100_000));
+    let heights: Vec<u64> =
+        keyspace.iter().map(|guard| keys::height_of_key(&guard.key().unwrap()).unwrap().0).collect();
+    assert_eq!(heights, (1..=100_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn f1_state_rows_cannot_be_read_as_blocks() {
+    let decisions = chain(1, 10);
+    let (_dir, store) = stored(&[]);
+    let mut decision = decisions[0].clone();
+    decision.rows = vec![(Height(7).0.to_be_bytes().to_vec(), decision.block.header.digest().to_vec())];
+    store.commit(&decision.commit()).unwrap();
+    assert_eq!(store.block(Height(7)).unwrap(), None);
+    assert_eq!(store.roots(Height(7)).unwrap(), None);
+    assert_eq!(store.latest().unwrap().unwrap().height, Height(1));
+}
+
+#[test]
+fn an_empty_store_has_no_tip_and_starts_with_block_1_of_its_cluster() {
+    let (_dir, store) = stored(&[]);
+    assert_eq!(store.latest().unwrap(), None);
+    let second = Decision::new(2, CLUSTER, 10);
+    assert!(matches!(store.commit(&second.commit()), Err(StorageError::Gap { expected: Height(1), .. })));
+    let orphan = Decision::new(1, Digest::ZERO, 10);
+    assert!(matches!(store.commit(&orphan.commit()), Err(StorageError::WrongParent { .. })));
+    let zero = Decision::new(0, CLUSTER, 10);
+    assert!(matches!(store.commit(&zero.commit()), Err(StorageError::Gap { .. })));
+    assert_eq!(assert_is_prefix(&store, &chain(3, 10)), 0);
+}
+
+#[test]
+fn f2_the_same_block_again_changes_nothing() {
+    let decisions = chain(3, 10);
+    let (_dir, store) = stored(&decisions);
+    for decision in &decisions {
+        let again = Decision { rows: vec![(b"x".to_vec(), vec![1])], ..decision.clone() };
+        assert_eq!(store.commit(&again.commit()).unwrap(), Committed::Same);
+    }
+    assert_eq!(assert_is_prefix(&store, &decisions), 3);
+}
+
+#[test]
+fn f2_another_block_at_a_height_is_a_conflict_and_the_first_stays() {
+    let decisions = chain(3, 10);
+    let (_dir, store) = stored(&decisions);
+    for height in 1..=3 {
+        let other = Decision::new(height, decisions[height as usize - 1].block.header.parent_root, 11);
+        let error = store.commit(&other.commit()).unwrap_err();
+        assert!(matches!(error, StorageError::Conflict { stored, offered, .. }
+                if stored == decisions[height as usize - 1].digest() && offered == other.digest()));
+    }
+    assert_eq!(assert_is_prefix(&store, &decisions), 3);
+}
+
+#[test]
+fn f2_gaps_and_wrong_parents_are_refused() {
+    let decisions = chain(4, 10);
+    let (_dir, store) = stored(&decisions[..2]);
+    let gap = store.commit(&decisions[3].commit()).unwrap_err();
+    assert!(matches!(gap, StorageError::Gap { expected: Height(3), offered: Height(4) }));
+    let orphan = Decision::new(3, decisions[0].digest(), 10);
+    assert!(matches!(store.commit(&orphan.commit()), Err(StorageError::WrongParent { .. })));
+    assert_eq!(assert_is_prefix(&store, &decisions), 2);
+    store.commit(&decisions[2].commit()).unwrap();
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    let good = chain(1, 10).remove(0);
+    let (_dir, store) = stored(&[]);
+    let bad: [(&str, Decision); 5] = [
+        ("digest", Decision { certificate: commits(1, Digest::ZERO), ..good.clone() }),
+        ("height", Decision { certificate: commits(2, good.digest()), ..good.clone() }),
+        ("hashes", Decision { tx_hashes: vec![], ..good.clone() }),
+        ("row key", Decision { rows: vec![(vec![], vec![1])], ..good.clone() }),
+        ("cluster", {
+            let mut other = good.clone();
+            other.block.header.cluster_id = ClusterId::ZERO;
+            other.certificate = commits(1, other.block.header.digest());
+            other
+        }),
+    ];
+    for (name, decision) in bad {
+        assert!(matches!(store.commit(&decision.commit()), Err(StorageError::Mismatch { .. })), "{name}");
+    }
+    assert_eq!(assert_is_prefix(&store, std::slice::from_ref(&good)), 0);
+    store.commit(&good.commit()).unwrap();
+}
+
+#[test]
+fn a_group_seal_replaces_commits_and_is_never_replaced() {
+    let decisions = chain(1, 10);
+    let (_dir, store) = stored(&decisions);
+    let digest = decisions[0].digest();
+    let height = Height(1);
+    let certificate = || store.block(height).unwrap().unwrap().certificate;
+
+    let more_commits = Certificate { round: Round(1), ..commits(1, digest) };
+    assert!(!store.put_certificate(height, &more_commits).unwrap());
+    assert_eq!(certificate(), decisions[0].certificate);
+
+    assert!(store.put_certificate(height, &sealed(1, digest, 1)).unwrap());
+    assert!(!store.put_certificate(height, &sealed(1, digest, 2)).unwrap());
+    assert!(!store.put_certificate(height, &decisions[0].certificate).unwrap());
+    assert_eq!(certificate(), sealed(1, digest, 1));
+
+    let other = store.put_certificate(height, &sealed(1, Digest::ZERO, 1));
+    assert!(matches!(other, Err(StorageError::Conflict { .. })));
+    let elsewhere = store.put_certificate(height, &sealed(2, digest, 1));
+    assert!(matches!(elsewhere, Err(StorageError::Mismatch { .. })));
+    let unknown = store.put_certificate(Height(2), &sealed(2, digest, 1));
+    assert!(matches!(unknown, Err(StorageError::UnknownHeight { .. })));
+}
+
+#[test]
+fn values_above_64_kib_and_up_to_a_full_block_survive_reopening() {
+    let mut decisions = chain(1, 65_536);
+    let mut full = Decision::new(2, decisions[0].digest(), 0);
+    let transaction = decisions[0].block.items[0].clone();
+    full.block.items = vec![transaction; 46].try_into().unwrap();
+    full.certificate = commits(2, full.block.header.digest());
+    full.tx_hashes = (0..46).map(TxHash::with_last_byte).collect();
+    decisions.push(full);
+    let (dir, store) = stored(&decisions);
+    store.flush().unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    for decision in &decisions {
+        assert_eq!(store.block(decision.block.header.height).unwrap(), Some(decision.certified()));
+    }
+    assert_eq!(store.transaction(&TxHash::with_last_byte(45)).unwrap(), Some((Height(2), 45)));
+}
+
+#[test]
+fn a_store_of_another_cluster_or_held_by_another_process_is_refused() {
+    let (dir, store) = stored(&chain(1, 10));
+    assert!(matches!(open(dir.path()), Err(StorageError::InUse { .. })));
+    drop(store);
+    let other = FjallChainStore::open(dir.path(), ClusterId::ZERO, ChainOptions::default());
+    let Err(error) = other else { panic!("opened") };
+    assert!(matches!(error, StorageError::ForeignDirectory { .. }) && error.is_safety_refusal());
+    assert_eq!(assert_is_prefix(&open(dir.path()).unwrap(), &chain(1, 10)), 1);
+}
+
+#[test]
+fn readers_never_see_part_of_a_commit() {
+    let decisions = chain(200, 100);
+    let (_dir, store) = stored(&[]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for decision in &decisions {
+                store.commit(&decision.commit()).unwrap();
+            }
+        });
+        loop {
+            let rows: Vec<Row> = store.rows().collect::<Result<_, _>>().unwrap();
+            if let Some((_, tip)) = rows.last() {
+                let height = u64::from_be_bytes(tip.as_slice().try_into().unwrap());
+                assert_eq!(rows.len() as u64, height + 1, "rows of one height only");
+            }
+            if let Some(tip) = store.latest().unwrap() {
+                assert!(store.block(tip.height).unwrap().is_some());
+                if tip.height == Height(200) {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn duty_results_are_listed_newest_first() {
+    let (_dir, store) = stored(&[]);
+    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
+    for slot in [5, 300, 1, 256] {
+        store.put_duty(duty(Domain::Attester, slot), &slot.to_be_bytes()).unwrap();
+    }
+    store.put_duty(duty(Domain::Sync, 256), b"sync").unwrap();
+    store.put_duty(duty(Domain::Sync, 256), b"later").unwrap();
+    assert_eq!(store.duty(duty(Domain::Sync, 256)).unwrap().unwrap(), b"later");
+    assert_eq!(store.duty(duty(Domain::Proposer, 256)).unwrap(), None);
+    assert!(matches!(store.put_duty(duty(Domain::Block, 1), b""), Err(StorageError::Mismatch { .. })));
+
+    let list = |domain, before: Option<u64>, limit| -> Vec<(Domain, u64)> {
+        let found = store.duties(domain, before.map(Height), limit).unwrap();
+        found.into_iter().map(|(instance, _)| (instance.domain, instance.height.0)).collect()
+    };
+    let (a, s) = (Domain::Attester, Domain::Sync);
+    assert_eq!(list(None, None, 10), [(a, 300), (s, 256), (a, 256), (a, 5), (a, 1)]);
+    assert_eq!(list(Some(a), None, 2), [(a, 300), (a, 256)]);
+    assert_eq!(list(None, Some(256), 10), [(a, 5), (a, 1)]);
+    assert_eq!(list(Some(s), Some(300), 10), [(s, 256)]);
+
+    assert_eq!(store.prune_duties_below(Height(256)).unwrap(), 2);
+    assert_eq!(list(None, None, 10), [(a, 300), (s, 256), (a, 256)]);
+}
+
+#[test]
+fn what_was_committed_without_a_flush_survives_the_process() {
+    let decisions = chain(20, 1000);
+    let (dir, store) = stored(&decisions[..10]);
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(assert_is_prefix(&store, &decisions), 10);
+    for decision in &decisions[10..] {
+        store.commit(&decision.commit()).unwrap();
+    }
+    drop(store);
+    assert_eq!(assert_is_prefix(&open(dir.path()).unwrap(), &decisions), 20);
+}
+
+/// A copy of a directory as a crash would leave it. Journals are preallocated: their zero tails are
+/// not copied.
+fn crash_image(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, target) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() {
+            crash_image(&path, &target);
+        } else {
+            let mut bytes = fs::read(&path).unwrap();
+            if is_journal(&path) {
+                bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+            }
+            fs::write(&target, bytes).unwrap();
+        }
+    }
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jnl")
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| is_journal(path)).max().unwrap()
+}
+
+#[test]
+fn f4_a_journal_cut_anywhere_gives_whole_blocks_only() {
+    let decisions = chain(12, 300);
+    let (dir, store) = stored(&decisions);
+    let image = tempfile::tempdir().unwrap();
+    crash_image(dir.path(), image.path());
+    drop(store);
+    let whole = fs::read(journal(image.path())).unwrap();
+    // 200 points spread over everything behind the first write, which made the store.
+    let first = whole.len() / 20;
+    let mut seen = std::collections::BTreeSet::new();
+    for point in 0..200 {
+        let cut = first + (whole.len() - first) * point / 199;
+        fs::write(journal(image.path()), &whole[..cut]).unwrap();
+        let crashed = tempfile::tempdir().unwrap();
+        crash_image(image.path(), crashed.path());
+        let store = open(crashed.path()).unwrap();
+        seen.insert(assert_is_prefix(&store, &decisions));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), (0..=12).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_order_of_offers_and_restarts_stores_a_prefix(offers in proptest::collection::vec(0usize..8, 1..40), restarts: u8) {
+        let decisions = chain(8, 50);
+        let (dir, mut store) = stored(&[]);
+        let mut tip = 0;
+        for (n, offer) in offers.into_iter().enumerate() {
+            let committed = store.commit(&decisions[offer].commit());
+            match offer.cmp(&tip) {
+                std::cmp::Ordering::Less => prop_assert_eq!(committed.unwrap(), Committed::Same),
+                std::cmp::Ordering::Equal => prop_assert_eq!(committed.unwrap(), Committed::New),
+                std::cmp::Ordering::Greater => {
+                    let is_gap = matches!(committed, Err(StorageError::Gap { .. }));
+                    prop_assert!(is_gap);
+                },
+            }
+            tip = tip.max(if offer == tip { tip + 1 } else { 0 });
+            if n < 8 && restarts >> n & 1 == 1 {
+                drop(store);
+                store = open(dir.path()).unwrap();
+            }
+        }
+        prop_assert_eq!(assert_is_prefix(&store, &decisions), tip);
+    }
+}

@@ -1,0 +1,253 @@
+//! The data directory of one operator of one cluster, held by one process.
+//!
+//! `LOCK` carries an advisory lock for the life of the process. `identity.dat` says whose promises
+//! the directory holds and is written before anything else, so a directory with data and without a
+//! readable identity was damaged or put together by hand, and is refused.
+
+use crate::StorageError;
+use crate::atomic::{self, Loaded};
+use crate::files::{at, create_dir_durable, open_or_create};
+use crate::frame::{Frame, FrameKind};
+use aequa_types::{ClusterId, OperatorIndex};
+use alloy_primitives::B256;
+use ssz::Encode as _;
+use ssz_derive::{Decode, Encode};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Frame of `identity.dat`. The payload is 73 bytes; the cap leaves room for later versions.
+pub const IDENTITY_FRAME: FrameKind =
+    FrameKind { name: "identity", magic: *b"NODE", version: 1, flags_known: 0, payload_bytes_max: 1024 };
+
+const IDENTITY_FILE: &str = "identity.dat";
+const LOCK_FILE: &str = "LOCK";
+/// Directories whose content means that the node has lived here.
+const LIFE_SIGNS: [&str; 5] = ["wal", "marks", "chain", "slashing", "checkpoints"];
+
+/// Whose directory it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Identity {
+    /// The cluster; survives resharing.
+    pub cluster_id: ClusterId,
+    /// The operator's place in it.
+    pub operator: OperatorIndex,
+    /// Hash of the cluster lock last used here; changes with resharing.
+    pub lock_hash: B256,
+    /// When the directory was made, in seconds since the Unix epoch.
+    pub created: u64,
+}
+
+/// An open data directory. Dropping it lets the next process in.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    identity: Identity,
+    is_new: bool,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens `root` for `identity`, creating it when there is nothing yet.
+    ///
+    /// Refuses a directory held by another process, of another cluster or operator, or with data but
+    /// no identity. An existing directory keeps its own creation time and lock hash.
+    pub fn open(root: &Path, identity: Identity) -> Result<Self, StorageError> {
+        create_dir_durable(root)?;
+        let lock = hold(&root.join(LOCK_FILE))?;
+        atomic::remove_strays(root)?;
+
+        let file = root.join(IDENTITY_FILE);
+        let (stored, is_new) = match atomic::read(&file, &IDENTITY_FRAME, decode_identity)? {
+            Loaded::Ok(stored) | Loaded::Fallback(stored) => (stored, false),
+            Loaded::Missing if !shows_life(root)? => {
+                write_identity(root, &identity)?;
+                (identity, true)
+            }
+            Loaded::Missing | Loaded::Fail => return Err(StorageError::IdentityLost { path: file }),
+        };
+        if (stored.cluster_id, stored.operator) != (identity.cluster_id, identity.operator) {
+            return Err(StorageError::ForeignDirectory {
+                path: root.to_path_buf(),
+                found: owner(stored.cluster_id, stored.operator),
+                expected: owner(identity.cluster_id, identity.operator),
+            });
+        }
+        Ok(Self { root: root.to_path_buf(), identity: stored, is_new, _lock: lock })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What `identity.dat` says. Its lock hash is another than the one given to [`DataDir::open`]
+    /// when the cluster was reshared since.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether this process made the directory. If not, and the vote log is empty, the log was lost:
+    /// the node must ask its peers what it signed.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Records that the node now runs under another lock of the same cluster.
+    pub fn adopt_lock(&mut self, lock_hash: B256) -> Result<(), StorageError> {
+        let identity = Identity { lock_hash, ..self.identity };
+        write_identity(&self.root, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Directory of the vote log.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.root.join("wal")
+    }
+
+    /// Directory of the chain store.
+    pub fn chain_dir(&self) -> PathBuf {
+        self.root.join("chain")
+    }
+}
+
+/// How an owner is named in errors.
+pub(crate) fn owner(cluster_id: ClusterId, operator: OperatorIndex) -> String {
+    format!("operator {operator} of cluster {cluster_id}")
+}
+
+fn hold(path: &Path) -> Result<File, StorageError> {
+    let mut file = open_or_create(path).map_err(at("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StorageError::InUse { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => return Err(at("lock", path)(error)),
+    }
+    // For whoever wonders who holds it; nobody reads it back.
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(at("write", path))?;
+    Ok(file)
+}
+
+fn shows_life(root: &Path) -> Result<bool, StorageError> {
+    for entry in fs::read_dir(root).map_err(at("list", root))? {
+        let name = entry.map_err(at("list", root))?.file_name();
+        // An unreadable identity moved aside by an earlier start.
+        if name.to_string_lossy().starts_with("identity.dat.corrupt") {
+            return Ok(true);
+        }
+    }
+    for name in LIFE_SIGNS {
+        let dir = root.join(name);
+        match fs::read_dir(&dir) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("list", &dir)(error)),
+        }
+    }
+    Ok(false)
+}
+
+fn write_identity(root: &Path, identity: &Identity) -> Result<(), StorageError> {
+    atomic::replace(&root.join(IDENTITY_FILE), &IDENTITY_FRAME.encode(0, &identity.as_ssz_bytes())?)
+}
+
+fn decode_identity(frame: &Frame) -> Option<Identity> {
+    aequa_types::decode("identity", &frame.payload, IDENTITY_FRAME.payload_bytes_max).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(operator: u8) -> Identity {
+        Identity {
+            cluster_id: B256::repeat_byte(1),
+            operator: OperatorIndex(operator),
+            lock_hash: B256::repeat_byte(2),
+            created: 1_700_000_000,
+        }
+    }
+
+    fn life(root: &Path) {
+        fs::create_dir_all(root.join("wal")).unwrap();
+        fs::write(root.join("wal/votes-1.wal"), b"x").unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_made_once_and_keeps_its_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a/b");
+        let made = DataDir::open(&root, identity(0)).unwrap();
+        assert!(made.is_new());
+        drop(made);
+        let again = DataDir::open(&root, Identity { created: 5, ..identity(0) }).unwrap();
+        assert!(!again.is_new());
+        assert_eq!(*again.identity(), identity(0));
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), identity(0)).unwrap();
+        let error = DataDir::open(dir.path(), identity(0)).unwrap_err();
+        assert!(matches!(error, StorageError::InUse { .. }));
+        assert!(error.is_safety_refusal());
+        drop(first);
+        DataDir::open(dir.path(), identity(0)).unwrap();
+    }
+
+    #[test]
+    fn another_operator_or_cluster_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(dir.path(), identity(0)).unwrap());
+        let other_cluster = Identity { cluster_id: B256::repeat_byte(9), ..identity(0) };
+        for other in [identity(1), other_cluster] {
+            let error = DataDir::open(dir.path(), other).unwrap_err();
+            assert!(error.is_safety_refusal());
+            let text = error.to_string();
+            assert!(text.contains("operator 0") && text.contains("--data-dir"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_lock_of_the_same_cluster_is_adopted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut data = DataDir::open(dir.path(), identity(0)).unwrap();
+        data.adopt_lock(B256::repeat_byte(3)).unwrap();
+        drop(data);
+        let data = DataDir::open(dir.path(), identity(0)).unwrap();
+        assert_eq!(data.identity().lock_hash, B256::repeat_byte(3));
+        assert_eq!(data.identity().created, 1_700_000_000);
+    }
+
+    #[test]
+    fn data_without_a_readable_identity_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        life(dir.path());
+        let error = DataDir::open(dir.path(), identity(0)).unwrap_err();
+        assert!(matches!(error, StorageError::IdentityLost { .. }) && error.is_safety_refusal());
+
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(IDENTITY_FILE), b"garbage").unwrap();
+        for _ in 0..2 {
+            assert!(matches!(DataDir::open(dir.path(), identity(0)), Err(StorageError::IdentityLost { .. })));
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_replacement_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let stray = dir.path().join("identity.dat.tmp-1-0");
+        fs::write(&stray, b"half").unwrap();
+        DataDir::open(dir.path(), identity(0)).unwrap();
+        assert!(!stray.exists());
+    }
+}

@@ -1,0 +1,165 @@
+//! The one error type of the crate.
+
+use aequa_types::{Digest, Height};
+use std::io;
+use std::path::PathBuf;
+
+/// Why the disk could not keep a promise.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The operating system refused.
+    #[error("cannot {op} {path}: {source}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Something to be written is larger than its type may be; nothing was written.
+    #[error("{what} has {bytes} bytes, the limit is {bytes_max}")]
+    TooLarge {
+        /// Name of the type.
+        what: &'static str,
+        /// Size offered.
+        bytes: usize,
+        /// Largest size allowed.
+        bytes_max: usize,
+    },
+    /// A name from outside does not fit into a file name.
+    #[error("{name:?} is not a file id: 1 to 64 of a-z, 0-9 and '-' are allowed")]
+    BadFileId {
+        /// The refused name, cut to 64 characters.
+        name: String,
+    },
+    /// A file was written by a newer program. It is not corrupt, so there is no falling back.
+    #[error("{path} has version {found}, this program knows up to {known}: install a newer dvt-node")]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Version found in it.
+        found: u16,
+        /// Newest version this program reads.
+        known: u16,
+    },
+    /// Another process holds the directory.
+    #[error(
+        "data directory in use: another process holds {path}; stop it first, never run two nodes on one directory"
+    )]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The directory belongs to another cluster or operator.
+    #[error(
+        "{path} belongs to {found}, this node is {expected}: point --data-dir at this operator's own directory"
+    )]
+    ForeignDirectory {
+        /// The directory or file that says so.
+        path: PathBuf,
+        /// Owner it names.
+        found: String,
+        /// Owner expected.
+        expected: String,
+    },
+    /// The directory holds data but nothing readable says whose.
+    #[error(
+        "{path} is missing or unreadable although the directory holds data: restore it from the same backup as the rest"
+    )]
+    IdentityLost {
+        /// The identity file.
+        path: PathBuf,
+    },
+    /// The vote log is damaged where it was already durable. Nothing was changed.
+    #[error(
+        "vote log corrupt in {path} at byte {offset}: {reason}; do not delete it, repair from peers and signing marks"
+    )]
+    WalCorrupt {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// An earlier write failed half-way; nothing more is accepted until the process is restarted.
+    #[error("storage stopped: an earlier write or sync failed, restart the node")]
+    Poisoned,
+    /// Another block is stored at this height. The first one stays.
+    #[error("height {height} holds block {stored}, refused {offered}")]
+    Conflict {
+        /// The height.
+        height: Height,
+        /// Digest stored.
+        stored: Digest,
+        /// Digest offered.
+        offered: Digest,
+    },
+    /// Blocks are stored without gaps.
+    #[error("next block is {expected}, offered {offered}")]
+    Gap {
+        /// The height that can be stored next.
+        expected: Height,
+        /// The height offered.
+        offered: Height,
+    },
+    /// The block does not extend the stored chain.
+    #[error("block {height} has parent {offered}, the chain ends in {stored}")]
+    WrongParent {
+        /// Height of the offered block.
+        height: Height,
+        /// Parent it names.
+        offered: Digest,
+        /// Digest of the last stored block, or the cluster id.
+        stored: Digest,
+    },
+    /// The parts offered together do not belong together, or not into this store.
+    #[error("cannot store: {reason}")]
+    Mismatch {
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// There is no block at this height.
+    #[error("no block at height {height}")]
+    UnknownHeight {
+        /// The height asked for.
+        height: Height,
+    },
+    /// The chain store contradicts itself.
+    #[error(
+        "chain store corrupt: {reason}; remove the chain directory, the node fetches it again from its peers"
+    )]
+    ChainCorrupt {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The storage engine failed.
+    #[error("chain store: {0}")]
+    Engine(#[from] fjall::Error),
+}
+
+impl StorageError {
+    /// Whether the node must refuse to sign because promises may be lost or are somebody else's
+    /// (exit 4), as opposed to an ordinary failure (exit 1).
+    pub fn is_safety_refusal(&self) -> bool {
+        match self {
+            Self::NewerVersion { .. }
+            | Self::InUse { .. }
+            | Self::ForeignDirectory { .. }
+            | Self::IdentityLost { .. }
+            | Self::WalCorrupt { .. } => true,
+            Self::Io { .. }
+            | Self::TooLarge { .. }
+            | Self::BadFileId { .. }
+            | Self::Poisoned
+            | Self::Conflict { .. }
+            | Self::Gap { .. }
+            | Self::WrongParent { .. }
+            | Self::Mismatch { .. }
+            | Self::UnknownHeight { .. }
+            | Self::ChainCorrupt { .. }
+            | Self::Engine(_) => false,
+        }
+    }
+}

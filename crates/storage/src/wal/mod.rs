@@ -1,0 +1,411 @@
+//! The vote log: every promise of the operator, durable before it is spoken.
+//!
+//! ```text
+//! wal/votes-<first seq, 20 digits>.wal      zeroed and synced before use, rolled when full
+//! ┌───────────────────────────────┬────────┬────────┬──────────────
+//! │ frame QWAL v1                 │ record │ record │ zeros …
+//! │ cluster id 32 ‖ operator 1 ‖  │  length u32 ‖ crc32 u32 ‖ seq u64 ‖ payload
+//! │ first seq u64 ‖               │  crc over seq and payload; seq strictly +1
+//! │ crc of the last record before │  payload: SSZ of aequa_types::Record, 1 byte to 4 MiB
+//! └───────────────────────────────┴────────┴────────┴──────────────
+//! ```
+//!
+//! - [`Wal::append`] only collects; [`Wal::sync`] makes everything collected durable with one write
+//!   and one fdatasync (one more when a segment fills up in between).
+//! - After any error the log is poisoned: nothing is retried, the process must end.
+//! - Reading stops at the first record that does not verify. If nothing behind it verifies, that was
+//!   a write which never completed, so nobody was told of it: it is wiped, and `torn` says so. If a
+//!   later record does verify, something durable was lost, and opening is refused.
+//! - A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
+//!   removed when the log is opened. The head chains segments, so a missing one is noticed.
+//! - Whole segments are dropped once nothing in them is needed ([`Wal::prune_below`]).
+//!
+//! A power cut in the middle of one sync may let a disk keep the end of a batch and lose its
+//! beginning. That looks like corruption and is refused as such: it costs liveness, never a promise.
+
+mod medium;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use medium::{Medium, SystemMedium};
+pub use segment::RECORD_BYTES_MAX;
+
+use crate::StorageError;
+use crate::files::{at, create_dir_durable, create_exclusive, remove_if_present, sync_dir};
+use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
+use medium::write_all;
+use segment::{HEAD_BYTES, Head, push_record};
+use ssz::Encode as _;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Size of a segment in bytes: a few hundred thousand votes, or five full values.
+pub const SEGMENT_BYTES: usize = 16 << 20;
+/// Largest segment file that is read; checked before memory is taken.
+pub const SEGMENT_BYTES_MAX: usize = 256 << 20;
+/// The batch buffer keeps this much between turns, and gives back what a large value took.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+/// A segment under construction; never read.
+const SPARE_FILE: &str = "spare.tmp";
+
+/// How a log is laid out and reaches the disk.
+#[derive(Clone)]
+pub struct WalOptions {
+    /// Size of new segments; a record larger than that gets a segment of its own size.
+    pub segment_bytes: usize,
+    /// The calls that write and sync.
+    pub medium: Arc<dyn Medium>,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES, medium: Arc::new(SystemMedium) }
+    }
+}
+
+/// What was in the log when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// Every record kept, in the order of appending.
+    pub records: Vec<Record>,
+    /// Whether an incomplete write was wiped from the end.
+    pub torn: bool,
+}
+
+/// The open vote log of one operator. Dropping it loses what was not synced, like a crash.
+pub struct Wal {
+    dir: PathBuf,
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+    options: WalOptions,
+    /// Segments before the active one, oldest first.
+    closed: VecDeque<Segment>,
+    active: Active,
+    /// The next segment, being zeroed on a thread of its own.
+    spare: Option<JoinHandle<io::Result<File>>>,
+    /// Seq of the next record appended.
+    next_seq: u64,
+    batch: Batch,
+    poisoned: bool,
+}
+
+impl Wal {
+    /// Opens the log in `dir`, creating it when there is none, and reads all of it.
+    ///
+    /// Refuses a log of another cluster or operator, and one with damage anywhere but at its end.
+    /// What is read is synced first: a record written but not synced by a process that was killed
+    /// may already have been believed.
+    pub fn open(
+        dir: &Path,
+        cluster_id: ClusterId,
+        operator: OperatorIndex,
+        options: WalOptions,
+    ) -> Result<(Self, Recovered), StorageError> {
+        let segment_bytes = options.segment_bytes.clamp(HEAD_BYTES, SEGMENT_BYTES_MAX);
+        let options = WalOptions { segment_bytes, ..options };
+        create_dir_durable(dir)?;
+        remove_if_present(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
+        let mut found = recovery::read_all(dir, cluster_id, operator)?;
+        let (active, torn) = match found.segments.pop() {
+            Some(last) => recovery::reopen(last, &*options.medium)?,
+            None => {
+                let head = Head { cluster_id, operator, first_seq: 1, previous_crc: 0 };
+                let spare = zeroed(dir, options.segment_bytes, &*options.medium)
+                    .map_err(at("preallocate segment in", dir))?;
+                (Active::named(dir, spare, head, &*options.medium)?, false)
+            }
+        };
+        let wal = Self {
+            dir: dir.to_path_buf(),
+            cluster_id,
+            operator,
+            options,
+            closed: found.segments.into_iter().map(|found| found.segment).collect(),
+            active,
+            spare: None,
+            next_seq: found.next_seq,
+            batch: Batch::default(),
+            poisoned: false,
+        };
+        Ok((wal, Recovered { records: found.records, torn }))
+    }
+
+    /// Collects a record for the next [`Wal::sync`]. A record that is too large is refused, and the
+    /// batch is as before.
+    pub fn append(&mut self, record: &Record) -> Result<(), StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned);
+        }
+        let start = self.batch.bytes.len();
+        let crc = push_record(&mut self.batch.bytes, self.next_seq, |buffer| record.ssz_append(buffer))?;
+        self.batch.entries.push(Entry {
+            seq: self.next_seq,
+            crc,
+            instance: record.instance(),
+            bytes: self.batch.bytes.len() - start,
+        });
+        self.next_seq = self.next_seq.saturating_add(1);
+        Ok(())
+    }
+
+    /// Makes everything appended durable; without anything appended it costs nothing.
+    ///
+    /// After an error nothing may be sent, and the log refuses everything.
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned);
+        }
+        if self.batch.entries.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        if let Err(error) = self.write_out(&batch) {
+            self.poisoned = true;
+            return Err(error);
+        }
+        self.batch = batch.emptied();
+        self.prepare_spare();
+        Ok(())
+    }
+
+    /// Drops the oldest segments in which every record is below `height_of` its domain. Call it
+    /// only when what replaces them, a checkpoint or a stored block, is durable. Gives the number
+    /// of segments dropped.
+    pub fn prune_below(&mut self, height_of: &dyn Fn(Domain) -> Height) -> Result<usize, StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned);
+        }
+        let mut dropped = 0;
+        while let Some(oldest) = self.closed.front()
+            && oldest.heights.all_below(height_of)
+        {
+            remove_if_present(&oldest.path).map_err(at("remove", &oldest.path))?;
+            // One by one: were a later removal durable before an earlier one, the log had a hole.
+            sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
+            self.closed.pop_front();
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    /// Seq the next appended record will get, from 1.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Number of segments on disk.
+    pub fn segments(&self) -> usize {
+        self.closed.len() + 1
+    }
+
+    /// Whether an earlier error stopped the log for ever.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    fn write_out(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let medium = Arc::clone(&self.options.medium);
+        let mut entries = batch.entries.as_slice();
+        let mut bytes = batch.bytes.as_slice();
+        while let Some(first) = entries.first() {
+            let (fitting, taken) = self.active.room_for(entries);
+            if fitting == 0 {
+                self.roll(first)?;
+                continue;
+            }
+            let (now, later) = bytes.split_at(taken);
+            self.active.write(now, &entries[..fitting], &*medium)?;
+            self.active.sync(&*medium)?;
+            (entries, bytes) = (&entries[fitting..], later);
+        }
+        Ok(())
+    }
+
+    /// Starts the segment that begins with `next`. All records before it are durable.
+    fn roll(&mut self, next: &Entry) -> Result<(), StorageError> {
+        let needed = HEAD_BYTES + next.bytes;
+        let file = self.take_spare(needed).map_err(at("preallocate segment in", &self.dir))?;
+        let head = Head {
+            cluster_id: self.cluster_id,
+            operator: self.operator,
+            first_seq: next.seq,
+            previous_crc: self.active.last_crc,
+        };
+        let active = Active::named(&self.dir, file, head, &*self.options.medium)?;
+        let full = std::mem::replace(&mut self.active, active);
+        // One without records had the same first seq, and has just been replaced.
+        if full.used > HEAD_BYTES {
+            self.closed.push_back(full.segment);
+        }
+        Ok(())
+    }
+
+    fn take_spare(&mut self, needed: usize) -> io::Result<File> {
+        if let Some(thread) = self.spare.take()
+            // A spare that failed was never relied on; making it again shows whether the disk is well.
+            && let Ok(Ok(spare)) = thread.join()
+            && spare.metadata()?.len() >= needed as u64
+        {
+            return Ok(spare);
+        }
+        zeroed(&self.dir, self.options.segment_bytes.max(needed), &*self.options.medium)
+    }
+
+    /// Zeroing 16 MiB takes longer than a turn may: it begins when half of the segment is left.
+    fn prepare_spare(&mut self) {
+        if self.spare.is_some() || self.active.used < self.active.bytes / 2 {
+            return;
+        }
+        let (dir, options) = (self.dir.clone(), self.options.clone());
+        let thread = std::thread::Builder::new().name("wal-spare".into());
+        // Without a thread the segment is made when it is needed.
+        self.spare = thread.spawn(move || zeroed(&dir, options.segment_bytes, &*options.medium)).ok();
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        if let Some(thread) = self.spare.take() {
+            // Nothing of ours may write into the directory once the log is closed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Wal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wal")
+            .field("dir", &self.dir)
+            .field("next_seq", &self.next_seq)
+            .field("segments", &self.segments())
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records appended since the last sync, as they will lie on disk.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    seq: u64,
+    crc: u32,
+    instance: InstanceId,
+    bytes: usize,
+}
+
+impl Batch {
+    /// The same memory for the next batch, less what only a large value needed.
+    fn emptied(mut self) -> Self {
+        self.bytes.clear();
+        self.entries.clear();
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        self
+    }
+}
+
+/// A segment's place and what is in it.
+struct Segment {
+    path: PathBuf,
+    heights: MaxHeights,
+}
+
+/// The segment being written.
+struct Active {
+    segment: Segment,
+    file: File,
+    /// Size of the file.
+    bytes: usize,
+    /// Where the next record goes.
+    used: usize,
+    /// CRC of the last record, here or in a segment before; 0 without any.
+    last_crc: u32,
+}
+
+impl Active {
+    /// Turns the spare file into the segment `head` describes.
+    fn named(dir: &Path, file: File, head: Head, medium: &dyn Medium) -> Result<Self, StorageError> {
+        let spare = dir.join(SPARE_FILE);
+        let path = recovery::segment_path(dir, head.first_seq);
+        let bytes = file.metadata().map_err(at("inspect", &spare))?.len() as usize;
+        write_all(medium, &file, &head.encode()?, 0).map_err(at("write", &spare))?;
+        medium.sync(&file).map_err(at("sync", &spare))?;
+        fs::rename(&spare, &path).map_err(at("rename to", &path))?;
+        sync_dir(dir).map_err(at("sync directory", dir))?;
+        let segment = Segment { path, heights: MaxHeights::default() };
+        Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc: head.previous_crc })
+    }
+
+    /// How many of `entries` fit, and their size.
+    fn room_for(&self, entries: &[Entry]) -> (usize, usize) {
+        let room = self.bytes - self.used;
+        let mut taken = 0;
+        let fitting = entries
+            .iter()
+            .take_while(|entry| {
+                let fits = taken + entry.bytes <= room;
+                taken += if fits { entry.bytes } else { 0 };
+                fits
+            })
+            .count();
+        (fitting, taken)
+    }
+
+    fn write(&mut self, bytes: &[u8], entries: &[Entry], medium: &dyn Medium) -> Result<(), StorageError> {
+        write_all(medium, &self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
+        self.used += bytes.len();
+        for entry in entries {
+            self.segment.heights.raise(entry.instance);
+            self.last_crc = entry.crc;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, medium: &dyn Medium) -> Result<(), StorageError> {
+        medium.sync(&self.file).map_err(at("sync", &self.segment.path))
+    }
+}
+
+/// Highest height per domain.
+#[derive(Default)]
+struct MaxHeights([Option<Height>; Domain::ALL.len()]);
+
+impl MaxHeights {
+    fn raise(&mut self, instance: InstanceId) {
+        let slot = &mut self.0[usize::from(instance.domain.number())];
+        *slot = (*slot).max(Some(instance.height));
+    }
+
+    fn all_below(&self, height_of: &dyn Fn(Domain) -> Height) -> bool {
+        Domain::ALL
+            .into_iter()
+            .zip(self.0)
+            .all(|(domain, highest)| highest.is_none_or(|highest| highest < height_of(domain)))
+    }
+}
+
+/// Makes the spare file: `bytes` zeros, written and not only reserved, so that a later fdatasync
+/// has no block to allocate and no length to change.
+fn zeroed(dir: &Path, bytes: usize, medium: &dyn Medium) -> io::Result<File> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let path = dir.join(SPARE_FILE);
+    remove_if_present(&path)?;
+    let file = create_exclusive(&path)?;
+    let mut offset = 0;
+    while offset < bytes {
+        let chunk = ZEROS.len().min(bytes - offset);
+        write_all(medium, &file, &ZEROS[..chunk], offset as u64)?;
+        offset += chunk;
+    }
+    medium.sync(&file)?;
+    Ok(file)
+}

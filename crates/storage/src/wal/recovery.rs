@@ -1,0 +1,174 @@
+//! Reading a log back: all of it, or a refusal.
+
+use super::medium::{Medium, write_all};
+use super::segment::{Head, RECORD_BYTES_MAX, Tail, walk};
+use super::{Active, MaxHeights, SEGMENT_BYTES_MAX, Segment};
+use crate::StorageError;
+use crate::data_dir::owner;
+use crate::files::at;
+use crate::frame::FrameFault;
+use aequa_types::{ClusterId, OperatorIndex, Record};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Everything read, and what is needed to go on.
+pub(super) struct Found {
+    /// Oldest first.
+    pub segments: Vec<FoundSegment>,
+    pub records: Vec<Record>,
+    pub next_seq: u64,
+}
+
+/// A segment that was read.
+pub(super) struct FoundSegment {
+    pub segment: Segment,
+    bytes: usize,
+    used: usize,
+    torn_until: Option<usize>,
+    last_crc: u32,
+}
+
+/// Path of the segment whose first record is `first_seq`; names sort like numbers.
+pub(super) fn segment_path(dir: &Path, first_seq: u64) -> PathBuf {
+    dir.join(format!("votes-{first_seq:020}.wal"))
+}
+
+/// Reads every segment in `dir` without changing anything.
+pub(super) fn read_all(
+    dir: &Path,
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+) -> Result<Found, StorageError> {
+    let names = segment_seqs(dir)?;
+    let mut found = Found { segments: Vec::with_capacity(names.len()), records: Vec::new(), next_seq: 1 };
+    for (n, first_seq) in names.iter().enumerate() {
+        let path = segment_path(dir, *first_seq);
+        let bytes = read_segment(&path)?;
+        let head = read_head(&path, &bytes, cluster_id, operator)?;
+        check_chain(&path, &head, *first_seq, &found)?;
+        let is_last = n + 1 == names.len();
+        read_records(&mut found, path, &bytes, head, is_last)?;
+    }
+    Ok(found)
+}
+
+/// Opens the last segment for writing, wiping what never completed. Gives whether there was such.
+pub(super) fn reopen(found: FoundSegment, medium: &dyn Medium) -> Result<(Active, bool), StorageError> {
+    let path = &found.segment.path;
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("open", path))?;
+    if let Some(until) = found.torn_until {
+        let zeros = vec![0; until - found.used];
+        write_all(medium, &file, &zeros, found.used as u64).map_err(at("write", path))?;
+    }
+    medium.sync(&file).map_err(at("sync", path))?;
+    let torn = found.torn_until.is_some();
+    let FoundSegment { segment, bytes, used, last_crc, .. } = found;
+    Ok((Active { segment, file, bytes, used, last_crc }, torn))
+}
+
+fn segment_seqs(dir: &Path) -> Result<Vec<u64>, StorageError> {
+    let mut seqs = Vec::new();
+    for entry in fs::read_dir(dir).map_err(at("list", dir))? {
+        let name = entry.map_err(at("list", dir))?.file_name();
+        let name = name.to_string_lossy();
+        let Some(digits) = name.strip_prefix("votes-").and_then(|rest| rest.strip_suffix(".wal")) else {
+            continue;
+        };
+        match digits.parse() {
+            Ok(seq) if digits.len() == 20 => seqs.push(seq),
+            _ => return Err(corrupt(&dir.join(&*name), 0, "not the name of a segment")),
+        }
+    }
+    seqs.sort_unstable();
+    Ok(seqs)
+}
+
+fn read_segment(path: &Path) -> Result<Vec<u8>, StorageError> {
+    let file = File::open(path).map_err(at("open", path))?;
+    let bytes = file.metadata().map_err(at("inspect", path))?.len();
+    if bytes > SEGMENT_BYTES_MAX as u64 {
+        return Err(corrupt(path, 0, "larger than any segment"));
+    }
+    let mut content = Vec::with_capacity(bytes as usize);
+    file.take(bytes).read_to_end(&mut content).map_err(at("read", path))?;
+    Ok(content)
+}
+
+fn read_head(
+    path: &Path,
+    bytes: &[u8],
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+) -> Result<Head, StorageError> {
+    let head = match Head::decode(bytes) {
+        Ok(head) => head,
+        // The head was durable before the segment got its name.
+        Err(FrameFault::Unreadable(reason)) => return Err(corrupt(path, 0, reason)),
+        Err(FrameFault::NewerVersion { found, known }) => {
+            return Err(StorageError::NewerVersion { path: path.to_path_buf(), found, known });
+        }
+    };
+    if (head.cluster_id, head.operator) != (cluster_id, operator) {
+        return Err(StorageError::ForeignDirectory {
+            path: path.to_path_buf(),
+            found: owner(head.cluster_id, head.operator),
+            expected: owner(cluster_id, operator),
+        });
+    }
+    Ok(head)
+}
+
+fn check_chain(path: &Path, head: &Head, named_seq: u64, found: &Found) -> Result<(), StorageError> {
+    if head.first_seq != named_seq {
+        return Err(corrupt(path, 0, "name and head give different first records"));
+    }
+    // What came before the oldest segment was pruned and cannot be checked.
+    let Some(previous) = found.segments.last() else { return Ok(()) };
+    if head.first_seq != found.next_seq {
+        return Err(corrupt(path, 0, "records are missing before this segment"));
+    }
+    if head.previous_crc != previous.last_crc {
+        return Err(corrupt(path, 0, "does not continue the segment before"));
+    }
+    Ok(())
+}
+
+fn read_records(
+    found: &mut Found,
+    path: PathBuf,
+    bytes: &[u8],
+    head: Head,
+    is_last: bool,
+) -> Result<(), StorageError> {
+    let walked = walk(bytes, head.first_seq);
+    let torn_until = match walked.tail {
+        Tail::Clean => None,
+        Tail::Torn { until } if is_last => Some(until),
+        Tail::Torn { .. } => {
+            return Err(corrupt(&path, walked.end, "damaged, and a later segment exists"));
+        }
+        Tail::Corrupt => return Err(corrupt(&path, walked.end, "damaged, and a later record is intact")),
+    };
+    let mut heights = MaxHeights::default();
+    for raw in &walked.records {
+        let payload = &bytes[raw.payload.clone()];
+        let record: Record = aequa_types::decode("vote log record", payload, RECORD_BYTES_MAX)
+            .map_err(|_| corrupt(&path, raw.payload.start, "intact bytes that are no record"))?;
+        heights.raise(record.instance());
+        found.records.push(record);
+    }
+    found.next_seq = head.first_seq.saturating_add(walked.records.len() as u64);
+    found.segments.push(FoundSegment {
+        segment: Segment { path, heights },
+        bytes: bytes.len(),
+        used: walked.end,
+        torn_until,
+        last_crc: walked.records.last().map_or(head.previous_crc, |raw| raw.crc),
+    });
+    Ok(())
+}
+
+fn corrupt(path: &Path, offset: usize, reason: &'static str) -> StorageError {
+    StorageError::WalCorrupt { path: path.to_path_buf(), offset: offset as u64, reason }
+}

@@ -1,0 +1,281 @@
+//! Layout of one segment, and reading it with suspicion. Pure: bytes in, verdict out.
+
+use crate::StorageError;
+use crate::frame::{Frame, FrameFault, FrameKind, HEADER_BYTES};
+use aequa_types::{ClusterId, OperatorIndex};
+use std::ops::Range;
+
+/// Frame in front of every segment.
+pub(super) const SEGMENT_FRAME: FrameKind = FrameKind {
+    name: "vote log segment",
+    magic: *b"QWAL",
+    version: 1,
+    flags_known: 0,
+    payload_bytes_max: HEAD_PAYLOAD_BYTES,
+};
+
+/// Cluster id, operator, first seq, CRC of the last record before.
+const HEAD_PAYLOAD_BYTES: usize = 32 + 1 + 8 + 4;
+/// Where the first record begins.
+pub(super) const HEAD_BYTES: usize = HEADER_BYTES + HEAD_PAYLOAD_BYTES;
+/// length, crc, seq.
+pub(super) const RECORD_HEAD_BYTES: usize = 16;
+/// Largest payload of a record: a value of 3 MiB and room to spare (contract: 4 MiB).
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Bytes a search for later records may checksum. Payloads are chosen by others, who could fill
+/// them with what looks like record heads; a tail that needs more than this is refused.
+const SCAN_BYTES_MAX: usize = 1 << 30;
+
+/// Owner and place of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub cluster_id: ClusterId,
+    pub operator: OperatorIndex,
+    /// Seq of the segment's first record.
+    pub first_seq: u64,
+    /// CRC of the last record of the segment before; 0 in the first one ever.
+    pub previous_crc: u32,
+}
+
+impl Head {
+    pub fn encode(&self) -> Result<Vec<u8>, StorageError> {
+        let mut payload = Vec::with_capacity(HEAD_PAYLOAD_BYTES);
+        payload.extend_from_slice(self.cluster_id.as_slice());
+        payload.push(self.operator.0);
+        payload.extend_from_slice(&self.first_seq.to_be_bytes());
+        payload.extend_from_slice(&self.previous_crc.to_be_bytes());
+        SEGMENT_FRAME.encode(0, &payload)
+    }
+
+    pub fn decode(segment: &[u8]) -> Result<Self, FrameFault> {
+        let head = segment.get(..HEAD_BYTES).ok_or(FrameFault::Unreadable("shorter than its head"))?;
+        let Frame { payload, .. } = SEGMENT_FRAME.parse(head)?;
+        let (cluster_id, rest) = payload.split_at(32);
+        let (operator, rest) = rest.split_at(1);
+        let (first_seq, previous_crc) = rest.split_at(8);
+        Ok(Self {
+            cluster_id: ClusterId::from_slice(cluster_id),
+            operator: OperatorIndex(operator[0]),
+            first_seq: be_u64(first_seq),
+            previous_crc: be_u32(previous_crc),
+        })
+    }
+}
+
+/// Appends a record to `buffer`: its head, and the payload `write` adds. Gives the record's CRC.
+/// On an error the buffer is as before.
+pub(super) fn push_record(
+    buffer: &mut Vec<u8>,
+    seq: u64,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Result<u32, StorageError> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; 8]);
+    buffer.extend_from_slice(&seq.to_be_bytes());
+    write(buffer);
+    let bytes = buffer.len() - start - RECORD_HEAD_BYTES;
+    let length = u32::try_from(bytes).ok().filter(|_| (1..=RECORD_BYTES_MAX).contains(&bytes));
+    let Some(length) = length else {
+        buffer.truncate(start);
+        return Err(StorageError::TooLarge { what: "vote log record", bytes, bytes_max: RECORD_BYTES_MAX });
+    };
+    let crc = crc32fast::hash(&buffer[start + 8..]);
+    buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    buffer[start + 4..start + 8].copy_from_slice(&crc.to_be_bytes());
+    Ok(crc)
+}
+
+/// What was found after the last record that verifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// Zeros.
+    Clean,
+    /// A write that never completed; nothing in it verifies. It ends before `until`.
+    Torn { until: usize },
+    /// Something verifies that comes later than what does not.
+    Corrupt,
+}
+
+/// The records of a segment in order.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub records: Vec<RawRecord>,
+    /// Where the last of them ends.
+    pub end: usize,
+    pub tail: Tail,
+}
+
+/// A record whose CRC holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawRecord {
+    pub crc: u32,
+    pub payload: Range<usize>,
+}
+
+/// Reads records from behind the head until one does not verify, and judges what follows.
+pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
+    let mut records = Vec::new();
+    let mut end = HEAD_BYTES;
+    let mut seq = first_seq;
+    while let Some(claim) = Claim::at(segment, end).filter(|claim| claim.seq == seq && claim.holds(segment)) {
+        end = claim.payload.end;
+        seq = seq.saturating_add(1);
+        records.push(RawRecord { crc: claim.crc, payload: claim.payload });
+    }
+    let tail = judge_tail(segment, end, seq);
+    Walk { records, end, tail }
+}
+
+fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
+    let rest = segment.get(end..).unwrap_or_default();
+    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Tail::Clean };
+    let until = end + last + 1;
+    // No more records than this fit behind the one that is missing.
+    let latest = expected.saturating_add((rest.len() / RECORD_HEAD_BYTES) as u64);
+    let mut budget = SCAN_BYTES_MAX;
+    for offset in end..until {
+        let Some(claim) = Claim::at(segment, offset) else { continue };
+        if claim.seq <= expected || claim.seq > latest {
+            continue;
+        }
+        let Some(left) = budget.checked_sub(claim.payload.len()) else { return Tail::Corrupt };
+        budget = left;
+        if claim.holds(segment) {
+            return Tail::Corrupt;
+        }
+    }
+    Tail::Torn { until }
+}
+
+/// What sixteen bytes say when they are taken for the head of a record.
+struct Claim {
+    crc: u32,
+    seq: u64,
+    payload: Range<usize>,
+}
+
+impl Claim {
+    fn at(segment: &[u8], offset: usize) -> Option<Self> {
+        let (head, rest) = segment.get(offset..)?.split_first_chunk::<RECORD_HEAD_BYTES>()?;
+        let length = be_u32(&head[..4]) as usize;
+        if length == 0 || length > RECORD_BYTES_MAX || length > rest.len() {
+            return None;
+        }
+        let start = offset + RECORD_HEAD_BYTES;
+        Some(Self { crc: be_u32(&head[4..8]), seq: be_u64(&head[8..]), payload: start..start + length })
+    }
+
+    fn holds(&self, segment: &[u8]) -> bool {
+        crc32fast::hash(&segment[self.payload.start - 8..self.payload.end]) == self.crc
+    }
+}
+
+fn be_u32(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0, |value, byte| (value << 8) | u32::from(*byte))
+}
+
+fn be_u64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(records: &[&[u8]], bytes: usize) -> Vec<u8> {
+        let head =
+            Head { cluster_id: ClusterId::ZERO, operator: OperatorIndex(0), first_seq: 5, previous_crc: 0 };
+        let mut segment = head.encode().unwrap();
+        for (n, record) in records.iter().enumerate() {
+            push_record(&mut segment, 5 + n as u64, |buffer| buffer.extend_from_slice(record)).unwrap();
+        }
+        segment.resize(bytes.max(segment.len()), 0);
+        segment
+    }
+
+    #[test]
+    fn a_head_is_read_back() {
+        let head = Head {
+            cluster_id: ClusterId::repeat_byte(7),
+            operator: OperatorIndex(3),
+            first_seq: u64::MAX,
+            previous_crc: 0xdead_beef,
+        };
+        let bytes = head.encode().unwrap();
+        assert_eq!(bytes.len(), HEAD_BYTES);
+        assert_eq!(Head::decode(&bytes), Ok(head));
+    }
+
+    #[test]
+    fn the_layout_of_a_record_is_the_contracts() {
+        let mut bytes = Vec::new();
+        let crc = push_record(&mut bytes, 2, |buffer| buffer.push(0xaa)).unwrap();
+        assert_eq!(crc, crc32fast::hash(&[0, 0, 0, 0, 0, 0, 0, 2, 0xaa]));
+        let mut expected = vec![0, 0, 0, 1];
+        expected.extend_from_slice(&crc.to_be_bytes());
+        expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 2, 0xaa]);
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_record_of_four_mebibytes_fits_and_one_byte_more_leaves_the_buffer_alone() {
+        let mut buffer = Vec::new();
+        push_record(&mut buffer, 1, |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX, 1)).unwrap();
+        let before = buffer.len();
+        let too_large =
+            push_record(&mut buffer, 2, |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX + 1, 1));
+        assert!(matches!(too_large, Err(StorageError::TooLarge { .. })));
+        assert!(push_record(&mut buffer, 2, |_| {}).is_err(), "an empty record is no record");
+        assert_eq!(buffer.len(), before);
+    }
+
+    #[test]
+    fn records_end_at_zeros() {
+        let bytes = segment(&[b"one", b"two"], 256);
+        let walk = walk(&bytes, 5);
+        assert_eq!(walk.tail, Tail::Clean);
+        let payloads: Vec<&[u8]> = walk.records.iter().map(|r| &bytes[r.payload.clone()]).collect();
+        assert_eq!(payloads, [b"one", b"two"]);
+    }
+
+    #[test]
+    fn a_length_beyond_the_segment_is_a_torn_tail_and_not_an_overrun() {
+        let mut bytes = segment(&[b"one", b"two"], 256);
+        let second = HEAD_BYTES + RECORD_HEAD_BYTES + 3;
+        bytes[second..second + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+        let walk = walk(&bytes, 5);
+        assert_eq!(walk.records.len(), 1);
+        assert!(matches!(walk.tail, Tail::Torn { .. }));
+    }
+
+    #[test]
+    fn a_gap_in_the_sequence_is_corruption() {
+        let mut bytes = segment(&[b"one"], 0);
+        push_record(&mut bytes, 7, |buffer| buffer.extend_from_slice(b"three")).unwrap();
+        bytes.resize(256, 0);
+        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+    }
+
+    #[test]
+    fn a_repeated_earlier_record_is_not_taken_for_a_later_one() {
+        let mut bytes = segment(&[b"one"], 0);
+        push_record(&mut bytes, 5, |buffer| buffer.extend_from_slice(b"one")).unwrap();
+        bytes.resize(256, 0);
+        let walk = walk(&bytes, 5);
+        assert_eq!(walk.records.len(), 1);
+        assert!(matches!(walk.tail, Tail::Torn { .. }));
+    }
+
+    #[test]
+    fn a_payload_made_of_record_heads_cannot_buy_unbounded_checksums() {
+        // Every sixteen bytes claim a record of 2 MiB with a seq in range and a wrong CRC.
+        let mut claim = (2u32 << 20).to_be_bytes().to_vec();
+        claim.extend_from_slice(&[1, 2, 3, 4]);
+        claim.extend_from_slice(&7u64.to_be_bytes());
+        let mut bytes = segment(&[], 0);
+        bytes.extend_from_slice(&[9; 16]);
+        bytes.extend(claim.iter().copied().cycle().take(4 << 20));
+        bytes.resize(16 << 20, 0);
+        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+    }
+}

@@ -1,0 +1,179 @@
+//! A process writes and is killed; another one looks at what is left.
+//!
+//! The writer is this test binary itself, started again for the one test named in `WRITER`.
+
+#![allow(clippy::unwrap_used)]
+
+use aequa_storage::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Wal, WalOptions};
+use aequa_types::record::ValueRecord;
+use aequa_types::{
+    Block, Certificate, ClusterId, Header, Height, InstanceId, OperatorIndex, Proof, Record, Round, Seal,
+    ValueBytes,
+};
+use alloy_primitives::B256;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const DIR: &str = "AEQUA_TEST_KILL_DIR";
+const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
+/// Kills per test; each lets the writer get a little further, or starts from what is left.
+const KILLS: usize = 40;
+
+/// Starts this binary again to run `test` on `dir`.
+fn start_writer(test: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(DIR, dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Kills the writer once it has acknowledged `lines` numbers; gives the last number it wrote.
+fn kill_after(mut writer: Child, lines: usize) -> u64 {
+    let mut output = BufReader::new(writer.stdout.take().unwrap());
+    let mut acknowledged = 0;
+    let mut seen = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if output.read_line(&mut line).unwrap() == 0 {
+            writer.wait().unwrap();
+            return acknowledged;
+        }
+        let Some(number) = line.strip_prefix("ack ").and_then(|rest| rest.trim().parse().ok()) else {
+            continue;
+        };
+        // A line the kill cut short has no newline and is no acknowledgement.
+        if line.ends_with('\n') {
+            acknowledged = number;
+            seen += 1;
+        }
+        if seen == lines {
+            writer.kill().unwrap();
+        }
+    }
+}
+
+fn acknowledge(number: u64) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nack {number}").unwrap();
+    out.flush().unwrap();
+}
+
+fn record(height: u64) -> Record {
+    let bytes = (height as usize * 37) % 900;
+    Record::Value(ValueRecord {
+        instance: InstanceId::block(Height(height)),
+        value: ValueBytes(vec![height as u8; bytes].into()),
+    })
+}
+
+fn open_wal(dir: &Path) -> (Wal, Vec<Record>) {
+    let options = WalOptions { segment_bytes: 8192, ..WalOptions::default() };
+    let (wal, recovered) = Wal::open(dir, CLUSTER, OperatorIndex(0), options).unwrap();
+    (wal, recovered.records)
+}
+
+#[test]
+fn writes_votes_until_killed() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let (mut wal, records) = open_wal(Path::new(&dir));
+    for height in records.len() as u64 + 1.. {
+        wal.append(&record(height)).unwrap();
+        wal.sync().unwrap();
+        acknowledge(height);
+    }
+}
+
+#[test]
+fn every_acknowledged_vote_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    for kill in 0..KILLS {
+        let acknowledged = kill_after(start_writer("writes_votes_until_killed", dir.path()), 1 + kill % 7);
+        let (_, records) = open_wal(dir.path());
+        assert!(records.len() as u64 >= acknowledged, "{acknowledged} acknowledged");
+        for (height, found) in (1..).zip(&records) {
+            assert_eq!(*found, record(height));
+        }
+    }
+    assert!(open_wal(dir.path()).1.len() >= KILLS, "every writer got somewhere");
+}
+
+fn open_chain(dir: &Path) -> FjallChainStore {
+    FjallChainStore::open(dir, CLUSTER, ChainOptions::default()).unwrap()
+}
+
+fn block(height: Height, parent_root: B256) -> Block {
+    let header = Header {
+        cluster_id: CLUSTER,
+        height,
+        parent_root,
+        timestamp_ms: height.0,
+        proposer: OperatorIndex(0),
+        policy_hash: B256::ZERO,
+        payload_root: B256::ZERO,
+        evidence_root: B256::ZERO,
+        state_root: B256::ZERO,
+        leader_proof: Default::default(),
+        total_fees: 0,
+        total_bids: 0,
+        items: 0,
+    };
+    Block { header, items: Default::default() }
+}
+
+#[test]
+fn writes_blocks_until_killed() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let store = open_chain(Path::new(&dir));
+    loop {
+        let tip = store.latest().unwrap();
+        let height = tip.map_or(Height(1), |tip| tip.height.next());
+        let block = block(height, tip.map_or(CLUSTER, |tip| tip.digest));
+        let certificate = Certificate {
+            instance: InstanceId::block(height),
+            round: Round(0),
+            digest: block.header.digest(),
+            proof: Proof::Group(Seal::ZERO),
+        };
+        // Rows of every size, so that a batch spans writes of the engine.
+        let rows: Vec<_> = (0..20u64)
+            .map(|n| (n.to_be_bytes().to_vec(), height.0.to_be_bytes().repeat(1 + n as usize * 40)))
+            .collect();
+        let committed = store.commit(&BlockCommit {
+            block: &block,
+            certificate: &certificate,
+            tx_hashes: &[],
+            changed_rows: &rows,
+            state_root: B256::from(alloy_primitives::U256::from(height.0)),
+            history_root: B256::ZERO,
+        });
+        assert_eq!(committed.unwrap(), Committed::New);
+        acknowledge(height.0);
+    }
+}
+
+#[test]
+fn f4_a_killed_store_holds_every_acknowledged_block_and_each_wholly_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    for kill in 0..KILLS {
+        let acknowledged = kill_after(start_writer("writes_blocks_until_killed", dir.path()), 1 + kill % 7);
+        let store = open_chain(dir.path());
+        let tip = store.latest().unwrap().unwrap();
+        assert!(tip.height.0 >= acknowledged, "{acknowledged} acknowledged, tip {}", tip.height);
+        for height in 1..=tip.height.0 {
+            assert!(store.block(Height(height)).unwrap().is_some());
+            assert!(store.roots(Height(height)).unwrap().is_some());
+        }
+        let rows: Vec<_> = store.rows().collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows.len(), 20);
+        for (_, value) in rows {
+            assert_eq!(value[..8], tip.height.0.to_be_bytes(), "rows of the last block only");
+        }
+    }
+    let tip = open_chain(dir.path()).latest().unwrap().unwrap();
+    assert!(tip.height.0 >= KILLS as u64, "every writer got somewhere");
+}
