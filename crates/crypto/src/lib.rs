@@ -1,1 +1,45 @@
-//! Placeholder while the workspace is being laid.
+//! Keys, signatures and the checks that turn what arrived into what may be believed.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`identity`] | operator keys: ed25519 (RFC 8032), strict verification, libp2p peer ids |
+//! | [`seal`] | the chain seal: BLS12-381, 48-byte signatures in G1, shared among operators by a polynomial |
+//! | [`transaction`] | client signatures: EIP-712 over secp256k1, the stateless transaction checks |
+//! | [`lock`] | whether a cluster lock holds |
+//! | [`verify`] | whether a consensus message, a certificate or a block holds |
+//! | [`keystore`] | secrets at rest: EIP-2335 version 4 |
+//! | [`dealer`] | making a cluster in one place, for development only |
+//!
+//! # Where the line is
+//!
+//! This crate answers questions that need keys and nothing else: no clock, no disk, no network and
+//! no state of consensus. Windows, leaders, quorums of justifications, nonces and totals are checked
+//! by those who hold that state. Randomness comes from the operating system, and only to make keys,
+//! salts and identifiers; verification is deterministic, its challenges are hashed from all of its
+//! inputs.
+//!
+//! # Invariants
+//!
+//! 1. A type whose name promises a check (`Verified…`, `Checked…`, [`seal::GroupKey`]) cannot be had
+//!    without it. Points are checked for curve, subgroup and identity once, where they are parsed.
+//! 2. What fails a check leaves no trace: caches hold only what passed.
+//! 3. Secrets are zeroised when dropped, never compared in variable time, and have no `Debug` that
+//!    shows them.
+//! 4. Every verification is bounded by the size of the cluster before it starts.
+//! 5. Signed bytes of different meaning differ: consensus statements, seals and transactions carry
+//!    tags or types; a lock hash is the only thing signed that is 32 bytes long.
+//! 6. `unsafe` lives in `seal::curve` alone, around the C functions of `blst` that have no safe form.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod dealer;
+mod error;
+pub mod identity;
+pub mod keystore;
+pub mod lock;
+mod recent;
+pub mod seal;
+pub mod transaction;
+pub mod verify;
+
+pub use error::Error;

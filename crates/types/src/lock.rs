@@ -1,1 +1,608 @@
-//! The cluster lock.
+//! The cluster lock: who the operators are, under which keys.
+//!
+//! `cluster-lock.json` has one canonical form: UTF-8, the keys in the order of the structures below,
+//! 0x-hex in lower case, two-space indent, a final newline. [`ClusterLock::from_json`] accepts that
+//! form and no other, so two locks are equal exactly when their files are, and a flipped byte is
+//! either refused here or changes something that is hashed or signed.
+//!
+//! Two hashes, both SSZ hash tree roots:
+//!
+//! - `definition_hash`: what operators agree on before there are keys. At epoch 0 it *is* the cluster
+//!   id; from epoch 1 on the id is one of its members.
+//! - `lock_hash`: the definition hash with the keys. Every operator signs it, with its identity key
+//!   (`node_signatures`) and with its share of the sequencer key (`signature_aggregate`).
+//!
+//! Fields that belong to features not built yet keep their place: `vrf_key` and `enc_key` are `null`
+//! where an operator has none, and `validators` is an empty list. Whether a lock *holds* is for
+//! `aequa-crypto` to say; parsing says only that the text is one.
+
+use crate::limits::OPERATORS_MAX;
+use crate::policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
+use crate::{Address, ClusterId, DecodeError, OperatorIndex, Seal, Signature};
+use alloy_primitives::{B256, FixedBytes, U128};
+use serde::{Deserialize, Serialize};
+use ssz_types::VariableList;
+use ssz_types::typenum::{U16, U64, U128 as N128, U256 as N256, U65536, Unsigned};
+use tree_hash::TreeHash as _;
+use tree_hash_derive::TreeHash;
+
+/// The only version of the format.
+pub const LOCK_VERSION: &str = "aequa-lock/1";
+/// Largest lock file in bytes: a hundred operators with every address take a third of it.
+pub const LOCK_BYTES_MAX: usize = 2 << 20;
+/// Longest cluster name in bytes.
+pub const LOCK_NAME_BYTES_MAX: usize = 256;
+/// Most network addresses of one operator.
+pub const MULTIADDRS_MAX: usize = 16;
+/// Longest network address in bytes: a DNS name and its protocols.
+pub const MULTIADDR_BYTES_MAX: usize = 256;
+
+/// Public key of a seal: a point of G2.
+pub type SealKey = FixedBytes<96>;
+/// 32-byte public key.
+pub type Key32 = FixedBytes<32>;
+
+/// The contents of `cluster-lock.json`, parsed and not yet verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterLock {
+    /// [`LOCK_VERSION`].
+    pub version: String,
+    /// What people call the cluster.
+    pub name: String,
+    /// Definition hash of epoch 0; stays the same through resharing.
+    pub cluster_id: ClusterId,
+    /// 0 at first, +1 at each resharing.
+    pub epoch: u64,
+    /// Hash of the lock before; zero at epoch 0.
+    pub parent_lock_hash: B256,
+    /// When the lock was made, in seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Chain id of the EIP-712 domain of transactions.
+    pub chain_id: u64,
+    /// Ethereum network of the validators.
+    pub fork_version: FixedBytes<4>,
+    /// Shares that make a seal: the quorum of the operators.
+    pub threshold: u64,
+    /// The members in the order of their indices.
+    pub operators: Vec<Operator>,
+    /// What all operators do the same way.
+    pub consensus: LockConsensus,
+    /// The key of the chain's seals.
+    pub sequencer: SequencerKeys,
+    /// Ethereum validators of the cluster; none in this version.
+    pub validators: Vec<Validator>,
+    /// Hash of everything agreed before the ceremony.
+    pub definition_hash: B256,
+    /// Hash of the definition and the keys.
+    pub lock_hash: B256,
+    /// Aggregate BLS signature over the lock hash by every share of the sequencer key.
+    pub signature_aggregate: Seal,
+    /// ed25519 signature over the lock hash by every operator, in order.
+    pub node_signatures: Vec<Signature>,
+}
+
+/// One member of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Place in the list, from 0.
+    pub index: OperatorIndex,
+    /// What people call the operator.
+    pub name: String,
+    /// Ethereum address of the operator, if it gave one.
+    pub address: Option<Address>,
+    /// libp2p peer id, derived from the identity key.
+    pub peer_id: String,
+    /// ed25519 key that signs consensus statements.
+    pub identity_key: Key32,
+    /// ECVRF key; `null` while no leader policy needs one.
+    pub vrf_key: Option<Key32>,
+    /// X25519 key; `null` while nothing is encrypted to operators.
+    pub enc_key: Option<Key32>,
+    /// Weight in leader draws; a decimal string in JSON.
+    pub stake: Stake,
+    /// Where the operator can be reached.
+    pub multiaddrs: Vec<String>,
+}
+
+/// Weight of an operator, at least 1; a decimal string in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stake(pub u128);
+
+impl Default for Stake {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Serialize for Stake {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stake {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| serde::de::Error::custom("stake is not a decimal number"))
+    }
+}
+
+/// The parameters all operators share, with the hash headers carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockConsensus {
+    /// The parameters; their members stand beside the hash in JSON.
+    #[serde(flatten)]
+    pub params: ConsensusParams,
+    /// [`BuilderPolicy::hash`] of the builder policy.
+    pub builder_policy_hash: B256,
+}
+
+impl From<ConsensusParams> for LockConsensus {
+    fn from(params: ConsensusParams) -> Self {
+        let builder_policy_hash = params.builder.hash();
+        Self { params, builder_policy_hash }
+    }
+}
+
+/// Keys of the chain's seals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequencerKeys {
+    /// The key everybody verifies with.
+    pub group_key: SealKey,
+    /// The operators' public shares, in order.
+    pub public_shares: Vec<SealKey>,
+}
+
+/// An Ethereum validator. This version of the software has none, so there is no value of this type
+/// and a lock that lists one does not parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Validator {}
+
+impl ClusterLock {
+    /// Parses the canonical form and refuses every other.
+    pub fn from_json(text: &str) -> Result<Self, DecodeError> {
+        const WHAT: &str = "cluster lock";
+        if text.len() > LOCK_BYTES_MAX {
+            return Err(DecodeError::TooLarge { what: WHAT, bytes: text.len(), bytes_max: LOCK_BYTES_MAX });
+        }
+        let malformed = |detail: String| DecodeError::Malformed { what: WHAT, detail };
+        let lock: Self = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        lock.check_form().map_err(|detail| malformed(detail.to_string()))?;
+        let canonical = lock.to_json();
+        if canonical != text {
+            let line =
+                canonical.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
+            return Err(malformed(format!("not in canonical form from line {} on", line + 1)));
+        }
+        Ok(lock)
+    }
+
+    /// The canonical text.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and structures of them: there is no failing case.
+        let mut text = serde_json::to_string_pretty(self).expect("a lock is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Bounds that keep the hashes faithful: a list cut to its SSZ limit would hash like another.
+    pub fn check_form(&self) -> Result<(), &'static str> {
+        if self.version != LOCK_VERSION {
+            return Err("version is not aequa-lock/1");
+        }
+        if self.name.len() > LOCK_NAME_BYTES_MAX {
+            return Err("name is longer than 256 bytes");
+        }
+        if self.operators.is_empty() || self.operators.len() > OPERATORS_MAX {
+            return Err("operators must be 1 to 100");
+        }
+        if self.sequencer.public_shares.len() > OPERATORS_MAX || self.node_signatures.len() > OPERATORS_MAX {
+            return Err("more keys or signatures than operators may be");
+        }
+        if self.consensus.params.builder.order.len() > BuilderOrderMax::to_usize() {
+            return Err("builder.order has more than 16 entries");
+        }
+        self.operators.iter().try_for_each(Operator::check_form)
+    }
+
+    /// Computes the definition hash from the members.
+    pub fn compute_definition_hash(&self) -> B256 {
+        DefinitionSsz {
+            version: bytes(&self.version),
+            name: bytes(&self.name),
+            // The id of epoch 0 is this very hash and cannot be inside it.
+            cluster_id: if self.epoch == 0 { B256::ZERO } else { self.cluster_id },
+            epoch: self.epoch,
+            parent_lock_hash: self.parent_lock_hash,
+            created_at: self.created_at,
+            chain_id: self.chain_id,
+            fork_version: self.fork_version,
+            threshold: self.threshold,
+            operators: list(self.operators.iter().map(Operator::root)),
+            consensus: self.consensus.root(),
+        }
+        .tree_hash_root()
+    }
+
+    /// Computes the lock hash from the members and `definition_hash` as it stands.
+    pub fn compute_lock_hash(&self) -> B256 {
+        LockSsz {
+            definition_hash: self.definition_hash,
+            group_key: self.sequencer.group_key,
+            public_shares: list(self.sequencer.public_shares.iter().copied()),
+            validators: list(self.validators.iter().map(|validator| match *validator {})),
+        }
+        .tree_hash_root()
+    }
+}
+
+impl Operator {
+    fn check_form(&self) -> Result<(), &'static str> {
+        if self.name.len() > LOCK_NAME_BYTES_MAX {
+            return Err("an operator's name is longer than 256 bytes");
+        }
+        if self.peer_id.len() > PeerIdBytesMax::to_usize() {
+            return Err("a peer id is longer than 64 bytes");
+        }
+        if self.multiaddrs.len() > MULTIADDRS_MAX {
+            return Err("an operator has more than 16 multiaddrs");
+        }
+        if self.multiaddrs.iter().any(|address| address.is_empty() || address.len() > MULTIADDR_BYTES_MAX) {
+            return Err("a multiaddr is empty or longer than 256 bytes");
+        }
+        if self.stake.0 == 0 {
+            return Err("stake must be greater than 0");
+        }
+        Ok(())
+    }
+
+    fn root(&self) -> B256 {
+        OperatorSsz {
+            index: self.index.0,
+            name: bytes(&self.name),
+            address: list(self.address),
+            peer_id: bytes(&self.peer_id),
+            identity_key: self.identity_key,
+            vrf_key: list(self.vrf_key),
+            enc_key: list(self.enc_key),
+            stake: U128::from(self.stake.0),
+            multiaddrs: list(self.multiaddrs.iter().map(|address| bytes::<N256>(address))),
+        }
+        .tree_hash_root()
+    }
+}
+
+impl LockConsensus {
+    /// Destructured in full: a parameter that is added must be hashed too.
+    fn root(&self) -> B256 {
+        let ConsensusParams {
+            leader,
+            checkpoint_interval,
+            round_timeout_ms,
+            round_timeout_cap_ms,
+            block_interval_ms,
+            empty_blocks,
+            builder,
+        } = &self.params;
+        let BuilderPolicy { order, max_n, window, min_bid, min_fee, max_bytes, batch_ms, use_dfba } = builder;
+        ConsensusSsz {
+            leader: match leader {
+                LeaderPolicy::RoundRobin => 0,
+            },
+            checkpoint_interval: *checkpoint_interval,
+            round_timeout_ms: *round_timeout_ms,
+            round_timeout_cap_ms: *round_timeout_cap_ms,
+            block_interval_ms: *block_interval_ms,
+            empty_blocks: *empty_blocks,
+            order: list(order.iter().map(|kind| kind.number())),
+            max_n: *max_n,
+            window: *window,
+            min_bid: *min_bid,
+            min_fee: *min_fee,
+            max_bytes: *max_bytes,
+            batch_ms: *batch_ms,
+            use_dfba: *use_dfba,
+            builder_policy_hash: self.builder_policy_hash,
+        }
+        .tree_hash_root()
+    }
+}
+
+type OperatorsMax = N128;
+type BuilderOrderMax = U16;
+type PeerIdBytesMax = U64;
+
+#[derive(TreeHash)]
+struct DefinitionSsz {
+    version: VariableList<u8, U16>,
+    name: VariableList<u8, N256>,
+    cluster_id: B256,
+    epoch: u64,
+    parent_lock_hash: B256,
+    created_at: u64,
+    chain_id: u64,
+    fork_version: FixedBytes<4>,
+    threshold: u64,
+    operators: VariableList<B256, OperatorsMax>,
+    consensus: B256,
+}
+
+#[derive(TreeHash)]
+struct OperatorSsz {
+    index: u8,
+    name: VariableList<u8, N256>,
+    /// Lists of at most one: absent is empty and not zero. The list of `None` and of `Some(0)` differ.
+    address: VariableList<Address, ssz_types::typenum::U1>,
+    peer_id: VariableList<u8, PeerIdBytesMax>,
+    identity_key: Key32,
+    vrf_key: VariableList<Key32, ssz_types::typenum::U1>,
+    enc_key: VariableList<Key32, ssz_types::typenum::U1>,
+    stake: U128,
+    multiaddrs: VariableList<VariableList<u8, N256>, U16>,
+}
+
+#[derive(TreeHash)]
+struct ConsensusSsz {
+    leader: u8,
+    checkpoint_interval: u64,
+    round_timeout_ms: u64,
+    round_timeout_cap_ms: u64,
+    block_interval_ms: u64,
+    empty_blocks: bool,
+    order: VariableList<u8, BuilderOrderMax>,
+    max_n: u64,
+    window: u64,
+    min_bid: u64,
+    min_fee: u64,
+    max_bytes: u64,
+    batch_ms: u64,
+    use_dfba: bool,
+    builder_policy_hash: B256,
+}
+
+#[derive(TreeHash)]
+struct LockSsz {
+    definition_hash: B256,
+    group_key: SealKey,
+    public_shares: VariableList<SealKey, OperatorsMax>,
+    validators: VariableList<B256, U65536>,
+}
+
+fn bytes<N: Unsigned>(text: &str) -> VariableList<u8, N> {
+    list(text.bytes())
+}
+
+/// `check_form` has compared every length with the same limit; a longer list is cut, not refused.
+fn list<T, N: Unsigned>(items: impl IntoIterator<Item = T>) -> VariableList<T, N> {
+    let items: Vec<T> = items.into_iter().take(N::to_usize()).collect();
+    VariableList::new(items).expect("cut to the limit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operator(index: u8) -> Operator {
+        Operator {
+            index: OperatorIndex(index),
+            name: format!("operator-{index}"),
+            address: (index == 0).then(|| Address::repeat_byte(0xab)),
+            peer_id: "12D3KooW".into(),
+            identity_key: Key32::repeat_byte(index + 1),
+            vrf_key: None,
+            enc_key: None,
+            stake: Stake::default(),
+            multiaddrs: vec!["/ip4/127.0.0.1/tcp/31000".into()],
+        }
+    }
+
+    fn lock() -> ClusterLock {
+        let mut lock = ClusterLock {
+            version: LOCK_VERSION.into(),
+            name: "test \"quoted\" ö".into(),
+            cluster_id: B256::ZERO,
+            epoch: 0,
+            parent_lock_hash: B256::ZERO,
+            created_at: 1_700_000_000,
+            chain_id: 1337,
+            fork_version: FixedBytes([0x10, 0, 0, 0x38]),
+            threshold: 3,
+            operators: (0..4).map(operator).collect(),
+            consensus: ConsensusParams::default().into(),
+            sequencer: SequencerKeys {
+                group_key: SealKey::repeat_byte(1),
+                public_shares: (0..4).map(SealKey::repeat_byte).collect(),
+            },
+            validators: vec![],
+            definition_hash: B256::ZERO,
+            lock_hash: B256::ZERO,
+            signature_aggregate: Seal::repeat_byte(2),
+            node_signatures: (0..4).map(Signature::repeat_byte).collect(),
+        };
+        lock.definition_hash = lock.compute_definition_hash();
+        lock.cluster_id = lock.definition_hash;
+        lock.lock_hash = lock.compute_lock_hash();
+        lock
+    }
+
+    #[test]
+    fn the_canonical_text_reads_back_and_has_the_keys_in_order() {
+        let lock = lock();
+        let text = lock.to_json();
+        assert_eq!(ClusterLock::from_json(&text), Ok(lock));
+        assert!(text.starts_with("{\n  \"version\": \"aequa-lock/1\",\n  \"name\": "));
+        assert!(text.ends_with("  ]\n}\n"));
+        let order = [
+            "version",
+            "name",
+            "cluster_id",
+            "epoch",
+            "parent_lock_hash",
+            "created_at",
+            "chain_id",
+            "fork_version",
+            "threshold",
+            "operators",
+            "index",
+            "address",
+            "peer_id",
+            "identity_key",
+            "vrf_key",
+            "enc_key",
+            "stake",
+            "multiaddrs",
+            "consensus",
+            "leader",
+            "checkpoint_interval",
+            "builder",
+            "builder_policy_hash",
+            "sequencer",
+            "group_key",
+            "public_shares",
+            "validators",
+            "definition_hash",
+            "lock_hash",
+            "signature_aggregate",
+            "node_signatures",
+        ];
+        let positions: Vec<usize> =
+            order.iter().map(|key| text.find(&format!("\"{key}\":")).expect(key)).collect();
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert!(text.contains("\"address\": \"0xabababab") && text.contains("\"vrf_key\": null"));
+        assert!(text.contains("\"stake\": \"1\"") && text.contains("\"validators\": []"));
+    }
+
+    #[test]
+    fn other_spellings_of_the_same_lock_are_refused() {
+        let text = lock().to_json();
+        let spellings = [
+            text.trim_end().to_string(),
+            format!("{text}\n"),
+            format!("\u{feff}{text}"),
+            format!(" {text}"),
+            text.replace("\n  ", "\n   "),
+            text.replace('\n', "\r\n"),
+            text.replace("0xab", "0xAB"),
+            text.replace("\"stake\": \"1\"", "\"stake\": \"01\""),
+            text.replace("\"stake\": \"1\"", "\"stake\": \"+1\""),
+            text.replace("\"epoch\": 0,", "\"epoch\": 0.0,"),
+            text.replace("\"epoch\": 0,", "\"epoch\": 0,\n  \"epoch\": 0,"),
+            text.replace("\"epoch\": 0,", "\"epoch\": 0,\n  \"more\": 0,"),
+            text.replace("      \"vrf_key\": null,\n", ""),
+            text.replace("\"name\": \"test", "\"name\": \"t\\u0065st"),
+            text.replace("\"validators\": []", "\"validators\": [ ]"),
+            text.replace("\"validators\": []", "\"validators\": [\"x\"]"),
+            text.replace("\"empty_blocks\": true", "\"empty_blocks\": true,\n    \"other\": 1"),
+        ];
+        for spelling in spellings {
+            assert_ne!(spelling, text);
+            assert!(matches!(ClusterLock::from_json(&spelling), Err(DecodeError::Malformed { .. })));
+        }
+    }
+
+    #[test]
+    fn every_member_of_the_definition_changes_its_hash() {
+        let original = lock().compute_definition_hash();
+        let changes: [fn(&mut ClusterLock); 24] = [
+            |lock| lock.version.push('x'),
+            |lock| lock.name.push('\0'),
+            |lock| lock.epoch = 1,
+            |lock| lock.parent_lock_hash = B256::repeat_byte(1),
+            |lock| lock.created_at += 1,
+            |lock| lock.chain_id += 1,
+            |lock| lock.fork_version = FixedBytes([1; 4]),
+            |lock| lock.threshold += 1,
+            |lock| lock.operators.truncate(3),
+            |lock| lock.operators.swap(0, 1),
+            |lock| lock.operators[1].index = OperatorIndex(9),
+            |lock| lock.operators[1].name.clear(),
+            |lock| lock.operators[1].address = Some(Address::ZERO),
+            |lock| lock.operators[1].peer_id.push('x'),
+            |lock| lock.operators[1].identity_key = Key32::ZERO,
+            |lock| lock.operators[1].vrf_key = Some(Key32::ZERO),
+            |lock| lock.operators[1].enc_key = Some(Key32::ZERO),
+            |lock| lock.operators[1].stake = Stake(2),
+            |lock| lock.operators[1].multiaddrs.clear(),
+            |lock| lock.consensus.params.round_timeout_ms += 1,
+            |lock| lock.consensus.params.empty_blocks = false,
+            |lock| lock.consensus.params.builder.order.reverse(),
+            |lock| lock.consensus.params.builder.window = 1024,
+            |lock| lock.consensus.builder_policy_hash = B256::ZERO,
+        ];
+        for (position, change) in changes.into_iter().enumerate() {
+            let mut changed = lock();
+            change(&mut changed);
+            assert_ne!(changed.compute_definition_hash(), original, "change {position}");
+        }
+    }
+
+    #[test]
+    fn the_id_is_hashed_from_epoch_1_on() {
+        let mut lock = lock();
+        let at_epoch_0 = lock.compute_definition_hash();
+        lock.cluster_id = B256::repeat_byte(7);
+        assert_eq!(lock.compute_definition_hash(), at_epoch_0);
+        lock.epoch = 1;
+        let at_epoch_1 = lock.compute_definition_hash();
+        lock.cluster_id = B256::repeat_byte(8);
+        assert_ne!(lock.compute_definition_hash(), at_epoch_1);
+    }
+
+    #[test]
+    fn every_key_changes_the_lock_hash() {
+        let original = lock().compute_lock_hash();
+        let changes: [fn(&mut ClusterLock); 4] = [
+            |lock| lock.definition_hash = B256::ZERO,
+            |lock| lock.sequencer.group_key = SealKey::ZERO,
+            |lock| lock.sequencer.public_shares.swap(0, 1),
+            |lock| lock.sequencer.public_shares.truncate(3),
+        ];
+        for change in changes {
+            let mut changed = lock();
+            change(&mut changed);
+            assert_ne!(changed.compute_lock_hash(), original);
+        }
+    }
+
+    #[test]
+    fn the_hashes_of_a_known_lock_are_frozen() {
+        // Derived a second time by a program that shares nothing with this one but the description.
+        let lock = lock();
+        assert_eq!(
+            [hex::encode(lock.definition_hash), hex::encode(lock.lock_hash)],
+            [
+                "4abbba5f9661714c60d6a090fecce971f6d4c54afc1783c22a9949675844bf43",
+                "bae6ba1997ac73e155f9978983fb2db6cf061170ca2aeeece364077cba95ab4d",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_longer_than_its_limit_is_refused() {
+        let refused: [fn(&mut ClusterLock); 8] = [
+            |lock| lock.version = "aequa-lock/2".into(),
+            |lock| lock.name = "x".repeat(257),
+            |lock| lock.operators.clear(),
+            |lock| lock.operators = (0..101).map(operator).collect(),
+            |lock| lock.operators[0].name = "x".repeat(257),
+            |lock| lock.operators[0].multiaddrs = vec!["/".into(); 17],
+            |lock| lock.operators[0].multiaddrs = vec!["/".repeat(257)],
+            |lock| lock.operators[0].stake = Stake(0),
+        ];
+        for change in refused {
+            let mut changed = lock();
+            change(&mut changed);
+            assert!(ClusterLock::from_json(&changed.to_json()).is_err());
+        }
+        let mut largest = lock();
+        largest.name = "x".repeat(256);
+        largest.operators[0].multiaddrs = vec!["/".repeat(256); 16];
+        largest.operators[0].stake = Stake(u128::MAX);
+        assert_eq!(ClusterLock::from_json(&largest.to_json()), Ok(largest));
+        let huge = " ".repeat(LOCK_BYTES_MAX + 1);
+        assert!(matches!(ClusterLock::from_json(&huge), Err(DecodeError::TooLarge { .. })));
+    }
+}

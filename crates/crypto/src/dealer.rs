@@ -1,0 +1,129 @@
+//! A cluster made in one place: the trusted dealer, **for development only**.
+//!
+//! Whoever runs this has every secret of the cluster in memory for a moment. Clusters that matter are
+//! made by the key ceremony, in which nobody ever has.
+
+use crate::Error;
+use crate::identity::IdentityKey;
+use crate::lock::{LockError, verify};
+use crate::seal::{Aggregate, Dealing, SecretShare, deal};
+use aequa_types::lock::{ClusterLock, Key32, LOCK_VERSION, Operator, SealKey, SequencerKeys, Stake};
+use aequa_types::{ClusterId, ConsensusParams, OperatorIndex, Quorum, Seal};
+use alloy_primitives::{B256, FixedBytes};
+
+/// What cluster to make.
+#[derive(Debug, Clone)]
+pub struct DealRequest {
+    /// What people call the cluster; at most 256 bytes.
+    pub name: String,
+    /// Number of operators.
+    pub nodes: usize,
+    /// Chain id of the EIP-712 domain of transactions.
+    pub chain_id: u64,
+    /// Ethereum network of later validators.
+    pub fork_version: [u8; 4],
+    /// What all operators do the same way.
+    pub params: ConsensusParams,
+    /// Addresses per operator, in order; operators beyond the list have none.
+    pub multiaddrs: Vec<Vec<String>>,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+}
+
+/// A lock that verifies and the secrets that belong to it.
+#[derive(Debug)]
+pub struct DealtCluster {
+    /// The lock, the same for all.
+    pub lock: ClusterLock,
+    /// What each operator gets, in order.
+    pub operators: Vec<OperatorSecrets>,
+    /// What the number of operators allows but does not recommend.
+    pub warnings: Vec<String>,
+}
+
+/// The secrets of one operator.
+#[derive(Debug)]
+pub struct OperatorSecrets {
+    /// Its place in the lock.
+    pub index: OperatorIndex,
+    /// Its identity.
+    pub identity: IdentityKey,
+    /// Its share of the sequencer key.
+    pub share: SecretShare,
+}
+
+/// Makes all keys of a new cluster and the lock that binds them. A request no lock can hold (a name too
+/// long, parameters that decide nothing) is refused with the item named.
+pub fn deal_cluster(request: DealRequest) -> Result<DealtCluster, LockError> {
+    let quorum = Quorum::of(request.nodes)
+        .ok_or(Error::ImpossibleThreshold { threshold: 0, operators: request.nodes })?;
+    let dealing = deal(quorum.quorum(), request.nodes)?;
+    let identities =
+        quorum.members().map(|_| IdentityKey::generate()).collect::<Result<Vec<IdentityKey>, Error>>()?;
+    let mut lock = unsigned_lock(&request, quorum, &identities, &dealing);
+    sign_lock(&mut lock, &identities, &dealing)?;
+    let warnings = verify(&lock)?.warnings().to_vec();
+    let operators = quorum
+        .members()
+        .zip(identities.into_iter().zip(dealing.secret_shares))
+        .map(|(index, (identity, share))| OperatorSecrets { index, identity, share })
+        .collect();
+    Ok(DealtCluster { lock, operators, warnings })
+}
+
+fn unsigned_lock(
+    request: &DealRequest,
+    quorum: Quorum,
+    identities: &[IdentityKey],
+    dealing: &Dealing,
+) -> ClusterLock {
+    let operators = quorum
+        .members()
+        .zip(identities)
+        .map(|(index, identity)| Operator {
+            index,
+            name: format!("operator-{index}"),
+            address: None,
+            peer_id: identity.public().peer_id(),
+            identity_key: Key32::from(identity.public().to_bytes()),
+            vrf_key: None,
+            enc_key: None,
+            stake: Stake::default(),
+            multiaddrs: request.multiaddrs.get(index.as_usize()).cloned().unwrap_or_default(),
+        })
+        .collect();
+    let mut lock = ClusterLock {
+        version: LOCK_VERSION.into(),
+        name: request.name.clone(),
+        cluster_id: ClusterId::ZERO,
+        epoch: 0,
+        parent_lock_hash: B256::ZERO,
+        created_at: request.created_at,
+        chain_id: request.chain_id,
+        fork_version: FixedBytes(request.fork_version),
+        threshold: quorum.quorum() as u64,
+        operators,
+        consensus: request.params.clone().into(),
+        sequencer: SequencerKeys {
+            group_key: SealKey::from(dealing.group_key.to_bytes()),
+            public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
+        },
+        validators: Vec::new(),
+        definition_hash: B256::ZERO,
+        lock_hash: B256::ZERO,
+        signature_aggregate: Seal::ZERO,
+        node_signatures: Vec::new(),
+    };
+    lock.definition_hash = lock.compute_definition_hash();
+    lock.cluster_id = lock.definition_hash;
+    lock.lock_hash = lock.compute_lock_hash();
+    lock
+}
+
+fn sign_lock(lock: &mut ClusterLock, identities: &[IdentityKey], dealing: &Dealing) -> Result<(), Error> {
+    let message = lock.lock_hash.as_slice();
+    let signatures: Vec<Seal> = dealing.secret_shares.iter().map(|share| share.sign(message)).collect();
+    lock.signature_aggregate = Aggregate::new(message, &dealing.public_shares).sum(&signatures)?;
+    lock.node_signatures = identities.iter().map(|identity| identity.sign(message)).collect();
+    Ok(())
+}

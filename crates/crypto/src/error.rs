@@ -1,0 +1,56 @@
+//! What can be wrong with a key, a signature or a share.
+
+use aequa_types::OperatorIndex;
+
+/// A key, signature or share is not what it is said to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bytes are no usable key: not a point, outside the subgroup, the identity, or out of range.
+    #[error("{what} is not a valid key: {reason}")]
+    InvalidKey {
+        /// Which kind of key.
+        what: &'static str,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// The bytes are no point of the signature group, or its identity.
+    #[error("malformed seal")]
+    MalformedSeal,
+    /// The signature does not belong to this message and key.
+    #[error("signature does not verify")]
+    BadSignature,
+    /// One operator's share was given twice; counted once it would be, added twice it must not be.
+    #[error("operator {0} appears twice among the shares")]
+    DuplicateShare(OperatorIndex),
+    /// Fewer shares than the threshold.
+    #[error("{shares} shares, the threshold is {threshold}")]
+    TooFewShares {
+        /// Shares given.
+        shares: usize,
+        /// Shares needed.
+        threshold: usize,
+    },
+    /// A threshold outside 1 … n, or more operators than a cluster may have.
+    #[error("no {threshold}-of-{operators} sharing exists")]
+    ImpossibleThreshold {
+        /// Shares needed.
+        threshold: usize,
+        /// Shares made.
+        operators: usize,
+    },
+    /// The points do not lie on one polynomial of the right degree.
+    #[error("the shares do not lie on one polynomial; foreign: {}", .foreign.as_deref().unwrap_or("cannot be told"))]
+    NotOnePolynomial {
+        /// The one that does not belong to the others, when exactly one can be told.
+        foreign: Option<String>,
+    },
+    /// The operating system gave no randomness.
+    #[error("no randomness: {0}")]
+    Randomness(String),
+}
+
+impl From<getrandom::Error> for Error {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Randomness(error.to_string())
+    }
+}

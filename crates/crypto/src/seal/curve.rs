@@ -1,0 +1,203 @@
+//! Scalars and points of BLS12-381, over the C interface of `blst`.
+//!
+//! The only module of the crate with `unsafe`: `blst` has no safe form of scalar-field arithmetic, of
+//! a single multiplication on the calling thread, or of hashing to a bare point. Every call below
+//! passes pointers to live, initialised values of the type the C prototype names, and lengths taken
+//! from the slices themselves; the functions keep no pointer. Only public values are multiplied here:
+//! signing with a secret goes through `blst`'s own constant-time interface.
+#![allow(unsafe_code)]
+
+use crate::Error;
+use blst::*;
+use sha2::{Digest as _, Sha512};
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// An element of the scalar field. Zeroised when dropped, since it may be a share.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Scalar(blst_fr);
+
+impl Drop for Scalar {
+    fn drop(&mut self) {
+        self.0.l.zeroize();
+    }
+}
+
+impl Scalar {
+    pub(super) fn from_u64(number: u64) -> Self {
+        let limbs = [number, 0, 0, 0];
+        let mut out = blst_fr::default();
+        // SAFETY: `limbs` holds the four words the function reads.
+        unsafe { blst_fr_from_uint64(&mut out, limbs.as_ptr()) };
+        Self(out)
+    }
+
+    /// 64 bytes reduced modulo the group order; the bias is below 2^-250.
+    fn reduce(bytes: &[u8; 64]) -> Self {
+        let mut scalar = blst_scalar::default();
+        let mut out = blst_fr::default();
+        // SAFETY: pointer and length are those of `bytes`. The result of the first call only says
+        // whether the scalar is zero, which is a field element like any other.
+        unsafe {
+            blst_scalar_from_be_bytes(&mut scalar, bytes.as_ptr(), bytes.len());
+            blst_fr_from_scalar(&mut out, &scalar);
+        }
+        Self(out)
+    }
+
+    pub(super) fn random() -> Result<Self, Error> {
+        let mut bytes = Zeroizing::new([0u8; 64]);
+        getrandom::fill(bytes.as_mut_slice())?;
+        Ok(Self::reduce(&bytes))
+    }
+
+    /// A challenge: the `index`-th scalar of `transcript`.
+    pub(super) fn challenge(transcript: &[u8; 64], index: u64) -> Self {
+        let digest = Sha512::new().chain_update(transcript).chain_update(index.to_be_bytes()).finalize();
+        Self::reduce(&digest.into())
+    }
+
+    pub(super) fn add(&self, other: &Self) -> Self {
+        let mut out = blst_fr::default();
+        // SAFETY: three field elements, see the module documentation.
+        unsafe { blst_fr_add(&mut out, &self.0, &other.0) };
+        Self(out)
+    }
+
+    pub(super) fn sub(&self, other: &Self) -> Self {
+        let mut out = blst_fr::default();
+        // SAFETY: as in `add`.
+        unsafe { blst_fr_sub(&mut out, &self.0, &other.0) };
+        Self(out)
+    }
+
+    pub(super) fn mul(&self, other: &Self) -> Self {
+        let mut out = blst_fr::default();
+        // SAFETY: as in `add`.
+        unsafe { blst_fr_mul(&mut out, &self.0, &other.0) };
+        Self(out)
+    }
+
+    /// The inverse; zero for zero, which no caller passes: coordinates are distinct.
+    pub(super) fn inverse(&self) -> Self {
+        let mut out = blst_fr::default();
+        // SAFETY: two field elements.
+        unsafe { blst_fr_eucl_inverse(&mut out, &self.0) };
+        Self(out)
+    }
+
+    fn to_scalar(&self) -> blst_scalar {
+        let mut out = blst_scalar::default();
+        // SAFETY: one field element into one scalar.
+        unsafe { blst_scalar_from_fr(&mut out, &self.0) };
+        out
+    }
+
+    /// The scalar as `blst`'s secret key; none for zero.
+    pub(super) fn to_secret_key(&self) -> Option<min_sig::SecretKey> {
+        let scalar = self.to_scalar();
+        let key: Result<&min_sig::SecretKey, _> = (&scalar).try_into();
+        key.ok().cloned()
+    }
+}
+
+/// Bits of a full scalar.
+pub(super) const SCALAR_BITS: usize = 255;
+/// Bits of a batch weight: a batch with a bad seal passes with probability 2^-128.
+pub(super) const WEIGHT_BITS: usize = 128;
+
+/// Hashes a message to G1 under the ciphersuite's tag.
+pub(super) fn hash_to_g1(message: &[u8], tag: &[u8]) -> blst_p1_affine {
+    let mut point = blst_p1::default();
+    let mut out = blst_p1_affine::default();
+    // SAFETY: pointers and lengths of the two slices; the empty augmentation has length 0, so its
+    // pointer is not read.
+    unsafe {
+        blst_hash_to_g1(
+            &mut point,
+            message.as_ptr(),
+            message.len(),
+            tag.as_ptr(),
+            tag.len(),
+            std::ptr::null(),
+            0,
+        );
+        blst_p1_to_affine(&mut out, &point);
+    }
+    out
+}
+
+/// Σ scalar · point in G1, of the lowest `bits` bits of each scalar; none for the identity.
+pub(super) fn sum_g1<'a>(
+    terms: impl Iterator<Item = (&'a blst_p1_affine, &'a Scalar)>,
+    bits: usize,
+) -> Option<blst_p1_affine> {
+    let mut sum = blst_p1::default();
+    for (point, scalar) in terms {
+        let scalar = scalar.to_scalar();
+        let mut term = blst_p1::default();
+        // SAFETY: `bits` is one of the two constants above, so at most 32 bytes are read of the 32.
+        unsafe {
+            blst_p1_from_affine(&mut term, point);
+            blst_p1_mult(&mut term, &term, scalar.b.as_ptr(), bits);
+            blst_p1_add_or_double(&mut sum, &sum, &term);
+        }
+    }
+    let mut out = blst_p1_affine::default();
+    // SAFETY: one point into its affine form.
+    let infinite = unsafe {
+        blst_p1_to_affine(&mut out, &sum);
+        blst_p1_is_inf(&sum)
+    };
+    (!infinite).then_some(out)
+}
+
+/// Σ scalar · point in G2, of the lowest `bits` bits of each scalar; none for the identity.
+pub(super) fn sum_g2<'a>(
+    terms: impl Iterator<Item = (&'a blst_p2_affine, &'a Scalar)>,
+    bits: usize,
+) -> Option<blst_p2_affine> {
+    let mut sum = blst_p2::default();
+    for (point, scalar) in terms {
+        let scalar = scalar.to_scalar();
+        let mut term = blst_p2::default();
+        // SAFETY: as in `sum_g1`.
+        unsafe {
+            blst_p2_from_affine(&mut term, point);
+            blst_p2_mult(&mut term, &term, scalar.b.as_ptr(), bits);
+            blst_p2_add_or_double(&mut sum, &sum, &term);
+        }
+    }
+    let mut out = blst_p2_affine::default();
+    // SAFETY: one point into its affine form.
+    let infinite = unsafe {
+        blst_p2_to_affine(&mut out, &sum);
+        blst_p2_is_inf(&sum)
+    };
+    (!infinite).then_some(out)
+}
+
+/// Whether e(signature, generator of G2) = e(hash, key): the equation of every BLS signature here.
+pub(super) fn pairing_holds(signature: &blst_p1_affine, hash: &blst_p1_affine, key: &blst_p2_affine) -> bool {
+    // SAFETY: the function returns a pointer to a constant that lives as long as the program.
+    let generator = unsafe { &*blst_p2_affine_generator() };
+    let left = blst_fp12::miller_loop(generator, signature);
+    let right = blst_fp12::miller_loop(key, hash);
+    blst_fp12::finalverify(&left, &right)
+}
+
+/// Lagrange coefficients at 0 for the given distinct, non-zero coordinates.
+pub(super) fn lagrange_at_zero(coordinates: &[u64]) -> Vec<Scalar> {
+    let points: Vec<Scalar> = coordinates.iter().map(|x| Scalar::from_u64(*x)).collect();
+    points
+        .iter()
+        .map(|own| {
+            let mut above = Scalar::from_u64(1);
+            let mut below = Scalar::from_u64(1);
+            for other in points.iter().filter(|other| *other != own) {
+                above = above.mul(other);
+                below = below.mul(&other.sub(own));
+            }
+            above.mul(&below.inverse())
+        })
+        .collect()
+}

@@ -1,0 +1,328 @@
+//! Whether a consensus message, a certificate or a block holds.
+//!
+//! ```text
+//! Message ──► sizes ──► form, members ──► signatures ──► value ──► Verified
+//!                └──────────┴──────────────────┴───────────┴──► Refusal
+//! ```
+//!
+//! Cheap checks come first, and all signatures inside a message are checked before its value is
+//! decoded. What needs the state of consensus is left to the core: windows, leaders, whether a
+//! justification has a quorum and says what it must. Nothing is remembered of what was refused.
+//!
+//! Three bounded memories save work that was done before: statements (a PREPARE comes back in
+//! ROUND-CHANGEs and proposals), group seals (every peer sends the same decision) and transactions
+//! (those the mempool admitted are not verified again inside a block). They can only skip a check
+//! whose answer is known, so losing an entry costs time and nothing else.
+
+mod refusal;
+
+pub use refusal::Refusal;
+
+use crate::identity::PublicIdentity;
+use crate::lock::VerifiedLock;
+use crate::recent::Recent;
+use crate::seal::GroupKey;
+use crate::transaction;
+use aequa_types::block::empty_evidence_root;
+use aequa_types::limits::{BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, VALUE_BYTES_MAX};
+use aequa_types::message::{ValueReply, duty_digest};
+use aequa_types::statement::seal_bytes;
+use aequa_types::transaction::TxSignature;
+use aequa_types::{
+    Block, Certificate, CertifiedBlock, CheckedBlock, CheckedTransaction, ClusterId, Digest, Domain, Height,
+    InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed,
+    Transaction, TxHash, Value, ValueBytes, Verified,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Transactions remembered per generation: as many as the mempool holds.
+const ADMITTED_MAX: usize = 65_536;
+/// Statements remembered per generation: several hundred rounds of a small cluster, about 6 MB.
+const STATEMENTS_MAX: usize = 32_768;
+/// Group seals remembered per generation: the heights peers are likely to repeat.
+const SEALS_MAX: usize = 1_024;
+
+/// Checks what operators of one cluster send. Shared between threads by reference.
+pub struct Verifier {
+    cluster: ClusterId,
+    chain_id: u64,
+    quorum: Quorum,
+    identities: Vec<PublicIdentity>,
+    group_key: GroupKey,
+    admitted: Recent<(TxHash, TxSignature)>,
+    statements: Recent<Signed>,
+    seals: Recent<(InstanceId, Round, Digest, Seal)>,
+}
+
+impl Verifier {
+    /// A verifier for the cluster of a verified lock.
+    pub fn new(lock: &VerifiedLock) -> Self {
+        Self {
+            cluster: lock.cluster_id(),
+            chain_id: lock.lock().chain_id,
+            quorum: lock.quorum(),
+            identities: lock.identities().to_vec(),
+            group_key: *lock.group_key(),
+            admitted: Recent::new(ADMITTED_MAX),
+            statements: Recent::new(STATEMENTS_MAX),
+            seals: Recent::new(SEALS_MAX),
+        }
+    }
+
+    /// Checks everything about a message that needs no state of consensus.
+    pub fn message(&self, message: Message) -> Result<Verified, Refusal> {
+        check_instance(message.instance())?;
+        match message {
+            Message::PrePrepare(proposal) => self.pre_prepare(proposal),
+            Message::Prepare(vote) => self.statement(&vote, Kind::Prepare).map(|()| Verified::Prepare(vote)),
+            Message::Commit(vote) => self.statement(&vote, Kind::Commit).map(|()| Verified::Commit(vote)),
+            Message::RoundChange(message) => self.round_change(message),
+            Message::Decided(decided) => {
+                self.certificate(&decided.certificate)?;
+                Ok(Verified::Decided(decided.certificate))
+            }
+            Message::ValueRequest(request) => Ok(Verified::ValueRequest(request)),
+            Message::ValueReply(ValueReply { instance, value }) => {
+                Ok(Verified::ValueReply { instance, value: self.value(instance, value)? })
+            }
+        }
+    }
+
+    /// Checks that a certificate holds: at least a quorum of distinct COMMITs in the order of
+    /// operators, every one of them valid, or the seal of the group.
+    pub fn certificate(&self, certificate: &Certificate) -> Result<(), Refusal> {
+        check_instance(certificate.instance)?;
+        check_round(certificate.round)?;
+        match &certificate.proof {
+            Proof::Group(seal) => self.group_seal(certificate, seal),
+            Proof::Commits(commits) => {
+                self.check_length("certificate", commits.len())?;
+                if !commits.windows(2).all(|pair| pair[0].operator < pair[1].operator) {
+                    return Err(Refusal::BadJustification("certificate repeats a signer or is out of order"));
+                }
+                if commits.len() < self.quorum.quorum() {
+                    return Err(Refusal::BadJustification("certificate has fewer signers than a quorum"));
+                }
+                let statements = certificate.commits();
+                statements.iter().try_for_each(|signed| self.check_author(signed))?;
+                statements.iter().try_for_each(|signed| self.check_signature(signed))
+            }
+        }
+    }
+
+    /// Checks a block with its certificate: what peers send to those who were away.
+    pub fn certified_block(
+        &self,
+        certified: CertifiedBlock,
+    ) -> Result<(Arc<CheckedBlock>, Certificate), Refusal> {
+        let CertifiedBlock { block, certificate } = certified;
+        if certificate.instance != InstanceId::block(block.header.height) {
+            return Err(Refusal::Malformed("certificate of another instance".into()));
+        }
+        if certificate.digest != block.header.digest() {
+            return Err(Refusal::Malformed("certificate of another block".into()));
+        }
+        self.certificate(&certificate)?;
+        let block = self.block(block)?;
+        Ok((Arc::new(block), certificate))
+    }
+
+    /// Decodes a value and checks what can be checked of it alone.
+    pub fn value(&self, instance: InstanceId, bytes: ValueBytes) -> Result<Value, Refusal> {
+        let bytes_max = match instance.domain {
+            Domain::Block => VALUE_BYTES_MAX,
+            Domain::Attester | Domain::Proposer | Domain::Sync => DUTY_VALUE_BYTES_MAX,
+        };
+        if bytes.0.len() > bytes_max {
+            return Err(Refusal::TooLarge { what: "value", size: bytes.0.len(), size_max: bytes_max });
+        }
+        if bytes.0.is_empty() {
+            return Err(Refusal::Malformed("empty value".into()));
+        }
+        if instance.domain != Domain::Block {
+            return Ok(Value::duty(instance, bytes));
+        }
+        let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX)?;
+        if block.header.height != instance.height {
+            return Err(Refusal::Malformed("block of another height".into()));
+        }
+        Ok(Value::block(Arc::new(self.block(block)?)))
+    }
+
+    /// Checks a transaction as [`transaction::check`] does, unless it is remembered.
+    pub fn transaction(&self, transaction: Transaction) -> Result<CheckedTransaction, Refusal> {
+        let sig = transaction.sig;
+        // Wrapped first so that the hash is computed once; dropped again if the check fails.
+        let candidate = CheckedTransaction::attest(transaction);
+        let key = (candidate.hash(), sig);
+        if !self.admitted.contains(&key) {
+            transaction::check_ref(self.chain_id, candidate.transaction())
+                .map_err(|error| Refusal::Malformed(format!("transaction {}: {error}", candidate.hash())))?;
+            self.admitted.insert(key);
+        }
+        Ok(candidate)
+    }
+
+    /// Remembers a transaction that was admitted, so that a block with it is cheap to check.
+    pub fn remember(&self, transaction: &CheckedTransaction) {
+        self.admitted.insert((transaction.hash(), transaction.transaction().sig));
+    }
+
+    /// What the operators' shares sign when `digest` is decided for `instance` in `round`.
+    pub fn seal_message(&self, instance: InstanceId, round: Round, digest: Digest) -> Vec<u8> {
+        seal_bytes(&self.cluster, instance, round, &digest)
+    }
+
+    fn pre_prepare(&self, message: PrePrepare) -> Result<Verified, Refusal> {
+        let PrePrepare { proposal, value, round_changes, prepares } = message;
+        let (instance, round) = (proposal.instance, proposal.round);
+        self.check_length("J_rc", round_changes.len())?;
+        self.check_length("J_p", prepares.len())?;
+        self.check_form(&proposal, Kind::PrePrepare)?;
+        if round == Round(0) && !(round_changes.is_empty() && prepares.is_empty()) {
+            return Err(Refusal::BadJustification("round 0 has no justification"));
+        }
+        self.check_elements(&round_changes, Kind::RoundChange, instance)?;
+        self.check_elements(&prepares, Kind::Prepare, instance)?;
+        if round_changes.iter().any(|change| change.round != round) {
+            return Err(Refusal::BadJustification("ROUND-CHANGE of another round"));
+        }
+        self.check_signature(&proposal)?;
+        round_changes.iter().chain(&prepares).try_for_each(|signed| self.check_signature(signed))?;
+        let value = self.proposed_value(&proposal, value)?;
+        Ok(Verified::PrePrepare { proposal, value, round_changes, prepares })
+    }
+
+    /// The value must be the proposed one. A duty's digest is cheap and comes first; a block's is that
+    /// of its header, to which the rest of the block is compared.
+    fn proposed_value(&self, proposal: &Signed, bytes: ValueBytes) -> Result<Value, Refusal> {
+        let instance = proposal.instance;
+        let other = || Refusal::Malformed("value is not the proposed one".into());
+        let proposed = proposal.digest().ok_or_else(other)?;
+        if instance.domain != Domain::Block && duty_digest(instance, &bytes.0) != proposed {
+            return Err(other());
+        }
+        let value = self.value(instance, bytes)?;
+        if value.digest() == proposed { Ok(value) } else { Err(other()) }
+    }
+
+    fn round_change(&self, message: RoundChange) -> Result<Verified, Refusal> {
+        self.check_length("J_p", message.prepares.len())?;
+        self.check_form(&message.change, Kind::RoundChange)?;
+        self.check_elements(&message.prepares, Kind::Prepare, message.change.instance)?;
+        self.check_signature(&message.change)?;
+        message.prepares.iter().try_for_each(|signed| self.check_signature(signed))?;
+        Ok(Verified::RoundChange(message))
+    }
+
+    fn statement(&self, signed: &Signed, kind: Kind) -> Result<(), Refusal> {
+        self.check_form(signed, kind)?;
+        self.check_signature(signed)
+    }
+
+    fn check_form(&self, signed: &Signed, kind: Kind) -> Result<(), Refusal> {
+        if signed.kind() != kind {
+            return Err(Refusal::Malformed(format!("{:?} in the place of a {kind:?}", signed.kind())));
+        }
+        check_instance(signed.instance)?;
+        check_round(signed.round)?;
+        self.check_author(signed)
+    }
+
+    fn check_author(&self, signed: &Signed) -> Result<(), Refusal> {
+        if self.quorum.contains(signed.author) { Ok(()) } else { Err(Refusal::NotMember(signed.author)) }
+    }
+
+    /// The elements of a justification: of one kind, of this instance, each of another member.
+    fn check_elements(&self, elements: &[Signed], kind: Kind, instance: InstanceId) -> Result<(), Refusal> {
+        let mut authors: BTreeSet<OperatorIndex> = BTreeSet::new();
+        for element in elements {
+            if element.kind() != kind {
+                return Err(Refusal::BadJustification("element of another kind"));
+            }
+            if element.instance != instance {
+                return Err(Refusal::BadJustification("element of another instance"));
+            }
+            check_round(element.round)?;
+            self.check_author(element)?;
+            if !authors.insert(element.author) {
+                return Err(Refusal::BadJustification("two elements of one author"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, what: &'static str, size: usize) -> Result<(), Refusal> {
+        let size_max = self.quorum.operators();
+        if size > size_max { Err(Refusal::TooLarge { what, size, size_max }) } else { Ok(()) }
+    }
+
+    fn check_signature(&self, signed: &Signed) -> Result<(), Refusal> {
+        if self.statements.contains(signed) {
+            return Ok(());
+        }
+        let identity =
+            self.identities.get(signed.author.as_usize()).ok_or(Refusal::NotMember(signed.author))?;
+        identity.verify(&self.cluster, signed).map_err(|_| {
+            Refusal::BadSignature(format!("{:?} of operator {}", signed.kind(), signed.author))
+        })?;
+        self.statements.insert(signed.clone());
+        Ok(())
+    }
+
+    fn group_seal(&self, certificate: &Certificate, seal: &Seal) -> Result<(), Refusal> {
+        let Certificate { instance, round, digest, .. } = *certificate;
+        let key = (instance, round, digest, *seal);
+        if self.seals.contains(&key) {
+            return Ok(());
+        }
+        self.group_key
+            .verify(&self.seal_message(instance, round, digest), seal)
+            .map_err(|error| Refusal::BadSignature(format!("group seal: {error}")))?;
+        self.seals.insert(key);
+        Ok(())
+    }
+
+    /// Header against content, and every transaction on its own.
+    fn block(&self, block: Block) -> Result<CheckedBlock, Refusal> {
+        let header = &block.header;
+        let malformed = |detail: &str| Refusal::Malformed(detail.into());
+        check_instance(InstanceId::block(header.height))?;
+        if header.cluster_id != self.cluster {
+            return Err(Refusal::WrongCluster);
+        }
+        if !self.quorum.contains(header.proposer) {
+            return Err(malformed("proposer is no member"));
+        }
+        if block.items.len() > BLOCK_ITEMS_MAX || header.items != block.items.len() as u64 {
+            return Err(malformed("number of items is not that of the header"));
+        }
+        if header.evidence_root != empty_evidence_root() {
+            return Err(malformed("evidence root is not that of an empty list"));
+        }
+        if header.payload_root != block.payload_root() {
+            return Err(malformed("payload root is not that of the items"));
+        }
+        let items =
+            block.items.iter().map(|item| self.transaction(item.clone())).collect::<Result<_, _>>()?;
+        Ok(CheckedBlock::attest(block, items))
+    }
+}
+
+/// Heights are bounded at every entrance; blocks start at 1.
+fn check_instance(instance: InstanceId) -> Result<(), Refusal> {
+    let lowest = if instance.domain == Domain::Block { Height(1) } else { Height(0) };
+    if instance.height < lowest || instance.height.0 > HEIGHT_MAX {
+        return Err(Refusal::HeightOutOfBounds(instance.height));
+    }
+    Ok(())
+}
+
+/// Far above every round that is ever reached; the window of the core is much narrower.
+fn check_round(round: Round) -> Result<(), Refusal> {
+    if round.0 > HEIGHT_MAX { Err(Refusal::RoundOutOfBounds(round)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

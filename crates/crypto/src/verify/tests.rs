@@ -1,0 +1,551 @@
+use super::*;
+use crate::dealer::{DealRequest, DealtCluster, deal_cluster};
+use crate::lock;
+use crate::transaction::{AccountKey, sign};
+use aequa_types::block::LeaderProof;
+use aequa_types::message::{Decided, ValueRequest};
+use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
+use aequa_types::{ConsensusParams, Header, PlaintextV1, Statement, TxBody};
+use alloy_primitives::B256;
+use ssz::Encode as _;
+
+const CHAIN_ID: u64 = 1337;
+
+/// A cluster of four whose every key is at hand.
+struct Cluster {
+    dealt: DealtCluster,
+    verifier: Verifier,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let dealt = deal_cluster(DealRequest {
+            name: "test".into(),
+            nodes: 4,
+            chain_id: CHAIN_ID,
+            fork_version: [0; 4],
+            params: ConsensusParams::default(),
+            multiaddrs: vec![],
+            created_at: 0,
+        })
+        .unwrap();
+        let verifier = Verifier::new(&lock::verify(&dealt.lock).unwrap());
+        Self { dealt, verifier }
+    }
+
+    fn sign(&self, author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
+        let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
+        let secrets = &self.dealt.operators[usize::from(author)];
+        secrets.identity.sign_statement(&self.dealt.lock.cluster_id, statement)
+    }
+
+    fn prepare(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+        self.sign(author, instance, round, Claim::Prepare(digest))
+    }
+
+    fn commit(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+        let message = self.verifier.seal_message(instance, Round(round), digest);
+        let seal = Some(self.dealt.operators[usize::from(author)].share.sign(&message));
+        self.sign(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
+    }
+
+    fn change(&self, author: u8, instance: InstanceId, round: u64, prepared: Option<Prepared>) -> Signed {
+        self.sign(author, instance, round, Claim::RoundChange(RoundChangeClaim { prepared }))
+    }
+
+    fn certificate(&self, instance: InstanceId, round: u64, digest: Digest, signers: &[u8]) -> Certificate {
+        let commits: Vec<Signed> =
+            signers.iter().map(|signer| self.commit(*signer, instance, round, digest)).collect();
+        Certificate::from_commits(instance, Round(round), digest, &commits)
+    }
+
+    fn sealed(&self, instance: InstanceId, round: u64, digest: Digest) -> Certificate {
+        let message = self.verifier.seal_message(instance, Round(round), digest);
+        let shares: Vec<_> = self.dealt.operators[1..]
+            .iter()
+            .map(|secrets| (secrets.index, secrets.share.sign(&message)))
+            .collect();
+        let seal = crate::seal::combine(3, &shares).unwrap();
+        Certificate { instance, round: Round(round), digest, proof: Proof::Group(seal) }
+    }
+
+    fn block(&self, height: u64, items: Vec<Transaction>) -> Block {
+        let mut block = Block {
+            header: Header {
+                cluster_id: self.dealt.lock.cluster_id,
+                height: Height(height),
+                parent_root: B256::repeat_byte(1),
+                timestamp_ms: 1,
+                proposer: OperatorIndex(1),
+                policy_hash: B256::ZERO,
+                payload_root: B256::ZERO,
+                evidence_root: empty_evidence_root(),
+                state_root: B256::ZERO,
+                leader_proof: LeaderProof::empty(),
+                total_fees: 0,
+                total_bids: 0,
+                items: items.len() as u64,
+            },
+            items: items.try_into().unwrap(),
+        };
+        block.header.payload_root = block.payload_root();
+        block
+    }
+
+    fn proposal(&self, block: &Block) -> PrePrepare {
+        let instance = InstanceId::block(block.header.height);
+        PrePrepare {
+            proposal: self.sign(1, instance, 0, Claim::PrePrepare(block.header.digest())),
+            value: bytes(block),
+            round_changes: vec![],
+            prepares: vec![],
+        }
+    }
+
+    fn refused(&self, message: Message) -> &'static str {
+        self.verifier.message(message).unwrap_err().result()
+    }
+
+    fn refused_proposal(&self, proposal: PrePrepare) -> &'static str {
+        self.refused(Message::PrePrepare(proposal))
+    }
+}
+
+fn bytes(block: &Block) -> ValueBytes {
+    ValueBytes(block.as_ssz_bytes().into())
+}
+
+fn at(height: u64) -> InstanceId {
+    InstanceId::block(Height(height))
+}
+
+fn digest() -> Digest {
+    Digest::repeat_byte(7)
+}
+
+fn transaction(nonce: u64) -> Transaction {
+    let key = AccountKey::from_bytes(&[9; 32]).unwrap();
+    let payload = vec![1, 2, 3].try_into().unwrap();
+    sign(
+        CHAIN_ID,
+        TxBody::Plaintext(PlaintextV1 { from: key.address(), nonce, gas: 1, fee: 1, payload }),
+        &key,
+    )
+}
+
+#[test]
+fn honest_messages_of_every_kind_are_verified() {
+    let cluster = Cluster::new();
+    let block = cluster.block(5, vec![transaction(0), transaction(1)]);
+    let prepares: Vec<Signed> = (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect();
+    let prepared = Some(Prepared { round: Round(0), digest: digest() });
+    let messages = [
+        Message::PrePrepare(cluster.proposal(&block)),
+        Message::PrePrepare(PrePrepare {
+            proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+            value: bytes(&block),
+            round_changes: (0..3).map(|author| cluster.change(author, at(5), 1, prepared)).collect(),
+            prepares: prepares.clone(),
+        }),
+        Message::Prepare(prepares[0].clone()),
+        Message::Commit(cluster.commit(3, at(5), 0, digest())),
+        Message::RoundChange(RoundChange { change: cluster.change(0, at(5), 1, prepared), prepares }),
+        Message::Decided(Decided { certificate: cluster.certificate(at(5), 0, digest(), &[0, 2, 3]) }),
+        Message::Decided(Decided { certificate: cluster.sealed(at(5), 0, digest()) }),
+        Message::ValueRequest(ValueRequest { instance: at(5), digest: digest() }),
+        Message::ValueReply(ValueReply { instance: at(5), value: bytes(&block) }),
+    ];
+    for message in messages {
+        let name = message.type_name();
+        let instance = message.instance();
+        let verified = cluster.verifier.message(message).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(verified.instance(), instance);
+    }
+}
+
+#[test]
+fn a_verified_proposal_carries_the_checked_block() {
+    let cluster = Cluster::new();
+    let block = cluster.block(5, vec![transaction(0)]);
+    let verified = cluster.verifier.message(Message::PrePrepare(cluster.proposal(&block))).unwrap();
+    let Verified::PrePrepare { value, .. } = verified else { panic!("{verified:?}") };
+    assert_eq!(value.digest(), block.header.digest());
+    assert_eq!(value.bytes(), &bytes(&block));
+    assert_eq!(value.as_block().unwrap().tx_hashes().next(), Some(transaction(0).body.hash()));
+}
+
+#[test]
+fn a_vote_counts_for_the_key_that_signed_it_or_not_at_all() {
+    let cluster = Cluster::new();
+    let mut vote = cluster.prepare(1, at(5), 0, digest());
+    vote.statement.author = OperatorIndex(2);
+    assert_eq!(cluster.refused(Message::Prepare(vote.clone())), "bad_sig");
+    vote.statement.author = OperatorIndex(4);
+    assert_eq!(cluster.refused(Message::Prepare(vote.clone())), "not_member");
+    vote.statement.author = OperatorIndex(255);
+    assert_eq!(cluster.refused(Message::Prepare(vote)), "not_member");
+}
+
+#[test]
+fn a_vote_of_another_cluster_is_refused() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    let identity = &cluster.dealt.operators[0].identity;
+    let statement = cluster.prepare(0, at(5), 0, digest()).statement;
+    let signed = identity.sign_statement(&other.dealt.lock.cluster_id, statement);
+    assert_eq!(cluster.refused(Message::Prepare(signed)), "bad_sig");
+}
+
+#[test]
+fn a_statement_in_the_place_of_another_kind_is_malformed() {
+    let cluster = Cluster::new();
+    let prepare = cluster.prepare(1, at(5), 0, digest());
+    assert_eq!(cluster.refused(Message::Commit(prepare.clone())), "malformed");
+    let commit = cluster.commit(1, at(5), 0, digest());
+    assert_eq!(cluster.refused(Message::Prepare(commit.clone())), "malformed");
+    let wrapped = RoundChange { change: prepare, prepares: vec![] };
+    assert_eq!(cluster.refused(Message::RoundChange(wrapped)), "malformed");
+    let block = cluster.block(5, vec![]);
+    let proposal = PrePrepare { proposal: commit, ..cluster.proposal(&block) };
+    assert_eq!(cluster.refused_proposal(proposal), "malformed");
+}
+
+#[test]
+fn a_refused_message_leaves_nothing_behind_and_the_honest_one_passes() {
+    let cluster = Cluster::new();
+    let honest = cluster.prepare(1, at(5), 0, digest());
+    let mut forged = honest.clone();
+    forged.signature.0[0] ^= 1;
+    for _ in 0..2 {
+        assert_eq!(cluster.refused(Message::Prepare(forged.clone())), "bad_sig");
+    }
+    for _ in 0..2 {
+        assert!(cluster.verifier.message(Message::Prepare(honest.clone())).is_ok());
+    }
+    assert_eq!(cluster.refused(Message::Prepare(forged)), "bad_sig", "also once the honest one is known");
+}
+
+#[test]
+fn heights_and_rounds_are_bounded() {
+    let cluster = Cluster::new();
+    let vote = |height, round| Message::Prepare(cluster.prepare(0, at(height), round, digest()));
+    assert_eq!(cluster.refused(vote(0, 0)), "height_oob");
+    assert_eq!(cluster.refused(vote(u64::MAX, 0)), "height_oob");
+    assert_eq!(cluster.refused(vote(HEIGHT_MAX + 1, 0)), "height_oob");
+    assert_eq!(cluster.refused(vote(1, u64::MAX)), "round_oob");
+    assert!(cluster.verifier.message(vote(HEIGHT_MAX, HEIGHT_MAX)).is_ok());
+    let slot_0 = InstanceId { domain: Domain::Attester, height: Height(0) };
+    assert!(cluster.verifier.message(Message::Prepare(cluster.prepare(0, slot_0, 0, digest()))).is_ok());
+    let request = ValueRequest { instance: at(0), digest: digest() };
+    assert_eq!(cluster.refused(Message::ValueRequest(request)), "height_oob");
+    assert_eq!(
+        cluster.refused(Message::Decided(Decided { certificate: cluster.sealed(at(0), 0, digest()) })),
+        "height_oob"
+    );
+}
+
+#[test]
+fn justifications_of_another_instance_round_or_kind_are_refused() {
+    let cluster = Cluster::new();
+    let block = cluster.block(5, vec![]);
+    let proposal = |round_changes: Vec<Signed>, prepares: Vec<Signed>| PrePrepare {
+        proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+        value: bytes(&block),
+        round_changes,
+        prepares,
+    };
+    let change = |author| cluster.change(author, at(5), 1, None);
+    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let refused: [(Vec<Signed>, Vec<Signed>); 8] = [
+        (vec![change(0), change(1), cluster.change(2, at(6), 1, None)], vec![]),
+        (vec![change(0), change(1), cluster.change(2, duty, 1, None)], vec![]),
+        (vec![change(0), change(1), cluster.change(2, at(5), 2, None)], vec![]),
+        (vec![change(0), change(1), change(1)], vec![]),
+        (vec![change(0), change(1), cluster.prepare(2, at(5), 1, digest())], vec![]),
+        (vec![change(0)], vec![cluster.prepare(0, at(4), 0, digest())]),
+        (vec![change(0)], vec![change(1)]),
+        (
+            vec![change(0)],
+            vec![cluster.prepare(0, at(5), 0, digest()), cluster.prepare(0, at(5), 0, digest())],
+        ),
+    ];
+    for (round_changes, prepares) in refused {
+        assert_eq!(cluster.refused_proposal(proposal(round_changes, prepares)), "bad_justification");
+    }
+    let five: Vec<Signed> = [0, 1, 2, 3, 3].map(change).into();
+    assert_eq!(cluster.refused_proposal(proposal(five.clone(), vec![])), "too_large");
+    assert_eq!(cluster.refused_proposal(proposal(vec![], five)), "too_large");
+
+    let mut in_round_0 = cluster.proposal(&block);
+    in_round_0.round_changes = vec![cluster.change(0, at(5), 0, None)];
+    assert_eq!(cluster.refused_proposal(in_round_0), "bad_justification");
+}
+
+#[test]
+fn one_bad_signature_inside_a_justification_is_enough() {
+    let cluster = Cluster::new();
+    let block = cluster.block(5, vec![]);
+    let mut proposal = PrePrepare {
+        proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+        value: bytes(&block),
+        round_changes: (0..3).map(|author| cluster.change(author, at(5), 1, None)).collect(),
+        prepares: (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect(),
+    };
+    assert!(cluster.verifier.message(Message::PrePrepare(proposal.clone())).is_ok());
+    proposal.prepares[2].signature.0[5] ^= 1;
+    assert_eq!(cluster.refused_proposal(proposal.clone()), "bad_sig");
+    proposal.prepares.pop();
+    proposal.round_changes[0].statement.author = OperatorIndex(3);
+    assert_eq!(cluster.refused_proposal(proposal), "bad_sig");
+
+    let mut change = RoundChange {
+        change: cluster.change(0, at(5), 1, Some(Prepared { round: Round(0), digest: digest() })),
+        prepares: (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect(),
+    };
+    change.prepares[1].signature = change.prepares[0].signature;
+    assert_eq!(cluster.refused(Message::RoundChange(change)), "bad_sig");
+}
+
+#[test]
+fn a_value_that_is_not_the_proposed_one_is_refused() {
+    let cluster = Cluster::new();
+    let (proposed, other) = (cluster.block(5, vec![]), cluster.block(5, vec![transaction(0)]));
+    let proposal = PrePrepare { value: bytes(&other), ..cluster.proposal(&proposed) };
+    assert_eq!(cluster.refused_proposal(proposal), "malformed");
+
+    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let value = ValueBytes(b"attestation".as_slice().into());
+    let sign = |instance, digest| PrePrepare {
+        proposal: cluster.sign(1, instance, 0, Claim::PrePrepare(digest)),
+        value: value.clone(),
+        round_changes: vec![],
+        prepares: vec![],
+    };
+    let right = duty_digest(duty, &value.0);
+    assert!(cluster.verifier.message(Message::PrePrepare(sign(duty, right))).is_ok());
+    assert_eq!(cluster.refused_proposal(sign(duty, digest())), "malformed");
+    let sync = InstanceId { domain: Domain::Sync, height: Height(5) };
+    assert_eq!(cluster.refused_proposal(sign(sync, right)), "malformed", "the domain is in the digest");
+}
+
+#[test]
+fn a_block_that_its_header_does_not_describe_is_refused() {
+    let cluster = Cluster::new();
+    type Change = fn(&mut Block);
+    let changes: [(Change, &str); 8] = [
+        (|block| block.header.payload_root = B256::ZERO, "malformed"),
+        (|block| block.header.evidence_root = B256::ZERO, "malformed"),
+        (|block| block.header.items = 1, "malformed"),
+        (|block| block.header.cluster_id = B256::ZERO, "wrong_cluster"),
+        (|block| block.header.proposer = OperatorIndex(4), "malformed"),
+        (|block| block.header.height = Height(6), "malformed"),
+        (|block| block.items = vec![transaction(1), transaction(0)].try_into().unwrap(), "malformed"),
+        (
+            |block| {
+                let mut items = block.items.to_vec();
+                items[1].sig[3] ^= 1;
+                block.items = items.try_into().unwrap();
+                block.header.payload_root = block.payload_root();
+            },
+            "malformed",
+        ),
+    ];
+    for (position, (change, result)) in changes.into_iter().enumerate() {
+        let mut block = cluster.block(5, vec![transaction(0), transaction(1)]);
+        change(&mut block);
+        let reply = ValueReply { instance: at(5), value: bytes(&block) };
+        assert_eq!(cluster.refused(Message::ValueReply(reply)), result, "change {position}");
+    }
+}
+
+#[test]
+fn empty_oversized_and_trailing_values_are_refused() {
+    let cluster = Cluster::new();
+    let reply = |domain, value: Vec<u8>| {
+        let instance = InstanceId { domain, height: Height(5) };
+        Message::ValueReply(ValueReply { instance, value: ValueBytes(value.into()) })
+    };
+    assert_eq!(cluster.refused(reply(Domain::Block, vec![])), "malformed");
+    assert_eq!(cluster.refused(reply(Domain::Sync, vec![])), "malformed");
+    assert_eq!(cluster.refused(reply(Domain::Block, vec![0; VALUE_BYTES_MAX + 1])), "too_large");
+    assert_eq!(cluster.refused(reply(Domain::Sync, vec![0; DUTY_VALUE_BYTES_MAX + 1])), "too_large");
+    assert!(cluster.verifier.message(reply(Domain::Sync, vec![0; DUTY_VALUE_BYTES_MAX])).is_ok());
+    let mut trailing = cluster.block(5, vec![]).as_ssz_bytes();
+    trailing.push(0);
+    assert_eq!(cluster.refused(reply(Domain::Block, trailing)), "malformed");
+}
+
+#[test]
+fn a_transaction_is_verified_once_and_only_with_its_own_signature() {
+    let cluster = Cluster::new();
+    let good = transaction(0);
+    // An admission that lies is the only way to see that the check is skipped.
+    let unsigned = Transaction { sig: TxSignature::repeat_byte(1), ..transaction(1) };
+    let block = cluster.block(5, vec![good.clone(), unsigned.clone()]);
+    let reply = || Message::ValueReply(ValueReply { instance: at(5), value: bytes(&block) });
+    assert_eq!(cluster.refused(reply()), "malformed");
+    cluster.verifier.remember(&CheckedTransaction::attest(unsigned));
+    assert!(cluster.verifier.message(reply()).is_ok());
+
+    cluster.verifier.transaction(good.clone()).unwrap();
+    let mut other_signature = good;
+    other_signature.sig[0] ^= 1;
+    assert!(cluster.verifier.transaction(other_signature).is_err(), "same hash, another signature");
+}
+
+#[test]
+fn a_certificate_needs_a_quorum_of_distinct_valid_commits() {
+    let cluster = Cluster::new();
+    let verify = |certificate: &Certificate| cluster.verifier.certificate(certificate);
+    for signers in [&[0, 1, 2][..], &[1, 2, 3], &[3, 1, 0], &[0, 1, 2, 3]] {
+        assert_eq!(verify(&cluster.certificate(at(5), 2, digest(), signers)), Ok(()));
+    }
+    let result = |certificate: &Certificate| verify(certificate).unwrap_err().result();
+    for signers in [&[][..], &[0], &[0, 1], &[0, 1, 1], &[0, 0, 0, 0]] {
+        let certificate = cluster.certificate(at(5), 2, digest(), signers);
+        assert_eq!(result(&certificate), "bad_justification", "{signers:?}");
+    }
+    assert_eq!(result(&cluster.certificate(at(5), 2, digest(), &[0, 0, 1, 2, 3])), "too_large");
+
+    let good = cluster.certificate(at(5), 2, digest(), &[0, 1, 2]);
+    let with = |change: fn(&mut Certificate)| {
+        let mut certificate = good.clone();
+        change(&mut certificate);
+        certificate
+    };
+    let changes: [fn(&mut Certificate); 5] = [
+        |certificate| certificate.instance = at(6),
+        |certificate| certificate.instance.domain = Domain::Sync,
+        |certificate| certificate.round = Round(1),
+        |certificate| certificate.digest = Digest::ZERO,
+        |certificate| {
+            let Proof::Commits(commits) = &mut certificate.proof else { unreachable!() };
+            commits[1].seal = None;
+        },
+    ];
+    for change in changes {
+        assert_eq!(result(&with(change)), "bad_sig");
+    }
+    let foreign = with(|certificate| {
+        let Proof::Commits(commits) = &mut certificate.proof else { unreachable!() };
+        commits[2].operator = OperatorIndex(9);
+    });
+    assert_eq!(result(&foreign), "not_member");
+    let unordered = with(|certificate| {
+        let Proof::Commits(commits) = &mut certificate.proof else { unreachable!() };
+        commits.swap(0, 1);
+    });
+    assert_eq!(result(&unordered), "bad_justification");
+}
+
+#[test]
+fn a_group_seal_holds_for_its_round_and_digest_only() {
+    let cluster = Cluster::new();
+    let good = cluster.sealed(at(5), 2, digest());
+    for _ in 0..2 {
+        assert_eq!(cluster.verifier.certificate(&good), Ok(()), "fresh, then remembered");
+    }
+    let changes: [fn(&mut Certificate); 4] = [
+        |certificate| certificate.instance = at(6),
+        |certificate| certificate.round = Round(1),
+        |certificate| certificate.digest = Digest::ZERO,
+        |certificate| certificate.proof = Proof::Group(Seal::repeat_byte(3)),
+    ];
+    for change in changes {
+        let mut forged = good.clone();
+        change(&mut forged);
+        assert_eq!(cluster.verifier.certificate(&forged).unwrap_err().result(), "bad_sig");
+    }
+}
+
+#[test]
+fn shares_of_different_rounds_give_no_certificate() {
+    let cluster = Cluster::new();
+    let shares: Vec<_> = [(0u8, 0u64), (1, 2), (2, 2)]
+        .iter()
+        .map(|(operator, round)| {
+            let message = cluster.verifier.seal_message(at(5), Round(*round), digest());
+            (OperatorIndex(*operator), cluster.dealt.operators[usize::from(*operator)].share.sign(&message))
+        })
+        .collect();
+    let seal = crate::seal::combine(3, &shares).unwrap();
+    for round in 0..4 {
+        let certificate =
+            Certificate { instance: at(5), round: Round(round), digest: digest(), proof: Proof::Group(seal) };
+        assert_eq!(cluster.verifier.certificate(&certificate).unwrap_err().result(), "bad_sig");
+    }
+}
+
+#[test]
+fn a_certified_block_needs_the_certificate_of_this_block() {
+    let cluster = Cluster::new();
+    let block = cluster.block(5, vec![transaction(0)]);
+    let digest = block.header.digest();
+    let check = |block: &Block, certificate: Certificate| {
+        cluster.verifier.certified_block(CertifiedBlock { block: block.clone(), certificate })
+    };
+    for certificate in [cluster.certificate(at(5), 0, digest, &[0, 1, 2]), cluster.sealed(at(5), 0, digest)] {
+        let (checked, held) = check(&block, certificate.clone()).unwrap();
+        assert_eq!((checked.block(), held), (&block, certificate));
+    }
+    let other = cluster.block(5, vec![]);
+    let refused = [
+        check(&other, cluster.sealed(at(5), 0, digest)),
+        check(&block, cluster.sealed(at(6), 0, digest)),
+        check(&block, cluster.certificate(at(5), 0, digest, &[0, 1])),
+    ];
+    for result in refused {
+        assert!(result.is_err());
+    }
+    // The header is certified; the items were exchanged afterwards.
+    let mut hollow = block.clone();
+    hollow.items = other.items;
+    assert_eq!(check(&hollow, cluster.sealed(at(5), 0, digest)).unwrap_err().result(), "malformed");
+}
+
+#[test]
+fn every_result_is_a_value_of_the_metrics_contract() {
+    let refusals = [
+        Refusal::TooLarge { what: "x", size: 2, size_max: 1 },
+        Refusal::Malformed(String::new()),
+        Refusal::WrongCluster,
+        Refusal::NotMember(OperatorIndex(0)),
+        Refusal::NotLeader(OperatorIndex(0)),
+        Refusal::Old,
+        Refusal::HeightOutOfBounds(Height(0)),
+        Refusal::RoundOutOfBounds(Round(0)),
+        Refusal::BadSignature(String::new()),
+        Refusal::BadJustification(""),
+        Refusal::Replay,
+    ];
+    assert_eq!(
+        refusals.map(|refusal| refusal.result()),
+        [
+            "too_large",
+            "malformed",
+            "wrong_cluster",
+            "not_member",
+            "not_leader",
+            "old",
+            "height_oob",
+            "round_oob",
+            "bad_sig",
+            "bad_justification",
+            "replay",
+        ]
+    );
+}
+
+#[test]
+fn a_verifier_is_shared_between_threads() {
+    let cluster = Cluster::new();
+    let votes: Vec<Signed> = (1..40).map(|height| cluster.prepare(0, at(height), 0, digest())).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for vote in &votes {
+                    assert!(cluster.verifier.message(Message::Prepare(vote.clone())).is_ok());
+                }
+            });
+        }
+    });
+}
