@@ -74,6 +74,8 @@ pub trait Host {
 
 /// What happens to an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Moved once into `step`, never stored.
+#[allow(clippy::large_enum_variant)]
 pub enum Event {
     /// The instance begins.
     Start,

@@ -1,1 +1,47 @@
-//! Placeholder while the workspace is being laid.
+//! The brain of a node as one pure state machine.
+//!
+//! A [`Replica`] holds the chain, the transaction pools and every open consensus instance. It does
+//! no I/O and reads no clock: [`Replica::step`] takes an [`Input`] and returns [`Effect`]s in the
+//! order in which they must be carried out.
+//!
+//! ```text
+//!   peer messages ─┐                        ┌─▶ Persist  (durable before anything after it)
+//!   transactions ──┤   step(now, input)     ├─▶ Send, Broadcast, Gossip
+//!   duties ────────┼──▶   Replica   ────────┼─▶ Commit, Sealed      (to the block store)
+//!   timers ────────┤  chain · pools · qbft  ├─▶ SetTimer, CancelTimers
+//!   seals, sync ───┘                        └─▶ Reply, Notify
+//! ```
+//!
+//! # What may be touched where
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`replica`](Replica) | routing of inputs, the turn, recovery |
+//! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
+//! | `duties`, `duty_flow` | which duties are open and closed; how they move |
+//! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
+//! | `catchup` | noticing that others are ahead, and messages that came too early |
+//! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
+//!
+//! # Rules
+//!
+//! * Effects after a `Persist` may be carried out only when it is durable. A host may gather the
+//!   effects of many steps, sync once, and then send.
+//! * The same inputs give the same effects: no hash-map iteration, no randomness, no float.
+//! * Only verified messages and checked transactions are taken; types see to it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod blocks;
+mod catchup;
+mod duties;
+mod duty_flow;
+mod io;
+mod replica;
+mod sealing;
+mod signer;
+
+pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
+pub use io::{Config, DutyAdmission, Effect, Input, Notice, Now, Recovery, Ticket, Timer};
+pub use replica::{Replica, leader};
+pub use signer::{Keys, Signer};

@@ -1,0 +1,259 @@
+//! Heights of the chain: when to propose, what to accept, what a decision does.
+
+use crate::io::{Effect, Notice, Ticket, Timer};
+use crate::replica::{Replica, decision};
+use crate::sealing::SEALS_PENDING_MAX;
+use crate::signer::Keys;
+use aequa_chain::Chain;
+use aequa_mempool::{Admission, Nonces, Selection};
+use aequa_qbft::{Event, Instance};
+use aequa_types::{
+    Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, Digest, Height, InstanceId,
+    OperatorIndex, Round, TimestampMs, TxHash, TxKind, Value,
+};
+use std::sync::Arc;
+
+/// When the next block may be proposed, and why not yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pacing {
+    /// When the proposal of the last decided block was accepted here.
+    last_proposal_ms: Option<u64>,
+    /// When the proposal being agreed was accepted here.
+    accepted_ms: Option<u64>,
+    /// Empty blocks are off and there is nothing to agree on: no proposal, no round timer.
+    pub(crate) idle: bool,
+    /// This operator leads round 0 and holds its proposal back.
+    held: Option<Held>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Until there is a transaction.
+    Work,
+    /// Until fewer decisions wait for their seal.
+    Seals,
+}
+
+/// The chain's nonces as the pools ask for them.
+pub(crate) struct ChainNonces<'a>(pub &'a Chain);
+
+impl Nonces for ChainNonces<'_> {
+    fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
+        self.0.state().nonce(sender, kind)
+    }
+}
+
+/// ProcessProposal: whether a fresh block may be prepared.
+pub(crate) fn acceptable(
+    chain: &Chain,
+    policy: &BuilderPolicy,
+    block: &CheckedBlock,
+    proposer: OperatorIndex,
+    wall_ms: TimestampMs,
+) -> bool {
+    let header = block.header();
+    chain.check_header(block, proposer, policy.hash(), Some(wall_ms)).is_ok()
+        && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items())
+            .is_ok_and(|totals| totals.fees == header.total_fees && totals.bids == header.total_bids)
+}
+
+impl<K: Keys> Replica<K> {
+    /// Blocks decided before a restart but not yet in the store.
+    pub(crate) fn finish_decided(&mut self) {
+        loop {
+            let id = InstanceId::block(self.chain.tip().height.next());
+            let Some((value, certificate)) = self.instances.get(&id).and_then(decision) else { return };
+            let Some(block) = value.as_block().cloned() else { return };
+            if !self.commit_block(block, certificate, true) {
+                return;
+            }
+        }
+    }
+
+    /// Opens the instance of the next height and hands it what came early.
+    pub(crate) fn begin_height(&mut self) {
+        let id = InstanceId::block(self.chain.tip().height.next());
+        self.pacing.held = None;
+        self.pacing.accepted_ms = None;
+        let restored = self.instances.contains_key(&id);
+        self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
+        self.instances.entry(id).or_insert_with(|| Instance::new(id, self.config.me, self.config.quorum));
+        self.drive(id, Event::Start);
+        for (from, message) in self.early.take(id) {
+            if self.chain.tip().height.next() != id.height {
+                return;
+            }
+            self.wake();
+            self.drive(id, Event::Message { carrier: from, message });
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.config.builder && self.mempool.has_pending()
+    }
+
+    /// There is something to agree on after all.
+    pub(crate) fn wake(&mut self) {
+        if !self.pacing.idle {
+            return;
+        }
+        self.pacing.idle = false;
+        let id = InstanceId::block(self.chain.tip().height.next());
+        self.set_round_timer(id, Round(0));
+        if self.pacing.held == Some(Held::Work) {
+            self.pacing.held = None;
+            self.need_block(id.height, Round(0));
+        }
+    }
+
+    /// Admits transactions; clients get their answer, peers get the transaction.
+    pub(crate) fn admit(&mut self, transactions: Vec<(CheckedTransaction, Option<Ticket>)>) {
+        let height = self.chain.tip().height;
+        for (transaction, ticket) in transactions {
+            let hash: TxHash = transaction.hash();
+            let admission = self.mempool.admit(transaction.clone(), height, &ChainNonces(&self.chain));
+            if let Some(ticket) = ticket {
+                self.out.push(Effect::Reply(ticket, hash, admission));
+                if admission.is_held() {
+                    self.out.push(Effect::Gossip(transaction));
+                }
+            }
+            if admission == Admission::Ok {
+                self.wake();
+            }
+        }
+    }
+
+    /// The leader of `round` needs a block to propose.
+    pub(crate) fn need_block(&mut self, height: Height, round: Round) {
+        if round > Round(0) {
+            return self.build_and_propose(height, round);
+        }
+        if self.pacing.idle {
+            self.pacing.held = Some(Held::Work);
+            return;
+        }
+        let interval_ms = self.config.params.block_interval_ms;
+        let due_ms = self.pacing.last_proposal_ms.map_or(0, |last| last.saturating_add(interval_ms));
+        self.set_timer(Timer::Propose(height), due_ms.saturating_sub(self.now.elapsed_ms));
+    }
+
+    /// The block interval is over.
+    pub(crate) fn propose_block(&mut self, height: Height) {
+        let id = InstanceId::block(height);
+        let open = self.instances.get(&id).is_some_and(|instance| instance.decided().is_none());
+        if !open || height != self.chain.tip().height.next() {
+            return;
+        }
+        if self.sealing.in_flight() >= SEALS_PENDING_MAX {
+            self.pacing.held = Some(Held::Seals);
+            return;
+        }
+        self.build_and_propose(height, Round(0));
+    }
+
+    /// A seal was finished: a proposal held back for it may go on.
+    pub(crate) fn seal_backlog_changed(&mut self) {
+        if self.pacing.held == Some(Held::Seals) && self.sealing.in_flight() < SEALS_PENDING_MAX {
+            self.pacing.held = None;
+            self.propose_block(self.chain.tip().height.next());
+        }
+    }
+
+    fn build_and_propose(&mut self, height: Height, round: Round) {
+        let selection = match self.config.builder {
+            true => self.mempool.propose(&ChainNonces(&self.chain)),
+            false => Selection::default(),
+        };
+        let timestamp_ms = self.chain.next_timestamp_ms(self.now.wall_ms);
+        let policy_hash = self.config.params.builder.hash();
+        let built = self.chain.build_block(self.config.me, timestamp_ms, policy_hash, selection.items);
+        let block = match built {
+            Ok(block) => Arc::new(block),
+            Err(error) => return self.out.push(Effect::Halt(format!("own block cannot be built: {error}"))),
+        };
+        let rejected = selection.rejected;
+        self.out.push(Effect::Notify(Notice::Proposed { height, round, block: block.clone(), rejected }));
+        self.drive(InstanceId::block(height), Event::Input { round, value: Value::block(block) });
+    }
+
+    /// Transactions of a proposal being agreed are not replaced under it.
+    pub(crate) fn proposal_accepted(&mut self, id: InstanceId, digest: &Digest) {
+        self.pacing.accepted_ms = Some(self.now.elapsed_ms);
+        let value = self.instances.get(&id).and_then(|instance| instance.value(digest));
+        if let Some(block) = value.and_then(Value::as_block) {
+            let hashes: Vec<TxHash> = block.tx_hashes().collect();
+            self.mempool.set_in_flight(&hashes);
+        }
+    }
+
+    pub(crate) fn block_decided(&mut self, value: Value, certificate: Certificate) {
+        let Some(block) = value.as_block().cloned() else {
+            return self.out.push(Effect::Halt("a block instance decided a value that is no block".into()));
+        };
+        if self.commit_block(block, certificate, true) {
+            self.begin_height();
+        }
+    }
+
+    /// Executes a decided block and moves the tip; false when that cannot be.
+    fn commit_block(&mut self, block: Arc<CheckedBlock>, certificate: Certificate, live: bool) -> bool {
+        let applied = match self.chain.apply(&block) {
+            Ok(applied) => applied,
+            Err(error) => {
+                let height = block.header().height;
+                self.out.push(Effect::Halt(format!("decided block {height} cannot be executed: {error}")));
+                return false;
+            }
+        };
+        let height = block.header().height;
+        let now_ms = self.now.elapsed_ms;
+        let removals = self.mempool.on_decided(height, block.items(), &ChainNonces(&self.chain));
+        self.catchup.progressed(now_ms);
+        let latency_ms = self.pacing.accepted_ms.map(|accepted| now_ms.saturating_sub(accepted));
+        self.pacing.last_proposal_ms = self.pacing.accepted_ms.take().or(Some(now_ms));
+        let round = certificate.round;
+        self.out.push(Effect::Commit {
+            block: block.clone(),
+            certificate: certificate.clone(),
+            applied,
+            live,
+        });
+        self.out.push(Effect::Notify(Notice::BlockDecided { block, round, latency_ms, live }));
+        self.out.push(Effect::Notify(Notice::Removed(removals)));
+        self.open_seal(&certificate);
+        self.forget_instances_below(height);
+        true
+    }
+
+    /// Certified blocks from a peer: the chain moves without this operator's vote.
+    pub(crate) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
+        let before = self.chain.tip().height;
+        for (block, certificate) in blocks {
+            let next = self.chain.tip().height.next();
+            if block.header().height != next {
+                continue;
+            }
+            self.out.push(Effect::CancelTimers(InstanceId::block(next)));
+            self.instances.remove(&InstanceId::block(next));
+            if !self.commit_block(block, certificate, false) {
+                return;
+            }
+        }
+        let moved = self.chain.tip().height > before;
+        self.catchup.answered(from, moved);
+        if moved {
+            self.begin_height();
+        }
+        self.fetch_if_behind();
+    }
+
+    /// Asks a peer that is ahead for blocks, one question at a time.
+    pub(crate) fn fetch_if_behind(&mut self) {
+        let tip = self.chain.tip().height;
+        if let Some(from) = self.catchup.next(tip, self.now.elapsed_ms) {
+            self.out.push(Effect::Notify(Notice::BestPeerHeight(self.catchup.best())));
+            self.out.push(Effect::Fetch { from, height: tip.next() });
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What goes into a replica and what comes out.
+
+use aequa_chain::Applied;
+use aequa_mempool::{Admission, Limits};
+use aequa_qbft::Note;
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Height, InstanceId,
+    Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
+};
+use std::sync::Arc;
+
+/// The two clocks of a step: one for timers, one for block timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since the node started; never goes back.
+    pub elapsed_ms: u64,
+    /// Milliseconds since the Unix epoch, as this node's clock has it.
+    pub wall_ms: u64,
+}
+
+/// What a replica needs to know before its first step.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// This operator.
+    pub me: OperatorIndex,
+    /// n, f and q.
+    pub quorum: Quorum,
+    /// What all operators share.
+    pub params: ConsensusParams,
+    /// Caps of the pools.
+    pub limits: Limits,
+    /// Whether own proposals carry transactions (`--enable-builder`).
+    pub builder: bool,
+    /// Whether COMMITs carry seal shares and decisions are sealed (`--enable-tss-sign`).
+    pub seals: bool,
+}
+
+/// What a restart found on disk, beside the chain itself.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Every record of the vote log, oldest first.
+    pub records: Vec<Record>,
+    /// The values of its VALUE records, decoded and hashed again.
+    pub values: Vec<(InstanceId, Value)>,
+    /// Duties that ended earlier: their instances never open again.
+    pub closed_duties: Vec<InstanceId>,
+    /// Certificates of recent blocks that have no group seal yet; their COMMITs hold the shares.
+    pub unsealed: Vec<Certificate>,
+}
+
+/// Names a waiting client; the replica only hands it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Timers a replica may have running. Setting one replaces the one with the same [`Timer::slot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The round brought no decision in time.
+    Round {
+        /// Instance.
+        instance: InstanceId,
+        /// The round it was set in; a later one makes it stale.
+        round: Round,
+    },
+    /// Time to send the newest own messages again.
+    Resend(InstanceId),
+    /// The block interval is over: the leader of this height may propose.
+    Propose(Height),
+    /// Regular look at who is ahead.
+    CatchUp,
+}
+
+impl Timer {
+    /// Timers with equal slots replace each other.
+    pub fn slot(self) -> (Option<InstanceId>, u8) {
+        match self {
+            Timer::Round { instance, .. } => (Some(instance), 0),
+            Timer::Resend(instance) => (Some(instance), 1),
+            Timer::Propose(height) => (Some(InstanceId::block(height)), 2),
+            Timer::CatchUp => (None, 3),
+        }
+    }
+}
+
+/// What happens to a node.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A consensus message.
+    Message {
+        /// The operator that handed it over.
+        from: OperatorIndex,
+        /// The message.
+        message: Verified,
+    },
+    /// Transactions from clients (with a ticket) or from peers (without).
+    Transactions(Vec<(CheckedTransaction, Option<Ticket>)>),
+    /// A client's candidate for a duty.
+    Duty {
+        /// Which duty.
+        instance: InstanceId,
+        /// This operator's candidate value.
+        value: Value,
+        /// Who waits for the answer.
+        ticket: Ticket,
+    },
+    /// A timer fired.
+    Timer(Timer),
+    /// The answer to [`Effect::Combine`].
+    Combined {
+        /// Instance.
+        instance: InstanceId,
+        /// Round of the shares.
+        round: Round,
+        /// Digest of the shares.
+        digest: Digest,
+        /// The group seal, or the operators whose shares are bad.
+        result: Result<Seal, Vec<OperatorIndex>>,
+    },
+    /// Verified blocks, consecutive, in answer to [`Effect::Fetch`].
+    Fetched {
+        /// Who sent them.
+        from: OperatorIndex,
+        /// Blocks with certificates that hold.
+        blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
+    },
+    /// A fetch brought nothing usable.
+    FetchFailed {
+        /// Who was asked.
+        from: OperatorIndex,
+    },
+    /// An operator said how far it is.
+    PeerHeight {
+        /// The operator.
+        from: OperatorIndex,
+        /// Its last decided height.
+        height: Height,
+    },
+    /// A connection to an operator came up: it may have missed our newest messages.
+    PeerConnected(OperatorIndex),
+}
+
+/// What a node must do, in this order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make durable before any later effect of any step.
+    Persist(Record),
+    /// Send to every other operator.
+    Broadcast(Message),
+    /// Send to one operator.
+    Send(OperatorIndex, Message),
+    /// Spread an admitted transaction.
+    Gossip(CheckedTransaction),
+    /// Store a decided and executed block.
+    Commit {
+        /// The block.
+        block: Arc<CheckedBlock>,
+        /// Why it is decided.
+        certificate: Certificate,
+        /// What executing it changed.
+        applied: Applied,
+        /// False for blocks fetched from peers: they are not in the vote log, so the store itself
+        /// must be flushed before they are shown to anybody.
+        live: bool,
+    },
+    /// Replace a certificate of commits by one with the group seal.
+    Sealed(Certificate),
+    /// Store the result of a duty durably; its instance is closed.
+    CommitDuty {
+        /// Which duty.
+        instance: InstanceId,
+        /// The decision; none when it expired undecided.
+        decided: Option<(Value, Certificate)>,
+    },
+    /// Combine these shares and verify the result under the group key, on another thread.
+    Combine {
+        /// Instance.
+        instance: InstanceId,
+        /// Round.
+        round: Round,
+        /// Digest.
+        digest: Digest,
+        /// q or more shares of distinct operators.
+        shares: Vec<(OperatorIndex, Seal)>,
+    },
+    /// Ask a peer for certified blocks.
+    Fetch {
+        /// Whom.
+        from: OperatorIndex,
+        /// First height wanted.
+        height: Height,
+    },
+    /// Start a timer, replacing the one in its slot.
+    SetTimer {
+        /// The timer.
+        timer: Timer,
+        /// When it fires, on the [`Now::elapsed_ms`] clock.
+        at_ms: u64,
+    },
+    /// Forget all timers of an instance.
+    CancelTimers(InstanceId),
+    /// Answer a client that submitted a transaction.
+    Reply(Ticket, TxHash, Admission),
+    /// Answer a client that posted a duty.
+    DutyReply(Ticket, DutyAdmission),
+    /// Tell the outside.
+    Notify(Notice),
+    /// The node must stop: something that cannot be has happened.
+    Halt(String),
+}
+
+/// What became of a posted duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DutyAdmission {
+    /// Taken, or known already.
+    Accepted,
+    /// Too many duties are open.
+    Overloaded,
+}
+
+/// Facts for metrics, logs and event streams.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// A block was decided and executed.
+    BlockDecided {
+        /// The block.
+        block: Arc<CheckedBlock>,
+        /// The round that decided; none for a fetched block.
+        round: Round,
+        /// From accepting the proposal to the decision, where this node saw both.
+        latency_ms: Option<u64>,
+        /// Whether it was decided here, not fetched.
+        live: bool,
+    },
+    /// A decision has its group seal.
+    Sealed(Certificate),
+    /// A duty ended: decided with this certificate, or expired.
+    DutyEnded {
+        /// Which duty.
+        instance: InstanceId,
+        /// Its certificate.
+        certificate: Option<Certificate>,
+    },
+    /// An observation of an instance.
+    Consensus(InstanceId, Note),
+    /// A seal share was bad; the signed COMMIT proves who made it.
+    ShareBlamed {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Instance.
+        instance: InstanceId,
+        /// Round.
+        round: Round,
+    },
+    /// A decided block moved transactions in the pools.
+    Removed(aequa_mempool::Removals),
+    /// An own proposal was built.
+    Proposed {
+        /// Height.
+        height: Height,
+        /// Round.
+        round: Round,
+        /// The block.
+        block: Arc<CheckedBlock>,
+        /// Items left out, with the reason.
+        rejected: Vec<(aequa_types::TxKind, aequa_mempool::RejectReason)>,
+    },
+    /// The highest height any peer has shown.
+    BestPeerHeight(Height),
+}

@@ -1,0 +1,424 @@
+//! Routing of inputs, the turn, recovery.
+
+use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
+use crate::duties::Duties;
+use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
+use crate::sealing::{Ready, Sealing};
+use crate::signer::{Keys, Signer};
+use crate::{DutyState, blocks::Pacing};
+use aequa_chain::Chain;
+use aequa_mempool::Mempool;
+use aequa_qbft::{Event, Host, Instance, Note, Restored};
+use aequa_types::message::ValueRequest;
+use aequa_types::{
+    Certificate, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Seal, Signed,
+    Statement, Value, Verified,
+};
+use std::collections::BTreeMap;
+
+/// Decided block instances kept to answer stragglers and to collect late seal shares.
+pub(crate) const INSTANCES_KEPT: u64 = 32;
+
+/// The one leader of a round: `(height + domain + round) mod n`. Proposer, verifier, status and
+/// logs all ask here.
+pub fn leader(quorum: Quorum, instance: InstanceId, round: Round) -> OperatorIndex {
+    let turn = u128::from(instance.height.0) + u128::from(instance.domain.number()) + u128::from(round.0);
+    // The remainder is below n, and n fits into a u8.
+    OperatorIndex((turn % quorum.operators() as u128) as u8)
+}
+
+/// One operator's state machine. See the crate documentation.
+pub struct Replica<K> {
+    pub(crate) config: Config,
+    pub(crate) signer: Signer<K>,
+    pub(crate) chain: Chain,
+    pub(crate) mempool: Mempool,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) early: Early,
+    pub(crate) sealing: Sealing,
+    pub(crate) catchup: CatchUp,
+    pub(crate) duties: Duties,
+    pub(crate) pacing: Pacing,
+    pub(crate) now: Now,
+    pub(crate) out: Vec<Effect>,
+}
+
+impl<K: Keys> Replica<K> {
+    /// A replica that continues from `chain`, bound by everything `recovery` remembers.
+    pub fn new(config: Config, keys: K, chain: Chain, mempool: Mempool, recovery: Recovery) -> Self {
+        let mut replica = Self {
+            signer: Signer::new(keys, config.seals),
+            instances: BTreeMap::new(),
+            early: Early::default(),
+            sealing: Sealing::new(config.quorum.quorum()),
+            catchup: CatchUp::new(config.quorum),
+            duties: Duties::default(),
+            pacing: Pacing::default(),
+            now: Now { elapsed_ms: 0, wall_ms: 0 },
+            out: Vec::new(),
+            config,
+            chain,
+            mempool,
+        };
+        replica.recover(recovery);
+        replica
+    }
+
+    fn recover(&mut self, recovery: Recovery) {
+        let mut restored: BTreeMap<InstanceId, Restored> = BTreeMap::new();
+        for instance in recovery.closed_duties {
+            self.duties.close(instance);
+        }
+        for record in recovery.records {
+            if let Some(signed) = record.statement() {
+                self.signer.remember(signed);
+            }
+            restored.entry(record.instance()).or_default().records.push(record);
+        }
+        for (instance, value) in recovery.values {
+            restored.entry(instance).or_default().values.push(value);
+        }
+        let tip = self.chain.tip().height;
+        for (id, restored) in restored {
+            let over = match id.domain {
+                Domain::Block => id.height <= tip,
+                _ => !self.duties.open(id, 0),
+            };
+            if !over {
+                let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
+                self.instances.insert(id, instance);
+            }
+        }
+        for certificate in recovery.unsealed {
+            self.open_seal(&certificate);
+        }
+    }
+
+    /// The first step: finishes what was decided before the restart, and begins the next height.
+    pub fn start(&mut self, now: Now) -> Vec<Effect> {
+        self.now = now;
+        self.catchup.progressed(now.elapsed_ms);
+        self.finish_decided();
+        self.begin_height();
+        let duties: Vec<InstanceId> =
+            self.instances.keys().copied().filter(|id| id.domain != Domain::Block).collect();
+        for duty in duties {
+            match self.instances.get(&duty).and_then(decision) {
+                Some((value, certificate)) => self.duty_decided(duty, value, certificate),
+                None => self.drive(duty, Event::Start),
+            }
+        }
+        self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Takes one input; returns what is to be done, in order.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.now = now;
+        match input {
+            Input::Message { from, message } => self.deliver(from, message),
+            Input::Transactions(transactions) => self.admit(transactions),
+            Input::Duty { instance, value, ticket } => self.post_duty(instance, value, ticket),
+            Input::Timer(timer) => self.on_timer(timer),
+            Input::Combined { instance, round, digest, result } => {
+                self.on_combined(instance, round, digest, result)
+            }
+            Input::Fetched { from, blocks } => self.on_fetched(from, blocks),
+            Input::FetchFailed { from } => {
+                self.catchup.answered(from, false);
+                self.fetch_if_behind();
+            }
+            Input::PeerHeight { from, height } => {
+                self.catchup.shown(from, height);
+                self.fetch_if_behind();
+            }
+            Input::PeerConnected(operator) => self.resend_to(operator),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// The chain, for readers.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The pools, for readers.
+    pub fn mempool(&self) -> &Mempool {
+        &self.mempool
+    }
+
+    /// The round of the height being agreed, and its leader.
+    pub fn round_and_leader(&self) -> (Round, OperatorIndex) {
+        let id = InstanceId::block(self.chain.tip().height.next());
+        let round = self.instances.get(&id).map(Instance::round).unwrap_or_default();
+        (round, leader(self.config.quorum, id, round))
+    }
+
+    /// The highest decided height any peer has shown.
+    pub fn best_peer_height(&self) -> Height {
+        self.catchup.best()
+    }
+
+    /// What is known of a duty in this life.
+    pub fn duty(&self, instance: InstanceId) -> Option<&DutyState> {
+        self.duties.state(instance)
+    }
+
+    /// Duties known in this life, newest first.
+    pub fn duties(&self) -> impl Iterator<Item = (InstanceId, &DutyState)> {
+        self.duties.all()
+    }
+
+    /// The lowest slot of a duty domain that is still open: records below it are not needed.
+    pub fn lowest_open_duty(&self, domain: Domain) -> Option<Height> {
+        self.duties.lowest_open(domain)
+    }
+
+    fn deliver(&mut self, from: OperatorIndex, message: Verified) {
+        let id = message.instance();
+        let current = InstanceId::block(self.chain.tip().height.next());
+        match id.domain {
+            Domain::Block if id.height > current.height => {
+                if let Some(decided) = id.height.previous() {
+                    self.catchup.shown(from, decided);
+                }
+                self.early.keep(current.height, from, message);
+                return self.fetch_if_behind();
+            }
+            Domain::Block if id == current => self.wake(),
+            Domain::Block => {}
+            _ if !self.join_duty(id, &message) => return,
+            _ => {}
+        }
+        let commit = match &message {
+            Verified::Commit(vote) => Some(vote.clone()),
+            _ => None,
+        };
+        self.drive(id, Event::Message { carrier: from, message });
+        if let Some(ready) = commit.and_then(|vote| self.sealing.add(&vote)) {
+            self.combine(id, ready);
+        }
+    }
+
+    /// Lets one instance take an event, and carries its effects on.
+    pub(crate) fn drive(&mut self, id: InstanceId, event: Event) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let mut host = View {
+            quorum: self.config.quorum,
+            policy: &self.config.params.builder,
+            chain: &self.chain,
+            signer: &mut self.signer,
+            id,
+            wall_ms: self.now.wall_ms,
+        };
+        for effect in instance.step(&mut host, event) {
+            self.carry_on(id, effect);
+        }
+    }
+
+    fn carry_on(&mut self, id: InstanceId, effect: aequa_qbft::Effect) {
+        match effect {
+            aequa_qbft::Effect::Persist(record) => self.out.push(Effect::Persist(record)),
+            aequa_qbft::Effect::Broadcast(message) => self.out.push(Effect::Broadcast(message)),
+            aequa_qbft::Effect::Send(to, message) => self.out.push(Effect::Send(to, message)),
+            aequa_qbft::Effect::SetTimer(round) => self.set_round_timer(id, round),
+            aequa_qbft::Effect::NeedInput(round) => self.need_input(id, round),
+            aequa_qbft::Effect::NeedValue(digest) => {
+                self.out.push(Effect::Broadcast(Message::ValueRequest(ValueRequest { instance: id, digest })))
+            }
+            aequa_qbft::Effect::Decided { value, certificate } => self.on_decided(id, value, certificate),
+            aequa_qbft::Effect::Note(note) => self.on_note(id, note),
+        }
+    }
+
+    fn need_input(&mut self, id: InstanceId, round: Round) {
+        match id.domain {
+            Domain::Block => self.need_block(id.height, round),
+            _ => self.need_duty_value(id, round),
+        }
+    }
+
+    fn on_decided(&mut self, id: InstanceId, value: Value, certificate: Certificate) {
+        self.out.push(Effect::CancelTimers(id));
+        match id.domain {
+            Domain::Block => self.block_decided(value, certificate),
+            _ => self.duty_decided(id, value, certificate),
+        }
+    }
+
+    fn on_note(&mut self, id: InstanceId, note: Note) {
+        if let Note::ProposalAccepted(_, digest) = &note {
+            match id.domain {
+                Domain::Block => self.proposal_accepted(id, digest),
+                _ => self.duties.passed(id, "proposed", self.now.elapsed_ms),
+            }
+        }
+        if let (Note::PrepareQuorum(_), true) = (&note, id.domain != Domain::Block) {
+            self.duties.passed(id, "prepared", self.now.elapsed_ms);
+        }
+        self.out.push(Effect::Notify(Notice::Consensus(id, note)));
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Round { instance, round } => self.drive(instance, Event::Timeout(round)),
+            Timer::Resend(id) => self.resend(id),
+            Timer::Propose(height) => self.propose_block(height),
+            Timer::CatchUp => {
+                self.expire_duties();
+                self.fetch_if_behind();
+                self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
+            }
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, after_ms: u64) {
+        self.out.push(Effect::SetTimer { timer, at_ms: self.now.elapsed_ms.saturating_add(after_ms) });
+    }
+
+    pub(crate) fn set_round_timer(&mut self, id: InstanceId, round: Round) {
+        if id.domain == Domain::Block && self.pacing.idle {
+            return;
+        }
+        let timeout_ms = self.round_timeout_ms(id, round);
+        self.set_timer(Timer::Round { instance: id, round }, timeout_ms);
+        self.set_timer(Timer::Resend(id), timeout_ms / 3);
+    }
+
+    /// t(r) = base · 2^r, capped, plus the block interval in round 0 of a block.
+    fn round_timeout_ms(&self, id: InstanceId, round: Round) -> u64 {
+        let params = &self.config.params;
+        let doubled = u32::try_from(round.0)
+            .ok()
+            .and_then(|shift| 1u64.checked_shl(shift))
+            .and_then(|factor| params.round_timeout_ms.checked_mul(factor))
+            .unwrap_or(params.round_timeout_cap_ms);
+        let pause =
+            if id.domain == Domain::Block && round == Round(0) { params.block_interval_ms } else { 0 };
+        doubled.min(params.round_timeout_cap_ms).saturating_add(pause)
+    }
+
+    fn resend(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        if instance.decided().is_some() {
+            return;
+        }
+        let round = instance.round();
+        self.out.extend(instance.newest().into_iter().map(Effect::Broadcast));
+        self.set_timer(Timer::Resend(id), self.round_timeout_ms(id, round) / 3);
+    }
+
+    fn resend_to(&mut self, operator: OperatorIndex) {
+        let newest = self.instances.values().flat_map(Instance::newest);
+        self.out.extend(newest.map(|message| Effect::Send(operator, message)));
+    }
+
+    pub(crate) fn open_seal(&mut self, certificate: &Certificate) {
+        if !self.config.seals || certificate.group_seal().is_some() {
+            return;
+        }
+        let mut commits = certificate.commits();
+        if let Some(instance) = self.instances.get(&certificate.instance) {
+            commits.extend(instance.commits(certificate.round, certificate.digest).cloned());
+        }
+        let ready =
+            self.sealing.open(certificate.instance, certificate.round, certificate.digest, commits.iter());
+        if let Some(ready) = ready {
+            self.combine(certificate.instance, ready);
+        }
+    }
+
+    pub(crate) fn combine(&mut self, instance: InstanceId, ready: Ready) {
+        let Ready { round, digest, shares } = ready;
+        self.out.push(Effect::Combine { instance, round, digest, shares });
+    }
+
+    fn on_combined(
+        &mut self,
+        instance: InstanceId,
+        round: Round,
+        digest: Digest,
+        result: Result<Seal, Vec<OperatorIndex>>,
+    ) {
+        match result {
+            Ok(seal) => {
+                self.sealing.close(instance);
+                let proof = aequa_types::Proof::Group(seal);
+                let certificate = Certificate { instance, round, digest, proof };
+                if let Some(open) = self.instances.get_mut(&instance) {
+                    open.upgrade(certificate.clone());
+                }
+                if instance.domain != Domain::Block {
+                    self.duties.sealed(&certificate, self.now.elapsed_ms);
+                }
+                self.out.push(Effect::Sealed(certificate.clone()));
+                self.out.push(Effect::Notify(Notice::Sealed(certificate)));
+            }
+            Err(blamed) => {
+                for operator in &blamed {
+                    let notice = Notice::ShareBlamed { operator: *operator, instance, round };
+                    self.out.push(Effect::Notify(notice));
+                }
+                if let Some(ready) = self.sealing.blame(instance, &blamed) {
+                    self.combine(instance, ready);
+                }
+            }
+        }
+        self.seal_backlog_changed();
+    }
+
+    /// Forgets what lies too far below `height` to be asked about.
+    pub(crate) fn forget_instances_below(&mut self, height: Height) {
+        let oldest = InstanceId::block(Height(height.0.saturating_sub(INSTANCES_KEPT)));
+        self.sealing.forget_below(oldest);
+        while let Some((id, _)) = self.instances.first_key_value() {
+            if id.domain != Domain::Block || *id >= oldest {
+                break;
+            }
+            self.instances.pop_first();
+        }
+        if let Some(floor) = oldest.height.previous() {
+            self.signer.raise_floor(Domain::Block, floor);
+        }
+    }
+}
+
+/// The decision of an instance restored from the log, when its value is there too.
+pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
+    let certificate = instance.decided()?;
+    Some((instance.value(&certificate.digest)?.clone(), certificate.clone()))
+}
+
+/// What an instance may ask of the replica around it.
+struct View<'a, K> {
+    quorum: Quorum,
+    policy: &'a aequa_types::BuilderPolicy,
+    chain: &'a Chain,
+    signer: &'a mut Signer<K>,
+    id: InstanceId,
+    wall_ms: u64,
+}
+
+impl<K: Keys> Host for View<'_, K> {
+    fn leader(&self, round: Round) -> OperatorIndex {
+        leader(self.quorum, self.id, round)
+    }
+
+    fn validate(&mut self, round: Round, value: &Value) -> bool {
+        match (self.id.domain, value.as_block()) {
+            (Domain::Block, Some(block)) => {
+                let proposer = self.leader(round);
+                crate::blocks::acceptable(self.chain, self.policy, block, proposer, self.wall_ms)
+            }
+            (Domain::Block, None) => false,
+            // Opaque duties: any well-formed value a member proposes. Ethereum duties go through
+            // slashing protection here.
+            (_, None) => true,
+            (_, Some(_)) => false,
+        }
+    }
+
+    fn sign(&mut self, statement: Statement) -> Option<Signed> {
+        self.signer.sign(statement)
+    }
+}
