@@ -226,8 +226,8 @@ pub enum Notice {
     BlockDecided {
         /// The block.
         block: Arc<CheckedBlock>,
-        /// The round that decided; none for a fetched block.
-        round: Round,
+        /// Why it is decided.
+        certificate: Certificate,
         /// From accepting the proposal to the decision, where this node saw both.
         latency_ms: Option<u64>,
         /// Whether it was decided here, not fetched.
