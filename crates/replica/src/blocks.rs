@@ -212,14 +212,14 @@ impl<K: Keys> Replica<K> {
         self.catchup.progressed(now_ms);
         let latency_ms = self.pacing.accepted_ms.map(|accepted| now_ms.saturating_sub(accepted));
         self.pacing.last_proposal_ms = self.pacing.accepted_ms.take().or(Some(now_ms));
-        let round = certificate.round;
         self.out.push(Effect::Commit {
             block: block.clone(),
             certificate: certificate.clone(),
             applied,
             live,
         });
-        self.out.push(Effect::Notify(Notice::BlockDecided { block, round, latency_ms, live }));
+        let decided = Notice::BlockDecided { block, certificate: certificate.clone(), latency_ms, live };
+        self.out.push(Effect::Notify(decided));
         self.out.push(Effect::Notify(Notice::Removed(removals)));
         self.open_seal(&certificate);
         self.forget_instances_below(height);
