@@ -1,6 +1,56 @@
-//! HTTP API of a node.
+//! The HTTP face of a node: REST, event streams, proxy, metrics.
+//!
+//! ```text
+//!  client ── connection ── observe ── route ── Backend (the node)
+//!            │             │          └ proxy ── upstream
+//!            │             └ trace id, fence, rate limit, panic, metrics, log line
+//!            └ caps, deadlines, head size
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`backend`] | what the API asks of a node: the only way in |
+//! | `server` | the two listeners; binding, serving, stopping |
+//! | `connections` | caps and deadlines of connections |
+//! | `observe` | what happens around every request |
+//! | `routes` | handlers by subject, and the OpenAPI document generated from them |
+//! | `proxy` | every path no route takes |
+//! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
+//! | `proof` | the branch from a transaction to its block's payload root |
+//!
+//! Two families of routes: the original ones answer in exact texts (`invalid json` and a newline), the
+//! detail is in the header `X-Aequa-Reason`; all others answer JSON, errors as [`ErrorBody`].
+//!
+//! Invariants:
+//! - bytes are bounded before they are parsed: head, body, nesting, time, connections;
+//! - an answer about admission is given after the pool decided, never before;
+//! - while the node is fenced no data byte leaves but through the routes that survive a fence, and a
+//!   body on its way breaks off;
+//! - a slow client costs its own connection: event readers are cut off, silent connections make way;
+//! - every answer carries a trace id, is counted under its route template and logged once.
+//!
+//! HTTP/1.1 without TLS: both listeners are loopback by default, and a reverse proxy ends TLS. For the
+//! same reason the upstream is `http` only.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod app;
 pub mod backend;
+mod connections;
+mod error;
+mod limits;
+mod observe;
+mod proof;
+mod proxy;
+mod reply;
+mod request;
+mod routes;
+mod server;
 
-pub use backend::{Backend, BackendError};
+pub use app::{STREAMS_MAX, monitoring_router, validator_router};
+pub use backend::{Backend, BackendError, Options};
+pub use connections::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX};
+pub use error::ApiError;
+pub use reply::ErrorBody;
+pub use request::{BODY_BYTES_MAX, BODY_TIME_MAX, JSON_DEPTH_MAX};
+pub use routes::openapi::ApiDoc;
+pub use server::{Config, HEAD_BYTES_MAX, STOP_WITHIN, Server};

@@ -1,0 +1,73 @@
+//! What all handlers share, and the routers of the two listeners.
+
+use crate::backend::{Backend, Options};
+use crate::error::ApiError;
+use crate::limits::RateLimiter;
+use crate::proxy::Proxy;
+use crate::{observe, routes};
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Most event streams open at once: each holds a connection and a place in the event queue.
+pub const STREAMS_MAX: usize = 256;
+
+/// State of one listener.
+pub(crate) struct App<B> {
+    pub backend: Arc<B>,
+    pub proxy: Option<Proxy>,
+    pub streams: Arc<Semaphore>,
+    pub rate: Option<RateLimiter>,
+    /// Set when the listener stops: event streams end themselves.
+    pub stopping: CancellationToken,
+}
+
+/// The state as handlers take it.
+pub(crate) type Shared<B> = State<Arc<App<B>>>;
+
+/// Routes of the validator API; every other path goes to the proxy.
+pub fn validator_router<B: Backend>(
+    backend: Arc<B>,
+    options: &Options,
+    stopping: CancellationToken,
+) -> Result<Router, ApiError> {
+    let app = Arc::new(App {
+        backend,
+        proxy: options.upstream.clone().map(Proxy::new).transpose()?,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        rate: RateLimiter::new(options.rate_limit),
+        stopping,
+    });
+    let mut router = Router::new()
+        .merge(routes::health::router())
+        .merge(routes::duty::router())
+        .merge(routes::chain::router())
+        .merge(routes::events::router())
+        .merge(routes::openapi::router());
+    if options.tx_api {
+        router = router.merge(routes::tx::router());
+    }
+    Ok(finish(router, app))
+}
+
+/// Routes of the monitoring listener.
+pub fn monitoring_router<B: Backend>(backend: Arc<B>) -> Router {
+    let app = Arc::new(App {
+        backend,
+        proxy: None,
+        streams: Arc::new(Semaphore::new(0)),
+        rate: None,
+        stopping: CancellationToken::new(),
+    });
+    finish(routes::health::router().merge(routes::metrics::router()), app)
+}
+
+fn finish<B: Backend>(router: Router<Arc<App<B>>>, app: Arc<App<B>>) -> Router {
+    router
+        .fallback(crate::proxy::fallback)
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
+        .with_state(app)
+}

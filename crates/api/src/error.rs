@@ -1,0 +1,25 @@
+//! Why the API could not start.
+
+/// A listener or its configuration is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The address cannot be listened on.
+    #[error("{service} cannot listen on {addr}")]
+    Bind {
+        /// Which listener.
+        service: &'static str,
+        /// The address asked for.
+        addr: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// `--upstream` is not a URL the proxy can use.
+    #[error("upstream {url:?} is unusable: {reason}")]
+    Upstream {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,205 @@
+//! Blocks, certificates, state roots, the cluster.
+
+use super::read;
+use crate::app::{App, Shared};
+use crate::backend::{Backend, BackendError, StateRootView};
+use crate::reply::{ErrorBody, Refusal, json, ok, with_type};
+use crate::request::{Param, Params, digits, height};
+use aequa_types::json::{BlockJson, CertificateJson, HeaderJson};
+use aequa_types::{CertifiedBlock, Digest, Header, Height};
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{ACCEPT, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json as object};
+use ssz::Encode as _;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Most headers in one answer.
+pub const HEADERS_MAX: usize = 100;
+/// Headers when nobody says how many.
+const HEADERS_DEFAULT: usize = 20;
+
+/// Canonical SSZ.
+const OCTETS: &str = "application/octet-stream";
+
+pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
+    Router::new()
+        .route("/v1/blocks", read(headers))
+        .route("/v1/blocks/latest", read(latest))
+        .route("/v1/blocks/{height}", read(block))
+        .route("/v1/blocks/{height}/certificate", read(certificate))
+        .route("/v1/cluster", read(cluster))
+        .route("/v1/state-root", read(state_root))
+        .route("/api/state-root", read(indexer_state_root))
+}
+
+/// A list of headers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Headers {
+    /// Ascending.
+    headers: Vec<HeaderEntry>,
+}
+
+/// A header and its digest.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HeaderEntry {
+    #[schema(value_type = u64)]
+    height: Height,
+    /// Hash root of the header: what was decided.
+    #[schema(value_type = String)]
+    digest: Digest,
+    #[schema(value_type = Object)]
+    header: HeaderJson,
+}
+
+impl From<&Header> for HeaderEntry {
+    fn from(header: &Header) -> Self {
+        Self { height: header.height, digest: header.digest(), header: header.into() }
+    }
+}
+
+/// Headers, ascending.
+#[utoipa::path(get, path = "/v1/blocks", params(
+    ("from" = Option<u64>, Query, description = "first height; without it, the newest headers"),
+    ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),
+), responses(
+    (status = 200, body = Headers),
+    (status = 400, description = "BAD_HEIGHT, BAD_REQUEST", body = ErrorBody),
+    (status = 410, description = "PRUNED", body = ErrorBody),
+))]
+pub(crate) async fn headers<B: Backend>(State(app): Shared<B>, params: Params) -> Result<Response, Refusal> {
+    let limit = params.limit(HEADERS_DEFAULT, HEADERS_MAX)?;
+    let newest = || Height((app.backend.latest_height().0 + 1).saturating_sub(limit as u64));
+    let from = params.height("from")?.unwrap_or_else(newest).max(Height(1));
+    let headers = app.backend.headers(from, limit).await?;
+    Ok(ok(&Headers { headers: headers.iter().take(limit).map(HeaderEntry::from).collect() }))
+}
+
+/// The last decided block.
+#[utoipa::path(get, path = "/v1/blocks/latest", responses(
+    (status = 200, description = "as /v1/blocks/{height}", body = Object),
+    (status = 404, description = "UNKNOWN_HEIGHT: no block yet", body = ErrorBody),
+))]
+pub(crate) async fn latest<B: Backend>(
+    State(app): Shared<B>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    block_answer(&*stored(&app, app.backend.latest_height()).await?, &headers)
+}
+
+/// A block with its certificate.
+#[utoipa::path(get, path = "/v1/blocks/{height}", params(("height" = u64, Path)), responses(
+    (status = 200, description = "`{height, digest, header, items, certificate}`; SSZ of the certified block when Accept names application/octet-stream", body = Object),
+    (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
+    (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
+    (status = 410, description = "PRUNED", body = ErrorBody),
+))]
+pub(crate) async fn block<B: Backend>(
+    State(app): Shared<B>,
+    Param(text): Param,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    block_answer(&*stored(&app, height("height", &text)?).await?, &headers)
+}
+
+fn block_answer(block: &CertifiedBlock, headers: &HeaderMap) -> Result<Response, Refusal> {
+    if wants_octets(headers) {
+        let bytes = block.as_ssz_bytes();
+        return Ok(with_type(StatusCode::OK, HeaderValue::from_static(OCTETS), bytes.into()));
+    }
+    Ok(ok(&BlockJson::from(block)))
+}
+
+fn wants_octets(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(OCTETS))
+}
+
+async fn stored<B: Backend>(app: &App<B>, height: Height) -> Result<Arc<CertifiedBlock>, Refusal> {
+    let unknown = || Refusal::not_found("UNKNOWN_HEIGHT", format!("no block at height {height} yet"));
+    if height == Height(0) {
+        return Err(unknown());
+    }
+    app.backend.block(height).await?.ok_or_else(unknown)
+}
+
+/// The proof that a block was decided.
+#[utoipa::path(get, path = "/v1/blocks/{height}/certificate", params(("height" = u64, Path)), responses(
+    (status = 200, description = "`{height, round, digest, seal, signers, …}`", body = Object),
+    (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
+    (status = 410, description = "PRUNED", body = ErrorBody),
+))]
+pub(crate) async fn certificate<B: Backend>(
+    State(app): Shared<B>,
+    Param(text): Param,
+) -> Result<Response, Refusal> {
+    let block = stored(&app, height("height", &text)?).await?;
+    Ok(ok(&CertificateJson::from(&block.certificate)))
+}
+
+/// Public parts of the cluster lock.
+#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = Object)))]
+pub(crate) async fn cluster<B: Backend>(State(app): Shared<B>) -> Response {
+    ok(&app.backend.cluster())
+}
+
+/// State root after a height.
+#[utoipa::path(get, path = "/v1/state-root", params(("height" = u64, Query)), responses(
+    (status = 200, body = StateRootView),
+    (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
+    (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
+    (status = 410, description = "PRUNED", body = ErrorBody),
+    (status = 503, description = "NOT_READY", body = ErrorBody),
+))]
+pub(crate) async fn state_root<B: Backend>(
+    State(app): Shared<B>,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let height = params.text("height").and_then(state_height).ok_or_else(|| {
+        Refusal::bad("BAD_HEIGHT", format!("height: must be a decimal integer from 0 to {}", i64::MAX))
+    })?;
+    let unknown = || Refusal::not_found("UNKNOWN_HEIGHT", format!("no state root at height {height} yet"));
+    Ok(ok(&app.backend.state_root(height).await?.ok_or_else(unknown)?))
+}
+
+/// Heights of state roots go to 2^63 − 1, as the indexer's did.
+fn state_height(text: &str) -> Option<Height> {
+    digits(text).filter(|height| *height <= i64::MAX as u64).map(Height)
+}
+
+/// The indexer's alias, in the indexer's words.
+#[utoipa::path(get, path = "/api/state-root", params(("ledger" = u64, Query)), responses(
+    (status = 200, description = "`{ledger, root}`, root without 0x", body = Object),
+    (status = 400, body = Object), (status = 404, body = Object), (status = 503, body = Object),
+))]
+pub(crate) async fn indexer_state_root<B: Backend>(State(app): Shared<B>, params: Params) -> Response {
+    let error = |status, body: Value| json(status, &body);
+    if app.backend.fenced() {
+        let text = "Node self-fenced: Byzantine divergence detected";
+        return error(StatusCode::SERVICE_UNAVAILABLE, object!({"error": text, "code": "SELF_FENCED"}));
+    }
+    let Some(height) = params.text("ledger").and_then(state_height) else {
+        let text = "ledger query parameter is required and must be a number";
+        return error(StatusCode::BAD_REQUEST, object!({"error": text}));
+    };
+    match app.backend.state_root(height).await {
+        Ok(Some(view)) => {
+            json(StatusCode::OK, &object!({"ledger": height, "root": format!("{:x}", view.root)}))
+        }
+        Ok(None) | Err(BackendError::Pruned) => {
+            let text = format!("No state root found for ledger {height}");
+            error(StatusCode::NOT_FOUND, object!({"error": text}))
+        }
+        Err(_) => {
+            error(StatusCode::SERVICE_UNAVAILABLE, object!({"error": "not ready", "code": "NOT_READY"}))
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Transactions in, and where they are. These routes exist when the transaction API is on.
+
+use super::duty::method_not_allowed;
+use super::{read, write};
+use crate::app::{App, Shared};
+use crate::backend::{AccountView, Admission, Backend, MempoolView, Submission, TxStatus, TxView};
+use crate::observe::fenced;
+use crate::proof::{ItemProof, item_proof};
+use crate::reply::{
+    ErrorBody, Refusal, TakenBytes, accepted, json, ok, retry_soon, text_error, text_error_because,
+    text_failure,
+};
+use crate::request::{Param, Params, hash, read_body, strict_json};
+use aequa_types::json::{JsonError, parse_address, parse_transaction, parse_transaction_as};
+use aequa_types::{Transaction, TxKind};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::handler::Handler;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, post};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
+    Router::new()
+        .route("/v1/tx", write(post_tx))
+        .route("/v1/tx/plain", text_post(post_plain))
+        .route("/v1/tx/auction", text_post(post_auction))
+        .route("/v1/tx/private", text_post(post_private))
+        .route("/v1/tx/{hash}", read(read_tx))
+        .route("/v1/accounts/{address}", read(account))
+        .route("/v1/mempool", read(mempool))
+}
+
+/// A POST route in the shape of the original ones.
+fn text_post<B: Backend, T: 'static>(handler: impl Handler<T, Arc<App<B>>>) -> MethodRouter<Arc<App<B>>> {
+    post(handler).fallback(method_not_allowed)
+}
+
+/// Transaction envelope (any type).
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "names the fields for the OpenAPI document; aequa-types reads them")]
+pub(crate) struct Envelope {
+    /// plaintext_v1 when missing or empty, auction_bid_v1.
+    #[schema(rename = "type")]
+    kind: Option<String>,
+    /// Address of the sender.
+    from: String,
+    /// Next nonce of (sender, type); number or decimal string, as all integers.
+    nonce: u64,
+    /// Greater than 0.
+    gas: u64,
+    /// plaintext_v1 only.
+    fee: Option<u64>,
+    /// auction_bid_v1 only; greater than 0.
+    bid: Option<u64>,
+    /// auction_bid_v1 only.
+    fee_recipient: Option<String>,
+    /// At most 65,536 bytes, 0x-hex or base64.
+    payload: Option<String>,
+    /// EIP-712 signature, 65 bytes.
+    sig: String,
+}
+
+/// Answer to an admitted transaction.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Admitted {
+    hash: String,
+    /// ok or future.
+    result: &'static str,
+    sender: String,
+    nonce: u64,
+}
+
+/// Submits a transaction; JSON answers.
+#[utoipa::path(post, path = "/v1/tx", request_body = Envelope, responses(
+    (status = 202, body = Admitted),
+    (status = 400, description = "TX_INVALID", body = ErrorBody),
+    (status = 409, description = "TX_OLD, TX_DUP", body = ErrorBody),
+    (status = 413, description = "BODY_TOO_LARGE", body = ErrorBody),
+    (status = 415, description = "BAD_CONTENT_TYPE", body = ErrorBody),
+    (status = 429, description = "POOL_FULL, SENDER_LIMIT", body = ErrorBody),
+    (status = 503, description = "DISABLED, NOT_READY, OVERLOADED", body = ErrorBody),
+))]
+pub(crate) async fn post_tx<B: Backend>(
+    State(app): Shared<B>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if !is_json(&headers) {
+        let message = "Content-Type: must be application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CONTENT_TYPE", message));
+    }
+    let bytes = read_body(body).await?;
+    let transaction = parse_transaction(&bytes).map_err(|error| {
+        if matches!(error, JsonError::PrivateDisabled) {
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "DISABLED", error.to_string());
+        }
+        count_invalid(&app);
+        Refusal::bad("TX_INVALID", error.to_string())
+    })?;
+    if app.backend.fenced() {
+        return Err(fenced());
+    }
+    let submission = app.backend.submit(transaction).await?;
+    refuse(&submission)?;
+    let admitted = Admitted {
+        hash: submission.hash.to_string(),
+        result: submission.result.name(),
+        sender: format!("{:#x}", submission.sender),
+        nonce: submission.nonce,
+    };
+    let mut response = json(StatusCode::ACCEPTED, &admitted);
+    response.extensions_mut().insert(TakenBytes(bytes.len()));
+    Ok(with_verdict(response, &submission))
+}
+
+fn refuse(submission: &Submission) -> Result<(), Refusal> {
+    let because = |text: &str| submission.reason.clone().unwrap_or_else(|| text.to_owned());
+    let refusal = |status, code, text| Refusal::new(status, code, because(text));
+    Err(match submission.result {
+        Admission::Ok | Admission::Future => return Ok(()),
+        Admission::Invalid => refusal(StatusCode::BAD_REQUEST, "TX_INVALID", "the transaction breaks a rule"),
+        Admission::Old => refusal(StatusCode::CONFLICT, "TX_OLD", "nonce: below the next one of the account"),
+        Admission::Dup => refusal(StatusCode::CONFLICT, "TX_DUP", "the transaction, or its nonce, is known"),
+        Admission::Overflow => {
+            refusal(StatusCode::TOO_MANY_REQUESTS, "POOL_FULL", "the pool is full").retry_soon()
+        }
+        Admission::SenderLimit => {
+            let text = "the sender has too many pending transactions";
+            refusal(StatusCode::TOO_MANY_REQUESTS, "SENDER_LIMIT", text).retry_soon()
+        }
+    })
+}
+
+/// Submits a transaction; the original's text answers.
+#[utoipa::path(post, path = "/v1/tx/plain", request_body = Envelope, responses(
+    (status = 202, description = "admitted; headers X-Aequa-Tx-Hash and X-Aequa-Tx-Result"),
+    (status = 400, description = "invalid json, read error, invalid tx", body = String),
+    (status = 409, description = "old nonce, duplicate", body = String),
+    (status = 429, description = "pool full", body = String),
+    (status = 503, description = "beast disabled, overloaded", body = String),
+))]
+pub(crate) async fn post_plain<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+    submit_text(&app, body, parse_transaction).await
+}
+
+/// Submits an auction bid; text answers.
+#[utoipa::path(post, path = "/v1/tx/auction", request_body = Envelope, responses(
+    (status = 202, description = "admitted"), (status = 400, description = "as /v1/tx/plain", body = String),
+))]
+pub(crate) async fn post_auction<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+    let other_type = |found: &str| JsonError::Field {
+        field: "type",
+        problem: format!("must be auction_bid_v1 or missing, is {found}"),
+    };
+    let parse = |bytes: &[u8]| match parse_transaction_as(bytes, TxKind::AuctionBidV1) {
+        Ok(transaction) if transaction.body.kind() == TxKind::AuctionBidV1 => Ok(transaction),
+        Ok(transaction) => Err(other_type(transaction.body.kind().name())),
+        Err(JsonError::PrivateDisabled) => Err(other_type("private_v1")),
+        Err(error) => Err(error),
+    };
+    submit_text(&app, body, parse).await
+}
+
+/// Submits a private transaction: this node cannot open them.
+#[utoipa::path(post, path = "/v1/tx/private", responses(
+    (status = 400, description = "invalid json, read error, invalid tx", body = String),
+    (status = 503, description = "beast disabled", body = String),
+))]
+pub(crate) async fn post_private<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+    let parse = |bytes: &[u8]| {
+        let envelope = strict_json(bytes).map_err(|detail| JsonError::Syntax { detail })?;
+        let Value::Object(envelope) = envelope else {
+            return Err(JsonError::Syntax { detail: "the body must be an object".into() });
+        };
+        match envelope.get("type") {
+            None | Some(Value::Null) => Err(JsonError::PrivateDisabled),
+            Some(Value::String(kind)) if matches!(kind.as_str(), "" | "private_v1") => {
+                Err(JsonError::PrivateDisabled)
+            }
+            Some(_) => {
+                Err(JsonError::Field { field: "type", problem: "must be private_v1 or missing".into() })
+            }
+        }
+    };
+    submit_text(&app, body, parse).await
+}
+
+async fn submit_text<B: Backend>(
+    app: &App<B>,
+    body: Body,
+    parse: impl FnOnce(&[u8]) -> Result<Transaction, JsonError>,
+) -> Response {
+    let bad = |text, reason: &str| text_error_because(StatusCode::BAD_REQUEST, text, reason);
+    let bytes = match read_body(body).await {
+        Ok(bytes) => bytes,
+        Err(error) => return bad("read error", &error.to_string()),
+    };
+    let transaction = match parse(&bytes) {
+        Ok(transaction) => transaction,
+        Err(error) if error.is_syntax() => return bad("invalid json", &error.to_string()),
+        Err(JsonError::PrivateDisabled) => {
+            return text_error(StatusCode::SERVICE_UNAVAILABLE, "beast disabled");
+        }
+        Err(error) => {
+            count_invalid(app);
+            return bad("invalid tx", &error.to_string());
+        }
+    };
+    if app.backend.fenced() {
+        return fenced().into_response();
+    }
+    match app.backend.submit(transaction).await {
+        Ok(submission) => with_verdict(text_verdict(&submission, bytes.len()), &submission),
+        Err(error) => text_failure(error),
+    }
+}
+
+fn text_verdict(submission: &Submission, taken: usize) -> Response {
+    let refused = |status, text| match &submission.reason {
+        Some(reason) => text_error_because(status, text, reason),
+        None => text_error(status, text),
+    };
+    match submission.result {
+        Admission::Ok | Admission::Future => accepted(taken),
+        Admission::Invalid => refused(StatusCode::BAD_REQUEST, "invalid tx"),
+        Admission::Old => refused(StatusCode::CONFLICT, "old nonce"),
+        Admission::Dup => refused(StatusCode::CONFLICT, "duplicate"),
+        Admission::Overflow | Admission::SenderLimit => {
+            retry_soon(refused(StatusCode::TOO_MANY_REQUESTS, "pool full"))
+        }
+    }
+}
+
+/// Adds hash and result in headers, whatever the verdict.
+fn with_verdict(mut response: Response, submission: &Submission) -> Response {
+    if let Ok(hash) = HeaderValue::from_str(&submission.hash.to_string()) {
+        response.headers_mut().insert("x-aequa-tx-hash", hash);
+    }
+    response.headers_mut().insert("x-aequa-tx-result", HeaderValue::from_static(submission.result.name()));
+    response
+}
+
+/// What cannot even be read never reaches the pool, which counts the rest.
+fn count_invalid<B: Backend>(app: &App<B>) {
+    app.backend.metrics().mempool_in_total.inc(["invalid"]);
+}
+
+/// `application/json` with or without parameters; clients that say nothing are believed.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// A transaction's whereabouts, with the proof when asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TxAnswer {
+    #[serde(flatten)]
+    view: TxView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<ItemProof>,
+}
+
+/// Where a transaction is.
+#[utoipa::path(get, path = "/v1/tx/{hash}", params(
+    ("hash" = String, Path, description = "0x and 64 hex digits"),
+    ("proof" = Option<u8>, Query, description = "1 adds the branch to the block's payload root"),
+), responses(
+    (status = 200, body = TxAnswer),
+    (status = 400, description = "BAD_HASH", body = ErrorBody),
+    (status = 404, description = "UNKNOWN_TX", body = ErrorBody),
+))]
+pub(crate) async fn read_tx<B: Backend>(
+    State(app): Shared<B>,
+    Param(text): Param,
+    params: Params,
+) -> Result<Response, Refusal> {
+    let hash = hash("hash", &text)?;
+    let unknown = || Refusal::not_found("UNKNOWN_TX", "this node has not seen the transaction");
+    let view = app.backend.transaction(hash).await?.ok_or_else(unknown)?;
+    let proof = if params.text("proof") == Some("1") { prove(&app, &view).await? } else { None };
+    Ok(ok(&TxAnswer { view, proof }))
+}
+
+async fn prove<B: Backend>(app: &App<B>, view: &TxView) -> Result<Option<ItemProof>, Refusal> {
+    let (TxStatus::Included, Some(height), Some(index)) = (view.status, view.height, view.index) else {
+        return Ok(None);
+    };
+    let block = app.backend.block(height).await?;
+    Ok(block.and_then(|certified| item_proof(&certified.block.items, index)))
+}
+
+/// Nonces and pending transactions of an address.
+#[utoipa::path(get, path = "/v1/accounts/{address}", params(("address" = String, Path)), responses(
+    (status = 200, body = AccountView),
+    (status = 400, description = "BAD_ADDRESS", body = ErrorBody),
+))]
+pub(crate) async fn account<B: Backend>(
+    State(app): Shared<B>,
+    Param(text): Param,
+) -> Result<Response, Refusal> {
+    let address =
+        parse_address(&text).map_err(|problem| Refusal::bad("BAD_ADDRESS", format!("address: {problem}")))?;
+    Ok(ok(&app.backend.account(address).await?))
+}
+
+/// Counts and bytes of the pools by type.
+#[utoipa::path(get, path = "/v1/mempool", responses(
+    (status = 200, description = "`{type: {pending, future, bytes}}`", body = std::collections::BTreeMap<String, crate::backend::PoolCounts>),
+))]
+pub(crate) async fn mempool<B: Backend>(State(app): Shared<B>) -> Result<axum::Json<MempoolView>, Refusal> {
+    Ok(axum::Json(app.backend.mempool().await?))
+}
