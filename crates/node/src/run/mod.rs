@@ -1,10 +1,304 @@
-//! The running node.
+//! The running node: one wiring function, one room per thread.
+//!
+//! ```text
+//!   p2p reader tasks ──▶ network::Inbox ──┐                      ┌──▶ network::Outbox ──▶ p2p
+//!   http tasks ────────▶ backend ─────────┼─▶ core (one thread) ─┼──▶ ledger (store, flush thread)
+//!   seals (one thread) ───────────────────┘   replica + vote log └──▶ observe (metrics, logs, events)
+//! ```
+//!
+//! | room | what may be touched in it |
+//! |---|---|
+//! | `core` | the turn; nothing else touches the replica or the vote log |
+//! | `open` | what a start reads from disk, and when it refuses |
+//! | `network`, `sync` | frames to inputs and effects to frames |
+//! | `seals`, `ledger`, `timers` | sealing, storing, time |
+//! | `backend`, `facts`, `observe` | what the outside may see |
+
+mod backend;
+mod canonical;
+mod core;
+mod facts;
+mod keys;
+mod ledger;
+mod network;
+mod observe;
+mod open;
+mod seals;
+mod sync;
+mod timers;
+mod wire_metrics;
 
 use crate::config::RunConfig;
 use crate::exit::ExitError;
+use crate::keys::{Operator, load_operator};
+use aequa_api::backend::{EVENT_QUEUE, Event};
+use aequa_p2p::Network;
+use aequa_telemetry::Metrics;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// The core must finish its turn and sync within this when the node stops.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// Where a node listens for its peers unless told otherwise.
+const P2P_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/31000", "/ip4/0.0.0.0/udp/31000/quic-v1"];
 
 /// Runs a node until it is stopped.
 pub fn run(config: RunConfig) -> Result<(), ExitError> {
-    let _ = config;
-    Err(ExitError::failure("node runtime is not wired yet"))
+    let format = config.log.format.parse().map_err(ExitError::usage)?;
+    let level = config.log.level.parse().map_err(ExitError::usage)?;
+    let log = aequa_telemetry::log::init(format, level).map_err(ExitError::failure)?;
+    announce(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("node")
+        .build()
+        .map_err(ExitError::failure)?;
+    let result = runtime.block_on(serve(config));
+    if let Err(error) = &result {
+        tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    log.flush();
+    result
+}
+
+/// Logs the configuration with the source of every key, and what to warn about.
+fn announce(config: &RunConfig) {
+    let settings: serde_json::Map<String, serde_json::Value> =
+        config.report.iter().map(|setting| (setting.key.into(), setting.value.clone().into())).collect();
+    let sources: serde_json::Map<String, serde_json::Value> = config
+        .report
+        .iter()
+        .map(|setting| (setting.key.into(), format!("{:?}", setting.source).to_lowercase().into()))
+        .collect();
+    tracing::info!(
+        target: "event",
+        config = aequa_telemetry::log::json(&settings),
+        source = aequa_telemetry::log::json(&sources),
+        "config"
+    );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+async fn serve(config: RunConfig) -> Result<(), ExitError> {
+    let started = Instant::now();
+    let operator = load_operator(&config)?;
+    for warning in &operator.warnings {
+        tracing::warn!("{warning}");
+    }
+    if operator.newly_made {
+        tracing::warn!("no cluster lock found: made a cluster of one operator in the data directory");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let opened = open::open(&config, &operator, &metrics)?;
+    let (core_queue, commands) = mpsc::channel(core::QUEUE_MAX);
+    let (events, _) = broadcast::channel::<Arc<Event>>(EVENT_QUEUE);
+    let tip = *opened.chain.tip();
+
+    let facts = Arc::new(facts::Facts::new(peers(&operator), tip.height, tip.digest));
+    let context = Arc::new(network::Context {
+        me: operator.index,
+        quorum: operator.lock.quorum(),
+        status: open::status(&operator),
+        verifier: Arc::clone(&opened.verifier),
+        store: Arc::clone(&opened.store),
+        facts: Arc::clone(&facts),
+        metrics: Arc::clone(&metrics),
+        core: core_queue.clone(),
+    });
+
+    let network = start_network(&config, &operator, &context)?.map(Arc::new);
+    let weak = network.as_ref().map(Arc::downgrade).unwrap_or_default();
+    let outbox = network::Outbox::start(weak.clone(), Arc::clone(&context));
+    let backend = Arc::new(backend::NodeBackend {
+        context: Arc::clone(&context),
+        events: events.clone(),
+        cluster: backend::public_lock(operator.lock.lock()),
+        features: features(&config),
+        started,
+    });
+    let server = start_api(&config, backend).await?;
+
+    let seals = seals::SealWorker::start(
+        operator.lock.cluster_id(),
+        *operator.lock.group_key(),
+        operator.lock.combiner(),
+        core_queue.clone(),
+    )
+    .map_err(ExitError::failure)?;
+    let ledger = ledger::Ledger::start(
+        Arc::clone(&opened.store),
+        config.data_dir.clone(),
+        operator.lock.lock().consensus.params.checkpoint_interval.max(1),
+        Arc::clone(&metrics),
+        core_queue.clone(),
+    )
+    .map_err(ExitError::failure)?;
+    let (replica, wal, _held_until_the_end) = opened.into_replica(&config, operator)?;
+    let thread = core::CoreThread {
+        replica,
+        wal,
+        ledger,
+        outbox,
+        seals,
+        observatory: observe::Observatory::new(Arc::clone(&metrics), events, tip.height),
+        facts: Arc::clone(&facts),
+        started,
+    };
+    let mut ended = spawn_core(thread, commands)?;
+    if network.is_some() {
+        tokio::spawn(sync::watch_peers(weak, Arc::clone(&context)));
+    }
+    facts.set_started();
+
+    let outcome = tokio::select! {
+        outcome = &mut ended => outcome,
+        () = stop_requested() => {
+            facts.set_stopping();
+            server.stop().await;
+            // The core may have ended by itself a moment ago.
+            let _ = core_queue.send(core::Command::Stop).await;
+            match tokio::time::timeout(STOP_WITHIN, ended).await {
+                Ok(outcome) => outcome,
+                Err(_) => Ok(Err(anyhow::anyhow!("the core did not stop within {STOP_WITHIN:?}"))),
+            }
+        }
+    };
+    if let Some(network) = network.and_then(Arc::into_inner) {
+        network.shutdown().await;
+    }
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            facts.set_storage_failed();
+            Err(ExitError::failure(format!("{error:#}"))
+                .hint("the node stopped rather than go on unsafely; see the log before starting it again"))
+        }
+        Err(_) => Err(ExitError::failure("the core thread died").hint("please report this with the log")),
+    }
+}
+
+/// Runs the core on a thread of its own; the receiver hears how it ended.
+fn spawn_core(
+    thread: core::CoreThread,
+    commands: mpsc::Receiver<core::Command>,
+) -> Result<oneshot::Receiver<anyhow::Result<()>>, ExitError> {
+    let (tell, ended) = oneshot::channel();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let outcome = match runtime {
+            Ok(runtime) => runtime.block_on(thread.run(commands)),
+            Err(error) => Err(error.into()),
+        };
+        // Nobody listens any more when the process is being torn down.
+        let _ = tell.send(outcome);
+    };
+    std::thread::Builder::new().name("core".into()).spawn(run).map_err(ExitError::failure)?;
+    Ok(ended)
+}
+
+/// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
+async fn stop_requested() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+}
+
+fn peers(operator: &Operator) -> Vec<facts::Peer> {
+    let operators = &operator.lock.lock().operators;
+    operators.iter().map(|o| facts::Peer { peer_id: o.peer_id.clone(), ..Default::default() }).collect()
+}
+
+fn features(config: &RunConfig) -> Vec<String> {
+    let named = [
+        ("tss", config.enable_tss),
+        ("tss_sign", config.seals()),
+        ("builder", config.enable_builder),
+        ("tx_api", config.enable_tx_api),
+    ];
+    named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Joins the other operators; none in a cluster of one.
+fn start_network(
+    config: &RunConfig,
+    operator: &Operator,
+    context: &Arc<network::Context>,
+) -> Result<Option<Network>, ExitError> {
+    let lock = operator.lock.lock();
+    if lock.operators.len() < 2 && config.p2p.enable != Some(true) {
+        return Ok(None);
+    }
+    let members = lock.operators.iter().map(|member| aequa_p2p::Member {
+        operator: member.index,
+        peer_id: member.peer_id.clone(),
+        addrs: member.multiaddrs.clone(),
+    });
+    let seed = operator.identity.seed();
+    let mut p2p = aequa_p2p::Config::new(*seed, lock.cluster_id, operator.index, members.collect());
+    p2p.listen = match config.p2p.listen.is_empty() {
+        true => P2P_LISTEN.map(String::from).to_vec(),
+        false => config.p2p.listen.clone(),
+    };
+    p2p.allow = config.p2p.allow.clone();
+    p2p.bootnodes = config.p2p.bootnodes.clone();
+    p2p.max_conns = i64::from(config.p2p.max_conns);
+    p2p.rate_limit = i64::from(config.p2p.rate_limit);
+    p2p.score_threshold = config.p2p.score_threshold;
+    p2p.dkg_required = config.dkg_required;
+    let inbox = Arc::new(network::Inbox::new(Arc::clone(context)));
+    let observer = Arc::new(wire_metrics::WireMetrics::new(Arc::clone(&context.metrics)));
+    let checked = p2p.check();
+    let result = if checked.is_ok() { "ok" } else { "error" };
+    context.metrics.p2p_config_checks_total.inc([result]);
+    if let Err(error) = checked {
+        tracing::error!(target: "event", result, err = %error, "p2p_config");
+        return Err(ExitError::usage(error));
+    }
+    let start = Instant::now();
+    let network = aequa_p2p::start(p2p, inbox, observer).map_err(|error| {
+        tracing::error!(target: "event", result = "error", err = %error, "p2p_start");
+        ExitError::failure(error).hint("another process may hold the port: change --p2p.listen or stop it")
+    })?;
+    let ms = aequa_telemetry::metrics::elapsed_ms(start);
+    context.metrics.service_op_ms.observe(["p2p", "start"], ms);
+    tracing::info!(target: "event", result = "ok", "p2p_start");
+    Ok(Some(network))
+}
+
+async fn start_api(
+    config: &RunConfig,
+    backend: Arc<backend::NodeBackend>,
+) -> Result<aequa_api::Server, ExitError> {
+    let upstream = config.upstream.as_deref().map(str::parse).transpose();
+    let api = aequa_api::Config {
+        validator_api: config.validator_api.to_string(),
+        monitoring: config.monitoring.to_string(),
+        options: aequa_api::Options {
+            tx_api: config.enable_tx_api,
+            upstream: upstream.map_err(|error| ExitError::usage(format!("--upstream: {error}")))?,
+            rate_limit: config.api_rate_limit,
+        },
+    };
+    aequa_api::Server::start(backend, &api).await.map_err(|error| {
+        ExitError::failure(error)
+            .hint("another process may hold the port: change --validator-api or --monitoring, or stop it")
+    })
 }

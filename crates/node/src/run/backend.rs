@@ -1,0 +1,386 @@
+//! The node as the API sees it: questions to the board, the store and the core.
+
+use super::core::Command;
+use super::ledger::Store;
+use super::network::Context;
+use super::observe::duty_status;
+use aequa_api::backend::{
+    AccountView, Admission, Answer, Backend, BackendError, DutyQuery, DutyRequest, DutyStep, DutyView, Event,
+    MempoolView, NotReady, PeerView, PerType, PoolCounts, Readiness, StateRootView, Status, Submission,
+    TxStatus, TxView,
+};
+use aequa_mempool as pool;
+use aequa_replica::{DutyAdmission, DutyState, Replica};
+use aequa_storage::chain_store::ChainStore;
+use aequa_telemetry::Metrics;
+use aequa_types::json::CertificateJson;
+use aequa_types::{
+    Address, CertifiedBlock, Domain, Header, Height, InstanceId, OperatorIndex, Transaction, TxHash, TxKind,
+    Value, ValueBytes,
+};
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, oneshot};
+
+/// Fewer than a quorum connected for this long is no longer a blip (contract: http, section 5).
+const QUORUM_LOST: Duration = Duration::from_secs(6);
+/// Behind for this long is no longer a blip.
+const BEHIND: Duration = Duration::from_secs(10);
+/// Clock offset to a majority from which the node is not ready.
+const CLOCK_OFFSET_MAX_MS: i64 = 500;
+
+/// The running node behind the API.
+pub struct NodeBackend {
+    /// What the network side shares.
+    pub context: Arc<Context>,
+    /// Where events come from.
+    pub events: broadcast::Sender<Arc<Event>>,
+    /// The lock's public parts.
+    pub cluster: Json,
+    /// Names of the optional features that are on.
+    pub features: Vec<String>,
+    /// When the node started.
+    pub started: Instant,
+}
+
+impl NodeBackend {
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Replica<super::keys::OperatorKeys>) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Command::Ask(Box::new(move |replica| {
+            // The asker may have gone away.
+            let _ = answer.send(question(replica));
+        }));
+        self.context.core.send(ask).await.map_err(|_| BackendError::NotReady)?;
+        answered.await.map_err(|_| BackendError::NotReady)
+    }
+
+    /// Reads the store on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, aequa_storage::StorageError> + Send + 'static,
+    ) -> Answer<T> {
+        let store = Arc::clone(&self.context.store);
+        let result = tokio::task::spawn_blocking(move || read(&store)).await;
+        let internal = |error: &dyn std::fmt::Display| BackendError::Internal(error.to_string());
+        result.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
+    }
+}
+
+impl Backend for NodeBackend {
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.context.metrics
+    }
+
+    fn readiness(&self) -> Readiness {
+        let facts = &self.context.facts;
+        let quorum = self.context.quorum.quorum();
+        let offsets: Vec<i64> = facts.peers().iter().filter_map(|peer| peer.clock_offset_ms).collect();
+        let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_OFFSET_MAX_MS).count();
+        let checks = [
+            (NotReady::Stopping, facts.is_stopping()),
+            (NotReady::Starting, !facts.is_started()),
+            (NotReady::StorageError, facts.is_storage_failed()),
+            (
+                NotReady::InsufficientPeers,
+                facts.quorum_lost_for(quorum, self.context.me).is_some_and(|lost| lost >= QUORUM_LOST),
+            ),
+            (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
+            (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
+        ];
+        Readiness {
+            reasons: checks.into_iter().filter(|(_, holds)| *holds).map(|(reason, _)| reason).collect(),
+        }
+    }
+
+    async fn live(&self) -> bool {
+        self.ask(|_| ()).await.is_ok()
+    }
+
+    async fn status(&self) -> Status {
+        let facts = &self.context.facts;
+        let (round, leader) = facts.agreeing();
+        let others = facts.peers().into_iter().enumerate().filter(|(i, _)| *i != self.context.me.as_usize());
+        let peers = others.map(|(i, peer)| PeerView {
+            operator: OperatorIndex(u8::try_from(i).unwrap_or(u8::MAX)),
+            peer_id: peer.peer_id,
+            connected: peer.connected,
+            rtt_ms: peer.rtt_ms,
+            height: peer.height,
+        });
+        Status {
+            version: crate::version::VERSION.into(),
+            build: crate::version::GIT_HASH.into(),
+            cluster_id: self.context.status.cluster_id,
+            operator: self.context.me,
+            height: facts.tip_height(),
+            round,
+            leader,
+            stable_checkpoint: None,
+            operator_set_root: None,
+            policy_hash: self.context.status.policy_hash,
+            fenced: false,
+            fence: None,
+            peers: peers.collect(),
+            live: true,
+            ready: true,
+            reasons: Vec::new(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            config_version: 1,
+            features: self.features.clone(),
+        }
+    }
+
+    fn cluster(&self) -> Json {
+        self.cluster.clone()
+    }
+
+    async fn submit(&self, transaction: Transaction) -> Answer<Submission> {
+        let (hash, sender, nonce) =
+            (transaction.body.hash(), transaction.body.from(), transaction.body.nonce());
+        let invalid = |reason: String| {
+            self.context.metrics.mempool_in_total.inc(["invalid"]);
+            Submission { hash, result: Admission::Invalid, sender, nonce, reason: Some(reason) }
+        };
+        let checked = match self.context.verifier.transaction(transaction) {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(invalid(refusal.to_string())),
+        };
+        let (answer, answered) = oneshot::channel();
+        let submit = Command::Submit(checked, answer);
+        self.context.core.send(submit).await.map_err(|_| BackendError::NotReady)?;
+        let admission = answered.await.map_err(|_| BackendError::NotReady)?;
+        let (result, reason) = verdict(admission);
+        Ok(Submission { hash, result, sender, nonce, reason })
+    }
+
+    async fn transaction(&self, hash: TxHash) -> Answer<Option<TxView>> {
+        if let Some((height, index)) = self.read(move |store| store.transaction(&hash)).await? {
+            let index = Some(u64::from(index));
+            let included = TxStatus::Included;
+            return Ok(Some(TxView { hash, status: included, height: Some(height), index, reason: None }));
+        }
+        let status = self.ask(move |replica| replica.mempool().status(&hash)).await?;
+        Ok(status.map(|status| {
+            let (status, reason) = match status {
+                pool::TxStatus::Pending => (TxStatus::Pending, None),
+                pool::TxStatus::Future => (TxStatus::Future, None),
+                pool::TxStatus::Dropped(reason) => (TxStatus::Dropped, Some(reason.name().to_owned())),
+            };
+            TxView { hash, status, height: None, index: None, reason }
+        }))
+    }
+
+    async fn account(&self, address: Address) -> Answer<AccountView> {
+        self.ask(move |replica| {
+            let nonces = ChainView(replica);
+            let next = |kind| replica.chain().nonce(&address, kind);
+            let pending =
+                |kind| replica.mempool().pending_nonce(&address, kind, &nonces).saturating_sub(next(kind));
+            AccountView { address, nonces: per_type(next), pending: per_type(pending) }
+        })
+        .await
+    }
+
+    async fn mempool(&self) -> Answer<MempoolView> {
+        self.ask(|replica| {
+            let mempool = replica.mempool();
+            let counts = |kind| {
+                let pending = mempool.pending_len(kind) as u64;
+                let future = (mempool.len(kind) as u64).saturating_sub(pending);
+                PoolCounts { pending, future, bytes: mempool.bytes(kind) as u64 }
+            };
+            MempoolView(TxKind::ALL.into_iter().map(|kind| (kind, counts(kind))).collect())
+        })
+        .await
+    }
+
+    fn latest_height(&self) -> Height {
+        self.context.facts.tip_height()
+    }
+
+    async fn block(&self, height: Height) -> Answer<Option<Arc<CertifiedBlock>>> {
+        if height > self.latest_height() {
+            return Ok(None);
+        }
+        self.read(move |store| store.block(height)).await.map(|block| block.map(Arc::new))
+    }
+
+    async fn headers(&self, from: Height, limit: usize) -> Answer<Vec<Header>> {
+        let tip = self.latest_height();
+        self.read(move |store| {
+            let mut headers = Vec::new();
+            let mut height = from.max(Height(1));
+            while height <= tip && headers.len() < limit {
+                let Some(block) = store.block(height)? else { break };
+                headers.push(block.block.header);
+                height = height.next();
+            }
+            Ok(headers)
+        })
+        .await
+    }
+
+    async fn state_root(&self, height: Height) -> Answer<Option<StateRootView>> {
+        let roots = self.read(move |store| store.roots(height)).await?;
+        // The next header carries this root under its own certificate.
+        let certified = height < self.latest_height();
+        Ok(roots.map(|roots| StateRootView {
+            height,
+            root: roots.state_root,
+            history_root: Some(roots.history_root),
+            certified,
+            fenced: false,
+        }))
+    }
+
+    async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
+        let instance = InstanceId { domain: duty.domain, height: duty.height };
+        let bytes = super::canonical::to_bytes(&duty.payload);
+        let value = Value::duty(instance, ValueBytes(bytes.into()));
+        let (answer, answered) = oneshot::channel();
+        let post = Command::Duty(instance, value, answer);
+        self.context.core.send(post).await.map_err(|_| BackendError::NotReady)?;
+        match answered.await.map_err(|_| BackendError::NotReady)? {
+            DutyAdmission::Accepted => Ok(()),
+            DutyAdmission::Overloaded => Err(BackendError::Overloaded),
+        }
+    }
+
+    async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
+        let instance = InstanceId { domain, height };
+        let live =
+            self.ask(move |replica| replica.duty(instance).map(|state| duty_view(instance, state))).await?;
+        if live.is_some() {
+            return Ok(live);
+        }
+        let stored = self.read(move |store| store.duty(instance)).await?;
+        Ok(stored.and_then(|report| stored_view(instance, &report)))
+    }
+
+    async fn duties(&self, query: DutyQuery) -> Answer<Vec<DutyView>> {
+        let DutyQuery { domain, before, limit } = query;
+        let fits = move |instance: &InstanceId| {
+            domain.is_none_or(|wanted| instance.domain == wanted)
+                && before.is_none_or(|before| instance.height < before)
+        };
+        let mut views: Vec<DutyView> = self
+            .ask(move |replica| {
+                let fitting = replica.duties().filter(|(instance, _)| fits(instance));
+                fitting.map(|(instance, state)| duty_view(instance, state)).collect()
+            })
+            .await?;
+        let stored = self.read(move |store| store.duties(domain, before, limit)).await?;
+        for (instance, report) in stored {
+            let known =
+                views.iter().any(|view| (view.domain, view.height) == (instance.domain, instance.height));
+            if !known {
+                views.extend(stored_view(instance, &report));
+            }
+        }
+        views.sort_by_key(|view| std::cmp::Reverse((view.height, view.domain)));
+        views.truncate(limit);
+        Ok(views)
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+}
+
+/// The chain's nonces as the pools ask for them.
+struct ChainView<'a>(&'a Replica<super::keys::OperatorKeys>);
+
+impl pool::Nonces for ChainView<'_> {
+    fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
+        self.0.chain().nonce(sender, kind)
+    }
+}
+
+fn per_type(count: impl Fn(TxKind) -> u64) -> PerType {
+    PerType {
+        plaintext_v1: count(TxKind::PlaintextV1),
+        auction_bid_v1: count(TxKind::AuctionBidV1),
+        private_v1: 0,
+    }
+}
+
+/// The pool's verdict in the API's words.
+fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
+    let text = |text: &str| Some(text.to_owned());
+    match admission {
+        pool::Admission::Ok => (Admission::Ok, None),
+        pool::Admission::Future => (Admission::Future, None),
+        pool::Admission::Old => (Admission::Old, text("nonce: already used in the state")),
+        pool::Admission::Dup => {
+            (Admission::Dup, text("nonce: taken; a replacement needs a fee or bid at least 10 % higher"))
+        }
+        pool::Admission::Invalid(pool::InvalidReason::NonceGap) => (
+            Admission::Invalid,
+            Some(format!("nonce: more than {} above the expected one", aequa_types::limits::NONCE_GAP_MAX)),
+        ),
+        pool::Admission::Invalid(reason) => (Admission::Invalid, text(reason.name())),
+        pool::Admission::Overflow(pool::OverflowReason::SenderCap) => {
+            (Admission::SenderLimit, text("sender limit reached"))
+        }
+        pool::Admission::Overflow(reason) => (Admission::Overflow, text(reason.name())),
+    }
+}
+
+/// A duty of this life.
+pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
+    let certificate = state.decided.as_ref().map(|(_, certificate)| certificate);
+    let step = |(t_ms, step): &(u64, &'static str)| DutyStep { t_ms: *t_ms as f64, step: (*step).to_owned() };
+    DutyView {
+        domain: instance.domain,
+        height: instance.height,
+        status: duty_status(state.status),
+        round: certificate.map(|certificate| certificate.round),
+        digest: certificate.map(|certificate| certificate.digest),
+        value: state.decided.as_ref().and_then(|(value, _)| serde_json::from_slice(&value.bytes().0).ok()),
+        signature: certificate.and_then(|certificate| certificate.group_seal()).map(|seal| seal.to_string()),
+        certificate: certificate.and_then(|c| serde_json::to_value(CertificateJson::from(c)).ok()),
+        refused_by: Vec::new(),
+        reason: None,
+        timeline: state.timeline.iter().map(step).collect(),
+    }
+}
+
+/// A duty of an earlier life, from its stored report.
+fn stored_view(instance: InstanceId, report: &[u8]) -> Option<DutyView> {
+    let report: Json = serde_json::from_slice(report).ok()?;
+    let status = match report["status"].as_str()? {
+        "signed" => aequa_api::backend::DutyStatus::Signed,
+        "decided" => aequa_api::backend::DutyStatus::Decided,
+        _ => aequa_api::backend::DutyStatus::Expired,
+    };
+    let some = |field: &Json| (!field.is_null()).then(|| field.clone());
+    let steps = report["timeline"].as_array().cloned().unwrap_or_default();
+    Some(DutyView {
+        domain: instance.domain,
+        height: instance.height,
+        status,
+        round: report["round"].as_u64().map(aequa_types::Round),
+        digest: report["digest"].as_str().and_then(|digest| digest.parse().ok()),
+        value: some(&report["value"]),
+        signature: report["signature"].as_str().map(str::to_owned),
+        certificate: some(&report["certificate"]),
+        refused_by: Vec::new(),
+        reason: None,
+        timeline: steps
+            .iter()
+            .filter_map(|step| {
+                Some(DutyStep { t_ms: step["t_ms"].as_f64()?, step: step["step"].as_str()?.to_owned() })
+            })
+            .collect(),
+    })
+}
+
+/// The public parts of the lock, for `GET /v1/cluster`.
+pub fn public_lock(lock: &aequa_types::lock::ClusterLock) -> Json {
+    // Everything in a lock is public: it holds keys and signatures, no secrets.
+    serde_json::from_str(&lock.to_json()).unwrap_or_else(|_| json!({}))
+}

@@ -1,0 +1,260 @@
+//! The turn: inputs in, one sync, effects out.
+//!
+//! One thread owns the replica and the vote log. A turn takes everything that is waiting, lets the
+//! replica step through it, makes all records durable with one sync, and only then carries the
+//! effects out: first what goes to the network, then what goes to the store and to clients.
+//! An error of the log or the store ends the node: after a failed sync nothing may be believed.
+
+use super::facts::Facts;
+use super::keys::OperatorKeys;
+use super::ledger::Ledger;
+use super::network::Outbox;
+use super::observe::Observatory;
+use super::seals::{SealJob, SealWorker};
+use super::timers::Timers;
+use aequa_mempool::Admission;
+use aequa_replica::{DutyAdmission, Effect, Input, Now, Replica, Ticket};
+use aequa_storage::wal::Wal;
+use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands waiting for the core; a full queue slows intake down instead of dropping votes.
+pub const QUEUE_MAX: usize = 4096;
+/// Commands taken in one turn: bounds the time until the turn's sync.
+const TURN_COMMANDS_MAX: usize = 512;
+/// Timers of a turn's own making that fire in the same turn, so that a decision and the next
+/// proposal share one sync.
+const TURN_TIMER_PASSES_MAX: usize = 4;
+
+type Core = Replica<OperatorKeys>;
+
+/// What the core is asked to do.
+pub enum Command {
+    /// An input of the replica.
+    Input(Input),
+    /// A client's transaction; the answer is the pool's.
+    Submit(CheckedTransaction, oneshot::Sender<Admission>),
+    /// A client's duty.
+    Duty(InstanceId, Value, oneshot::Sender<DutyAdmission>),
+    /// A question to the replica between two turns.
+    Ask(Box<dyn FnOnce(&Core) + Send>),
+    /// The store is durable up to this height.
+    Flushed(Height),
+    /// Finish the turn and stop.
+    Stop,
+}
+
+/// Everything the core thread owns.
+pub struct CoreThread {
+    /// The state machine.
+    pub replica: Core,
+    /// The vote log.
+    pub wal: Wal,
+    /// The block store.
+    pub ledger: Ledger,
+    /// To the other operators.
+    pub outbox: Outbox,
+    /// To the sealing thread.
+    pub seals: SealWorker,
+    /// Metrics, log events, event streams.
+    pub observatory: Observatory,
+    /// What other threads may know.
+    pub facts: Arc<Facts>,
+    /// When the node started.
+    pub started: Instant,
+}
+
+/// Answers owed to clients.
+#[derive(Default)]
+struct Owed {
+    next: u64,
+    transactions: BTreeMap<Ticket, oneshot::Sender<Admission>>,
+    duties: BTreeMap<Ticket, oneshot::Sender<DutyAdmission>>,
+}
+
+impl Owed {
+    fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+}
+
+impl CoreThread {
+    /// Runs until told to stop or until something fails that makes going on unsafe.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+        let mut timers = Timers::default();
+        let mut owed = Owed::default();
+        let mut waiting = Vec::with_capacity(TURN_COMMANDS_MAX);
+        let first = self.replica.start(self.now());
+        self.turn(first, &mut timers, &mut owed)?;
+        loop {
+            let taken = match timers.next_due_ms() {
+                Some(due_ms) => {
+                    let pause = Duration::from_millis(due_ms.saturating_sub(self.now().elapsed_ms));
+                    let receive = commands.recv_many(&mut waiting, TURN_COMMANDS_MAX);
+                    tokio::time::timeout(pause, receive).await.unwrap_or(usize::MAX)
+                }
+                None => commands.recv_many(&mut waiting, TURN_COMMANDS_MAX).await,
+            };
+            let mut stop = taken == 0;
+            let mut effects = Vec::new();
+            for command in waiting.drain(..) {
+                stop |= self.take(command, &mut effects, &mut owed)?;
+            }
+            self.turn(effects, &mut timers, &mut owed)?;
+            if stop {
+                return self.ledger.flush();
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = self.started.elapsed().as_millis();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Now {
+            elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            wall_ms: u64::try_from(wall).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Takes one command; true when it was the order to stop.
+    fn take(&mut self, command: Command, effects: &mut Vec<Effect>, owed: &mut Owed) -> anyhow::Result<bool> {
+        let input = match command {
+            Command::Input(input) => input,
+            Command::Submit(transaction, answer) => {
+                let ticket = owed.ticket();
+                owed.transactions.insert(ticket, answer);
+                Input::Transactions(vec![(transaction, Some(ticket))])
+            }
+            Command::Duty(instance, value, answer) => {
+                let ticket = owed.ticket();
+                owed.duties.insert(ticket, answer);
+                Input::Duty { instance, value, ticket }
+            }
+            Command::Ask(question) => {
+                question(&self.replica);
+                return Ok(false);
+            }
+            Command::Flushed(height) => {
+                self.prune_log(height)?;
+                return Ok(false);
+            }
+            Command::Stop => return Ok(true),
+        };
+        self.observatory.input(&input);
+        let now = self.now();
+        effects.extend(self.replica.step(now, input));
+        Ok(false)
+    }
+
+    /// Fires what is due, syncs once, and carries everything out.
+    fn turn(&mut self, mut effects: Vec<Effect>, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
+        timers.absorb(&mut effects);
+        for _ in 0..TURN_TIMER_PASSES_MAX {
+            let now = self.now();
+            let due = timers.take_due(now.elapsed_ms);
+            if due.is_empty() {
+                break;
+            }
+            for timer in due {
+                effects.extend(self.replica.step(now, Input::Timer(timer)));
+            }
+            timers.absorb(&mut effects);
+        }
+        self.persist(&effects)?;
+        for effect in &effects {
+            self.send(effect);
+        }
+        for effect in effects {
+            self.settle(effect, owed)?;
+        }
+        let (round, leader) = self.replica.round_and_leader();
+        self.facts.set_agreeing(round, leader);
+        self.observatory.turn_ended(&self.replica);
+        Ok(())
+    }
+
+    fn persist(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
+        let mut records: u64 = 0;
+        for effect in effects {
+            if let Effect::Persist(record) = effect {
+                self.wal.append(record)?;
+                records += 1;
+            }
+        }
+        if records > 0 {
+            self.wal.sync()?;
+            self.observatory.records_durable(records);
+        }
+        Ok(())
+    }
+
+    /// The part of an effect that leaves the node.
+    fn send(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Broadcast(message) => self.outbox.broadcast(message),
+            Effect::Send(to, message) => self.outbox.send(*to, message),
+            Effect::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
+            Effect::Fetch { from, height } => self.outbox.fetch(*from, *height),
+            Effect::Combine { instance, round, digest, shares } => self.seals.submit(SealJob {
+                instance: *instance,
+                round: *round,
+                digest: *digest,
+                shares: shares.clone(),
+            }),
+            _ => {}
+        }
+    }
+
+    /// The part of an effect that stays: store, answers, observations.
+    fn settle(&mut self, effect: Effect, owed: &mut Owed) -> anyhow::Result<()> {
+        match effect {
+            Effect::Commit { block, certificate, applied, live } => {
+                self.ledger.commit(&block, &certificate, &applied, live)?;
+                self.facts.set_tip(block.header().height, block.digest());
+            }
+            Effect::Sealed(certificate) => self.ledger.seal(&certificate)?,
+            Effect::CommitDuty { instance, decided } => {
+                let state = self.replica.duty(instance);
+                self.ledger.commit_duty(instance, state, decided.as_ref())?;
+            }
+            Effect::Reply(ticket, _, admission) => {
+                self.observatory.admitted(admission);
+                if let Some(answer) = owed.transactions.remove(&ticket) {
+                    // A client that went away does not wait for its answer.
+                    let _ = answer.send(admission);
+                }
+            }
+            Effect::DutyReply(ticket, admission) => {
+                if let Some(answer) = owed.duties.remove(&ticket) {
+                    let _ = answer.send(admission);
+                }
+            }
+            Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),
+            Effect::Halt(reason) => anyhow::bail!("{reason}"),
+            Effect::Persist(_)
+            | Effect::Broadcast(_)
+            | Effect::Send(..)
+            | Effect::Gossip(_)
+            | Effect::Fetch { .. }
+            | Effect::Combine { .. }
+            | Effect::SetTimer { .. }
+            | Effect::CancelTimers(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Drops segments of the vote log that durable blocks and duty results have replaced.
+    fn prune_log(&mut self, flushed: Height) -> anyhow::Result<()> {
+        let replica = &self.replica;
+        self.wal.prune_below(&|domain| match domain {
+            Domain::Block => flushed.next(),
+            // Closed duties are durable in the store before their instance is forgotten.
+            _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
+        })?;
+        Ok(())
+    }
+}

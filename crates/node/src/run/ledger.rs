@@ -1,0 +1,158 @@
+//! The block store as the node uses it: commits, seals, duty results, flushing in the background.
+
+use super::core::Command;
+use aequa_chain::Applied;
+use aequa_replica::DutyState;
+use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};
+use aequa_storage::last_state::LastState;
+use aequa_types::{
+    Certificate, CheckedBlock, Domain, Height, InstanceId, Round, TxHash, Value,
+};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// The store shared by all readers.
+pub type Store = Arc<FjallChainStore>;
+
+/// Writes to the store; owned by the core.
+pub struct Ledger {
+    store: Store,
+    flush_every: u64,
+    flush: std::sync::mpsc::SyncSender<Height>,
+    last_state: watch::Sender<LastState>,
+}
+
+impl Ledger {
+    /// Starts the flushing thread, which tells the core how far the store is durable, and the
+    /// writer of `laststate.dat`.
+    pub fn start(
+        store: Store,
+        data_dir: PathBuf,
+        flush_every: u64,
+        metrics: Arc<aequa_telemetry::Metrics>,
+        core: mpsc::Sender<Command>,
+    ) -> std::io::Result<Self> {
+        // One flush may wait while one runs; further ones would say nothing new.
+        let (flush, requests) = std::sync::mpsc::sync_channel::<Height>(1);
+        let flushed = Arc::clone(&store);
+        std::thread::Builder::new().name("flush".into()).spawn(move || {
+            while let Ok(height) = requests.recv() {
+                // A failed flush is not an answer: the log keeps what the store may not have.
+                if flushed.flush().is_ok() && core.blocking_send(Command::Flushed(height)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let (last_state, mut newest) = watch::channel(LastState { height: Height(0), round: Round(0) });
+        std::thread::Builder::new().name("last-state".into()).spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+            while runtime.block_on(newest.changed()).is_ok() {
+                let state = *newest.borrow_and_update();
+                let start = std::time::Instant::now();
+                match state.save(&data_dir) {
+                    Ok(()) => {
+                        metrics.state_persist_ms.observe([], aequa_telemetry::metrics::elapsed_ms(start))
+                    }
+                    Err(_) => metrics.state_persist_errors_total.inc([]),
+                }
+            }
+        })?;
+        Ok(Self { store, flush_every, flush, last_state })
+    }
+
+    /// Stores a decided block. A fetched one is not in the vote log, so it is made durable here.
+    pub fn commit(
+        &self,
+        block: &CheckedBlock,
+        certificate: &Certificate,
+        applied: &Applied,
+        live: bool,
+    ) -> anyhow::Result<()> {
+        let tx_hashes: Vec<TxHash> = block.tx_hashes().collect();
+        self.store.commit(&BlockCommit {
+            block: block.block(),
+            certificate,
+            tx_hashes: &tx_hashes,
+            changed_rows: &applied.changed_rows,
+            state_root: applied.state_root,
+            history_root: applied.history_root,
+        })?;
+        let height = block.header().height;
+        if !live {
+            self.store.flush()?;
+        }
+        if height.0.is_multiple_of(self.flush_every) {
+            // A full queue means that a flush is waiting already.
+            let _ = self.flush.try_send(height);
+        }
+        self.last_state.send_replace(LastState { height, round: certificate.round });
+        Ok(())
+    }
+
+    /// Replaces a certificate by one with the group seal.
+    pub fn seal(&self, certificate: &Certificate) -> anyhow::Result<()> {
+        match certificate.instance.domain {
+            Domain::Block => {
+                self.store.put_certificate(certificate.instance.height, certificate)?;
+            }
+            _ => {
+                let Some(stored) = self.store.duty(certificate.instance)? else { return Ok(()) };
+                let mut report: serde_json::Value = serde_json::from_slice(&stored)?;
+                report["status"] = json!("signed");
+                report["signature"] = json!(certificate.group_seal());
+                report["certificate"] = certificate_json(certificate)?;
+                self.store.put_duty(certificate.instance, &serde_json::to_vec(&report)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the end of a duty, durably: its instance never opens again.
+    pub fn commit_duty(
+        &self,
+        instance: InstanceId,
+        state: Option<&DutyState>,
+        decided: Option<&(Value, Certificate)>,
+    ) -> anyhow::Result<()> {
+        let report = duty_report(instance, state, decided)?;
+        self.store.put_duty(instance, &serde_json::to_vec(&report)?)?;
+        self.store.flush()?;
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        Ok(self.store.flush()?)
+    }
+}
+
+fn certificate_json(certificate: &Certificate) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_json::to_value(aequa_types::json::CertificateJson::from(certificate))?)
+}
+
+/// What is kept of a duty: the JSON that `GET /v1/duty` answers with.
+fn duty_report(
+    instance: InstanceId,
+    state: Option<&DutyState>,
+    decided: Option<&(Value, Certificate)>,
+) -> anyhow::Result<serde_json::Value> {
+    let timeline: Vec<serde_json::Value> = state
+        .map(|state| state.timeline.iter().map(|(t_ms, step)| json!({"t_ms": t_ms, "step": step})).collect())
+        .unwrap_or_default();
+    let mut report = json!({
+        "type": instance.domain.name(),
+        "height": instance.height.0,
+        "status": state.map_or("expired", |state| state.status.name()),
+        "timeline": timeline,
+    });
+    if let Some((value, certificate)) = decided {
+        report["round"] = json!(certificate.round.0);
+        report["digest"] = json!(certificate.digest);
+        report["value"] = serde_json::from_slice(&value.bytes().0)?;
+        report["signature"] = json!(certificate.group_seal());
+        report["certificate"] = certificate_json(certificate)?;
+    }
+    Ok(report)
+}

@@ -1,0 +1,340 @@
+//! To and from the other operators.
+//!
+//! [`Inbox`] turns frames into verified inputs on the reader tasks: bounded, decoded, checked, and
+//! only then handed to the core, whose queue slows the reader when it is full. [`Outbox`] turns
+//! effects into frames. Neither decides anything.
+
+use super::core::Command;
+use super::facts::Facts;
+use super::ledger::Store;
+use super::sync;
+use aequa_crypto::verify::{Refusal, Verifier};
+use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
+use aequa_replica::Input;
+use aequa_telemetry::Metrics;
+use aequa_telemetry::log::{Admit, RateLimiter};
+use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX};
+use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
+use aequa_types::{
+    CheckedTransaction, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Transaction,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use ssz::Encode;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// A transaction waits this long for others to share its gossip frame.
+const GOSSIP_GATHER: Duration = Duration::from_millis(3);
+/// A gossip frame is closed at this size, well below its limit.
+const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
+/// Admitted transactions waiting to be gossiped; beyond that they travel only inside blocks.
+const GOSSIP_QUEUE_MAX: usize = 16_384;
+/// Envelope kind of a list of transactions.
+const KIND_TRANSACTIONS: u8 = 1;
+/// Values above this size are checked off the reactor's own threads.
+const LARGE_VALUE_BYTES: usize = 16 * 1024;
+
+/// What both directions share.
+pub struct Context {
+    /// This operator.
+    pub me: OperatorIndex,
+    /// n, f, q.
+    pub quorum: Quorum,
+    /// Answers to status questions, but for the tip.
+    pub status: Status,
+    /// Checks what arrives.
+    pub verifier: Arc<Verifier>,
+    /// Serves blocks.
+    pub store: Store,
+    /// The board.
+    pub facts: Arc<Facts>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The core's queue.
+    pub core: mpsc::Sender<Command>,
+}
+
+impl Context {
+    /// This node's status now.
+    pub fn own_status(&self) -> Status {
+        let (height, digest) = self.facts.tip();
+        Status { height, digest, wall_clock_ms: sync::wall_ms(), ..self.status.clone() }
+    }
+
+    /// Queues an input; waits while the queue is full. False when the node is stopping.
+    pub async fn input(&self, input: Input) -> bool {
+        self.core.send(Command::Input(input)).await.is_ok()
+    }
+}
+
+/// Envelope kind of a consensus message.
+fn kind(message: &Message) -> u8 {
+    match message {
+        Message::PrePrepare(_) => 1,
+        Message::Prepare(_) => 2,
+        Message::Commit(_) => 3,
+        Message::RoundChange(_) => 4,
+        Message::Decided(_) => 5,
+        Message::ValueRequest(_) => 6,
+        Message::ValueReply(_) => 7,
+    }
+}
+
+/// Largest body of a kind, before it is parsed.
+fn body_bytes_max(kind: u8, quorum: Quorum) -> Option<usize> {
+    match kind {
+        2 | 3 | 6 => Some(VOTE_FRAME_BYTES_MAX),
+        4 | 5 => Some(256 + quorum.operators() * 512),
+        1 | 7 => Some(CONSENSUS_FRAME_BYTES_MAX),
+        _ => None,
+    }
+}
+
+/// Handles what members send.
+pub struct Inbox {
+    context: Arc<Context>,
+    refusals: RateLimiter<OperatorIndex>,
+}
+
+impl Inbox {
+    /// An inbox for this node.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context, refusals: RateLimiter::new() }
+    }
+
+    async fn consensus(&self, from: OperatorIndex, frame: Frame) -> Verdict {
+        let context = &self.context;
+        let Some(bytes_max) = body_bytes_max(frame.kind, context.quorum) else { return Verdict::Unknown };
+        let message = match aequa_types::decode::<Message>("message", &frame.body, bytes_max) {
+            Ok(message) if kind(&message) == frame.kind => message,
+            Ok(_) | Err(_) => {
+                self.count("unknown", "malformed");
+                return Verdict::Malformed;
+            }
+        };
+        let type_name = message.type_name();
+        if self.is_useless(&message) {
+            self.count(type_name, "old");
+            return Verdict::Useless;
+        }
+        let checked = if frame.body.len() > LARGE_VALUE_BYTES {
+            tokio::task::block_in_place(|| context.verifier.message(message))
+        } else {
+            context.verifier.message(message)
+        };
+        match checked {
+            Ok(message) => {
+                self.count(type_name, "ok");
+                context.input(Input::Message { from, message }).await;
+                Verdict::Accept
+            }
+            Err(refusal) => {
+                self.count(type_name, refusal.result());
+                if let Admit::Write { suppressed } = self.refusals.admit("qbft_verify", &from, Instant::now())
+                {
+                    let result = coarse(refusal.result());
+                    tracing::warn!(target: "event", result, "type" = type_name, trace_id = "", from = %from, err = %refusal, suppressed, "qbft_verify");
+                }
+                verdict(&refusal)
+            }
+        }
+    }
+
+    /// Votes that can change nothing any more, told before their signature is checked: PREPAREs of
+    /// stored heights. (A late COMMIT may still complete a seal, a ROUND-CHANGE asks for help.)
+    fn is_useless(&self, message: &Message) -> bool {
+        let InstanceId { domain, height } = message.instance();
+        let stored = domain == Domain::Block && height <= self.context.facts.tip_height();
+        stored && matches!(message, Message::Prepare(_) | Message::PrePrepare(_))
+    }
+
+    fn count(&self, type_name: &str, result: &str) {
+        let metrics = &self.context.metrics;
+        metrics.qbft_verify_results_total.inc([type_name, result]);
+        match result {
+            "ok" => metrics.qbft_verified(type_name),
+            finer => metrics.qbft_refused(coarse(finer)),
+        }
+    }
+
+    async fn transactions(&self, frame: Frame) -> GossipVerdict {
+        if frame.kind != KIND_TRANSACTIONS {
+            return GossipVerdict::Ignore;
+        }
+        let decoded =
+            aequa_types::decode::<Vec<Transaction>>("transactions", &frame.body, TX_FRAME_BYTES_MAX);
+        let Ok(transactions) = decoded else { return GossipVerdict::Reject };
+        let verifier = &self.context.verifier;
+        let check = || -> Result<Vec<_>, Refusal> {
+            transactions
+                .into_iter()
+                .map(|transaction| Ok((verifier.transaction(transaction)?, None)))
+                .collect()
+        };
+        match tokio::task::block_in_place(check) {
+            Ok(checked) => {
+                self.context.input(Input::Transactions(checked)).await;
+                GossipVerdict::Accept
+            }
+            Err(_) => GossipVerdict::Reject,
+        }
+    }
+}
+
+/// The contract's six results of `qbft_msg_verified_total` from the finer ones.
+fn coarse(result: &str) -> &'static str {
+    match result {
+        "not_member" | "not_leader" => "unauthorized",
+        "old" => "old",
+        "height_oob" | "round_oob" => "round_oob",
+        "bad_sig" => "sig_invalid",
+        "replay" => "replay",
+        _ => "error",
+    }
+}
+
+fn verdict(refusal: &Refusal) -> Verdict {
+    match refusal.result() {
+        "bad_sig" | "wrong_cluster" => Verdict::BadSignature,
+        "bad_justification" => Verdict::Unjustified,
+        "old" | "replay" => Verdict::Useless,
+        _ => Verdict::Malformed,
+    }
+}
+
+impl Handler for Inbox {
+    fn frame(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
+        Box::pin(async move {
+            match topic {
+                Topic::Qbft => self.consensus(from, frame).await,
+                _ => Verdict::Unknown,
+            }
+        })
+    }
+
+    fn gossip(&self, _: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, GossipVerdict> {
+        Box::pin(async move {
+            match topic {
+                Topic::Tx => self.transactions(frame).await,
+                _ => GossipVerdict::Ignore,
+            }
+        })
+    }
+
+    fn request(&self, from: OperatorIndex, frame: Frame) -> BoxFuture<'_, Option<Frame>> {
+        Box::pin(async move { sync::serve(&self.context, from, frame).await })
+    }
+
+    fn connected(&self, operator: OperatorIndex) {
+        self.context.facts.update_peer(operator, |peer| peer.connected = true);
+        let context = Arc::clone(&self.context);
+        tokio::spawn(async move { context.input(Input::PeerConnected(operator)).await });
+    }
+
+    fn disconnected(&self, operator: OperatorIndex) {
+        self.context.facts.update_peer(operator, |peer| peer.connected = false);
+    }
+}
+
+/// Sends to the other operators; silent in a cluster of one.
+#[derive(Clone)]
+pub struct Outbox {
+    network: Weak<Network>,
+    context: Arc<Context>,
+    gossip: mpsc::Sender<CheckedTransaction>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Outbox {
+    /// An outbox over `network`, with its gossip gatherer; must be called inside a runtime.
+    pub fn start(network: Weak<Network>, context: Arc<Context>) -> Self {
+        let (gossip, queue) = mpsc::channel(GOSSIP_QUEUE_MAX);
+        tokio::spawn(gather(network.clone(), queue));
+        Self { network, context, gossip, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// To every other operator.
+    pub fn broadcast(&self, message: &Message) {
+        let result = match self.network.upgrade() {
+            Some(network) => {
+                network.broadcast(Topic::Qbft, &consensus_frame(message));
+                "ok"
+            }
+            None if self.context.quorum.operators() == 1 => return,
+            None => "error",
+        };
+        self.context.metrics.consensus_broadcast_total.inc([message.type_name(), result]);
+    }
+
+    /// To one operator.
+    pub fn send(&self, to: OperatorIndex, message: &Message) {
+        if let Some(network) = self.network.upgrade() {
+            network.send(to, Topic::Qbft, &consensus_frame(message));
+        }
+    }
+
+    /// Queues a transaction for gossip.
+    pub fn gossip(&self, transaction: CheckedTransaction) {
+        // When full, the transaction still reaches the others inside a block.
+        let _ = self.gossip.try_send(transaction);
+    }
+
+    /// Asks `from` for certified blocks; the answer comes back as an input.
+    pub fn fetch(&self, from: OperatorIndex, height: Height) {
+        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
+        self.runtime.spawn(async move {
+            let input = match sync::fetch(&network, &context, from, height).await {
+                Ok(blocks) => Input::Fetched { from, blocks },
+                Err(error) => {
+                    context.metrics.swarm_sync_errors_total.inc([error.reason()]);
+                    Input::FetchFailed { from }
+                }
+            };
+            context.input(input).await;
+        });
+    }
+}
+
+fn consensus_frame(message: &Message) -> Frame {
+    let frame = Frame::new(kind(message), Bytes::from(message.as_ssz_bytes()));
+    // In a queue to a slow peer the newest own vote of an instance replaces the one before.
+    match message {
+        Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
+            let mut hasher = DefaultHasher::new();
+            (message.instance(), kind(message)).hash(&mut hasher);
+            frame.superseding(hasher.finish())
+        }
+        _ => frame,
+    }
+}
+
+/// Gathers transactions of a few milliseconds into one frame.
+async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransaction>) {
+    let mut kept: Option<CheckedTransaction> = None;
+    while let Some(first) = match kept.take() {
+        Some(transaction) => Some(transaction),
+        None => queue.recv().await,
+    } {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first.transaction().clone()];
+        let until = tokio::time::Instant::now() + GOSSIP_GATHER;
+        while let Ok(Some(next)) = tokio::time::timeout_at(until, queue.recv()).await {
+            if bytes + next.bytes() > GOSSIP_BYTES {
+                kept = Some(next);
+                break;
+            }
+            bytes += next.bytes();
+            batch.push(next.transaction().clone());
+        }
+        let Some(network) = network.upgrade() else { return };
+        network.gossip(Topic::Tx, &Frame::new(KIND_TRANSACTIONS, Bytes::from(batch.as_ssz_bytes())));
+    }
+}
+
+/// The question for blocks from `height` upwards.
+pub fn blocks_request(height: Height) -> SyncRequest {
+    SyncRequest::Blocks(BlocksRequest { from: height, limit: aequa_types::limits::SYNC_BLOCKS_MAX })
+}

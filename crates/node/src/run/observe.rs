@@ -1,0 +1,356 @@
+//! From notices to metrics, log lines and event streams. Nothing here changes what the node does.
+
+use super::keys::OperatorKeys;
+use aequa_api::backend::{DutyStatus, Event, EventBody};
+use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
+use aequa_qbft::{Note, Phase};
+use aequa_replica::{Input, Notice, Replica};
+use aequa_telemetry::Metrics;
+use aequa_telemetry::log::{Admit, RateLimiter};
+use aequa_telemetry::metrics::elapsed_ms;
+use aequa_types::{
+    Certificate, CertifiedBlock, CheckedBlock, Domain, Height, InstanceId, OperatorIndex, Round, TxKind,
+    Verified,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::broadcast;
+
+/// Metrics, log events and event streams of one node; owned by the core.
+pub struct Observatory {
+    metrics: Arc<Metrics>,
+    events: broadcast::Sender<Arc<Event>>,
+    last_event: (Height, u64),
+    turn: Option<Turn>,
+    removed: BTreeMap<(TxKind, RemovalReason), u64>,
+    round_entered: Instant,
+    last_takeover: Option<Instant>,
+    refusals: RateLimiter<OperatorIndex>,
+}
+
+/// What a turn has taken so far.
+struct Turn {
+    since: Instant,
+    consensus: u64,
+    duty: u64,
+}
+
+impl Observatory {
+    /// An observatory that has seen nothing yet; `tip` numbers its first events.
+    pub fn new(metrics: Arc<Metrics>, events: broadcast::Sender<Arc<Event>>, tip: Height) -> Self {
+        Self {
+            metrics,
+            events,
+            last_event: (tip, 0),
+            turn: None,
+            removed: BTreeMap::new(),
+            round_entered: Instant::now(),
+            last_takeover: None,
+            refusals: RateLimiter::new(),
+        }
+    }
+
+    /// An input is about to be taken.
+    pub fn input(&mut self, input: &Input) {
+        let turn = self.turn.get_or_insert_with(|| Turn { since: Instant::now(), consensus: 0, duty: 0 });
+        match input {
+            Input::Message { message, .. } => {
+                turn.consensus += 1;
+                self.metrics.consensus_events_total.inc(["consensus"]);
+                let type_name = type_name(message);
+                self.metrics.qbft_msg_total.inc([type_name]);
+                self.metrics.qbft_state_transitions_total.inc([type_name]);
+            }
+            Input::Duty { .. } => {
+                turn.duty += 1;
+                self.metrics.consensus_events_total.inc(["duty"]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Records of this turn are durable.
+    pub fn records_durable(&self, records: u64) {
+        self.metrics.qbft_wal_appends_total.add([], records);
+    }
+
+    /// A client's transaction got its answer.
+    pub fn admitted(&self, admission: Admission) {
+        self.metrics.mempool_in_total.inc([admission.name()]);
+    }
+
+    /// All effects of the turn are carried out.
+    pub fn turn_ended(&mut self, replica: &Replica<OperatorKeys>) {
+        if let Some(turn) = self.turn.take() {
+            let ms = elapsed_ms(turn.since);
+            (0..turn.consensus).for_each(|_| self.metrics.consensus_proc_ms.observe(["consensus"], ms));
+            (0..turn.duty).for_each(|_| self.metrics.consensus_proc_ms.observe(["duty"], ms));
+        }
+        self.pools(replica.mempool());
+    }
+
+    fn pools(&mut self, mempool: &Mempool) {
+        let held: usize = TxKind::ALL.into_iter().map(|kind| mempool.len(kind)).sum();
+        self.metrics.mempool_size.set([], held as f64);
+        for kind in TxKind::ALL {
+            for reason in RemovalReason::ALL {
+                let total = mempool.removed_total(kind, reason);
+                let known = self.removed.entry((kind, reason)).or_default();
+                if total > *known {
+                    self.metrics.mempool_removed_total.add([kind.name(), reason.name()], total - *known);
+                    *known = total;
+                }
+            }
+        }
+    }
+
+    /// Something happened in the replica.
+    pub fn notice(&mut self, notice: Notice, replica: &Replica<OperatorKeys>) {
+        match notice {
+            Notice::BlockDecided { block, certificate, latency_ms, live } => {
+                self.block_decided(&block, certificate, latency_ms, live);
+            }
+            Notice::Sealed(certificate) => {
+                self.metrics.tss_sessions_total.inc(["ok"]);
+                if certificate.instance.domain != Domain::Block {
+                    self.duty_event(certificate.instance, replica);
+                }
+            }
+            Notice::DutyEnded { instance, certificate } => self.duty_ended(instance, certificate, replica),
+            Notice::Consensus(instance, note) => self.consensus(instance, note),
+            Notice::ShareBlamed { operator, instance, round } => tracing::warn!(
+                target: "event",
+                operator = operator.0,
+                domain = instance.domain.name(),
+                height = instance.height.0,
+                round = round.0,
+                reason = "share does not verify",
+                "share_blamed"
+            ),
+            Notice::Removed(_) => {}
+            Notice::Proposed { height, round, block, rejected } => {
+                self.proposed(height, round, &block, &rejected)
+            }
+            Notice::BestPeerHeight(best) => {
+                let own = replica.chain().tip().height;
+                self.metrics.swarm_blockchain_sync_lag_blocks.set([], best.0.saturating_sub(own.0) as f64);
+            }
+        }
+    }
+
+    fn block_decided(
+        &mut self,
+        block: &Arc<CheckedBlock>,
+        certificate: Certificate,
+        latency_ms: Option<u64>,
+        live: bool,
+    ) {
+        let header = block.header();
+        let (height, round) = (header.height, certificate.round);
+        self.metrics.swarm_blockchain_height.set([], height.0 as f64);
+        self.metrics.swarm_blockchain_blocks_total.inc([if live { "live" } else { "batch" }]);
+        self.metrics.block_value_bids.observe([], header.total_bids as f64);
+        self.metrics.block_value_fees.observe([], header.total_fees as f64);
+        if live {
+            let round_seconds = self.round_entered.elapsed().as_secs_f64();
+            self.metrics.swarm_consensus_round_duration_seconds.observe([], round_seconds);
+        }
+        self.round_entered = Instant::now();
+        tracing::info!(
+            target: "event",
+            height = height.0,
+            round = round.0,
+            digest = %block.digest(),
+            proposer = header.proposer.0,
+            items = header.items,
+            latency_ms = latency_ms.unwrap_or_default(),
+            "block_decided"
+        );
+        tracing::info!(
+            target: "event",
+            height = height.0,
+            round = round.0,
+            bids = header.total_bids,
+            fees = header.total_fees,
+            items = header.items,
+            "consensus_block_value"
+        );
+        self.last_event = (height, 0);
+        if self.events.receiver_count() > 0 {
+            let certified = CertifiedBlock { block: block.block().clone(), certificate };
+            self.publish(0, EventBody::Block(Arc::new(certified)));
+        }
+    }
+
+    fn publish(&self, n: u64, body: EventBody) {
+        // Without readers there is nobody to tell.
+        let _ = self.events.send(Arc::new(Event { height: self.last_event.0, n, body }));
+    }
+
+    fn duty_event(&mut self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
+        let Some(state) = replica.duty(instance) else { return };
+        self.last_event.1 += 1;
+        self.publish(self.last_event.1, EventBody::Duty(super::backend::duty_view(instance, state)));
+    }
+
+    fn duty_ended(
+        &mut self,
+        instance: InstanceId,
+        certificate: Option<Certificate>,
+        replica: &Replica<OperatorKeys>,
+    ) {
+        let result = if certificate.is_some() { "signed" } else { "expired" };
+        self.metrics.duty_results_total.inc([instance.domain.name(), result]);
+        let state = replica.duty(instance);
+        let latency_ms = state.and_then(|state| state.timeline.last()).map_or(0, |(t_ms, _)| *t_ms);
+        tracing::info!(
+            target: "event",
+            duty = instance.domain.name(),
+            slot = instance.height.0,
+            result,
+            latency_ms,
+            trace_id = "",
+            "duty_result"
+        );
+        self.duty_event(instance, replica);
+    }
+
+    fn proposed(
+        &self,
+        height: Height,
+        round: Round,
+        block: &CheckedBlock,
+        rejected: &[(TxKind, RejectReason)],
+    ) {
+        for item in block.items() {
+            self.metrics.builder_selected_total.inc([item.body().kind().name()]);
+        }
+        for (kind, reason) in rejected {
+            self.metrics.builder_reject_total.inc([kind.name(), reason.name()]);
+        }
+        let header = block.header();
+        tracing::debug!(
+            target: "event",
+            result = "ok",
+            height = height.0,
+            round = round.0,
+            items = header.items,
+            bids = header.total_bids,
+            fees = header.total_fees,
+            "consensus_builder"
+        );
+    }
+
+    fn consensus(&mut self, instance: InstanceId, note: Note) {
+        let of_chain = instance.domain == Domain::Block;
+        match note {
+            Note::RoundEntered(_) => {
+                self.metrics.qbft_view_changes_total.inc([]);
+                if of_chain {
+                    let seconds = self.round_entered.elapsed().as_secs_f64();
+                    self.metrics.swarm_consensus_round_duration_seconds.observe([], seconds);
+                    self.round_entered = Instant::now();
+                }
+            }
+            Note::ProposalAccepted(round, _) if of_chain && round > Round(0) => {
+                self.metrics.consensus_view_changes_total.inc([]);
+                if let Some(last) = self.last_takeover.replace(Instant::now()) {
+                    self.metrics.consensus_view_change_interval_ms.observe([], elapsed_ms(last));
+                }
+            }
+            Note::ProposalAccepted(..) => {}
+            Note::PrepareQuorum(_) => self.metrics.qbft_qc_built_total.inc(["prepare"]),
+            Note::CommitQuorum(_) => self.metrics.qbft_qc_built_total.inc(["commit"]),
+            Note::TimedOut(_, phase) => {
+                self.metrics.qbft_timeouts_total.inc([phase_name(phase)]);
+                if of_chain {
+                    self.metrics.swarm_consensus_faults_total.inc([]);
+                }
+            }
+            Note::Refused(from, refusal) => {
+                if let Admit::Write { suppressed } = self.refusals.admit("qbft_verify", &from, Instant::now())
+                {
+                    tracing::warn!(
+                        target: "event",
+                        result = "error",
+                        "type" = "",
+                        trace_id = "",
+                        height = instance.height.0,
+                        from = %from,
+                        err = %refusal,
+                        suppressed,
+                        "qbft_verify"
+                    );
+                }
+            }
+            Note::Conflict(pair) => {
+                let (first, second) = *pair;
+                self.metrics.swarm_consensus_byzantine_detected_total.inc([]);
+                tracing::warn!(
+                    target: "event",
+                    kind = kind_name(first.kind()),
+                    operator = first.author.0,
+                    domain = instance.domain.name(),
+                    height = instance.height.0,
+                    round = first.round.0,
+                    digest_a = %first.digest().unwrap_or_default(),
+                    digest_b = %second.digest().unwrap_or_default(),
+                    "evidence_found"
+                );
+            }
+            Note::SignerRefused(round) => {
+                self.metrics.qbft_wal_guard_drops_total.inc([]);
+                tracing::error!(
+                    target: "event",
+                    result = "drop",
+                    height = instance.height.0,
+                    round = round.0,
+                    "qbft_wal_guard"
+                );
+            }
+        }
+    }
+}
+
+/// Status names of duties in the API.
+pub fn duty_status(status: aequa_replica::DutyStatus) -> DutyStatus {
+    match status {
+        aequa_replica::DutyStatus::Pending => DutyStatus::Pending,
+        aequa_replica::DutyStatus::Deciding => DutyStatus::Deciding,
+        aequa_replica::DutyStatus::Decided => DutyStatus::Decided,
+        aequa_replica::DutyStatus::Signed => DutyStatus::Signed,
+        aequa_replica::DutyStatus::Expired => DutyStatus::Expired,
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "idle",
+        Phase::Preprepared => "preprepared",
+        Phase::Prepared => "prepared",
+        Phase::Commit => "commit",
+    }
+}
+
+fn kind_name(kind: aequa_types::Kind) -> &'static str {
+    match kind {
+        aequa_types::Kind::PrePrepare => "preprepare",
+        aequa_types::Kind::Prepare => "prepare",
+        aequa_types::Kind::Commit => "commit",
+        aequa_types::Kind::RoundChange => "view_change",
+    }
+}
+
+fn type_name(message: &Verified) -> &'static str {
+    match message {
+        Verified::PrePrepare { proposal, .. } if proposal.round > Round(0) => "new_view",
+        Verified::PrePrepare { .. } => "preprepare",
+        Verified::Prepare(_) => "prepare",
+        Verified::Commit(_) => "commit",
+        Verified::RoundChange(_) => "view_change",
+        Verified::Decided(_) => "decided",
+        Verified::ValueRequest(_) => "value_request",
+        Verified::ValueReply { .. } => "value_reply",
+    }
+}

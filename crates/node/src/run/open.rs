@@ -1,0 +1,234 @@
+//! What a start reads from disk, and when it refuses.
+
+use super::keys::OperatorKeys;
+use super::ledger::Store;
+use crate::config::RunConfig;
+use crate::exit::ExitError;
+use crate::keys::Operator;
+use aequa_chain::{Chain, StoredRow, Tip};
+use aequa_crypto::verify::Verifier;
+use aequa_mempool::{Cap, Limits, Mempool};
+use aequa_replica::{Config, Recovery, Replica};
+use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
+use aequa_storage::{DataDir, Identity, LastState, StorageError, Wal, WalOptions};
+use aequa_telemetry::Metrics;
+use aequa_types::sync::Status;
+use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Record, Value};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Blocks below the tip whose missing seals are made up for at start: as many as may have been in
+/// the making when the process ended, and some.
+const UNSEALED_LOOKED_AT: u64 = 64;
+/// Duties whose closing is remembered from the store.
+const CLOSED_DUTIES_MAX: usize = 1024;
+
+/// Everything a start found.
+pub struct Opened {
+    /// Held for the life of the process.
+    pub data_dir: DataDir,
+    /// The vote log.
+    pub wal: Wal,
+    /// The block store.
+    pub store: Store,
+    /// The chain at its last stored block.
+    pub chain: Chain,
+    /// Checks what arrives, and what the log gives back.
+    pub verifier: Arc<Verifier>,
+    recovery: Recovery,
+}
+
+/// Opens the data directory: whose it is, the vote log, the chain.
+pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Result<Opened, ExitError> {
+    let lock = &operator.lock;
+    let identity = Identity {
+        cluster_id: lock.cluster_id(),
+        operator: operator.index,
+        lock_hash: lock.lock().lock_hash,
+        created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    };
+    let data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
+    metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
+    report_last_state(config, metrics)?;
+    check_log_not_lost(&data_dir)?;
+
+    let (wal, recovered) =
+        Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
+            .inspect_err(|_| metrics.qbft_wal_recover_total.inc(["corrupt"]))
+            .map_err(refusal)?;
+    let result = if recovered.torn { "torn" } else { "ok" };
+    metrics.qbft_wal_recover_total.inc([result]);
+    tracing::info!(target: "event", op = "recover", result, "qbft_wal");
+
+    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
+        .map_err(refusal)?;
+    let chain = restore_chain(operator, &store)?;
+    let verifier = Arc::new(Verifier::new(lock));
+    let recovery = Recovery {
+        values: values(&verifier, &recovered.records, chain.tip().height)?,
+        records: recovered.records,
+        closed_duties: closed_duties(&store)?,
+        unsealed: unsealed(&store, chain.tip().height)?,
+    };
+    Ok(Opened { data_dir, wal, store: Arc::new(store), chain, verifier, recovery })
+}
+
+impl Opened {
+    /// The replica as it was when its last record became durable.
+    pub fn into_replica(
+        self,
+        config: &RunConfig,
+        operator: Operator,
+    ) -> Result<(Replica<OperatorKeys>, Wal, DataDir), ExitError> {
+        let lock = &operator.lock;
+        let params = lock.lock().consensus.params.clone();
+        let limits = Limits {
+            open: Cap { transactions: config.mempool.max, bytes: config.mempool.max_bytes },
+            per_sender: config.mempool.per_sender,
+            ..Limits::default()
+        };
+        let mempool = Mempool::new(limits.clone(), params.builder.clone()).map_err(ExitError::usage)?;
+        let replica_config = Config {
+            cluster_id: lock.cluster_id(),
+            me: operator.index,
+            quorum: lock.quorum(),
+            params,
+            limits,
+            builder: config.enable_builder,
+            seals: config.seals(),
+        };
+        let cluster = lock.cluster_id();
+        let keys = OperatorKeys { cluster, identity: operator.identity, share: operator.share };
+        let replica = Replica::new(replica_config, keys, self.chain, mempool, self.recovery);
+        Ok((replica, self.wal, self.data_dir))
+    }
+}
+
+/// This node's constant part of the status exchange.
+pub fn status(operator: &Operator) -> Status {
+    let lock = operator.lock.lock();
+    Status {
+        cluster_id: lock.cluster_id,
+        lock_hash: lock.lock_hash,
+        policy_hash: lock.consensus.params.builder.hash(),
+        height: Height(0),
+        digest: Digest::ZERO,
+        wall_clock_ms: 0,
+    }
+}
+
+/// A storage error as an ending: refusals for safety keep their code.
+fn refusal(error: StorageError) -> ExitError {
+    let hint = match &error {
+        StorageError::InUse { .. } => "stop the other process, or give this one its own --data-dir",
+        StorageError::ForeignDirectory { .. } => "use the directory of this operator and cluster",
+        StorageError::IdentityLost { .. } | StorageError::WalCorrupt { .. } => {
+            "do not delete anything: this directory says what the operator has signed; restore it whole, \
+             or let the operator be replaced by a resharing"
+        }
+        StorageError::NewerVersion { .. } => "install the newer version again",
+        _ => "check the disk and the permissions of the data directory",
+    };
+    match error.is_safety_refusal() {
+        true => ExitError::refused(error).hint(hint),
+        false => ExitError::failure(error).hint(hint),
+    }
+}
+
+fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<(), ExitError> {
+    let loaded = LastState::load(&config.data_dir).map_err(refusal)?;
+    let outcome = loaded.outcome();
+    if outcome != "missing" && outcome != "miss" {
+        metrics.state_recovery_total.inc([outcome]);
+    }
+    let last = loaded.value();
+    tracing::info!(
+        target: "event",
+        op = "recovery",
+        result = if last.is_some() { "ok" } else { "miss" },
+        height = last.map(|last| last.height.0),
+        round = last.map(|last| last.round.0),
+        trace_id = "",
+        "consensus_state"
+    );
+    Ok(())
+}
+
+/// A directory that has lived but has no vote log cannot say what was signed.
+fn check_log_not_lost(data_dir: &DataDir) -> Result<(), ExitError> {
+    let wal = data_dir.wal_dir();
+    let has_segment = std::fs::read_dir(&wal).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".wal"))
+    });
+    if data_dir.is_new() || has_segment || !data_dir.chain_dir().exists() {
+        return Ok(());
+    }
+    Err(ExitError::refused(format!(
+        "the vote log {} is gone, but this operator has run before",
+        wal.display()
+    ))
+    .hint("restore the directory whole: without the log the operator could sign a second time"))
+}
+
+fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
+    let lock = &operator.lock;
+    let Some(stored) = store.latest().map_err(refusal)? else {
+        return Ok(Chain::genesis(lock.cluster_id(), lock.quorum()));
+    };
+    let rows: Vec<StoredRow> = store.rows().collect::<Result<_, _>>().map_err(refusal)?;
+    let tip = Tip {
+        height: stored.height,
+        digest: stored.digest,
+        timestamp_ms: stored.timestamp_ms,
+        state_root: stored.state_root,
+        history_root: stored.history_root,
+    };
+    Chain::restore(lock.cluster_id(), lock.quorum(), rows, tip).map_err(|error| {
+        ExitError::failure(format!("the stored state does not match its root: {error}")).hint(
+            "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers",
+        )
+    })
+}
+
+/// The values of open instances, decoded and checked again.
+fn values(
+    verifier: &Verifier,
+    records: &[Record],
+    tip: Height,
+) -> Result<Vec<(InstanceId, Value)>, ExitError> {
+    let open = |instance: InstanceId| instance.domain != Domain::Block || instance.height > tip;
+    records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Value(record) if open(record.instance) => Some(record),
+            _ => None,
+        })
+        .map(|record| {
+            let value = verifier.value(record.instance, record.value.clone());
+            value.map(|value| (record.instance, value)).map_err(|error| {
+                ExitError::refused(format!("the vote log holds a value that does not hold: {error}"))
+                    .hint("the disk may be failing; do not delete the log")
+            })
+        })
+        .collect()
+}
+
+fn closed_duties(store: &FjallChainStore) -> Result<Vec<InstanceId>, ExitError> {
+    let mut closed = Vec::new();
+    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
+        let stored = store.duties(Some(domain), None, CLOSED_DUTIES_MAX).map_err(refusal)?;
+        closed.extend(stored.into_iter().map(|(instance, _)| instance));
+    }
+    Ok(closed)
+}
+
+/// Certificates of the last blocks that are still lists of commits.
+fn unsealed(store: &FjallChainStore, tip: Height) -> Result<Vec<Certificate>, ExitError> {
+    let from = tip.0.saturating_sub(UNSEALED_LOOKED_AT) + 1;
+    let mut unsealed = Vec::new();
+    for height in (from..=tip.0).map(Height) {
+        let block = store.block(height).map_err(refusal)?;
+        unsealed.extend(block.map(|b| b.certificate).filter(|c| c.group_seal().is_none()));
+    }
+    Ok(unsealed)
+}

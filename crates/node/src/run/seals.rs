@@ -1,0 +1,102 @@
+//! The sealing thread: combines shares and verifies the result, off the path of decisions.
+//!
+//! What has piled up while one batch was worked on is the next batch: all its seals are verified
+//! together under the one group key, so the cost per block falls as the load rises.
+
+use super::core::Command;
+use aequa_crypto::seal::{Combiner, GroupKey};
+use aequa_replica::Input;
+use aequa_types::{ClusterId, Digest, InstanceId, OperatorIndex, Round, Seal, statement};
+use std::sync::{Arc, mpsc as std_mpsc};
+use tokio::sync::mpsc;
+
+/// Seals verified together at most: bounds how long the first of a batch waits.
+const BATCH_MAX: usize = 16;
+
+/// Shares to be combined.
+#[derive(Debug, Clone)]
+pub struct SealJob {
+    /// Instance decided.
+    pub instance: InstanceId,
+    /// Round of the shares.
+    pub round: Round,
+    /// Digest of the shares.
+    pub digest: Digest,
+    /// q or more shares.
+    pub shares: Vec<(OperatorIndex, Seal)>,
+}
+
+/// Hands jobs to the thread.
+pub struct SealWorker {
+    jobs: std_mpsc::Sender<SealJob>,
+}
+
+impl SealWorker {
+    /// Starts the thread; results go back to the core as inputs.
+    pub fn start(
+        cluster: ClusterId,
+        group_key: GroupKey,
+        combiner: Combiner,
+        core: mpsc::Sender<Command>,
+    ) -> std::io::Result<Self> {
+        // Unbounded here, bounded at the source: the replica holds proposals back while 32 wait.
+        let (jobs, inbox) = std_mpsc::channel::<SealJob>();
+        let bench = Bench { cluster, group_key, combiner: Arc::new(combiner) };
+        std::thread::Builder::new().name("seals".into()).spawn(move || {
+            while let Ok(first) = inbox.recv() {
+                let mut batch = vec![first];
+                batch.extend(inbox.try_iter().take(BATCH_MAX - 1));
+                for result in bench.work(&batch) {
+                    if core.blocking_send(Command::Input(result)).is_err() {
+                        return;
+                    }
+                }
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Queues a job. The thread ends only with the node.
+    pub fn submit(&self, job: SealJob) {
+        let _ = self.jobs.send(job);
+    }
+}
+
+struct Bench {
+    cluster: ClusterId,
+    group_key: GroupKey,
+    combiner: Arc<Combiner>,
+}
+
+impl Bench {
+    fn work(&self, jobs: &[SealJob]) -> Vec<Input> {
+        let messages: Vec<Vec<u8>> = jobs
+            .iter()
+            .map(|job| statement::seal_bytes(&self.cluster, job.instance, job.round, &job.digest))
+            .collect();
+        let combined: Vec<Option<Seal>> =
+            jobs.iter().map(|job| self.combiner.combine(&job.shares).ok()).collect();
+        let batch: Vec<(Vec<u8>, Seal)> =
+            messages.iter().zip(&combined).filter_map(|(m, seal)| Some((m.clone(), (*seal)?))).collect();
+        let all_good = batch.len() == jobs.len() && self.group_key.verify_batch(&batch).is_ok();
+        jobs.iter()
+            .zip(&messages)
+            .zip(combined)
+            .map(|((job, message), seal)| {
+                let result = match seal.filter(|_| all_good) {
+                    Some(seal) => Ok(seal),
+                    None => self.judge(job, message),
+                };
+                Input::Combined { instance: job.instance, round: job.round, digest: job.digest, result }
+            })
+            .collect()
+    }
+
+    /// The slow way: verify alone, and name who spoilt it.
+    fn judge(&self, job: &SealJob, message: &[u8]) -> Result<Seal, Vec<OperatorIndex>> {
+        match self.combiner.seal(message, &job.shares) {
+            Ok(sealing) => sealing.seal.ok_or(sealing.bad),
+            Err(_) => Err(job.shares.iter().map(|(operator, _)| *operator).collect()),
+        }
+    }
+}

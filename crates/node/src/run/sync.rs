@@ -1,0 +1,157 @@
+//! Questions between operators: where are you, and give me blocks.
+
+use super::network::{Context, blocks_request};
+use aequa_p2p::{Message as Frame, Network};
+use aequa_replica::Input;
+use aequa_storage::chain_store::ChainStore;
+use aequa_types::limits::{SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
+use aequa_types::sync::{BlocksRequest, Status, SyncReply, SyncRequest};
+use aequa_types::{Certificate, CertifiedBlock, CheckedBlock, Height, OperatorIndex};
+use bytes::Bytes;
+use ssz::Encode;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often every connected operator is asked for its status.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// A reply is filled with blocks up to this size, leaving room for the last one's certificate.
+const REPLY_BYTES: usize = SYNC_FRAME_BYTES_MAX - 512 * 1024;
+/// Clock offsets above this are worth a warning (contract: logs, section 4).
+const CLOCK_OFFSET_WARN_MS: i64 = 200;
+
+const KIND_STATUS: u8 = 1;
+const KIND_BLOCKS: u8 = 2;
+
+type Blocks = Vec<(Arc<CheckedBlock>, Certificate)>;
+
+/// Why a fetch brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody answered.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// The answer was no list of blocks.
+    #[error("malformed answer: {0}")]
+    Malformed(String),
+    /// A block or its certificate does not hold.
+    #[error("block does not hold: {0}")]
+    BadBlock(String),
+}
+
+impl FetchError {
+    /// Label of `swarm_sync_errors_total`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            FetchError::NoAnswer(_) => "timeout",
+            FetchError::Malformed(_) => "bad_chunk",
+            FetchError::BadBlock(_) => "bad_cert",
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch by this node's clock.
+pub fn wall_ms() -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    u64::try_from(wall).unwrap_or(u64::MAX)
+}
+
+/// Answers a question of a member.
+pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) -> Option<Frame> {
+    let request: SyncRequest = aequa_types::decode("sync request", &frame.body, 1024).ok()?;
+    let (kind, reply) = match request {
+        SyncRequest::Status(status) => {
+            take_status(context, from, &status).await?;
+            (KIND_STATUS, SyncReply::Status(context.own_status()))
+        }
+        SyncRequest::Blocks(request) => {
+            let context = Arc::clone(context);
+            let blocks = tokio::task::spawn_blocking(move || read_blocks(&context, request)).await.ok()?;
+            (KIND_BLOCKS, SyncReply::Blocks(blocks))
+        }
+    };
+    Some(Frame::new(kind, Bytes::from(reply.as_ssz_bytes())))
+}
+
+fn read_blocks(context: &Context, request: BlocksRequest) -> Vec<CertifiedBlock> {
+    let tip = context.facts.tip_height();
+    let mut blocks = Vec::new();
+    let mut bytes = 0;
+    let mut height = request.from;
+    while height <= tip && (blocks.len() as u64) < request.limit.min(SYNC_BLOCKS_MAX) {
+        let Ok(Some(block)) = context.store.block(height) else { break };
+        bytes += block.ssz_bytes_len();
+        if bytes > REPLY_BYTES && !blocks.is_empty() {
+            break;
+        }
+        blocks.push(block);
+        height = height.next();
+    }
+    blocks
+}
+
+/// Fetches and verifies certified blocks from `height` upwards.
+pub async fn fetch(
+    network: &Weak<Network>,
+    context: &Arc<Context>,
+    from: OperatorIndex,
+    height: Height,
+) -> Result<Blocks, FetchError> {
+    let network = network.upgrade().ok_or_else(|| FetchError::NoAnswer("network is down".into()))?;
+    let question = Frame::new(KIND_BLOCKS, Bytes::from(blocks_request(height).as_ssz_bytes()));
+    let answer = network.request(from, &question).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?;
+    let reply = aequa_types::decode("sync reply", &answer.body, SYNC_FRAME_BYTES_MAX)
+        .map_err(|error| FetchError::Malformed(error.to_string()))?;
+    let SyncReply::Blocks(blocks) = reply else { return Err(FetchError::Malformed("not blocks".into())) };
+    let context = Arc::clone(context);
+    let verify = move || {
+        let verified: Result<Blocks, _> =
+            blocks.into_iter().map(|block| context.verifier.certified_block(block)).collect();
+        let result = if verified.is_ok() { "ok" } else { "fail" };
+        context.metrics.state_sync_verified_total.inc([result]);
+        verified.map_err(|refusal| FetchError::BadBlock(refusal.to_string()))
+    };
+    tokio::task::spawn_blocking(verify).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?
+}
+
+/// Asks every connected operator for its status, for as long as the network lives.
+pub async fn watch_peers(network: Weak<Network>, context: Arc<Context>) {
+    let mut tick = tokio::time::interval(STATUS_INTERVAL);
+    loop {
+        tick.tick().await;
+        let Some(connected) = network.upgrade().map(|network| network.connected()) else { return };
+        let asked = connected.into_iter().map(|operator| ask_status(&network, &context, operator));
+        futures::future::join_all(asked).await;
+    }
+}
+
+async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: OperatorIndex) {
+    let Some(network) = network.upgrade() else { return };
+    let request = SyncRequest::Status(context.own_status());
+    let start = Instant::now();
+    let question = Frame::new(KIND_STATUS, Bytes::from(request.as_ssz_bytes()));
+    let Ok(answer) = network.request(operator, &question).await else { return };
+    let rtt_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };
+    context.facts.update_peer(operator, |peer| {
+        peer.rtt_ms = Some(rtt_ms);
+        peer.clock_offset_ms = Some(status.wall_clock_ms as i64 - wall_ms() as i64 + (rtt_ms / 2.0) as i64);
+    });
+    let peer = context.facts.peers().into_iter().nth(operator.as_usize()).unwrap_or_default();
+    if let Some(offset_ms) = peer.clock_offset_ms.filter(|offset| offset.abs() > CLOCK_OFFSET_WARN_MS) {
+        tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, "clock_offset");
+    }
+    take_status(context, operator, &status).await;
+}
+
+/// Notes how far a member is; `None` when it belongs elsewhere and gets no answer.
+async fn take_status(context: &Context, from: OperatorIndex, status: &Status) -> Option<()> {
+    let own = &context.status;
+    if (status.cluster_id, status.lock_hash) != (own.cluster_id, own.lock_hash) {
+        let err = "peer runs under another cluster lock";
+        tracing::warn!(target: "event", result = "error", err, "p2p_dkg_cluster");
+        return None;
+    }
+    context.facts.update_peer(from, |peer| peer.height = Some(status.height));
+    context.input(Input::PeerHeight { from, height: status.height }).await;
+    Some(())
+}
