@@ -83,14 +83,14 @@ pub struct DevnetArgs {
     #[arg(long, value_name = "DIR", default_value = "./aequa-devnet", value_parser = path())]
     pub dir: PathBuf,
     /// API of node i on this port + i, monitoring on this port + 20 + i
-    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_port: u16,
-    /// Peer to peer port of node i of a new cluster: this + i
-    #[arg(long, value_name = "PORT", default_value_t = 31_000, value_parser = clap::value_parser!(u16).range(1..=65_000))]
-    pub base_p2p_port: u16,
-    /// EIP-712 chain id of a new cluster
-    #[arg(long, value_name = "ID", default_value_t = 1337)]
-    pub chain_id: u64,
+    /// Peer to peer port of node i of a new cluster: this + i [default: 31000]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_p2p_port: Option<u16>,
+    /// EIP-712 chain id of a new cluster [default: 1337]
+    #[arg(long, value_name = "ID")]
+    pub chain_id: Option<u64>,
     /// Submit so many signed transactions per second
     #[arg(long, value_name = "TPS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub load: Option<u32>,
@@ -133,10 +133,10 @@ pub struct CreateClusterArgs {
     #[arg(long)]
     pub insecure_keys: bool,
     /// API of node i on this port + i, monitoring on this port + 20 + i
-    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_port: u16,
     /// Peer to peer port of node i: this + i
-    #[arg(long, value_name = "PORT", default_value_t = 31_000, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    #[arg(long, value_name = "PORT", default_value_t = 31_000, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_p2p_port: u16,
     /// Validator keys; only 0 in this version
     #[arg(long, hide = true, default_value_t = 0)]

@@ -6,16 +6,31 @@
 //! | [`config`] | flags, environment and file to one typed [`config::RunConfig`] |
 //! | [`exit`] | exit codes and hints |
 //! | [`run`] | the running node |
+//! | [`keys`] | who this node is: lock, identity, share |
+//! | [`cluster`] | makes clusters with the trusted dealer |
+//! | [`verify_block`] | checks a block with nothing but public keys |
+//! | [`tx`] | makes, sends and follows transactions |
+//! | [`load`] | many transactions, with the books kept |
+//! | [`devnet`] | a whole cluster on this machine |
+//! | [`client`] | asks a node's API |
 //!
 //! Nothing here decides anything about consensus, blocks or keys; it brings the parts together.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
+mod client;
+mod cluster;
 mod config;
 mod console;
+mod devnet;
 mod exit;
+mod files;
+mod keys;
+mod load;
 mod run;
+mod tx;
+mod verify_block;
 mod version;
 
 use cli::Command;
@@ -45,11 +60,25 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
-        Command::Run(args) => run::run(RunConfig::resolve(args.settings, std::env::vars())?),
+        Command::Run(args) => {
+            devnet::follow_parent();
+            run::run(RunConfig::resolve(args.settings, std::env::vars())?)
+        }
         Command::Version { json } => {
             version::print(json);
             Ok(())
         }
-        _ => Err(ExitError::failure("not wired yet")),
+        Command::CreateCluster(args) => cluster::create_cluster(args),
+        Command::VerifyBlock(args) => verify_block::verify_block(&args),
+        Command::Tx(command) => tx::run(command),
+        Command::Devnet(args) => devnet::run(args),
     }
+}
+
+/// A runtime for the subcommands that talk to nodes.
+fn runtime() -> Result<tokio::runtime::Runtime, ExitError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ExitError::failure(format!("cannot start the runtime: {error}")))
 }

@@ -7,7 +7,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use shared::{SharedParams, check_against_lock};
+pub use shared::{SharedParams, check_against_lock, check_shared};
 pub use sources::{Settings, Source, check_value, not_in_this_version};
 
 use crate::exit::ExitError;

@@ -85,7 +85,11 @@ impl SharedParams {
 
 /// Refuses a node whose settings contradict the lock, with both values.
 pub fn check_against_lock(config: &RunConfig, lock: &ConsensusParams) -> Result<(), ExitError> {
-    let given = &config.shared;
+    check_shared(&config.shared, lock)
+}
+
+/// The same for parameters that belong to no node yet.
+pub fn check_shared(given: &SharedParams, lock: &ConsensusParams) -> Result<(), ExitError> {
     let builder = &lock.builder;
     let window = given.builder_window.map(|window| match window {
         0 => given.builder_max_n.unwrap_or(builder.max_n),

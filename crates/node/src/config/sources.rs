@@ -30,15 +30,15 @@ pub enum Source {
     Flag,
 }
 
-impl Source {
-    /// Name in the event `config`.
-    pub fn name(self) -> &'static str {
-        match self {
+/// The name in the event `config`.
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
             Source::Default => "default",
             Source::File => "file",
             Source::Env => "env",
             Source::Flag => "flag",
-        }
+        })
     }
 }
 

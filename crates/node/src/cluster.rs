@@ -1,0 +1,365 @@
+//! Makes clusters with the trusted dealer: `create-cluster`, `devnet`, and the cluster of one operator
+//! a node makes for itself when it finds none.
+//!
+//! ```text
+//! OUT/cluster-lock.json
+//! OUT/node<i>/cluster-lock.json  node.toml
+//! OUT/node<i>/keys/identity.json  identity.txt  keystore-sequencer.json  keystore-sequencer.txt
+//! ```
+//!
+//! Everything is written beside its place and moved there in one step: an interrupted command leaves
+//! no half of a cluster.
+
+use crate::cli::CreateClusterArgs;
+use crate::config::{LOCK_FILE, NODE_FILE, RunConfig, SharedParams, not_in_this_version};
+use crate::exit::ExitError;
+use crate::{console, files};
+use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
+use aequa_crypto::keystore::{Cost, Keystore, Label};
+use aequa_types::{ConsensusParams, Quorum};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use zeroize::Zeroizing;
+
+/// Keystore of the operator's identity, in the keys folder.
+pub const IDENTITY_KEYSTORE: &str = "identity.json";
+/// Keystore of the operator's share of the sequencer key.
+pub const SHARE_KEYSTORE: &str = "keystore-sequencer.json";
+/// Ethereum's own chain id: real money, no cheap keys.
+pub const MAINNET_CHAIN_ID: u64 = 1;
+/// Monitoring of node i listens so many ports above its API.
+pub const MONITORING_OFFSET: u16 = 20;
+
+/// What cluster to make, and where.
+#[derive(Debug, Clone)]
+pub struct NewCluster {
+    /// Folder; missing or empty.
+    pub out: PathBuf,
+    /// Operators.
+    pub nodes: u8,
+    /// Name.
+    pub name: String,
+    /// EIP-712 chain id.
+    pub chain_id: u64,
+    /// Consensus parameters.
+    pub params: ConsensusParams,
+    /// Cheap key derivation.
+    pub insecure_keys: bool,
+    /// API of node i listens here + i.
+    pub base_port: u16,
+    /// Transport of node i listens here + i.
+    pub base_p2p_port: u16,
+}
+
+/// `dvt-node create-cluster`.
+pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
+    let new = request_of(args)?;
+    let warnings = make(&new)?;
+    let out = new.out.display();
+    console::line(format!("made a cluster of {} operators in {out}", new.nodes));
+    console::line("");
+    console::line("FOR DEVELOPMENT ONLY: this command has seen every key of the cluster, and whoever can");
+    console::line("read the folder has them all.");
+    if new.insecure_keys {
+        console::line("The keystores use a cheap key derivation (--insecure-keys): guessing is nearly free.");
+    }
+    warnings.iter().for_each(|warning| console::line(format!("warning: {warning}")));
+    console::line("");
+    console::line("start every node in its own terminal:");
+    for node in 0..new.nodes {
+        console::line(format!("  dvt-node --data-dir {out}/node{node}"));
+    }
+    console::line("check a block:");
+    console::line(format!(
+        "  dvt-node verify-block --lock {out}/{LOCK_FILE} --url http://127.0.0.1:{} --height 1",
+        new.base_port
+    ));
+    Ok(())
+}
+
+/// Makes a cluster; returns what its size allows but does not recommend.
+pub fn make(new: &NewCluster) -> Result<Vec<String>, ExitError> {
+    let out = &new.out;
+    let fail = |error: io::Error| ExitError::failure(format!("cannot make {}: {error}", out.display()));
+    if !files::is_absent_or_empty(out).map_err(fail)? {
+        return Err(ExitError::failure(format!("{} exists and is not empty", out.display()))
+            .hint("choose another folder; keys are never overwritten"));
+    }
+    let dealt = deal(new, |node| multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node)))?;
+    let staging = staging_beside(out).map_err(fail)?;
+    let result = write_cluster(&staging, new, &dealt).and_then(|()| move_into_place(&staging, out));
+    if result.is_err() {
+        let _ = std::fs::remove_dir_all(&staging);
+    }
+    result.map_err(fail)?;
+    Ok(dealt.warnings)
+}
+
+/// Makes a cluster of one operator in the data directory of `config`, which has no lock.
+///
+/// Refuses when there are traces of an earlier one: making new keys then would hide the loss of the
+/// old ones.
+pub fn ensure_single_operator(config: &RunConfig) -> Result<(), ExitError> {
+    let dir = &config.data_dir;
+    let fail =
+        |error: io::Error| ExitError::failure(format!("cannot make a cluster in {}: {error}", dir.display()));
+    for trace in [dir.join("identity.dat"), config.keys_dir.join(IDENTITY_KEYSTORE)] {
+        if trace.exists() {
+            return Err(ExitError::refused(format!(
+                "{} is missing, but {} shows that this operator has a cluster",
+                config.cluster_lock.display(),
+                trace.display()
+            ))
+            .hint("restore the lock from another operator; or, for a new cluster, use another --data-dir"));
+        }
+    }
+    std::fs::create_dir_all(dir).map_err(fail)?;
+    let new = NewCluster {
+        out: dir.clone(),
+        nodes: 1,
+        name: "aequa-single".into(),
+        chain_id: 1337,
+        params: config.shared.over_defaults()?,
+        insecure_keys: false,
+        base_port: 0,
+        base_p2p_port: 0,
+    };
+    let dealt = deal(&new, |_| Vec::new())?;
+    let staging = staging_beside(&config.keys_dir).map_err(fail)?;
+    let write = || {
+        for secrets in &dealt.operators {
+            write_keys(&staging, secrets, Cost::Standard)?;
+        }
+        move_into_place(&staging, &config.keys_dir)?;
+        // The lock comes last: it is what the next start looks for.
+        let draft = dir.join(format!("{LOCK_FILE}.tmp-{}", std::process::id()));
+        files::write_new(&draft, dealt.lock.to_json().as_bytes(), files::PUBLIC)?;
+        std::fs::rename(&draft, &config.cluster_lock)?;
+        files::sync_dir(dir)
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_dir_all(&staging);
+        fail(error)
+    })
+}
+
+fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
+    for (given, what) in [
+        (args.validators > 0, "--validators"),
+        (args.fork_version.is_some(), "--fork-version"),
+        (args.split_keystores.is_some(), "--split-keystores"),
+    ] {
+        if given {
+            return Err(not_in_this_version(what));
+        }
+    }
+    let quorum = Quorum::of(args.nodes.into()).map_or(0, Quorum::quorum);
+    if args.threshold.is_some_and(|threshold| usize::from(threshold) != quorum) {
+        return Err(ExitError::usage(format!(
+            "--threshold must be {quorum} for {} operators: ceil(2n/3)",
+            args.nodes
+        )));
+    }
+    if args.insecure_keys && args.chain_id == MAINNET_CHAIN_ID {
+        return Err(ExitError::usage("--insecure-keys is refused for chain id 1"));
+    }
+    let last = u16::from(args.nodes - 1);
+    let ports = [args.base_port.checked_add(MONITORING_OFFSET + last), args.base_p2p_port.checked_add(last)];
+    if ports.contains(&None) {
+        return Err(ExitError::usage("the ports of the last node would be above 65535"));
+    }
+    Ok(NewCluster {
+        params: SharedParams::from_settings(&args.shared.settings).over_defaults()?,
+        out: args.out,
+        nodes: args.nodes,
+        name: args.name,
+        chain_id: args.chain_id,
+        insecure_keys: args.insecure_keys,
+        base_port: args.base_port,
+        base_p2p_port: args.base_p2p_port,
+    })
+}
+
+fn deal(new: &NewCluster, addrs: impl Fn(u8) -> Vec<String>) -> Result<DealtCluster, ExitError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    deal_cluster(DealRequest {
+        name: new.name.clone(),
+        nodes: new.nodes.into(),
+        chain_id: new.chain_id,
+        fork_version: [0; 4],
+        params: new.params.clone(),
+        multiaddrs: (0..new.nodes).map(addrs).collect(),
+        created_at: now.as_secs(),
+    })
+    .map_err(|error| ExitError::usage(format!("no such cluster can be made: {error}")))
+}
+
+/// Both transports of one node.
+fn multiaddrs(host: &str, port: u16) -> Vec<String> {
+    vec![format!("/ip4/{host}/tcp/{port}"), format!("/ip4/{host}/udp/{port}/quic-v1")]
+}
+
+/// A fresh folder on the same file system as `target`.
+fn staging_beside(target: &Path) -> io::Result<PathBuf> {
+    let name = target.file_name().ok_or_else(|| io::Error::other("it is no folder name"))?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let staging = parent.join(format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id()));
+    files::make_private_dir(&staging)?;
+    Ok(staging)
+}
+
+/// Renames over a missing or empty folder; anything else is an error of the file system.
+fn move_into_place(staging: &Path, target: &Path) -> io::Result<()> {
+    std::fs::rename(staging, target)?;
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => files::sync_dir(parent),
+        _ => files::sync_dir(Path::new(".")),
+    }
+}
+
+fn write_cluster(dir: &Path, new: &NewCluster, dealt: &DealtCluster) -> io::Result<()> {
+    let lock = dealt.lock.to_json();
+    let cost = if new.insecure_keys { Cost::Insecure } else { Cost::Standard };
+    files::write_new(&dir.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+    for secrets in &dealt.operators {
+        let node = dir.join(format!("node{}", secrets.index));
+        let keys = node.join("keys");
+        files::make_private_dir(&node)?;
+        files::make_private_dir(&keys)?;
+        files::write_new(&node.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+        files::write_new(&node.join(NODE_FILE), node_file(new, secrets.index.0).as_bytes(), files::PUBLIC)?;
+        write_keys(&keys, secrets, cost)?;
+        files::sync_dir(&node)?;
+    }
+    files::sync_dir(dir)
+}
+
+/// Settings of one node of a development cluster, everything of this version switched on.
+fn node_file(new: &NewCluster, node: u8) -> String {
+    let port = new.base_port + u16::from(node);
+    let listen: Vec<_> = multiaddrs("0.0.0.0", new.base_p2p_port + u16::from(node))
+        .into_iter()
+        .map(|addr| format!("\"{addr}\""))
+        .collect();
+    format!(
+        "# Operator {node} of the development cluster \"{}\". Flags and AEQUA_* variables come first.\n\
+         validator-api = \"127.0.0.1:{port}\"\n\
+         monitoring = \"127.0.0.1:{}\"\n\
+         enable-tx-api = true\n\
+         enable-builder = true\n\
+         enable-tss = true\n\
+         enable-tss-sign = true\n\
+         \n\
+         [p2p]\n\
+         listen = [{}]\n",
+        new.name.escape_default(),
+        port + MONITORING_OFFSET,
+        listen.join(", "),
+    )
+}
+
+fn write_keys(dir: &Path, secrets: &OperatorSecrets, cost: Cost) -> io::Result<()> {
+    let identity = Label {
+        pubkey: hex::encode(secrets.identity.public().to_bytes()),
+        path: String::new(),
+        description: format!("identity of operator {}", secrets.index),
+    };
+    let share = Label {
+        pubkey: hex::encode(secrets.share.public().to_bytes()),
+        path: String::new(),
+        description: format!("share of the sequencer key of operator {}", secrets.index),
+    };
+    write_keystore(&dir.join(IDENTITY_KEYSTORE), secrets.identity.seed().as_slice(), identity, cost)?;
+    write_keystore(&dir.join(SHARE_KEYSTORE), secrets.share.to_bytes().as_slice(), share, cost)?;
+    files::sync_dir(dir)
+}
+
+fn write_keystore(path: &Path, secret: &[u8], label: Label, cost: Cost) -> io::Result<()> {
+    let mut random = Zeroizing::new([0u8; 16]);
+    getrandom::fill(random.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
+    let password = Zeroizing::new(hex::encode(random.as_slice()));
+    let keystore = Keystore::encrypt(secret, &password, label, cost).map_err(io::Error::other)?;
+    files::write_new(path, keystore.to_json().as_bytes(), files::SECRET)?;
+    files::write_new(&path.with_extension("txt"), password.as_bytes(), files::SECRET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn args(line: &str) -> CreateClusterArgs {
+        match crate::cli::parse(line.split(' ').map(str::to_owned)) {
+            Ok(crate::cli::Command::CreateCluster(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_a_lock_and_a_folder_per_operator_with_private_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("c");
+        let line =
+            format!("create-cluster --nodes 4 --insecure-keys --block-interval-ms 7 --out {}", out.display());
+        create_cluster(args(&line)).unwrap();
+        let lock = std::fs::read_to_string(out.join(LOCK_FILE)).unwrap();
+        let verified = aequa_crypto::lock::load(&lock).unwrap();
+        assert_eq!(verified.lock().consensus.params.block_interval_ms, 7);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 5);
+        for node in 0..4 {
+            let node = out.join(format!("node{node}"));
+            assert_eq!(std::fs::read_to_string(node.join(LOCK_FILE)).unwrap(), lock);
+            assert_eq!(std::fs::metadata(node.join("keys")).unwrap().permissions().mode() & 0o777, 0o700);
+            let mut keys: Vec<_> =
+                std::fs::read_dir(node.join("keys")).unwrap().map(|entry| entry.unwrap()).collect();
+            keys.sort_by_key(std::fs::DirEntry::file_name);
+            let names: Vec<_> = keys.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
+            assert_eq!(
+                names,
+                ["identity.json", "identity.txt", "keystore-sequencer.json", "keystore-sequencer.txt"]
+            );
+            for key in keys {
+                assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o400);
+            }
+        }
+        let again = create_cluster(args(&line)).unwrap_err();
+        assert_eq!(again.code, 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn the_node_file_is_a_configuration_of_its_own_ports() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("c");
+        let line = format!(
+            "create-cluster --nodes 2 --insecure-keys --base-port 7000 --base-p2p-port 8000 --out {}",
+            out.display()
+        );
+        create_cluster(args(&line)).unwrap();
+        let mut settings = crate::config::Settings::default();
+        let data_dir = crate::config::keys::find("data-dir").unwrap();
+        let node = out.join("node1").to_string_lossy().into_owned();
+        settings.set(data_dir, vec![node], crate::config::Source::Flag).unwrap();
+        let config = RunConfig::resolve(settings, []).unwrap();
+        assert_eq!(config.validator_api.port(), 7001);
+        assert_eq!(config.monitoring.port(), 7021);
+        assert_eq!(config.p2p.listen, ["/ip4/0.0.0.0/tcp/8001", "/ip4/0.0.0.0/udp/8001/quic-v1"]);
+        assert!(config.enable_tx_api && config.enable_builder && config.seals());
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_usage() {
+        for line in [
+            "create-cluster --nodes 4 --threshold 2 --out x",
+            "create-cluster --nodes 4 --insecure-keys --chain-id 1 --out x",
+            "create-cluster --nodes 4 --validators 1 --out x",
+            "create-cluster --nodes 4 --split-keystores d --out x",
+            "create-cluster --nodes 64 --base-port 65500 --out x",
+            "create-cluster --nodes 4 --round-timeout-ms 50 --round-timeout-cap-ms 20 --out x",
+        ] {
+            assert_eq!(request_of(args(line)).unwrap_err().code, 2, "{line}");
+        }
+    }
+}

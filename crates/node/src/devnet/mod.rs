@@ -1,0 +1,388 @@
+//! `dvt-node devnet`: a whole cluster on this machine, every operator its own process.
+
+mod process;
+mod progress;
+
+pub use process::follow_parent;
+
+use crate::cli::DevnetArgs;
+use crate::client::NodeClient;
+use crate::cluster::{self, MONITORING_OFFSET, NewCluster};
+use crate::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
+use crate::exit::ExitError;
+use crate::load::{self, Load, LoadPlan, Seen, Summary, follow};
+use crate::{console, files, runtime};
+use aequa_crypto::lock::VerifiedLock;
+use process::{Child, Usage};
+use progress::{Progress, View};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Above this the ports of APIs and monitoring would meet.
+const NODES_MAX: usize = MONITORING_OFFSET as usize;
+/// Longest wait for all nodes to answer: a slow machine decrypts keystores for a while.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Time between two looks at the nodes.
+const LOOK: Duration = Duration::from_secs(1);
+/// Length of a devnet's block interval unless told otherwise.
+const BLOCK_INTERVAL_MS: u64 = 500;
+
+/// Runs the cluster until it is told to stop, or has nothing left to run.
+pub fn run(args: DevnetArgs) -> Result<(), ExitError> {
+    if args.byzantine.is_some() {
+        return Err(not_in_this_version("--byzantine"));
+    }
+    let lock = cluster_of(&args)?;
+    let nodes = lock.quorum().operators();
+    if usize::from(args.base_port) + 2 * NODES_MAX > usize::from(u16::MAX) {
+        return Err(ExitError::usage("--base-port is too high for the ports of all nodes"));
+    }
+    runtime()?.block_on(Devnet::run(&args, nodes))
+}
+
+/// A running devnet.
+struct Devnet {
+    children: Vec<Child>,
+    clients: Vec<NodeClient>,
+    signals: (Signal, Signal),
+    view: View,
+    first_height: u64,
+    deaths: Vec<String>,
+    deaths_told: usize,
+}
+
+impl Devnet {
+    async fn run(args: &DevnetArgs, nodes: usize) -> Result<(), ExitError> {
+        let mut devnet = Self::start(args, nodes)?;
+        let outcome = devnet.work(args).await;
+        let usage = devnet.usage();
+        let roots = devnet.compare_roots().await;
+        let stopping = devnet.stop().await;
+        let summary = outcome?;
+        devnet.conclude(summary, &usage, roots, stopping)
+    }
+
+    fn start(args: &DevnetArgs, nodes: usize) -> Result<Self, ExitError> {
+        let fail = |error: std::io::Error| ExitError::failure(format!("cannot listen for signals: {error}"));
+        let signals =
+            (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
+        let (mut children, mut clients) = (Vec::new(), Vec::new());
+        for node in 0..nodes {
+            let offset = u16::try_from(node).unwrap_or(u16::MAX);
+            let api = format!("127.0.0.1:{}", args.base_port + offset);
+            let monitoring = format!("127.0.0.1:{}", args.base_port + MONITORING_OFFSET + offset);
+            clients.push(NodeClient::new(&format!("http://{api}")).map_err(ExitError::failure)?);
+            children.push(Child::spawn(
+                node,
+                &args.dir.join(format!("node{node}")),
+                &api,
+                &monitoring,
+                &args.log_level,
+            )?);
+        }
+        Ok(Self {
+            children,
+            clients,
+            signals,
+            view: View::new(nodes),
+            first_height: 0,
+            deaths: Vec::new(),
+            deaths_told: 0,
+        })
+    }
+
+    /// From the first answer of the nodes to the reason to stop.
+    async fn work(&mut self, args: &DevnetArgs) -> Result<Option<Summary>, ExitError> {
+        if !self.wait_until_up().await? {
+            return Ok(None);
+        }
+        self.introduce(args);
+        let mut blocks = follow(self.clients.clone(), self.first_height + 1);
+        let load = match args.load {
+            Some(tps) => Some(Load::prepare(self.clients.clone(), plan(tps)).await?),
+            None => None,
+        };
+        let mut progress = Progress::new(self.children.len());
+        self.observe(args, &mut blocks, load.as_ref(), &mut progress).await;
+        progress.finish();
+        let Some(load) = load else { return Ok(None) };
+        load.stop();
+        Ok(Some(self.drain(load, &mut blocks).await))
+    }
+
+    /// Waits for every node's first answer; false when told to stop before.
+    async fn wait_until_up(&mut self) -> Result<bool, ExitError> {
+        console::line(format!("starting {} nodes", self.children.len()));
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            self.look().await;
+            if let Some(death) = self.deaths.first() {
+                return Err(ExitError::failure(format!("a node ended before it was up\n{death}")));
+            }
+            if self.view.nodes.iter().all(|node| node.height.is_some()) {
+                self.first_height = self.view.nodes.iter().filter_map(|node| node.height).min().unwrap_or(0);
+                self.view.height = self.first_height;
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                return Err(ExitError::failure("not all nodes answer").hint("see node.log in their folders"));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK / 5) => {}
+                _ = self.signals.0.recv() => return Ok(false),
+                _ = self.signals.1.recv() => return Ok(false),
+            }
+        }
+    }
+
+    fn introduce(&self, args: &DevnetArgs) {
+        let dir = args.dir.display();
+        for (node, (client, child)) in self.clients.iter().zip(&self.children).enumerate() {
+            let port = usize::from(args.base_port + MONITORING_OFFSET) + node;
+            console::line(format!(
+                "node {node}: API {} metrics http://127.0.0.1:{port}/metrics pid {} log {dir}/node{node}/node.log",
+                client.base(),
+                child.pid()
+            ));
+        }
+        let url = self.clients.first().map_or("", NodeClient::base);
+        console::line(format!("fetch a block:  curl {url}/v1/blocks/1"));
+        console::line(format!(
+            "check a block:  dvt-node verify-block --lock {dir}/{LOCK_FILE} --url {url} --height 1"
+        ));
+        console::line("start a node that died:  run the command printed with its end");
+        console::line("stop:  Ctrl-C");
+    }
+
+    /// Shows what happens until there is a reason to stop.
+    async fn observe(
+        &mut self,
+        args: &DevnetArgs,
+        blocks: &mut mpsc::Receiver<Seen>,
+        load: Option<&Load>,
+        progress: &mut Progress,
+    ) {
+        let duration = args.duration.map_or(Duration::MAX, Duration::from_secs);
+        let last = args.blocks.map_or(u64::MAX, |blocks| self.first_height.saturating_add(blocks));
+        let began = Instant::now();
+        let mut ticker = tokio::time::interval(LOOK);
+        while began.elapsed() < duration
+            && self.view.height < last
+            && !self.children.iter().all(Child::is_dead)
+        {
+            tokio::select! {
+                Some(seen) = blocks.recv() => self.count(&seen, load),
+                _ = ticker.tick() => {
+                    self.look().await;
+                    if let Some(load) = load {
+                        self.view.load = Some((load.counts(), load.percentile(50), load.percentile(99)));
+                    }
+                    for death in self.new_deaths() {
+                        progress.line(&death);
+                    }
+                    progress.show(&mut self.view);
+                }
+                _ = self.signals.0.recv() => return,
+                _ = self.signals.1.recv() => return,
+            }
+        }
+    }
+
+    fn count(&mut self, seen: &Seen, load: Option<&Load>) {
+        self.view.height = seen.block.block.header.height.0;
+        self.view.transactions += seen.block.block.header.items;
+        if let Some(load) = load {
+            load.observe(seen);
+        }
+    }
+
+    /// Lets the last transactions arrive, while blocks do.
+    async fn drain(&mut self, load: Load, blocks: &mut mpsc::Receiver<Seen>) -> Summary {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let mut last = Instant::now();
+        while !load.is_drained() && last.elapsed() < PATIENCE {
+            let included = load.counts().included;
+            tokio::select! {
+                Some(seen) = blocks.recv() => self.count(&seen, Some(&load)),
+                () = tokio::time::sleep(LOOK) => {}
+                _ = self.signals.0.recv() => break,
+                _ = self.signals.1.recv() => break,
+            }
+            if load.counts().included > included {
+                last = Instant::now();
+            }
+        }
+        load.close().await
+    }
+
+    /// Asks every node how it is.
+    async fn look(&mut self) {
+        let answers = futures::future::join_all(self.clients.iter().map(|client| {
+            let client = client.clone();
+            async move { tokio::time::timeout(LOOK, client.status()).await.ok().and_then(Result::ok) }
+        }));
+        for (view, answer) in self.view.nodes.iter_mut().zip(answers.await) {
+            view.update(answer);
+        }
+        for child in &mut self.children {
+            if let Some(report) = child.check() {
+                self.deaths.push(report);
+            }
+        }
+    }
+
+    fn new_deaths(&mut self) -> Vec<String> {
+        let new = self.deaths[self.deaths_told..].to_vec();
+        self.deaths_told = self.deaths.len();
+        new
+    }
+
+    fn usage(&self) -> Vec<Option<Usage>> {
+        self.children.iter().map(Child::usage).collect()
+    }
+
+    /// State roots of all nodes at the highest height they share; none when not all answer.
+    async fn compare_roots(&self) -> Option<(u64, bool)> {
+        let mut heights = Vec::new();
+        for client in &self.clients {
+            heights.push(tokio::time::timeout(LOOK, client.status()).await.ok()?.ok()?.height);
+        }
+        let height = heights.into_iter().min()?;
+        let mut roots = Vec::new();
+        for client in &self.clients {
+            roots.push(tokio::time::timeout(LOOK, client.state_root(height)).await.ok()?.ok()?.root);
+        }
+        Some((height, roots.windows(2).all(|pair| pair[0] == pair[1])))
+    }
+
+    async fn stop(&mut self) -> Vec<String> {
+        console::line("stopping");
+        process::stop_all(&mut self.children, &mut self.signals).await
+    }
+
+    fn conclude(
+        &self,
+        summary: Option<Summary>,
+        usage: &[Option<Usage>],
+        roots: Option<(u64, bool)>,
+        stopping: Vec<String>,
+    ) -> Result<(), ExitError> {
+        let decided = self.view.height.saturating_sub(self.first_height);
+        console::line(format!("{decided} blocks decided, the last is {}", self.view.height));
+        for (node, usage) in usage.iter().enumerate() {
+            if let Some(Usage { rss_kib, cpu }) = usage {
+                let per_block = cpu.as_secs_f64() * 1e3 / decided.max(1) as f64;
+                console::line(format!(
+                    "node {node}: {} MiB resident, {:.1} s CPU, {per_block:.1} ms per block",
+                    rss_kib / 1024,
+                    cpu.as_secs_f64()
+                ));
+            }
+        }
+        if let Some((height, equal)) = roots {
+            let word = if equal { "equal" } else { "DIFFERENT" };
+            console::line(format!("state roots of all nodes at height {height}: {word}"));
+        }
+        summary.iter().flat_map(Summary::lines).for_each(console::line);
+        let mut faults: Vec<String> = stopping;
+        if !self.deaths.is_empty() {
+            faults.push(format!("{} times a node ended that was not told to", self.deaths.len()));
+        }
+        if decided == 0 {
+            faults.push("nothing was decided".into());
+        }
+        if summary.is_some_and(|summary| !summary.holds()) {
+            faults.push("accepted transactions were not included exactly once, in order".into());
+        }
+        if roots.is_some_and(|(_, equal)| !equal) {
+            faults.push("state roots differ".into());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(ExitError::failure(faults.join("; "))) }
+    }
+}
+
+fn plan(tps: u32) -> LoadPlan {
+    LoadPlan {
+        accounts: load::accounts_for(Some(tps)),
+        tps: Some(tps),
+        count: None,
+        payload_bytes: 64,
+        bad_every: 0,
+    }
+}
+
+/// The cluster in the folder, or a new one when there is nothing.
+fn cluster_of(args: &DevnetArgs) -> Result<VerifiedLock, ExitError> {
+    let given = SharedParams::from_settings(&args.shared.settings);
+    let fail =
+        |error: std::io::Error| ExitError::failure(format!("cannot use {}: {error}", args.dir.display()));
+    if files::is_absent_or_empty(&args.dir).map_err(fail)? {
+        make_cluster(args, given)?;
+        return load_cluster(&args.dir);
+    }
+    let lock = load_cluster(&args.dir)?;
+    let nodes = lock.quorum().operators();
+    if args.nodes.is_some_and(|wanted| usize::from(wanted) != nodes) {
+        return Err(ExitError::usage(format!(
+            "--nodes differs from the {nodes} operators in {}",
+            args.dir.display()
+        ))
+        .hint("remove --nodes, or use another --dir"));
+    }
+    if nodes > NODES_MAX {
+        return Err(ExitError::usage(format!("a devnet has at most {NODES_MAX} nodes")));
+    }
+    check_shared(&given, &lock.lock().consensus.params)?;
+    if let Some(given) = args.chain_id.filter(|given| *given != lock.lock().chain_id) {
+        return Err(ExitError::usage(format!(
+            "--chain-id is {given}, but the lock says {}",
+            lock.lock().chain_id
+        )));
+    }
+    let transport = args.base_p2p_port.map(|port| format!("/tcp/{port}"));
+    let known = lock.lock().operators.first().map(|operator| &operator.multiaddrs);
+    if transport.is_some_and(|end| !known.is_some_and(|addrs| addrs.iter().any(|addr| addr.ends_with(&end))))
+    {
+        return Err(ExitError::usage("--base-p2p-port differs from the addresses in the lock"));
+    }
+    console::line(format!("using the cluster in {}", args.dir.display()));
+    Ok(lock)
+}
+
+fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitError> {
+    let nodes = args.nodes.unwrap_or(4);
+    if usize::from(nodes) > NODES_MAX {
+        return Err(ExitError::usage(format!("a devnet has at most {NODES_MAX} nodes")));
+    }
+    let (chain_id, base_p2p_port) = (args.chain_id.unwrap_or(1337), args.base_p2p_port.unwrap_or(31_000));
+    if base_p2p_port.checked_add(u16::from(nodes)).is_none() {
+        return Err(ExitError::usage("--base-p2p-port is too high for the ports of all nodes"));
+    }
+    given.block_interval_ms.get_or_insert(BLOCK_INTERVAL_MS);
+    let new = NewCluster {
+        out: args.dir.clone(),
+        nodes,
+        name: "aequa-devnet".into(),
+        chain_id,
+        params: given.over_defaults()?,
+        insecure_keys: chain_id != cluster::MAINNET_CHAIN_ID,
+        base_port: args.base_port,
+        base_p2p_port,
+    };
+    let warnings = cluster::make(&new)?;
+    console::line(format!("made a cluster of {nodes} operators in {}", args.dir.display()));
+    console::line("FOR DEVELOPMENT ONLY: one process made all keys, and their encryption is cheap");
+    warnings.iter().for_each(|warning| console::line(format!("warning: {warning}")));
+    Ok(())
+}
+
+fn load_cluster(dir: &Path) -> Result<VerifiedLock, ExitError> {
+    let path = dir.join(LOCK_FILE);
+    if !path.exists() {
+        return Err(ExitError::usage(format!("{} is not empty and holds no {LOCK_FILE}", dir.display()))
+            .hint("choose an empty folder, or one made by create-cluster"));
+    }
+    crate::keys::load_lock(&path)
+}

@@ -1,0 +1,330 @@
+//! Who this node is: lock, identity and share, loaded and checked before anything starts.
+
+use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, SHARE_KEYSTORE};
+use crate::config::{LOCK_FILE, RunConfig, check_against_lock};
+use crate::exit::ExitError;
+use crate::files;
+use aequa_crypto::identity::IdentityKey;
+use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore, KeystoreError};
+use aequa_crypto::lock::{self, VerifiedLock};
+use aequa_crypto::seal::SecretShare;
+use aequa_types::OperatorIndex;
+use aequa_types::lock::LOCK_BYTES_MAX;
+use std::io;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Longest password file in bytes.
+const PASSWORD_BYTES_MAX: usize = 4096;
+
+/// This operator: its cluster, its place there and its keys.
+#[derive(Debug)]
+pub struct Operator {
+    /// The cluster, verified.
+    pub lock: VerifiedLock,
+    /// Its place in the lock.
+    pub index: OperatorIndex,
+    /// Its identity.
+    pub identity: IdentityKey,
+    /// Its share of the sequencer key.
+    pub share: SecretShare,
+    /// A cluster of one operator was made just now.
+    pub newly_made: bool,
+    /// What to warn about once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// Loads the operator of `config`. When there is no lock in the data directory, a cluster of one
+/// operator is made there first. Everything that contradicts something else is refused with the item
+/// named and what to do.
+pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
+    let newly_made = !config.cluster_lock.exists();
+    if newly_made {
+        if config.dkg_required {
+            return Err(ExitError::usage(format!("there is no lock at {}", config.cluster_lock.display()))
+                .hint("--dkg-required asks for one: put the cluster's lock there"));
+        }
+        if config.cluster_lock != config.data_dir.join(LOCK_FILE) {
+            return Err(ExitError::usage(format!(
+                "--cluster-lock: there is no {}",
+                config.cluster_lock.display()
+            )));
+        }
+        cluster::ensure_single_operator(config)?;
+    }
+    let lock = load_lock(&config.cluster_lock)?;
+    check_config(config, &lock)?;
+    let mut warnings = lock.warnings().to_vec();
+    let identity = load_identity(config, &lock, &mut warnings)?;
+    let index = place_of(config, &lock, &identity)?;
+    let share = load_share(config, &lock, index, &mut warnings)?;
+    Ok(Operator { lock, index, identity, share, newly_made, warnings })
+}
+
+/// Reads and verifies a lock; what does not hold is refused for safety.
+pub fn load_lock(path: &Path) -> Result<VerifiedLock, ExitError> {
+    let text = files::read_text(path, LOCK_BYTES_MAX)
+        .map_err(|error| ExitError::refused(format!("cannot read the lock {}: {error}", path.display())))?;
+    lock::load(&text).map_err(|error| {
+        ExitError::refused(format!("the lock {} does not verify: {error}", path.display()))
+            .hint("copy cluster-lock.json from another operator; never edit it")
+    })
+}
+
+fn check_config(config: &RunConfig, lock: &VerifiedLock) -> Result<(), ExitError> {
+    check_against_lock(config, &lock.lock().consensus.params)?;
+    let others = lock.quorum().operators() - 1;
+    if others > 0 && config.p2p.enable == Some(false) {
+        return Err(ExitError::usage(format!(
+            "--p2p.enable=false, but the lock has {} operators",
+            others + 1
+        )));
+    }
+    if usize::try_from(config.p2p.max_conns).is_ok_and(|max| max < others) {
+        return Err(ExitError::usage(format!(
+            "--p2p.max-conns is {}, but the lock has {others} other operators",
+            config.p2p.max_conns
+        )));
+    }
+    Ok(())
+}
+
+fn load_identity(
+    config: &RunConfig,
+    lock: &VerifiedLock,
+    warnings: &mut Vec<String>,
+) -> Result<IdentityKey, ExitError> {
+    let secret = open(config, IDENTITY_KEYSTORE, "the identity of this operator", lock, warnings)?;
+    let seed: &[u8; 32] = secret.as_slice().try_into().map_err(|_| {
+        ExitError::refused(format!("{IDENTITY_KEYSTORE} holds {} bytes, an identity has 32", secret.len()))
+            .hint("restore the file from a backup of this operator")
+    })?;
+    Ok(IdentityKey::from_seed(seed))
+}
+
+fn place_of(
+    config: &RunConfig,
+    lock: &VerifiedLock,
+    identity: &IdentityKey,
+) -> Result<OperatorIndex, ExitError> {
+    let index = lock.operator_of(&identity.public()).ok_or_else(|| {
+        ExitError::refused(format!(
+            "the identity in {} belongs to no operator of the lock",
+            config.keys_dir.join(IDENTITY_KEYSTORE).display()
+        ))
+        .hint("these are keys of another cluster, or the lock is: both come from the same ceremony")
+    })?;
+    match config.operator {
+        Some(claimed) if claimed != index => Err(ExitError::usage(format!(
+            "--operator is {claimed}, but the identity key is that of operator {index}"
+        ))
+        .hint("remove --operator, or use the data directory of that operator")),
+        _ => Ok(index),
+    }
+}
+
+fn load_share(
+    config: &RunConfig,
+    lock: &VerifiedLock,
+    index: OperatorIndex,
+    warnings: &mut Vec<String>,
+) -> Result<SecretShare, ExitError> {
+    let secret = open(config, SHARE_KEYSTORE, "this operator's share of the sequencer key", lock, warnings)?;
+    let path = config.keys_dir.join(SHARE_KEYSTORE);
+    let share = SecretShare::from_bytes(index, &secret).map_err(|error| {
+        ExitError::refused(format!("{}: {error}", path.display()))
+            .hint("restore it from a backup of this operator")
+    })?;
+    lock.check_own_share(index, &share).map_err(|_| {
+        ExitError::refused(format!("{} is not the share of operator {index}", path.display()))
+            .hint("it belongs to another operator or cluster: every operator has its own share")
+    })?;
+    Ok(share)
+}
+
+/// Decrypts one keystore of the keys folder.
+fn open(
+    config: &RunConfig,
+    name: &str,
+    what: &str,
+    lock: &VerifiedLock,
+    warnings: &mut Vec<String>,
+) -> Result<Zeroizing<Vec<u8>>, ExitError> {
+    let path = config.keys_dir.join(name);
+    let at = path.display();
+    let text = files::read_text(&path, KEYSTORE_BYTES_MAX).map_err(|error| missing(&path, what, &error))?;
+    let keystore = Keystore::from_json(&text).map_err(|error| {
+        ExitError::refused(format!("{at}: {error}")).hint("restore the file from a backup of this operator")
+    })?;
+    if keystore.is_insecure() {
+        if lock.lock().chain_id == MAINNET_CHAIN_ID {
+            return Err(ExitError::refused(format!(
+                "{at} is an insecure keystore, and the cluster is on mainnet"
+            )));
+        }
+        warnings.push(format!("{at} is encrypted with a cheap key derivation: for development only"));
+    }
+    let password_path = config.password_file.clone().unwrap_or_else(|| path.with_extension("txt"));
+    let password =
+        files::read_text(&password_path, PASSWORD_BYTES_MAX).map(Zeroizing::new).map_err(|error| {
+            ExitError::refused(format!("cannot read the password {}: {error}", password_path.display()))
+                .hint("put it there, or name a file with --keys.password-file")
+        })?;
+    // Editors end files with a newline; no generated password contains one.
+    keystore.decrypt(password.trim_end_matches(['\r', '\n'])).map_err(|error| match error {
+        KeystoreError::WrongPassword => {
+            ExitError::refused(format!("the password in {} does not open {at}", password_path.display()))
+                .hint("the password of another keystore, or a damaged file: restore both from a backup")
+        }
+        other => ExitError::refused(format!("{at}: {other}")),
+    })
+}
+
+fn missing(path: &Path, what: &str, error: &io::Error) -> ExitError {
+    let refusal = ExitError::refused(format!("cannot read {what} at {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            refusal.hint("restore it from a backup of this operator, or point --keys-dir to its keystores")
+        }
+        _ => refusal.hint("check the owner and the mode of the file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NewCluster;
+    use crate::config::{Settings, Source, keys};
+    use aequa_types::ConsensusParams;
+    use std::path::PathBuf;
+
+    fn cluster(dir: &Path, nodes: u8) -> PathBuf {
+        let out = dir.join(format!("c{nodes}"));
+        let new = NewCluster {
+            out: out.clone(),
+            nodes,
+            name: "t".into(),
+            chain_id: 1337,
+            params: ConsensusParams::default(),
+            insecure_keys: true,
+            base_port: 4600,
+            base_p2p_port: 31_000,
+        };
+        cluster::make(&new).unwrap();
+        out
+    }
+
+    fn config(pairs: &[(&str, &str)]) -> RunConfig {
+        let mut settings = Settings::default();
+        for (name, value) in pairs {
+            settings.set(keys::find(name).unwrap(), vec![(*value).to_owned()], Source::Flag).unwrap();
+        }
+        RunConfig::resolve(settings, []).unwrap()
+    }
+
+    fn load(dir: &Path, more: &[(&str, &str)]) -> Result<Operator, ExitError> {
+        let mut pairs = vec![("data-dir", dir.to_str().unwrap())];
+        pairs.extend_from_slice(more);
+        load_operator(&config(&pairs))
+    }
+
+    fn replace(path: &Path, content: &[u8]) {
+        let _ = std::fs::remove_file(path);
+        std::fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn every_operator_of_a_new_cluster_loads() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = cluster(dir.path(), 4);
+        for node in 0..4u8 {
+            let operator = load(&out.join(format!("node{node}")), &[]).unwrap();
+            assert_eq!(operator.index, OperatorIndex(node));
+            assert!(!operator.newly_made);
+            assert_eq!(operator.warnings.len(), 2, "both keystores are insecure");
+        }
+        assert!(load(&out.join("node2"), &[("operator", "2"), ("block-interval-ms", "1000")]).is_ok());
+    }
+
+    #[test]
+    fn settings_that_contradict_the_lock_are_usage() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = cluster(dir.path(), 4).join("node2");
+        for pair in [
+            ("operator", "1"),
+            ("block-interval-ms", "5"),
+            ("p2p.enable", "false"),
+            ("p2p.max-conns", "2"),
+            ("cluster-lock", "/no/such/lock.json"),
+        ] {
+            assert_eq!(load(&node, &[pair]).unwrap_err().code, 2, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn missing_foreign_or_locked_keys_are_refused_with_a_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = cluster(dir.path(), 4);
+        let keys = |node: u8| out.join(format!("node{node}/keys"));
+        let read = |node: u8, name: &str| std::fs::read(keys(node).join(name)).unwrap();
+        let foreign_share = read(3, SHARE_KEYSTORE);
+        let foreign_share_password = read(3, "keystore-sequencer.txt");
+
+        std::fs::remove_file(keys(0).join(SHARE_KEYSTORE)).unwrap();
+        replace(&keys(1).join("identity.txt"), b"00000000000000000000000000000000");
+        replace(&keys(2).join(SHARE_KEYSTORE), &foreign_share);
+        replace(&keys(2).join("keystore-sequencer.txt"), &foreign_share_password);
+        std::fs::remove_file(keys(3).join("identity.txt")).unwrap();
+        for (node, says) in [
+            (0, "cannot read this operator's share"),
+            (1, "does not open"),
+            (2, "not the share"),
+            (3, "password"),
+        ] {
+            let error = load(&out.join(format!("node{node}")), &[]).unwrap_err();
+            assert_eq!(error.code, 4, "{error}");
+            assert!(error.message.contains(says) && !error.hint.is_empty(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_with_one_flipped_byte_or_of_another_cluster_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = cluster(dir.path(), 4);
+        let lock = out.join("node0").join(LOCK_FILE);
+        let good = std::fs::read(&lock).unwrap();
+        for position in (0..good.len()).step_by(good.len() / 20) {
+            let mut bad = good.clone();
+            bad[position] ^= 1;
+            replace(&lock, &bad);
+            assert_eq!(load(&out.join("node0"), &[]).unwrap_err().code, 4, "byte {position}");
+        }
+        let other = cluster(dir.path(), 1);
+        replace(&lock, &std::fs::read(other.join(LOCK_FILE)).unwrap());
+        let error = load(&out.join("node0"), &[]).unwrap_err();
+        assert_eq!(error.code, 4);
+        assert!(error.message.contains("belongs to no operator"), "{error}");
+    }
+
+    #[test]
+    fn without_a_lock_a_cluster_of_one_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = load(&data, &[("block-interval-ms", "5")]).unwrap();
+        assert!(first.newly_made);
+        assert_eq!(first.lock.lock().consensus.params.block_interval_ms, 5);
+        let second = load(&data, &[]).unwrap();
+        assert!(!second.newly_made);
+        assert_eq!(first.lock.cluster_id(), second.lock.cluster_id());
+    }
+
+    #[test]
+    fn keys_without_their_lock_are_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        load(&data, &[]).unwrap();
+        std::fs::remove_file(data.join(LOCK_FILE)).unwrap();
+        assert_eq!(load(&data, &[]).unwrap_err().code, 4);
+        assert_eq!(load(&dir.path().join("new"), &[("dkg-required", "true")]).unwrap_err().code, 2);
+    }
+}

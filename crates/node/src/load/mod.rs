@@ -1,0 +1,300 @@
+//! Signed load on a cluster, with the books kept.
+//!
+//! Keys live in this process. Every account belongs to one task, which signs and submits its next
+//! nonce to one node at a time, and to another node when that one does not answer. Blocks are read
+//! back from the API, and [`ledger::Ledger`] compares.
+
+mod account;
+mod follow;
+mod histogram;
+mod ledger;
+
+pub use follow::{Seen, follow};
+pub use ledger::{Counts, Summary};
+
+use crate::client::NodeClient;
+use crate::exit::ExitError;
+use account::{Account, Outcome};
+use aequa_types::CertifiedBlock;
+use ledger::Ledger;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Open transactions per account: below the pool's cap of 64 per sender.
+const OPEN_MAX: usize = 48;
+/// Tasks that submit; each has one request under way.
+const WORKERS_MAX: usize = 64;
+/// Time after which an accepted transaction that is in no block is sent again, to another node: a node
+/// that dies takes its pool with it.
+const STALE: Duration = Duration::from_secs(5);
+/// Longest wait for the last transactions without any being included.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time in which nothing at all may happen while there is still something to submit.
+const STALL_PATIENCE: Duration = Duration::from_secs(90);
+/// How often the rate is topped up.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What to submit.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadPlan {
+    /// Senders.
+    pub accounts: u32,
+    /// Transactions per second; none = as fast as they are taken.
+    pub tps: Option<u32>,
+    /// Transactions in all; none = until stopped.
+    pub count: Option<u64>,
+    /// Bytes of each payload.
+    pub payload_bytes: u32,
+    /// Every so many is bad on purpose; 0 = none.
+    pub bad_every: u64,
+}
+
+/// Accounts that can carry a rate when a transaction takes a few seconds from submission to block.
+pub fn accounts_for(tps: Option<u32>) -> u32 {
+    tps.map_or(256, |tps| (tps / 8).clamp(16, 4096))
+}
+
+/// A load under way.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Shared {
+    nodes: Vec<NodeClient>,
+    plan: LoadPlan,
+    chain_id: u64,
+    ledger: Mutex<Ledger>,
+    /// Submissions still to make; below 0 there are none.
+    remaining: AtomicI64,
+    started: AtomicU64,
+    /// Workers that still submit.
+    submitting: AtomicUsize,
+    permits: Semaphore,
+    block_arrived: Notify,
+}
+
+impl Load {
+    /// Starts to submit, and to read blocks.
+    pub async fn start(nodes: Vec<NodeClient>, plan: LoadPlan) -> Result<Self, ExitError> {
+        let mut load = Self::prepare(nodes, plan).await?;
+        let tip = tip(&load.shared.nodes).await?;
+        let mut blocks = follow(load.shared.nodes.clone(), tip + 1);
+        let (shared, stop) = (load.shared.clone(), load.stop.clone());
+        load.tasks.spawn(async move {
+            while let Some(Some(seen)) = stop.run_until_cancelled(blocks.recv()).await {
+                shared.observe(&seen);
+            }
+        });
+        Ok(load)
+    }
+
+    /// Starts to submit; whoever calls this feeds the blocks to [`Load::observe`].
+    pub async fn prepare(nodes: Vec<NodeClient>, plan: LoadPlan) -> Result<Self, ExitError> {
+        let chain_id = chain_id(&nodes).await?;
+        let shares = shares_of_accounts(&plan, nodes.len())?;
+        let shared = Arc::new(Shared {
+            nodes,
+            plan,
+            chain_id,
+            ledger: Mutex::default(),
+            remaining: AtomicI64::new(
+                plan.count.and_then(|count| i64::try_from(count).ok()).unwrap_or(i64::MAX),
+            ),
+            started: AtomicU64::new(0),
+            submitting: AtomicUsize::new(shares.len()),
+            permits: Semaphore::new(0),
+            block_arrived: Notify::new(),
+        });
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pace(shared.clone(), stop.clone()));
+        for accounts in shares {
+            tasks.spawn(work(shared.clone(), accounts, stop.clone()));
+        }
+        Ok(Self { shared, tasks, stop })
+    }
+
+    /// Feeds one block.
+    pub fn observe(&self, seen: &Seen) {
+        self.shared.observe(seen);
+    }
+
+    /// How many of each so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.ledger.lock().counts()
+    }
+
+    /// Latency below which `percent` lie.
+    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+        self.shared.ledger.lock().percentile(percent)
+    }
+
+    /// Waits until everything of the plan was submitted, telling the counts every second. Gives up when
+    /// nothing moves.
+    pub async fn watch(&self, mut tell: impl FnMut(Counts)) {
+        let mut ticker = tokio::time::interval(Duration::from_secs(1));
+        let mut last = (self.counts(), Instant::now());
+        while self.shared.submitting.load(Ordering::Relaxed) > 0 && last.1.elapsed() < STALL_PATIENCE {
+            ticker.tick().await;
+            let counts = self.counts();
+            if counts != last.0 {
+                last = (counts, Instant::now());
+            }
+            tell(counts);
+        }
+    }
+
+    /// Whether every accepted transaction is in a block.
+    pub fn is_drained(&self) -> bool {
+        self.shared.ledger.lock().missing() == 0
+    }
+
+    /// Submits nothing new. What was accepted is still sent again when it gets lost.
+    pub fn stop(&self) {
+        self.shared.remaining.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits for what is open as long as blocks bring some of it, and closes the books.
+    pub async fn finish(self) -> Summary {
+        let mut last = (self.counts().included, Instant::now());
+        while !self.is_drained() && last.1.elapsed() < DRAIN_PATIENCE {
+            let _ =
+                tokio::time::timeout(Duration::from_millis(200), self.shared.block_arrived.notified()).await;
+            let included = self.counts().included;
+            if included != last.0 {
+                last = (included, Instant::now());
+            }
+        }
+        self.close().await
+    }
+
+    /// Closes the books as they are.
+    pub async fn close(mut self) -> Summary {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.ledger.lock().summary()
+    }
+}
+
+impl Shared {
+    fn observe(&self, seen: &Seen) {
+        let CertifiedBlock { block, .. } = &seen.block;
+        let items = block.items.iter().map(|item| (item.body.from(), item.body.nonce(), item.body.hash()));
+        self.ledger.lock().block(block.header.height.0, items, seen.at);
+        self.block_arrived.notify_waiters();
+    }
+
+    /// Takes one submission from the plan: its number, or none when the plan is through.
+    fn take(&self) -> Option<u64> {
+        (self.remaining.fetch_sub(1, Ordering::Relaxed) > 0)
+            .then(|| self.started.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+async fn chain_id(nodes: &[NodeClient]) -> Result<u64, ExitError> {
+    let mut last = None;
+    for node in nodes {
+        match node.cluster().await {
+            Ok(info) => return Ok(info.chain_id),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| ExitError::usage("no node to submit to"), ExitError::failure))
+}
+
+/// The lowest tip any node reports: nothing of ours can be below it.
+async fn tip(nodes: &[NodeClient]) -> Result<u64, ExitError> {
+    let mut lowest = None;
+    for node in nodes {
+        if let Ok(status) = node.status().await {
+            lowest = Some(lowest.map_or(status.height, |height: u64| height.min(status.height)));
+        }
+    }
+    lowest.ok_or_else(|| ExitError::failure("no node answers"))
+}
+
+/// New accounts, dealt out to workers; neighbours start at different nodes.
+fn shares_of_accounts(plan: &LoadPlan, nodes: usize) -> Result<Vec<Vec<Account>>, ExitError> {
+    let count = usize::try_from(plan.accounts.max(1)).unwrap_or(1);
+    let mut shares: Vec<Vec<Account>> = (0..count.min(WORKERS_MAX)).map(|_| Vec::new()).collect();
+    let workers = shares.len();
+    for number in 0..count {
+        let account = Account::new(number % nodes.max(1)).map_err(ExitError::failure)?;
+        shares[number % workers].push(account);
+    }
+    Ok(shares)
+}
+
+/// Hands out permits at the planned rate; unused ones of more than a second are lost, not saved up.
+async fn pace(shared: Arc<Shared>, stop: CancellationToken) {
+    let Some(tps) = shared.plan.tps else {
+        shared.permits.add_permits(Semaphore::MAX_PERMITS / 2);
+        return;
+    };
+    let mut ticker = tokio::time::interval(TICK);
+    let mut owed = 0.0;
+    let mut last = Instant::now();
+    while stop.run_until_cancelled(ticker.tick()).await.is_some() {
+        owed += last.elapsed().as_secs_f64() * f64::from(tps);
+        last = Instant::now();
+        let room =
+            usize::try_from(tps).unwrap_or(usize::MAX).saturating_sub(shared.permits.available_permits());
+        shared.permits.add_permits((owed as usize).min(room));
+        owed = owed.fract();
+    }
+}
+
+/// One worker: its accounts take turns. When the plan is through, what got lost on the way is still its
+/// to send again.
+async fn work(shared: Arc<Shared>, mut accounts: Vec<Account>, stop: CancellationToken) {
+    let work = async {
+        submit_all(&shared, &mut accounts).await;
+        shared.submitting.fetch_sub(1, Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(STALE / 5).await;
+            resend_stale(&shared, &mut accounts).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+async fn submit_all(shared: &Shared, accounts: &mut [Account]) {
+    while shared.remaining.load(Ordering::Relaxed) > 0 && !accounts.iter().all(|account| account.broken) {
+        resend_stale(shared, accounts).await;
+        let is_free =
+            |account: &Account| !account.broken && shared.ledger.lock().open(&account.address()) < OPEN_MAX;
+        let Some(free) = accounts.iter().position(is_free) else {
+            let _ = tokio::time::timeout(STALE / 10, shared.block_arrived.notified()).await;
+            continue;
+        };
+        accounts.rotate_left(free);
+        let Ok(permit) = shared.permits.acquire().await else { return };
+        permit.forget();
+        let Some(number) = shared.take() else { return };
+        let (account, every) = (&mut accounts[0], shared.plan.bad_every);
+        if every > 0 && number % every == 0 {
+            account.submit_bad(shared, number / every).await;
+        } else if account.submit_next(shared).await == Outcome::Rejected {
+            account.broken = true;
+        }
+        accounts.rotate_left(1);
+    }
+}
+
+async fn resend_stale(shared: &Shared, accounts: &mut [Account]) {
+    for account in accounts {
+        let oldest = shared.ledger.lock().oldest(&account.address());
+        if let Some((nonce, _)) = oldest.filter(|(_, since)| since.elapsed() > STALE) {
+            account.resend(shared, nonce).await;
+        }
+    }
+}

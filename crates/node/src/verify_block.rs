@@ -1,0 +1,345 @@
+//! `dvt-node verify-block`: is this block what the cluster decided?
+//!
+//! Nothing is trusted but the lock or the group key given: not the file, not the node it came from.
+//! With the lock everything is checked; with the group key alone, what one public key can show.
+
+use crate::cli::VerifyBlockArgs;
+use crate::client::{ClientError, NodeClient};
+use crate::config::not_in_this_version;
+use crate::exit::ExitError;
+use crate::{console, files, runtime};
+use aequa_crypto::lock::{self, VerifiedLock};
+use aequa_crypto::seal::{GroupKey, KEY_BYTES};
+use aequa_crypto::verify::Verifier;
+use aequa_types::block::empty_evidence_root;
+use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
+use aequa_types::lock::LOCK_BYTES_MAX;
+use aequa_types::statement::seal_bytes;
+use aequa_types::{Certificate, CertifiedBlock, Height, InstanceId, Proof};
+use std::io::Read as _;
+use std::path::Path;
+
+/// What a block is checked against.
+enum Anchor {
+    Lock(Box<VerifiedLock>),
+    GroupKey(Box<GroupKey>),
+}
+
+/// What was found: every check that held, in words, or the first that did not.
+type Verdict = Result<Vec<String>, String>;
+
+/// Checks one block; the exit code tells invalid (1) from could-not-check (3).
+pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
+    if args.policy.is_some() {
+        return Err(not_in_this_version("--policy"));
+    }
+    let anchor = anchor(args)?;
+    let text = block_text(args)?;
+    let certificate = args.certificate.as_deref().map(read_file).transpose()?;
+    match verdict(&anchor, &text, certificate.as_deref(), args.height.map(Height)) {
+        Ok(checks) => {
+            checks.iter().for_each(|check| console::line(format!("  ok  {check}")));
+            console::line("valid");
+            Ok(())
+        }
+        Err(why) => Err(ExitError::failure(format!("invalid: {why}"))),
+    }
+}
+
+fn verdict(anchor: &Anchor, block: &[u8], certificate: Option<&[u8]>, height: Option<Height>) -> Verdict {
+    let mut certified =
+        BlockJson::parse(block).map_err(|error| format!("the block does not parse: {error}"))?;
+    if let Some(text) = certificate {
+        certified.certificate = CertificateJson::parse(text)
+            .map_err(|error| format!("the certificate does not parse: {error}"))?;
+    }
+    let found = certified.block.header.height;
+    if let Some(wanted) = height.filter(|wanted| *wanted != found) {
+        return Err(format!("asked for height {wanted}, got {found}"));
+    }
+    let mut checks = vec![format!("block {found} with {} transactions", certified.block.header.items)];
+    checks.extend(match anchor {
+        Anchor::Lock(lock) => by_lock(lock, certified)?,
+        Anchor::GroupKey(key) => by_group_key(key, &certified)?,
+    });
+    Ok(checks)
+}
+
+fn by_lock(lock: &VerifiedLock, certified: CertifiedBlock) -> Verdict {
+    let header = &certified.block.header;
+    if header.cluster_id != lock.cluster_id() {
+        return Err(format!(
+            "the block is of cluster {}, the lock of {}",
+            header.cluster_id,
+            lock.cluster_id()
+        ));
+    }
+    let policy_hash = lock.lock().consensus.builder_policy_hash;
+    if header.policy_hash != policy_hash {
+        return Err(format!("policy_hash is {}, the lock says {policy_hash}", header.policy_hash));
+    }
+    if !lock.quorum().contains(header.proposer) {
+        return Err(format!("proposer {} is no operator of the lock", header.proposer));
+    }
+    let verifier = Verifier::new(lock);
+    let (block, certificate) = verifier.certified_block(certified).map_err(|refusal| refusal.to_string())?;
+    Ok(vec![
+        format!("cluster {} and builder policy are those of the lock", lock.cluster_id()),
+        proof_in_words(&certificate, lock.quorum().quorum()),
+        "roots and counts in the header are those of the content".into(),
+        format!("{} transaction signatures", block.items().len()),
+        format!("digest {}", block.digest()),
+    ])
+}
+
+fn proof_in_words(certificate: &Certificate, quorum: usize) -> String {
+    match &certificate.proof {
+        Proof::Group(_) => format!("seal of the group, round {}", certificate.round),
+        Proof::Commits(commits) => {
+            format!(
+                "{} commit signatures of operators, {quorum} needed, round {}",
+                commits.len(),
+                certificate.round
+            )
+        }
+    }
+}
+
+fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
+    let CertifiedBlock { block, certificate } = certified;
+    let (header, digest) = (&block.header, block.header.digest());
+    if certificate.instance != InstanceId::block(header.height) || certificate.digest != digest {
+        return Err("the certificate is of another block".into());
+    }
+    let seal = certificate.group_seal().ok_or("the certificate has no group seal: commits need --lock")?;
+    let message = seal_bytes(&header.cluster_id, certificate.instance, certificate.round, &digest);
+    key.verify(&message, seal).map_err(|error| format!("seal: {error}"))?;
+    if header.payload_root != block.payload_root() {
+        return Err("payload_root is not the root of the items".into());
+    }
+    if header.evidence_root != empty_evidence_root() {
+        return Err("evidence_root is not that of no evidence".into());
+    }
+    if usize::try_from(header.items) != Ok(block.items.len()) {
+        return Err(format!("the header says {} items, there are {}", header.items, block.items.len()));
+    }
+    Ok(vec![
+        format!("seal of the group, round {}", certificate.round),
+        "roots and counts in the header are those of the content".into(),
+        "transaction signatures are vouched for by the seal; --lock checks them too".into(),
+        format!("digest {digest}, cluster {}", header.cluster_id),
+    ])
+}
+
+fn anchor(args: &VerifyBlockArgs) -> Result<Anchor, ExitError> {
+    if let Some(path) = &args.lock {
+        let text = files::read_text(path, LOCK_BYTES_MAX)
+            .map_err(|error| ExitError::unchecked(format!("cannot read {}: {error}", path.display())))?;
+        let lock = lock::load(&text).map_err(|error| {
+            ExitError::unchecked(format!("the lock {} does not verify: {error}", path.display()))
+        })?;
+        return Ok(Anchor::Lock(Box::new(lock)));
+    }
+    let text = args.group_key.as_deref().unwrap_or_default();
+    let mut bytes = [0u8; KEY_BYTES];
+    hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes)
+        .map_err(|_| ExitError::usage(format!("--group-key must be {} hex digits", 2 * KEY_BYTES)))?;
+    let key =
+        GroupKey::from_bytes(&bytes).map_err(|error| ExitError::usage(format!("--group-key: {error}")))?;
+    Ok(Anchor::GroupKey(Box::new(key)))
+}
+
+fn block_text(args: &VerifyBlockArgs) -> Result<Vec<u8>, ExitError> {
+    match (&args.block, &args.url, args.height) {
+        (Some(path), ..) if path.as_os_str() == "-" => read_bounded(std::io::stdin().lock(), "stdin"),
+        (Some(path), ..) => read_file(path),
+        (None, Some(url), Some(height)) => ask(url, height),
+        _ => Err(ExitError::usage("give --block FILE, or --url URL and --height N")),
+    }
+}
+
+fn ask(url: &str, height: u64) -> Result<Vec<u8>, ExitError> {
+    let node = NodeClient::new(url).map_err(ExitError::usage)?;
+    let answer: Result<Option<Vec<u8>>, ClientError> = runtime()?.block_on(node.block(height));
+    answer
+        .map_err(ExitError::unchecked)?
+        .ok_or_else(|| ExitError::unchecked(format!("{url} has no block {height}")))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, ExitError> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path)
+        .map_err(|error| ExitError::unchecked(format!("cannot read {name}: {error}")))?;
+    read_bounded(file, &name)
+}
+
+fn read_bounded(source: impl std::io::Read, name: &str) -> Result<Vec<u8>, ExitError> {
+    let mut bytes = Vec::new();
+    let limit = BLOCK_JSON_BYTES_MAX as u64 + 1;
+    source
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| ExitError::unchecked(format!("cannot read {name}: {error}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+    use aequa_crypto::lock;
+    use aequa_crypto::transaction::{AccountKey, sign};
+    use aequa_types::block::Items;
+    use aequa_types::statement::{Claim, CommitClaim};
+    use aequa_types::*;
+
+    fn cluster(nodes: usize) -> DealtCluster {
+        deal_cluster(DealRequest {
+            name: "t".into(),
+            nodes,
+            chain_id: 1337,
+            fork_version: [0; 4],
+            params: ConsensusParams::default(),
+            multiaddrs: Vec::new(),
+            created_at: 0,
+        })
+        .unwrap()
+    }
+
+    fn block(dealt: &DealtCluster) -> Block {
+        let key = AccountKey::generate().unwrap();
+        let body = PlaintextV1 {
+            from: key.address(),
+            nonce: 0,
+            gas: 1,
+            fee: 5,
+            payload: vec![1, 2].try_into().unwrap(),
+        };
+        let items = Items::try_from(vec![sign(1337, TxBody::Plaintext(body), &key)]).unwrap();
+        let mut block = Block {
+            header: Header {
+                cluster_id: dealt.lock.cluster_id,
+                height: Height(1),
+                parent_root: dealt.lock.cluster_id,
+                timestamp_ms: 1,
+                proposer: OperatorIndex(0),
+                policy_hash: dealt.lock.consensus.builder_policy_hash,
+                payload_root: Digest::ZERO,
+                evidence_root: empty_evidence_root(),
+                state_root: Digest::repeat_byte(3),
+                leader_proof: Default::default(),
+                total_fees: 5,
+                total_bids: 0,
+                items: 1,
+            },
+            items,
+        };
+        block.header.payload_root = block.payload_root();
+        block
+    }
+
+    /// A block decided by the single operator of the cluster, sealed or with its commit.
+    fn certified(dealt: &DealtCluster, sealed: bool) -> CertifiedBlock {
+        let block = block(dealt);
+        let (instance, digest, cluster) =
+            (InstanceId::block(Height(1)), block.header.digest(), dealt.lock.cluster_id);
+        let operator = &dealt.operators[0];
+        let seal = operator.share.sign(&seal_bytes(&cluster, instance, Round(0), &digest));
+        let claim = Claim::Commit(CommitClaim { digest, seal: None });
+        let statement = Statement { instance, round: Round(0), author: OperatorIndex(0), claim };
+        let commit = operator.identity.sign_statement(&cluster, statement);
+        let certificate = match sealed {
+            // One share is the whole key when one operator makes a quorum.
+            true => Certificate { instance, round: Round(0), digest, proof: Proof::Group(seal) },
+            false => Certificate::from_commits(instance, Round(0), digest, [&commit]),
+        };
+        CertifiedBlock { block, certificate }
+    }
+
+    fn text(certified: &CertifiedBlock) -> Vec<u8> {
+        serde_json::to_vec(&BlockJson::from(certified)).unwrap()
+    }
+
+    fn by_lock(dealt: &DealtCluster) -> Anchor {
+        Anchor::Lock(Box::new(lock::verify(&dealt.lock).unwrap()))
+    }
+
+    fn by_key(dealt: &DealtCluster) -> Anchor {
+        Anchor::GroupKey(Box::new(GroupKey::from_bytes(&dealt.lock.sequencer.group_key.0).unwrap()))
+    }
+
+    #[test]
+    fn a_decided_block_is_valid_by_lock_and_by_group_key() {
+        let dealt = cluster(1);
+        for sealed in [true, false] {
+            verdict(&by_lock(&dealt), &text(&certified(&dealt, sealed)), None, Some(Height(1))).unwrap();
+        }
+        verdict(&by_key(&dealt), &text(&certified(&dealt, true)), None, None).unwrap();
+        let why = verdict(&by_key(&dealt), &text(&certified(&dealt, false)), None, None).unwrap_err();
+        assert!(why.contains("--lock"), "{why}");
+    }
+
+    #[test]
+    fn a_block_with_any_changed_digit_is_invalid() {
+        let dealt = cluster(1);
+        for (anchor, sealed) in [(by_lock(&dealt), true), (by_lock(&dealt), false), (by_key(&dealt), true)] {
+            let good = text(&certified(&dealt, sealed));
+            let digits =
+                (0..good.len()).filter(|at| good[*at].is_ascii_digit() || (b'a'..=b'f').contains(&good[*at]));
+            for at in digits.step_by(7) {
+                let mut bad = good.clone();
+                bad[at] = if bad[at] == b'1' { b'2' } else { b'1' };
+                assert!(verdict(&anchor, &bad, None, None).is_err(), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_another_cluster_height_or_certificate_are_invalid() {
+        let (dealt, other) = (cluster(1), cluster(1));
+        let good = certified(&dealt, true);
+        assert!(verdict(&by_lock(&other), &text(&good), None, None).is_err());
+        assert!(verdict(&by_key(&other), &text(&good), None, None).is_err());
+        assert!(verdict(&by_lock(&dealt), &text(&good), None, Some(Height(2))).is_err());
+        let own = serde_json::to_vec(&CertificateJson::from(&certified(&dealt, false).certificate)).unwrap();
+        // Another block has another digest: its certificate proves nothing here.
+        assert!(verdict(&by_lock(&dealt), &text(&good), Some(&own), None).is_err());
+        let same = serde_json::to_vec(&CertificateJson::from(&good.certificate)).unwrap();
+        verdict(&by_lock(&dealt), &text(&good), Some(&same), None).unwrap();
+    }
+
+    #[test]
+    fn a_block_of_four_needs_three_commits() {
+        let dealt = cluster(4);
+        let verdict = verdict(&by_lock(&dealt), &text(&certified(&dealt, false)), None, None);
+        assert!(verdict.unwrap_err().contains("quorum"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_called_invalid() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, block) = (dir.path().join("lock"), dir.path().join("block"));
+        let args = |lock: &Path, block: &Path| VerifyBlockArgs {
+            lock: Some(lock.to_owned()),
+            group_key: None,
+            block: Some(block.to_owned()),
+            url: None,
+            height: None,
+            certificate: None,
+            policy: None,
+        };
+        let dealt = cluster(1);
+        let code = |lock: &Path, block: &Path| verify_block(&args(lock, block)).map_err(|error| error.code);
+        assert_eq!(code(&lock, &block), Err(3), "no lock");
+        std::fs::write(&lock, dealt.lock.to_json()).unwrap();
+        assert_eq!(code(&lock, &block), Err(3), "no block");
+        std::fs::write(&block, "{}").unwrap();
+        assert_eq!(code(&lock, &block), Err(1), "no block of ours");
+        std::fs::write(&block, text(&certified(&dealt, true))).unwrap();
+        assert_eq!(code(&lock, &block), Ok(()));
+        std::fs::write(&lock, dealt.lock.to_json().replace("\"epoch\": 0", "\"epoch\": 1")).unwrap();
+        assert_eq!(code(&lock, &block), Err(3), "a lock that does not verify");
+        let bad_key = VerifyBlockArgs { lock: None, group_key: Some("00".into()), ..args(&lock, &block) };
+        assert_eq!(verify_block(&bad_key).unwrap_err().code, 2);
+    }
+}
