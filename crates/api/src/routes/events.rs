@@ -22,6 +22,7 @@ use axum::extract::State;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream;
+use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -72,7 +73,11 @@ pub(crate) async fn events<B: Backend>(
     };
     let stream = EventStream { app, topics, phase, _permit: permit };
     let keep_alive = KeepAlive::new().interval(HEARTBEAT);
-    Ok(Sse::new(stream::unfold(stream, EventStream::next)).keep_alive(keep_alive).into_response())
+    let mut response =
+        Sse::new(stream::unfold(stream, EventStream::next)).keep_alive(keep_alive).into_response();
+    // The end of the stream is the end of the connection: a reader need not guess.
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
 }
 
 fn topics(params: &Params) -> Result<BTreeSet<Topic>, Refusal> {

@@ -1,0 +1,488 @@
+//! A node made of memory, its listeners, and a raw HTTP client.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use aequa_api::backend::*;
+use aequa_api::{Config, Server};
+use aequa_telemetry::Metrics;
+use aequa_telemetry::metrics::Format;
+use aequa_types::block::{Items, empty_evidence_root};
+use aequa_types::{
+    Address, AuctionBidV1, Block, Certificate, CertifiedBlock, CommitSignature, Digest, Domain, Header,
+    Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Transaction, TxBody, TxHash, TxKind,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+
+/// What the node answers, set by the tests.
+pub struct Node {
+    pub metrics: Arc<Metrics>,
+    pub fenced: AtomicBool,
+    pub dead: AtomicBool,
+    pub panics: AtomicBool,
+    pub reasons: Mutex<Vec<NotReady>>,
+    pub verdict: Mutex<Answer<Admission>>,
+    pub duty_answer: Mutex<Answer<()>>,
+    pub submitted: Mutex<Vec<Transaction>>,
+    pub duties: Mutex<Vec<DutyRequest>>,
+    pub blocks: Mutex<BTreeMap<u64, Arc<CertifiedBlock>>>,
+    pub pruned_below: Mutex<u64>,
+    pub replaying: AtomicBool,
+    pub events: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            metrics: Arc::new(Metrics::new()),
+            fenced: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            reasons: Mutex::default(),
+            verdict: Mutex::new(Ok(Admission::Ok)),
+            duty_answer: Mutex::new(Ok(())),
+            submitted: Mutex::default(),
+            duties: Mutex::default(),
+            blocks: Mutex::default(),
+            pruned_below: Mutex::new(0),
+            replaying: AtomicBool::new(false),
+            events: broadcast::channel(EVENT_QUEUE).0,
+        }
+    }
+}
+
+impl Node {
+    /// Decides and announces the next block.
+    pub fn decide(&self, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
+        let mut blocks = self.blocks.lock().unwrap();
+        let block = certified(blocks.len() as u64 + 1, items);
+        let height = block.block.header.height;
+        blocks.insert(height.0, Arc::clone(&block));
+        let event = Event { height, n: 0, body: EventBody::Block(Arc::clone(&block)) };
+        let _ = self.events.send(Arc::new(event));
+        block
+    }
+
+    pub fn announce(&self, height: u64, n: u64, body: EventBody) {
+        let _ = self.events.send(Arc::new(Event { height: Height(height), n, body }));
+    }
+
+    fn readable(&self, height: Height) -> Answer<()> {
+        if height.0 < *self.pruned_below.lock().unwrap() { Err(BackendError::Pruned) } else { Ok(()) }
+    }
+}
+
+pub const SENDER: Address = Address::repeat_byte(0xab);
+
+pub fn plain_tx(nonce: u64) -> Transaction {
+    let body = PlaintextV1 { from: SENDER, nonce, gas: 21_000, fee: 5, payload: Default::default() };
+    Transaction { body: TxBody::Plaintext(body), sig: Default::default() }
+}
+
+pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
+    let items: Items = items.try_into().unwrap();
+    let header = Header {
+        cluster_id: Digest::repeat_byte(1),
+        height: Height(height),
+        parent_root: Digest::repeat_byte(2),
+        timestamp_ms: 1_700_000_000_000 + height,
+        proposer: OperatorIndex(1),
+        policy_hash: Digest::repeat_byte(3),
+        payload_root: tree_hash::TreeHash::tree_hash_root(&items),
+        evidence_root: empty_evidence_root(),
+        state_root: Digest::repeat_byte(4),
+        leader_proof: Default::default(),
+        total_fees: 5 * items.len() as u64,
+        total_bids: 0,
+        items: items.len() as u64,
+    };
+    let commit = |operator| CommitSignature {
+        operator: OperatorIndex(operator),
+        seal: None,
+        signature: Default::default(),
+    };
+    let certificate = Certificate {
+        instance: InstanceId::block(Height(height)),
+        round: Round(0),
+        digest: header.digest(),
+        proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
+    };
+    Arc::new(CertifiedBlock { block: Block { header, items }, certificate })
+}
+
+pub fn duty_view(domain: Domain, height: u64) -> DutyView {
+    DutyView {
+        domain,
+        height: Height(height),
+        status: DutyStatus::Deciding,
+        round: None,
+        digest: None,
+        value: None,
+        signature: None,
+        certificate: None,
+        refused_by: vec![],
+        reason: None,
+        timeline: vec![DutyStep { t_ms: 1.5, step: "received".into() }],
+    }
+}
+
+impl Backend for Node {
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn fenced(&self) -> bool {
+        self.fenced.load(SeqCst)
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness { reasons: self.reasons.lock().unwrap().clone() }
+    }
+
+    async fn live(&self) -> bool {
+        if self.dead.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        true
+    }
+
+    async fn status(&self) -> Status {
+        assert!(!self.panics.load(SeqCst), "a handler fails");
+        Status {
+            version: "0.1.0".into(),
+            build: "test".into(),
+            cluster_id: Digest::repeat_byte(1),
+            operator: OperatorIndex(2),
+            height: self.latest_height(),
+            round: Round(0),
+            leader: OperatorIndex(1),
+            stable_checkpoint: None,
+            operator_set_root: None,
+            policy_hash: Digest::repeat_byte(3),
+            fenced: self.fenced(),
+            fence: self
+                .fenced()
+                .then(|| Fence { since: "2026-01-01T00:00:00Z".into(), reason: "2/4 peers".into() }),
+            peers: vec![],
+            live: false,
+            ready: false,
+            reasons: vec![],
+            uptime_ms: 1,
+            config_version: 1,
+            features: vec![],
+        }
+    }
+
+    fn cluster(&self) -> Value {
+        json!({"cluster_id": Digest::repeat_byte(1), "threshold": 3})
+    }
+
+    async fn submit(&self, transaction: Transaction) -> Answer<Submission> {
+        let result = self.verdict.lock().unwrap().clone()?;
+        let admitted = matches!(result, Admission::Ok | Admission::Future);
+        let submission = Submission {
+            hash: transaction.body.hash(),
+            result,
+            sender: transaction.body.from(),
+            nonce: transaction.body.nonce(),
+            reason: (!admitted).then(|| format!("because {}", result.name())),
+        };
+        self.submitted.lock().unwrap().push(transaction);
+        Ok(submission)
+    }
+
+    async fn transaction(&self, hash: TxHash) -> Answer<Option<TxView>> {
+        let blocks = self.blocks.lock().unwrap();
+        Ok(blocks.values().find_map(|certified| {
+            let index = certified.block.items.iter().position(|item| item.body.hash() == hash)?;
+            let height = Some(certified.block.header.height);
+            Some(TxView { hash, status: TxStatus::Included, height, index: Some(index as u64), reason: None })
+        }))
+    }
+
+    async fn account(&self, address: Address) -> Answer<AccountView> {
+        let nonces = PerType { plaintext_v1: 7, ..PerType::default() };
+        Ok(AccountView { address, nonces, pending: PerType::default() })
+    }
+
+    async fn mempool(&self) -> Answer<MempoolView> {
+        let counts = PoolCounts { pending: 2, future: 1, bytes: 400 };
+        Ok(MempoolView([(TxKind::PlaintextV1, counts)].into()))
+    }
+
+    fn latest_height(&self) -> Height {
+        Height(self.blocks.lock().unwrap().len() as u64)
+    }
+
+    async fn block(&self, height: Height) -> Answer<Option<Arc<CertifiedBlock>>> {
+        self.readable(height)?;
+        Ok(self.blocks.lock().unwrap().get(&height.0).cloned())
+    }
+
+    async fn headers(&self, from: Height, limit: usize) -> Answer<Vec<Header>> {
+        self.readable(from)?;
+        let blocks = self.blocks.lock().unwrap();
+        Ok(blocks.range(from.0..).take(limit).map(|(_, certified)| certified.block.header.clone()).collect())
+    }
+
+    async fn state_root(&self, height: Height) -> Answer<Option<StateRootView>> {
+        if self.replaying.load(SeqCst) {
+            return Err(BackendError::NotReady);
+        }
+        self.readable(height)?;
+        let (root, history_root) = (Digest::repeat_byte(9), Some(Digest::repeat_byte(8)));
+        let view = StateRootView { height, root, history_root, certified: true, fenced: self.fenced() };
+        Ok((height <= self.latest_height()).then_some(view))
+    }
+
+    async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
+        self.duty_answer.lock().unwrap().clone()?;
+        self.duties.lock().unwrap().push(duty);
+        Ok(())
+    }
+
+    async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
+        let duties = self.duties.lock().unwrap();
+        let known = duties.iter().any(|duty| duty.domain == domain && duty.height == height);
+        Ok(known.then(|| duty_view(domain, height.0)))
+    }
+
+    async fn duties(&self, query: DutyQuery) -> Answer<Vec<DutyView>> {
+        let duties = self.duties.lock().unwrap();
+        Ok(duties
+            .iter()
+            .rev()
+            .filter(|duty| query.domain.is_none_or(|domain| domain == duty.domain))
+            .filter(|duty| query.before.is_none_or(|before| duty.height < before))
+            .take(query.limit)
+            .map(|duty| duty_view(duty.domain, duty.height.0))
+            .collect())
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+}
+
+/// A running node.
+pub struct Running {
+    pub node: Arc<Node>,
+    pub server: Server,
+}
+
+impl Running {
+    pub async fn start(options: Options) -> Self {
+        let node = Arc::new(Node::default());
+        let any = "127.0.0.1:0".to_owned();
+        let config = Config { validator_api: any.clone(), monitoring: any, options };
+        let server = Server::start(Arc::clone(&node), &config).await.unwrap();
+        Self { node, server }
+    }
+
+    /// With the transaction API on.
+    pub async fn with_tx_api() -> Self {
+        Self::start(Options { tx_api: true, ..Options::default() }).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"").await
+    }
+
+    pub async fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.send("POST", path, &[], body.as_ref()).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        request(self.server.validator_api(), method, path, headers, body).await
+    }
+
+    pub async fn monitoring(&self, path: &str) -> Reply {
+        request(self.server.monitoring(), "GET", path, &[], b"").await
+    }
+
+    pub fn exposition(&self) -> String {
+        self.node.metrics.render(Format::Text)
+    }
+}
+
+/// An answer, as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        assert_eq!(
+            self.header("content-type").map(|value| value.starts_with("application/json")),
+            Some(true)
+        );
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// An error of an original route.
+    #[track_caller]
+    pub fn assert_text_error(&self, status: u16, text: &str) {
+        assert_eq!((self.status, self.text()), (status, format!("{text}\n").as_str()));
+        assert_eq!(self.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
+    }
+
+    /// An error of a new route.
+    #[track_caller]
+    pub fn assert_refusal(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.header("content-type"), Some("application/json; charset=utf-8"));
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(body["code"], code);
+        assert!(!body["message"].as_str().unwrap().is_empty());
+        assert_eq!(body["trace_id"].as_str(), self.header("x-trace-id"));
+    }
+}
+
+/// One request on one connection.
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    raw(address, &[head.as_bytes(), body].concat()).await
+}
+
+/// Sends bytes, reads the answer until the end.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let mut answer = Vec::new();
+    // The server may answer and close before it has taken everything.
+    let send = async {
+        let _ = writer.write_all(bytes).await;
+    };
+    let receive = async {
+        let _ = reader.read_to_end(&mut answer).await;
+    };
+    tokio::join!(send, receive);
+    parse(&answer)
+}
+
+/// Takes an answer apart, chunks joined.
+pub fn parse(answer: &[u8]) -> Reply {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+    let head = std::str::from_utf8(&answer[..end]).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: Vec<_> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let body = if chunked { join_chunks(&answer[end..]) } else { answer[end..].to_vec() };
+    Reply { status, headers, body }
+}
+
+fn join_chunks(mut bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(line) = bytes.windows(2).position(|window| window == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
+        bytes = &bytes[line + 2..];
+        if size == 0 || bytes.len() < size {
+            break;
+        }
+        body.extend_from_slice(&bytes[..size]);
+        bytes = &bytes[size + 2..];
+    }
+    body
+}
+
+/// A connection that is read piece by piece.
+pub struct Stream {
+    stream: TcpStream,
+    seen: String,
+}
+
+impl Stream {
+    pub async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        stream.write_all((head + "\r\n").as_bytes()).await.unwrap();
+        Self { stream, seen: String::new() }
+    }
+
+    /// Reads until `text` appears, and returns everything up to and with it.
+    pub async fn until(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let rest = self.seen.split_off(at + text.len());
+                return std::mem::replace(&mut self.seen, rest);
+            }
+            let mut buffer = [0; 4096];
+            let read = self.stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "closed without {text:?} after {:?}", self.seen);
+            self.seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+    }
+
+    /// Reads until the other side closes.
+    pub async fn rest(mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest).await;
+        self.seen.push_str(std::str::from_utf8(&rest).unwrap());
+        self.seen
+    }
+}
+
+/// An envelope with every field of a plaintext transaction, changed by `change`.
+pub fn envelope(change: Value) -> String {
+    let mut envelope = json!({
+        "type": "plaintext_v1",
+        "from": format!("{SENDER:#x}"),
+        "nonce": 3,
+        "gas": "21000",
+        "fee": 5,
+        "sig": format!("0x{}", "11".repeat(65)),
+    });
+    for (key, value) in change.as_object().unwrap() {
+        envelope[key] = value.clone();
+    }
+    envelope.to_string()
+}
+
+/// An auction bid.
+pub fn bid_envelope(change: Value) -> String {
+    let mut bid: Value = serde_json::from_str(&envelope(change)).unwrap();
+    bid.as_object_mut().unwrap().remove("fee");
+    bid["bid"] = json!(9);
+    bid["fee_recipient"] = bid["from"].clone();
+    bid.to_string()
+}
+
+#[allow(unused)]
+pub fn is_bid(transaction: &Transaction) -> bool {
+    matches!(&transaction.body, TxBody::AuctionBid(AuctionBidV1 { .. }))
+}

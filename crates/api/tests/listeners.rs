@@ -1,0 +1,120 @@
+//! Binding, bounds and stopping (contract: http, sections 1 and 2).
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_api::backend::Options;
+use aequa_api::{ApiError, Config, Server};
+use common::{Node, Running, raw};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_it() {
+    let running = Running::start(Options::default()).await;
+    let taken = running.server.validator_api().to_string();
+    let config = Config {
+        validator_api: "127.0.0.1:0".into(),
+        monitoring: taken.clone(),
+        options: Options::default(),
+    };
+    let error = Server::start(Arc::new(Node::default()), &config).await.unwrap_err();
+    assert!(
+        matches!(&error, ApiError::Bind { service: "monitoring", addr, .. } if *addr == taken),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unusable_upstream_is_refused_at_start() {
+    let options = Options { upstream: Some("https://beacon".parse().unwrap()), ..Options::default() };
+    let any = "127.0.0.1:0".to_owned();
+    let config = Config { validator_api: any.clone(), monitoring: any, options };
+    let error = Server::start(Arc::new(Node::default()), &config).await.unwrap_err();
+    assert!(matches!(error, ApiError::Upstream { .. }));
+}
+
+#[tokio::test]
+async fn a_head_above_16_kib_is_refused() {
+    let running = Running::start(Options::default()).await;
+    let head = |fill: usize| {
+        format!(
+            "GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Fill: {}\r\n\r\n",
+            "x".repeat(fill)
+        )
+    };
+    let address = running.server.validator_api();
+    assert_eq!(raw(address, head(15 * 1024).as_bytes()).await.status, 200);
+    assert_eq!(raw(address, head(17 * 1024).as_bytes()).await.status, 431);
+}
+
+#[tokio::test]
+async fn nonsense_is_answered_and_closed() {
+    let running = Running::start(Options::default()).await;
+    for bytes in [&b"nonsense\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n"] {
+        assert_eq!(raw(running.server.validator_api(), bytes).await.status, 400);
+    }
+    assert_eq!(running.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_slow_clients_do_not_keep_a_validator_out() {
+    let running = Running::start(Options::default()).await;
+    let mut slow = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(running.server.validator_api()).await.unwrap();
+        let _ = stream.write_all(b"POST /v1/duty HTTP/1.1\r\nHost: t").await;
+        slow.push(stream);
+    }
+    assert_eq!(running.post("/v1/duty", r#"{"type":"sync","height":1}"#).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_costs_its_connection() {
+    let running = Running::start(Options::default()).await;
+    let mut stream = TcpStream::connect(running.server.validator_api()).await.unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: t").await.unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_serves_several_requests() {
+    let running = Running::start(Options::default()).await;
+    let mut stream = TcpStream::connect(running.server.validator_api()).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\nok") {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn stopping_lets_a_request_in_flight_end_and_takes_no_more() {
+    let running = Running::start(Options::default()).await;
+    let address = running.server.validator_api();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(
+            b"POST /v1/duty HTTP/1.1\r\nHost: test\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    // The server asks for the body once the handler waits for it: the request is in flight.
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert!(asked.starts_with(b"HTTP/1.1 100"));
+    let finish = async {
+        stream.write_all(br#"{"type":"sync"}"#).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let (answer, ()) = tokio::join!(finish, running.server.stop());
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert!(TcpStream::connect(address).await.is_err());
+}
