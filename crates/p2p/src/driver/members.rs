@@ -1,0 +1,458 @@
+//! Connections and direct streams of members.
+//!
+//! Both sides dial, the lower peer id first; the lower peer id also opens the streams, always on the newest
+//! connection, and closes older connections once the streams have moved. So two nodes that dial each other
+//! at the same moment, or one that comes back while the other still believes in its old connection, settle
+//! on one connection without agreeing on anything.
+
+use super::{Driver, Notice};
+use crate::backoff::Backoff;
+use crate::bucket::TokenBucket;
+use crate::config::CheckedMember;
+use crate::link::{self, Origin};
+use crate::queue::{Queue, Turn};
+use crate::score::Deed;
+use crate::shared::Shared;
+use crate::streams::{Inbound, OpenError};
+use crate::swarm::is_public;
+use crate::topic::{Carriage, Topic};
+use crate::{gate, request};
+use aequa_types::OperatorIndex;
+use futures::AsyncReadExt;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, Stream};
+use libp2p::{Multiaddr, PeerId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+/// How much longer the higher peer id waits before it dials, so that one dial is usually enough.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// How long an older connection may finish what it carries.
+const LINGER: Duration = Duration::from_secs(5);
+/// A stream that lived this long was a good one: reopening starts without delay growth.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
+/// Direct streams a member may open per second, and at once; each replaces the one before.
+const STREAMS_PER_SECOND: f64 = 4.0;
+const STREAM_BURST: f64 = 64.0;
+/// Streams of one topic read at a time: the one in use and the one it replaced.
+const READERS_MAX: usize = 2;
+/// Addresses kept of those a member reports about itself.
+const REPORTED_MAX: usize = 8;
+
+pub(super) struct Member {
+    pub operator: OperatorIndex,
+    pub peer: PeerId,
+    /// Whether this node opens the streams.
+    opens: bool,
+    addrs: Vec<Multiaddr>,
+    reported: Vec<Multiaddr>,
+    /// Live connections, the newest last.
+    connections: Vec<ConnectionId>,
+    retired: Vec<(Instant, ConnectionId)>,
+    dialing: Option<ConnectionId>,
+    dial_at: Option<Instant>,
+    backoff: Backoff,
+    links: BTreeMap<Topic, Link>,
+    streams: TokenBucket,
+    /// Whether the handler was told that the member is connected.
+    up: bool,
+}
+
+struct Link {
+    queue: Arc<Queue>,
+    serving: Option<Serving>,
+    opening: Option<ConnectionId>,
+    reopen_at: Option<Instant>,
+    backoff: Backoff,
+    readers: VecDeque<AbortHandle>,
+}
+
+struct Serving {
+    turn: Turn,
+    connection: ConnectionId,
+    since: Instant,
+}
+
+impl Member {
+    pub fn new(member: &CheckedMember, own: PeerId, shared: &Shared, now: Instant) -> Self {
+        let opens = own < member.peer;
+        let queues = shared.members.get(&member.operator);
+        let links = Topic::ALL.into_iter().filter_map(|topic| {
+            let queue = queues?.queue(topic)?.clone();
+            Some((topic, Link::new(queue)))
+        });
+        Self {
+            operator: member.operator,
+            peer: member.peer,
+            opens,
+            addrs: member.addrs.clone(),
+            reported: Vec::new(),
+            connections: Vec::new(),
+            retired: Vec::new(),
+            dialing: None,
+            dial_at: Some(if opens { now } else { now + HEAD_START }),
+            backoff: Backoff::eager(),
+            links: links.collect(),
+            streams: TokenBucket::new(STREAMS_PER_SECOND, STREAM_BURST, now),
+            up: false,
+        }
+    }
+
+    pub fn newest(&self) -> Option<ConnectionId> {
+        self.connections.last().copied()
+    }
+
+    pub fn is_writing(&self) -> bool {
+        self.links.values().any(|link| link.serving.is_some())
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let reopen = self.links.values().filter_map(|link| link.reopen_at);
+        let retired = self.retired.iter().map(|(at, _)| *at);
+        reopen.chain(retired).chain(self.dial_at).min()
+    }
+
+    fn plan_dial(&mut self, now: Instant) {
+        if self.connections.is_empty() && self.dialing.is_none() {
+            let patience = if self.opens { Duration::ZERO } else { HEAD_START };
+            self.dial_at = Some(now + patience + self.backoff.next_delay());
+        }
+    }
+
+    fn dial_opts(&self) -> Option<DialOpts> {
+        let addrs: Vec<_> = self.addrs.iter().chain(&self.reported).cloned().collect();
+        let opts = DialOpts::peer_id(self.peer).condition(PeerCondition::NotDialing).addresses(addrs);
+        // A port of its own: the listener's would meet a connection that is still closing.
+        (!self.addrs.is_empty() || !self.reported.is_empty()).then(|| opts.allocate_new_port().build())
+    }
+
+    fn is_connected(&self) -> bool {
+        if self.links.is_empty() { !self.connections.is_empty() } else { self.is_writing() }
+    }
+
+    /// Older connections are closed a moment after the newest carries all streams.
+    fn retire_older(&mut self, now: Instant) {
+        let Some(newest) = self.newest().filter(|_| self.opens) else { return };
+        let moved = |link: &Link| link.serving.as_ref().is_none_or(|serving| serving.connection == newest);
+        if self.links.values().all(moved) {
+            let older = self.connections.iter().filter(|id| **id != newest);
+            let planned: BTreeSet<_> = self.retired.iter().map(|(_, id)| *id).collect();
+            self.retired.extend(older.filter(|id| !planned.contains(id)).map(|id| (now + LINGER, *id)));
+        }
+    }
+}
+
+impl Link {
+    fn new(queue: Arc<Queue>) -> Self {
+        let backoff = Backoff::eager();
+        Self { queue, serving: None, opening: None, reopen_at: None, backoff, readers: VecDeque::new() }
+    }
+
+    /// The stream in use is gone. Says whether there was one.
+    fn end(&mut self, now: Instant) -> bool {
+        let Some(serving) = self.serving.take() else { return false };
+        self.queue.end_turn(&serving.turn);
+        if now.saturating_duration_since(serving.since) >= GOOD_LIFE {
+            self.backoff.reset();
+        }
+        true
+    }
+
+    fn keep_reader(&mut self, reader: AbortHandle) {
+        self.readers.retain(|reader| !reader.is_finished());
+        self.readers.push_back(reader);
+        while self.readers.len() > READERS_MAX {
+            if let Some(oldest) = self.readers.pop_front() {
+                oldest.abort();
+            }
+        }
+    }
+}
+
+/// Connections.
+impl Driver {
+    pub(super) fn dial_members(&mut self, now: Instant) {
+        for member in self.members.values_mut() {
+            if member.dial_at.is_none_or(|at| now < at) {
+                continue;
+            }
+            member.dial_at = None;
+            let Some(opts) = member.dial_opts() else { continue };
+            member.dialing = Some(opts.connection_id());
+            if let Err(error) = self.swarm.dial(opts) {
+                tracing::debug!(peer = %member.peer, %error, "member not dialled");
+                member.dialing = None;
+                member.plan_dial(now);
+            }
+        }
+    }
+
+    pub(super) fn member_dial_failed(&mut self, connection: ConnectionId, now: Instant) {
+        if let Some(member) = self.members.values_mut().find(|member| member.dialing == Some(connection)) {
+            member.dialing = None;
+            member.plan_dial(now);
+        }
+    }
+
+    pub(super) fn member_connected(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        if member.dialing == Some(connection) {
+            member.dialing = None;
+        }
+        member.dial_at = None;
+        member.connections.push(connection);
+        for link in member.links.values() {
+            link.queue.connected();
+        }
+        if member.links.is_empty() {
+            member.backoff.reset();
+            member.retire_older(Instant::now());
+        }
+        if member.opens {
+            let topics: Vec<_> = member.links.keys().copied().collect();
+            for topic in topics {
+                self.open_link(peer, topic);
+            }
+        }
+        self.tell(peer);
+    }
+
+    pub(super) fn member_lost(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        if !member.connections.contains(&connection) {
+            return; // Given up before it closed.
+        }
+        member.connections.retain(|id| *id != connection);
+        member.retired.retain(|(_, id)| *id != connection);
+        let gone = member.connections.is_empty();
+        let mut reopen = Vec::new();
+        for (topic, link) in &mut member.links {
+            if link.serving.as_ref().is_some_and(|serving| serving.connection == connection) {
+                link.end(now);
+            }
+            if link.opening == Some(connection) {
+                link.opening = None;
+            }
+            if gone {
+                link.reopen_at = None;
+                link.queue.disconnected();
+            } else if member.opens && link.serving.is_none() && link.opening.is_none() {
+                reopen.push(*topic);
+            }
+        }
+        if gone {
+            member.plan_dial(now);
+        }
+        for topic in reopen {
+            self.open_link(peer, topic);
+        }
+        self.tell(peer);
+    }
+
+    /// Gives a connection up at once: closing it in good order may take as long as the peer likes.
+    pub(super) fn give_up(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.member_lost(peer, connection, Instant::now());
+        self.swarm.close_connection(connection);
+    }
+
+    pub(super) fn on_overflow(&mut self, operators: BTreeSet<OperatorIndex>) {
+        for operator in operators {
+            let Some(peer) = self.shared.members.get(&operator).map(|member| member.peer) else { continue };
+            let connections = self.members.get(&peer).map(|member| member.connections.clone());
+            for connection in connections.unwrap_or_default() {
+                self.give_up(peer, connection);
+            }
+        }
+    }
+
+    pub(super) fn close_retired(&mut self, now: Instant) {
+        let due: Vec<_> = self
+            .members
+            .values()
+            .flat_map(|member| member.retired.iter().map(|(at, id)| (member.peer, *at, *id)))
+            .filter(|(_, at, _)| *at <= now)
+            .collect();
+        for (peer, _, connection) in due {
+            // The newest may have become the only one meanwhile.
+            match self.members.get_mut(&peer) {
+                Some(member) if member.newest() == Some(connection) => {
+                    member.retired.retain(|(_, id)| *id != connection);
+                }
+                _ => self.give_up(peer, connection),
+            }
+        }
+    }
+
+    /// Addresses a member reports about itself are tried beside those of the lock; a lie costs it a dial.
+    pub(super) fn member_reported(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let dialable = |addr: &Multiaddr| {
+            gate::behaviour::ip_of(addr).is_some() && (self.advertise_private || is_public(addr))
+        };
+        let without_peer = |addr: Multiaddr| -> Multiaddr {
+            addr.into_iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+        };
+        let known = &member.addrs;
+        let fresh = addrs.into_iter().filter(dialable).map(without_peer).filter(|addr| !known.contains(addr));
+        member.reported = fresh.take(REPORTED_MAX).collect();
+    }
+
+    pub(super) fn finish_queues(&mut self) {
+        for link in self.members.values().flat_map(|member| member.links.values()) {
+            link.queue.finish();
+        }
+    }
+
+    pub(super) fn leave_members(&mut self) {
+        let now = Instant::now();
+        let peers: Vec<_> = self.members.keys().copied().collect();
+        for peer in peers {
+            if let Some(member) = self.members.get_mut(&peer) {
+                member.connections.clear();
+                for link in member.links.values_mut() {
+                    link.end(now);
+                    link.queue.disconnected();
+                }
+            }
+            self.tell(peer);
+        }
+    }
+
+    /// Tells the handler when a member came or went.
+    fn tell(&mut self, peer: PeerId) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let up = member.is_connected();
+        if up == member.up {
+            return;
+        }
+        member.up = up;
+        if up {
+            self.shared.connected.write().insert(member.operator);
+            self.shared.handler.connected(member.operator);
+        } else {
+            self.shared.connected.write().remove(&member.operator);
+            self.shared.handler.disconnected(member.operator);
+        }
+    }
+}
+
+/// Direct streams.
+impl Driver {
+    pub(super) fn reopen_links(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for member in self.members.values_mut() {
+            for (topic, link) in &mut member.links {
+                if link.reopen_at.is_some_and(|at| at <= now) {
+                    link.reopen_at = None;
+                    due.push((member.peer, *topic));
+                }
+            }
+        }
+        for (peer, topic) in due {
+            self.open_link(peer, topic);
+        }
+    }
+
+    fn open_link(&mut self, peer: PeerId, topic: Topic) {
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let (operator, Some(connection)) = (member.operator, member.newest()) else { return };
+        let Some(link) = member.links.get_mut(&topic) else { return };
+        link.opening = Some(connection);
+        link.reopen_at = None;
+        let (reply, opened) = oneshot::channel();
+        self.swarm.behaviour_mut().streams.open(peer, connection, topic, reply);
+        let notify = self.notify.clone();
+        self.shared.spawn(async move {
+            let result = opened.await.unwrap_or(Err(OpenError::Failed));
+            // A driver that is gone has no use for streams.
+            let _ = notify.send(Notice::Opened { operator, topic, connection, result });
+        });
+    }
+
+    pub(super) fn link_opened(
+        &mut self,
+        operator: OperatorIndex,
+        topic: Topic,
+        connection: ConnectionId,
+        result: Result<Stream, OpenError>,
+    ) {
+        let Some(peer) = self.shared.members.get(&operator).map(|member| member.peer) else { return };
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let Some(link) = member.links.get_mut(&topic) else { return };
+        if link.opening != Some(connection) {
+            return; // A newer connection took over; dropping the stream resets it.
+        }
+        link.opening = None;
+        match result {
+            Ok(stream) => self.serve(peer, topic, connection, stream),
+            // Until the peer reconnects, perhaps upgraded, nothing is kept for this topic.
+            Err(OpenError::Unsupported) => link.queue.disconnected(),
+            Err(OpenError::Failed) => link.reopen_at = Some(Instant::now() + link.backoff.next_delay()),
+        }
+    }
+
+    pub(super) fn on_inbound(&mut self, inbound: Inbound) {
+        let Inbound { peer, connection, topic, stream } = inbound;
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        match topic.carriage() {
+            Carriage::Request => request::answer(&self.shared, member.operator, stream),
+            Carriage::Direct if member.opens => {
+                tracing::debug!(%peer, %topic, "stream opened by the wrong side");
+            }
+            Carriage::Direct if !member.streams.take(Instant::now()) => {
+                self.shared.score(&peer, Deed::RateExcess);
+            }
+            Carriage::Direct => self.serve(peer, topic, connection, stream),
+            Carriage::Gossip => {}
+        }
+    }
+
+    /// Reads and writes a stream from now on, in place of the one before.
+    fn serve(&mut self, peer: PeerId, topic: Topic, connection: ConnectionId, stream: Stream) {
+        let now = Instant::now();
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        if !member.connections.contains(&connection) {
+            return;
+        }
+        let operator = member.operator;
+        let Some(link) = member.links.get_mut(&topic) else { return };
+        link.end(now);
+        let turn = link.queue.begin_turn();
+        link.serving = Some(Serving { turn: turn.clone(), connection, since: now });
+        let (reader, writer) = stream.split();
+        let ended = Notice::Ended { operator, topic, turn: turn.clone() };
+        let (shared, notify) = (self.shared.clone(), self.notify.clone());
+        let origin = Origin { operator, peer, topic };
+        link.keep_reader(self.shared.spawn(async move {
+            link::read(&shared, origin, reader).await;
+            let _ = notify.send(ended);
+        }));
+        let (shared, notify, queue) = (self.shared.clone(), self.notify.clone(), link.queue.clone());
+        self.shared.spawn(async move {
+            link::write(&shared, topic, &queue, &turn, writer).await;
+            let _ = notify.send(Notice::Ended { operator, topic, turn });
+        });
+        member.backoff.reset();
+        member.retire_older(now);
+        self.tell(peer);
+    }
+
+    pub(super) fn link_ended(&mut self, operator: OperatorIndex, topic: Topic, turn: &Turn) {
+        let Some(peer) = self.shared.members.get(&operator).map(|member| member.peer) else { return };
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        let Some(link) = member.links.get_mut(&topic) else { return };
+        if !link.serving.as_ref().is_some_and(|serving| serving.turn.is(turn)) {
+            return;
+        }
+        let now = Instant::now();
+        link.end(now);
+        if member.opens && !member.connections.is_empty() {
+            link.reopen_at = Some(now + link.backoff.next_delay());
+        }
+        self.tell(peer);
+    }
+}
