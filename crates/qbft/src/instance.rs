@@ -81,6 +81,10 @@ pub struct Instance {
     decided: Option<Certificate>,
     answers: BTreeMap<OperatorIndex, Answers>,
     noted_commit_quorum: Option<Round>,
+    /// The round whose timer was started last.
+    timer: Option<Round>,
+    /// The highest round each operator has shown to be in, by any statement.
+    shown: BTreeMap<OperatorIndex, Round>,
 }
 
 impl Instance {
@@ -106,6 +110,8 @@ impl Instance {
             decided: None,
             answers: BTreeMap::new(),
             noted_commit_quorum: None,
+            timer: None,
+            shown: BTreeMap::new(),
         }
     }
 
@@ -129,6 +135,9 @@ impl Instance {
     }
 
     fn replay(&mut self, record: Record) {
+        if let Some(signed) = record.statement() {
+            self.show(signed);
+        }
         match record {
             Record::PrePrepare(record) => {
                 let round = record.proposal.round;
@@ -271,6 +280,16 @@ impl Instance {
         if ahead.len() < self.quorum.weak_quorum() { None } else { ahead.into_iter().min() }
     }
 
+    /// How many operators have shown `round` or a higher one.
+    fn operators_at_or_above(&self, round: Round) -> usize {
+        self.shown.values().filter(|shown| **shown >= round).count()
+    }
+
+    fn show(&mut self, statement: &Statement) {
+        let shown = self.shown.entry(statement.author).or_default();
+        *shown = (*shown).max(statement.round);
+    }
+
     /// A quorum of ROUND-CHANGEs of the current round, the highest prepared ones first.
     fn quorum_of_changes(&self) -> Option<Vec<&RoundChange>> {
         let mut of_round: Vec<&RoundChange> =
@@ -319,7 +338,10 @@ impl<H: Host> Turn<'_, H> {
             return;
         }
         let round = self.instance.round;
-        self.effects.push(Effect::SetTimer(round));
+        self.effects.push(Effect::KeepSending(round));
+        if round == Round(0) {
+            self.set_timer();
+        }
         let newest = self.instance.newest();
         self.effects.extend(newest.into_iter().map(Effect::Broadcast));
         let proposed = self.instance.own.get(&round).is_some_and(|own| own.proposal.is_some());
@@ -408,6 +430,7 @@ impl<H: Host> Turn<'_, H> {
             Ok(justified) => justified,
             Err(refusal) => return self.refuse(carrier, refusal),
         };
+        self.instance.show(&proposal);
         if let Inserted::Conflict(first) = self.instance.proposals.insert(proposal.clone()) {
             return self.effects.push(Effect::Note(Note::Conflict(Box::new((*first, proposal)))));
         }
@@ -435,7 +458,7 @@ impl<H: Host> Turn<'_, H> {
         let Some(vote) = self.sign(Claim::Prepare(digest), round) else { return };
         self.instance.accepted = Some(digest);
         self.effects.push(Effect::Note(Note::ProposalAccepted(round, digest)));
-        self.effects.push(Effect::SetTimer(round));
+        self.set_timer();
         self.persist_value(&value);
         self.instance.values.insert(digest, value);
         self.effects.push(Effect::Persist(Record::Prepare(vote.clone())));
@@ -462,6 +485,7 @@ impl<H: Host> Turn<'_, H> {
             }
             return;
         }
+        self.instance.show(&vote);
         if vote.round >= self.instance.round {
             self.note_conflict(vote, |instance| &mut instance.prepares);
         }
@@ -472,6 +496,7 @@ impl<H: Host> Turn<'_, H> {
             return self.refuse(carrier, Refusal::RoundAboveWindow);
         }
         let round = vote.round;
+        self.instance.show(&vote);
         let known = self.note_conflict(vote, |instance| &mut instance.commits);
         if known && self.instance.decided.is_some() {
             self.answer(carrier, round); // R7
@@ -501,6 +526,7 @@ impl<H: Host> Turn<'_, H> {
         if let Err(refusal) = check_round_change(self.instance.quorum, self.instance.id, &message) {
             return self.refuse(carrier, refusal);
         }
+        self.instance.show(&message.change);
         if round >= self.instance.round {
             self.instance.keep_change(message);
         }
@@ -576,7 +602,7 @@ impl<H: Host> Turn<'_, H> {
         self.instance.forget_values();
         let record = RoundRecord { instance: self.instance.id, round, change };
         self.effects.push(Effect::Persist(Record::Round(record)));
-        self.effects.push(Effect::SetTimer(round));
+        self.effects.push(Effect::KeepSending(round));
         self.effects.push(Effect::Note(Note::RoundEntered(round)));
     }
 
@@ -587,8 +613,25 @@ impl<H: Host> Turn<'_, H> {
                 || self.decide_by_commits()
                 || self.commit_when_prepared()
                 || self.catch_up()
+                || self.start_timer_with_quorum()
                 || self.propose_as_new_leader())
         {}
+    }
+
+    /// The second half of R4 and R5: a round's time runs when a quorum is there to use it.
+    fn start_timer_with_quorum(&mut self) -> bool {
+        let round = self.instance.round;
+        let running = self.instance.timer.is_some_and(|timer| timer >= round);
+        if running || self.instance.operators_at_or_above(round) < self.instance.quorum.quorum() {
+            return false;
+        }
+        self.set_timer();
+        true
+    }
+
+    fn set_timer(&mut self) {
+        self.instance.timer = Some(self.instance.round);
+        self.effects.push(Effect::SetTimer(self.instance.round));
     }
 
     // R8
@@ -736,8 +779,9 @@ impl<H: Host> Turn<'_, H> {
     fn sign(&mut self, claim: Claim, round: Round) -> Option<Signed> {
         let statement = Statement { instance: self.instance.id, round, author: self.instance.me, claim };
         let signed = self.host.sign(statement);
-        if signed.is_none() {
-            self.effects.push(Effect::Note(Note::SignerRefused(round)));
+        match &signed {
+            Some(signed) => self.instance.show(signed),
+            None => self.effects.push(Effect::Note(Note::SignerRefused(round))),
         }
         signed
     }

@@ -21,7 +21,7 @@
 //! | R1 | justified PREPREPARE(ρ,d) of leader(ρ), ρ = r and nothing accepted, or ρ > r | enter ρ, accept d, timer, PREPARE |
 //! | R2 | q PREPARE(r,d), d accepted | keep them as the prepared certificate, COMMIT |
 //! | R3 | q COMMIT(ρ,d) of any one round, value known | decide |
-//! | R4 | timer of the current round | enter r+1, ROUND-CHANGE |
+//! | R4 | timer of the current round | enter r+1, ROUND-CHANGE; its timer starts when q operators have shown rounds ≥ r+1 |
 //! | R5 | f+1 operators have shown rounds above r | enter the smallest of them, ROUND-CHANGE |
 //! | R6 | q ROUND-CHANGE(r), I lead r | propose the highest prepared value, else a fresh input |
 //! | R7 | a sign, after the decision, that an operator is stuck | answer with DECIDED |
@@ -42,6 +42,10 @@
 //!   themselves are the announcement; whoever missed them is answered by R7 or catches up.
 //! * R7 reacts to ROUND-CHANGEs and to votes seen before (a retransmission), not to every late vote:
 //!   the (q+1)th COMMIT of a healthy operator is not a cry for help.
+//! * The timer of a round above 0 starts when q operators have shown that round or a higher one, not
+//!   on entering it (the rule of PBFT). Without a quorum rounds would pass in vain and timeouts grow,
+//!   and a cluster that was cut for a while would need as long again to come back. Liveness holds: of
+//!   q correct operators the lowest sees all others at or above its round, so its timer runs.
 //! * A leader of a round above 0 with nothing prepared asks for a *new* input: an older one could
 //!   be too old for its peers' clocks.
 //!
@@ -108,6 +112,8 @@ pub enum Effect {
     Send(OperatorIndex, Message),
     /// (Re)start the one timer of this instance for this round.
     SetTimer(Round),
+    /// Send [`Instance::newest`] again from time to time, until the decision or the next round.
+    KeepSending(Round),
     /// This operator leads `round` and has nothing to propose yet.
     NeedInput(Round),
     /// A value is needed by digest; ask the others.

@@ -422,3 +422,29 @@ fn an_empty_value_is_a_value() {
     cluster.settle();
     assert_eq!(cluster.decisions(), vec![Some(empty.digest()); 4]);
 }
+
+#[test]
+fn a_round_takes_no_time_while_no_quorum_is_there_to_use_it() {
+    let timers =
+        |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::SetTimer(_))).count();
+    let mut node = Node::new(3, 4);
+    let effects = node.timeout();
+    assert_eq!(timers(&effects), 0);
+    assert!(effects.contains(&Effect::KeepSending(Round(1))));
+    assert_eq!(timers(&node.receive(0, round_change(0, 1, None))), 0);
+    let effects = node.receive(1, round_change(1, 2, None));
+    assert!(effects.contains(&Effect::SetTimer(Round(1))), "a higher round counts too");
+    assert_eq!(timers(&node.receive(2, round_change(2, 1, None))), 0, "it is not started again");
+}
+
+#[test]
+fn a_vote_shows_its_round_as_a_round_change_does() {
+    let mut node = Node::new(3, 4);
+    node.timeout();
+    node.receive(0, round_change(0, 1, None));
+    let effects = node.prepare_from(1, 1, &value(1));
+    assert!(
+        effects.contains(&Effect::SetTimer(Round(1))),
+        "it entered by the proposal, without ROUND-CHANGE"
+    );
+}

@@ -222,6 +222,7 @@ impl<K: Keys> Replica<K> {
             aequa_qbft::Effect::Broadcast(message) => self.out.push(Effect::Broadcast(message)),
             aequa_qbft::Effect::Send(to, message) => self.out.push(Effect::Send(to, message)),
             aequa_qbft::Effect::SetTimer(round) => self.set_round_timer(id, round),
+            aequa_qbft::Effect::KeepSending(round) => self.set_resend_timer(id, round),
             aequa_qbft::Effect::NeedInput(round) => self.need_input(id, round),
             aequa_qbft::Effect::NeedValue(digest) => {
                 self.out.push(Effect::Broadcast(Message::ValueRequest(ValueRequest { instance: id, digest })))
@@ -280,9 +281,11 @@ impl<K: Keys> Replica<K> {
         if id.domain == Domain::Block && self.pacing.idle {
             return;
         }
-        let timeout_ms = self.round_timeout_ms(id, round);
-        self.set_timer(Timer::Round { instance: id, round }, timeout_ms);
-        self.set_timer(Timer::Resend(id), timeout_ms / 3);
+        self.set_timer(Timer::Round { instance: id, round }, self.round_timeout_ms(id, round));
+    }
+
+    fn set_resend_timer(&mut self, id: InstanceId, round: Round) {
+        self.set_timer(Timer::Resend(id), self.round_timeout_ms(id, round) / 3);
     }
 
     /// t(r) = base · 2^r, capped, plus the block interval in round 0 of a block.
@@ -305,7 +308,7 @@ impl<K: Keys> Replica<K> {
         }
         let round = instance.round();
         self.out.extend(instance.newest().into_iter().map(Effect::Broadcast));
-        self.set_timer(Timer::Resend(id), self.round_timeout_ms(id, round) / 3);
+        self.set_resend_timer(id, round);
     }
 
     fn resend_to(&mut self, operator: OperatorIndex) {
