@@ -189,8 +189,8 @@ async fn load(args: TxLoadArgs) -> Result<(), ExitError> {
         ));
     })
     .await;
-    let elapsed = began.elapsed();
     let summary = load.finish().await;
+    let elapsed = began.elapsed();
     summary.lines().iter().for_each(console::line);
     let rate = summary.counts.included as f64 / elapsed.as_secs_f64();
     console::line(format!("{rate:.0} transactions per second over {:.1} s", elapsed.as_secs_f64()));

@@ -267,7 +267,13 @@ fn report(settings: &Settings) -> Vec<ReportedSetting> {
         };
         ReportedSetting { key: key.name, value, source: settings.source(*key) }
     };
-    keys::ALL.iter().filter(|key| key.scope != keys::Scope::Later).map(reported).collect()
+    let matters = |key: &&'static keys::Key| match key.scope {
+        keys::Scope::Local => true,
+        // Without a word of ours, the lock decides and our default means nothing.
+        keys::Scope::Shared => settings.is_given(**key),
+        keys::Scope::Later => false,
+    };
+    keys::ALL.iter().filter(matters).map(reported).collect()
 }
 
 /// Replaces `user:password@` of a URL.

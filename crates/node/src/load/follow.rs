@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 /// Wait before asking another node.
 const RETRY: Duration = Duration::from_millis(200);
 /// Wait for a word of the tip before asking anyway.
-const IMPATIENCE: Duration = Duration::from_millis(500);
+const IMPATIENCE: Duration = Duration::from_secs(2);
 /// Blocks read ahead of whoever counts them.
 const QUEUE: usize = 64;
 
