@@ -1,1 +1,149 @@
-fn main() {}
+//! The one door to every chore: `cargo xtask <command>`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`chores`] | the commands that call cargo or a program of ours |
+//! | [`deny`] | supply chain: sources, bans, floors, licences |
+//! | [`docs`] | rustdoc, links, decision records, and whether documented commands exist |
+//! | [`gates`] | small rules about the sources, each with its reason |
+//! | [`tree`] | the files of the repository |
+//! | [`shell`] | running programs and saying so |
+//!
+//! It may read everything and write nothing but build output; only `fmt` changes sources.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod chores;
+mod deny;
+mod docs;
+mod failure;
+mod gates;
+mod shell;
+mod tree;
+
+use failure::Failure;
+use std::process::ExitCode;
+
+/// A command of `cargo xtask`.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// What may follow it; empty when nothing may.
+    pub takes: &'static str,
+    /// What it does, one sentence.
+    pub about: &'static str,
+    /// Runs it with what followed its name.
+    pub run: fn(&[String]) -> Result<(), Failure>,
+}
+
+/// Every command, in the order of the help text.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        takes: "[filters and flags of the test runner]",
+        about: "run every test of the workspace with cargo-nextest, or with cargo test where nextest is missing; doc tests too when nothing follows",
+        run: chores::test,
+    },
+    Command {
+        name: "lint",
+        takes: "",
+        about: "check formatting, and run clippy with warnings as errors",
+        run: chores::lint,
+    },
+    Command { name: "fmt", takes: "", about: "format the sources", run: chores::fmt },
+    Command {
+        name: "docs",
+        takes: "",
+        about: "build rustdoc with warnings as errors; check links, decision records and every command the documents name",
+        run: docs::run,
+    },
+    Command {
+        name: "deny",
+        takes: "",
+        about: "check sources, bans, version floors and licences of all dependencies against deny.toml",
+        run: deny::run,
+    },
+    Command {
+        name: "gates",
+        takes: "",
+        about: "check the rules compilers do not: no unfinished code, no mocks, no machine paths, golden vectors re-derived",
+        run: gates::run,
+    },
+    Command { name: "ci", takes: "", about: "run what CI runs: the script .ci/run", run: chores::ci },
+    Command {
+        name: "sim",
+        takes: "[flags of aequa-sim]",
+        about: "run the deterministic cluster simulator, e.g. cargo xtask sim --seeds 1000",
+        run: chores::sim,
+    },
+    Command {
+        name: "devnet",
+        takes: "[flags of dvt-node devnet]",
+        about: "run a cluster on this machine from an optimised build",
+        run: chores::devnet,
+    },
+    Command {
+        name: "bench",
+        takes: "[name]",
+        about: "run the benchmarks of all crates, or the one of this name",
+        run: chores::bench,
+    },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            shell::complain(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<(), Failure> {
+    let Some((name, rest)) = args.split_first() else {
+        return Err(Failure::Usage(help()));
+    };
+    if ["help", "--help", "-h"].contains(&name.as_str()) {
+        shell::say(help());
+        return Ok(());
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return Err(Failure::Usage(format!("unknown command {name}\n\n{}", help())));
+    };
+    if matches!(rest, [flag] if flag == "--help" || flag == "-h") {
+        shell::say(format!("{}\n\nUsage: cargo xtask {} {}", command.about, command.name, command.takes));
+        return Ok(());
+    }
+    if command.takes.is_empty() && !rest.is_empty() {
+        return Err(Failure::Usage(format!("cargo xtask {} takes no arguments", command.name)));
+    }
+    (command.run)(rest)
+}
+
+fn help() -> String {
+    let mut text = String::from("Every chore of the workspace.\n\nUsage: cargo xtask <command>\n\n");
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<8}{}\n", command.name, command.about));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_command() {
+        assert!(COMMANDS.iter().all(|command| help().contains(&format!("  {:<8}", command.name))));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_usage() {
+        for line in [&[][..], &["nonsense"], &["lint", "extra"]] {
+            let args: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(dispatch(&args).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
+}
