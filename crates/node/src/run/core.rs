@@ -178,17 +178,20 @@ impl CoreThread {
     }
 
     fn persist(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        let mut records: u64 = 0;
-        for effect in effects {
-            if let Effect::Persist(record) = effect {
-                self.wal.append(record)?;
-                records += 1;
-            }
+        let records = || {
+            effects.iter().filter_map(|effect| match effect {
+                Effect::Persist(record) => Some(record),
+                _ => None,
+            })
+        };
+        if records().next().is_none() {
+            return Ok(());
         }
-        if records > 0 {
-            self.wal.sync()?;
-            self.observatory.records_durable(records);
+        for record in records() {
+            self.wal.append(record)?;
         }
+        self.wal.sync()?;
+        self.observatory.records_durable(records());
         Ok(())
     }
 

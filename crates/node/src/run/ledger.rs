@@ -3,14 +3,16 @@
 use super::core::Command;
 use aequa_chain::Applied;
 use aequa_replica::DutyState;
+use aequa_storage::StorageError;
 use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};
 use aequa_storage::last_state::LastState;
-use aequa_types::{
-    Certificate, CheckedBlock, Domain, Height, InstanceId, Round, TxHash, Value,
-};
+use aequa_telemetry::Metrics;
+use aequa_telemetry::metrics::elapsed_ms;
+use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, Round, TxHash, Value};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 /// The store shared by all readers.
@@ -31,7 +33,7 @@ impl Ledger {
         store: Store,
         data_dir: PathBuf,
         flush_every: u64,
-        metrics: Arc<aequa_telemetry::Metrics>,
+        metrics: Arc<Metrics>,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
         // One flush may wait while one runs; further ones would say nothing new.
@@ -50,13 +52,9 @@ impl Ledger {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
             while runtime.block_on(newest.changed()).is_ok() {
                 let state = *newest.borrow_and_update();
-                let start = std::time::Instant::now();
-                match state.save(&data_dir) {
-                    Ok(()) => {
-                        metrics.state_persist_ms.observe([], aequa_telemetry::metrics::elapsed_ms(start))
-                    }
-                    Err(_) => metrics.state_persist_errors_total.inc([]),
-                }
+                let start = Instant::now();
+                let saved = state.save(&data_dir);
+                report_saved(&metrics, state, start, saved);
             }
         })?;
         Ok(Self { store, flush_every, flush, last_state })
@@ -125,6 +123,23 @@ impl Ledger {
     /// Makes everything durable.
     pub fn flush(&self) -> anyhow::Result<()> {
         Ok(self.store.flush()?)
+    }
+}
+
+/// Counts and logs one write of `laststate.dat`, a convenience for tools: its failure stops nothing.
+fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Result<(), StorageError>) {
+    let (height, round, latency_ms) = (state.height.0, state.round.0, elapsed_ms(start));
+    match saved {
+        Ok(()) => {
+            metrics.state_persist_ms.observe([], latency_ms);
+            let op = "persist";
+            tracing::debug!(target: "event", op, result = "ok", height, round, latency_ms, trace_id = "", "consensus_state");
+        }
+        Err(error) => {
+            metrics.state_persist_errors_total.inc([]);
+            let op = "persist";
+            tracing::error!(target: "event", op, result = "error", height, round, latency_ms, err = %error, trace_id = "", "consensus_state");
+        }
     }
 }
 

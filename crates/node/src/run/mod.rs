@@ -12,17 +12,19 @@
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `sync` | frames to inputs and effects to frames |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
-//! | `backend`, `facts`, `observe` | what the outside may see |
+//! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod backend;
 mod canonical;
 mod core;
+mod events;
 mod facts;
 mod keys;
 mod ledger;
 mod network;
 mod observe;
 mod open;
+mod readiness;
 mod seals;
 mod sync;
 mod timers;
@@ -31,13 +33,13 @@ mod wire_metrics;
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
-use aequa_api::backend::{EVENT_QUEUE, Event};
 use aequa_p2p::Network;
 use aequa_telemetry::Metrics;
+use aequa_types::BuilderPolicy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// The core must finish its turn and sync within this when the node stops.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
@@ -80,24 +82,46 @@ fn announce(config: &RunConfig) {
         "config"
     );
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: "event", text = %warning, "warning");
     }
+}
+
+/// Logs and counts the builder policy, when this node builds blocks.
+fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
+    if !config.enable_builder {
+        return;
+    }
+    let policy = &operator.lock.lock().consensus.params.builder;
+    let result = if *policy == BuilderPolicy::default() { "default" } else { "custom" };
+    metrics.builder_policy_total.inc([result]);
+    let order: Vec<&str> = policy.order.iter().map(|kind| kind.name()).collect();
+    tracing::info!(
+        target: "event",
+        result,
+        order = aequa_telemetry::log::json(&order),
+        max_n = policy.max_n,
+        use_dfba = policy.use_dfba,
+        policy_hash = %policy.hash(),
+        "consensus_builder_policy"
+    );
 }
 
 async fn serve(config: RunConfig) -> Result<(), ExitError> {
     let started = Instant::now();
     let operator = load_operator(&config)?;
     for warning in &operator.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(target: "event", text = %warning, "warning");
     }
     if operator.newly_made {
-        tracing::warn!("no cluster lock found: made a cluster of one operator in the data directory");
+        let text = "no cluster lock found: made a cluster of one operator in the data directory";
+        tracing::warn!(target: "event", text, "warning");
     }
     let metrics = Arc::new(Metrics::new());
     let opened = open::open(&config, &operator, &metrics)?;
     let (core_queue, commands) = mpsc::channel(core::QUEUE_MAX);
-    let (events, _) = broadcast::channel::<Arc<Event>>(EVENT_QUEUE);
     let tip = *opened.chain.tip();
+    let events = events::Events::new(tip.height);
+    announce_policy(&config, &operator, &metrics);
 
     let facts = Arc::new(facts::Facts::new(peers(&operator), tip.height, tip.digest));
     let context = Arc::new(network::Context {
@@ -116,17 +140,18 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
     let outbox = network::Outbox::start(weak.clone(), Arc::clone(&context));
     let backend = Arc::new(backend::NodeBackend {
         context: Arc::clone(&context),
-        events: events.clone(),
+        events: events.sender().clone(),
         cluster: backend::public_lock(operator.lock.lock()),
         features: features(&config),
         started,
     });
-    let server = start_api(&config, backend).await?;
+    let server = start_api(&config, Arc::clone(&backend)).await?;
 
     let seals = seals::SealWorker::start(
         operator.lock.cluster_id(),
         *operator.lock.group_key(),
         operator.lock.combiner(),
+        Arc::clone(&metrics),
         core_queue.clone(),
     )
     .map_err(ExitError::failure)?;
@@ -145,7 +170,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         ledger,
         outbox,
         seals,
-        observatory: observe::Observatory::new(Arc::clone(&metrics), events, tip.height),
+        observatory: observe::Observatory::new(Arc::clone(&metrics), events.clone(), tip.height),
         facts: Arc::clone(&facts),
         started,
     };
@@ -154,11 +179,13 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         tokio::spawn(sync::watch_peers(weak, Arc::clone(&context)));
     }
     facts.set_started();
+    tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
 
     let outcome = tokio::select! {
         outcome = &mut ended => outcome,
         () = stop_requested() => {
             facts.set_stopping();
+            readiness::tell_stopping(&backend, &events);
             server.stop().await;
             // The core may have ended by itself a moment ago.
             let _ = core_queue.send(core::Command::Stop).await;
@@ -280,6 +307,7 @@ fn start_network(
     let ms = aequa_telemetry::metrics::elapsed_ms(start);
     context.metrics.service_op_ms.observe(["p2p", "start"], ms);
     tracing::info!(target: "event", result = "ok", "p2p_start");
+    tracing::info!(target: "event", service = "p2p", op = "start", result = "ok", latency_ms = ms, "service_op");
     Ok(Some(network))
 }
 

@@ -128,6 +128,7 @@ impl Inbox {
         match checked {
             Ok(message) => {
                 self.count(type_name, "ok");
+                tracing::debug!(target: "event", result = "ok", "type" = type_name, trace_id = "", from = %from, "qbft_verify");
                 context.input(Input::Message { from, message }).await;
                 Verdict::Accept
             }
@@ -266,7 +267,10 @@ impl Outbox {
             None if self.context.quorum.operators() == 1 => return,
             None => "error",
         };
-        self.context.metrics.consensus_broadcast_total.inc([message.type_name(), result]);
+        let type_name = message.type_name();
+        self.context.metrics.consensus_broadcast_total.inc([type_name, result]);
+        let (height, round) = (message.instance().height.0, message.round().unwrap_or_default().0);
+        tracing::debug!(target: "event", result, "type" = type_name, height, round, trace_id = "", "consensus_broadcast");
     }
 
     /// To one operator.

@@ -1,7 +1,8 @@
 //! From notices to metrics, log lines and event streams. Nothing here changes what the node does.
 
+use super::events::Events;
 use super::keys::OperatorKeys;
-use aequa_api::backend::{DutyStatus, Event, EventBody};
+use aequa_api::backend::{DutyStatus, EventBody};
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
 use aequa_qbft::{Note, Phase};
 use aequa_replica::{Input, Notice, Replica};
@@ -9,19 +10,17 @@ use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{
-    Certificate, CertifiedBlock, CheckedBlock, Domain, Height, InstanceId, OperatorIndex, Round, TxKind,
-    Verified,
+    Certificate, CertifiedBlock, CheckedBlock, Claim, Domain, Height, InstanceId, OperatorIndex, Record,
+    Round, TxKind, Verified,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::broadcast;
 
 /// Metrics, log events and event streams of one node; owned by the core.
 pub struct Observatory {
     metrics: Arc<Metrics>,
-    events: broadcast::Sender<Arc<Event>>,
-    last_event: (Height, u64),
+    events: Events,
     turn: Option<Turn>,
     removed: BTreeMap<(TxKind, RemovalReason), u64>,
     round_entered: Instant,
@@ -37,12 +36,14 @@ struct Turn {
 }
 
 impl Observatory {
-    /// An observatory that has seen nothing yet; `tip` numbers its first events.
-    pub fn new(metrics: Arc<Metrics>, events: broadcast::Sender<Arc<Event>>, tip: Height) -> Self {
+    /// An observatory that has seen nothing yet but the `tip` the node starts from.
+    pub fn new(metrics: Arc<Metrics>, events: Events, tip: Height) -> Self {
+        if tip > Height(0) {
+            metrics.swarm_blockchain_height.set([], tip.0 as f64);
+        }
         Self {
             metrics,
             events,
-            last_event: (tip, 0),
             turn: None,
             removed: BTreeMap::new(),
             round_entered: Instant::now(),
@@ -58,6 +59,7 @@ impl Observatory {
             Input::Message { message, .. } => {
                 turn.consensus += 1;
                 self.metrics.consensus_events_total.inc(["consensus"]);
+                received("consensus");
                 let type_name = type_name(message);
                 self.metrics.qbft_msg_total.inc([type_name]);
                 self.metrics.qbft_state_transitions_total.inc([type_name]);
@@ -65,14 +67,42 @@ impl Observatory {
             Input::Duty { .. } => {
                 turn.duty += 1;
                 self.metrics.consensus_events_total.inc(["duty"]);
+                received("duty");
             }
             _ => {}
         }
     }
 
-    /// Records of this turn are durable.
-    pub fn records_durable(&self, records: u64) {
-        self.metrics.qbft_wal_appends_total.add([], records);
+    /// These records of a turn are durable.
+    pub fn records_durable<'a>(&self, records: impl Iterator<Item = &'a Record>) {
+        for record in records {
+            self.metrics.qbft_wal_appends_total.inc([]);
+            let (name, instance, round) = record_coordinates(record);
+            tracing::debug!(
+                target: "event",
+                op = "append",
+                result = "ok",
+                "type" = name,
+                height = instance.height.0,
+                round = round.map(|round| round.0),
+                "qbft_wal"
+            );
+            if let Record::Commit(commit) = record
+                && let Claim::Commit(claim) = &commit.claim
+                && claim.seal.is_some()
+                && instance.domain == Domain::Block
+            {
+                self.metrics.block_sign_total.inc(["ok"]);
+                tracing::debug!(
+                    target: "event",
+                    op = "sign",
+                    result = "ok",
+                    height = instance.height.0,
+                    round = commit.round.0,
+                    "consensus_block"
+                );
+            }
+        }
     }
 
     /// A client's transaction got its answer.
@@ -176,22 +206,12 @@ impl Observatory {
             items = header.items,
             "consensus_block_value"
         );
-        self.last_event = (height, 0);
-        if self.events.receiver_count() > 0 {
-            let certified = CertifiedBlock { block: block.block().clone(), certificate };
-            self.publish(0, EventBody::Block(Arc::new(certified)));
-        }
+        self.events.block(height, || CertifiedBlock { block: block.block().clone(), certificate });
     }
 
-    fn publish(&self, n: u64, body: EventBody) {
-        // Without readers there is nobody to tell.
-        let _ = self.events.send(Arc::new(Event { height: self.last_event.0, n, body }));
-    }
-
-    fn duty_event(&mut self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
+    fn duty_event(&self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
         let Some(state) = replica.duty(instance) else { return };
-        self.last_event.1 += 1;
-        self.publish(self.last_event.1, EventBody::Duty(super::backend::duty_view(instance, state)));
+        self.events.publish(EventBody::Duty(super::backend::duty_view(instance, state)));
     }
 
     fn duty_ended(
@@ -244,6 +264,18 @@ impl Observatory {
 
     fn consensus(&mut self, instance: InstanceId, note: Note) {
         let of_chain = instance.domain == Domain::Block;
+        if let Some((event_type, round, phase)) = transition(&note) {
+            tracing::debug!(
+                target: "event",
+                op = "transition",
+                event_type,
+                height = instance.height.0,
+                round = round.0,
+                phase,
+                trace_id = "",
+                "qbft_state"
+            );
+        }
         match note {
             Note::RoundEntered(_) => {
                 self.metrics.qbft_view_changes_total.inc([]);
@@ -321,6 +353,37 @@ pub fn duty_status(status: aequa_replica::DutyStatus) -> DutyStatus {
         aequa_replica::DutyStatus::Decided => DutyStatus::Decided,
         aequa_replica::DutyStatus::Signed => DutyStatus::Signed,
         aequa_replica::DutyStatus::Expired => DutyStatus::Expired,
+    }
+}
+
+/// An input reached the replica.
+fn received(kind: &str) {
+    tracing::debug!(target: "event", kind, trace_id = "", result = "recv", latency_ms = 0.0, "consensus_recv");
+}
+
+/// The step of the instance a note tells of: what caused it, its round, the phase it led to.
+fn transition(note: &Note) -> Option<(&'static str, Round, &'static str)> {
+    match note {
+        Note::RoundEntered(round) => Some(("view_change", *round, phase_name(Phase::Idle))),
+        Note::ProposalAccepted(Round(0), _) => Some(("preprepare", Round(0), phase_name(Phase::Preprepared))),
+        Note::ProposalAccepted(round, _) => Some(("new_view", *round, phase_name(Phase::Preprepared))),
+        Note::PrepareQuorum(round) => Some(("prepare", *round, phase_name(Phase::Prepared))),
+        Note::CommitQuorum(round) => Some(("commit", *round, phase_name(Phase::Commit))),
+        Note::TimedOut(..) | Note::Refused(..) | Note::Conflict(_) | Note::SignerRefused(_) => None,
+    }
+}
+
+/// Type, instance and round of a record, as far as it has them.
+fn record_coordinates(record: &Record) -> (&'static str, InstanceId, Option<Round>) {
+    let instance = record.instance();
+    match record {
+        Record::PrePrepare(own) => ("preprepare", instance, Some(own.proposal.round)),
+        Record::Prepare(own) => ("prepare", instance, Some(own.round)),
+        Record::Prepared(prepared) => ("prepared", instance, Some(prepared.round)),
+        Record::Commit(own) => ("commit", instance, Some(own.round)),
+        Record::Round(entered) => ("view_change", instance, Some(entered.round)),
+        Record::Decided(certificate) => ("decided", instance, Some(certificate.round)),
+        Record::Value(_) => ("value", instance, None),
     }
 }
 

@@ -6,8 +6,11 @@
 use super::core::Command;
 use aequa_crypto::seal::{Combiner, GroupKey};
 use aequa_replica::Input;
+use aequa_telemetry::Metrics;
+use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{ClusterId, Digest, InstanceId, OperatorIndex, Round, Seal, statement};
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Seals verified together at most: bounds how long the first of a batch waits.
@@ -29,6 +32,7 @@ pub struct SealJob {
 /// Hands jobs to the thread.
 pub struct SealWorker {
     jobs: std_mpsc::Sender<SealJob>,
+    metrics: Arc<Metrics>,
 }
 
 impl SealWorker {
@@ -37,27 +41,38 @@ impl SealWorker {
         cluster: ClusterId,
         group_key: GroupKey,
         combiner: Combiner,
+        metrics: Arc<Metrics>,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
         // Unbounded here, bounded at the source: the replica holds proposals back while 32 wait.
         let (jobs, inbox) = std_mpsc::channel::<SealJob>();
         let bench = Bench { cluster, group_key, combiner: Arc::new(combiner) };
+        let counted = Arc::clone(&metrics);
         std::thread::Builder::new().name("seals".into()).spawn(move || {
             while let Ok(first) = inbox.recv() {
                 let mut batch = vec![first];
                 batch.extend(inbox.try_iter().take(BATCH_MAX - 1));
-                for result in bench.work(&batch) {
+                let start = Instant::now();
+                let results = bench.work(&batch);
+                let per_job_ms = elapsed_ms(start) / batch.len() as f64;
+                for result in results {
+                    counted.tss_round_ms.observe(["combine"], per_job_ms);
+                    counted.tss_sessions_open.add([], -1.0);
+                    if matches!(result, Input::Combined { result: Err(_), .. }) {
+                        counted.tss_sessions_total.inc(["failed"]);
+                    }
                     if core.blocking_send(Command::Input(result)).is_err() {
                         return;
                     }
                 }
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, metrics })
     }
 
     /// Queues a job. The thread ends only with the node.
     pub fn submit(&self, job: SealJob) {
+        self.metrics.tss_sessions_open.add([], 1.0);
         let _ = self.jobs.send(job);
     }
 }

@@ -69,9 +69,11 @@ impl Observer for WireMetrics {
         self.metrics.p2p_bytes_total.add([topic, direction], bytes as u64);
     }
 
-    fn broadcast(&self, _: Topic, _: usize, elapsed: Duration) {
+    fn broadcast(&self, _: Topic, peers: usize, elapsed: Duration) {
+        let latency_ms = ms(elapsed);
         self.metrics.p2p_messages_total.inc(["broadcast"]);
-        self.metrics.p2p_broadcast_ms.observe(["broadcast"], ms(elapsed));
+        self.metrics.p2p_broadcast_ms.observe(["broadcast"], latency_ms);
+        tracing::debug!(target: "event", peers, latency_ms, trace_id = "", "p2p_broadcast");
     }
 
     fn listen_addr(&self, self_id: &str, addr: &str) {

@@ -131,7 +131,9 @@ events! {
     readiness: "ready reasons"
     clock_offset: "peer_id offset_ms"
     snapshot: "op result height chunks err?"
-    // Of this implementation: a library's line, and lines the output had no room for.
+    // Of this implementation: what an operator should know at start, a library's line, and lines
+    // the output had no room for.
+    warning: "text"
     log: "target text"
     log_dropped: "count"
 }
