@@ -5,18 +5,42 @@ use crate::shell::{cargo, is_installed, program, run, say};
 use crate::tree;
 
 /// `cargo xtask test`: doc tests first, so that the summary of all others is the last thing shown.
+///
+/// The whole workspace is built whatever is tested: a single package has other features, and would
+/// build dozens of dependencies a second time.
 pub fn test(args: &[String]) -> Result<(), Failure> {
     if args.is_empty() {
         run(cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     }
-    let mut command = if is_installed(cargo(&["nextest"])) {
-        cargo(&["nextest", "run", "--workspace"])
-    } else {
-        say("cargo-nextest is not installed: cargo test runs the tests instead");
-        cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
-    };
+    if is_installed(cargo(&["nextest"])) {
+        let mut command = cargo(&["nextest", "run", "--workspace"]);
+        command.args(packages_as_filters(args));
+        return run(command);
+    }
+    say("cargo-nextest is not installed: cargo test runs the tests instead");
+    let mut command = cargo(&["test", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+    // Beside --workspace cargo would not look at -p.
+    if !args.iter().any(|arg| arg == "-p" || arg == "--package") {
+        command.arg("--workspace");
+    }
     command.args(args);
     run(command)
+}
+
+/// `-p NAME` as nextest's filter of what was built.
+fn packages_as_filters(args: &[String]) -> Vec<String> {
+    let mut filters = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match (arg.as_str(), rest.as_slice().first()) {
+            ("-p" | "--package", Some(package)) => {
+                filters.extend(["-E".to_owned(), format!("package({package})")]);
+                rest.next();
+            }
+            _ => filters.push(arg.clone()),
+        }
+    }
+    filters
 }
 
 /// `cargo xtask lint`.
@@ -62,7 +86,7 @@ pub fn bench(args: &[String]) -> Result<(), Failure> {
         .filter(|(_, name)| wanted.is_none_or(|wanted| wanted == name))
         .collect();
     if benches.is_empty() {
-        return Err(Failure::Usage("there is no such benchmark: none lies in crates/*/benches".into()));
+        return Err(Failure::Usage("no such benchmark lies in crates/*/benches".into()));
     }
     benches.iter().try_for_each(|(folder, name)| {
         let manifest = format!("{folder}/Cargo.toml");
@@ -80,6 +104,13 @@ fn bench_of(path: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_becomes_a_filter_and_the_rest_stays() {
+        let args = ["-p", "aequa-qbft", "name", "--package", "xtask", "-p"].map(str::to_owned);
+        let filters = ["-E", "package(aequa-qbft)", "name", "-E", "package(xtask)", "-p"];
+        assert_eq!(packages_as_filters(&args), filters);
+    }
 
     #[test]
     fn a_benchmark_is_a_file_directly_in_benches() {

@@ -40,7 +40,7 @@ pub struct Command {
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "test",
-        takes: "[filters and flags of the test runner]",
+        takes: "[-p PACKAGE] [names and flags of the test runner]",
         about: "run every test of the workspace with cargo-nextest, or with cargo test where nextest is missing; doc tests too when nothing follows",
         run: chores::test,
     },
