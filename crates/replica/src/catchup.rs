@@ -34,6 +34,11 @@ impl Early {
         }
     }
 
+    /// Messages kept.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.values().flat_map(BTreeMap::values).map(Vec::len).sum()
+    }
+
     /// Hands out what came early for this instance.
     pub(crate) fn take(&mut self, instance: InstanceId) -> Vec<(OperatorIndex, Verified)> {
         let taken = self.kept.remove(&instance).unwrap_or_default();

@@ -43,5 +43,5 @@ mod signer;
 
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
 pub use io::{Config, DutyAdmission, Effect, Input, Notice, Now, Recovery, Ticket, Timer};
-pub use replica::{Replica, leader};
+pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

@@ -27,6 +27,17 @@ pub fn leader(quorum: Quorum, instance: InstanceId, round: Round) -> OperatorInd
     OperatorIndex((turn % quorum.operators() as u128) as u8)
 }
 
+/// What a replica keeps in memory beside chain and pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Block instances: the one being agreed, and decided ones for stragglers.
+    pub block_instances: usize,
+    /// Duty instances, open and recent.
+    pub duty_instances: usize,
+    /// Messages of heights that have not begun here.
+    pub early_messages: usize,
+}
+
 /// One operator's state machine. See the crate documentation.
 pub struct Replica<K> {
     pub(crate) config: Config,
@@ -172,6 +183,16 @@ impl<K: Keys> Replica<K> {
     /// The lowest slot of a duty domain that is still open: records below it are not needed.
     pub fn lowest_open_duty(&self, domain: Domain) -> Option<Height> {
         self.duties.lowest_open(domain)
+    }
+
+    /// How much is kept in memory; all of it is bounded.
+    pub fn held(&self) -> Held {
+        let block_instances = self.instances.keys().filter(|id| id.domain == Domain::Block).count();
+        Held {
+            block_instances,
+            duty_instances: self.instances.len() - block_instances,
+            early_messages: self.early.len(),
+        }
     }
 
     fn deliver(&mut self, from: OperatorIndex, message: Verified) {

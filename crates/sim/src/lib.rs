@@ -1,1 +1,68 @@
-//! Placeholder while the workspace is being laid.
+//! A deterministic simulator of a whole cluster.
+//!
+//! The replicas are the production ones; clock, network, disk and clients are not. One thread, one
+//! seeded generator, one queue of events ordered by (virtual time, sequence): the same seed and
+//! options give the same run, event by event, and [`Report::log_hash`] shows it. A run that finds
+//! something is repeated by its seed.
+//!
+//! ```text
+//!   seed ─▶ plan ─▶ queue of events ─▶ node: replica · vote log · store
+//!                       ▲    │              │ turn: inputs, one sync, effects
+//!                       │    ▼              ▼
+//!                     network ◀── traitors ◀── messages      oracle watches everything
+//! ```
+//!
+//! # A run
+//!
+//! Under faults first: messages are delayed, dropped, doubled and reordered, the network falls
+//! apart both ways and one way, nodes crash between and inside turns, up to f operators lie. Every
+//! seed draws its own mix. Then the faults end ("calm"): all links heal, all nodes are up, traitors
+//! fall silent or go on, and every honest node must add a number of heights within a bound of
+//! virtual time, each with its group seal where seals are on.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | `plan` | what a caller fixes and what a seed draws |
+//! | `world` | the queue, the goal, the end |
+//! | `turn` | a node's turn, as the node binary takes it |
+//! | `network`, `crash`, `client` | links, restarts, load |
+//! | `traitor` | operators that lie |
+//! | `disk` | vote log and block store, with what a crash loses |
+//! | `verifier`, `keys` | the checks before a core, over hashes instead of signatures |
+//! | `oracle` | what must never happen |
+//! | `sights` | what a campaign must have seen |
+//!
+//! # What is believed about the host
+//!
+//! The vote log is durable up to the last finished sync; a crash keeps any prefix of what was being
+//! written. The store keeps any prefix of its writes that reaches at least to the last flush. A
+//! message that arrives was verified. Every question for blocks is answered or fails.
+//!
+//! # Invariants
+//!
+//! * The oracles ask nothing of the code they judge. An oracle is never weakened to let a run pass.
+//! * No hash-map iteration, no wall clock, no second source of chance.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod client;
+mod crash;
+mod dice;
+mod disk;
+mod keys;
+mod network;
+mod node;
+mod oracle;
+mod plan;
+mod report;
+mod sights;
+mod trace;
+mod traitor;
+mod turn;
+mod verifier;
+mod world;
+
+pub use oracle::Violation;
+pub use plan::{Options, Sabotage};
+pub use report::{Campaign, Report, campaign, run};
+pub use sights::{Counts, SIGHTS};

@@ -1,0 +1,128 @@
+//! Cheap deterministic keys: everything is a keyed hash that everybody can recompute.
+//!
+//! No operator of a run breaks cryptography; a traitor signs with its own key only, because the
+//! simulator makes no other signature for it. So unforgeability needs no hardness here.
+
+use aequa_replica::Keys;
+use aequa_types::{Digest, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
+use ssz::Encode;
+
+/// The secret keys of one operator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SimKeys {
+    pub(crate) seals: bool,
+    pub(crate) operator: OperatorIndex,
+}
+
+impl Keys for SimKeys {
+    fn sign(&self, statement: Statement) -> Signed {
+        sign(self.operator, statement)
+    }
+
+    fn seal(&self, instance: InstanceId, round: Round, digest: &Digest) -> Option<Seal> {
+        self.seals.then(|| share(self.operator, instance, round, digest))
+    }
+}
+
+/// `operator`'s signature over `statement`, whoever its author claims to be.
+pub(crate) fn sign(operator: OperatorIndex, statement: Statement) -> Signed {
+    let signature = signature(operator, &statement);
+    Signed { statement, signature }
+}
+
+/// Whether the author made this statement.
+pub(crate) fn holds(signed: &Signed) -> bool {
+    signed.signature == signature(signed.author, &signed.statement)
+}
+
+/// `operator`'s share of the seal.
+pub(crate) fn share(operator: OperatorIndex, instance: InstanceId, round: Round, digest: &Digest) -> Seal {
+    seal(u64::from(operator.0) + 1, instance, round, digest)
+}
+
+/// The group's seal.
+pub(crate) fn group_seal(instance: InstanceId, round: Round, digest: &Digest) -> Seal {
+    seal(0, instance, round, digest)
+}
+
+/// Combines shares as the sealing thread does: the group seal, or who spoilt it.
+pub(crate) fn combine(
+    instance: InstanceId,
+    round: Round,
+    digest: &Digest,
+    shares: &[(OperatorIndex, Seal)],
+) -> Result<Seal, Vec<OperatorIndex>> {
+    let bad: Vec<OperatorIndex> = shares
+        .iter()
+        .filter(|(operator, given)| *given != share(*operator, instance, round, digest))
+        .map(|(operator, _)| *operator)
+        .collect();
+    if bad.is_empty() { Ok(group_seal(instance, round, digest)) } else { Err(bad) }
+}
+
+/// A 64-bit fingerprint; not for adversaries.
+pub(crate) fn fingerprint(start: u64, bytes: &[u8]) -> u64 {
+    bytes.chunks(8).fold(mix(start ^ bytes.len() as u64), |state, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mix(state ^ u64::from_le_bytes(word))
+    })
+}
+
+/// Spreads every bit of `word` over the result.
+pub(crate) fn mix(word: u64) -> u64 {
+    let word = (word ^ (word >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    let word = (word ^ (word >> 29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    word ^ (word >> 32)
+}
+
+fn signature(operator: OperatorIndex, statement: &Statement) -> Signature {
+    let tag = fingerprint(u64::from(operator.0), &statement.as_ssz_bytes());
+    let mut bytes = [0; 64];
+    bytes[..8].copy_from_slice(&tag.to_le_bytes());
+    bytes[8..16].copy_from_slice(&mix(tag).to_le_bytes());
+    Signature::from(bytes)
+}
+
+fn seal(maker: u64, instance: InstanceId, round: Round, digest: &Digest) -> Seal {
+    let mut preimage = instance.as_ssz_bytes();
+    preimage.extend_from_slice(&round.0.to_le_bytes());
+    preimage.extend_from_slice(digest.as_slice());
+    let tag = fingerprint(mix(maker ^ 0x5EA1), &preimage);
+    let mut bytes = [0; 48];
+    bytes[..8].copy_from_slice(&tag.to_le_bytes());
+    bytes[8..16].copy_from_slice(&mix(tag).to_le_bytes());
+    Seal::from(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::{Claim, Height};
+
+    fn prepare(author: u8) -> Statement {
+        Statement {
+            instance: InstanceId::block(Height(3)),
+            round: Round(1),
+            author: OperatorIndex(author),
+            claim: Claim::Prepare(Digest::repeat_byte(4)),
+        }
+    }
+
+    #[test]
+    fn a_statement_signed_with_another_key_does_not_hold() {
+        assert!(holds(&sign(OperatorIndex(1), prepare(1))));
+        assert!(!holds(&sign(OperatorIndex(2), prepare(1))));
+    }
+
+    #[test]
+    fn a_share_of_another_round_is_named_as_bad() {
+        let (instance, digest) = (InstanceId::block(Height(3)), Digest::repeat_byte(4));
+        let shares = [0u8, 1, 2].map(|operator| {
+            let operator = OperatorIndex(operator);
+            (operator, share(operator, instance, Round(u64::from(operator.0 / 2)), &digest))
+        });
+        assert_eq!(combine(instance, Round(0), &digest, &shares), Err(vec![OperatorIndex(2)]));
+        assert!(combine(instance, Round(0), &digest, &shares[..2]).is_ok());
+    }
+}

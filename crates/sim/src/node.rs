@@ -1,0 +1,130 @@
+//! One simulated process: a replica, its timers, its disk, and the turn it is in.
+
+use crate::disk::{Store, VoteLog};
+use crate::keys::SimKeys;
+use crate::traitor::Traits;
+use aequa_replica::{Effect, Input, Now, Replica, Timer};
+use aequa_types::{InstanceId, OperatorIndex};
+use std::collections::BTreeMap;
+
+/// True time at the start of every run, as milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// What kind of operator a node belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Runs the code as it is, alone.
+    Honest,
+    /// Alters what it sends.
+    Traitor(Traits),
+    /// Runs the code as it is, but two nodes share the key.
+    Twin,
+}
+
+/// Where in its next turn a node goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CrashPoint {
+    /// Records written, not synced.
+    BeforeSync,
+    /// Synced, nothing sent.
+    BeforeSend,
+    /// Some of the messages are out.
+    WhileSending,
+    /// Everything is out, some of it stored.
+    WhileStoring,
+}
+
+/// One process.
+pub(crate) struct Node {
+    pub(crate) operator: OperatorIndex,
+    pub(crate) kind: Kind,
+    /// None while it is down.
+    pub(crate) replica: Option<Replica<SimKeys>>,
+    /// Counts restarts; what was meant for an earlier life is not delivered.
+    pub(crate) life: u64,
+    pub(crate) born_ms: u64,
+    skew_ms: i64,
+    pub(crate) timers: Timers,
+    pub(crate) inbox: Vec<Input>,
+    /// Effects of the turn whose sync is under way.
+    pub(crate) turn: Option<Vec<Effect>>,
+    pub(crate) wake_at: Option<u64>,
+    pub(crate) log: VoteLog,
+    pub(crate) store: Store,
+    pub(crate) doomed: Option<CrashPoint>,
+}
+
+impl Node {
+    pub(crate) fn new(operator: OperatorIndex, kind: Kind, skew_ms: i64) -> Self {
+        Self {
+            operator,
+            kind,
+            replica: None,
+            life: 0,
+            born_ms: 0,
+            skew_ms,
+            timers: Timers::default(),
+            inbox: Vec::new(),
+            turn: None,
+            wake_at: None,
+            log: VoteLog::default(),
+            store: Store::default(),
+            doomed: None,
+        }
+    }
+
+    pub(crate) fn is_honest(&self) -> bool {
+        self.kind == Kind::Honest
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    /// This node's clocks at true time `now_ms`.
+    pub(crate) fn clocks(&self, now_ms: u64) -> Now {
+        Now {
+            elapsed_ms: now_ms.saturating_sub(self.born_ms),
+            wall_ms: (EPOCH_MS + now_ms).saturating_add_signed(self.skew_ms),
+        }
+    }
+}
+
+type Slot = (Option<InstanceId>, u8);
+
+/// Running timers, at most one per slot, on the clock of the node's life.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeMap<Slot, (u64, Timer)>);
+
+impl Timers {
+    /// Takes the timer effects out of a list.
+    pub(crate) fn absorb(&mut self, effects: &mut Vec<Effect>) {
+        effects.retain(|effect| match effect {
+            Effect::SetTimer { timer, at_ms } => {
+                self.0.insert(timer.slot(), (*at_ms, *timer));
+                false
+            }
+            Effect::CancelTimers(instance) => {
+                self.0.retain(|(of, _), _| *of != Some(*instance));
+                false
+            }
+            _ => true,
+        });
+    }
+
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
+        self.0.values().map(|(at_ms, _)| *at_ms).min()
+    }
+
+    /// Removes and returns what is due, earliest first.
+    pub(crate) fn take_due(&mut self, elapsed_ms: u64) -> Vec<Timer> {
+        let mut due: Vec<(u64, Slot)> = self
+            .0
+            .iter()
+            .filter(|(_, (at_ms, _))| *at_ms <= elapsed_ms)
+            .map(|(slot, (at_ms, _))| (*at_ms, *slot))
+            .collect();
+        due.sort_unstable();
+        due.into_iter().filter_map(|(_, slot)| self.0.remove(&slot)).map(|(_, timer)| timer).collect()
+    }
+}

@@ -1,0 +1,433 @@
+//! What must never happen. Written on its own: nothing here asks the code under test whether it was
+//! right, and quorums, certificates and nonces are counted again.
+
+use crate::keys;
+use aequa_chain::Applied;
+use aequa_types::{
+    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, Height, InstanceId, Kind, Message,
+    OperatorIndex, Proof, Record, Round, Signed, TxHash, TxKind,
+};
+use alloy_primitives::B256;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something that must never happen did.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Two values for one instance.
+    #[error("{instance:?} decided twice: {first} and {second}")]
+    Disagreement {
+        /// The instance.
+        instance: InstanceId,
+        /// Digest known first.
+        first: Digest,
+        /// The other digest.
+        second: Digest,
+    },
+    /// An honest operator said two things in one place.
+    #[error("honest operator {operator} contradicts itself: {first} and {second}")]
+    Contradiction {
+        /// The operator.
+        operator: OperatorIndex,
+        /// What it said first.
+        first: String,
+        /// What it said later.
+        second: String,
+    },
+    /// An honest operator spoke before its promise was durable.
+    #[error("operator {operator} sent what was not durable: {statement}")]
+    NotDurable {
+        /// The operator.
+        operator: OperatorIndex,
+        /// What it sent.
+        statement: String,
+    },
+    /// A block was committed under a certificate that proves nothing.
+    #[error("operator {operator} committed block {height} under a bad certificate")]
+    BadCertificate {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Height of the block.
+        height: Height,
+    },
+    /// Blocks that do not follow each other, or roots that differ.
+    #[error("chain broken at operator {operator}, block {height}: {detail}")]
+    BrokenChain {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Height of the block.
+        height: Height,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A restart lost or changed a block that had been committed.
+    #[error("operator {operator} had committed block {committed} and restarted at {found}")]
+    LostBlock {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Highest height committed before.
+        committed: Height,
+        /// Height after the restart.
+        found: Height,
+    },
+    /// A decision is in the log and its parent executed, yet it is not carried out.
+    #[error("operator {operator} holds the decision of block {height} and does not execute it")]
+    Unexecuted {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Height of the block.
+        height: Height,
+    },
+    /// An honest operator stands accused of contradicting itself.
+    #[error("honest operator {operator} is accused by evidence")]
+    FalseEvidence {
+        /// The accused.
+        operator: OperatorIndex,
+    },
+    /// An honest replica gave up.
+    #[error("operator {operator} halted: {reason}")]
+    Halted {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Its reason.
+        reason: String,
+    },
+    /// The rules wanted to sign what the signer had to refuse.
+    #[error("the rules of operator {operator} contradicted its signer in {instance:?} round {round}")]
+    SignerRefused {
+        /// The operator.
+        operator: OperatorIndex,
+        /// The instance.
+        instance: InstanceId,
+        /// The round.
+        round: Round,
+    },
+    /// Something grew beyond its bound.
+    #[error("operator {operator} keeps {found} {what}, the bound is {bound}")]
+    Unbounded {
+        /// The operator.
+        operator: OperatorIndex,
+        /// What it keeps.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many it may keep.
+        bound: usize,
+    },
+    /// The faults were over, and the cluster did not get on.
+    #[error("no progress within {within_ms} ms without faults: {detail}")]
+    Stalled {
+        /// The bound of virtual time.
+        within_ms: u64,
+        /// Who is where.
+        detail: String,
+    },
+    /// The run did not come to an end.
+    #[error("more than {events} events")]
+    Endless {
+        /// The bound of events.
+        events: u64,
+    },
+}
+
+type Place = (InstanceId, Round, Kind);
+
+/// Sees everything, and complains once.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    cluster: ClusterId,
+    quorum: usize,
+    honest: BTreeSet<OperatorIndex>,
+    decided: BTreeMap<InstanceId, Digest>,
+    said: BTreeMap<(OperatorIndex, Place), Signed>,
+    durable: BTreeMap<(OperatorIndex, Place), Signed>,
+    /// (round, digest) an operator has durably prepared or decided: ground for a COMMIT.
+    grounds: BTreeSet<(OperatorIndex, InstanceId, Round, Digest)>,
+    roots: BTreeMap<Height, (B256, B256)>,
+    included: BTreeSet<TxHash>,
+    nonces: BTreeMap<(Address, TxKind), u64>,
+    history: BTreeMap<(OperatorIndex, Height), Digest>,
+    tips: BTreeMap<OperatorIndex, Height>,
+    pub(crate) violation: Option<Violation>,
+}
+
+impl Oracle {
+    pub(crate) fn new(cluster: ClusterId, quorum: usize, honest: BTreeSet<OperatorIndex>) -> Self {
+        Self {
+            cluster,
+            quorum,
+            honest,
+            decided: BTreeMap::new(),
+            said: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            grounds: BTreeSet::new(),
+            roots: BTreeMap::new(),
+            included: BTreeSet::new(),
+            nonces: BTreeMap::new(),
+            history: BTreeMap::new(),
+            tips: BTreeMap::new(),
+            violation: None,
+        }
+    }
+
+    /// The first complaint stands.
+    pub(crate) fn complain(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    /// Highest block any honest operator has committed.
+    pub(crate) fn highest(&self) -> Height {
+        self.tips.values().max().copied().unwrap_or_default()
+    }
+
+    /// Instances decided by honest operators.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        self.decided.keys()
+    }
+
+    /// An honest operator's record is durable.
+    pub(crate) fn synced(&mut self, operator: OperatorIndex, record: &Record) {
+        if let Some(signed) = record.statement() {
+            self.durable.entry((operator, place(signed))).or_insert_with(|| signed.clone());
+        }
+        match record {
+            Record::Prepared(prepared) => {
+                let distinct: BTreeSet<OperatorIndex> =
+                    prepared.prepares.iter().map(|vote| vote.author).collect();
+                if distinct.len() >= self.quorum {
+                    self.grounds.insert((operator, prepared.instance, prepared.round, prepared.digest));
+                }
+            }
+            Record::Decided(certificate) => {
+                let ground = (operator, certificate.instance, certificate.round, certificate.digest);
+                self.grounds.insert(ground);
+                self.decides(certificate);
+            }
+            _ => {}
+        }
+    }
+
+    /// An honest operator sends a message.
+    pub(crate) fn sends(&mut self, operator: OperatorIndex, message: &Message) {
+        match message {
+            Message::PrePrepare(message) => {
+                self.says(operator, &message.proposal);
+                let own = message.round_changes.iter().chain(&message.prepares);
+                own.filter(|signed| signed.author == operator).for_each(|signed| self.says(operator, signed));
+            }
+            Message::Prepare(vote) | Message::Commit(vote) => self.says(operator, vote),
+            Message::RoundChange(message) => {
+                self.says(operator, &message.change);
+                let own = message.prepares.iter().filter(|vote| vote.author == operator);
+                own.for_each(|vote| self.says(operator, vote));
+            }
+            Message::Decided(message) => self.decides(&message.certificate),
+            Message::ValueRequest(_) | Message::ValueReply(_) => {}
+        }
+    }
+
+    /// A certificate that holds exists, whoever made it.
+    pub(crate) fn decides(&mut self, certificate: &Certificate) {
+        let first = *self.decided.entry(certificate.instance).or_insert(certificate.digest);
+        if first != certificate.digest {
+            let instance = certificate.instance;
+            self.complain(Violation::Disagreement { instance, first, second: certificate.digest });
+        }
+    }
+
+    /// An honest operator stores a block.
+    pub(crate) fn commits(
+        &mut self,
+        operator: OperatorIndex,
+        block: &CheckedBlock,
+        certificate: &Certificate,
+        applied: &Applied,
+    ) {
+        let height = block.header().height;
+        self.decides(certificate);
+        if certificate.digest != block.digest() || !self.proves(certificate) {
+            self.complain(Violation::BadCertificate { operator, height });
+        }
+        self.follows(operator, block);
+        let roots = (applied.state_root, applied.history_root);
+        match self.roots.get(&height) {
+            Some(known) if *known != roots => {
+                let detail = format!("state root {} is not {}", roots.0, known.0);
+                self.complain(Violation::BrokenChain { operator, height, detail });
+            }
+            Some(_) => {}
+            None => {
+                self.roots.insert(height, roots);
+                self.executes(operator, block);
+            }
+        }
+        let tip = self.tips.entry(operator).or_default();
+        *tip = (*tip).max(height);
+    }
+
+    /// An honest operator is up again, with this tip after its first step.
+    pub(crate) fn restarts(&mut self, operator: OperatorIndex, tip: Height, digest: Digest) {
+        let committed = self.tips.get(&operator).copied().unwrap_or_default();
+        let before = self.history.get(&(operator, tip)).copied();
+        if tip < committed || before.is_some_and(|before| before != digest) {
+            self.complain(Violation::LostBlock { operator, committed, found: tip });
+        }
+    }
+
+    /// An operator is accused of two statements.
+    pub(crate) fn accuses(&mut self, first: &Signed, second: &Signed) {
+        let sound = first.author == second.author
+            && place(first) == place(second)
+            && first.claim != second.claim
+            && keys::holds(first)
+            && keys::holds(second);
+        if self.honest.contains(&first.author) || !sound {
+            self.complain(Violation::FalseEvidence { operator: first.author });
+        }
+    }
+
+    fn says(&mut self, operator: OperatorIndex, signed: &Signed) {
+        let place = (operator, place(signed));
+        let first = self.said.entry(place).or_insert_with(|| signed.clone());
+        if first != signed {
+            let (first, second) = (format!("{first:?}"), format!("{signed:?}"));
+            self.complain(Violation::Contradiction { operator, first, second });
+        }
+        let promised = self.durable.get(&place) == Some(signed);
+        let grounded = signed.kind() != Kind::Commit
+            || signed.digest().is_some_and(|digest| {
+                self.grounds.contains(&(operator, signed.instance, signed.round, digest))
+            });
+        if !promised || !grounded {
+            self.complain(Violation::NotDurable { operator, statement: format!("{signed:?}") });
+        }
+    }
+
+    /// q distinct COMMITs of this very (instance, round, digest), or the seal of the group over it.
+    fn proves(&self, certificate: &Certificate) -> bool {
+        match &certificate.proof {
+            Proof::Group(seal) => {
+                *seal == keys::group_seal(certificate.instance, certificate.round, &certificate.digest)
+            }
+            Proof::Commits(_) => {
+                let commits = certificate.commits();
+                let authors: BTreeSet<OperatorIndex> =
+                    commits.iter().filter(|commit| keys::holds(commit)).map(|commit| commit.author).collect();
+                authors.len() >= self.quorum && authors.len() == commits.len()
+            }
+        }
+    }
+
+    fn follows(&mut self, operator: OperatorIndex, block: &CheckedBlock) {
+        let header = block.header();
+        let height = header.height;
+        let parent = match height.previous() {
+            Some(Height(0)) | None => Some(self.cluster),
+            Some(before) => self.history.get(&(operator, before)).copied(),
+        };
+        if parent != Some(header.parent_root) {
+            let detail = "its parent is not the block before".to_owned();
+            self.complain(Violation::BrokenChain { operator, height, detail });
+        }
+        let first = *self.history.entry((operator, height)).or_insert(block.digest());
+        if first != block.digest() {
+            let detail = format!("was {first} in an earlier life");
+            self.complain(Violation::BrokenChain { operator, height, detail });
+        }
+    }
+
+    /// Each transaction once in the whole chain, nonces without gaps.
+    fn executes(&mut self, operator: OperatorIndex, block: &CheckedBlock) {
+        let height = block.header().height;
+        for item in block.items() {
+            let next = self.nonces.entry((item.body().from(), item.body().kind())).or_default();
+            let in_order = item.body().nonce() == *next;
+            *next += 1;
+            if !in_order || !self.included.insert(item.hash()) {
+                let detail = format!("transaction {} repeated or out of order", item.hash());
+                self.complain(Violation::BrokenChain { operator, height, detail });
+            }
+        }
+    }
+}
+
+/// Blocks among decided instances.
+pub(crate) fn blocks<'a>(instances: impl Iterator<Item = &'a InstanceId>) -> usize {
+    instances.filter(|instance| instance.domain == Domain::Block).count()
+}
+
+fn place(signed: &Signed) -> Place {
+    (signed.instance, signed.round, signed.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::statement::Claim;
+    use aequa_types::{Statement, Value};
+
+    const ME: OperatorIndex = OperatorIndex(1);
+
+    fn oracle() -> Oracle {
+        Oracle::new(ClusterId::ZERO, 3, BTreeSet::from([ME]))
+    }
+
+    fn prepare(digest: u8) -> Signed {
+        let statement = Statement {
+            instance: InstanceId::block(Height(1)),
+            round: Round(0),
+            author: ME,
+            claim: Claim::Prepare(Digest::repeat_byte(digest)),
+        };
+        keys::sign(ME, statement)
+    }
+
+    #[test]
+    fn a_vote_sent_after_its_record_is_fine_and_one_without_is_not() {
+        let mut oracle = oracle();
+        oracle.synced(ME, &Record::Prepare(prepare(1)));
+        oracle.sends(ME, &Message::Prepare(prepare(1)));
+        assert_eq!(oracle.violation, None);
+        let mut other = self::oracle();
+        other.sends(ME, &Message::Prepare(prepare(1)));
+        assert!(matches!(other.violation, Some(Violation::NotDurable { .. })));
+    }
+
+    #[test]
+    fn a_second_vote_in_one_place_is_a_contradiction() {
+        let mut oracle = oracle();
+        oracle.synced(ME, &Record::Prepare(prepare(1)));
+        oracle.sends(ME, &Message::Prepare(prepare(1)));
+        oracle.sends(ME, &Message::Prepare(prepare(2)));
+        assert!(matches!(oracle.violation, Some(Violation::Contradiction { .. })));
+    }
+
+    #[test]
+    fn two_certificates_of_one_instance_are_a_disagreement() {
+        let mut oracle = oracle();
+        let instance = InstanceId { domain: Domain::Sync, height: Height(3) };
+        for tag in [1, 2] {
+            let value = Value::duty(instance, aequa_types::ValueBytes(vec![tag].into()));
+            let proof = Proof::Commits(Vec::new());
+            let digest = value.digest();
+            oracle.decides(&Certificate { instance, round: Round(0), digest, proof });
+        }
+        assert!(matches!(oracle.violation, Some(Violation::Disagreement { .. })));
+    }
+
+    #[test]
+    fn evidence_against_an_honest_operator_is_false() {
+        let mut oracle = oracle();
+        oracle.accuses(&prepare(1), &prepare(2));
+        assert_eq!(oracle.violation, Some(Violation::FalseEvidence { operator: ME }));
+    }
+
+    #[test]
+    fn a_restart_below_a_committed_block_is_a_lost_block() {
+        let mut oracle = oracle();
+        oracle.tips.insert(ME, Height(5));
+        oracle.restarts(ME, Height(5), Digest::ZERO);
+        assert_eq!(oracle.violation, None);
+        oracle.restarts(ME, Height(4), Digest::ZERO);
+        assert!(matches!(oracle.violation, Some(Violation::LostBlock { .. })));
+    }
+}

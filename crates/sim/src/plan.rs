@@ -1,0 +1,155 @@
+//! What a caller asks for, and what a seed makes of it: every run draws its own mix of faults.
+
+use crate::dice::Dice;
+use crate::traitor::Traits;
+use aequa_types::{BuilderPolicy, ConsensusParams, OperatorIndex, Quorum};
+
+/// What a run is to be like, where that is not left to the seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Number of operators; drawn from 1, 4, 7 and 10 when not given.
+    pub nodes: Option<usize>,
+    /// Virtual time under faults, in milliseconds.
+    pub safety_ms: u64,
+    /// Heights every honest node must add after the faults have ended.
+    pub liveness_heights: u64,
+    /// Whether decisions are sealed; drawn when not given.
+    pub seals: Option<bool>,
+    /// Breaks the simulated host on purpose.
+    pub sabotage: Option<Sabotage>,
+    /// Keeps a readable line of everything that happened in the report.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: None,
+            safety_ms: 12_000,
+            liveness_heights: 4,
+            seals: None,
+            sabotage: None,
+            trace: false,
+        }
+    }
+}
+
+/// Ways to break what the replica relies on. They exist to show that the oracles can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Messages leave the node although their records were never made durable.
+    SendBeforeSync,
+    /// A restarting node finds its vote log empty.
+    ForgetLog,
+    /// A restarting node finds both its block store and its vote log empty.
+    ForgetStore,
+    /// More operators are traitors than the protocol bears: they propose and vote for two blocks.
+    TooManyTraitors,
+}
+
+/// Kinds of message that the network may be told to lose more often than others.
+pub(crate) const MESSAGE_KINDS: usize = 7;
+
+/// Everything a seed decides before the first event.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) quorum: Quorum,
+    pub(crate) params: ConsensusParams,
+    pub(crate) seals: bool,
+    pub(crate) traitors: Vec<(OperatorIndex, Traits)>,
+    /// Operators that run as two replicas with one key.
+    pub(crate) twins: Vec<OperatorIndex>,
+    /// Traitors fall silent when the faults end; otherwise they go on.
+    pub(crate) silent_at_last: bool,
+    pub(crate) latency_ms: (u64, u64),
+    /// Messages in a thousand that take ten times as long.
+    pub(crate) slow: u64,
+    pub(crate) drop: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) drop_by_kind: [u64; MESSAGE_KINDS],
+    /// Mean time between crashes of any node; 0 is never.
+    pub(crate) crash_every_ms: u64,
+    /// Mean time between partitions; 0 is never.
+    pub(crate) partition_every_ms: u64,
+    /// Longest sync of the vote log.
+    pub(crate) sync_ms: u64,
+    pub(crate) flush_every: u64,
+    pub(crate) client_every_ms: u64,
+    /// Mean time between duties; 0 is never.
+    pub(crate) duty_every_ms: u64,
+    /// Clocks differ by up to this much from true time, either way.
+    pub(crate) skew_ms: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(dice: &mut Dice, options: &Options) -> Self {
+        let drawn = [1, 4, 4, 4, 7, 7, 10][dice.index(7)];
+        let nodes = options.nodes.unwrap_or(drawn);
+        // No cluster has more than 100 operators, nor none at all.
+        let quorum = Quorum::of(nodes.clamp(1, 100)).unwrap_or_else(|| unreachable!("1 to 100"));
+        let (traitors, twins) = draw_traitors(dice, quorum, options);
+        let lossy = dice.chance(700);
+        let mut drop_by_kind = [0; MESSAGE_KINDS];
+        if dice.chance(350) {
+            drop_by_kind[dice.index(MESSAGE_KINDS)] = dice.between(300, 900);
+        }
+        let fastest_ms = dice.between(1, 20);
+        Self {
+            quorum,
+            params: draw_params(dice, nodes),
+            seals: options.seals.unwrap_or(dice.chance(700)),
+            traitors,
+            twins,
+            silent_at_last: dice.chance(500),
+            latency_ms: (fastest_ms, fastest_ms + dice.between(1, 60)),
+            slow: dice.pick(&[0, 5, 50]),
+            drop: if lossy { dice.pick(&[5, 50, 200]) } else { 0 },
+            duplicate: dice.pick(&[0, 20, 100]),
+            drop_by_kind,
+            crash_every_ms: dice.pick(&[0, 600, 1500, 4000]),
+            partition_every_ms: dice.pick(&[0, 1500, 4000]),
+            sync_ms: dice.pick(&[1, 4, 20]),
+            flush_every: dice.pick(&[1, 3, 10]),
+            client_every_ms: dice.pick(&[40, 150, 600]),
+            duty_every_ms: dice.pick(&[0, 0, 700]),
+            skew_ms: dice.pick(&[0, 50, 400]),
+        }
+    }
+}
+
+fn draw_params(dice: &mut Dice, nodes: usize) -> ConsensusParams {
+    // A lone operator without a pause would decide a block per sync and crowd out the other runs.
+    let block_interval_ms = if nodes == 1 { 200 } else { dice.pick(&[0, 100, 500]) };
+    let round_timeout_ms = dice.pick(&[300, 600, 1000]);
+    ConsensusParams {
+        round_timeout_ms,
+        round_timeout_cap_ms: round_timeout_ms * dice.pick(&[2, 8]),
+        block_interval_ms,
+        empty_blocks: dice.chance(750),
+        // Small blocks, so that pools fill up behind them.
+        builder: BuilderPolicy { max_n: dice.pick(&[2, 8, 64]), ..BuilderPolicy::default() },
+        ..ConsensusParams::default()
+    }
+}
+
+fn draw_traitors(
+    dice: &mut Dice,
+    quorum: Quorum,
+    options: &Options,
+) -> (Vec<(OperatorIndex, Traits)>, Vec<OperatorIndex>) {
+    let mut members: Vec<OperatorIndex> = quorum.members().collect();
+    if options.sabotage == Some(Sabotage::TooManyTraitors) {
+        let colluding = members.into_iter().take(quorum.weak_quorum());
+        return (colluding.map(|operator| (operator, Traits::forking())).collect(), Vec::new());
+    }
+    let (mut traitors, mut twins) = (Vec::new(), Vec::new());
+    for _ in 0..dice.between(0, quorum.faulty_max() as u64) {
+        let operator = members.swap_remove(dice.index(members.len()));
+        if dice.chance(250) {
+            twins.push(operator);
+        } else {
+            traitors.push((operator, Traits::draw(dice)));
+        }
+    }
+    (traitors, twins)
+}

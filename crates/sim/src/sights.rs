@@ -1,0 +1,67 @@
+//! What a campaign must have seen at least once. A campaign that never reaches one of these tests
+//! less than it says.
+
+use std::collections::BTreeMap;
+
+/// How often something happened, by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+macro_rules! sights {
+    ($($name:ident = $text:literal,)*) => {
+        $(pub(crate) const $name: &str = $text;)*
+        /// Every situation a campaign counts.
+        pub const SIGHTS: &[&str] = &[$($text),*];
+    };
+}
+
+sights! {
+    ROUND_CHANGE_PREPARED = "round change with a prepared value",
+    PREPARED_REPROPOSED = "prepared value proposed again",
+    WEAK_QUORUM_JUMP = "round entered because f+1 were ahead",
+    PROPOSAL_JUMP = "round entered through a justified proposal",
+    LATE_ROUND = "block decided in round 2 or later",
+    DECIDED_CATCH_UP = "decision taken over from a DECIDED",
+    FETCH_CATCH_UP = "block fetched from a peer",
+    COMMIT_AFTER_DECISION = "commit sent for its seal after the decision",
+    VALUE_ASKED = "value asked for by digest",
+    VALUE_GIVEN = "value handed to a peer",
+    TORN_LOST = "unsynced records lost in a crash",
+    TORN_KEPT = "part of the unsynced records kept in a crash",
+    STORE_LOST = "unflushed blocks lost in a crash",
+    FINISHED_AFTER_RESTART = "decision of the log executed after a restart",
+    PROPOSAL_RESENT = "own proposal sent again after a restart",
+    VOTE_RESENT = "own vote sent again after a restart",
+    SEALED = "group seal made",
+    SHARE_BLAMED = "seal share blamed",
+    CONTRADICTION = "contradiction of a traitor noticed",
+    TX_REPLACED = "transaction replaced by a better one",
+    TX_PROMOTED = "future transaction became pending",
+    TX_INCLUDED = "transaction included in a block",
+    DUTY_DECIDED = "duty decided",
+    BATCHED = "several inputs taken in one turn",
+}
+
+/// Kinds of fault, as counted in reports.
+pub(crate) mod fault {
+    pub(crate) const DROPPED: &str = "message dropped";
+    pub(crate) const DUPLICATED: &str = "message duplicated";
+    pub(crate) const BLOCKED: &str = "message into a partition";
+    pub(crate) const PARTITION: &str = "partition";
+    pub(crate) const ONE_WAY: &str = "one-way partition";
+    pub(crate) const CRASH_IDLE: &str = "crash between turns";
+    pub(crate) const CRASH_TORN: &str = "crash before the sync";
+    pub(crate) const CRASH_SYNCED: &str = "crash between sync and sends";
+    pub(crate) const CRASH_SENDING: &str = "crash while sending";
+    pub(crate) const CRASH_STORING: &str = "crash while storing";
+    pub(crate) const FETCH_FAILED: &str = "fetch failed";
+    pub(crate) const TWINS: &str = "twins";
+    pub(crate) const EQUIVOCATION: &str = "traitor: two proposals";
+    pub(crate) const DOUBLE_VOTE: &str = "traitor: two votes";
+    pub(crate) const WITHHELD: &str = "traitor: message withheld";
+    pub(crate) const LIE: &str = "traitor: lie about prepared rounds";
+    pub(crate) const BAD_SEAL: &str = "traitor: bad seal share";
+    pub(crate) const PREMATURE: &str = "traitor: commit without prepares";
+    pub(crate) const REPLAY: &str = "traitor: old message replayed";
+    pub(crate) const FALSE_HEIGHT: &str = "traitor: false height";
+    pub(crate) const REFUSED: &str = "message refused by the verifier";
+}

@@ -1,0 +1,261 @@
+//! Operators that lie. A traitor runs the real replica and alters what leaves it, signing with its
+//! own key whatever it likes; it cannot sign for others.
+
+use crate::dice::Dice;
+use crate::keys;
+use crate::sights::{Counts, fault};
+use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
+use aequa_types::{
+    Block, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange, Seal,
+    Signed, Statement, ValueBytes,
+};
+use ssz::{Decode as _, Encode as _};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Old messages kept for replay.
+const ARCHIVE_MAX: usize = 64;
+/// Instances whose proposed digests are remembered for double votes.
+const INSTANCES_REMEMBERED: usize = 16;
+
+/// What a traitor does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// Proposes two blocks, one to each half.
+    pub(crate) equivocate: bool,
+    /// Votes for every digest it knows.
+    pub(crate) double_vote: bool,
+    /// Commits without waiting for prepares.
+    pub(crate) premature: bool,
+    /// Hides or invents what it saw prepared.
+    pub(crate) lie: bool,
+    /// Spoils its seal shares.
+    pub(crate) bad_seal: bool,
+    /// Takes votes and values but gives none: only round changes and proposals leave it.
+    pub(crate) hoard: bool,
+    /// Sends old messages of anybody again.
+    pub(crate) replay: bool,
+    /// Claims heights it has not.
+    pub(crate) false_height: bool,
+    /// Messages in a thousand it does not send, receiver by receiver.
+    pub(crate) withhold: u64,
+}
+
+impl Traits {
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        Self {
+            equivocate: dice.chance(400),
+            double_vote: dice.chance(400),
+            premature: dice.chance(250),
+            lie: dice.chance(300),
+            bad_seal: dice.chance(400),
+            hoard: dice.chance(200),
+            replay: dice.chance(250),
+            false_height: dice.chance(250),
+            withhold: dice.pick(&[0, 0, 300, 700, 1000]),
+        }
+    }
+
+    /// What it takes to fork a cluster that has too many of these.
+    pub(crate) fn forking() -> Self {
+        Self { equivocate: true, double_vote: true, premature: true, ..Self::default() }
+    }
+}
+
+/// What traitors know of each other and of the past; they work together.
+#[derive(Default)]
+pub(crate) struct Conspiracy {
+    digests: BTreeMap<InstanceId, BTreeSet<Digest>>,
+    archive: Vec<Message>,
+}
+
+impl Conspiracy {
+    /// Any message of anybody.
+    pub(crate) fn overhear(&mut self, dice: &mut Dice, message: &Message) {
+        if let Message::PrePrepare(message) = message
+            && let Some(digest) = message.proposal.digest()
+        {
+            self.learn(message.proposal.instance, digest);
+        }
+        if self.archive.len() < ARCHIVE_MAX {
+            self.archive.push(message.clone());
+        } else if dice.chance(100) {
+            let place = dice.index(ARCHIVE_MAX);
+            self.archive[place] = message.clone();
+        }
+    }
+
+    fn learn(&mut self, instance: InstanceId, digest: Digest) {
+        self.digests.entry(instance).or_default().insert(digest);
+        while self.digests.len() > INSTANCES_REMEMBERED {
+            self.digests.pop_first();
+        }
+    }
+
+    fn others(&self, instance: InstanceId, than: Digest) -> Vec<Digest> {
+        let known = self.digests.get(&instance);
+        known.into_iter().flatten().copied().filter(|digest| *digest != than).collect()
+    }
+}
+
+/// One treacherous sending in progress.
+pub(crate) struct Treason<'a> {
+    pub(crate) operator: OperatorIndex,
+    pub(crate) traits: Traits,
+    pub(crate) conspiracy: &'a mut Conspiracy,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) faults: &'a mut Counts,
+}
+
+/// A message and the nodes that get it.
+pub(crate) type Sending = (Vec<usize>, Message);
+
+impl Treason<'_> {
+    /// What a traitor sends instead of `message` to these nodes.
+    pub(crate) fn alter(&mut self, message: Message, receivers: &[usize]) -> Vec<Sending> {
+        let mut sendings = match message {
+            Message::PrePrepare(proposal) => self.propose(proposal, receivers),
+            Message::Prepare(vote) => self.prepare(vote, receivers),
+            Message::Commit(vote) => self.commit(vote, receivers),
+            Message::RoundChange(change) => self.change(change, receivers),
+            Message::Decided(_) | Message::ValueReply(_) | Message::ValueRequest(_) if self.traits.hoard => {
+                Vec::new()
+            }
+            other => vec![(receivers.to_vec(), other)],
+        };
+        if self.traits.replay && self.dice.chance(200) && !self.conspiracy.archive.is_empty() {
+            let old = self.dice.index(self.conspiracy.archive.len());
+            self.count(fault::REPLAY);
+            sendings.push((receivers.to_vec(), self.conspiracy.archive[old].clone()));
+        }
+        if self.traits.withhold > 0 {
+            for (to, _) in &mut sendings {
+                let before = to.len();
+                to.retain(|_| !self.dice.chance(self.traits.withhold));
+                if to.len() < before {
+                    *self.faults.entry(fault::WITHHELD).or_default() += (before - to.len()) as u64;
+                }
+            }
+        }
+        sendings
+    }
+
+    fn propose(&mut self, first: PrePrepare, receivers: &[usize]) -> Vec<Sending> {
+        let fresh = first.prepares.is_empty();
+        let second = (self.traits.equivocate && fresh).then(|| self.second_proposal(&first)).flatten();
+        let Some(second) = second else { return vec![(receivers.to_vec(), Message::PrePrepare(first))] };
+        self.count(fault::EQUIVOCATION);
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        for receiver in receivers {
+            if self.dice.chance(500) { one.push(*receiver) } else { two.push(*receiver) }
+        }
+        if self.dice.chance(100) {
+            one = receivers.to_vec();
+        }
+        vec![(one, Message::PrePrepare(first)), (two, Message::PrePrepare(second))]
+    }
+
+    /// The same block a millisecond later: as valid as the first.
+    fn second_proposal(&mut self, first: &PrePrepare) -> Option<PrePrepare> {
+        let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
+        block.header.timestamp_ms += 1;
+        let digest = block.header.digest();
+        self.conspiracy.learn(first.proposal.instance, digest);
+        let proposal = self.say(first.proposal.instance, first.proposal.round, Claim::PrePrepare(digest));
+        Some(PrePrepare { proposal, value: ValueBytes(block.as_ssz_bytes().into()), ..first.clone() })
+    }
+
+    fn prepare(&mut self, vote: Signed, receivers: &[usize]) -> Vec<Sending> {
+        let (instance, round) = (vote.instance, vote.round);
+        let Some(digest) = vote.digest() else { return Vec::new() };
+        let mut sendings = Vec::new();
+        for other in self.second_votes(instance, digest) {
+            let second = self.say(instance, round, Claim::Prepare(other));
+            sendings.push((receivers.to_vec(), Message::Prepare(second)));
+            if self.traits.premature {
+                sendings.push((receivers.to_vec(), Message::Commit(self.commitment(instance, round, other))));
+            }
+        }
+        if self.traits.premature {
+            self.count(fault::PREMATURE);
+            sendings.push((receivers.to_vec(), Message::Commit(self.commitment(instance, round, digest))));
+        }
+        if !self.traits.hoard {
+            sendings.push((receivers.to_vec(), Message::Prepare(vote)));
+        }
+        sendings
+    }
+
+    fn commit(&mut self, vote: Signed, receivers: &[usize]) -> Vec<Sending> {
+        if self.traits.hoard {
+            return Vec::new();
+        }
+        let (instance, round) = (vote.instance, vote.round);
+        let Some(digest) = vote.digest() else { return Vec::new() };
+        let mut sendings = Vec::new();
+        for other in self.second_votes(instance, digest) {
+            sendings.push((receivers.to_vec(), Message::Commit(self.commitment(instance, round, other))));
+        }
+        let vote = if self.traits.bad_seal { self.spoilt(vote) } else { vote };
+        sendings.push((receivers.to_vec(), Message::Commit(vote)));
+        sendings
+    }
+
+    fn second_votes(&mut self, instance: InstanceId, than: Digest) -> Vec<Digest> {
+        if !self.traits.double_vote {
+            return Vec::new();
+        }
+        let others = self.conspiracy.others(instance, than);
+        if !others.is_empty() {
+            self.count(fault::DOUBLE_VOTE);
+        }
+        others
+    }
+
+    fn change(&mut self, message: RoundChange, receivers: &[usize]) -> Vec<Sending> {
+        if !self.traits.lie || self.dice.chance(300) {
+            return vec![(receivers.to_vec(), Message::RoundChange(message))];
+        }
+        self.count(fault::LIE);
+        let (instance, round) = (message.change.instance, message.change.round);
+        let known = self.conspiracy.digests.get(&instance).into_iter().flatten().next().copied();
+        let invented = known.zip(round.0.checked_sub(1)).filter(|_| self.dice.chance(500));
+        let (prepared, prepares) = match invented {
+            // A claim it cannot prove: its own PREPARE and whatever quorum it has of something else.
+            Some((digest, before)) => {
+                let own = self.say(instance, Round(before), Claim::Prepare(digest));
+                let mut prepares = message.prepares.clone();
+                prepares.retain(|vote| vote.author != self.operator);
+                prepares.push(own);
+                (Some(Prepared { round: Round(before), digest }), prepares)
+            }
+            None => (None, Vec::new()),
+        };
+        let change = self.say(instance, round, Claim::RoundChange(RoundChangeClaim { prepared }));
+        vec![(receivers.to_vec(), Message::RoundChange(RoundChange { change, prepares }))]
+    }
+
+    fn commitment(&mut self, instance: InstanceId, round: Round, digest: Digest) -> Signed {
+        let seal = Some(keys::share(self.operator, instance, round, &digest));
+        let vote = self.say(instance, round, Claim::Commit(CommitClaim { digest, seal }));
+        if self.traits.bad_seal { self.spoilt(vote) } else { vote }
+    }
+
+    fn spoilt(&mut self, vote: Signed) -> Signed {
+        let mut statement = vote.statement;
+        if let Claim::Commit(commit) = &mut statement.claim
+            && commit.seal.is_some()
+        {
+            commit.seal = Some(Seal::repeat_byte(0xBA));
+            *self.faults.entry(fault::BAD_SEAL).or_default() += 1;
+        }
+        keys::sign(self.operator, statement)
+    }
+
+    fn say(&self, instance: InstanceId, round: Round, claim: Claim) -> Signed {
+        keys::sign(self.operator, Statement { instance, round, author: self.operator, claim })
+    }
+
+    fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+}
