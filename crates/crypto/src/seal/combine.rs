@@ -1,7 +1,7 @@
 //! From shares to the seal.
 
 use super::curve::{self, SCALAR_BITS, Scalar};
-use super::{GroupKey, PublicShare, coordinate, parse_seal};
+use super::{GroupKey, PublicShare, coordinate};
 use crate::Error;
 use aequa_types::{OperatorIndex, Seal};
 use blst::{blst_p1_affine, min_sig};
@@ -35,7 +35,7 @@ pub struct Combiner {
     threshold: usize,
     group_key: GroupKey,
     public_shares: Vec<PublicShare>,
-    coefficients: Mutex<HashMap<Vec<OperatorIndex>, Arc<Vec<Scalar>>>>,
+    coefficients: Mutex<HashMap<Vec<OperatorIndex>, Arc<Coefficients>>>,
 }
 
 impl Combiner {
@@ -73,7 +73,7 @@ impl Combiner {
         self.public_shares.iter().find(|share| share.operator() == operator)
     }
 
-    fn remembered(&self, shares: &[(OperatorIndex, Seal)]) -> Arc<Vec<Scalar>> {
+    fn remembered(&self, shares: &[(OperatorIndex, Seal)]) -> Arc<Coefficients> {
         let signers: Vec<OperatorIndex> = shares.iter().map(|(operator, _)| *operator).collect();
         let mut known = self.coefficients.lock();
         if let Some(coefficients) = known.get(&signers) {
@@ -102,14 +102,62 @@ fn select(threshold: usize, shares: &[(OperatorIndex, Seal)]) -> Result<Vec<(Ope
     Ok(selected)
 }
 
-fn coefficients(shares: &[(OperatorIndex, Seal)]) -> Vec<Scalar> {
-    let coordinates: Vec<u64> = shares.iter().map(|(operator, _)| coordinate(*operator)).collect();
-    curve::lagrange_at_zero(&coordinates)
+/// What to multiply the shares of a signer set with.
+enum Coefficients {
+    /// The usual case: small whole numbers.
+    Small(curve::Lagrange),
+    /// Signer sets of very many operators.
+    Full(Vec<Scalar>),
 }
 
-fn combine_with(coefficients: &[Scalar], shares: &[(OperatorIndex, Seal)]) -> Result<Seal, Error> {
-    let points =
-        shares.iter().map(|(_, share)| parse_seal(share)).collect::<Result<Vec<blst_p1_affine>, Error>>()?;
-    let sum = curve::sum_g1(points.iter().zip(coefficients), SCALAR_BITS).ok_or(Error::MalformedSeal)?;
-    Ok(Seal::from(min_sig::Signature::from(sum).compress()))
+fn coefficients(shares: &[(OperatorIndex, Seal)]) -> Coefficients {
+    let coordinates: Vec<u64> = shares.iter().map(|(operator, _)| coordinate(*operator)).collect();
+    match curve::Lagrange::at_zero(&coordinates) {
+        Some(small) => Coefficients::Small(small),
+        None => Coefficients::Full(curve::lagrange_at_zero(&coordinates)),
+    }
+}
+
+/// Whether the shares are in the subgroup is not asked here: what comes out is verified as a whole, and a
+/// sum outside the subgroup is refused there.
+fn combine_with(coefficients: &Coefficients, shares: &[(OperatorIndex, Seal)]) -> Result<Seal, Error> {
+    let on_curve = |(_, share): &(OperatorIndex, Seal)| -> Result<blst_p1_affine, Error> {
+        let signature = min_sig::Signature::uncompress(&share.0).map_err(|_| Error::MalformedSeal)?;
+        Ok(signature.into())
+    };
+    let points = shares.iter().map(on_curve).collect::<Result<Vec<blst_p1_affine>, Error>>()?;
+    let sum = match coefficients {
+        Coefficients::Small(lagrange) => lagrange.sum_g1(&points),
+        Coefficients::Full(scalars) => curve::sum_g1(points.iter().zip(scalars), SCALAR_BITS),
+    };
+    Ok(Seal::from(min_sig::Signature::from(sum.ok_or(Error::MalformedSeal)?).compress()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::deal;
+
+    #[test]
+    fn small_and_full_coefficients_give_the_same_seal() {
+        for (threshold, operators) in [(1, 1), (3, 4), (5, 7), (14, 20)] {
+            let dealing = deal(threshold, operators).unwrap();
+            let shares: Vec<(OperatorIndex, Seal)> = dealing.secret_shares[operators - threshold..]
+                .iter()
+                .map(|share| (share.operator(), share.sign(b"message")))
+                .collect();
+            let coordinates: Vec<u64> = shares.iter().map(|(operator, _)| coordinate(*operator)).collect();
+            let small = Coefficients::Small(curve::Lagrange::at_zero(&coordinates).unwrap());
+            let full = Coefficients::Full(curve::lagrange_at_zero(&coordinates));
+            let seal = combine_with(&small, &shares).unwrap();
+            assert_eq!(seal, combine_with(&full, &shares).unwrap(), "{threshold} of {operators}");
+            dealing.group_key.verify(b"message", &seal).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hundred_operators_fall_back_to_full_coefficients() {
+        let coordinates: Vec<u64> = (34..=100).collect();
+        assert!(curve::Lagrange::at_zero(&coordinates).is_none());
+    }
 }

@@ -185,6 +185,81 @@ pub(super) fn pairing_holds(signature: &blst_p1_affine, hash: &blst_p1_affine, k
     blst_fp12::finalverify(&left, &right)
 }
 
+/// Lagrange coefficients at 0 as whole numbers over one denominator: `λ_i = whole_i · inverse`.
+///
+/// Operators' coordinates are small, so the numerators are too: for four operators at most 4 bits, and the
+/// denominator is 1 for three of the four signer sets. Multiplying a point by them costs next to nothing.
+pub(super) struct Lagrange {
+    whole: Vec<i64>,
+    inverse: Option<Scalar>,
+}
+
+impl Lagrange {
+    /// For distinct, non-zero coordinates; none when a numerator does not fit into an `i64`.
+    pub(super) fn at_zero(coordinates: &[u64]) -> Option<Self> {
+        let points: Vec<i128> = coordinates.iter().map(|x| i128::from(*x)).collect();
+        let mut fractions = Vec::with_capacity(points.len());
+        for own in &points {
+            let (mut above, mut below) = (1i128, 1i128);
+            for other in points.iter().filter(|other| *other != own) {
+                above = above.checked_mul(*other)?;
+                below = below.checked_mul(other - own)?;
+                let common = gcd(above, below);
+                (above, below) = (above / common, below / common);
+            }
+            fractions.push(if below < 0 { (-above, -below) } else { (above, below) });
+        }
+        let denominator =
+            fractions.iter().try_fold(1i128, |all, (_, below)| all.checked_mul(below / gcd(all, *below)))?;
+        let whole = fractions
+            .iter()
+            .map(|(above, below)| i64::try_from(above.checked_mul(denominator / below)?).ok())
+            .collect::<Option<Vec<i64>>>()?;
+        let inverse = match u64::try_from(denominator).ok()? {
+            1 => None,
+            denominator => Some(Scalar::from_u64(denominator).inverse()),
+        };
+        Some(Self { whole, inverse })
+    }
+
+    /// Σ λ · point in G1; none for the identity.
+    pub(super) fn sum_g1(&self, points: &[blst_p1_affine]) -> Option<blst_p1_affine> {
+        let mut sum = blst_p1::default();
+        for (point, whole) in points.iter().zip(&self.whole) {
+            let bytes = whole.unsigned_abs().to_le_bytes();
+            let bits = (u64::BITS - whole.unsigned_abs().leading_zeros()) as usize;
+            let mut term = blst_p1::default();
+            // SAFETY: `bits` is at most 64, the length of `bytes`.
+            unsafe {
+                blst_p1_from_affine(&mut term, point);
+                blst_p1_mult(&mut term, &term, bytes.as_ptr(), bits);
+                blst_p1_cneg(&mut term, *whole < 0);
+                blst_p1_add_or_double(&mut sum, &sum, &term);
+            }
+        }
+        let mut out = blst_p1_affine::default();
+        // SAFETY: one point into its affine form.
+        let infinite = unsafe {
+            blst_p1_to_affine(&mut out, &sum);
+            blst_p1_is_inf(&sum)
+        };
+        match &self.inverse {
+            _ if infinite => None,
+            None => Some(out),
+            Some(inverse) => sum_g1([(&out, inverse)].into_iter(), SCALAR_BITS),
+        }
+    }
+}
+
+fn gcd(a: i128, b: i128) -> i128 {
+    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    // At most the smaller of two numbers that were products of checked i128.
+    i128::try_from(a).unwrap_or(1).max(1)
+}
+
 /// Lagrange coefficients at 0 for the given distinct, non-zero coordinates.
 pub(super) fn lagrange_at_zero(coordinates: &[u64]) -> Vec<Scalar> {
     let points: Vec<Scalar> = coordinates.iter().map(|x| Scalar::from_u64(*x)).collect();

@@ -149,7 +149,13 @@ fn points_of_the_curve_outside_the_subgroup_are_refused() {
         .unwrap();
     let dealing = deal(1, 1).unwrap();
     assert_eq!(dealing.group_key.verify(b"m", &outside), Err(Error::MalformedSeal));
-    assert_eq!(combine(1, &[(OperatorIndex(0), outside)]), Err(Error::MalformedSeal));
+    // Combining judges no share; the sum is judged, and then the share that spoilt it.
+    let shares = [(OperatorIndex(0), outside)];
+    let sum = combine(1, &shares).unwrap();
+    assert_eq!(dealing.group_key.verify(b"m", &sum), Err(Error::MalformedSeal));
+    let combiner = Combiner::new(1, dealing.group_key, dealing.public_shares);
+    let sealing = combiner.seal(b"m", &shares).unwrap();
+    assert_eq!(sealing, Sealing { seal: None, bad: vec![OperatorIndex(0)] });
 }
 
 #[test]

@@ -12,8 +12,13 @@ use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, Round, 
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
+
+/// `laststate.dat` follows the decided blocks at most this often: it is a convenience for tools, and
+/// replacing a file costs more than deciding an empty block.
+const LAST_STATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The store shared by all readers.
 pub type Store = Arc<FjallChainStore>;
