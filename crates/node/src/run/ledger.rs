@@ -60,6 +60,7 @@ impl Ledger {
                 let start = Instant::now();
                 let saved = state.save(&data_dir);
                 report_saved(&metrics, state, start, saved);
+                std::thread::sleep(LAST_STATE_PAUSE);
             }
         })?;
         Ok(Self { store, flush_every, flush, last_state })
