@@ -8,8 +8,8 @@ use aequa_types::message::ValueReply;
 use aequa_types::record::{PreparedRecord, ProposalRecord, RoundRecord, ValueRecord};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, Decided, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Proof, Quorum,
-    Record, Round, RoundChange, Signed, Statement, Value, Verified,
+    Certificate, Decided, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Record,
+    Round, RoundChange, Signed, Statement, Value, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -290,8 +290,8 @@ impl Instance {
         *shown = (*shown).max(statement.round);
     }
 
-    /// A quorum of ROUND-CHANGEs of the current round, the highest prepared ones first.
-    fn quorum_of_changes(&self) -> Option<Vec<&RoundChange>> {
+    /// The ROUND-CHANGEs of the current round once there are q, the highest prepared ones first.
+    fn changes_of_round(&self) -> Option<Vec<&RoundChange>> {
         let mut of_round: Vec<&RoundChange> =
             self.changes.values().filter_map(|kept| kept.get(&self.round)).collect();
         if of_round.len() < self.quorum.quorum() {
@@ -301,8 +301,29 @@ impl Instance {
             let prepared = crate::highest_prepared([&message.change]).map(|prepared| prepared.round);
             (std::cmp::Reverse(prepared), message.change.author)
         });
-        of_round.truncate(self.quorum.quorum());
         Some(of_round)
+    }
+
+    /// A quorum of them whose prepared values are all here, the highest prepared ones first.
+    ///
+    /// Any q will do. A value that can have been decided is held by an honest one of every q, which
+    /// hands it out; a claim whose value nobody hands out is left aside, or one faulty operator that
+    /// saw a value prepared and keeps it to itself would stop every leader.
+    fn quorum_of_changes(&self) -> Option<Vec<&RoundChange>> {
+        let mut usable = self.changes_of_round()?;
+        usable.retain(|message| {
+            crate::highest_prepared([&message.change])
+                .is_none_or(|prepared| self.values.contains_key(&prepared.digest))
+        });
+        usable.truncate(self.quorum.quorum());
+        (usable.len() == self.quorum.quorum()).then_some(usable)
+    }
+
+    /// Digests of prepared values that are claimed for the current round and not here.
+    fn missing_values(&self) -> Vec<Digest> {
+        let changes = self.changes_of_round().unwrap_or_default();
+        let claimed = changes.into_iter().filter_map(|message| crate::highest_prepared([&message.change]));
+        claimed.map(|prepared| prepared.digest).filter(|digest| !self.values.contains_key(digest)).collect()
     }
 
     /// Drops values nobody can need any more: a leader may propose one in each of its rounds.
@@ -691,11 +712,10 @@ impl<H: Host> Turn<'_, H> {
         self.commit_after_decision(&certificate);
     }
 
-    // R9
+    // R9, also when the seal exists already: others may still miss this share of it.
     fn commit_after_decision(&mut self, certificate: &Certificate) {
         let round = certificate.round;
-        let committed = self.instance.own.get(&round).is_some_and(|own| own.commit.is_some());
-        if committed || matches!(certificate.proof, Proof::Group(_)) {
+        if self.instance.own.get(&round).is_some_and(|own| own.commit.is_some()) {
             return;
         }
         self.commit(round, certificate.digest);
@@ -745,7 +765,12 @@ impl<H: Host> Turn<'_, H> {
         if round == Round(0) || proposed || self.host.leader(round) != self.instance.me {
             return false;
         }
-        let Some(quorum) = self.instance.quorum_of_changes() else { return false };
+        let Some(quorum) = self.instance.quorum_of_changes() else {
+            for digest in self.instance.missing_values() {
+                self.have_value(digest);
+            }
+            return false;
+        };
         let changes: Vec<Signed> = quorum.iter().map(|message| message.change.clone()).collect();
         let Some(prepared) = crate::highest_prepared(&changes) else {
             self.ask_input(round);
@@ -753,9 +778,6 @@ impl<H: Host> Turn<'_, H> {
         };
         // Sorted by prepared round: the first carries the quorum for the highest one.
         let prepares = quorum[0].prepares.clone();
-        if !self.have_value(prepared.digest) {
-            return false;
-        }
         let Some(value) = self.instance.values.get(&prepared.digest).cloned() else { return false };
         self.propose(value, changes, prepares);
         self.instance.own.get(&round).is_some_and(|own| own.proposal.is_some())

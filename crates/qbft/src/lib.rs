@@ -23,7 +23,7 @@
 //! | R3 | q COMMIT(ρ,d) of any one round, value known | decide |
 //! | R4 | timer of the current round | enter r+1, ROUND-CHANGE; its timer starts when q operators have shown rounds ≥ r+1 |
 //! | R5 | f+1 operators have shown rounds above r | enter the smallest of them, ROUND-CHANGE |
-//! | R6 | q ROUND-CHANGE(r), I lead r | propose the highest prepared value, else a fresh input |
+//! | R6 | q ROUND-CHANGE(r) whose prepared values are here, I lead r | propose the highest prepared value, else a fresh input |
 //! | R7 | a sign, after the decision, that an operator is stuck | answer with DECIDED |
 //! | R8 | a DECIDED certificate that holds | decide |
 //! | R9 | decided in (ρ,d) without having committed there | COMMIT(ρ,d) for the sake of its seal |
@@ -46,6 +46,9 @@
 //!   on entering it (the rule of PBFT). Without a quorum rounds would pass in vain and timeouts grow,
 //!   and a cluster that was cut for a while would need as long again to come back. Liveness holds: of
 //!   q correct operators the lowest sees all others at or above its round, so its timer runs.
+//! * The q ROUND-CHANGEs of R6 are chosen among those whose prepared value the leader has or is given.
+//!   Insisting on the highest claim of all would let one faulty operator that alone holds a prepared
+//!   value stop every leader. A value that may be decided is held by an honest operator of every q.
 //! * A leader of a round above 0 with nothing prepared asks for a *new* input: an older one could
 //!   be too old for its peers' clocks.
 //!

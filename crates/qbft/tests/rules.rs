@@ -448,3 +448,48 @@ fn a_vote_shows_its_round_as_a_round_change_does() {
         "it entered by the proposal, without ROUND-CHANGE"
     );
 }
+
+#[test]
+fn a_prepared_value_that_nobody_hands_out_does_not_stop_the_leader() {
+    let mut leader = Node::new(1, 4);
+    leader.input = Some(value(11));
+    leader.timeout();
+    let effects = leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    assert!(!effects.contains(&Effect::NeedValue(value(1).digest())), "no quorum yet");
+    let effects = leader.receive(2, round_change(2, 1, None));
+    assert!(effects.contains(&Effect::NeedValue(value(1).digest())), "every quorum needs it so far");
+    let effects = leader.receive(3, round_change(3, 1, None));
+    let proposal = sent(&effects).into_iter().find_map(|message| match message {
+        Message::PrePrepare(proposal) => Some(proposal),
+        _ => None,
+    });
+    let proposal = proposal.unwrap();
+    assert_eq!(proposal.proposal.digest(), Some(value(11).digest()));
+    let authors: Vec<u8> = proposal.round_changes.iter().map(|change| change.author.0).collect();
+    assert_eq!(authors, [1, 2, 3], "the claim without its value is no part of the quorum");
+}
+
+#[test]
+fn a_prepared_value_that_is_handed_out_is_proposed_by_the_leader() {
+    let mut leader = Node::new(1, 4);
+    leader.timeout();
+    leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    leader.receive(2, round_change(2, 1, None));
+    let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    let proposed = sent(&effects).into_iter().any(
+        |message| matches!(message, Message::PrePrepare(m) if m.proposal.digest() == Some(value(1).digest())),
+    );
+    assert!(proposed);
+}
+
+#[test]
+fn a_node_that_decides_by_a_group_seal_still_adds_its_own_commit() {
+    let digest = value(1).digest();
+    let proof = aequa_types::Proof::Group(aequa_types::Seal::repeat_byte(1));
+    let certificate = aequa_types::Certificate { instance: INSTANCE, round: Round(0), digest, proof };
+    let mut node = Node::new(3, 4);
+    node.receive(0, Verified::Decided(certificate));
+    let effects = node.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert_eq!(node.decided(), Some(digest));
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+}
