@@ -1,7 +1,7 @@
 //! Links between nodes: latency, loss, duplicates, partitions; and what travels on them.
 
 use crate::node::Kind;
-use crate::plan::MESSAGE_KINDS;
+use crate::plan::{MESSAGE_KINDS, PREPARE};
 use crate::sights::fault;
 use crate::trace;
 use crate::traitor::Treason;
@@ -246,7 +246,7 @@ impl World {
 fn number(message: &Message) -> usize {
     let number = match message {
         Message::PrePrepare(_) => 0,
-        Message::Prepare(_) => 1,
+        Message::Prepare(_) => PREPARE,
         Message::Commit(_) => 2,
         Message::RoundChange(_) => 3,
         Message::Decided(_) => 4,

@@ -49,6 +49,8 @@ pub enum Sabotage {
 
 /// Kinds of message that the network may be told to lose more often than others.
 pub(crate) const MESSAGE_KINDS: usize = 7;
+/// The number of PREPAREs among them.
+pub(crate) const PREPARE: usize = 1;
 
 /// Everything a seed decides before the first event.
 #[derive(Debug, Clone)]
@@ -92,6 +94,10 @@ impl Plan {
         let mut drop_by_kind = [0; MESSAGE_KINDS];
         if dice.chance(350) {
             drop_by_kind[dice.index(MESSAGE_KINDS)] = dice.between(300, 900);
+        }
+        // A hoarder does best when the others do not hear each other's PREPAREs.
+        if traitors.iter().any(|(_, traits)| traits.hoard) && dice.chance(500) {
+            drop_by_kind[PREPARE] = dice.between(400, 900);
         }
         let fastest_ms = dice.between(1, 20);
         Self {

@@ -17,6 +17,9 @@ const ARCHIVE_MAX: usize = 64;
 /// Instances whose proposed digests are remembered for double votes.
 const INSTANCES_REMEMBERED: usize = 16;
 
+/// How many rounds in advance a hoarder changes.
+const ROUNDS_AHEAD: u64 = 2;
+
 /// What a traitor does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traits {
@@ -30,7 +33,7 @@ pub(crate) struct Traits {
     pub(crate) lie: bool,
     /// Spoils its seal shares.
     pub(crate) bad_seal: bool,
-    /// Takes votes and values but gives none: only round changes and proposals leave it.
+    /// Takes votes and values but gives none: only first proposals and round changes leave it.
     pub(crate) hoard: bool,
     /// Sends old messages of anybody again.
     pub(crate) replay: bool,
@@ -140,6 +143,9 @@ impl Treason<'_> {
     }
 
     fn propose(&mut self, first: PrePrepare, receivers: &[usize]) -> Vec<Sending> {
+        if self.traits.hoard && first.proposal.round > Round(0) {
+            return Vec::new();
+        }
         let fresh = first.prepares.is_empty();
         let second = (self.traits.equivocate && fresh).then(|| self.second_proposal(&first)).flatten();
         let Some(second) = second else { return vec![(receivers.to_vec(), Message::PrePrepare(first))] };
@@ -212,6 +218,9 @@ impl Treason<'_> {
     }
 
     fn change(&mut self, message: RoundChange, receivers: &[usize]) -> Vec<Sending> {
+        if self.traits.hoard {
+            return self.changes_ahead(message, receivers);
+        }
         if !self.traits.lie || self.dice.chance(300) {
             return vec![(receivers.to_vec(), Message::RoundChange(message))];
         }
@@ -232,6 +241,18 @@ impl Treason<'_> {
         };
         let change = self.say(instance, round, Claim::RoundChange(RoundChangeClaim { prepared }));
         vec![(receivers.to_vec(), Message::RoundChange(RoundChange { change, prepares }))]
+    }
+
+    /// A true claim of what was prepared, for the coming rounds too: ahead of all honest ones.
+    fn changes_ahead(&mut self, message: RoundChange, receivers: &[usize]) -> Vec<Sending> {
+        let (instance, round) = (message.change.instance, message.change.round);
+        let ahead = (round.0 + 1..=round.0 + ROUNDS_AHEAD).map(|round| {
+            let change = self.say(instance, Round(round), message.change.claim.clone());
+            let change = RoundChange { change, prepares: message.prepares.clone() };
+            (receivers.to_vec(), Message::RoundChange(change))
+        });
+        let ahead: Vec<Sending> = ahead.collect();
+        [vec![(receivers.to_vec(), Message::RoundChange(message))], ahead].concat()
     }
 
     fn commitment(&mut self, instance: InstanceId, round: Round, digest: Digest) -> Signed {
