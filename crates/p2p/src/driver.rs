@@ -1,6 +1,7 @@
 //! The one task that owns the swarm: connections, dials, gossip. Frames of direct streams never pass here.
 
 mod bootnodes;
+mod connections;
 mod guards;
 mod members;
 mod talk;
@@ -18,6 +19,7 @@ use bootnodes::Bootnode;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use guards::OpenConnections;
+use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{MessageAcceptance, MessageId};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, Stream, SwarmEvent};
@@ -30,7 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Commands waiting for the driver; gossip beyond this is dropped and counted.
 pub(crate) const COMMANDS_MAX: usize = 1024;
-/// How long a stop waits for queued frames to be written.
+/// How long a stop waits for members to read what is queued for them.
 const DRAIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for connections to close in good order.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -54,6 +56,7 @@ enum Notice {
         operator: OperatorIndex,
         topic: Topic,
         turn: Turn,
+        half: Half,
     },
     Judged {
         id: MessageId,
@@ -62,8 +65,16 @@ enum Notice {
     },
 }
 
+/// Which half of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Reading,
+    Writing,
+}
+
 pub(crate) struct Driver {
     swarm: Swarm<Behaviour>,
+    listeners: Vec<ListenerId>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     notices: mpsc::UnboundedReceiver<Notice>,
@@ -83,7 +94,7 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, P2pError> {
         let mut swarm = swarm::build(&config, &shared)?;
-        swarm::listen(&mut swarm, &config.listen)?;
+        let listeners = swarm::listen(&mut swarm, &config.listen)?;
         let (notify, notices) = mpsc::unbounded_channel();
         let now = Instant::now();
         let own = config.peer_id();
@@ -99,6 +110,7 @@ impl Driver {
             open: OpenConnections::new(shared.observer.clone()),
             judging: Arc::new(Semaphore::new(JUDGED_AT_ONCE_MAX)),
             advertise_private: config.advertise_private,
+            listeners,
             swarm,
             shared,
             commands,
@@ -143,40 +155,53 @@ impl Driver {
     async fn stop(mut self) {
         self.finish_queues();
         self.shared.tasks.close();
-        // Connections run on tasks of their own; the swarm needs no polling while queues are written.
-        let queues_empty = async {
-            while self.members.values().any(Member::is_writing) {
+        // Connections run on tasks of their own; the swarm needs no polling meanwhile. A member closes its half
+        // when it has read all of ours. Closing the socket before that could reset it under unread frames.
+        let all_read = async {
+            while self.members.values().any(Member::is_reading) {
                 let Some(notice) = self.notices.recv().await else { break };
                 self.on_notice(notice);
             }
         };
-        let _ = tokio::time::timeout(DRAIN, queues_empty).await;
+        let _ = tokio::time::timeout(DRAIN, all_read).await;
         self.leave_members();
+        // A member that notices may dial at once; nobody is let in any more.
+        for listener in std::mem::take(&mut self.listeners) {
+            self.swarm.remove_listener(listener);
+        }
         let peers: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
+            // An error means that it has left already.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        let closed = async {
-            while self.swarm.connected_peers().next().is_some() {
-                if let SwarmEvent::ConnectionClosed { connection_id, .. } =
-                    self.swarm.select_next_some().await
-                {
-                    self.open.closed(connection_id);
-                }
-            }
-        };
-        let _ = tokio::time::timeout(FAREWELL, closed).await;
+        let _ = tokio::time::timeout(FAREWELL, self.last_connections()).await;
         self.shared.stop.cancel();
+    }
+
+    /// Waits until every connection is closed; one whose handshake just ended is closed too.
+    async fn last_connections(&mut self) {
+        while self.swarm.connected_peers().next().is_some() {
+            match self.swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { peer_id, connection_id, established_in, .. } => {
+                    self.open.opened(connection_id, peer_id, established_in);
+                    self.swarm.close_connection(connection_id);
+                }
+                SwarmEvent::ConnectionClosed { connection_id, .. } => self.open.closed(connection_id),
+                _ => {}
+            }
+        }
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         let now = Instant::now();
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, established_in, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id, connection_id, endpoint, established_in, ..
+            } => {
                 self.open.opened(connection_id, peer_id, established_in);
                 self.bootnode_connected(connection_id, peer_id, now);
-                self.member_connected(peer_id, connection_id);
+                self.member_connected(peer_id, connection_id, endpoint.is_dialer());
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");
@@ -233,7 +258,7 @@ impl Driver {
             Notice::Opened { operator, topic, connection, result } => {
                 self.link_opened(operator, topic, connection, result);
             }
-            Notice::Ended { operator, topic, turn } => self.link_ended(operator, topic, &turn),
+            Notice::Ended { operator, topic, turn, half } => self.link_ended(operator, topic, &turn, half),
             Notice::Judged { id, source, acceptance } => {
                 let gossipsub = &mut self.swarm.behaviour_mut().gossip.inner;
                 gossipsub.report_message_validation_result(&id, &source, acceptance);

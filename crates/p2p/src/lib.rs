@@ -23,8 +23,8 @@
 //! - **Back-pressure instead of loss inwards.** A stream is read again only when the handler is done with
 //!   its last frame. Outwards a queue is bounded; a member that does not drain it is disconnected and
 //!   dialled again, since consensus re-sends what matters on reconnect.
-//! - **One stream per pair and direct topic.** The lower peer id opens it, on the newest connection; order
-//!   within a stream is kept, order across a reconnect is not promised.
+//! - **One stream per pair and direct topic.** The lower peer id opens it, on a connection it chooses; order within
+//!   a stream is kept, order across a reconnect is not promised.
 //! - **Members are never cut off for their score.** Below −200 their traffic counts ten times, which slows
 //!   them down. Strangers are shut out for ten minutes.
 //! - **The carrier is scored, the author decides.** A handler must not trust a message more because of the

@@ -7,6 +7,7 @@ use crate::members_only::MembersOnly;
 use crate::shared::Shared;
 use crate::topic::{Carriage, Topic};
 use crate::{gossip, streams};
+use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{Multiaddr, Swarm, SwarmBuilder, gossipsub, identify, noise, ping, tcp, tls, yamux};
@@ -69,16 +70,18 @@ pub(crate) fn build(config: &Checked, shared: &Shared) -> Result<Swarm<Behaviour
 }
 
 /// Binds all addresses; the first that is taken is the error.
-pub(crate) fn listen(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr]) -> Result<(), P2pError> {
+pub(crate) fn listen(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr]) -> Result<Vec<ListenerId>, P2pError> {
+    let mut listeners = Vec::new();
     for addr in addrs {
         let failed = |source| P2pError::Listen { addr: addr.to_string(), source };
         probe(addr).map_err(failed)?;
-        swarm.listen_on(addr.clone()).map_err(|error| match error {
+        let listener = swarm.listen_on(addr.clone()).map_err(|error| match error {
             libp2p::TransportError::Other(source) => failed(source),
             libp2p::TransportError::MultiaddrNotSupported(_) => failed(io::ErrorKind::Unsupported.into()),
         })?;
+        listeners.push(listener);
     }
-    Ok(())
+    Ok(listeners)
 }
 
 /// Whether an address means something outside its own host and local network.

@@ -1,11 +1,10 @@
 //! Connections and direct streams of members.
 //!
-//! Both sides dial, the lower peer id first; the lower peer id also opens the streams, always on the newest
-//! connection, and closes older connections once the streams have moved. So two nodes that dial each other
-//! at the same moment, or one that comes back while the other still believes in its old connection, settle
-//! on one connection without agreeing on anything.
+//! Both sides dial, the lower peer id first; the lower peer id also opens the streams, on the connection that
+//! [`connections`](super::connections) chooses.
 
-use super::{Driver, Notice};
+use super::connections::Connections;
+use super::{Driver, Half, Notice};
 use crate::backoff::Backoff;
 use crate::bucket::TokenBucket;
 use crate::config::CheckedMember;
@@ -26,13 +25,11 @@ use libp2p::{Multiaddr, PeerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// How much longer the higher peer id waits before it dials, so that one dial is usually enough.
 const HEAD_START: Duration = Duration::from_millis(300);
-/// How long an older connection may finish what it carries.
-const LINGER: Duration = Duration::from_secs(5);
 /// A stream that lived this long was a good one: reopening starts without delay growth.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 /// Direct streams a member may open per second, and at once; each replaces the one before.
@@ -50,9 +47,7 @@ pub(super) struct Member {
     opens: bool,
     addrs: Vec<Multiaddr>,
     reported: Vec<Multiaddr>,
-    /// Live connections, the newest last.
-    connections: Vec<ConnectionId>,
-    retired: Vec<(Instant, ConnectionId)>,
+    connections: Connections,
     dialing: Option<ConnectionId>,
     dial_at: Option<Instant>,
     backoff: Backoff,
@@ -69,6 +64,25 @@ struct Link {
     reopen_at: Option<Instant>,
     backoff: Backoff,
     readers: VecDeque<AbortHandle>,
+    /// Readers that have not ended.
+    reading: usize,
+}
+
+/// Reports the end of a half however it comes: the last frame, a fault, an abort.
+struct EndNotice {
+    notify: mpsc::UnboundedSender<Notice>,
+    operator: OperatorIndex,
+    topic: Topic,
+    turn: Turn,
+    half: Half,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        let Self { operator, topic, half, .. } = *self;
+        // A driver that is gone has no use for it.
+        let _ = self.notify.send(Notice::Ended { operator, topic, turn: self.turn.clone(), half });
+    }
 }
 
 struct Serving {
@@ -91,8 +105,7 @@ impl Member {
             opens,
             addrs: member.addrs.clone(),
             reported: Vec::new(),
-            connections: Vec::new(),
-            retired: Vec::new(),
+            connections: Connections::new(opens),
             dialing: None,
             dial_at: Some(if opens { now } else { now + HEAD_START }),
             backoff: Backoff::eager(),
@@ -102,18 +115,18 @@ impl Member {
         }
     }
 
-    pub fn newest(&self) -> Option<ConnectionId> {
-        self.connections.last().copied()
+    /// The connection for streams, if there is any.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connections.current()
     }
 
-    pub fn is_writing(&self) -> bool {
-        self.links.values().any(|link| link.serving.is_some())
+    pub fn is_reading(&self) -> bool {
+        self.links.values().any(|link| link.reading > 0)
     }
 
     pub fn deadline(&self) -> Option<Instant> {
         let reopen = self.links.values().filter_map(|link| link.reopen_at);
-        let retired = self.retired.iter().map(|(at, _)| *at);
-        reopen.chain(retired).chain(self.dial_at).min()
+        reopen.chain(self.connections.deadline()).chain(self.dial_at).min()
     }
 
     fn plan_dial(&mut self, now: Instant) {
@@ -131,17 +144,10 @@ impl Member {
     }
 
     fn is_connected(&self) -> bool {
-        if self.links.is_empty() { !self.connections.is_empty() } else { self.is_writing() }
-    }
-
-    /// Older connections are closed a moment after the newest carries all streams.
-    fn retire_older(&mut self, now: Instant) {
-        let Some(newest) = self.newest().filter(|_| self.opens) else { return };
-        let moved = |link: &Link| link.serving.as_ref().is_none_or(|serving| serving.connection == newest);
-        if self.links.values().all(moved) {
-            let older = self.connections.iter().filter(|id| **id != newest);
-            let planned: BTreeSet<_> = self.retired.iter().map(|(_, id)| *id).collect();
-            self.retired.extend(older.filter(|id| !planned.contains(id)).map(|id| (now + LINGER, *id)));
+        if self.links.is_empty() {
+            !self.connections.is_empty()
+        } else {
+            self.links.values().any(|link| link.serving.is_some())
         }
     }
 }
@@ -149,7 +155,15 @@ impl Member {
 impl Link {
     fn new(queue: Arc<Queue>) -> Self {
         let backoff = Backoff::eager();
-        Self { queue, serving: None, opening: None, reopen_at: None, backoff, readers: VecDeque::new() }
+        Self {
+            queue,
+            serving: None,
+            opening: None,
+            reopen_at: None,
+            backoff,
+            readers: VecDeque::new(),
+            reading: 0,
+        }
     }
 
     /// The stream in use is gone. Says whether there was one.
@@ -163,6 +177,7 @@ impl Link {
     }
 
     fn keep_reader(&mut self, reader: AbortHandle) {
+        self.reading += 1;
         self.readers.retain(|reader| !reader.is_finished());
         self.readers.push_back(reader);
         while self.readers.len() > READERS_MAX {
@@ -198,21 +213,20 @@ impl Driver {
         }
     }
 
-    pub(super) fn member_connected(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(super) fn member_connected(&mut self, peer: PeerId, connection: ConnectionId, dialled: bool) {
         let Some(member) = self.members.get_mut(&peer) else { return };
         if member.dialing == Some(connection) {
             member.dialing = None;
         }
         member.dial_at = None;
-        member.connections.push(connection);
+        let moves = member.connections.opened(connection, dialled, Instant::now());
         for link in member.links.values() {
             link.queue.connected();
         }
         if member.links.is_empty() {
             member.backoff.reset();
-            member.retire_older(Instant::now());
         }
-        if member.opens {
+        if moves && member.opens {
             let topics: Vec<_> = member.links.keys().copied().collect();
             for topic in topics {
                 self.open_link(peer, topic);
@@ -223,11 +237,10 @@ impl Driver {
 
     pub(super) fn member_lost(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
         let Some(member) = self.members.get_mut(&peer) else { return };
-        if !member.connections.contains(&connection) {
+        if !member.connections.contains(connection) {
             return; // Given up before it closed.
         }
-        member.connections.retain(|id| *id != connection);
-        member.retired.retain(|(_, id)| *id != connection);
+        member.connections.closed(connection);
         let gone = member.connections.is_empty();
         let mut reopen = Vec::new();
         for (topic, link) in &mut member.links {
@@ -262,7 +275,7 @@ impl Driver {
     pub(super) fn on_overflow(&mut self, operators: BTreeSet<OperatorIndex>) {
         for operator in operators {
             let Some(peer) = self.shared.members.get(&operator).map(|member| member.peer) else { continue };
-            let connections = self.members.get(&peer).map(|member| member.connections.clone());
+            let connections = self.members.get(&peer).map(|member| member.connections.ids());
             for connection in connections.unwrap_or_default() {
                 self.give_up(peer, connection);
             }
@@ -270,20 +283,13 @@ impl Driver {
     }
 
     pub(super) fn close_retired(&mut self, now: Instant) {
-        let due: Vec<_> = self
-            .members
-            .values()
-            .flat_map(|member| member.retired.iter().map(|(at, id)| (member.peer, *at, *id)))
-            .filter(|(_, at, _)| *at <= now)
-            .collect();
-        for (peer, _, connection) in due {
-            // The newest may have become the only one meanwhile.
-            match self.members.get_mut(&peer) {
-                Some(member) if member.newest() == Some(connection) => {
-                    member.retired.retain(|(_, id)| *id != connection);
-                }
-                _ => self.give_up(peer, connection),
-            }
+        let retired = |member: &Member| {
+            let peer = member.peer;
+            member.connections.due(now).into_iter().map(move |id| (peer, id))
+        };
+        let due: Vec<_> = self.members.values().flat_map(retired).collect();
+        for (peer, connection) in due {
+            self.give_up(peer, connection);
         }
     }
 
@@ -359,7 +365,7 @@ impl Driver {
 
     fn open_link(&mut self, peer: PeerId, topic: Topic) {
         let Some(member) = self.members.get_mut(&peer) else { return };
-        let (operator, Some(connection)) = (member.operator, member.newest()) else { return };
+        let (operator, Some(connection)) = (member.operator, member.connection()) else { return };
         let Some(link) = member.links.get_mut(&topic) else { return };
         link.opening = Some(connection);
         link.reopen_at = None;
@@ -415,8 +421,11 @@ impl Driver {
     fn serve(&mut self, peer: PeerId, topic: Topic, connection: ConnectionId, stream: Stream) {
         let now = Instant::now();
         let Some(member) = self.members.get_mut(&peer) else { return };
-        if !member.connections.contains(&connection) {
+        if !member.connections.contains(connection) {
             return;
+        }
+        if !member.opens {
+            member.connections.follow(connection);
         }
         let operator = member.operator;
         let Some(link) = member.links.get_mut(&topic) else { return };
@@ -424,27 +433,30 @@ impl Driver {
         let turn = link.queue.begin_turn();
         link.serving = Some(Serving { turn: turn.clone(), connection, since: now });
         let (reader, writer) = stream.split();
-        let ended = Notice::Ended { operator, topic, turn: turn.clone() };
-        let (shared, notify) = (self.shared.clone(), self.notify.clone());
-        let origin = Origin { operator, peer, topic };
+        let ended =
+            |half| EndNotice { notify: self.notify.clone(), operator, topic, turn: turn.clone(), half };
+        let (reading, writing) = (ended(Half::Reading), ended(Half::Writing));
+        let (shared, origin) = (self.shared.clone(), Origin { operator, peer, topic });
         link.keep_reader(self.shared.spawn(async move {
             link::read(&shared, origin, reader).await;
-            let _ = notify.send(ended);
+            drop(reading);
         }));
-        let (shared, notify, queue) = (self.shared.clone(), self.notify.clone(), link.queue.clone());
+        let (shared, queue) = (self.shared.clone(), link.queue.clone());
         self.shared.spawn(async move {
             link::write(&shared, topic, &queue, &turn, writer).await;
-            let _ = notify.send(Notice::Ended { operator, topic, turn });
+            drop(writing);
         });
         member.backoff.reset();
-        member.retire_older(now);
         self.tell(peer);
     }
 
-    pub(super) fn link_ended(&mut self, operator: OperatorIndex, topic: Topic, turn: &Turn) {
+    pub(super) fn link_ended(&mut self, operator: OperatorIndex, topic: Topic, turn: &Turn, half: Half) {
         let Some(peer) = self.shared.members.get(&operator).map(|member| member.peer) else { return };
         let Some(member) = self.members.get_mut(&peer) else { return };
         let Some(link) = member.links.get_mut(&topic) else { return };
+        if half == Half::Reading {
+            link.reading = link.reading.saturating_sub(1);
+        }
         if !link.serving.as_ref().is_some_and(|serving| serving.turn.is(turn)) {
             return;
         }

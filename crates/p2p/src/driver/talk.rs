@@ -85,11 +85,11 @@ impl Driver {
         None
     }
 
-    /// Opens a stream to a member on its newest connection; dropping `reply` says there is none.
+    /// Opens a stream to a member; dropping `reply` says there is none.
     pub(super) fn open_for(&mut self, operator: OperatorIndex, topic: Topic, reply: Reply) {
         let member = self.shared.members.get(&operator).and_then(|member| self.members.get(&member.peer));
         if let Some(member) = member
-            && let Some(connection) = member.newest()
+            && let Some(connection) = member.connection()
         {
             self.swarm.behaviour_mut().streams.open(member.peer, connection, topic, reply);
         }

@@ -94,7 +94,7 @@ impl Node {
         let mut changes = self.log.changes.subscribe();
         let met = changes.wait_for(|_| condition(self));
         if tokio::time::timeout(PATIENCE, met).await.is_err() {
-            panic!("never happened: {what}; seen: {:?}", self.log);
+            panic!("never happened: {what}; seen: {}", self.log.summary());
         }
     }
 
@@ -155,6 +155,18 @@ impl Log {
 
     pub fn messages(&self, topic: Topic, direction: Direction, outcome: Outcome) -> usize {
         self.messages.lock().unwrap().get(&(topic, direction, outcome)).copied().unwrap_or_default()
+    }
+
+    fn summary(&self) -> String {
+        let counts =
+            [&self.ups, &self.downs, &self.opened, &self.closed, &self.unknown].map(|n| n.load(SeqCst));
+        format!(
+            "{} frames, ups downs opened closed unknown {counts:?}, {:?}, {:?}, {:?}",
+            self.bodies().len(),
+            self.attempts.lock().unwrap(),
+            self.refusals.lock().unwrap(),
+            self.messages.lock().unwrap(),
+        )
     }
 
     fn changed(&self) {
