@@ -239,7 +239,7 @@ fn write_cluster(dir: &Path, new: &NewCluster, dealt: &DealtCluster) -> io::Resu
 /// Settings of one node of a development cluster, everything of this version switched on.
 fn node_file(new: &NewCluster, node: u8) -> String {
     let port = new.base_port + u16::from(node);
-    let listen: Vec<_> = multiaddrs("0.0.0.0", new.base_p2p_port + u16::from(node))
+    let listen: Vec<_> = multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node))
         .into_iter()
         .map(|addr| format!("\"{addr}\""))
         .collect();
@@ -345,7 +345,7 @@ mod tests {
         let config = RunConfig::resolve(settings, []).unwrap();
         assert_eq!(config.validator_api.port(), 7001);
         assert_eq!(config.monitoring.port(), 7021);
-        assert_eq!(config.p2p.listen, ["/ip4/0.0.0.0/tcp/8001", "/ip4/0.0.0.0/udp/8001/quic-v1"]);
+        assert_eq!(config.p2p.listen, ["/ip4/127.0.0.1/tcp/8001", "/ip4/127.0.0.1/udp/8001/quic-v1"]);
         assert!(config.enable_tx_api && config.enable_builder && config.seals());
     }
 
