@@ -1,0 +1,85 @@
+//! Opaque duties: one value per type and slot, agreed and signed by all, known after a restart.
+
+use crate::harness::{Cluster, Node, Shape, until};
+use serde_json::{Value, json};
+
+const DUTY: &str = "/v1/duty?type=attester&height=7";
+
+#[test]
+fn a_duty_posted_to_one_node_is_signed_by_all_and_never_changes() {
+    let mut cluster = Cluster::start(Shape::default());
+    cluster.until_all_at(2);
+    let payload = json!({"slot": 7, "root": "0xabcd", "text": "über"});
+    post(&cluster.nodes[1], &payload);
+    let first = signed(&cluster.nodes[0]);
+    assert_eq!(first["value"], payload);
+    assert_eq!(first["certificate"]["seal"], first["signature"]);
+    all_agree(&cluster, &first);
+
+    // Other data for the same slot, at the same node and at another one.
+    for node in [1, 2] {
+        post(&cluster.nodes[node], &json!({"slot": 7, "root": "0xother"}));
+    }
+    let tip = cluster.tip();
+    cluster.until_all_at(tip + 5);
+    all_agree(&cluster, &first);
+
+    let ended = cluster.nodes[3].stop();
+    assert!(ended.status.success());
+    cluster.nodes[3].start();
+    cluster.nodes[2].kill();
+    cluster.nodes[2].start();
+    post(&cluster.nodes[3], &json!("again other data"));
+    all_agree(&cluster, &first);
+    let list = cluster.nodes[3].get("/v1/duty").json();
+    assert_eq!(list["duties"][0]["digest"], first["digest"], "{list}");
+}
+
+#[test]
+fn duties_of_different_types_and_slots_run_side_by_side() {
+    let cluster = Cluster::start(Shape::default());
+    cluster.until_all_at(2);
+    let duties: Vec<(&str, u64)> = ["attester", "proposer", "sync"]
+        .into_iter()
+        .flat_map(|kind| (10..13).map(move |slot| (kind, slot)))
+        .collect();
+    for (n, (kind, slot)) in duties.iter().enumerate() {
+        let body = json!({"type": kind, "height": slot, "round": 0, "payload": {"n": n}}).to_string();
+        assert_eq!(cluster.nodes[n % 4].post("/v1/duty", body.as_bytes()).status, 202);
+    }
+    for (n, (kind, slot)) in duties.iter().enumerate() {
+        for node in &cluster.nodes {
+            let path = format!("/v1/duty?type={kind}&height={slot}");
+            let view = until(&format!("{path} signed at {}", node.dir.display()), || {
+                Some(node.get(&path).json()).filter(|view| view["status"] == "signed")
+            });
+            assert_eq!(view["value"], json!({"n": n}));
+        }
+    }
+}
+
+fn post(node: &Node, payload: &Value) {
+    let body = json!({"type": "attester", "height": 7, "round": 0, "payload": payload}).to_string();
+    let answer = node.post("/v1/duty", body.as_bytes());
+    assert_eq!((answer.status, answer.text().as_str()), (202, ""));
+}
+
+fn signed(node: &Node) -> Value {
+    until(&format!("the duty signed at {}", node.dir.display()), || {
+        let answer = node.get(DUTY);
+        Some(answer.json()).filter(|view| view["status"] == "signed" && view["signature"].is_string())
+    })
+}
+
+/// The group signature over one statement is unique: all nodes have the same one.
+fn all_agree(cluster: &Cluster, first: &Value) {
+    for node in &cluster.nodes {
+        let view = signed(node);
+        for field in ["digest", "value"] {
+            assert_eq!(view[field], first[field], "{field} at {}", node.dir.display());
+        }
+        if view["round"] == first["round"] {
+            assert_eq!(view["signature"], first["signature"], "at {}", node.dir.display());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Processes, ports, HTTP and waiting, for all live tests.
+
+mod cluster;
+mod http;
+mod node;
+mod ports;
+mod wallet;
+
+pub use cluster::{Cluster, Shape};
+pub use node::{Node, command, copy_dir, output};
+pub use ports::Ports;
+pub use wallet::{CHAIN_ID, Verdict, Wallet, envelope};
+
+use std::time::{Duration, Instant};
+
+/// Deadline of a condition. Debug builds share two cores with everything else: ten times what it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Wait between two looks at a condition.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Waits until `probe` finds something; panics with `what` when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Looks again and again for `time`, and panics as soon as `holds` does not.
+#[track_caller]
+pub fn throughout(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        assert!(holds(), "{what}");
+        std::thread::sleep(POLL);
+    }
+}

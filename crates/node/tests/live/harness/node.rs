@@ -1,0 +1,246 @@
+//! One `dvt-node` process.
+
+use super::http::{self, Answer};
+use super::{PATIENCE, until};
+use aequa_types::json::BlockJson;
+use aequa_types::{CertifiedBlock, Digest};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Log lines printed per node when a test fails.
+const TAIL: usize = 25;
+
+/// `dvt-node` with these arguments, and without settings from the environment.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dvt-node"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AEQUA_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs `dvt-node` to its end.
+pub fn output(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// How a node ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub took: Duration,
+}
+
+/// A node of a test: its folder, its ports, and its process while it runs.
+pub struct Node {
+    pub dir: PathBuf,
+    pub api: u16,
+    pub monitoring: u16,
+    flags: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that is not started. Its log is beside its data directory `dir`.
+    pub fn new(dir: PathBuf, api: u16, monitoring: u16, flags: Vec<String>) -> Self {
+        Self { dir, api, monitoring, flags, child: None }
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.dir.display());
+        let append =
+            |path: PathBuf| -> File { OpenOptions::new().create(true).append(true).open(path).unwrap() };
+        let dir = self.dir.to_string_lossy().into_owned();
+        let (api, monitoring) = (format!("127.0.0.1:{}", self.api), format!("127.0.0.1:{}", self.monitoring));
+        let args = ["--data-dir", &dir, "--validator-api", &api, "--monitoring", &monitoring];
+        let mut command = command(&args);
+        command
+            .args(&self.flags)
+            .stdout(append(self.log_path()))
+            .stderr(append(self.dir.with_extension("err")));
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Starts the process and waits until its API answers.
+    pub fn start(&mut self) {
+        self.spawn();
+        self.await_up();
+    }
+
+    /// Waits until the API answers.
+    pub fn await_up(&mut self) {
+        let child = self.child.as_mut().unwrap();
+        let (api, dir) = (self.api, self.dir.display().to_string());
+        until(&format!("{dir} answers"), || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "{dir} ended at its start: {ended:?}");
+            http::request(api, "GET", "/health", "", b"").ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, then its end.
+    pub fn stop(&mut self) -> Ended {
+        let mut child = self.child.take().unwrap();
+        let (start, deadline) = (Instant::now(), Instant::now() + PATIENCE);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Ended { status, took: start.elapsed() };
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("{} did not end within {PATIENCE:?} of SIGTERM", self.dir.display());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// GET; none while the node does not answer.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        http::request(self.api, "GET", path, "", b"").ok()
+    }
+
+    /// GET of a node that must answer.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.try_get(path).unwrap_or_else(|| panic!("{} does not answer {path}", self.dir.display()))
+    }
+
+    /// POST of JSON to a node that must answer.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &[u8]) -> Answer {
+        let json = "Content-Type: application/json\r\n";
+        let answer = http::request(self.api, "POST", path, json, body);
+        answer.unwrap_or_else(|error| panic!("{} does not answer {path}: {error}", self.dir.display()))
+    }
+
+    /// Any request, with further header lines.
+    pub fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> std::io::Result<Answer> {
+        http::request(self.api, method, path, headers, body)
+    }
+
+    /// Bytes as they are; what comes back until the node closes.
+    pub fn raw(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        http::raw(self.api, bytes)
+    }
+
+    /// `/metrics` of the monitoring listener.
+    pub fn metrics(&self) -> String {
+        http::request(self.monitoring, "GET", "/metrics", "", b"").unwrap().text()
+    }
+
+    /// Value of one series; none when there is no such series.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+
+    /// `/status`; none while the node does not answer.
+    pub fn status(&self) -> Option<Value> {
+        self.try_get("/status").map(|answer| answer.json())
+    }
+
+    /// Last decided height; none while the node does not answer.
+    pub fn height(&self) -> Option<u64> {
+        self.status()?["height"].as_u64()
+    }
+
+    /// A stored block, checked to be what it says.
+    pub fn block(&self, height: u64) -> Option<CertifiedBlock> {
+        let answer = self.try_get(&format!("/v1/blocks/{height}")).filter(|answer| answer.status == 200)?;
+        Some(BlockJson::parse(&answer.body).unwrap())
+    }
+
+    /// Digests of the blocks 1 to `tip`, each linked to the one before.
+    #[track_caller]
+    pub fn digests(&self, tip: u64) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = Vec::new();
+        for height in 1..=tip {
+            let block =
+                self.block(height).unwrap_or_else(|| panic!("{}: no block {height}", self.dir.display()));
+            let header = block.block.header;
+            assert_eq!(header.height.0, height);
+            if let Some(parent) = digests.last() {
+                assert_eq!(header.parent_root, *parent, "block {height} hangs on another parent");
+            }
+            digests.push(header.digest());
+        }
+        digests
+    }
+
+    /// Where stdout goes.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.with_extension("log")
+    }
+
+    /// All log lines of all its lives.
+    pub fn log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.log_path()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect()
+    }
+
+    /// Prints how it was in the end.
+    pub fn report(&self) {
+        for path in [self.log_path(), self.dir.with_extension("err")] {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            eprintln!("--- the end of {}", path.display());
+            lines[lines.len().saturating_sub(TAIL)..].iter().for_each(|line| eprintln!("{}", cut(line)));
+        }
+    }
+}
+
+fn cut(line: &str) -> &str {
+    line.char_indices().nth(400).map_or(line, |(at, _)| &line[..at])
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report();
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Copies a folder with everything in it; files read-only for their owner become writable.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            let _ = std::fs::remove_file(&target);
+            std::fs::write(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}

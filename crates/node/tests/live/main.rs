@@ -1,0 +1,31 @@
+//! Live tests: real `dvt-node` processes on loopback, real keys, real disks.
+//!
+//! | module | what is shown |
+//! |---|---|
+//! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
+//! | [`crashes`] | kill -9 of one, of two, of all |
+//! | [`transactions`] | many transactions, good and bad, and what becomes of each |
+//! | [`refusals`] | starts that must not happen |
+//! | [`bad_input`] | what the API gets that it should not |
+//! | [`duties`] | opaque duties agreed and signed |
+//! | [`single`] | the cluster of one a node makes for itself |
+//! | [`logs`] | stopping, log lines, and what never appears in them |
+//! | [`metrics`] | every family that exists has moved |
+//! | [`strangers`] | whoever is not in the lock gets no stream |
+//!
+//! Every test has its own folder and its own ports, waits for conditions with a deadline, and prints the
+//! last log lines of its nodes when it fails.
+
+#![allow(clippy::unwrap_used)]
+
+mod agreement;
+mod bad_input;
+mod crashes;
+mod duties;
+mod harness;
+mod logs;
+mod metrics;
+mod refusals;
+mod single;
+mod strangers;
+mod transactions;

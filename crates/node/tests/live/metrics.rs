@@ -1,0 +1,142 @@
+//! After a run in which everything happened once, every family that exists has moved.
+
+use crate::harness::{Cluster, Shape, Verdict, Wallet, envelope, throughout, until};
+use std::time::Duration;
+
+/// Series that must be there and above 0 on the node asked, after what the test has done.
+const MOVED: [&str; 50] = [
+    "dvt_up",
+    "api_requests_total{code=\"200\",route=\"/health\"}",
+    "api_requests_total{code=\"202\",route=\"/v1/duty\"}",
+    "api_requests_total{code=\"202\",route=\"/v1/tx\"}",
+    "api_requests_total{code=\"404\",route=\"proxy\"}",
+    "api_latency_ms_count{route=\"/health\"}",
+    "service_op_ms_count{op=\"start\",service=\"api\"}",
+    "service_op_ms_count{op=\"start\",service=\"monitoring\"}",
+    "service_op_ms_count{op=\"start\",service=\"p2p\"}",
+    "consensus_events_total{kind=\"consensus\"}",
+    "consensus_events_total{kind=\"duty\"}",
+    "consensus_proc_ms_count{kind=\"consensus\"}",
+    "consensus_proc_ms_count{kind=\"duty\"}",
+    "consensus_broadcast_total{result=\"ok\",type=\"prepare\"}",
+    "consensus_broadcast_total{result=\"ok\",type=\"commit\"}",
+    "qbft_msg_verified_total{type=\"preprepare\"}",
+    "qbft_msg_verified_total{type=\"prepare\"}",
+    "qbft_msg_verified_total{type=\"commit\"}",
+    "qbft_msg_total{type=\"commit\"}",
+    "qbft_state_transitions_total{type=\"commit\"}",
+    "qbft_qc_built_total{kind=\"prepare\"}",
+    "qbft_qc_built_total{kind=\"commit\"}",
+    "qbft_wal_appends_total",
+    "qbft_wal_recover_total{result=\"ok\"}",
+    "qbft_verify_results_total{result=\"ok\",type=\"commit\"}",
+    "state_persist_ms_count",
+    "state_recovery_total{result=\"ok\"}",
+    "state_sync_verified_total{result=\"ok\"}",
+    "block_sign_total{result=\"ok\"}",
+    "block_value_bids_count",
+    "block_value_fees_count",
+    "builder_policy_total{result=\"default\"}",
+    "builder_selected_total{type=\"plaintext_v1\"}",
+    "mempool_in_total{result=\"ok\"}",
+    "mempool_in_total{result=\"invalid\"}",
+    "mempool_removed_total{reason=\"included\",type=\"plaintext_v1\"}",
+    "p2p_config_checks_total{result=\"ok\"}",
+    "p2p_dkg_cluster_checks_total{result=\"ok\"}",
+    "p2p_conn_attempts_total{result=\"allowed\"}",
+    "p2p_conn_open_total",
+    "p2p_conns_open",
+    "p2p_peers_added_total",
+    "p2p_peers_joined_total",
+    "p2p_gate_decisions_total{gate=\"allowlist\",result=\"allowed\"}",
+    "p2p_messages_total{kind=\"broadcast\"}",
+    "p2p_broadcast_ms_count{kind=\"broadcast\"}",
+    "tss_sessions_total{result=\"ok\"}",
+    "tss_round_ms_count{round=\"combine\"}",
+    "duty_results_total{duty=\"sync\",result=\"signed\"}",
+    "swarm_blockchain_height",
+];
+
+/// Further series above 0, on nodes that have seen what these count.
+const MOVED_IN_TROUBLE: [&str; 12] = [
+    "p2p_msgs_total{direction=\"rx\",result=\"ok\",topic=\"aequa/qbft/v1\"}",
+    "p2p_bytes_total{direction=\"tx\",topic=\"aequa/qbft/v1\"}",
+    "p2p_conn_close_total",
+    "p2p_peers_removed_total",
+    "p2p_peers_left_total",
+    "qbft_timeouts_total{phase=\"idle\"}",
+    "qbft_view_changes_total",
+    "consensus_view_changes_total",
+    "swarm_consensus_faults_total",
+    "swarm_blockchain_blocks_total{mode=\"live\"}",
+    "swarm_consensus_round_duration_seconds_count",
+    "consensus_broadcast_total{result=\"ok\",type=\"view_change\"}",
+];
+
+#[test]
+fn every_family_of_what_exists_has_moved() {
+    let mut cluster = Cluster::start(Shape { round_timeout_ms: 500, ..Shape::default() });
+    cluster.until_all_at(3);
+    // A node that was away fetches what it missed; the others change rounds without it.
+    cluster.nodes[1].kill();
+    let dead_at = cluster.tip();
+    until("ten blocks without node 1", || (cluster.tip() >= dead_at + 10).then_some(()));
+    cluster.nodes[1].start();
+    cluster.until_all_at(dead_at + 12);
+    until("node 1 fetched blocks", || {
+        cluster.nodes[1]
+            .metric("swarm_blockchain_blocks_total{mode=\"batch\"}")
+            .filter(|fetched| *fetched > 0.0)
+    });
+    let wallet = Wallet::new();
+    let node = &cluster.nodes[1];
+    for nonce in 0..20 {
+        assert!(Verdict::of(node, &envelope(&wallet.plain(nonce, nonce))).is_accepted());
+    }
+    assert_eq!(Verdict::of(node, &envelope(&wallet.plain_for(9, 20, 1))).status, 400);
+    assert_eq!(node.post("/v1/duty", br#"{"type":"sync","height":9,"payload":"x"}"#).status, 202);
+    assert_eq!(node.get("/no/route").status, 404);
+    moved(&cluster, 1, &MOVED);
+    moved(&cluster, 0, &MOVED_IN_TROUBLE);
+    let quiet = [
+        "state_persist_errors_total",
+        "swarm_consensus_byzantine_detected_total",
+        "block_store_conflicts_total",
+    ];
+    for (node, series) in cluster.nodes.iter().flat_map(|node| quiet.map(|series| (node, series))) {
+        assert_eq!(node.metric(series), None, "{series} of {}", node.dir.display());
+    }
+}
+
+/// All of `series` above 0 at a node; waits, since work goes on.
+fn moved(cluster: &Cluster, node: usize, series: &[&str]) {
+    let node = &cluster.nodes[node];
+    for series in series {
+        until(&format!("{series} above 0 at {}", node.dir.display()), || {
+            node.metric(series).filter(|value| *value > 0.0)
+        });
+    }
+}
+
+#[test]
+fn readiness_follows_the_quorum_and_is_told_once_per_change() {
+    let mut cluster = Cluster::start(Shape { round_timeout_ms: 500, ..Shape::default() });
+    cluster.until_all_at(3);
+    let reason = "readiness{reason=\"insufficient_peers\"}";
+    until("node 0 ready", || (cluster.nodes[0].get("/readyz").status == 200).then_some(()));
+    cluster.nodes[2].kill();
+    cluster.nodes[3].kill();
+    until("node 0 not ready", || (cluster.nodes[0].metric(reason) == Some(1.0)).then_some(()));
+    let answer = cluster.nodes[0].get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["reasons"][0], "insufficient_peers");
+    cluster.nodes[2].start();
+    until("node 0 ready again", || (cluster.nodes[0].metric(reason) == Some(0.0)).then_some(()));
+    let told = || cluster.nodes[0].log().iter().filter(|line| line["msg"] == "readiness").count();
+    let before = told();
+    throughout(Duration::from_secs(2), "readiness was told without a change", || told() == before);
+    let log = cluster.nodes[0].log();
+    let ready: Vec<bool> =
+        log.iter().filter(|line| line["msg"] == "readiness").map(|line| line["ready"] == true).collect();
+    assert!(ready.windows(3).any(|w| w == [true, false, true]), "{ready:?}");
+}
