@@ -58,8 +58,8 @@ pub(crate) fn acceptable(
 }
 
 impl<K: Keys> Replica<K> {
-    /// Blocks decided before a restart but not yet in the store.
-    pub(crate) fn finish_decided(&mut self) {
+    /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
+    fn finish_decided(&mut self) {
         loop {
             let id = InstanceId::block(self.chain.tip().height.next());
             let Some((value, certificate)) = self.instances.get(&id).and_then(decision) else { return };
@@ -70,8 +70,10 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Opens the instance of the next height and hands it what came early.
+    /// Executes what is decided already, opens the instance of the next height and hands it what
+    /// came early.
     pub(crate) fn begin_height(&mut self) {
+        self.finish_decided();
         let id = InstanceId::block(self.chain.tip().height.next());
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
@@ -80,11 +82,11 @@ impl<K: Keys> Replica<K> {
         self.instances.entry(id).or_insert_with(|| Instance::new(id, self.config.me, self.config.quorum));
         self.drive(id, Event::Start);
         for (from, message) in self.early.take(id) {
-            if self.chain.tip().height.next() != id.height {
-                return;
+            // Also after they have decided it: later COMMITs may hold the share a seal still needs.
+            if self.chain.tip().height.next() == id.height {
+                self.wake();
             }
-            self.wake();
-            self.drive(id, Event::Message { carrier: from, message });
+            self.hand_over(id, from, message);
         }
     }
 

@@ -109,7 +109,6 @@ impl<K: Keys> Replica<K> {
     pub fn start(&mut self, now: Now) -> Vec<Effect> {
         self.now = now;
         self.catchup.progressed(now.elapsed_ms);
-        self.finish_decided();
         self.begin_height();
         let duties: Vec<InstanceId> =
             self.instances.keys().copied().filter(|id| id.domain != Domain::Block).collect();
@@ -211,6 +210,11 @@ impl<K: Keys> Replica<K> {
             _ if !self.join_duty(id, &message) => return,
             _ => {}
         }
+        self.hand_over(id, from, message);
+    }
+
+    /// Gives a message to its instance, and the share of a COMMIT to the seal.
+    pub(crate) fn hand_over(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
         let commit = match &message {
             Verified::Commit(vote) => Some(vote.clone()),
             _ => None,

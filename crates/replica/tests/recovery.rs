@@ -1,0 +1,150 @@
+//! What a replica makes of what a restart found.
+
+#![allow(clippy::unwrap_used)]
+
+use aequa_chain::Chain;
+use aequa_mempool::{Limits, Mempool};
+use aequa_replica::{Config, Effect, Input, Keys, Now, Recovery, Replica};
+use aequa_types::statement::{Claim, CommitClaim};
+use aequa_types::{
+    BuilderPolicy, Certificate, CheckedBlock, ClusterId, ConsensusParams, Digest, Height, InstanceId,
+    OperatorIndex, Quorum, Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
+};
+use std::sync::Arc;
+
+const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
+
+struct PlainKeys;
+
+impl Keys for PlainKeys {
+    fn sign(&self, statement: Statement) -> Signed {
+        Signed { statement, signature: Signature::ZERO }
+    }
+
+    fn seal(&self, _: InstanceId, _: Round, _: &Digest) -> Option<Seal> {
+        Some(Seal::repeat_byte(3))
+    }
+}
+
+fn quorum() -> Quorum {
+    Quorum::of(4).unwrap()
+}
+
+fn now() -> Now {
+    Now { elapsed_ms: 0, wall_ms: 1_000_000 }
+}
+
+/// Blocks 1 to `count`, each on the one before.
+fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
+    let mut chain = Chain::genesis(CLUSTER, quorum());
+    (1..=count)
+        .map(|height| {
+            let proposer = OperatorIndex((height % 4) as u8);
+            let policy = BuilderPolicy::default().hash();
+            let block = chain.build_block(proposer, 1_000_000 + height, policy, Vec::new()).unwrap();
+            chain.apply(&block).unwrap();
+            Arc::new(block)
+        })
+        .collect()
+}
+
+fn commit(block: &CheckedBlock, author: u8) -> Signed {
+    let claim = Claim::Commit(CommitClaim { digest: block.digest(), seal: Some(Seal::repeat_byte(author)) });
+    let instance = InstanceId::block(block.header().height);
+    let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
+    Signed { statement, signature: Signature::ZERO }
+}
+
+fn certificate(block: &CheckedBlock) -> Certificate {
+    let commits: Vec<Signed> = (0..3).map(|author| commit(block, author)).collect();
+    let instance = InstanceId::block(block.header().height);
+    Certificate::from_commits(instance, Round(0), block.digest(), &commits)
+}
+
+fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
+    let limits = Limits::default();
+    let config = Config {
+        cluster_id: CLUSTER,
+        me: OperatorIndex(me),
+        quorum: quorum(),
+        params: ConsensusParams::default(),
+        limits,
+        builder: false,
+        seals: true,
+    };
+    let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
+    Replica::new(config, PlainKeys, Chain::genesis(CLUSTER, quorum()), mempool, recovery)
+}
+
+fn committed(effects: &[Effect]) -> Vec<u64> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Commit { block, .. } => Some(block.header().height.0),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_decision_of_the_log_is_executed_as_soon_as_its_parent_was_fetched() {
+    let blocks = blocks(2);
+    let second = InstanceId::block(Height(2));
+    let recovery = Recovery {
+        records: vec![Record::Decided(certificate(&blocks[1]))],
+        values: vec![(second, Value::block(blocks[1].clone()))],
+        ..Recovery::default()
+    };
+    let mut replica = replica(0, recovery);
+    assert_eq!(committed(&replica.start(now())), [] as [u64; 0], "its parent is missing");
+    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
+    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    assert_eq!(committed(&effects), [1, 2]);
+    assert_eq!(replica.chain().tip().height, Height(2));
+}
+
+#[test]
+fn shares_that_came_before_the_height_began_count_for_its_seal() {
+    let blocks = blocks(2);
+    let mut replica = replica(0, Recovery::default());
+    replica.start(now());
+    let second = Value::block(blocks[1].clone());
+    let proposer = OperatorIndex(2);
+    let instance = InstanceId::block(Height(2));
+    let claim = Claim::PrePrepare(second.digest());
+    let statement = Statement { instance, round: Round(0), author: proposer, claim };
+    let proposal = Signed { statement, signature: Signature::ZERO };
+    let mut deliver = |from: u8, message: Verified| {
+        replica.step(now(), Input::Message { from: OperatorIndex(from), message })
+    };
+    // What operators 1 and 2 hand over decides, together with the own COMMIT, before 3 is looked at.
+    let proposal =
+        Verified::PrePrepare { proposal, value: second, round_changes: Vec::new(), prepares: Vec::new() };
+    deliver(1, proposal);
+    for author in [1, 2] {
+        let claim = Claim::Prepare(blocks[1].digest());
+        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
+        deliver(1, Verified::Prepare(Signed { statement, signature: Signature::ZERO }));
+    }
+    for author in [1, 2, 3] {
+        deliver(author, Verified::Commit(commit(&blocks[1], author)));
+    }
+    let first = InstanceId::block(Height(1));
+    let effects = deliver(2, Verified::Decided(certificate(&blocks[0])));
+    assert!(committed(&effects).is_empty(), "the value is missing");
+    let value = Verified::ValueReply { instance: first, value: Value::block(blocks[0].clone()) };
+    let effects = deliver(2, value);
+    assert_eq!(committed(&effects), [1, 2]);
+    let bad = Input::Combined {
+        instance,
+        round: Round(0),
+        digest: blocks[1].digest(),
+        result: Err(vec![OperatorIndex(1)]),
+    };
+    let effects = replica.step(now(), bad);
+    let combined = effects.iter().find_map(|effect| match effect {
+        Effect::Combine { shares, .. } => Some(shares.iter().map(|(author, _)| author.0).collect()),
+        _ => None,
+    });
+    assert_eq!(combined, Some(vec![0, 2, 3]));
+}
