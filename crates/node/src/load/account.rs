@@ -74,16 +74,19 @@ impl Account {
         }
     }
 
-    /// Sends an accepted transaction once more, to the next node. Its answer changes nothing: known
-    /// or too old only says that it had arrived.
+    /// Sends an accepted transaction once more, to the next node. When that one had not heard of it, what
+    /// follows it is as lost, and is sent as well; known or too old only says that it had arrived.
     pub(super) async fn resend(&mut self, shared: &Shared, nonce: u64) {
         if self.resent.elapsed() < STALE {
             return;
         }
         self.resent = Instant::now();
-        if let Some(envelope) = self.sent.get(&nonce).cloned() {
-            self.node += 1;
-            let _ = self.submit(shared, envelope).await;
+        self.node += 1;
+        let lost: Vec<String> = self.sent.range(nonce..).map(|(_, envelope)| envelope.clone()).collect();
+        for envelope in lost {
+            if self.submit(shared, envelope).await.is_err() {
+                return;
+            }
         }
     }
 

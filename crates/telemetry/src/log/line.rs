@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer};
 /// Longest string in a line, in bytes: enough for an error chain, too little to flood a disk.
 pub const TEXT_BYTES_MAX: usize = 256;
 
-/// Targets whose message is an event name: events proper and the crates of this workspace.
+/// Targets that are heard at the level asked for: events proper and the crates of this workspace.
 pub(super) const OWN_TARGETS: [&str; 3] = [EVENT_TARGET, "aequa", "dvt_node"];
 
 /// A value that is written as JSON and not as text: arrays, objects, long text of our own.
@@ -61,7 +61,7 @@ impl<S: Subscriber> Layer<S> for EventLayer {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
-        if !OWN_TARGETS.iter().any(|own| metadata.target().starts_with(own)) {
+        if metadata.target() != EVENT_TARGET {
             fields.make_foreign(metadata.target());
         }
         self.writer.send(line(self.format, level_name(*metadata.level()), &fields.message, &fields.pairs));

@@ -122,6 +122,15 @@ fn a_librarys_line_is_the_event_log() {
 }
 
 #[test]
+fn a_line_of_our_own_without_event_name_is_the_event_log_at_the_level_asked_for() {
+    let lines =
+        json_lines(Level::Debug, || tracing::debug!(target: "aequa_p2p::driver", "connection closed"));
+    assert_eq!(lines[0]["msg"], "log");
+    assert_eq!(lines[0]["text"], "connection closed");
+    check(&lines[0]).unwrap();
+}
+
+#[test]
 fn a_declared_event_passes_the_check_and_others_do_not() {
     let lines = json_lines(Level::Info, || {
         tracing::info!(target: "event", service = "api", addr = "127.0.0.1:4600", "listen");
