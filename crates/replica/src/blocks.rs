@@ -7,9 +7,11 @@ use crate::signer::Keys;
 use aequa_chain::Chain;
 use aequa_mempool::{Admission, Nonces, Selection};
 use aequa_qbft::{Event, Instance};
+use aequa_types::record::ValueRecord;
+use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, Digest, Height, InstanceId,
-    OperatorIndex, Round, TimestampMs, TxHash, TxKind, Value,
+    Message, OperatorIndex, Record, Round, Statement, TimestampMs, TxHash, TxKind, Value,
 };
 use std::sync::Arc;
 
@@ -238,9 +240,10 @@ impl<K: Keys> Replica<K> {
             }
             self.out.push(Effect::CancelTimers(InstanceId::block(next)));
             self.instances.remove(&InstanceId::block(next));
-            if !self.commit_block(block, certificate, false) {
+            if !self.commit_block(block.clone(), certificate.clone(), false) {
                 return;
             }
+            self.add_share(block, &certificate);
         }
         let moved = self.chain.tip().height > before;
         self.catchup.answered(from, moved);
@@ -248,6 +251,27 @@ impl<K: Keys> Replica<K> {
             self.begin_height();
         }
         self.fetch_if_behind();
+    }
+
+    /// R9 for a fetched block: its certificate decides it, and where the group seal is still missing
+    /// this operator's share may be the one that is needed. The log takes the decision first, as for
+    /// one made here.
+    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) {
+        if !self.config.seals || certificate.group_seal().is_some() {
+            return;
+        }
+        let (instance, round) = (certificate.instance, certificate.round);
+        let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
+        let statement = Statement { instance, round, author: self.config.me, claim };
+        let Some(vote) = self.signer.sign(statement) else { return };
+        let value = Value::block(block).bytes().clone();
+        self.out.push(Effect::Persist(Record::Value(ValueRecord { instance, value })));
+        self.out.push(Effect::Persist(Record::Decided(certificate.clone())));
+        self.out.push(Effect::Persist(Record::Commit(vote.clone())));
+        self.out.push(Effect::Broadcast(Message::Commit(vote.clone())));
+        if let Some(ready) = self.sealing.add(&vote) {
+            self.combine(instance, ready);
+        }
     }
 
     /// Asks a peer that is ahead for blocks, one question at a time.

@@ -8,7 +8,7 @@ use aequa_replica::{Config, Effect, Input, Keys, Now, Recovery, Replica};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     BuilderPolicy, Certificate, CheckedBlock, ClusterId, ConsensusParams, Digest, Height, InstanceId,
-    OperatorIndex, Quorum, Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
+    Message, OperatorIndex, Quorum, Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
 };
 use std::sync::Arc;
 
@@ -147,4 +147,29 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
         _ => None,
     });
     assert_eq!(combined, Some(vec![0, 2, 3]));
+}
+
+#[test]
+fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
+    let blocks = blocks(1);
+    let mut replica = replica(3, Recovery::default());
+    replica.start(now());
+    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
+    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    let share = effects.iter().position(|effect| {
+        matches!(effect, Effect::Broadcast(Message::Commit(vote))
+            if vote.author == OperatorIndex(3) && vote.digest() == Some(blocks[0].digest()))
+    });
+    let recorded = effects.iter().position(|effect| matches!(effect, Effect::Persist(Record::Commit(_))));
+    assert!(recorded.unwrap() < share.unwrap(), "durable before it is sent");
+    let blamed = Input::Combined {
+        instance: InstanceId::block(Height(1)),
+        round: Round(0),
+        digest: blocks[0].digest(),
+        result: Err(vec![OperatorIndex(1)]),
+    };
+    let effects = replica.step(now(), blamed);
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Combine { shares, .. } if shares.len() == 3))
+    );
 }
