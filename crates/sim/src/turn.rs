@@ -201,7 +201,9 @@ impl World {
                 }
             }
             Effect::Sealed(certificate) if certificate.instance.domain == Domain::Block => {
-                node.store.put_certificate(certificate)
+                let height = certificate.instance.height;
+                node.store.put_certificate(certificate);
+                self.note(id, height.0, || format!("seals block {height}"));
             }
             Effect::CommitDuty { instance, decided } => {
                 node.store.put_duty(instance);

@@ -285,15 +285,16 @@ impl World {
     fn is_done(&self) -> bool {
         let Some(goal) = &self.goal else { return false };
         let mut honest = self.nodes.iter().filter(|node| node.is_honest());
-        honest.all(|node| node.store.tip() >= goal.height && self.is_sealed(node, goal))
+        honest.all(|node| node.store.tip() >= goal.height && self.unsealed(node, goal).is_none())
     }
 
-    fn is_sealed(&self, node: &Node, goal: &Goal) -> bool {
+    /// The first block of the goal that has no group seal at this node.
+    fn unsealed(&self, node: &Node, goal: &Goal) -> Option<Height> {
         let mut heights = (goal.sealed_above.0 + 1..=goal.height.0).map(Height);
-        !self.plan.seals
-            || heights.all(|height| {
-                node.store.block(height).is_some_and(|stored| stored.certificate.group_seal().is_some())
-            })
+        heights.find(|height| {
+            let stored = node.store.block(*height);
+            self.plan.seals && stored.is_none_or(|stored| stored.certificate.group_seal().is_none())
+        })
     }
 
     /// Who is where, for the report of a stall.
@@ -301,8 +302,8 @@ impl World {
         let honest = self.nodes.iter().enumerate().filter(|(_, node)| node.is_honest());
         let lines = honest.map(|(id, node)| {
             let round = node.replica.as_ref().map_or(0, |replica| replica.round_and_leader().0.0);
-            let unsealed = self.goal.as_ref().is_some_and(|goal| !self.is_sealed(node, goal));
-            let seals = if unsealed { ", seals missing" } else { "" };
+            let unsealed = self.goal.as_ref().and_then(|goal| self.unsealed(node, goal));
+            let seals = unsealed.map_or(String::new(), |height| format!(", block {height} not sealed"));
             format!("node {id} at height {} in round {round}{seals}", node.store.tip())
         });
         lines.collect::<Vec<_>>().join("; ")
