@@ -58,6 +58,28 @@ fn without_threshold_signing_a_quorum_of_commits_is_the_certificate() {
 }
 
 #[test]
+fn with_progress_no_round_changes() {
+    // Rounds far longer than any hiccup of this machine.
+    let cluster = Cluster::start(Shape { round_timeout_ms: 20_000, ..Shape::default() });
+    cluster.until_all_at(30);
+    for node in &cluster.nodes {
+        assert_eq!(node.metric("qbft_view_changes_total"), None, "{}", node.dir.display());
+        assert_eq!(node.metric("swarm_consensus_faults_total"), None, "{}", node.dir.display());
+    }
+    let proposers: Vec<u8> = (1..=30)
+        .map(|height| {
+            let block = cluster.nodes[0].block(height).unwrap();
+            assert_eq!(block.certificate.round.0, 0, "block {height}");
+            block.block.header.proposer.0
+        })
+        .collect();
+    assert!(
+        proposers.windows(4).all(|four| (0..4).all(|i| four.contains(&i))),
+        "leaders take turns: {proposers:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_checked_is_neither_valid_nor_invalid() {
     let cluster = Cluster::make(Shape { nodes: 1, ..Shape::default() });
     let lock = cluster.lock();

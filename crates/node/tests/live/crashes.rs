@@ -1,6 +1,6 @@
 //! kill -9 of one operator, of two, of all: blocks go on, stop, and go on again.
 
-use crate::harness::{Cluster, Shape, command, throughout, until};
+use crate::harness::{Cluster, Shape, Verdict, Wallet, command, envelope, throughout, until};
 use aequa_types::Digest;
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -9,6 +9,7 @@ use std::time::Duration;
 /// Several timeouts of round 0, which is half a second in these clusters.
 const SEVERAL_TIMEOUTS: Duration = Duration::from_secs(5);
 const CYCLES: usize = 3;
+const KILLS: u64 = 15;
 
 fn shape() -> Shape {
     Shape { round_timeout_ms: 500, ..Shape::default() }
@@ -104,6 +105,30 @@ fn after_every_operator_died_under_load_the_chain_goes_on_where_it_was() {
     let tip = cluster.tip();
     cluster.until_all_at(tip);
     one_chain(&cluster, tip);
+}
+
+#[test]
+fn a_node_killed_at_any_moment_has_every_block_it_ever_told_of() {
+    let mut cluster = Cluster::make(Shape { nodes: 1, block_interval_ms: 10, ..Shape::default() });
+    let wallet = Wallet::new();
+    let node = &mut cluster.nodes[0];
+    let mut known: Vec<Digest> = Vec::new();
+    for life in 0..KILLS {
+        node.start();
+        let before = node.digests(known.len() as u64);
+        assert_eq!(before, known, "life {life}");
+        let nonces = node.get(&format!("/v1/accounts/{}", wallet.address())).json();
+        let next = nonces["nonces"]["plaintext_v1"].as_u64().unwrap();
+        for nonce in next..next + 5 {
+            assert!(Verdict::of(node, &envelope(&wallet.plain(nonce, life))).is_accepted());
+        }
+        let target = known.len() as u64 + 3 + life * 7 % 5;
+        let tip = until("some blocks more", || node.height().filter(|height| *height >= target));
+        known = node.digests(tip);
+        // Anywhere between two blocks and in the middle of writing one.
+        std::thread::sleep(Duration::from_millis(life * 13 % 29));
+        node.kill();
+    }
 }
 
 /// Of two chains that must agree as far as both go, the longer one.

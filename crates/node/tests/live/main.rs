@@ -7,11 +7,12 @@
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
 //! | [`refusals`] | starts that must not happen |
 //! | [`bad_input`] | what the API gets that it should not |
+//! | [`devnet`] | one command, a whole cluster, and a clean end |
 //! | [`duties`] | opaque duties agreed and signed |
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
-//! | [`strangers`] | whoever is not in the lock gets no stream |
+//! | [`strangers`] | whoever is not in the lock gets no stream, and garbage stops nothing |
 //!
 //! Every test has its own folder and its own ports, waits for conditions with a deadline, and prints the
 //! last log lines of its nodes when it fails.
@@ -21,6 +22,7 @@
 mod agreement;
 mod bad_input;
 mod crashes;
+mod devnet;
 mod duties;
 mod harness;
 mod logs;

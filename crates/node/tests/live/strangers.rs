@@ -1,6 +1,8 @@
-//! Whoever is not in the lock gets no stream.
+//! Whoever is not in the lock gets no stream; whoever is, and sends garbage, pays for it.
 
 use crate::harness::{Cluster, Shape, until};
+use aequa_crypto::keystore::Keystore;
+use aequa_crypto::lock::VerifiedLock;
 use aequa_p2p::{
     Config, GossipVerdict, Handler, Member, Message, Network, Topic, Unobserved, Verdict, peer_id_of,
 };
@@ -63,9 +65,61 @@ fn a_stranger_is_counted_and_gets_no_stream() {
     cluster.until_all_at(tip + 3);
 }
 
+#[test]
+fn a_member_that_sends_garbage_is_counted_and_stops_nothing() {
+    let mut cluster = Cluster::make(Shape { round_timeout_ms: 500, ..Shape::default() });
+    cluster.nodes[..3].iter_mut().for_each(|node| node.start());
+    until("three decide", || (cluster.nodes[0].height()? >= 2).then_some(()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let traitor = traitor(&runtime, &cluster);
+    until("the traitor is let in: it is a member", || (traitor.connected().len() == 3).then_some(()));
+    for n in 0..120u8 {
+        let body = vec![n; 1 + usize::from(n) * 7];
+        traitor.broadcast(Topic::Qbft, &Message::new(n % 9, body.clone()));
+        traitor.gossip(Topic::Tx, &Message::new(n % 3, body));
+    }
+    for node in &cluster.nodes[..3] {
+        until(&format!("garbage is counted at {}", node.dir.display()), || {
+            node.metric("qbft_verify_results_total{result=\"malformed\",type=\"unknown\"}")
+                .filter(|n| *n > 0.0)?;
+            node.metric("p2p_msgs_total{direction=\"rx\",result=\"decode_error\",topic=\"aequa/qbft/v1\"}")
+        });
+        assert_eq!(node.metric("qbft_msg_verified_total{result=\"error\"}").map(|n| n > 0.0), Some(true));
+    }
+    let tip = cluster.tip();
+    until("blocks go on", || {
+        cluster.nodes[..3].iter().all(|node| node.height() >= Some(tip + 5)).then_some(())
+    });
+    assert!(cluster.nodes[..3].iter_mut().all(|node| node.is_running()));
+}
+
+/// The identity of node 3 in wrong hands.
+fn traitor(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Network {
+    let keys = cluster.nodes[3].dir.join("keys");
+    let read = |name: &str| std::fs::read_to_string(keys.join(name)).unwrap();
+    let seed =
+        Keystore::from_json(&read("identity.json")).unwrap().decrypt(read("identity.txt").trim()).unwrap();
+    let lock = lock_of(cluster);
+    let members = lock.lock().operators.iter().map(|operator| Member {
+        operator: operator.index,
+        peer_id: operator.peer_id.clone(),
+        addrs: operator.multiaddrs.clone(),
+    });
+    let seed: [u8; 32] = seed.as_slice().try_into().unwrap();
+    let mut config = Config::new(seed, lock.cluster_id(), OperatorIndex(3), members.collect());
+    // The lower peer id opens streams: the traitor may have to be dialled.
+    config.listen = lock.lock().operators[3].multiaddrs.clone();
+    let _inside = runtime.enter();
+    aequa_p2p::start(config, Arc::new(Ear::default()), Arc::new(Unobserved)).unwrap()
+}
+
+fn lock_of(cluster: &Cluster) -> VerifiedLock {
+    aequa_crypto::lock::load(&std::fs::read_to_string(cluster.lock()).unwrap()).unwrap()
+}
+
 /// Starts a stranger that takes node 3 for a fellow member of the same cluster.
 fn enter(runtime: &tokio::runtime::Runtime, cluster: &Cluster, seed: [u8; 32], ear: &Arc<Ear>) -> Network {
-    let lock = aequa_crypto::lock::load(&std::fs::read_to_string(cluster.lock()).unwrap()).unwrap();
+    let lock = lock_of(cluster);
     let target = &lock.lock().operators[3];
     let members = vec![
         Member { operator: target.index, peer_id: target.peer_id.clone(), addrs: target.multiaddrs.clone() },

@@ -1,7 +1,7 @@
 //! A thousand signed transactions, good and bad: each accepted one is in one block, once, in the order of
 //! its sender's nonces; each rejected one got its reason.
 
-use crate::harness::{CHAIN_ID, Cluster, Shape, Verdict, Wallet, envelope, until};
+use crate::harness::{CHAIN_ID, Cluster, Shape, Verdict, Wallet, envelope, output, until};
 use aequa_types::{TxHash, TxKind};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,55 @@ fn a_thousand_transactions_each_end_in_one_block_or_with_a_reason() {
         let empty = |pool: &Value| pool["pending"] == 0 && pool["future"] == 0;
         pools.as_object().unwrap().values().all(empty).then_some(())
     });
+}
+
+#[test]
+fn the_command_line_makes_signs_sends_and_follows_a_transaction() {
+    let cluster = Cluster::start(Shape::default());
+    let url = format!("http://127.0.0.1:{}", cluster.nodes[2].api);
+    let key = cluster.scratch().join("alice.key").to_string_lossy().into_owned();
+    let said = |args: &[&str]| {
+        let done = output(args);
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    said(&["tx", "new-account", "--out", &key]);
+    let again = output(&["tx", "new-account", "--out", &key]);
+    assert_eq!(again.status.code(), Some(1), "a key was overwritten: {again:?}");
+    let sent = said(&[
+        "tx",
+        "send",
+        "--url",
+        &url,
+        "--key-file",
+        &key,
+        "--payload",
+        "hello",
+        "--fee",
+        "3",
+        "--wait=60",
+    ]);
+    assert!(sent.contains("(nonce 0): ok") && sent.contains("included in block"), "{sent}");
+    let bid = said(&[
+        "tx",
+        "send",
+        "--url",
+        &url,
+        "--key-file",
+        &key,
+        "--type",
+        "auction_bid_v1",
+        "--bid",
+        "9",
+        "--wait=60",
+    ]);
+    assert!(bid.contains("included in block"), "{bid}");
+    let hash = sent.split_whitespace().find(|word| word.starts_with("0x")).unwrap();
+    let status = said(&["tx", "status", "--url", &url, hash]);
+    assert!(status.contains("included"), "{status}");
+    let stale = output(&["tx", "send", "--url", &url, "--key-file", &key, "--nonce", "0"]);
+    assert_eq!(stale.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("TX_OLD"), "{stale:?}");
 }
 
 /// Sends what one account has to send, its good nonces out of order, to nodes in turn.
