@@ -2,7 +2,7 @@
 //!
 //! One thread owns the replica and the vote log. A turn takes everything that is waiting, lets the
 //! replica step through it, makes all records durable with one sync, and only then carries the
-//! effects out: first what goes to the network, then what goes to the store and to clients.
+//! effects out: first what goes to the network, then what goes to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
 use super::facts::Facts;
@@ -65,6 +65,8 @@ pub struct CoreThread {
     pub facts: Arc<Facts>,
     /// When the node started.
     pub started: Instant,
+    /// How far the store said to be durable during this turn.
+    pub flushed: Option<Height>,
 }
 
 /// Answers owed to clients.
@@ -139,7 +141,7 @@ impl CoreThread {
                 return Ok(false);
             }
             Command::Flushed(height) => {
-                self.prune_log(height)?;
+                self.flushed = Some(height);
                 return Ok(false);
             }
             Command::Stop => return Ok(true),
@@ -168,8 +170,13 @@ impl CoreThread {
         for effect in &effects {
             self.send(effect);
         }
+        self.store(&effects)?;
         for effect in effects {
-            self.settle(effect, owed)?;
+            self.tell(effect, owed)?;
+        }
+        // Only now is what the turn closed in the store, so that its records may go.
+        if let Some(height) = self.flushed.take() {
+            self.prune_log(height)?;
         }
         let (round, leader) = self.replica.round_and_leader();
         self.facts.set_agreeing(round, leader);
@@ -212,18 +219,38 @@ impl CoreThread {
         }
     }
 
-    /// The part of an effect that stays: store, answers, observations.
-    fn settle(&mut self, effect: Effect, owed: &mut Owed) -> anyhow::Result<()> {
+    /// The part of an effect that stays. Fetched blocks are not in the vote log: they are made durable
+    /// together, before anybody hears of them.
+    fn store(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
+        let mut fetched = false;
+        let mut tip = None;
+        for effect in effects {
+            match effect {
+                Effect::Commit { block, certificate, applied, live } => {
+                    self.ledger.commit(block, certificate, applied)?;
+                    fetched |= !live;
+                    tip = Some((block.header().height, block.digest()));
+                }
+                Effect::Sealed(certificate) => self.ledger.seal(certificate)?,
+                Effect::CommitDuty { instance, decided } => {
+                    let state = self.replica.duty(*instance);
+                    self.ledger.commit_duty(*instance, state, decided.as_ref())?;
+                }
+                _ => {}
+            }
+        }
+        if fetched {
+            self.ledger.flush()?;
+        }
+        if let Some((height, digest)) = tip {
+            self.facts.set_tip(height, digest);
+        }
+        Ok(())
+    }
+
+    /// The part of an effect that clients and operators hear of.
+    fn tell(&mut self, effect: Effect, owed: &mut Owed) -> anyhow::Result<()> {
         match effect {
-            Effect::Commit { block, certificate, applied, live } => {
-                self.ledger.commit(&block, &certificate, &applied, live)?;
-                self.facts.set_tip(block.header().height, block.digest());
-            }
-            Effect::Sealed(certificate) => self.ledger.seal(&certificate)?,
-            Effect::CommitDuty { instance, decided } => {
-                let state = self.replica.duty(instance);
-                self.ledger.commit_duty(instance, state, decided.as_ref())?;
-            }
             Effect::Reply(ticket, _, admission) => {
                 self.observatory.admitted(admission);
                 if let Some(answer) = owed.transactions.remove(&ticket) {
@@ -238,14 +265,7 @@ impl CoreThread {
             }
             Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),
             Effect::Halt(reason) => anyhow::bail!("{reason}"),
-            Effect::Persist(_)
-            | Effect::Broadcast(_)
-            | Effect::Send(..)
-            | Effect::Gossip(_)
-            | Effect::Fetch { .. }
-            | Effect::Combine { .. }
-            | Effect::SetTimer { .. }
-            | Effect::CancelTimers(_) => {}
+            _ => {}
         }
         Ok(())
     }

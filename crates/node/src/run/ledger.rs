@@ -66,13 +66,12 @@ impl Ledger {
         Ok(Self { store, flush_every, flush, last_state })
     }
 
-    /// Stores a decided block. A fetched one is not in the vote log, so it is made durable here.
+    /// Stores a decided block; durable when the vote log holds the decision or after [`Ledger::flush`].
     pub fn commit(
         &self,
         block: &CheckedBlock,
         certificate: &Certificate,
         applied: &Applied,
-        live: bool,
     ) -> anyhow::Result<()> {
         let tx_hashes: Vec<TxHash> = block.tx_hashes().collect();
         self.store.commit(&BlockCommit {
@@ -84,9 +83,6 @@ impl Ledger {
             history_root: applied.history_root,
         })?;
         let height = block.header().height;
-        if !live {
-            self.store.flush()?;
-        }
         if height.0.is_multiple_of(self.flush_every) {
             // A full queue means that a flush is waiting already.
             let _ = self.flush.try_send(height);

@@ -173,6 +173,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         observatory: observe::Observatory::new(Arc::clone(&metrics), events.clone(), tip.height),
         facts: Arc::clone(&facts),
         started,
+        flushed: None,
     };
     let mut ended = spawn_core(thread, commands)?;
     if network.is_some() {
