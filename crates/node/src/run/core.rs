@@ -32,6 +32,7 @@ const TURN_TIMER_PASSES_MAX: usize = 4;
 type Core = Replica<OperatorKeys>;
 
 /// What the core is asked to do.
+#[allow(clippy::large_enum_variant, reason = "almost every command is an input; a box would cost more")]
 pub enum Command {
     /// An input of the replica.
     Input(Input),

@@ -87,7 +87,7 @@ impl Opened {
             per_sender: config.mempool.per_sender,
             ..Limits::default()
         };
-        let mempool = Mempool::new(limits.clone(), params.builder.clone()).map_err(ExitError::usage)?;
+        let mempool = Mempool::new(limits, params.builder.clone()).map_err(ExitError::usage)?;
         let replica_config = Config {
             cluster_id: lock.cluster_id(),
             me: operator.index,

@@ -47,6 +47,9 @@ fn random_garbage_does_not_disturb_a_node() {
     assert!(cluster.nodes[0].is_running());
 }
 
+/// What is sent, and the status, code and words of the message it must get.
+type Case = (&'static str, Vec<u8>, u16, &'static str, &'static [&'static str]);
+
 fn transactions(node: &Node) {
     let wallet = Wallet::new();
     let good = wallet.plain(0, 5);
@@ -58,7 +61,7 @@ fn transactions(node: &Node) {
     };
     let oversized = vec![b' '; (1 << 20) + 1];
     let large = changed("payload", json!(format!("0x{}", "00".repeat(65_537))));
-    let cases: Vec<(&str, Vec<u8>, u16, &str, &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         ("an oversized body", oversized, 413, "BODY_TOO_LARGE", &["1048576"]),
         ("an oversized payload", large, 400, "TX_INVALID", &["payload", "65536"]),
         ("nothing", vec![], 400, "TX_INVALID", &[]),

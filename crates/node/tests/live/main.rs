@@ -18,6 +18,7 @@
 //! last log lines of its nodes when it fails.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, reason = "the last log lines of a failed test go there")]
 
 mod agreement;
 mod bad_input;

@@ -21,7 +21,7 @@ impl Ports {
     /// Takes a block in which every port is free.
     pub fn take() -> Self {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-        let start = u16::try_from((nanos / 100 ^ std::process::id()) % u32::from(BLOCKS)).unwrap();
+        let start = u16::try_from(((nanos / 100) ^ std::process::id()) % u32::from(BLOCKS)).unwrap();
         (0..BLOCKS)
             .map(|i| FIRST + SPAN * ((start + i) % BLOCKS))
             .find_map(|base| {
