@@ -1,8 +1,6 @@
 //! What the cluster decides and remembers.
 
-use crate::{
-    CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxHash,
-};
+use crate::{CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxHash};
 use alloy_primitives::B256;
 use ssz_derive::{Decode, Encode};
 use ssz_types::VariableList;

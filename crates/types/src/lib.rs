@@ -19,6 +19,8 @@
 //! | [`json`] | the JSON forms clients see |
 //! | [`limits`] | every bound, with its reason |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod block;
 pub mod certificate;
 pub mod ids;

@@ -81,7 +81,14 @@ impl BuilderPolicy {
             use_dfba: bool,
         }
         Ssz {
-            order: self.order.iter().map(|kind| kind.number()).take(16).collect::<Vec<_>>().try_into().unwrap_or_default(),
+            order: self
+                .order
+                .iter()
+                .map(|kind| kind.number())
+                .take(16)
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_default(),
             max_n: self.max_n,
             window: self.window_or_max(),
             min_bid: self.min_bid,

@@ -57,6 +57,7 @@ const ANY: i64 = i64::MAX;
 macro_rules! keys {
     ($($id:ident = $name:literal, $kind:expr, $default:literal, $scope:ident, $help:literal;)*) => {
         $(
+            #[allow(rustdoc::invalid_html_tags, reason = "help texts are shown by --help, `<x>` is a place holder")]
             #[doc = $help]
             pub const $id: Key = Key {
                 name: $name, kind: $kind, default: $default, scope: Scope::$scope, help: $help,
