@@ -219,13 +219,54 @@ fn f_plus_1_operators_ahead_pull_a_node_to_the_smallest_of_their_rounds() {
 }
 
 #[test]
-fn rounds_far_above_change_no_state() {
+fn votes_of_rounds_far_above_change_no_state() {
     let mut node = Node::new(3, 4);
     let before = node.instance.clone();
-    node.receive(0, round_change(0, u64::MAX, None));
     node.prepare_from(0, u64::MAX, &value(1));
     node.commit_from(0, 65, &value(1));
     assert_eq!(node.instance, before);
+}
+
+#[test]
+fn one_operator_far_above_moves_nobody() {
+    let mut node = Node::new(3, 4);
+    for round in [u64::MAX, 1 << 40, 1000] {
+        assert_eq!(node.receive(0, round_change(0, round, None)), []);
+    }
+    assert_eq!(node.instance.round(), Round(0));
+    node.receive(1, round_change(1, 2, None));
+    assert_eq!(node.instance.round(), Round(2), "the smallest of f+1");
+}
+
+#[test]
+fn a_node_cut_off_for_more_than_the_window_catches_up_with_the_rounds_of_the_others() {
+    let mut node = Node::new(3, 4);
+    node.timeout();
+    node.receive(0, round_change(0, 70, None));
+    let effects = node.receive(1, round_change(1, 70, None));
+    assert_eq!(node.instance.round(), Round(70));
+    assert!(effects.contains(&Effect::SetTimer(Round(70))), "three of four are there now");
+}
+
+#[test]
+fn two_round_changes_of_one_operator_and_round_are_evidence() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, round_change(0, 1, None));
+    let effects = node.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    assert!(matches!(notes(&effects)[..], [Note::Conflict(_)]));
+    assert_eq!(notes(&node.receive(0, round_change(0, 1, None))), []);
+}
+
+#[test]
+fn a_new_connection_is_answered_anew() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle();
+    let node = &mut cluster.nodes[0];
+    assert!(!sent(&node.receive(3, round_change(3, 1, None))).is_empty());
+    assert!(sent(&node.receive(3, round_change(3, 1, None))).is_empty());
+    node.instance.forget_answers(aequa_types::OperatorIndex(3));
+    assert!(!sent(&node.receive(3, round_change(3, 1, None))).is_empty());
 }
 
 #[test]

@@ -217,10 +217,18 @@ impl Instance {
         }
     }
 
-    /// The newest own messages: to be sent again while undecided, as stored.
+    /// A connection to this operator is new: answers given on the old one may be lost.
+    pub fn forget_answers(&mut self, operator: OperatorIndex) {
+        self.answers.remove(&operator);
+    }
+
+    /// The newest own messages: to be sent again while undecided, as stored. After the decision the own
+    /// COMMIT, while the group seal may still need its share.
     pub fn newest(&self) -> Vec<Message> {
-        if self.decided.is_some() {
-            return Vec::new();
+        if let Some(decided) = &self.decided {
+            let unsealed = decided.group_seal().is_none();
+            let commit = self.own.get(&decided.round).and_then(|own| own.commit.clone());
+            return commit.filter(|_| unsealed).map(Message::Commit).into_iter().collect();
         }
         let mut messages = Vec::new();
         if let Some(own) = self.own.get(&self.round) {
@@ -251,12 +259,17 @@ impl Instance {
         }))
     }
 
-    fn keep_change(&mut self, message: RoundChange) {
+    /// Keeps a ROUND-CHANGE, or returns the one of the same author and round that it contradicts.
+    fn keep_change(&mut self, message: RoundChange) -> Option<Signed> {
         let kept = self.changes.entry(message.change.author).or_default();
-        kept.entry(message.change.round).or_insert(message);
+        if let Some(first) = kept.get(&message.change.round) {
+            return (first.change.claim != message.change.claim).then(|| first.change.clone());
+        }
+        kept.insert(message.change.round, message);
         while kept.len() > ROUND_CHANGES_KEPT_PER_OPERATOR {
             kept.pop_first();
         }
+        None
     }
 
     /// The smallest round above ours that f+1 operators' newest ROUND-CHANGEs are beyond or at.

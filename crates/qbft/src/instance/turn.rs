@@ -133,6 +133,7 @@ impl<H: Host> Turn<'_, H> {
             Err(refusal) => return self.refuse(carrier, refusal),
         };
         self.instance.show(&proposal);
+        round_changes.iter().for_each(|change| self.instance.show(change));
         if let Inserted::Conflict(first) = self.instance.proposals.insert(proposal.clone()) {
             return self.effects.push(Effect::Note(Note::Conflict(Box::new((*first, proposal)))));
         }
@@ -222,15 +223,18 @@ impl<H: Host> Turn<'_, H> {
         if self.instance.decided.is_some() {
             return self.answer(carrier, round); // R7
         }
-        if self.above_window(round) {
-            return self.refuse(carrier, Refusal::RoundAboveWindow);
-        }
+        // No window here: few are kept of each operator, f+1 must agree before one counts, and a node that
+        // was cut off for long learns from them alone how far the others are.
         if let Err(refusal) = check_round_change(self.instance.quorum, self.instance.id, &message) {
             return self.refuse(carrier, refusal);
         }
         self.instance.show(&message.change);
-        if round >= self.instance.round {
-            self.instance.keep_change(message);
+        if round < self.instance.round {
+            return;
+        }
+        let second = message.change.clone();
+        if let Some(first) = self.instance.keep_change(message) {
+            self.effects.push(Effect::Note(Note::Conflict(Box::new((first, second)))));
         }
     }
 
