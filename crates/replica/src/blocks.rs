@@ -1,7 +1,7 @@
 //! Heights of the chain: when to propose, what to accept, what a decision does.
 
-use crate::io::{Effect, Notice, Ticket, Timer};
-use crate::replica::{Replica, decision};
+use crate::io::{Effect, Halt, Notice, Ticket, Timer};
+use crate::replica::{INSTANCES_KEPT, Replica, decision, leader};
 use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
 use aequa_chain::Chain;
@@ -10,9 +10,10 @@ use aequa_qbft::{Event, Instance};
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, Digest, Height, InstanceId,
-    Message, OperatorIndex, Record, Round, Statement, TimestampMs, TxHash, TxKind, Value,
+    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId,
+    Message, OperatorIndex, Record, Round, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// When the next block may be proposed, and why not yet.
@@ -26,6 +27,8 @@ pub(crate) struct Pacing {
     pub(crate) idle: bool,
     /// This operator leads round 0 and holds its proposal back.
     held: Option<Held>,
+    /// Operators that have voted in the height while this node was idle.
+    stirring: BTreeSet<OperatorIndex>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +48,22 @@ impl Nonces for ChainNonces<'_> {
     }
 }
 
-/// ProcessProposal: whether a fresh block may be prepared.
+/// ProcessProposal: whether a fresh block may be prepared in `round`.
+///
+/// With empty blocks off, round 0 is for work only. A height that was begun must still end when its work
+/// has gone, so later rounds may be empty.
 pub(crate) fn acceptable(
     chain: &Chain,
-    policy: &BuilderPolicy,
+    params: &ConsensusParams,
+    round: Round,
     block: &CheckedBlock,
     proposer: OperatorIndex,
     wall_ms: TimestampMs,
 ) -> bool {
-    let header = block.header();
+    let (header, policy) = (block.header(), &params.builder);
+    if !params.empty_blocks && round == Round(0) && block.items().is_empty() {
+        return false;
+    }
     chain.check_header(block, proposer, policy.hash(), Some(wall_ms)).is_ok()
         && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items())
             .is_ok_and(|totals| totals.fees == header.total_fees && totals.bids == header.total_bids)
@@ -79,6 +89,7 @@ impl<K: Keys> Replica<K> {
         let id = InstanceId::block(self.chain.tip().height.next());
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
+        self.pacing.stirring.clear();
         let restored = self.instances.contains_key(&id);
         self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
         self.instances.entry(id).or_insert_with(|| Instance::new(id, self.config.me, self.config.quorum));
@@ -86,7 +97,7 @@ impl<K: Keys> Replica<K> {
         for (from, message) in self.early.take(id) {
             // Also after they have decided it: later COMMITs may hold the share a seal still needs.
             if self.chain.tip().height.next() == id.height {
-                self.wake();
+                self.stir(&message);
             }
             self.hand_over(id, from, message);
         }
@@ -96,17 +107,41 @@ impl<K: Keys> Replica<K> {
         self.config.builder && self.mempool.has_pending()
     }
 
-    /// There is something to agree on after all.
-    pub(crate) fn wake(&mut self) {
+    /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
+    /// operators. One operator alone cannot make the cluster busy.
+    pub(crate) fn stir(&mut self, message: &Verified) {
         if !self.pacing.idle {
             return;
         }
-        self.pacing.idle = false;
-        let id = InstanceId::block(self.chain.tip().height.next());
-        self.set_round_timer(id, Round(0));
-        if self.pacing.held == Some(Held::Work) {
+        let begins = match message {
+            Verified::PrePrepare { proposal, .. } => {
+                proposal.author == leader(self.config.quorum, proposal.instance, proposal.round)
+            }
+            Verified::Prepare(vote) | Verified::Commit(vote) => self.stirred_by(vote.author),
+            Verified::RoundChange(message) => self.stirred_by(message.change.author),
+            Verified::Decided(_) => true,
+            Verified::ValueRequest(_) | Verified::ValueReply { .. } => false,
+        };
+        if begins {
+            self.wake();
+        }
+    }
+
+    fn stirred_by(&mut self, operator: OperatorIndex) -> bool {
+        self.pacing.stirring.insert(operator);
+        self.pacing.stirring.len() >= self.config.quorum.weak_quorum()
+    }
+
+    /// There is something to agree on after all.
+    fn wake(&mut self) {
+        if self.pacing.idle {
+            self.pacing.idle = false;
+            let id = InstanceId::block(self.chain.tip().height.next());
+            self.set_round_timer(id, Round(0));
+        }
+        if self.pacing.held == Some(Held::Work) && self.has_work() {
             self.pacing.held = None;
-            self.need_block(id.height, Round(0));
+            self.need_block(self.chain.tip().height.next(), Round(0));
         }
     }
 
@@ -133,7 +168,7 @@ impl<K: Keys> Replica<K> {
         if round > Round(0) {
             return self.build_and_propose(height, round);
         }
-        if self.pacing.idle {
+        if self.lacks_work() {
             self.pacing.held = Some(Held::Work);
             return;
         }
@@ -142,11 +177,19 @@ impl<K: Keys> Replica<K> {
         self.set_timer(Timer::Propose(height), due_ms.saturating_sub(self.now.elapsed_ms));
     }
 
+    fn lacks_work(&self) -> bool {
+        !self.config.params.empty_blocks && !self.has_work()
+    }
+
     /// The block interval is over.
     pub(crate) fn propose_block(&mut self, height: Height) {
         let id = InstanceId::block(height);
         let open = self.instances.get(&id).is_some_and(|instance| instance.decided().is_none());
         if !open || height != self.chain.tip().height.next() {
+            return;
+        }
+        if self.lacks_work() {
+            self.pacing.held = Some(Held::Work);
             return;
         }
         if self.sealing.in_flight() >= SEALS_PENDING_MAX {
@@ -174,7 +217,11 @@ impl<K: Keys> Replica<K> {
         let built = self.chain.build_block(self.config.me, timestamp_ms, policy_hash, selection.items);
         let block = match built {
             Ok(block) => Arc::new(block),
-            Err(error) => return self.out.push(Effect::Halt(format!("own block cannot be built: {error}"))),
+            Err(error) => {
+                return self
+                    .out
+                    .push(Effect::Halt(Halt::Impossible(format!("own block cannot be built: {error}"))));
+            }
         };
         let rejected = selection.rejected;
         self.out.push(Effect::Notify(Notice::Proposed { height, round, block: block.clone(), rejected }));
@@ -193,7 +240,9 @@ impl<K: Keys> Replica<K> {
 
     pub(crate) fn block_decided(&mut self, value: Value, certificate: Certificate) {
         let Some(block) = value.as_block().cloned() else {
-            return self.out.push(Effect::Halt("a block instance decided a value that is no block".into()));
+            return self.out.push(Effect::Halt(Halt::Impossible(
+                "a block instance decided a value that is no block".into(),
+            )));
         };
         if self.commit_block(block, certificate, true) {
             self.begin_height();
@@ -206,7 +255,9 @@ impl<K: Keys> Replica<K> {
             Ok(applied) => applied,
             Err(error) => {
                 let height = block.header().height;
-                self.out.push(Effect::Halt(format!("decided block {height} cannot be executed: {error}")));
+                self.out.push(Effect::Halt(Halt::Impossible(format!(
+                    "decided block {height} cannot be executed: {error}"
+                ))));
                 return false;
             }
         };
@@ -254,10 +305,11 @@ impl<K: Keys> Replica<K> {
     }
 
     /// R9 for a fetched block: its certificate decides it, and where the group seal is still missing
-    /// this operator's share may be the one that is needed. The log takes the decision first, as for
+    /// this operator's share may be the one that is needed, as long as others collect it. The log takes the decision first, as for
     /// one made here.
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) {
-        if !self.config.seals || certificate.group_seal().is_some() {
+        let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
+        if !self.config.seals || certificate.group_seal().is_some() || !asked_for {
             return;
         }
         let (instance, round) = (certificate.instance, certificate.round);

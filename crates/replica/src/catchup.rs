@@ -20,16 +20,24 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Keeps a message of a height shortly above `current`; forgets it when there is no room.
+    /// Keeps a statement of a height shortly above `current`; forgets it when there is no room. Values,
+    /// questions and certificates are not kept: they are asked for again, and blocks are fetched.
     pub(crate) fn keep(&mut self, current: Height, from: OperatorIndex, message: Verified) {
         let instance = message.instance();
-        if instance.height.0 > current.0.saturating_add(EARLY_HEIGHTS) {
+        let is_statement = matches!(
+            message,
+            Verified::PrePrepare { .. }
+                | Verified::Prepare(_)
+                | Verified::Commit(_)
+                | Verified::RoundChange(_)
+        );
+        if !is_statement || instance.height.0 > current.0.saturating_add(EARLY_HEIGHTS) {
             return;
         }
         let kept = self.kept.entry(instance).or_default().entry(from).or_default();
         let is_proposal = |message: &Verified| matches!(message, Verified::PrePrepare { .. });
         let second_proposal = is_proposal(&message) && kept.iter().any(is_proposal);
-        if kept.len() < EARLY_PER_OPERATOR_MAX && !second_proposal {
+        if kept.len() < EARLY_PER_OPERATOR_MAX && !second_proposal && !kept.contains(&message) {
             kept.push(message);
         }
     }
@@ -73,8 +81,11 @@ impl CatchUp {
         *shown = (*shown).max(height);
     }
 
+    /// The highest height that an honest operator is known to have shown: f+1 have shown it or more.
     pub(crate) fn best(&self) -> Height {
-        self.shown.values().max().copied().unwrap_or_default()
+        let mut shown: Vec<Height> = self.shown.values().copied().collect();
+        shown.sort_unstable_by(|a, b| b.cmp(a));
+        shown.get(self.quorum.faulty_max()).copied().unwrap_or_default()
     }
 
     pub(crate) fn progressed(&mut self, now_ms: u64) {

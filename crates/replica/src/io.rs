@@ -46,6 +46,9 @@ pub struct Recovery {
     pub values: Vec<(InstanceId, Value)>,
     /// Duties that ended earlier: their instances never open again.
     pub closed_duties: Vec<InstanceId>,
+    /// Heights of blocks at and below which this operator may have signed what the log no longer holds:
+    /// nothing is signed there.
+    pub floor: Height,
     /// Certificates of recent blocks that have no group seal yet; their COMMITs hold the shares.
     pub unsealed: Vec<Certificate>,
 }
@@ -206,8 +209,25 @@ pub enum Effect {
     DutyReply(Ticket, DutyAdmission),
     /// Tell the outside.
     Notify(Notice),
-    /// The node must stop: something that cannot be has happened.
-    Halt(String),
+    /// The node must stop.
+    Halt(Halt),
+}
+
+/// Why a node must stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// Something that cannot be has happened.
+    #[error("{0}")]
+    Impossible(String),
+    /// A statement of this operator arrived that this process did not make: the key is in use elsewhere, or
+    /// the data directory is older than what was signed with it.
+    #[error("operator {operator} signed at height {height} something that this process knows nothing of")]
+    SignedElsewhere {
+        /// This operator.
+        operator: OperatorIndex,
+        /// Height of the statement.
+        height: Height,
+    },
 }
 
 /// What became of a posted duty.

@@ -42,6 +42,6 @@ mod sealing;
 mod signer;
 
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
-pub use io::{Config, DutyAdmission, Effect, Input, Notice, Now, Recovery, Ticket, Timer};
+pub use io::{Config, DutyAdmission, Effect, Halt, Input, Notice, Now, Recovery, Ticket, Timer};
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

@@ -2,7 +2,7 @@
 
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
-use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
+use crate::io::{Config, Effect, Halt, Input, Notice, Now, Recovery, Timer};
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
 use crate::{DutyState, blocks::Pacing};
@@ -90,6 +90,7 @@ impl<K: Keys> Replica<K> {
             restored.entry(instance).or_default().values.push(value);
         }
         let tip = self.chain.tip().height;
+        self.signer.raise_floor(Domain::Block, recovery.floor.max(below_log(&restored)));
         for (id, restored) in restored {
             let over = match id.domain {
                 Domain::Block => id.height <= tip,
@@ -196,6 +197,11 @@ impl<K: Keys> Replica<K> {
 
     fn deliver(&mut self, from: OperatorIndex, message: Verified) {
         let id = message.instance();
+        let own = made_by(&message).filter(|signed| signed.author == self.config.me);
+        if id.domain == Domain::Block && own.is_some_and(|signed| !self.signer.knows(signed)) {
+            let halt = Halt::SignedElsewhere { operator: self.config.me, height: id.height };
+            return self.out.push(Effect::Halt(halt));
+        }
         let current = InstanceId::block(self.chain.tip().height.next());
         match id.domain {
             Domain::Block if id.height > current.height => {
@@ -205,7 +211,7 @@ impl<K: Keys> Replica<K> {
                 self.early.keep(current.height, from, message);
                 return self.fetch_if_behind();
             }
-            Domain::Block if id == current => self.wake(),
+            Domain::Block if id == current => self.stir(&message),
             Domain::Block => {}
             _ if !self.join_duty(id, &message) => return,
             _ => {}
@@ -230,7 +236,7 @@ impl<K: Keys> Replica<K> {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let mut host = View {
             quorum: self.config.quorum,
-            policy: &self.config.params.builder,
+            params: &self.config.params,
             chain: &self.chain,
             signer: &mut self.signer,
             id,
@@ -337,6 +343,7 @@ impl<K: Keys> Replica<K> {
     }
 
     fn resend_to(&mut self, operator: OperatorIndex) {
+        self.instances.values_mut().for_each(|instance| instance.forget_answers(operator));
         let newest = self.instances.values().flat_map(Instance::newest);
         self.out.extend(newest.map(|message| Effect::Send(operator, message)));
     }
@@ -411,6 +418,23 @@ impl<K: Keys> Replica<K> {
     }
 }
 
+/// The height below the first block the log knows: what was signed there is pruned, so nothing may be
+/// signed there again, whatever became of the chain since.
+fn below_log(restored: &BTreeMap<InstanceId, Restored>) -> Height {
+    let first = restored.keys().find(|id| id.domain == Domain::Block);
+    first.and_then(|id| id.height.previous()).unwrap_or_default()
+}
+
+/// The statement a message makes by itself, without its justification.
+fn made_by(message: &Verified) -> Option<&Signed> {
+    match message {
+        Verified::PrePrepare { proposal, .. } => Some(proposal),
+        Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),
+        Verified::RoundChange(message) => Some(&message.change),
+        Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => None,
+    }
+}
+
 /// The decision of an instance restored from the log, when its value is there too.
 pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
     let certificate = instance.decided()?;
@@ -420,7 +444,7 @@ pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
 /// What an instance may ask of the replica around it.
 struct View<'a, K> {
     quorum: Quorum,
-    policy: &'a aequa_types::BuilderPolicy,
+    params: &'a aequa_types::ConsensusParams,
     chain: &'a Chain,
     signer: &'a mut Signer<K>,
     id: InstanceId,
@@ -436,7 +460,7 @@ impl<K: Keys> Host for View<'_, K> {
         match (self.id.domain, value.as_block()) {
             (Domain::Block, Some(block)) => {
                 let proposer = self.leader(round);
-                crate::blocks::acceptable(self.chain, self.policy, block, proposer, self.wall_ms)
+                crate::blocks::acceptable(self.chain, self.params, round, block, proposer, self.wall_ms)
             }
             (Domain::Block, None) => false,
             // Opaque duties: any well-formed value a member proposes. Ethereum duties go through

@@ -26,6 +26,8 @@ struct Pending {
 pub(crate) struct Sealing {
     quorum: usize,
     pending: BTreeMap<InstanceId, Pending>,
+    /// Operators whose share was bad before: theirs are taken last, or every seal would cost a second try.
+    distrusted: BTreeSet<OperatorIndex>,
 }
 
 /// Shares ready to be combined.
@@ -38,7 +40,7 @@ pub(crate) struct Ready {
 
 impl Sealing {
     pub(crate) fn new(quorum: usize) -> Self {
-        Self { quorum, pending: BTreeMap::new() }
+        Self { quorum, pending: BTreeMap::new(), distrusted: BTreeSet::new() }
     }
 
     /// A decision was made; its COMMITs seen so far are `commits`.
@@ -73,6 +75,7 @@ impl Sealing {
 
     /// These shares are bad; perhaps others suffice.
     pub(crate) fn blame(&mut self, instance: InstanceId, operators: &[OperatorIndex]) -> Option<Ready> {
+        self.distrusted.extend(operators);
         let pending = self.pending.get_mut(&instance)?;
         pending.blamed.extend(operators);
         pending.in_flight = false;
@@ -93,7 +96,9 @@ impl Sealing {
         let quorum = self.quorum;
         let pending = self.pending.get_mut(&instance)?;
         let good = pending.shares.iter().filter(|(operator, _)| !pending.blamed.contains(operator));
-        let shares: Vec<_> = good.map(|(operator, seal)| (*operator, *seal)).take(quorum).collect();
+        let mut shares: Vec<_> = good.map(|(operator, seal)| (*operator, *seal)).collect();
+        shares.sort_by_key(|(operator, _)| (self.distrusted.contains(operator), *operator));
+        shares.truncate(quorum);
         if pending.in_flight || shares.len() < quorum {
             return None;
         }
@@ -155,5 +160,7 @@ mod tests {
         assert_eq!(operators(&sealing.add(&commit(3, 0)).unwrap()), [0, 2, 3]);
         sealing.close(instance);
         assert_eq!(sealing.in_flight(), 0);
+        let all = [commit(0, 0), commit(1, 0), commit(2, 0), commit(3, 0)];
+        assert_eq!(operators(&open(&mut sealing, &all).unwrap()), [0, 2, 3], "taken last from now on");
     }
 }

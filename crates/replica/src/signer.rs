@@ -51,6 +51,13 @@ impl<K: Keys> Signer<K> {
         }
     }
 
+    /// Whether this statement of our own is one we made, or too old to tell.
+    pub fn knows(&self, signed: &Signed) -> bool {
+        let floor = self.floors.get(&signed.instance.domain);
+        floor.is_some_and(|floor| signed.instance.height <= *floor)
+            || self.marks.get(&mark(signed)).is_some_and(|known| known.statement == signed.statement)
+    }
+
     /// Signs, or returns what was signed in this place before if it says the same, or refuses.
     pub fn sign(&mut self, mut statement: Statement) -> Option<Signed> {
         let floor = self.floors.get(&statement.instance.domain);

@@ -144,7 +144,7 @@ impl World {
             seals: self.plan.seals,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
-        let recovery = Recovery { records, values, closed_duties, unsealed };
+        let recovery = Recovery { records, values, closed_duties, unsealed, ..Recovery::default() };
         Some(Replica::new(config, keys, chain, mempool, recovery))
     }
 

@@ -212,7 +212,7 @@ impl World {
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
-            Effect::Halt(reason) if honest => self.oracle.complain(Violation::Halted { operator, reason }),
+            Effect::Halt(reason) if honest => self.oracle.complain(Violation::Halted { operator, reason: reason.to_string() }),
             _ => {}
         }
     }
