@@ -19,6 +19,7 @@ use aequa_types::{
     Value, ValueBytes,
 };
 use serde_json::{Value as Json, json};
+use ssz::Encode as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -77,7 +78,6 @@ impl Backend for NodeBackend {
 
     fn readiness(&self) -> Readiness {
         let facts = &self.context.facts;
-        let quorum = self.context.quorum.quorum();
         let offsets: Vec<i64> = facts.peers().iter().filter_map(|peer| peer.clock_offset_ms).collect();
         let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_OFFSET_MAX_MS).count();
         let checks = [
@@ -86,7 +86,7 @@ impl Backend for NodeBackend {
             (NotReady::StorageError, facts.is_storage_failed()),
             (
                 NotReady::InsufficientPeers,
-                facts.quorum_lost_for(quorum, self.context.me).is_some_and(|lost| lost >= QUORUM_LOST),
+                facts.quorum_lost_for(self.context.me).is_some_and(|lost| lost >= QUORUM_LOST),
             ),
             (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
             (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
@@ -145,6 +145,19 @@ impl Backend for NodeBackend {
             self.context.metrics.mempool_in_total.inc(["invalid"]);
             Submission { hash, result: Admission::Invalid, sender, nonce, reason: Some(reason) }
         };
+        // Nonce, caps and gap first: they cost nothing, a signature costs the sender's flood.
+        let (transaction, refused) = self
+            .ask(move |replica| {
+                let bytes = transaction.ssz_bytes_len();
+                let refused = replica.mempool().precheck(&transaction, bytes, &ChainView(replica)).err();
+                (transaction, refused)
+            })
+            .await?;
+        if let Some(admission) = refused {
+            self.context.metrics.mempool_in_total.inc([admission.name()]);
+            let (result, reason) = verdict(admission);
+            return Ok(Submission { hash, result, sender, nonce, reason });
+        }
         let checked = match self.context.verifier.transaction(transaction) {
             Ok(checked) => checked,
             Err(refusal) => return Ok(invalid(refusal.to_string())),
@@ -158,12 +171,13 @@ impl Backend for NodeBackend {
     }
 
     async fn transaction(&self, hash: TxHash) -> Answer<Option<TxView>> {
+        // The pool first: what leaves it for a block is in the store by the time it answers.
+        let status = self.ask(move |replica| replica.mempool().status(&hash)).await?;
         if let Some((height, index)) = self.read(move |store| store.transaction(&hash)).await? {
             let index = Some(u64::from(index));
             let included = TxStatus::Included;
             return Ok(Some(TxView { hash, status: included, height: Some(height), index, reason: None }));
         }
-        let status = self.ask(move |replica| replica.mempool().status(&hash)).await?;
         Ok(status.map(|status| {
             let (status, reason) = match status {
                 pool::TxStatus::Pending => (TxStatus::Pending, None),

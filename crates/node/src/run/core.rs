@@ -30,6 +30,7 @@ const TURN_COMMANDS_MAX: usize = 512;
 const TURN_TIMER_PASSES_MAX: usize = 4;
 
 type Core = Replica<OperatorKeys>;
+type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the core is asked to do.
 #[allow(clippy::large_enum_variant, reason = "almost every command is an input; a box would cost more")]
@@ -40,8 +41,8 @@ pub enum Command {
     Submit(CheckedTransaction, oneshot::Sender<Admission>),
     /// A client's duty.
     Duty(InstanceId, Value, oneshot::Sender<DutyAdmission>),
-    /// A question to the replica between two turns.
-    Ask(Box<dyn FnOnce(&Core) + Send>),
+    /// A question to the replica, answered when everything it has done is durable.
+    Ask(Question),
     /// The store is durable up to this height.
     Flushed(Height),
     /// Finish the turn and stop.
@@ -76,6 +77,7 @@ struct Owed {
     next: u64,
     transactions: BTreeMap<Ticket, oneshot::Sender<Admission>>,
     duties: BTreeMap<Ticket, oneshot::Sender<DutyAdmission>>,
+    questions: Vec<Question>,
 }
 
 impl Owed {
@@ -138,7 +140,7 @@ impl CoreThread {
                 Input::Duty { instance, value, ticket }
             }
             Command::Ask(question) => {
-                question(&self.replica);
+                owed.questions.push(question);
                 return Ok(false);
             }
             Command::Flushed(height) => {
@@ -175,6 +177,7 @@ impl CoreThread {
         for effect in effects {
             self.tell(effect, owed)?;
         }
+        owed.questions.drain(..).for_each(|question| question(&self.replica));
         // Only now is what the turn closed in the store, so that its records may go.
         if let Some(height) = self.flushed.take() {
             self.prune_log(height)?;
@@ -265,7 +268,7 @@ impl CoreThread {
                 }
             }
             Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),
-            Effect::Halt(reason) => anyhow::bail!("{reason}"),
+            Effect::Halt(halt) => return Err(halt.into()),
             _ => {}
         }
         Ok(())

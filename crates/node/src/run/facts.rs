@@ -1,6 +1,6 @@
 //! What threads other than the core may know at any moment, without asking it.
 
-use aequa_types::{Digest, Height, OperatorIndex, Round};
+use aequa_types::{Digest, Height, OperatorIndex, Quorum, Round};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -23,6 +23,7 @@ pub struct Peer {
 /// A snapshot board, written by the core and the network, read by the API.
 #[derive(Debug)]
 pub struct Facts {
+    quorum: Quorum,
     tip_height: AtomicU64,
     tip_digest: RwLock<Digest>,
     round: AtomicU64,
@@ -37,8 +38,9 @@ pub struct Facts {
 
 impl Facts {
     /// A board for these peers (own entry included), at this tip.
-    pub fn new(peers: Vec<Peer>, height: Height, digest: Digest) -> Self {
+    pub fn new(quorum: Quorum, peers: Vec<Peer>, height: Height, digest: Digest) -> Self {
         Self {
+            quorum,
             tip_height: AtomicU64::new(height.0),
             tip_digest: RwLock::new(digest),
             round: AtomicU64::new(0),
@@ -93,9 +95,11 @@ impl Facts {
         }
     }
 
-    /// Highest height a peer has shown.
+    /// The highest height that f+1 peers have shown or passed: one of them is honest.
     pub fn best_peer_height(&self) -> Height {
-        self.peers.lock().iter().filter_map(|peer| peer.height).max().unwrap_or_default()
+        let mut shown: Vec<Height> = self.peers.lock().iter().filter_map(|peer| peer.height).collect();
+        shown.sort_unstable_by(|a, b| b.cmp(a));
+        shown.get(self.quorum.faulty_max()).copied().unwrap_or_default()
     }
 
     /// The core runs.
@@ -128,11 +132,11 @@ impl Facts {
         self.storage_failed.load(Relaxed)
     }
 
-    /// How long fewer than `quorum` operators have been connected, this one included.
-    pub fn quorum_lost_for(&self, quorum: usize, me: OperatorIndex) -> Option<std::time::Duration> {
+    /// How long fewer than a quorum of operators have been connected, this one included.
+    pub fn quorum_lost_for(&self, me: OperatorIndex) -> Option<std::time::Duration> {
         let peers = self.peers.lock();
         let up = peers.iter().enumerate().filter(|(i, peer)| *i == me.as_usize() || peer.connected).count();
-        holds_since(&self.quorum_lost_since, up < quorum)
+        holds_since(&self.quorum_lost_since, up < self.quorum.quorum())
     }
 
     /// How long this node has been more than two blocks behind a peer.

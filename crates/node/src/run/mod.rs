@@ -34,6 +34,7 @@ use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
 use aequa_p2p::Network;
+use aequa_replica::Halt;
 use aequa_telemetry::Metrics;
 use aequa_types::BuilderPolicy;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
     let events = events::Events::new(tip.height);
     announce_policy(&config, &operator, &metrics);
 
-    let facts = Arc::new(facts::Facts::new(peers(&operator), tip.height, tip.digest));
+    let facts = Arc::new(facts::Facts::new(operator.lock.quorum(), peers(&operator), tip.height, tip.digest));
     let context = Arc::new(network::Context {
         me: operator.index,
         quorum: operator.lock.quorum(),
@@ -133,6 +134,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         facts: Arc::clone(&facts),
         metrics: Arc::clone(&metrics),
         core: core_queue.clone(),
+        wanted: Default::default(),
     });
 
     let network = start_network(&config, &operator, &context)?.map(Arc::new);
@@ -177,7 +179,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
     };
     let mut ended = spawn_core(thread, commands)?;
     if network.is_some() {
-        tokio::spawn(sync::watch_peers(weak, Arc::clone(&context)));
+        sync::watch_peers(&weak, &context);
     }
     facts.set_started();
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
@@ -203,10 +205,21 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             facts.set_storage_failed();
-            Err(ExitError::failure(format!("{error:#}"))
-                .hint("the node stopped rather than go on unsafely; see the log before starting it again"))
+            Err(unsafe_to_go_on(&error))
         }
         Err(_) => Err(ExitError::failure("the core thread died").hint("please report this with the log")),
+    }
+}
+
+/// Why the core stopped, as an ending.
+fn unsafe_to_go_on(error: &anyhow::Error) -> ExitError {
+    match error.downcast_ref::<Halt>() {
+        Some(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(
+            "another process uses this operator's key, or this data directory is a copy or a backup older than \
+             what the operator has signed: stop the other process, and never run two copies of a directory",
+        ),
+        _ => ExitError::failure(format!("{error:#}"))
+            .hint("the node stopped rather than go on unsafely; see the log before starting it again"),
     }
 }
 

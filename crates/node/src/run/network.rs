@@ -10,17 +10,19 @@ use super::ledger::Store;
 use super::sync;
 use aequa_crypto::verify::{Refusal, Verifier};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
-use aequa_replica::Input;
+use aequa_replica::{Input, leader};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX};
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::{
-    CheckedTransaction, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Transaction,
+    CheckedTransaction, Domain, Height, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Transaction,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use ssz::Encode;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -34,6 +36,13 @@ const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
 const GOSSIP_QUEUE_MAX: usize = 16_384;
 /// Envelope kind of a list of transactions.
 const KIND_TRANSACTIONS: u8 = 1;
+/// Messages of blocks further above the stored height are dropped: the core keeps fewer, and blocks this far
+/// ahead are fetched.
+const HEIGHTS_AHEAD: u64 = 8;
+/// Messages of blocks this far below are dropped: the core has forgotten their instances.
+const HEIGHTS_BEHIND: u64 = 33;
+/// Instances whose value was asked for and may be answered.
+const WANTED_MAX: usize = 64;
 /// Values above this size are checked off the reactor's own threads.
 const LARGE_VALUE_BYTES: usize = 16 * 1024;
 
@@ -55,6 +64,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The core's queue.
     pub core: mpsc::Sender<Command>,
+    /// Instances whose value this node has asked for: nobody else's values are decoded.
+    pub wanted: Mutex<BTreeSet<InstanceId>>,
 }
 
 impl Context {
@@ -116,9 +127,9 @@ impl Inbox {
             }
         };
         let type_name = message.type_name();
-        if self.is_useless(&message) {
-            self.count(type_name, "old");
-            return Verdict::Useless;
+        if let Some((result, verdict)) = self.out_of_place(&message) {
+            self.count(type_name, result);
+            return verdict;
         }
         let checked = if frame.body.len() > LARGE_VALUE_BYTES {
             tokio::task::block_in_place(|| context.verifier.message(message))
@@ -144,12 +155,34 @@ impl Inbox {
         }
     }
 
-    /// Votes that can change nothing any more, told before their signature is checked: PREPAREs of
-    /// stored heights. (A late COMMIT may still complete a seal, a ROUND-CHANGE asks for help.)
-    fn is_useless(&self, message: &Message) -> bool {
-        let InstanceId { domain, height } = message.instance();
-        let stored = domain == Domain::Block && height <= self.context.facts.tip_height();
-        stored && matches!(message, Message::Prepare(_) | Message::PrePrepare(_))
+    /// What can be refused before a signature is checked or a value decoded, with the result it counts as.
+    fn out_of_place(&self, message: &Message) -> Option<(&'static str, Verdict)> {
+        let instance = message.instance();
+        if instance.domain != Domain::Block {
+            return None;
+        }
+        let tip = self.context.facts.tip_height();
+        if instance.height.0 > tip.0.saturating_add(HEIGHTS_AHEAD) {
+            return Some(("height_oob", Verdict::Useless));
+        }
+        if instance.height.0.saturating_add(HEIGHTS_BEHIND) <= tip.0 {
+            return Some(("old", Verdict::Useless));
+        }
+        match message {
+            // A late COMMIT may still complete a seal, a ROUND-CHANGE asks for help; these do neither.
+            Message::Prepare(_) | Message::PrePrepare(_) if instance.height <= tip => {
+                Some(("old", Verdict::Useless))
+            }
+            Message::PrePrepare(PrePrepare { proposal, .. })
+                if proposal.author != leader(self.context.quorum, instance, proposal.round) =>
+            {
+                Some(("not_leader", Verdict::Unjustified))
+            }
+            Message::ValueReply(_) if !self.context.wanted.lock().contains(&instance) => {
+                Some(("old", Verdict::Useless))
+            }
+            _ => None,
+        }
     }
 
     fn count(&self, type_name: &str, result: &str) {
@@ -259,6 +292,13 @@ impl Outbox {
 
     /// To every other operator.
     pub fn broadcast(&self, message: &Message) {
+        if let Message::ValueRequest(request) = message {
+            let mut wanted = self.context.wanted.lock();
+            wanted.insert(request.instance);
+            while wanted.len() > WANTED_MAX {
+                wanted.pop_first();
+            }
+        }
         let result = match self.network.upgrade() {
             Some(network) => {
                 network.broadcast(Topic::Qbft, &consensus_frame(message));

@@ -49,8 +49,8 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     };
     let data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
-    report_last_state(config, metrics)?;
-    check_log_not_lost(&data_dir)?;
+    let last_height = report_last_state(config, metrics)?;
+    check_log_not_lost(&data_dir, last_height)?;
 
     let (wal, recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
@@ -68,6 +68,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
         closed_duties: closed_duties(&store)?,
+        floor: last_height.unwrap_or_default(),
         unsealed: unsealed(&store, chain.tip().height)?,
     };
     Ok(Opened { data_dir, wal, store: Arc::new(store), chain, verifier, recovery })
@@ -135,7 +136,8 @@ fn refusal(error: StorageError) -> ExitError {
     }
 }
 
-fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<(), ExitError> {
+/// Reads `laststate.dat`; gives the last height that was decided here, as far as it tells.
+fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<Option<Height>, ExitError> {
     let loaded = LastState::load(&config.data_dir).map_err(refusal)?;
     let outcome = loaded.outcome();
     if outcome != "missing" && outcome != "miss" {
@@ -151,16 +153,17 @@ fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<(), ExitEr
         trace_id = "",
         "consensus_state"
     );
-    Ok(())
+    Ok(last.map(|last| last.height))
 }
 
 /// A directory that has lived but has no vote log cannot say what was signed.
-fn check_log_not_lost(data_dir: &DataDir) -> Result<(), ExitError> {
+fn check_log_not_lost(data_dir: &DataDir, last_height: Option<Height>) -> Result<(), ExitError> {
     let wal = data_dir.wal_dir();
     let has_segment = std::fs::read_dir(&wal).is_ok_and(|entries| {
         entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".wal"))
     });
-    if data_dir.is_new() || has_segment || !data_dir.chain_dir().exists() {
+    let has_lived = last_height.is_some() || data_dir.chain_dir().exists();
+    if data_dir.is_new() || has_segment || !has_lived {
         return Ok(());
     }
     Err(ExitError::refused(format!(

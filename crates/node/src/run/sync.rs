@@ -113,14 +113,22 @@ pub async fn fetch(
     tokio::task::spawn_blocking(verify).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?
 }
 
-/// Asks every connected operator for its status, for as long as the network lives.
-pub async fn watch_peers(network: Weak<Network>, context: Arc<Context>) {
-    let mut tick = tokio::time::interval(STATUS_INTERVAL);
-    loop {
-        tick.tick().await;
-        let Some(connected) = network.upgrade().map(|network| network.connected()) else { return };
-        let asked = connected.into_iter().map(|operator| ask_status(&network, &context, operator));
-        futures::future::join_all(asked).await;
+/// Asks every other operator for its status, each on a task of its own so that a silent one delays nobody,
+/// for as long as the network lives.
+pub fn watch_peers(network: &Weak<Network>, context: &Arc<Context>) {
+    for operator in context.quorum.members().filter(|operator| *operator != context.me) {
+        let (network, context) = (network.clone(), Arc::clone(context));
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(STATUS_INTERVAL);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let Some(connected) = network.upgrade().map(|network| network.connected()) else { return };
+                if connected.contains(&operator) {
+                    ask_status(&network, &context, operator).await;
+                }
+            }
+        });
     }
 }
 
