@@ -46,6 +46,8 @@
 //!   on entering it (the rule of PBFT). Without a quorum rounds would pass in vain and timeouts grow,
 //!   and a cluster that was cut for a while would need as long again to come back. Liveness holds: of
 //!   q correct operators the lowest sees all others at or above its round, so its timer runs.
+//! * ROUND-CHANGEs have no round window (other votes do): a node that was cut off for longer than the
+//!   window learns from them alone how far the others are. Four are kept per operator, and f+1 must agree.
 //! * The q ROUND-CHANGEs of R6 are chosen among those whose prepared value the leader has or is given.
 //!   Insisting on the highest claim of all would let one faulty operator that alone holds a prepared
 //!   value stop every leader. A value that may be decided is held by an honest operator of every q.
