@@ -23,6 +23,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, Stream};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +38,8 @@ const STREAMS_PER_SECOND: f64 = 4.0;
 const STREAM_BURST: f64 = 64.0;
 /// Streams of one topic read at a time: the one in use and the one it replaced.
 const READERS_MAX: usize = 2;
+/// Every so many dials QUIC addresses go before TCP ones.
+const QUIC_FIRST_EVERY: u32 = 4;
 /// Addresses kept of those a member reports about itself.
 const REPORTED_MAX: usize = 8;
 
@@ -50,6 +53,8 @@ pub(super) struct Member {
     connections: Connections,
     dialing: Option<ConnectionId>,
     dial_at: Option<Instant>,
+    /// How often it was dialled.
+    dials: u32,
     backoff: Backoff,
     links: BTreeMap<Topic, Link>,
     streams: TokenBucket,
@@ -108,6 +113,7 @@ impl Member {
             connections: Connections::new(opens),
             dialing: None,
             dial_at: Some(if opens { now } else { now + HEAD_START }),
+            dials: 0,
             backoff: Backoff::eager(),
             links: links.collect(),
             streams: TokenBucket::new(STREAMS_PER_SECOND, STREAM_BURST, now),
@@ -136,9 +142,18 @@ impl Member {
         }
     }
 
-    fn dial_opts(&self) -> Option<DialOpts> {
-        let addrs: Vec<_> = self.addrs.iter().chain(&self.reported).cloned().collect();
-        let opts = DialOpts::peer_id(self.peer).condition(PeerCondition::NotDialing).addresses(addrs);
+    /// One address after the other, TCP first: the kernel tells at once when a process at the other end of a
+    /// TCP connection has died, QUIC only after its idle timeout. Now and then QUIC goes first, for networks
+    /// that swallow TCP.
+    fn dial_opts(&mut self) -> Option<DialOpts> {
+        let mut addrs: Vec<_> = self.addrs.iter().chain(&self.reported).cloned().collect();
+        let quic_first = self.dials % QUIC_FIRST_EVERY == QUIC_FIRST_EVERY - 1;
+        addrs.sort_by_key(|addr| is_tcp(addr) == quic_first);
+        self.dials = self.dials.wrapping_add(1);
+        let opts = DialOpts::peer_id(self.peer)
+            .condition(PeerCondition::NotDialing)
+            .addresses(addrs)
+            .override_dial_concurrency_factor(NonZeroU8::MIN);
         // A port of its own: the listener's would meet a connection that is still closing.
         (!self.addrs.is_empty() || !self.reported.is_empty()).then(|| opts.allocate_new_port().build())
     }
@@ -467,4 +482,8 @@ impl Driver {
         }
         self.tell(peer);
     }
+}
+
+fn is_tcp(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| matches!(part, Protocol::Tcp(_)))
 }
