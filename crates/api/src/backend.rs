@@ -73,7 +73,7 @@ pub trait Backend: Send + Sync + 'static {
     fn state_root(&self, height: Height) -> impl Future<Output = Answer<Option<StateRootView>>> + Send;
 
     /// Takes a duty. Posting the same (type, height) again is `Ok` without effect; a full queue is
-    /// [`BackendError::Overloaded`].
+    /// [`BackendError::Overloaded`], a slot or payload out of bounds [`BackendError::Invalid`].
     fn submit_duty(&self, duty: DutyRequest) -> impl Future<Output = Answer<()>> + Send;
 
     /// One duty, `None` when unknown.
@@ -96,6 +96,14 @@ pub enum BackendError {
     /// The node cannot answer yet: starting or replaying.
     #[error("node is not ready")]
     NotReady,
+    /// The request is well formed, but out of bounds here.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// One of the route's error strings.
+        what: &'static str,
+        /// Why, naming field and limit.
+        reason: String,
+    },
     /// A queue is full.
     #[error("node is overloaded")]
     Overloaded,

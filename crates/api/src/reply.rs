@@ -99,6 +99,7 @@ impl From<BackendError> for Refusal {
             |code, message: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon();
         match error {
             BackendError::Pruned => Refusal::new(StatusCode::GONE, "PRUNED", "this height is no longer kept"),
+            BackendError::Invalid { reason, .. } => Refusal::bad("BAD_REQUEST", reason),
             BackendError::NotReady => unavailable("NOT_READY", "the node is starting or replaying"),
             BackendError::Overloaded => unavailable("OVERLOADED", "a queue of the node is full"),
             BackendError::Internal(detail) => internal(&detail),
@@ -168,6 +169,7 @@ pub(crate) fn text_failure(error: BackendError) -> Response {
             let _ = internal(&detail);
             text_error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
         }
+        BackendError::Invalid { what, reason } => text_error_because(StatusCode::BAD_REQUEST, what, &reason),
         other => {
             let reason = other.to_string();
             retry_soon(text_error_because(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &reason))

@@ -134,6 +134,17 @@ async fn a_full_duty_queue_is_503_overloaded() {
 }
 
 #[tokio::test]
+async fn a_slot_the_node_cannot_take_is_400_with_the_limit_in_the_reason() {
+    let running = Running::start(Options::default()).await;
+    let reason = "height: must be at most 65541".to_owned();
+    *running.node.duty_answer.lock().unwrap() =
+        Err(BackendError::Invalid { what: "height out of range", reason: reason.clone() });
+    let reply = running.post("/v1/duty", r#"{"type":"sync","height":99999}"#).await;
+    reply.assert_text_error(400, "height out of range");
+    assert_eq!(reply.header("x-aequa-reason"), Some(reason.as_str()));
+}
+
+#[tokio::test]
 async fn a_failure_of_the_node_is_not_told_to_the_client() {
     let running = Running::start(Options::default()).await;
     *running.node.duty_answer.lock().unwrap() = Err(BackendError::Internal("disk /dev/secret".into()));

@@ -24,6 +24,7 @@ use crate::recent::Recent;
 use crate::seal::GroupKey;
 use crate::transaction;
 use aequa_types::block::empty_evidence_root;
+use aequa_types::json::parse_canonical;
 use aequa_types::limits::{BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, VALUE_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::statement::seal_bytes;
@@ -141,6 +142,8 @@ impl Verifier {
             return Err(Refusal::Malformed("empty value".into()));
         }
         if instance.domain != Domain::Block {
+            // Every operator can show and store what it agrees on, whoever proposed it.
+            parse_canonical(&bytes.0).map_err(|error| Refusal::Malformed(format!("duty value: {error}")))?;
             return Ok(Value::duty(instance, bytes));
         }
         let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX)?;

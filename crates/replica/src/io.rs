@@ -4,8 +4,8 @@ use aequa_chain::Applied;
 use aequa_mempool::{Admission, Limits};
 use aequa_qbft::Note;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Height, InstanceId,
-    Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
+    Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Domain, Height,
+    InstanceId, Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
 };
 use std::sync::Arc;
 
@@ -46,10 +46,13 @@ pub struct Recovery {
     pub values: Vec<(InstanceId, Value)>,
     /// Duties that ended earlier: their instances never open again.
     pub closed_duties: Vec<InstanceId>,
+    /// The last watermark stored per duty domain: everything up to it is closed.
+    pub duty_watermarks: Vec<(Domain, Height)>,
     /// Heights of blocks at and below which this operator may have signed what the log no longer holds:
     /// nothing is signed there.
     pub floor: Height,
-    /// Certificates of recent blocks that have no group seal yet; their COMMITs hold the shares.
+    /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
+    /// shares.
     pub unsealed: Vec<Certificate>,
 }
 
@@ -167,14 +170,27 @@ pub enum Effect {
         /// must be flushed before they are shown to anybody.
         live: bool,
     },
-    /// Replace a certificate of commits by one with the group seal.
+    /// Replace a certificate of commits by one with the group seal; durable for a duty, before anybody
+    /// hears of it.
     Sealed(Certificate),
-    /// Store the result of a duty durably; its instance is closed.
+    /// Store the result of a duty durably, together with the watermark: its instance is closed, and the
+    /// log may forget it only then.
     CommitDuty {
         /// Which duty.
         instance: InstanceId,
         /// The decision; none when it expired undecided.
         decided: Option<(Value, Certificate)>,
+        /// Every duty of the domain up to this slot is closed.
+        watermark: Option<Height>,
+    },
+    /// Send an operator what the store knows of a closed duty, if it knows it.
+    RecallDuty {
+        /// Who asks.
+        to: OperatorIndex,
+        /// Which duty.
+        instance: InstanceId,
+        /// What it asks for.
+        recall: Recall,
     },
     /// Combine these shares and verify the result under the group key, on another thread.
     Combine {
@@ -237,6 +253,20 @@ pub enum DutyAdmission {
     Accepted,
     /// Too many duties are open.
     Overloaded,
+    /// The slot is too far above those of the duties the cluster works on.
+    TooHigh {
+        /// The highest slot taken now.
+        highest: Height,
+    },
+}
+
+/// What a straggler asks of a closed duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recall {
+    /// Its certificate, as a DECIDED.
+    Certificate,
+    /// The value of this digest, as a VALUE reply.
+    Value(Digest),
 }
 
 /// Facts for metrics, logs and event streams.

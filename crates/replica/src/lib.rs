@@ -18,7 +18,7 @@
 //! |---|---|
 //! | [`replica`](Replica) | routing of inputs, the turn, recovery |
 //! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
-//! | `duties`, `duty_flow` | which duties are open and closed; how they move |
+//! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; up to which slot they may begin |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `catchup` | noticing that others are ahead, and messages that came too early |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
@@ -36,12 +36,14 @@ mod blocks;
 mod catchup;
 mod duties;
 mod duty_flow;
+mod duty_window;
 mod io;
 mod replica;
 mod sealing;
 mod signer;
 
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
-pub use io::{Config, DutyAdmission, Effect, Halt, Input, Notice, Now, Recovery, Ticket, Timer};
+pub use duty_window::DUTY_SLOTS_AHEAD;
+pub use io::{Config, DutyAdmission, Effect, Halt, Input, Notice, Now, Recall, Recovery, Ticket, Timer};
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

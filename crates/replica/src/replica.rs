@@ -19,6 +19,10 @@ use std::collections::BTreeMap;
 /// Decided block instances kept to answer stragglers and to collect late seal shares.
 pub(crate) const INSTANCES_KEPT: u64 = 32;
 
+/// Bytes of duty messages sent to an operator that connects: a quarter of its queue. The rest follows with
+/// the regular re-sending.
+const RESENT_DUTY_BYTES_MAX: usize = 4 << 20;
+
 /// The one leader of a round: `(height + domain + round) mod n`. Proposer, verifier, status and
 /// logs all ask here.
 pub fn leader(quorum: Quorum, instance: InstanceId, round: Round) -> OperatorIndex {
@@ -63,7 +67,7 @@ impl<K: Keys> Replica<K> {
             early: Early::default(),
             sealing: Sealing::new(config.quorum.quorum()),
             catchup: CatchUp::new(config.quorum),
-            duties: Duties::default(),
+            duties: Duties::new(config.me, config.quorum),
             pacing: Pacing::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
             out: Vec::new(),
@@ -78,7 +82,10 @@ impl<K: Keys> Replica<K> {
     fn recover(&mut self, recovery: Recovery) {
         let mut restored: BTreeMap<InstanceId, Restored> = BTreeMap::new();
         for instance in recovery.closed_duties {
-            self.duties.close(instance);
+            self.duties.closed_before(instance);
+        }
+        for (domain, mark) in &recovery.duty_watermarks {
+            self.duties.raise_watermark(*domain, *mark);
         }
         for record in recovery.records {
             if let Some(signed) = record.statement() {
@@ -94,12 +101,18 @@ impl<K: Keys> Replica<K> {
         for (id, restored) in restored {
             let over = match id.domain {
                 Domain::Block => id.height <= tip,
-                _ => !self.duties.open(id, 0),
+                _ => self.duties.is_closed(id),
             };
             if !over {
+                if id.domain != Domain::Block {
+                    self.duties.restore(id);
+                }
                 let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
                 self.instances.insert(id, instance);
             }
+        }
+        for (domain, mark) in recovery.duty_watermarks {
+            self.signer.raise_floor(domain, mark);
         }
         for certificate in recovery.unsealed {
             self.open_seal(&certificate);
@@ -175,7 +188,7 @@ impl<K: Keys> Replica<K> {
         self.duties.state(instance)
     }
 
-    /// Duties known in this life, newest first.
+    /// Duties known in this life, open and recent, in no particular order.
     pub fn duties(&self) -> impl Iterator<Item = (InstanceId, &DutyState)> {
         self.duties.all()
     }
@@ -213,7 +226,7 @@ impl<K: Keys> Replica<K> {
             }
             Domain::Block if id == current => self.stir(&message),
             Domain::Block => {}
-            _ if !self.join_duty(id, &message) => return,
+            _ if !self.join_duty(id, from, &message) => return,
             _ => {}
         }
         self.hand_over(id, from, message);
@@ -256,6 +269,7 @@ impl<K: Keys> Replica<K> {
             aequa_qbft::Effect::KeepSending(round) => self.set_resend_timer(id, round),
             aequa_qbft::Effect::NeedInput(round) => self.need_input(id, round),
             aequa_qbft::Effect::NeedValue(digest) => {
+                self.duties.asked(id);
                 self.out.push(Effect::Broadcast(Message::ValueRequest(ValueRequest { instance: id, digest })))
             }
             aequa_qbft::Effect::Decided { value, certificate } => self.on_decided(id, value, certificate),
@@ -294,7 +308,10 @@ impl<K: Keys> Replica<K> {
     fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Round { instance, round } => self.drive(instance, Event::Timeout(round)),
-            Timer::Resend(id) => self.resend(id),
+            Timer::Resend(id) => {
+                self.resend(id);
+                self.offer_any_candidate(id);
+            }
             Timer::Propose(height) => self.propose_block(height),
             Timer::CatchUp => {
                 self.expire_duties();
@@ -344,8 +361,20 @@ impl<K: Keys> Replica<K> {
 
     fn resend_to(&mut self, operator: OperatorIndex) {
         self.instances.values_mut().for_each(|instance| instance.forget_answers(operator));
-        let newest = self.instances.values().flat_map(Instance::newest);
-        self.out.extend(newest.map(|message| Effect::Send(operator, message)));
+        let mut duty_bytes_left = RESENT_DUTY_BYTES_MAX;
+        // Blocks come first in the order of instances, and are few.
+        for (id, instance) in &self.instances {
+            for message in instance.newest() {
+                if id.domain != Domain::Block {
+                    let bytes = bytes_about(&message);
+                    if bytes > duty_bytes_left {
+                        continue;
+                    }
+                    duty_bytes_left -= bytes;
+                }
+                self.out.push(Effect::Send(operator, message));
+            }
+        }
     }
 
     pub(crate) fn open_seal(&mut self, certificate: &Certificate) {
@@ -439,6 +468,22 @@ fn made_by(message: &Verified) -> Option<&Signed> {
 pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
     let certificate = instance.decided()?;
     Some((instance.value(&certificate.digest)?.clone(), certificate.clone()))
+}
+
+/// Size of a message on the wire, not too small: a statement has at most 256 bytes.
+fn bytes_about(message: &Message) -> usize {
+    const STATEMENT_BYTES: usize = 256;
+    match message {
+        Message::PrePrepare(message) => {
+            let statements = 1 + message.round_changes.len() + message.prepares.len();
+            message.value.0.len() + statements * STATEMENT_BYTES
+        }
+        Message::RoundChange(message) => (1 + message.prepares.len()) * STATEMENT_BYTES,
+        Message::ValueReply(message) => message.value.0.len() + STATEMENT_BYTES,
+        Message::Prepare(_) | Message::Commit(_) | Message::Decided(_) | Message::ValueRequest(_) => {
+            STATEMENT_BYTES
+        }
+    }
 }
 
 /// What an instance may ask of the replica around it.

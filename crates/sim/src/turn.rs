@@ -205,7 +205,7 @@ impl World {
                 node.store.put_certificate(certificate);
                 self.note(id, height.0, || format!("seals block {height}"));
             }
-            Effect::CommitDuty { instance, decided } => {
+            Effect::CommitDuty { instance, decided, .. } => {
                 node.store.put_duty(instance);
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
                     self.oracle.decides(&certificate);

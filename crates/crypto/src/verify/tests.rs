@@ -313,7 +313,7 @@ fn a_value_that_is_not_the_proposed_one_is_refused() {
     assert_eq!(cluster.refused_proposal(proposal), "malformed");
 
     let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
-    let value = ValueBytes(b"attestation".as_slice().into());
+    let value = ValueBytes(br#"{"slot":5}"#.as_slice().into());
     let sign = |instance, digest| PrePrepare {
         proposal: cluster.sign(1, instance, 0, Claim::PrePrepare(digest)),
         value: value.clone(),
@@ -325,6 +325,24 @@ fn a_value_that_is_not_the_proposed_one_is_refused() {
     assert_eq!(cluster.refused_proposal(sign(duty, digest())), "malformed");
     let sync = InstanceId { domain: Domain::Sync, height: Height(5) };
     assert_eq!(cluster.refused_proposal(sign(sync, right)), "malformed", "the domain is in the digest");
+}
+
+#[test]
+fn a_duty_value_that_is_not_canonical_json_is_refused() {
+    let cluster = Cluster::new();
+    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+    for bad in ["attestation", r#"{"slot": 5}"#, r#"{"b":1,"a":2}"#, deep.as_str()] {
+        let value = ValueBytes(bad.as_bytes().into());
+        let proposal = PrePrepare {
+            proposal: cluster.sign(1, duty, 0, Claim::PrePrepare(duty_digest(duty, &value.0))),
+            value: value.clone(),
+            round_changes: vec![],
+            prepares: vec![],
+        };
+        assert_eq!(cluster.refused_proposal(proposal), "malformed", "{bad}");
+        assert!(cluster.verifier.value(duty, value).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -368,7 +386,8 @@ fn empty_oversized_and_trailing_values_are_refused() {
     assert_eq!(cluster.refused(reply(Domain::Sync, vec![])), "malformed");
     assert_eq!(cluster.refused(reply(Domain::Block, vec![0; VALUE_BYTES_MAX + 1])), "too_large");
     assert_eq!(cluster.refused(reply(Domain::Sync, vec![0; DUTY_VALUE_BYTES_MAX + 1])), "too_large");
-    assert!(cluster.verifier.message(reply(Domain::Sync, vec![0; DUTY_VALUE_BYTES_MAX])).is_ok());
+    let largest = format!("\"{}\"", "a".repeat(DUTY_VALUE_BYTES_MAX - 2)).into_bytes();
+    assert!(cluster.verifier.message(reply(Domain::Sync, largest)).is_ok());
     let mut trailing = cluster.block(5, vec![]).as_ssz_bytes();
     trailing.push(0);
     assert_eq!(cluster.refused(reply(Domain::Block, trailing)), "malformed");

@@ -1,6 +1,7 @@
 //! The node as the API sees it: questions to the board, the store and the core.
 
 use super::core::Command;
+use super::duty_report;
 use super::ledger::Store;
 use super::network::Context;
 use super::observe::duty_status;
@@ -10,16 +11,17 @@ use aequa_api::backend::{
     TxStatus, TxView,
 };
 use aequa_mempool as pool;
-use aequa_replica::{DutyAdmission, DutyState, Replica};
+use aequa_replica::{DUTY_SLOTS_AHEAD, DutyAdmission, DutyState, Replica};
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::CertificateJson;
+use aequa_types::json::{CertificateJson, canonical_bytes};
 use aequa_types::{
     Address, CertifiedBlock, Domain, Header, Height, InstanceId, OperatorIndex, Transaction, TxHash, TxKind,
-    Value, ValueBytes,
+    ValueBytes,
 };
 use serde_json::{Value as Json, json};
 use ssz::Encode as _;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -253,26 +255,35 @@ impl Backend for NodeBackend {
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
         let instance = InstanceId { domain: duty.domain, height: duty.height };
-        let bytes = super::canonical::to_bytes(&duty.payload);
-        let value = Value::duty(instance, ValueBytes(bytes.into()));
+        let bytes = ValueBytes(canonical_bytes(&duty.payload).into());
+        // What the other operators would refuse is refused here, where the client hears why.
+        let value = self.context.verifier.value(instance, bytes);
+        let value = value.map_err(|refusal| BackendError::Invalid {
+            what: "invalid json",
+            reason: format!("payload: {refusal}"),
+        })?;
         let (answer, answered) = oneshot::channel();
         let post = Command::Duty(instance, value, answer);
         self.context.core.send(post).await.map_err(|_| BackendError::NotReady)?;
         match answered.await.map_err(|_| BackendError::NotReady)? {
             DutyAdmission::Accepted => Ok(()),
             DutyAdmission::Overloaded => Err(BackendError::Overloaded),
+            DutyAdmission::TooHigh { highest } => Err(BackendError::Invalid {
+                what: "height out of range",
+                reason: format!(
+                    "height: must be at most {highest}, {DUTY_SLOTS_AHEAD} above the duties the cluster works on"
+                ),
+            }),
         }
     }
 
     async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
         let instance = InstanceId { domain, height };
-        let live =
-            self.ask(move |replica| replica.duty(instance).map(|state| duty_view(instance, state))).await?;
-        if live.is_some() {
-            return Ok(live);
+        if let Some(state) = self.ask(move |replica| replica.duty(instance).cloned()).await? {
+            return off_reactor(move || Some(duty_view(instance, &state))).await;
         }
         let stored = self.read(move |store| store.duty(instance)).await?;
-        Ok(stored.and_then(|report| stored_view(instance, &report)))
+        off_reactor(move || stored.and_then(|report| stored_view(instance, &report))).await
     }
 
     async fn duties(&self, query: DutyQuery) -> Answer<Vec<DutyView>> {
@@ -281,23 +292,26 @@ impl Backend for NodeBackend {
             domain.is_none_or(|wanted| instance.domain == wanted)
                 && before.is_none_or(|before| instance.height < before)
         };
-        let mut views: Vec<DutyView> = self
+        // The core only picks them, and shares the values: making JSON of megabytes is not its work.
+        let live: Vec<(InstanceId, DutyState)> = self
             .ask(move |replica| {
-                let fitting = replica.duties().filter(|(instance, _)| fits(instance));
-                fitting.map(|(instance, state)| duty_view(instance, state)).collect()
+                let mut fitting: Vec<_> = replica.duties().filter(|(instance, _)| fits(instance)).collect();
+                fitting.sort_by_key(|(instance, _)| newest_first(instance));
+                fitting.truncate(limit);
+                fitting.into_iter().map(|(instance, state)| (instance, state.clone())).collect()
             })
             .await?;
         let stored = self.read(move |store| store.duties(domain, before, limit)).await?;
-        for (instance, report) in stored {
-            let known =
-                views.iter().any(|view| (view.domain, view.height) == (instance.domain, instance.height));
-            if !known {
-                views.extend(stored_view(instance, &report));
-            }
-        }
-        views.sort_by_key(|view| std::cmp::Reverse((view.height, view.domain)));
-        views.truncate(limit);
-        Ok(views)
+        off_reactor(move || {
+            let mut rows: BTreeMap<_, DutyRow> = stored
+                .into_iter()
+                .map(|(instance, report)| (newest_first(&instance), DutyRow::Stored(instance, report)))
+                .collect();
+            // What is in memory is never older than what is stored.
+            rows.extend(live.into_iter().map(|(id, state)| (newest_first(&id), DutyRow::Live(id, state))));
+            rows.into_values().filter_map(DutyRow::view).take(limit).collect()
+        })
+        .await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -344,6 +358,31 @@ fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
     }
 }
 
+/// The order of a list of duties.
+fn newest_first(instance: &InstanceId) -> std::cmp::Reverse<(Height, Domain)> {
+    std::cmp::Reverse((instance.height, instance.domain))
+}
+
+/// A duty to be listed.
+enum DutyRow {
+    Live(InstanceId, DutyState),
+    Stored(InstanceId, Vec<u8>),
+}
+
+impl DutyRow {
+    fn view(self) -> Option<DutyView> {
+        match self {
+            DutyRow::Live(instance, state) => Some(duty_view(instance, &state)),
+            DutyRow::Stored(instance, report) => stored_view(instance, &report),
+        }
+    }
+}
+
+/// Does work of some milliseconds on a thread that may be busy.
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| BackendError::Internal(error.to_string()))
+}
+
 /// A duty of this life.
 pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
     let certificate = state.decided.as_ref().map(|(_, certificate)| certificate);
@@ -354,7 +393,7 @@ pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
         status: duty_status(state.status),
         round: certificate.map(|certificate| certificate.round),
         digest: certificate.map(|certificate| certificate.digest),
-        value: state.decided.as_ref().and_then(|(value, _)| serde_json::from_slice(&value.bytes().0).ok()),
+        value: state.decided.as_ref().map(|(value, _)| duty_report::shown(value)),
         signature: certificate.and_then(|certificate| certificate.group_seal()).map(|seal| seal.to_string()),
         certificate: certificate.and_then(|c| serde_json::to_value(CertificateJson::from(c)).ok()),
         refused_by: Vec::new(),

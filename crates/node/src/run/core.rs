@@ -223,27 +223,31 @@ impl CoreThread {
         }
     }
 
-    /// The part of an effect that stays. Fetched blocks are not in the vote log: they are made durable
-    /// together, before anybody hears of them.
+    /// The part of an effect that stays. Fetched blocks are not in the vote log, and results of duties
+    /// close them: they are made durable together, before anybody hears of them.
     fn store(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        let mut fetched = false;
+        let mut flush = false;
         let mut tip = None;
         for effect in effects {
             match effect {
                 Effect::Commit { block, certificate, applied, live } => {
                     self.ledger.commit(block, certificate, applied)?;
-                    fetched |= !live;
+                    flush |= !live;
                     tip = Some((block.header().height, block.digest()));
                 }
-                Effect::Sealed(certificate) => self.ledger.seal(certificate)?,
-                Effect::CommitDuty { instance, decided } => {
+                Effect::Sealed(certificate) => {
+                    self.ledger.seal(certificate)?;
+                    flush |= certificate.instance.domain != Domain::Block;
+                }
+                Effect::CommitDuty { instance, decided, watermark } => {
                     let state = self.replica.duty(*instance);
-                    self.ledger.commit_duty(*instance, state, decided.as_ref())?;
+                    self.ledger.commit_duty(*instance, state, decided.as_ref(), *watermark)?;
+                    flush = true;
                 }
                 _ => {}
             }
         }
-        if fetched {
+        if flush {
             self.ledger.flush()?;
         }
         if let Some((height, digest)) = tip {
@@ -265,6 +269,11 @@ impl CoreThread {
             Effect::DutyReply(ticket, admission) => {
                 if let Some(answer) = owed.duties.remove(&ticket) {
                     let _ = answer.send(admission);
+                }
+            }
+            Effect::RecallDuty { to, instance, recall } => {
+                if let Some(message) = self.ledger.recall_duty(instance, recall) {
+                    self.outbox.send(to, &message);
                 }
             }
             Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),

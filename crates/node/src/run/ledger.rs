@@ -1,15 +1,15 @@
 //! The block store as the node uses it: commits, seals, duty results, flushing in the background.
 
 use super::core::Command;
+use super::duty_report;
 use aequa_chain::Applied;
-use aequa_replica::DutyState;
+use aequa_replica::{DutyState, Recall};
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};
 use aequa_storage::last_state::LastState;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
-use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, Round, TxHash, Value};
-use serde_json::json;
+use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, Message, Round, TxHash, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,35 +91,47 @@ impl Ledger {
         Ok(())
     }
 
-    /// Replaces a certificate by one with the group seal.
+    /// Replaces a certificate by one with the group seal. A duty's is durable after [`Ledger::flush`].
     pub fn seal(&self, certificate: &Certificate) -> anyhow::Result<()> {
-        match certificate.instance.domain {
+        let instance = certificate.instance;
+        match instance.domain {
             Domain::Block => {
-                self.store.put_certificate(certificate.instance.height, certificate)?;
+                self.store.put_certificate(instance.height, certificate)?;
             }
             _ => {
-                let Some(stored) = self.store.duty(certificate.instance)? else { return Ok(()) };
-                let mut report: serde_json::Value = serde_json::from_slice(&stored)?;
-                report["status"] = json!("signed");
-                report["signature"] = json!(certificate.group_seal());
-                report["certificate"] = certificate_json(certificate)?;
-                self.store.put_duty(certificate.instance, &serde_json::to_vec(&report)?)?;
+                let stored = self.store.duty(instance)?;
+                if let Some(report) = stored.and_then(|stored| duty_report::sealed(&stored, certificate)) {
+                    self.store.put_duty(instance, &report)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Stores the end of a duty, durably: its instance never opens again.
+    /// Stores the end of a duty and the watermark of its domain; durable after [`Ledger::flush`]. A result
+    /// that is sealed already stays.
     pub fn commit_duty(
         &self,
         instance: InstanceId,
         state: Option<&DutyState>,
         decided: Option<&(Value, Certificate)>,
+        watermark: Option<Height>,
     ) -> anyhow::Result<()> {
-        let report = duty_report(instance, state, decided)?;
-        self.store.put_duty(instance, &serde_json::to_vec(&report)?)?;
-        self.store.flush()?;
-        Ok(())
+        let stored = self.store.duty(instance)?;
+        let has_seal = |stored: &[u8]| {
+            duty_report::certificate(stored).is_some_and(|certificate| certificate.group_seal().is_some())
+        };
+        let report = match stored.filter(|stored| has_seal(stored)) {
+            Some(sealed) => sealed,
+            None => duty_report::report(instance, state, decided),
+        };
+        Ok(self.store.close_duty(instance, &report, watermark)?)
+    }
+
+    /// What the store has of a closed duty for an operator that missed it. A store that cannot be
+    /// read leaves the question unanswered; writing to it will say so.
+    pub fn recall_duty(&self, instance: InstanceId, recall: Recall) -> Option<Message> {
+        duty_report::recall(instance, &self.store.duty(instance).ok()??, recall)
     }
 
     /// Makes everything durable.
@@ -143,33 +155,4 @@ fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Resu
             tracing::error!(target: "event", op, result = "error", height, round, latency_ms, err = %error, trace_id = "", "consensus_state");
         }
     }
-}
-
-fn certificate_json(certificate: &Certificate) -> anyhow::Result<serde_json::Value> {
-    Ok(serde_json::to_value(aequa_types::json::CertificateJson::from(certificate))?)
-}
-
-/// What is kept of a duty: the JSON that `GET /v1/duty` answers with.
-fn duty_report(
-    instance: InstanceId,
-    state: Option<&DutyState>,
-    decided: Option<&(Value, Certificate)>,
-) -> anyhow::Result<serde_json::Value> {
-    let timeline: Vec<serde_json::Value> = state
-        .map(|state| state.timeline.iter().map(|(t_ms, step)| json!({"t_ms": t_ms, "step": step})).collect())
-        .unwrap_or_default();
-    let mut report = json!({
-        "type": instance.domain.name(),
-        "height": instance.height.0,
-        "status": state.map_or("expired", |state| state.status.name()),
-        "timeline": timeline,
-    });
-    if let Some((value, certificate)) = decided {
-        report["round"] = json!(certificate.round.0);
-        report["digest"] = json!(certificate.digest);
-        report["value"] = serde_json::from_slice(&value.bytes().0)?;
-        report["signature"] = json!(certificate.group_seal());
-        report["certificate"] = certificate_json(certificate)?;
-    }
-    Ok(report)
 }

@@ -15,8 +15,8 @@
 //! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod backend;
-mod canonical;
 mod core;
+mod duty_report;
 mod events;
 mod facts;
 mod keys;

@@ -144,6 +144,7 @@ impl Observatory {
             Notice::Sealed(certificate) => {
                 self.metrics.tss_sessions_total.inc(["ok"]);
                 if certificate.instance.domain != Domain::Block {
+                    self.duty_signed(certificate.instance);
                     self.duty_event(certificate.instance, replica);
                 }
             }
@@ -214,14 +215,28 @@ impl Observatory {
         self.events.publish(EventBody::Duty(super::backend::duty_view(instance, state)));
     }
 
+    fn duty_signed(&self, instance: InstanceId) {
+        self.metrics.duty_results_total.inc([instance.domain.name(), "signed"]);
+    }
+
     fn duty_ended(
         &mut self,
         instance: InstanceId,
         certificate: Option<Certificate>,
         replica: &Replica<OperatorKeys>,
     ) {
-        let result = if certificate.is_some() { "signed" } else { "expired" };
-        self.metrics.duty_results_total.inc([instance.domain.name(), result]);
+        let result = match &certificate {
+            Some(certificate) if certificate.group_seal().is_some() => {
+                self.duty_signed(instance);
+                "signed"
+            }
+            // Counted when the group has signed it.
+            Some(_) => "decided",
+            None => {
+                self.metrics.duty_results_total.inc([instance.domain.name(), "expired"]);
+                "expired"
+            }
+        };
         let state = replica.duty(instance);
         let latency_ms = state.and_then(|state| state.timeline.last()).map_or(0, |(t_ms, _)| *t_ms);
         tracing::info!(

@@ -1,5 +1,6 @@
 //! What a start reads from disk, and when it refuses.
 
+use super::duty_report;
 use super::keys::OperatorKeys;
 use super::ledger::Store;
 use crate::config::RunConfig;
@@ -20,8 +21,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Blocks below the tip whose missing seals are made up for at start: as many as may have been in
 /// the making when the process ended, and some.
 const UNSEALED_LOOKED_AT: u64 = 64;
-/// Duties whose closing is remembered from the store.
-const CLOSED_DUTIES_MAX: usize = 1024;
+/// Newest duties per domain whose missing seals are made up for at start: as many as may have been
+/// open when the process ended.
+const UNSEALED_DUTIES_LOOKED_AT: usize = aequa_replica::DUTIES_OPEN_MAX;
+/// Results of duties read at once: each may be some megabytes.
+const DUTIES_READ_AT_ONCE: usize = 8;
 
 /// Everything a start found.
 pub struct Opened {
@@ -67,7 +71,8 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
-        closed_duties: closed_duties(&store)?,
+        closed_duties: store.closed_duties().map_err(refusal)?,
+        duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         floor: last_height.unwrap_or_default(),
         unsealed: unsealed(&store, chain.tip().height)?,
     };
@@ -207,6 +212,10 @@ fn values(
             _ => None,
         })
         .map(|record| {
+            if record.instance.domain != Domain::Block {
+                // Opaque: what binds is the digest, and a promise stays one whatever it was about.
+                return Ok((record.instance, Value::duty(record.instance, record.value.clone())));
+            }
             let value = verifier.value(record.instance, record.value.clone());
             value.map(|value| (record.instance, value)).map_err(|error| {
                 ExitError::refused(format!("the vote log holds a value that does not hold: {error}"))
@@ -216,22 +225,30 @@ fn values(
         .collect()
 }
 
-fn closed_duties(store: &FjallChainStore) -> Result<Vec<InstanceId>, ExitError> {
-    let mut closed = Vec::new();
-    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
-        let stored = store.duties(Some(domain), None, CLOSED_DUTIES_MAX).map_err(refusal)?;
-        closed.extend(stored.into_iter().map(|(instance, _)| instance));
-    }
-    Ok(closed)
-}
-
-/// Certificates of the last blocks that are still lists of commits.
+/// Certificates of the last blocks and duties that are still lists of commits.
 fn unsealed(store: &FjallChainStore, tip: Height) -> Result<Vec<Certificate>, ExitError> {
     let from = tip.0.saturating_sub(UNSEALED_LOOKED_AT) + 1;
     let mut unsealed = Vec::new();
     for height in (from..=tip.0).map(Height) {
         let block = store.block(height).map_err(refusal)?;
         unsealed.extend(block.map(|b| b.certificate).filter(|c| c.group_seal().is_none()));
+    }
+    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
+        unsealed.extend(unsealed_duties(store, domain)?);
+    }
+    Ok(unsealed)
+}
+
+/// Certificates of the newest duties of a domain that are still lists of commits.
+fn unsealed_duties(store: &FjallChainStore, domain: Domain) -> Result<Vec<Certificate>, ExitError> {
+    let (mut unsealed, mut looked_at, mut before) = (Vec::new(), 0, None);
+    while looked_at < UNSEALED_DUTIES_LOOKED_AT {
+        let rows = store.duties(Some(domain), before, DUTIES_READ_AT_ONCE).map_err(refusal)?;
+        let Some((last, _)) = rows.last() else { break };
+        before = Some(last.height);
+        looked_at += rows.len();
+        let certificates = rows.iter().filter_map(|(_, report)| duty_report::certificate(report));
+        unsealed.extend(certificates.filter(|certificate| certificate.group_seal().is_none()));
     }
     Ok(unsealed)
 }

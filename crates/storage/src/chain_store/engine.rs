@@ -17,6 +17,7 @@ use fjall::{
     Snapshot,
 };
 use ssz::Encode as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -24,6 +25,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 const SCHEMA: u16 = 1;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
+/// Followed by the number of the domain; the slot big-endian.
+const DUTY_WATERMARK_KEY: &[u8] = b"duty-watermark/";
 /// Memtable of the blocks in bytes: five of the largest.
 const BLOCKS_MEMTABLE_BYTES: u64 = 16 << 20;
 /// Memtable of every other keyspace in bytes.
@@ -197,6 +200,21 @@ impl FjallChainStore {
         Ok(Committed::New)
     }
 
+    fn duty_watermark(&self, domain: Domain) -> Result<Option<Height>, StorageError> {
+        self.meta.get(watermark_key(domain))?.map(|mark| height_of_key(&mark)).transpose()
+    }
+
+    fn raise_duty_watermarks(&self, mark: Height) -> Result<(), StorageError> {
+        let _writing = self.write_lock()?;
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for domain in DUTY_DOMAINS {
+            if self.duty_watermark(domain)? < Some(mark) {
+                batch.insert(&self.meta, watermark_key(domain), height_key(mark));
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
     fn write_block(&self, commit: &BlockCommit<'_>, row: HeightRow) -> Result<(), StorageError> {
         let height = commit.block.header.height;
         let key = height_key(height);
@@ -283,17 +301,45 @@ impl ChainStore for FjallChainStore {
     }
 
     fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {
-        if instance.domain == Domain::Block {
-            return Err(StorageError::Mismatch { reason: "a block is not a duty" });
-        }
-        if result.len() > CONSENSUS_FRAME_BYTES_MAX {
-            return Err(StorageError::TooLarge {
-                what: "duty result",
-                bytes: result.len(),
-                bytes_max: CONSENSUS_FRAME_BYTES_MAX,
-            });
-        }
+        check_duty(instance, result)?;
         Ok(self.duties.insert(duty_key(instance), result)?)
+    }
+
+    fn close_duty(
+        &self,
+        instance: InstanceId,
+        result: &[u8],
+        watermark: Option<Height>,
+    ) -> Result<(), StorageError> {
+        check_duty(instance, result)?;
+        let _writing = self.write_lock()?;
+        let mut batch = self.database.batch();
+        batch.insert(&self.duties, duty_key(instance), result);
+        let stored = self.duty_watermark(instance.domain)?;
+        if let Some(mark) = watermark.filter(|mark| stored < Some(*mark)) {
+            batch.insert(&self.meta, watermark_key(instance.domain), height_key(mark));
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn duty_watermarks(&self) -> Result<Vec<(Domain, Height)>, StorageError> {
+        let mut marks = Vec::new();
+        for domain in DUTY_DOMAINS {
+            marks.extend(self.duty_watermark(domain)?.map(|mark| (domain, mark)));
+        }
+        Ok(marks)
+    }
+
+    fn closed_duties(&self) -> Result<Vec<InstanceId>, StorageError> {
+        let marks: BTreeMap<Domain, Height> = self.duty_watermarks()?.into_iter().collect();
+        let mut closed = Vec::new();
+        for guard in self.duties.iter() {
+            let instance = instance_of_duty_key(&guard.key()?)?;
+            if marks.get(&instance.domain).is_none_or(|mark| instance.height > *mark) {
+                closed.push(instance);
+            }
+        }
+        Ok(closed)
     }
 
     fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError> {
@@ -326,6 +372,9 @@ impl ChainStore for FjallChainStore {
     }
 
     fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError> {
+        if let Some(mark) = slot.previous() {
+            self.raise_duty_watermarks(mark)?;
+        }
         let mut removed = 0;
         loop {
             let keys: Vec<_> = self
@@ -349,6 +398,26 @@ impl ChainStore for FjallChainStore {
     fn flush(&self) -> Result<(), StorageError> {
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
+}
+
+const DUTY_DOMAINS: [Domain; 3] = [Domain::Attester, Domain::Proposer, Domain::Sync];
+
+fn watermark_key(domain: Domain) -> Vec<u8> {
+    [DUTY_WATERMARK_KEY, &[domain.number()]].concat()
+}
+
+fn check_duty(instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {
+    if instance.domain == Domain::Block {
+        return Err(StorageError::Mismatch { reason: "a block is not a duty" });
+    }
+    if result.len() > CONSENSUS_FRAME_BYTES_MAX {
+        return Err(StorageError::TooLarge {
+            what: "duty result",
+            bytes: result.len(),
+            bytes_max: CONSENSUS_FRAME_BYTES_MAX,
+        });
+    }
+    Ok(())
 }
 
 fn open_database(dir: &Path, options: ChainOptions) -> Result<Database, StorageError> {

@@ -111,6 +111,21 @@ pub trait ChainStore: Send + Sync {
     /// report, what was decided is in the certificate.
     fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError>;
 
+    /// Keeps the result of a duty that is closed for ever, and in the same batch the slot up to which
+    /// every duty of its domain is. The stored watermark never goes down.
+    fn close_duty(
+        &self,
+        instance: InstanceId,
+        result: &[u8],
+        watermark: Option<Height>,
+    ) -> Result<(), StorageError>;
+
+    /// The watermark of every domain that has one.
+    fn duty_watermarks(&self) -> Result<Vec<(Domain, Height)>, StorageError>;
+
+    /// Every duty with a result above the watermark of its domain; no result is read.
+    fn closed_duties(&self) -> Result<Vec<InstanceId>, StorageError>;
+
     /// The result of a duty.
     fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError>;
 
@@ -123,7 +138,8 @@ pub trait ChainStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError>;
 
-    /// Forgets the results of all duties below `slot`; gives how many.
+    /// Forgets the results of all duties below `slot`; gives how many. They stay closed: the watermarks
+    /// rise first.
     fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError>;
 
     /// Makes everything committed so far survive a power cut.

@@ -360,6 +360,44 @@ fn duty_results_are_listed_newest_first() {
 }
 
 #[test]
+fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
+    let (dir, store) = stored(&[]);
+    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
+    let (a, s) = (Domain::Attester, Domain::Sync);
+    for slot in 1..=6 {
+        store.close_duty(duty(a, slot), b"{}", Some(Height(slot / 2)).filter(|mark| mark.0 > 0)).unwrap();
+    }
+    store.close_duty(duty(s, 2), b"{}", None).unwrap();
+    store.close_duty(duty(a, 9), b"{}", Some(Height(1))).unwrap();
+    store.close_duty(duty(a, 8), b"{}", None).unwrap();
+    assert!(matches!(
+        store.close_duty(duty(Domain::Block, 1), b"", None),
+        Err(StorageError::Mismatch { .. })
+    ));
+    store.flush().unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.duty_watermarks().unwrap(), [(a, Height(3))]);
+    let closed = [duty(s, 2), duty(a, 4), duty(a, 5), duty(a, 6), duty(a, 8), duty(a, 9)];
+    assert_eq!(store.closed_duties().unwrap(), closed);
+
+    store.prune_duties_below(Height(6)).unwrap();
+    let marks = [a, Domain::Proposer, s].map(|domain| (domain, Height(5)));
+    assert_eq!(store.duty_watermarks().unwrap(), marks, "what was pruned stays closed");
+    assert_eq!(store.closed_duties().unwrap(), [duty(a, 6), duty(a, 8), duty(a, 9)]);
+}
+
+#[test]
+fn more_closed_duties_than_any_window_come_back() {
+    let (_dir, store) = stored(&[]);
+    for slot in 0..3000 {
+        let instance = InstanceId { domain: Domain::Proposer, height: Height(slot) };
+        store.close_duty(instance, b"{}", None).unwrap();
+    }
+    assert_eq!(store.closed_duties().unwrap().len(), 3000);
+}
+
+#[test]
 fn what_was_committed_without_a_flush_survives_the_process() {
     let decisions = chain(20, 1000);
     let (dir, store) = stored(&decisions[..10]);
