@@ -39,7 +39,7 @@ const DUTIES_RECENT_MAX: usize = 256;
 /// a megabyte, and whoever is stuck asks again.
 const ANSWERS_MAX: u8 = 2;
 /// See [`ANSWERS_MAX`].
-const ANSWER_WINDOW_MS: u64 = 500;
+const ANSWER_WINDOW_MS: u64 = 1000;
 /// An undecided duty is given up after this long: an hour is past any use of it.
 pub(crate) const DUTY_LIFETIME_MS: u64 = 3_600_000;
 
@@ -80,8 +80,7 @@ pub struct DutyState {
     pub candidate: Option<Value>,
     /// The first candidate a member shared.
     adopted: Option<Value>,
-    /// The member that began it here; none for the own client.
-    opener: Option<OperatorIndex>,
+    opener: Opener,
     /// Values were asked for: what members send is an answer, not a post of theirs.
     asked: bool,
     /// The decided value.
@@ -89,6 +88,15 @@ pub struct DutyState {
     /// Steps passed, with milliseconds since the duty became known here.
     pub timeline: Vec<(u64, &'static str)>,
     since_ms: u64,
+}
+
+/// Against whom an open duty counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    Client,
+    Member(OperatorIndex),
+    /// An earlier life: bound by what was signed, so it counts against nobody.
+    Log,
 }
 
 /// Where a new duty stands.
@@ -137,9 +145,9 @@ impl Duties {
         below || self.closed.get(&instance.domain).is_some_and(|closed| closed.contains(&instance.height))
     }
 
-    /// Takes over a duty the log knows. It is bound by what was signed, so there is no limit.
+    /// Takes over a duty the log knows, however many there are.
     pub(crate) fn restore(&mut self, instance: InstanceId) {
-        self.insert(instance, None, 0);
+        self.insert(instance, Opener::Log, 0);
         if let Some(duty) = self.open.get_mut(&instance) {
             duty.asked = true;
         }
@@ -148,6 +156,8 @@ impl Duties {
     /// The own client posts for this duty.
     pub(crate) fn post(&mut self, me: OperatorIndex, instance: InstanceId, now_ms: u64) -> Opening {
         if self.is_closed(instance) {
+            // Late, but it shows where the client is.
+            self.window.posted(instance.domain, me, instance.height, now_ms);
             return Opening::Closed;
         }
         let mark = self.watermark(instance.domain);
@@ -156,11 +166,11 @@ impl Duties {
         {
             return Opening::Above(highest);
         }
-        if !self.is_open(instance) && self.opened_by(None) >= DUTIES_OPEN_MAX {
+        if !self.is_open(instance) && self.opened_by(Opener::Client) >= DUTIES_OPEN_MAX {
             return Opening::Full;
         }
         self.window.posted(instance.domain, me, instance.height, now_ms);
-        self.insert(instance, None, now_ms);
+        self.insert(instance, Opener::Client, now_ms);
         Opening::Open
     }
 
@@ -179,10 +189,10 @@ impl Duties {
         let reached =
             self.window.reach(instance.domain, now_ms).is_some_and(|reach| instance.height <= reach);
         let closed = self.closed.get(&instance.domain).map_or(0, BTreeSet::len);
-        if self.opened_by(Some(member)) >= self.share || (!reached && closed >= DUTIES_CLOSED_MAX) {
+        if self.opened_by(Opener::Member(member)) >= self.share || (!reached && closed >= DUTIES_CLOSED_MAX) {
             return Opening::Full;
         }
-        self.insert(instance, Some(member), now_ms);
+        self.insert(instance, Opener::Member(member), now_ms);
         Opening::Open
     }
 
@@ -212,7 +222,7 @@ impl Duties {
         };
         duty.candidate = Some(value);
         // It is the client's duty now, and no longer counts against a member.
-        duty.opener = None;
+        duty.opener = Opener::Client;
         true
     }
 
@@ -362,11 +372,11 @@ impl Duties {
         self.open.contains_key(&instance)
     }
 
-    fn opened_by(&self, opener: Option<OperatorIndex>) -> usize {
+    fn opened_by(&self, opener: Opener) -> usize {
         self.open.values().filter(|duty| duty.opener == opener).count()
     }
 
-    fn insert(&mut self, instance: InstanceId, opener: Option<OperatorIndex>, now_ms: u64) {
+    fn insert(&mut self, instance: InstanceId, opener: Opener, now_ms: u64) {
         self.open.entry(instance).or_insert_with(|| DutyState {
             status: DutyStatus::Pending,
             candidate: None,

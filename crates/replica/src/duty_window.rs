@@ -1,20 +1,23 @@
 //! Up to which slot a duty may begin.
 //!
-//! Members tell each other what their own clients posted. A slot that f+1 members have posted for
-//! was posted at an honest one, so no member alone can move what is derived from it:
+//! Members tell each other what their own clients posted. A slot that the last posts of f+1 members
+//! have reached was reached at an honest one, so no member alone can move what is derived from it:
 //!
-//! * the **reach** of a domain is the highest slot this operator's client posted for lately, or f+1
-//!   members did, whichever is higher;
-//! * a duty begins at most [`DUTY_SLOTS_AHEAD`] slots above the reach (the own client's: above the
-//!   highest it posted for);
+//! * the **reach** of a domain is the slot this operator's client posted for last, or the one that
+//!   the last posts of f+1 members have reached, whichever is higher;
+//! * a member's duty begins at most [`DUTY_SLOTS_AHEAD`] slots above the reach, the own client's that
+//!   far above the highest it posted for;
 //! * the watermark of closed duties never passes the reach, so nobody can close slots that are
 //!   still to come.
 //!
-//! "Lately" is the lifetime of a duty: a mistaken slot is forgotten with it, and after a long pause
-//! the first post of a client is taken wherever it is. As long as nothing was posted the votes of
-//! f+1 members say where the cluster is (an honest one among them votes), and a node that has heard
-//! nothing at all counts from slot 0. Votes are no measure otherwise: one member's candidate at the
-//! edge of the window would be voted for by all, and the window would follow.
+//! Posts count for as long as a duty lives: a mistaken slot is forgotten with it, and after a long
+//! pause the first post of a client is taken wherever it is. Without a reach the votes of f+1 members
+//! say where the cluster is (an honest one among them votes), and a node that has heard nothing at
+//! all counts from slot 0. Votes are no measure otherwise: one member's candidate at the edge of
+//! the window would be voted for by all, and the window would follow.
+//!
+//! A cluster whose clients post at fewer than f+1 operators has no reach at the others. It works, but
+//! only as long as those have room to remember every closed duty.
 
 use crate::duties::DUTY_LIFETIME_MS;
 use aequa_types::{Domain, Height, OperatorIndex, Quorum};

@@ -308,7 +308,9 @@ impl Backend for NodeBackend {
                 .map(|(instance, report)| (newest_first(&instance), DutyRow::Stored(instance, report)))
                 .collect();
             // What is in memory is never older than what is stored.
-            rows.extend(live.into_iter().map(|(id, state)| (newest_first(&id), DutyRow::Live(id, state))));
+            rows.extend(
+                live.into_iter().map(|(id, state)| (newest_first(&id), DutyRow::Live(id, Box::new(state)))),
+            );
             rows.into_values().filter_map(DutyRow::view).take(limit).collect()
         })
         .await
@@ -365,7 +367,7 @@ fn newest_first(instance: &InstanceId) -> std::cmp::Reverse<(Height, Domain)> {
 
 /// A duty to be listed.
 enum DutyRow {
-    Live(InstanceId, DutyState),
+    Live(InstanceId, Box<DutyState>),
     Stored(InstanceId, Vec<u8>),
 }
 

@@ -33,14 +33,16 @@ impl Events {
         }
     }
 
-    /// Something else happened.
-    pub fn publish(&self, body: EventBody) {
+    /// Something else happened. What is told is made only when somebody reads.
+    pub fn publish(&self, body: impl FnOnce() -> EventBody) {
         let (height, n) = {
             let mut last = self.last.lock();
             last.1 += 1;
             *last
         };
-        self.send(height, n, body);
+        if self.sender.receiver_count() > 0 {
+            self.send(height, n, body());
+        }
     }
 
     fn send(&self, height: Height, n: u64, body: EventBody) {
@@ -59,10 +61,10 @@ mod tests {
         let events = Events::new(Height(3));
         let mut reader = events.sender().subscribe();
         let readiness = || EventBody::Readiness(Readiness::default());
-        events.publish(readiness());
-        events.publish(readiness());
+        events.publish(readiness);
+        events.publish(readiness);
         *events.last.lock() = (Height(4), 0);
-        events.publish(readiness());
+        events.publish(readiness);
         let mut next = || reader.try_recv().map(|event| (event.height.0, event.n)).unwrap();
         assert_eq!([next(), next(), next()], [(3, 1), (3, 2), (4, 1)]);
     }

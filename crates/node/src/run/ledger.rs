@@ -156,3 +156,70 @@ fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Resu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_storage::chain_store::ChainOptions;
+    use aequa_types::{ClusterId, Proof, Seal, ValueBytes};
+
+    const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
+    const DUTY: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
+
+    fn ledger(dir: &std::path::Path) -> Ledger {
+        let store = Arc::new(FjallChainStore::open(dir, CLUSTER, ChainOptions::default()).unwrap());
+        let (core, _) = mpsc::channel(1);
+        Ledger::start(store, dir.into(), 100, Arc::new(Metrics::new()), core).unwrap()
+    }
+
+    fn decided(bytes: &[u8]) -> (Value, Certificate) {
+        let value = Value::duty(DUTY, ValueBytes(bytes.into()));
+        let proof = Proof::Commits(Vec::new());
+        let certificate = Certificate { instance: DUTY, round: Round(0), digest: value.digest(), proof };
+        (value, certificate)
+    }
+
+    fn with_seal(certificate: &Certificate) -> Certificate {
+        Certificate { proof: Proof::Group(Seal::repeat_byte(9)), ..certificate.clone() }
+    }
+
+    #[test]
+    fn a_decided_value_of_any_bytes_is_stored_and_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        let deep = "[".repeat(4000);
+        for bytes in [b"\xff\x00 not json".as_slice(), deep.as_bytes(), b"", b"{}"] {
+            let decided = decided(bytes);
+            ledger.commit_duty(DUTY, None, Some(&decided), None).unwrap();
+            ledger.seal(&with_seal(&decided.1)).unwrap();
+            let stored = ledger.store.duty(DUTY).unwrap().unwrap();
+            assert_eq!(duty_report::certificate(&stored), Some(with_seal(&decided.1)));
+            let asked = Recall::Value(decided.0.digest());
+            assert!(matches!(ledger.recall_duty(DUTY, asked), Some(Message::ValueReply(_))));
+            // The next value takes another place in a real node.
+            ledger.store.put_duty(DUTY, b"{}").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_sealed_duty_stays_sealed_when_its_decision_is_stored_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        let decided = decided(b"{}");
+        ledger.commit_duty(DUTY, None, Some(&decided), None).unwrap();
+        ledger.seal(&with_seal(&decided.1)).unwrap();
+        ledger.commit_duty(DUTY, None, Some(&decided), Some(Height(6))).unwrap();
+        let stored = ledger.store.duty(DUTY).unwrap().unwrap();
+        assert_eq!(duty_report::certificate(&stored), Some(with_seal(&decided.1)));
+        assert_eq!(ledger.store.duty_watermarks().unwrap(), [(Domain::Attester, Height(6))]);
+    }
+
+    #[test]
+    fn a_seal_for_a_result_that_cannot_be_read_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = ledger(dir.path());
+        ledger.store.put_duty(DUTY, b"\xff").unwrap();
+        ledger.seal(&with_seal(&decided(b"{}").1)).unwrap();
+        assert_eq!(ledger.store.duty(DUTY).unwrap().unwrap(), b"\xff");
+    }
+}

@@ -144,7 +144,7 @@ impl Observatory {
             Notice::Sealed(certificate) => {
                 self.metrics.tss_sessions_total.inc(["ok"]);
                 if certificate.instance.domain != Domain::Block {
-                    self.duty_signed(certificate.instance);
+                    self.duty_result(certificate.instance, "signed", replica);
                     self.duty_event(certificate.instance, replica);
                 }
             }
@@ -212,31 +212,28 @@ impl Observatory {
 
     fn duty_event(&self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
         let Some(state) = replica.duty(instance) else { return };
-        self.events.publish(EventBody::Duty(super::backend::duty_view(instance, state)));
+        self.events.publish(|| EventBody::Duty(super::backend::duty_view(instance, state)));
     }
 
-    fn duty_signed(&self, instance: InstanceId) {
-        self.metrics.duty_results_total.inc([instance.domain.name(), "signed"]);
-    }
-
+    /// A decided duty has its result only when the group has signed it; without seals it has none.
     fn duty_ended(
         &mut self,
         instance: InstanceId,
         certificate: Option<Certificate>,
         replica: &Replica<OperatorKeys>,
     ) {
-        let result = match &certificate {
+        match certificate {
+            None => self.duty_result(instance, "expired", replica),
             Some(certificate) if certificate.group_seal().is_some() => {
-                self.duty_signed(instance);
-                "signed"
+                self.duty_result(instance, "signed", replica);
             }
-            // Counted when the group has signed it.
-            Some(_) => "decided",
-            None => {
-                self.metrics.duty_results_total.inc([instance.domain.name(), "expired"]);
-                "expired"
-            }
-        };
+            Some(_) => {}
+        }
+        self.duty_event(instance, replica);
+    }
+
+    fn duty_result(&self, instance: InstanceId, result: &'static str, replica: &Replica<OperatorKeys>) {
+        self.metrics.duty_results_total.inc([instance.domain.name(), result]);
         let state = replica.duty(instance);
         let latency_ms = state.and_then(|state| state.timeline.last()).map_or(0, |(t_ms, _)| *t_ms);
         tracing::info!(
@@ -248,7 +245,6 @@ impl Observatory {
             trace_id = "",
             "duty_result"
         );
-        self.duty_event(instance, replica);
     }
 
     fn proposed(

@@ -252,3 +252,35 @@ fn unsealed_duties(store: &FjallChainStore, domain: Domain) -> Result<Vec<Certif
     }
     Ok(unsealed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::{ClusterId, Proof, Round, Seal, ValueBytes};
+
+    #[test]
+    fn duties_decided_but_not_sealed_before_a_kill_are_found_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = ClusterId::repeat_byte(1);
+        let open = || FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap();
+        let store = open();
+        let certificate = |slot: u64, proof| {
+            let instance = InstanceId { domain: Domain::Sync, height: Height(slot) };
+            let value = Value::duty(instance, ValueBytes(b"1".as_slice().into()));
+            let certificate = Certificate { instance, round: Round(0), digest: value.digest(), proof };
+            let report = duty_report::report(instance, None, Some(&(value, certificate.clone())));
+            store.close_duty(instance, &report, None).unwrap();
+            certificate
+        };
+        let open_slots = [30, 17, 16, 2];
+        for slot in (0..40).filter(|slot| !open_slots.contains(slot)) {
+            certificate(slot, Proof::Group(Seal::repeat_byte(1)));
+        }
+        let expected = open_slots.map(|slot| certificate(slot, Proof::Commits(Vec::new())));
+        store.put_duty(InstanceId { domain: Domain::Sync, height: Height(41) }, b"unreadable").unwrap();
+        drop(store);
+        let store = open();
+        assert_eq!(unsealed(&store, Height(0)).unwrap(), expected);
+        assert_eq!(store.closed_duties().unwrap().len(), 41);
+    }
+}

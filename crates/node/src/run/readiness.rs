@@ -49,5 +49,5 @@ fn tell(backend: &NodeBackend, events: &Events, before: Option<&Readiness>, now:
         reasons = aequa_telemetry::log::json(&reasons),
         "readiness"
     );
-    events.publish(EventBody::Readiness(now.clone()));
+    events.publish(|| EventBody::Readiness(now.clone()));
 }
