@@ -97,7 +97,8 @@ impl<K: Keys> Replica<K> {
             restored.entry(instance).or_default().values.push(value);
         }
         let tip = self.chain.tip().height;
-        self.signer.raise_floor(Domain::Block, recovery.floor.max(below_log(&restored)));
+        // Instances up to the tip are over; their marks may be pruned.
+        self.signer.raise_floor(Domain::Block, recovery.floor.max(below_log(&restored)).max(tip));
         for (id, restored) in restored {
             let over = match id.domain {
                 Domain::Block => id.height <= tip,

@@ -4,7 +4,7 @@
 
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Input, Keys, Now, Recovery, Replica};
+use aequa_replica::{Config, Effect, Halt, Input, Keys, Now, Recovery, Replica};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     BuilderPolicy, Certificate, CheckedBlock, ClusterId, ConsensusParams, Digest, Height, InstanceId,
@@ -172,4 +172,35 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     assert!(
         effects.iter().any(|effect| matches!(effect, Effect::Combine { shares, .. } if shares.len() == 3))
     );
+}
+
+fn own_prepare(me: u8, height: u64) -> Verified {
+    let claim = Claim::Prepare(Digest::repeat_byte(9));
+    let instance = InstanceId::block(Height(height));
+    let statement = Statement { instance, round: Round(0), author: OperatorIndex(me), claim };
+    Verified::Prepare(Signed { statement, signature: Signature::ZERO })
+}
+
+#[test]
+fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
+    let mut replica = replica(0, Recovery::default());
+    replica.start(now());
+    let message = own_prepare(0, 1);
+    let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
+    assert!(
+        matches!(&effects[..], [Effect::Halt(Halt::SignedElsewhere { height: Height(1), .. })]),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_again() {
+    let mut replica = replica(0, Recovery { floor: Height(3), ..Recovery::default() });
+    replica.start(now());
+    for height in 1..=3 {
+        let message = own_prepare(0, height);
+        let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Halt(_))), "height {height}");
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Persist(_))), "height {height}");
+    }
 }
