@@ -58,6 +58,25 @@ fn duties_of_different_types_and_slots_run_side_by_side() {
     }
 }
 
+#[test]
+fn a_duty_far_above_the_others_and_one_nobody_could_show_are_refused_with_the_limit() {
+    let cluster = Cluster::start(Shape::default());
+    cluster.until_all_at(2);
+    let node = &cluster.nodes[0];
+    post(node, &json!(1));
+    signed(node);
+    let answer = |height: u64, payload: &str| {
+        let body = format!(r#"{{"type": "attester", "height": {height}, "round": 0, "payload": {payload}}}"#);
+        let answer = node.post("/v1/duty", body.as_bytes());
+        (answer.status, answer.text().trim().to_owned())
+    };
+    assert_eq!(answer(1 << 61, "1"), (400, "height out of range".into()));
+    // Each of these numbers has 4 bytes here and 21 in canonical form.
+    let grows = format!("[{}1]", "1e20,".repeat(100_000));
+    assert_eq!(answer(8, &grows), (400, "invalid json".into()));
+    assert_eq!(node.get("/v1/duty?type=attester&height=8").status, 404);
+}
+
 fn post(node: &Node, payload: &Value) {
     let body = json!({"type": "attester", "height": 7, "round": 0, "payload": payload}).to_string();
     let answer = node.post("/v1/duty", body.as_bytes());
