@@ -11,7 +11,7 @@
 //! no half of a cluster.
 
 use crate::cli::CreateClusterArgs;
-use crate::config::{LOCK_FILE, NODE_FILE, RunConfig, SharedParams, not_in_this_version};
+use crate::config::{LOCK_FILE, NODE_FILE, RunConfig, Settings, SharedParams, not_in_this_version};
 use crate::exit::ExitError;
 use crate::{console, files};
 use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
@@ -30,6 +30,11 @@ pub const SHARE_KEYSTORE: &str = "keystore-sequencer.json";
 pub const MAINNET_CHAIN_ID: u64 = 1;
 /// Monitoring of node i listens so many ports above its API.
 pub const MONITORING_OFFSET: u16 = 20;
+
+/// Monitoring port of a node minus its API port; wider for clusters in which ports would meet.
+fn monitoring_offset(nodes: u8) -> u16 {
+    MONITORING_OFFSET.max(u16::from(nodes))
+}
 
 /// What cluster to make, and where.
 #[derive(Debug, Clone)]
@@ -165,12 +170,15 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
         return Err(ExitError::usage("--insecure-keys is refused for chain id 1"));
     }
     let last = u16::from(args.nodes - 1);
-    let ports = [args.base_port.checked_add(MONITORING_OFFSET + last), args.base_p2p_port.checked_add(last)];
+    let ports = [
+        args.base_port.checked_add(monitoring_offset(args.nodes) + last),
+        args.base_p2p_port.checked_add(last),
+    ];
     if ports.contains(&None) {
         return Err(ExitError::usage("the ports of the last node would be above 65535"));
     }
     Ok(NewCluster {
-        params: SharedParams::from_settings(&args.shared.settings).over_defaults()?,
+        params: given_params(args.shared.settings)?.over_defaults()?,
         out: args.out,
         nodes: args.nodes,
         name: args.name,
@@ -236,6 +244,18 @@ fn write_cluster(dir: &Path, new: &NewCluster, dealt: &DealtCluster) -> io::Resu
     files::sync_dir(dir)
 }
 
+/// The parameters a new cluster is asked to have: flags, then `AEQUA_*` variables. What is not part of this
+/// version is refused, what matches nothing is said.
+pub fn given_params(mut settings: Settings) -> Result<SharedParams, ExitError> {
+    for name in settings.add_env(std::env::vars())? {
+        console::complain(format!(
+            "warning: environment variable {name} matches no setting and has no effect"
+        ));
+    }
+    settings.refuse_later()?;
+    Ok(SharedParams::from_settings(&settings))
+}
+
 /// Settings of one node of a development cluster, everything of this version switched on.
 fn node_file(new: &NewCluster, node: u8) -> String {
     let port = new.base_port + u16::from(node);
@@ -255,7 +275,7 @@ fn node_file(new: &NewCluster, node: u8) -> String {
          [p2p]\n\
          listen = [{}]\n",
         new.name.escape_default(),
-        port + MONITORING_OFFSET,
+        port + monitoring_offset(new.nodes),
         listen.join(", "),
     )
 }

@@ -36,6 +36,14 @@ pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
     let anchor = anchor(args)?;
     let text = block_text(args)?;
     let certificate = args.certificate.as_deref().map(read_file).transpose()?;
+    if let Anchor::GroupKey(_) = anchor
+        && lacks_seal(&text, certificate.as_deref())
+    {
+        return Err(ExitError::unchecked(
+            "the certificate is a list of commits, a group key cannot check it",
+        )
+        .hint("use --lock, or fetch the block again: the group seal follows the decision by a moment"));
+    }
     match verdict(&anchor, &text, certificate.as_deref(), args.height.map(Height)) {
         Ok(checks) => {
             checks.iter().for_each(|check| console::line(format!("  ok  {check}")));
@@ -44,6 +52,15 @@ pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
         }
         Err(why) => Err(ExitError::failure(format!("invalid: {why}"))),
     }
+}
+
+/// Whether the block holds commits where a group key needs the seal. What does not parse is judged later.
+fn lacks_seal(block: &[u8], certificate: Option<&[u8]>) -> bool {
+    let certificate = match certificate {
+        Some(text) => CertificateJson::parse(text).ok(),
+        None => BlockJson::parse(block).ok().map(|certified| certified.certificate),
+    };
+    certificate.is_some_and(|certificate| certificate.group_seal().is_none())
 }
 
 fn verdict(anchor: &Anchor, block: &[u8], certificate: Option<&[u8]>, height: Option<Height>) -> Verdict {
@@ -111,7 +128,7 @@ fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
     if certificate.instance != InstanceId::block(header.height) || certificate.digest != digest {
         return Err("the certificate is of another block".into());
     }
-    let seal = certificate.group_seal().ok_or("the certificate has no group seal: commits need --lock")?;
+    let seal = certificate.group_seal().ok_or("the certificate has no group seal")?;
     let message = seal_bytes(&header.cluster_id, certificate.instance, certificate.round, &digest);
     key.verify(&message, seal).map_err(|error| format!("seal: {error}"))?;
     if header.payload_root != block.payload_root() {

@@ -212,7 +212,9 @@ impl World {
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
-            Effect::Halt(reason) if honest => self.oracle.complain(Violation::Halted { operator, reason: reason.to_string() }),
+            Effect::Halt(reason) if honest => {
+                self.oracle.complain(Violation::Halted { operator, reason: reason.to_string() })
+            }
             _ => {}
         }
     }

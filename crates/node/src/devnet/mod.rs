@@ -319,7 +319,7 @@ fn plan(tps: u32) -> LoadPlan {
 
 /// The cluster in the folder, or a new one when there is nothing.
 fn cluster_of(args: &DevnetArgs) -> Result<VerifiedLock, ExitError> {
-    let given = SharedParams::from_settings(&args.shared.settings);
+    let given = cluster::given_params(args.shared.settings.clone())?;
     let fail =
         |error: std::io::Error| ExitError::failure(format!("cannot use {}: {error}", args.dir.display()));
     if files::is_absent_or_empty(&args.dir).map_err(fail)? {

@@ -84,7 +84,13 @@ impl Child {
         }
         // Its own group: a Ctrl-C in the terminal reaches the devnet only, which then stops the nodes.
         let process = command.env(FOLLOW_PARENT, "1").process_group(0).spawn().map_err(fail)?;
-        Ok(Self { node, process, command: format!("dvt-node {}", args.join(" ")), log, ended: None })
+        Ok(Self {
+            node,
+            process,
+            command: format!("{} {}", program.display(), args.join(" ")),
+            log,
+            ended: None,
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {

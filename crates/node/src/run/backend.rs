@@ -345,9 +345,12 @@ fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
         pool::Admission::Ok => (Admission::Ok, None),
         pool::Admission::Future => (Admission::Future, None),
         pool::Admission::Old => (Admission::Old, text("nonce: already used in the state")),
-        pool::Admission::Dup => {
-            (Admission::Dup, text("nonce: taken; a replacement needs a fee or bid at least 10 % higher"))
-        }
+        pool::Admission::Dup => (
+            Admission::Dup,
+            text(
+                "nonce: this transaction is known already, or its nonce is taken and a replacement needs a fee or bid at least 10 % higher",
+            ),
+        ),
         pool::Admission::Invalid(pool::InvalidReason::NonceGap) => (
             Admission::Invalid,
             Some(format!("nonce: more than {} above the expected one", aequa_types::limits::NONCE_GAP_MAX)),

@@ -244,11 +244,17 @@ fn spawn_core(
 
 /// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
 async fn stop_requested() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return std::future::pending().await;
     };
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let text = "SIGHUP: nothing to reload, logs go to stdout and there are no TLS certificates";
+            tracing::warn!(target: "event", text, "warning");
+        }
+    });
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

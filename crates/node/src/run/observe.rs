@@ -11,7 +11,7 @@ use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{
     Certificate, CertifiedBlock, CheckedBlock, Claim, Domain, Height, InstanceId, OperatorIndex, Record,
-    Round, TxKind, Verified,
+    Round, Signed, TxKind, Verified,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +139,8 @@ impl Observatory {
     pub fn notice(&mut self, notice: Notice, replica: &Replica<OperatorKeys>) {
         match notice {
             Notice::BlockDecided { block, certificate, latency_ms, live } => {
+                let behind = replica.best_peer_height().0.saturating_sub(block.header().height.0);
+                self.metrics.swarm_blockchain_sync_lag_blocks.set([], behind as f64);
                 self.block_decided(&block, certificate, latency_ms, live);
             }
             Notice::Sealed(certificate) => {
@@ -330,6 +332,7 @@ impl Observatory {
             Note::Conflict(pair) => {
                 let (first, second) = *pair;
                 self.metrics.swarm_consensus_byzantine_detected_total.inc([]);
+                self.events.publish(|| EventBody::Evidence(evidence(instance, &first, &second)));
                 tracing::warn!(
                     target: "event",
                     kind = kind_name(first.kind()),
@@ -382,6 +385,19 @@ fn transition(note: &Note) -> Option<(&'static str, Round, &'static str)> {
         Note::CommitQuorum(round) => Some(("commit", *round, phase_name(Phase::Commit))),
         Note::TimedOut(..) | Note::Refused(..) | Note::Conflict(_) | Note::SignerRefused(_) => None,
     }
+}
+
+/// Two statements that contradict each other, for the event stream.
+fn evidence(instance: InstanceId, first: &Signed, second: &Signed) -> serde_json::Value {
+    serde_json::json!({
+        "kind": kind_name(first.kind()),
+        "operator": first.author.0,
+        "domain": instance.domain.name(),
+        "height": instance.height.0,
+        "round": first.round.0,
+        "digest_a": first.digest(),
+        "digest_b": second.digest(),
+    })
 }
 
 /// Type, instance and round of a record, as far as it has them.
