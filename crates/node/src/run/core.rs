@@ -169,13 +169,17 @@ impl CoreThread {
             }
             timers.absorb(&mut effects);
         }
+        // Before anything of this turn is promised to anybody.
+        if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
+            return Err(halt.clone().into());
+        }
         self.persist(&effects)?;
         for effect in &effects {
             self.send(effect);
         }
         self.store(&effects)?;
         for effect in effects {
-            self.tell(effect, owed)?;
+            self.tell(effect, owed);
         }
         owed.questions.drain(..).for_each(|question| question(&self.replica));
         // Only now is what the turn closed in the store, so that its records may go.
@@ -257,7 +261,7 @@ impl CoreThread {
     }
 
     /// The part of an effect that clients and operators hear of.
-    fn tell(&mut self, effect: Effect, owed: &mut Owed) -> anyhow::Result<()> {
+    fn tell(&mut self, effect: Effect, owed: &mut Owed) {
         match effect {
             Effect::Reply(ticket, _, admission) => {
                 self.observatory.admitted(admission);
@@ -277,10 +281,8 @@ impl CoreThread {
                 }
             }
             Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),
-            Effect::Halt(halt) => return Err(halt.into()),
             _ => {}
         }
-        Ok(())
     }
 
     /// Drops segments of the vote log that durable blocks and duty results have replaced.

@@ -47,7 +47,8 @@ impl SealWorker {
         metrics: Arc<Metrics>,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
-        // Unbounded here, bounded at the source: the replica holds proposals back while 32 wait.
+        // Unbounded here, bounded at the source: the replica holds block proposals back while 32 wait, and few
+        // duties are open at a time.
         let (jobs, inbox) = std_mpsc::channel::<SealJob>();
         let bench = Bench { cluster, group_key, combiner: Arc::new(combiner) };
         let counted = Arc::clone(&metrics);
