@@ -304,12 +304,12 @@ impl<K: Keys> Replica<K> {
         self.fetch_if_behind();
     }
 
-    /// R9 for a fetched block: its certificate decides it, and where the group seal is still missing
-    /// this operator's share may be the one that is needed, as long as others collect it. The log takes the decision first, as for
-    /// one made here.
+    /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
+    /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
+    /// whose shares are still collected. The log takes the decision first, as for one made here.
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) {
         let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
-        if !self.config.seals || certificate.group_seal().is_some() || !asked_for {
+        if !self.config.seals || !asked_for {
             return;
         }
         let (instance, round) = (certificate.instance, certificate.round);

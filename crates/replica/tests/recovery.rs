@@ -150,6 +150,21 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
 }
 
 #[test]
+fn a_node_that_fetched_a_sealed_block_adds_its_share_too() {
+    let blocks = blocks(1);
+    let mut replica = replica(3, Recovery::default());
+    replica.start(now());
+    // Who gave it away may have kept the seal from the others.
+    let proof = aequa_types::Proof::Group(Seal::repeat_byte(1));
+    let sealed = Certificate { proof, ..certificate(&blocks[0]) };
+    let effects = replica
+        .step(now(), Input::Fetched { from: OperatorIndex(1), blocks: vec![(blocks[0].clone(), sealed)] });
+    assert!(effects.iter().any(|effect| {
+        matches!(effect, Effect::Broadcast(Message::Commit(vote)) if vote.author == OperatorIndex(3))
+    }));
+}
+
+#[test]
 fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     let blocks = blocks(1);
     let mut replica = replica(3, Recovery::default());
