@@ -2,39 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use aequa_chain::Chain;
-use aequa_mempool::{Limits, Mempool};
+mod common;
+
 use aequa_replica::{
-    Config, DUTIES_OPEN_MAX, DUTY_SLOTS_AHEAD, DutyAdmission, Effect, Input, Keys, Now, Recall, Recovery,
-    Replica, Ticket, Timer, leader,
+    DUTIES_OPEN_MAX, DUTY_SLOTS_AHEAD, DutyAdmission, Effect, Input, Now, Recall, Recovery, Replica, Ticket,
+    Timer, leader,
 };
 use aequa_types::message::{ValueReply, ValueRequest};
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    BuilderPolicy, Certificate, ClusterId, ConsensusParams, Digest, Domain, Height, InstanceId, Message,
-    OperatorIndex, Quorum, Record, Round, RoundChange, Seal, Signature, Signed, Statement, Value, ValueBytes,
-    Verified,
+    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, RoundChange, Seal,
+    Signature, Signed, Statement, Value, ValueBytes, Verified,
 };
+use common::{PlainKeys, quorum};
 
-const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
 const ME: OperatorIndex = OperatorIndex(0);
-
-struct PlainKeys;
-
-impl Keys for PlainKeys {
-    fn sign(&self, statement: Statement) -> Signed {
-        Signed { statement, signature: Signature::ZERO }
-    }
-
-    fn seal(&self, _: InstanceId, _: Round, _: &Digest) -> Option<Seal> {
-        Some(Seal::repeat_byte(3))
-    }
-}
-
-fn quorum() -> Quorum {
-    Quorum::of(4).unwrap()
-}
 
 fn at(elapsed_ms: u64) -> Now {
     Now { elapsed_ms, wall_ms: 1_000_000 + elapsed_ms }
@@ -50,19 +33,7 @@ fn value(id: InstanceId, text: &str) -> Value {
 
 /// Operator 0 after its first step, with what that step did.
 fn started(recovery: Recovery) -> (Replica<PlainKeys>, Vec<Effect>) {
-    let limits = Limits::default();
-    let config = Config {
-        cluster_id: CLUSTER,
-        me: ME,
-        quorum: quorum(),
-        params: ConsensusParams::default(),
-        limits,
-        builder: false,
-        seals: true,
-    };
-    let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
-    let chain = Chain::genesis(CLUSTER, quorum());
-    let mut replica = Replica::new(config, PlainKeys, chain, mempool, recovery);
+    let mut replica = common::replica(ME.0, recovery);
     let effects = replica.start(at(0));
     (replica, effects)
 }

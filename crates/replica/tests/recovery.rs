@@ -2,33 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use aequa_chain::Chain;
-use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Halt, Input, Keys, Now, Recovery, Replica};
+use aequa_replica::{Effect, Halt, Input, Now, Recovery};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    BuilderPolicy, Certificate, CheckedBlock, ClusterId, ConsensusParams, Digest, Height, InstanceId,
-    Message, OperatorIndex, Quorum, Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
+    BuilderPolicy, Certificate, CheckedBlock, Digest, Height, InstanceId, Message, OperatorIndex, Record,
+    Round, Seal, Signature, Signed, Statement, Value, Verified,
 };
+use common::{CLUSTER, quorum, replica};
 use std::sync::Arc;
-
-const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
-
-struct PlainKeys;
-
-impl Keys for PlainKeys {
-    fn sign(&self, statement: Statement) -> Signed {
-        Signed { statement, signature: Signature::ZERO }
-    }
-
-    fn seal(&self, _: InstanceId, _: Round, _: &Digest) -> Option<Seal> {
-        Some(Seal::repeat_byte(3))
-    }
-}
-
-fn quorum() -> Quorum {
-    Quorum::of(4).unwrap()
-}
 
 fn now() -> Now {
     Now { elapsed_ms: 0, wall_ms: 1_000_000 }
@@ -59,21 +43,6 @@ fn certificate(block: &CheckedBlock) -> Certificate {
     let commits: Vec<Signed> = (0..3).map(|author| commit(block, author)).collect();
     let instance = InstanceId::block(block.header().height);
     Certificate::from_commits(instance, Round(0), block.digest(), &commits)
-}
-
-fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
-    let limits = Limits::default();
-    let config = Config {
-        cluster_id: CLUSTER,
-        me: OperatorIndex(me),
-        quorum: quorum(),
-        params: ConsensusParams::default(),
-        limits,
-        builder: false,
-        seals: true,
-    };
-    let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
-    Replica::new(config, PlainKeys, Chain::genesis(CLUSTER, quorum()), mempool, recovery)
 }
 
 fn committed(effects: &[Effect]) -> Vec<u64> {
