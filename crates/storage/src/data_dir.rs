@@ -106,10 +106,20 @@ impl DataDir {
         self.root.join("wal")
     }
 
+    /// Directory of the recording.
+    pub fn journal_dir(&self) -> PathBuf {
+        journal_dir(&self.root)
+    }
+
     /// Directory of the chain store.
     pub fn chain_dir(&self) -> PathBuf {
         self.root.join("chain")
     }
+}
+
+/// Directory of the recording in a data directory that is only read.
+pub fn journal_dir(root: &Path) -> PathBuf {
+    root.join("journal")
 }
 
 /// How an owner is named in errors.

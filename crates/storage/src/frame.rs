@@ -123,6 +123,16 @@ impl FrameKind {
         Ok(header.frame(payload))
     }
 
+    /// Takes the frame at the front of `bytes`; gives it and what follows it.
+    pub fn split<'a>(&self, bytes: &'a [u8]) -> Result<(Frame, &'a [u8]), FrameFault> {
+        let header = self.header(bytes)?;
+        let rest = &bytes[HEADER_BYTES..];
+        let Some((payload, rest)) = rest.split_at_checked(header.payload_bytes) else {
+            return Err(FrameFault::Unreadable("file ends early"));
+        };
+        Ok((header.frame(payload.to_vec())?, rest))
+    }
+
     fn header(&self, bytes: &[u8]) -> Result<Header, FrameFault> {
         let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             return Err(FrameFault::Unreadable("shorter than a header"));
@@ -214,6 +224,16 @@ mod tests {
         bytes[7] = 2;
         assert!(matches!(KIND.parse(&bytes), Err(FrameFault::Unreadable(_))));
         assert!(KIND.encode(2, b"x").is_err());
+    }
+
+    #[test]
+    fn frames_in_a_row_are_taken_one_by_one_until_one_is_cut() {
+        let mut bytes = KIND.encode(0, b"one").unwrap();
+        bytes.extend(KIND.encode(0, b"two").unwrap());
+        bytes.pop();
+        let (first, rest) = KIND.split(&bytes).unwrap();
+        assert_eq!(first.payload, b"one");
+        assert_eq!(KIND.split(rest), Err(FrameFault::Unreadable("file ends early")));
     }
 
     proptest! {

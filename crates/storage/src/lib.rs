@@ -7,6 +7,7 @@
 //! | [`last_state`] | height and round for tools, never a safety record | on return |
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
+//! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
 //! | [`chain_store`] | blocks, certificates, state rows, duty results | on return of [`chain_store::ChainStore::flush`] |
 //!
 //! # Rules
@@ -38,11 +39,13 @@ pub mod data_dir;
 mod error;
 mod files;
 pub mod frame;
+pub mod journal;
 pub mod last_state;
 pub mod wal;
 
 pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
 pub use data_dir::{DataDir, Identity};
 pub use error::StorageError;
+pub use journal::Journal;
 pub use last_state::LastState;
 pub use wal::{Recovered, Wal, WalOptions};

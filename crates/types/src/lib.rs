@@ -13,6 +13,7 @@
 //! | [`block`] | what the cluster decides and remembers |
 //! | [`certificate`] | why anybody may believe it |
 //! | [`record`] | what a node writes down before it speaks |
+//! | [`recording`] | what a node writes down, when asked to, so that a height can be run again |
 //! | [`sync`] | how a node that was away asks for what it missed |
 //! | [`policy`] | the parameters all operators share |
 //! | [`lock`] | the cluster lock: who the operators are, under which keys |
@@ -30,6 +31,7 @@ pub mod lock;
 pub mod message;
 pub mod policy;
 pub mod record;
+pub mod recording;
 pub mod statement;
 pub mod sync;
 pub mod transaction;

@@ -78,6 +78,11 @@ pub struct Recovered {
     pub torn: bool,
 }
 
+/// Reads the log in `dir` without changing anything, also while a node writes it.
+pub fn read(dir: &Path, cluster_id: ClusterId, operator: OperatorIndex) -> Result<Vec<Record>, StorageError> {
+    recovery::read_all(dir, cluster_id, operator).map(|found| found.records)
+}
+
 /// The open vote log of one operator. Dropping it loses what was not synced, like a crash.
 pub struct Wal {
     dir: PathBuf,

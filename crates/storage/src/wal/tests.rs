@@ -102,6 +102,19 @@ fn what_was_synced_survives_the_process_and_what_was_only_appended_does_not() {
 }
 
 #[test]
+fn reading_beside_an_open_log_gives_what_was_synced_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _) = open(dir.path(), 4096).unwrap();
+    write(&mut wal, &votes(1..=2));
+    wal.append(&vote(3)).unwrap();
+    let file = segment_path_of(dir.path(), 0);
+    let before = fs::read(&file).unwrap();
+    assert_eq!(read(dir.path(), CLUSTER, ME).unwrap(), votes(1..=2));
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert!(read(&dir.path().join("none"), CLUSTER, ME).is_err());
+}
+
+#[test]
 fn a_log_cut_at_any_byte_of_its_last_two_records_is_a_prefix_and_can_be_continued() {
     let records = votes(1..=4);
     let (dir, file, bytes) = written(&records);
