@@ -6,12 +6,12 @@ use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
 use aequa_chain::Chain;
 use aequa_mempool::{Admission, Nonces, Selection};
-use aequa_qbft::{Event, Instance};
+use aequa_qbft::Event;
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId,
-    Message, OperatorIndex, Record, Round, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
+    Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl<K: Keys> Replica<K> {
         self.pacing.stirring.clear();
         let restored = self.instances.contains_key(&id);
         self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
-        self.instances.entry(id).or_insert_with(|| Instance::new(id, self.config.me, self.config.quorum));
+        self.open_instance(id);
         self.drive(id, Event::Start);
         for (from, message) in self.early.take(id) {
             // Also after they have decided it: later COMMITs may hold the share a seal still needs.
@@ -294,7 +294,8 @@ impl<K: Keys> Replica<K> {
             if !self.commit_block(block.clone(), certificate.clone(), false) {
                 return;
             }
-            self.add_share(block, &certificate);
+            let commit = self.add_share(block, &certificate);
+            self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
         }
         let moved = self.chain.tip().height > before;
         self.catchup.answered(from, moved);
@@ -307,15 +308,15 @@ impl<K: Keys> Replica<K> {
     /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
     /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
     /// whose shares are still collected. The log takes the decision first, as for one made here.
-    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) {
+    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
         let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
         if !self.config.seals || !asked_for {
-            return;
+            return None;
         }
         let (instance, round) = (certificate.instance, certificate.round);
         let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
         let statement = Statement { instance, round, author: self.config.me, claim };
-        let Some(vote) = self.signer.sign(statement) else { return };
+        let vote = self.signer.sign(statement)?;
         let value = Value::block(block).bytes().clone();
         self.out.push(Effect::Persist(Record::Value(ValueRecord { instance, value })));
         self.out.push(Effect::Persist(Record::Decided(certificate.clone())));
@@ -324,6 +325,7 @@ impl<K: Keys> Replica<K> {
         if let Some(ready) = self.sealing.add(&vote) {
             self.combine(instance, ready);
         }
+        Some(vote)
     }
 
     /// Asks a peer that is ahead for blocks, one question at a time.

@@ -79,7 +79,7 @@ impl<K: Keys> Replica<K> {
 
     fn begin_duty(&mut self, id: InstanceId) {
         if !self.instances.contains_key(&id) {
-            self.instances.insert(id, Instance::new(id, self.config.me, self.config.quorum));
+            self.open_instance(id);
             self.drive(id, Event::Start);
         }
     }

@@ -3,6 +3,7 @@
 use aequa_chain::Applied;
 use aequa_mempool::{Admission, Limits};
 use aequa_qbft::Note;
+use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Domain, Height,
     InstanceId, Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
@@ -35,6 +36,8 @@ pub struct Config {
     pub builder: bool,
     /// Whether COMMITs carry seal shares and decisions are sealed (`--enable-tss-sign`).
     pub seals: bool,
+    /// Whether what instances take and are told comes out as [`Effect::Record`] (`--record`).
+    pub record: bool,
 }
 
 /// What a restart found on disk, beside the chain itself.
@@ -223,6 +226,8 @@ pub enum Effect {
     Reply(Ticket, TxHash, Admission),
     /// Answer a client that posted a duty.
     DutyReply(Ticket, DutyAdmission),
+    /// Add to the recording; nothing waits for it.
+    Record(Box<Entry>),
     /// Tell the outside.
     Notify(Notice),
     /// The node must stop.

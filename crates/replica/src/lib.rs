@@ -21,6 +21,7 @@
 //! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; up to which slot they may begin |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `catchup` | noticing that others are ahead, and messages that came too early |
+//! | [`recording`] | what instances take and are told, to be run again |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
 //!
 //! # Rules
@@ -38,6 +39,7 @@ mod duties;
 mod duty_flow;
 mod duty_window;
 mod io;
+pub mod recording;
 mod replica;
 mod sealing;
 mod signer;

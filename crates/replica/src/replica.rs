@@ -3,6 +3,7 @@
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
 use crate::io::{Config, Effect, Halt, Input, Notice, Now, Recovery, Timer};
+use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
 use crate::{DutyState, blocks::Pacing};
@@ -56,6 +57,8 @@ pub struct Replica<K> {
     pub(crate) pacing: Pacing,
     pub(crate) now: Now,
     pub(crate) out: Vec<Effect>,
+    /// None when nothing is recorded.
+    recorder: Option<Recorder>,
 }
 
 impl<K: Keys> Replica<K> {
@@ -71,6 +74,7 @@ impl<K: Keys> Replica<K> {
             pacing: Pacing::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
             out: Vec::new(),
+            recorder: config.record.then(Recorder::default),
             config,
             chain,
             mempool,
@@ -108,6 +112,9 @@ impl<K: Keys> Replica<K> {
                 if id.domain != Domain::Block {
                     self.duties.restore(id);
                 }
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.restored(id, &restored.records);
+                }
                 let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
                 self.instances.insert(id, instance);
             }
@@ -123,6 +130,7 @@ impl<K: Keys> Replica<K> {
     /// The first step: finishes what was decided before the restart, and begins the next height.
     pub fn start(&mut self, now: Now) -> Vec<Effect> {
         self.now = now;
+        self.record(Recorder::started);
         self.catchup.progressed(now.elapsed_ms);
         self.begin_height();
         let duties: Vec<InstanceId> =
@@ -245,6 +253,21 @@ impl<K: Keys> Replica<K> {
         }
     }
 
+    /// Begins an instance that is not there yet.
+    pub(crate) fn open_instance(&mut self, id: InstanceId) {
+        if !self.instances.contains_key(&id) {
+            self.instances.insert(id, Instance::new(id, self.config.me, self.config.quorum));
+            self.record(|recorder, now, out| recorder.opened(id, 0, now, out));
+        }
+    }
+
+    /// Adds to the recording, if there is one.
+    pub(crate) fn record(&mut self, add: impl FnOnce(&mut Recorder, Now, &mut Vec<Effect>)) {
+        if let Some(recorder) = &mut self.recorder {
+            add(recorder, self.now, &mut self.out);
+        }
+    }
+
     /// Lets one instance take an event, and carries its effects on.
     pub(crate) fn drive(&mut self, id: InstanceId, event: Event) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
@@ -256,7 +279,11 @@ impl<K: Keys> Replica<K> {
             id,
             wall_ms: self.now.wall_ms,
         };
-        for effect in instance.step(&mut host, event) {
+        let effects = match &mut self.recorder {
+            Some(recorder) => recorder.step(instance, host, event, self.now, &mut self.out),
+            None => instance.step(&mut host, event),
+        };
+        for effect in effects {
             self.carry_on(id, effect);
         }
     }
@@ -355,12 +382,16 @@ impl<K: Keys> Replica<K> {
         if instance.decided().is_some() {
             return;
         }
-        let round = instance.round();
-        self.out.extend(instance.newest().into_iter().map(Effect::Broadcast));
+        let (round, newest) = (instance.round(), instance.newest());
+        if !newest.is_empty() {
+            self.record(|recorder, now, out| recorder.resent(id, now, out));
+        }
+        self.out.extend(newest.into_iter().map(Effect::Broadcast));
         self.set_resend_timer(id, round);
     }
 
     fn resend_to(&mut self, operator: OperatorIndex) {
+        self.record(|recorder, now, out| recorder.connected(operator, now, out));
         self.instances.values_mut().for_each(|instance| instance.forget_answers(operator));
         let mut duty_bytes_left = RESENT_DUTY_BYTES_MAX;
         // Blocks come first in the order of instances, and are few.
@@ -412,6 +443,7 @@ impl<K: Keys> Replica<K> {
                 let certificate = Certificate { instance, round, digest, proof };
                 if let Some(open) = self.instances.get_mut(&instance) {
                     open.upgrade(certificate.clone());
+                    self.record(|recorder, now, out| recorder.upgraded(&certificate, now, out));
                 }
                 if instance.domain != Domain::Block {
                     self.duties.sealed(&certificate, self.now.elapsed_ms);

@@ -142,6 +142,7 @@ impl World {
             limits,
             builder: true,
             seals: self.plan.seals,
+            record: false,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
         let recovery = Recovery { records, values, closed_duties, unsealed, ..Recovery::default() };

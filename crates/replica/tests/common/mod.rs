@@ -38,6 +38,7 @@ pub fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
         limits,
         builder: false,
         seals: true,
+        record: false,
     };
     let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
     Replica::new(config, PlainKeys, Chain::genesis(CLUSTER, quorum()), mempool, recovery)

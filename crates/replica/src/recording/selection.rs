@@ -1,0 +1,58 @@
+//! The entries of one instance among all of a recording.
+
+use aequa_types::recording::{Entry, Numbered};
+use aequa_types::{Height, InstanceId};
+
+/// Gathers the entries that concern one instance, and sees what else the recording has.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    instance: InstanceId,
+    entries: Vec<Numbered>,
+    heights: Option<(Height, Height)>,
+}
+
+impl Selection {
+    /// Nothing yet.
+    pub fn of(instance: InstanceId) -> Self {
+        Self { instance, entries: Vec::new(), heights: None }
+    }
+
+    /// The next entry of the recording.
+    pub fn offer(&mut self, numbered: Numbered) {
+        let of = match &numbered.entry {
+            Some(entry) => entry.instance(),
+            None => None,
+        };
+        if let Some(Entry::Opened(_) | Entry::Fetched(_)) = numbered.entry {
+            self.saw(of);
+        }
+        // What concerns all of them means nothing before this one is there.
+        let concerns = of.map_or(!self.entries.is_empty(), |of| of == self.instance);
+        if concerns {
+            self.entries.push(numbered);
+        }
+    }
+
+    /// The entries of the instance, and what concerns all instances, in order.
+    pub fn entries(&self) -> &[Numbered] {
+        &self.entries
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Lowest and highest height of the same domain whose beginning is in the recording.
+    pub fn heights(&self) -> Option<(Height, Height)> {
+        self.heights
+    }
+
+    fn saw(&mut self, of: Option<InstanceId>) {
+        let Some(height) = of.filter(|of| of.domain == self.instance.domain).map(|of| of.height) else {
+            return;
+        };
+        let (lowest, highest) = self.heights.unwrap_or((height, height));
+        self.heights = Some((lowest.min(height), highest.max(height)));
+    }
+}
