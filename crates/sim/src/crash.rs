@@ -142,7 +142,7 @@ impl World {
             limits,
             builder: true,
             seals: self.plan.seals,
-            record: false,
+            record: self.options.record,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
         let recovery = Recovery { records, values, closed_duties, unsealed, ..Recovery::default() };

@@ -30,6 +30,7 @@
 //! | `disk` | vote log and block store, with what a crash loses |
 //! | `verifier`, `keys` | the checks before a core, over hashes instead of signatures |
 //! | `oracle` | what must never happen |
+//! | `recording` | what nodes recorded, simulated or real, run again |
 //! | `sights` | what a campaign must have seen |
 //!
 //! # What is believed about the host
@@ -54,6 +55,7 @@ mod network;
 mod node;
 mod oracle;
 mod plan;
+mod recording;
 mod report;
 mod sights;
 mod trace;
@@ -64,5 +66,6 @@ mod world;
 
 pub use oracle::Violation;
 pub use plan::{Options, Sabotage};
+pub use recording::Recording;
 pub use report::{Campaign, Report, campaign, run};
 pub use sights::{Counts, SIGHTS};

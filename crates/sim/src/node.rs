@@ -4,6 +4,7 @@ use crate::disk::{Store, VoteLog};
 use crate::keys::SimKeys;
 use crate::traitor::Traits;
 use aequa_replica::{Effect, Input, Now, Replica, Timer};
+use aequa_types::recording::Numbered;
 use aequa_types::{InstanceId, OperatorIndex};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) log: VoteLog,
     pub(crate) store: Store,
     pub(crate) doomed: Option<CrashPoint>,
+    /// What it recorded in all its lives; the simulated journal loses nothing.
+    pub(crate) recorded: Vec<Numbered>,
 }
 
 impl Node {
@@ -70,6 +73,7 @@ impl Node {
             log: VoteLog::default(),
             store: Store::default(),
             doomed: None,
+            recorded: Vec::new(),
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Options {
     pub sabotage: Option<Sabotage>,
     /// Keeps a readable line of everything that happened in the report.
     pub trace: bool,
+    /// Keeps what every node recorded in the report; the run itself is the same.
+    pub record: bool,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             seals: None,
             sabotage: None,
             trace: false,
+            record: false,
         }
     }
 }

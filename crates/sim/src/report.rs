@@ -2,6 +2,7 @@
 
 use crate::oracle::Violation;
 use crate::plan::Options;
+use crate::recording::Recording;
 use crate::sights::{Counts, SIGHTS};
 use crate::world::World;
 
@@ -34,6 +35,8 @@ pub struct Report {
     pub faults: Counts,
     /// Readable lines, when asked for.
     pub trace: Vec<String>,
+    /// What every node recorded, when asked for.
+    pub recordings: Vec<Recording>,
 }
 
 /// Runs one seed.

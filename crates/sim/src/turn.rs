@@ -5,6 +5,7 @@ use crate::keys;
 use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
+use crate::recording;
 use crate::sights::{self, fault};
 use crate::trace::{hex, name};
 use crate::world::{Event, World};
@@ -73,6 +74,7 @@ impl World {
     pub(crate) fn take_effects(&mut self, id: usize, mut effects: Vec<Effect>) {
         let node = &mut self.nodes[id];
         node.timers.absorb(&mut effects);
+        recording::set_aside(&mut effects, &mut node.recorded);
         let mut records = 0;
         for effect in &effects {
             if let Effect::Persist(record) = effect {

@@ -5,6 +5,7 @@ use crate::dice::Dice;
 use crate::node::{CrashPoint, Kind, Node};
 use crate::oracle::{Oracle, Violation, blocks};
 use crate::plan::{Options, Plan, Sabotage};
+use crate::recording;
 use crate::report::Report;
 use crate::sights::{Counts, fault};
 use crate::trace::Trace;
@@ -327,6 +328,11 @@ impl World {
             sights: self.sights,
             faults: self.faults,
             trace: self.trace.lines.unwrap_or_default(),
+            recordings: if self.options.record {
+                recording::of(self.plan.quorum, self.cluster, self.nodes)
+            } else {
+                Vec::new()
+            },
         }
     }
 

@@ -1,0 +1,64 @@
+//! What nodes recorded, run again by the production core.
+
+use crate::node::Node;
+use crate::verifier::Verifier;
+use aequa_replica::Effect;
+use aequa_replica::recording::{Comparison, Replay, Selection};
+use aequa_types::recording::Numbered;
+use aequa_types::{ClusterId, InstanceId, OperatorIndex, Quorum, Record};
+use std::collections::BTreeSet;
+
+/// The recording of one simulated node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// Its operator.
+    pub operator: OperatorIndex,
+    /// All it recorded, in order, over all its lives.
+    pub entries: Vec<Numbered>,
+    /// What its vote log held in the end.
+    pub log: Vec<Record>,
+    quorum: Quorum,
+    cluster: ClusterId,
+}
+
+impl Recording {
+    /// Every instance it has something of.
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        self.entries.iter().filter_map(|numbered| numbered.entry.as_ref()?.instance()).collect()
+    }
+
+    /// Runs one instance again, and compares its statements with the vote log.
+    pub fn replay(&self, instance: InstanceId) -> (Replay, Comparison) {
+        let mut selection = Selection::of(instance);
+        self.entries.iter().cloned().for_each(|numbered| selection.offer(numbered));
+        let mut verifier = Verifier::new(self.cluster, self.quorum);
+        let mut check = |message| verifier.message(message).ok_or_else(|| "a node refuses it".to_owned());
+        let replay = Replay::run(&selection, self.operator, self.quorum, &mut check);
+        let comparison = Comparison::of(&replay, &self.log);
+        (replay, comparison)
+    }
+}
+
+/// The recordings of all nodes of a run.
+pub(crate) fn of(quorum: Quorum, cluster: ClusterId, nodes: Vec<Node>) -> Vec<Recording> {
+    let recording = |node: Node| Recording {
+        operator: node.operator,
+        log: node.log.records().to_vec(),
+        entries: node.recorded,
+        quorum,
+        cluster,
+    };
+    nodes.into_iter().map(recording).collect()
+}
+
+/// Takes what is to be recorded out of the effects of a turn: a crash never hits between two entries.
+pub(crate) fn set_aside(effects: &mut Vec<Effect>, recorded: &mut Vec<Numbered>) {
+    let all = std::mem::take(effects);
+    effects.extend(all.into_iter().filter_map(|effect| match effect {
+        Effect::Record(entry) => {
+            recorded.push(Numbered { number: recorded.len() as u64 + 1, entry: Some(*entry) });
+            None
+        }
+        other => Some(other),
+    }));
+}

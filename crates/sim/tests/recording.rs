@@ -1,0 +1,191 @@
+//! What simulated nodes recorded is run again by the production core, and comes out the same.
+
+#![allow(clippy::unwrap_used)]
+
+use aequa_replica::recording::{Difference, End, What, summary, timeline};
+use aequa_sim::{Options, Recording, Report, run};
+use aequa_types::recording::{Entry, Happening, Heard, Numbered, Said, Step};
+use aequa_types::{Claim, Digest, Domain, InstanceId, Kind, Record, Round, Signature};
+
+fn recorded(seed: u64, nodes: usize) -> Report {
+    let options =
+        Options { nodes: Some(nodes), safety_ms: 6_000, record: true, trace: false, ..Options::default() };
+    let report = run(seed, &options);
+    assert_eq!(report.violation, None, "seed {seed}");
+    report
+}
+
+/// What a replay of everything must have seen at least once to show anything.
+#[derive(Debug, Default)]
+struct Seen {
+    instances: usize,
+    statements: usize,
+    restarts: usize,
+    lost: usize,
+    fetched: usize,
+    equal: usize,
+    pruned: usize,
+}
+
+impl Seen {
+    fn replay_all(&mut self, seed: u64, recording: &Recording) {
+        for instance in recording.instances() {
+            let (replay, comparison) = recording.replay(instance);
+            let told = || summary(&replay, Some(&comparison)).join("\n");
+            let at = format!("seed {seed}, operator {}, {instance:?}", recording.operator);
+            assert_eq!(replay.end, End::Reproduced, "{at}:\n{}", told());
+            assert!(comparison.agrees(), "{at}:\n{}", told());
+            assert!(!timeline(&replay).is_empty(), "{at}");
+            self.instances += 1;
+            self.statements += replay.statements.len();
+            self.equal += comparison.equal;
+            self.pruned += comparison.pruned;
+            self.lost += comparison.lost;
+            for played in &replay.played {
+                match played.what {
+                    What::Opened { bound, .. } => self.restarts += usize::from(bound > 0),
+                    What::Fetched(_) => self.fetched += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instance_of_every_node_makes_the_same_statements_again() {
+    let mut seen = Seen::default();
+    for (nodes, seeds) in [(4, 0..8), (7, 100..102), (1, 200..202)] {
+        for seed in seeds {
+            for recording in &recorded(seed, nodes).recordings {
+                seen.replay_all(seed, recording);
+            }
+        }
+    }
+    let all = [seen.statements, seen.restarts, seen.lost, seen.fetched, seen.equal, seen.pruned];
+    assert!(all.into_iter().all(|count| count > 0), "{seen:?}");
+}
+
+#[test]
+fn recording_changes_nothing() {
+    for seed in 0..3 {
+        let with = recorded(seed, 4);
+        let options = Options { nodes: Some(4), safety_ms: 6_000, ..Options::default() };
+        let without = run(seed, &options);
+        assert_eq!(with.log_hash, without.log_hash, "seed {seed}");
+        assert!(without.recordings.is_empty());
+    }
+}
+
+/// A recording of a block that its operator prepared, committed and decided in round 0.
+fn of_a_plain_block() -> (Recording, InstanceId) {
+    let report = recorded(0, 4);
+    let recordings = report.recordings.into_iter();
+    let found = recordings.flat_map(|recording| {
+        let blocks: Vec<InstanceId> =
+            recording.instances().into_iter().filter(|id| id.domain == Domain::Block).collect();
+        blocks.into_iter().map(move |id| (recording.clone(), id))
+    });
+    let mut plain = found.filter(|(recording, id)| {
+        let (replay, _) = recording.replay(*id);
+        let kinds: Vec<Kind> = replay.statements.iter().map(|own| own.signed.kind()).collect();
+        kinds == [Kind::Prepare, Kind::Commit] && replay.certificate.is_some()
+    });
+    plain.next().unwrap()
+}
+
+/// The end of a replay after something was done to the entries of the instance.
+fn end_after(change: impl Fn(&mut Vec<Numbered>)) -> End {
+    let (mut recording, id) = of_a_plain_block();
+    recording.entries.retain(|numbered| numbered.entry.as_ref().is_some_and(|e| e.instance() == Some(id)));
+    assert_eq!(recording.replay(id).0.end, End::Reproduced);
+    change(&mut recording.entries);
+    recording.replay(id).0.end
+}
+
+fn steps(entries: &mut [Numbered]) -> impl Iterator<Item = &mut Step> {
+    entries.iter_mut().filter_map(|numbered| match &mut numbered.entry {
+        Some(Entry::Step(step)) => Some(step),
+        _ => None,
+    })
+}
+
+fn is_prepare(numbered: &Numbered) -> bool {
+    matches!(&numbered.entry, Some(Entry::Step(Step { happened: Happening::Message(heard), .. }))
+        if matches!(heard.said, Said::Prepare(_)))
+}
+
+#[test]
+fn a_core_that_would_say_something_else_is_told_from_one_that_says_the_same() {
+    // Without the votes it heard, it would have neither committed nor decided then.
+    let end = end_after(|entries| entries.retain(|numbered| !is_prepare(numbered)));
+    assert!(matches!(&end, End::Differs(Difference::Decision { made, .. }) if made == "nothing"), "{end:?}");
+    // Had the value been refused, it would not have prepared it.
+    let end = end_after(|entries| steps(entries).for_each(|step| step.answers.verdicts.fill(false)));
+    assert!(matches!(&end, End::Differs(Difference::Statement { made, .. }) if made == "nothing"), "{end:?}");
+    // It asks for a verdict, and signs, where the recording says it did not.
+    let end = end_after(|entries| steps(entries).for_each(|step| step.answers.verdicts.clear()));
+    assert!(matches!(end, End::Differs(Difference::Question { .. })), "{end:?}");
+    let end = end_after(|entries| steps(entries).for_each(|step| step.answers.signatures.clear()));
+    let unsigned =
+        matches!(&end, End::Differs(Difference::Statement { recorded, .. }) if recorded == "nothing");
+    assert!(unsigned, "{end:?}");
+    // It decides where the recording says it did not.
+    let end = end_after(|entries| steps(entries).for_each(|step| step.decided = None));
+    assert!(matches!(end, End::Differs(Difference::Decision { .. })), "{end:?}");
+}
+
+#[test]
+fn a_statement_that_its_author_did_not_sign_is_named() {
+    let end = end_after(|entries| {
+        for step in steps(entries) {
+            for signed in step.answers.signatures.iter_mut().flatten() {
+                signed.signature = Signature::ZERO;
+            }
+        }
+    });
+    assert!(matches!(end, End::Differs(Difference::BadEntry { .. })), "own: {end:?}");
+    let end = end_after(|entries| {
+        for step in steps(entries) {
+            if let Happening::Message(Heard { said: Said::Prepare(vote), .. }) = &mut step.happened {
+                vote.signature = Signature::ZERO;
+            }
+        }
+    });
+    assert!(matches!(end, End::Differs(Difference::BadEntry { .. })), "heard: {end:?}");
+}
+
+#[test]
+fn a_recording_that_is_not_whole_is_never_called_reproduced() {
+    for gone in 0..8 {
+        let end = end_after(|entries| {
+            let gone = gone.min(entries.len() - 2);
+            entries[gone].entry = None;
+        });
+        assert!(matches!(end, End::Incomplete(_)), "entry {gone}: {end:?}");
+    }
+    assert!(matches!(end_after(|entries| drop(entries.remove(0))), End::Incomplete(_)), "no beginning");
+    assert_eq!(end_after(Vec::clear), End::Absent);
+}
+
+#[test]
+fn the_vote_log_has_the_last_word() {
+    let (mut recording, id) = of_a_plain_block();
+    let own = recording.replay(id).0.statements[0].signed.clone();
+    recording.log = vec![Record::Prepare(own.clone())];
+    let (replay, comparison) = recording.replay(id);
+    assert!(comparison.agrees() && comparison.equal == 1 && comparison.pruned == 1);
+    assert!(summary(&replay, Some(&comparison))[1].ends_with("all equal to the vote log (1 pruned from it)"));
+
+    let mut other = own.clone();
+    other.statement.claim = Claim::Prepare(Digest::repeat_byte(1));
+    recording.log = vec![Record::Prepare(other)];
+    assert_eq!(recording.replay(id).1.different.len(), 1);
+
+    let mut later = own;
+    later.statement.round = Round(5);
+    recording.log = vec![Record::Prepare(later)];
+    let comparison = recording.replay(id).1;
+    assert_eq!((comparison.different.len(), comparison.unrecorded.len()), (0, 1));
+    assert!(!comparison.agrees());
+}
