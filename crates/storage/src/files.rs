@@ -32,11 +32,16 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Creates `dir` with its parents for the owner only, and makes its name durable.
 pub(crate) fn create_dir_durable(dir: &Path) -> Result<(), StorageError> {
+    create_dir_synced(dir).map_err(at("create directory", dir))
+}
+
+/// The same, with the bare system error.
+pub(crate) fn create_dir_synced(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir).map_err(at("create directory", dir))?;
-    sync_dir(parent(dir)).map_err(at("sync directory", dir))
+    fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
+    sync_dir(parent(dir))
 }
 
 /// Removes a file; that there is none is fine.

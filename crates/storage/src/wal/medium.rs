@@ -1,16 +1,49 @@
-//! The two calls that make bytes durable, replaceable so that tests can make them fail.
+//! Where the log lies: the few calls it makes on one flat directory. Replaceable, so that a test can
+//! make each of them fail and a simulator can take the power away between any two.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use crate::files;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::path::Path;
 
-/// How the log reaches the disk.
+/// A disk as the log sees it. What was written is durable once the file is synced; a name that was
+/// created, renamed or removed is durable once its directory is.
 pub trait Medium: Send + Sync {
-    /// Writes some of `bytes` at `offset`; gives how many, which may be fewer than all.
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Creates `dir` with its parents, durably; that it exists is fine.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Makes everything written to `file` durable, with what is needed to find it again.
-    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Names of the files in `dir`, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a file that must not exist.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>>;
+
+    /// All of a file, without changing anything; none when it is larger than `bytes_max`.
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>>;
+
+    /// Opens a file that must exist, for writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>>;
+
+    /// Gives a file another name in the same directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; that there is none is fine.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes names created, renamed or removed in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file of a [`Medium`].
+pub trait MediumFile: Send + Sync {
+    /// Its size in bytes.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Writes some of `bytes` at `offset`; gives how many, which may be fewer than all.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes everything written durable, with what is needed to find it again.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// The operating system.
@@ -18,24 +51,64 @@ pub trait Medium: Send + Sync {
 pub struct SystemMedium;
 
 impl Medium for SystemMedium {
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        file.write_at(bytes, offset)
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        files::create_dir_synced(dir)
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(files::create_exclusive(path)?))
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        if bytes > bytes_max {
+            return Ok(None);
+        }
+        let mut content = Vec::with_capacity(bytes as usize);
+        file.take(bytes).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        files::remove_if_present(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        files::sync_dir(dir)
+    }
+}
+
+impl MediumFile for File {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(self, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
     }
 }
 
 /// Writes all of `bytes`, however few a call takes.
-pub(super) fn write_all(
-    medium: &dyn Medium,
-    file: &File,
-    mut bytes: &[u8],
-    mut offset: u64,
-) -> io::Result<()> {
+pub(super) fn write_all(file: &dyn MediumFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match medium.write_at(file, bytes, offset) {
+        match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 bytes = bytes.get(written..).unwrap_or_default();

@@ -29,17 +29,16 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use medium::{Medium, SystemMedium};
+pub use medium::{Medium, MediumFile, SystemMedium};
 pub use segment::RECORD_BYTES_MAX;
 
 use crate::StorageError;
-use crate::files::{at, create_dir_durable, create_exclusive, remove_if_present, sync_dir};
+use crate::files::at;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
 use medium::write_all;
 use segment::{HEAD_BYTES, Head, push_record};
 use ssz::Encode as _;
 use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,13 +58,16 @@ const SPARE_FILE: &str = "spare.tmp";
 pub struct WalOptions {
     /// Size of new segments; a record larger than that gets a segment of its own size.
     pub segment_bytes: usize,
-    /// The calls that write and sync.
+    /// Whether the next segment is made beforehand, on a thread of its own. Without, the sync that
+    /// needs it makes it.
+    pub ahead: bool,
+    /// The disk.
     pub medium: Arc<dyn Medium>,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, medium: Arc::new(SystemMedium) }
+        Self { segment_bytes: SEGMENT_BYTES, ahead: true, medium: Arc::new(SystemMedium) }
     }
 }
 
@@ -80,7 +82,7 @@ pub struct Recovered {
 
 /// Reads the log in `dir` without changing anything, also while a node writes it.
 pub fn read(dir: &Path, cluster_id: ClusterId, operator: OperatorIndex) -> Result<Vec<Record>, StorageError> {
-    recovery::read_all(dir, cluster_id, operator).map(|found| found.records)
+    recovery::read_all(dir, &SystemMedium, cluster_id, operator).map(|found| found.records)
 }
 
 /// The open vote log of one operator. Dropping it loses what was not synced, like a crash.
@@ -93,7 +95,7 @@ pub struct Wal {
     closed: VecDeque<Segment>,
     active: Active,
     /// The next segment, being zeroed on a thread of its own.
-    spare: Option<JoinHandle<io::Result<File>>>,
+    spare: Option<JoinHandle<io::Result<Box<dyn MediumFile>>>>,
     /// Seq of the next record appended.
     next_seq: u64,
     batch: Batch,
@@ -114,16 +116,17 @@ impl Wal {
     ) -> Result<(Self, Recovered), StorageError> {
         let segment_bytes = options.segment_bytes.clamp(HEAD_BYTES, SEGMENT_BYTES_MAX);
         let options = WalOptions { segment_bytes, ..options };
-        create_dir_durable(dir)?;
-        remove_if_present(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
-        let mut found = recovery::read_all(dir, cluster_id, operator)?;
+        let medium = &*options.medium;
+        medium.create_dir(dir).map_err(at("create directory", dir))?;
+        medium.remove(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
+        let mut found = recovery::read_all(dir, medium, cluster_id, operator)?;
         let (active, torn) = match found.segments.pop() {
-            Some(last) => recovery::reopen(last, &*options.medium)?,
+            Some(last) => recovery::reopen(last, medium)?,
             None => {
                 let head = Head { cluster_id, operator, first_seq: 1, previous_crc: 0 };
-                let spare = zeroed(dir, options.segment_bytes, &*options.medium)
-                    .map_err(at("preallocate segment in", dir))?;
-                (Active::named(dir, spare, head, &*options.medium)?, false)
+                let spare =
+                    zeroed(dir, options.segment_bytes, medium).map_err(at("preallocate segment in", dir))?;
+                (Active::named(dir, spare, head, medium)?, false)
             }
         };
         let wal = Self {
@@ -190,9 +193,9 @@ impl Wal {
         while let Some(oldest) = self.closed.front()
             && oldest.heights.all_below(height_of)
         {
-            remove_if_present(&oldest.path).map_err(at("remove", &oldest.path))?;
+            self.options.medium.remove(&oldest.path).map_err(at("remove", &oldest.path))?;
             // One by one: were a later removal durable before an earlier one, the log had a hole.
-            sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
+            self.options.medium.sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
             self.closed.pop_front();
             dropped += 1;
         }
@@ -215,7 +218,6 @@ impl Wal {
     }
 
     fn write_out(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        let medium = Arc::clone(&self.options.medium);
         let mut entries = batch.entries.as_slice();
         let mut bytes = batch.bytes.as_slice();
         while let Some(first) = entries.first() {
@@ -225,8 +227,8 @@ impl Wal {
                 continue;
             }
             let (now, later) = bytes.split_at(taken);
-            self.active.write(now, &entries[..fitting], &*medium)?;
-            self.active.sync(&*medium)?;
+            self.active.write(now, &entries[..fitting])?;
+            self.active.sync()?;
             (entries, bytes) = (&entries[fitting..], later);
         }
         Ok(())
@@ -251,11 +253,11 @@ impl Wal {
         Ok(())
     }
 
-    fn take_spare(&mut self, needed: usize) -> io::Result<File> {
+    fn take_spare(&mut self, needed: usize) -> io::Result<Box<dyn MediumFile>> {
         if let Some(thread) = self.spare.take()
             // A spare that failed was never relied on; making it again shows whether the disk is well.
             && let Ok(Ok(spare)) = thread.join()
-            && spare.metadata()?.len() >= needed as u64
+            && spare.bytes()? >= needed as u64
         {
             return Ok(spare);
         }
@@ -264,7 +266,7 @@ impl Wal {
 
     /// Zeroing 16 MiB takes longer than a turn may: it begins when half of the segment is left.
     fn prepare_spare(&mut self) {
-        if self.spare.is_some() || self.active.used < self.active.bytes / 2 {
+        if !self.options.ahead || self.spare.is_some() || self.active.used < self.active.bytes / 2 {
             return;
         }
         let (dir, options) = (self.dir.clone(), self.options.clone());
@@ -327,7 +329,7 @@ struct Segment {
 /// The segment being written.
 struct Active {
     segment: Segment,
-    file: File,
+    file: Box<dyn MediumFile>,
     /// Size of the file.
     bytes: usize,
     /// Where the next record goes.
@@ -338,14 +340,19 @@ struct Active {
 
 impl Active {
     /// Turns the spare file into the segment `head` describes.
-    fn named(dir: &Path, file: File, head: Head, medium: &dyn Medium) -> Result<Self, StorageError> {
+    fn named(
+        dir: &Path,
+        file: Box<dyn MediumFile>,
+        head: Head,
+        medium: &dyn Medium,
+    ) -> Result<Self, StorageError> {
         let spare = dir.join(SPARE_FILE);
         let path = recovery::segment_path(dir, head.first_seq);
-        let bytes = file.metadata().map_err(at("inspect", &spare))?.len() as usize;
-        write_all(medium, &file, &head.encode()?, 0).map_err(at("write", &spare))?;
-        medium.sync(&file).map_err(at("sync", &spare))?;
-        fs::rename(&spare, &path).map_err(at("rename to", &path))?;
-        sync_dir(dir).map_err(at("sync directory", dir))?;
+        let bytes = file.bytes().map_err(at("inspect", &spare))? as usize;
+        write_all(&*file, &head.encode()?, 0).map_err(at("write", &spare))?;
+        file.sync().map_err(at("sync", &spare))?;
+        medium.rename(&spare, &path).map_err(at("rename to", &path))?;
+        medium.sync_dir(dir).map_err(at("sync directory", dir))?;
         let segment = Segment { path, heights: MaxHeights::default() };
         Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc: head.previous_crc })
     }
@@ -365,8 +372,8 @@ impl Active {
         (fitting, taken)
     }
 
-    fn write(&mut self, bytes: &[u8], entries: &[Entry], medium: &dyn Medium) -> Result<(), StorageError> {
-        write_all(medium, &self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
+    fn write(&mut self, bytes: &[u8], entries: &[Entry]) -> Result<(), StorageError> {
+        write_all(&*self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
         self.used += bytes.len();
         for entry in entries {
             self.segment.heights.raise(entry.instance);
@@ -375,8 +382,8 @@ impl Active {
         Ok(())
     }
 
-    fn sync(&self, medium: &dyn Medium) -> Result<(), StorageError> {
-        medium.sync(&self.file).map_err(at("sync", &self.segment.path))
+    fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync().map_err(at("sync", &self.segment.path))
     }
 }
 
@@ -400,17 +407,17 @@ impl MaxHeights {
 
 /// Makes the spare file: `bytes` zeros, written and not only reserved, so that a later fdatasync
 /// has no block to allocate and no length to change.
-fn zeroed(dir: &Path, bytes: usize, medium: &dyn Medium) -> io::Result<File> {
+fn zeroed(dir: &Path, bytes: usize, medium: &dyn Medium) -> io::Result<Box<dyn MediumFile>> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let path = dir.join(SPARE_FILE);
-    remove_if_present(&path)?;
-    let file = create_exclusive(&path)?;
+    medium.remove(&path)?;
+    let file = medium.create(&path)?;
     let mut offset = 0;
     while offset < bytes {
         let chunk = ZEROS.len().min(bytes - offset);
-        write_all(medium, &file, &ZEROS[..chunk], offset as u64)?;
+        write_all(&*file, &ZEROS[..chunk], offset as u64)?;
         offset += chunk;
     }
-    medium.sync(&file)?;
+    file.sync()?;
     Ok(file)
 }

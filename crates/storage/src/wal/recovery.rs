@@ -8,8 +8,6 @@ use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use aequa_types::{ClusterId, OperatorIndex, Record};
-use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Everything read, and what is needed to go on.
@@ -37,14 +35,15 @@ pub(super) fn segment_path(dir: &Path, first_seq: u64) -> PathBuf {
 /// Reads every segment in `dir` without changing anything.
 pub(super) fn read_all(
     dir: &Path,
+    medium: &dyn Medium,
     cluster_id: ClusterId,
     operator: OperatorIndex,
 ) -> Result<Found, StorageError> {
-    let names = segment_seqs(dir)?;
+    let names = segment_seqs(dir, medium)?;
     let mut found = Found { segments: Vec::with_capacity(names.len()), records: Vec::new(), next_seq: 1 };
     for (n, first_seq) in names.iter().enumerate() {
         let path = segment_path(dir, *first_seq);
-        let bytes = read_segment(&path)?;
+        let bytes = read_segment(&path, medium)?;
         let head = read_head(&path, &bytes, cluster_id, operator)?;
         check_chain(&path, &head, *first_seq, &found)?;
         let is_last = n + 1 == names.len();
@@ -56,43 +55,35 @@ pub(super) fn read_all(
 /// Opens the last segment for writing, wiping what never completed. Gives whether there was such.
 pub(super) fn reopen(found: FoundSegment, medium: &dyn Medium) -> Result<(Active, bool), StorageError> {
     let path = &found.segment.path;
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("open", path))?;
+    let file = medium.open(path).map_err(at("open", path))?;
     if let Some(until) = found.torn_until {
         let zeros = vec![0; until - found.used];
-        write_all(medium, &file, &zeros, found.used as u64).map_err(at("write", path))?;
+        write_all(&*file, &zeros, found.used as u64).map_err(at("write", path))?;
     }
-    medium.sync(&file).map_err(at("sync", path))?;
+    file.sync().map_err(at("sync", path))?;
     let torn = found.torn_until.is_some();
     let FoundSegment { segment, bytes, used, last_crc, .. } = found;
     Ok((Active { segment, file, bytes, used, last_crc }, torn))
 }
 
-fn segment_seqs(dir: &Path) -> Result<Vec<u64>, StorageError> {
+fn segment_seqs(dir: &Path, medium: &dyn Medium) -> Result<Vec<u64>, StorageError> {
     let mut seqs = Vec::new();
-    for entry in fs::read_dir(dir).map_err(at("list", dir))? {
-        let name = entry.map_err(at("list", dir))?.file_name();
-        let name = name.to_string_lossy();
+    for name in medium.list(dir).map_err(at("list", dir))? {
         let Some(digits) = name.strip_prefix("votes-").and_then(|rest| rest.strip_suffix(".wal")) else {
             continue;
         };
         match digits.parse() {
             Ok(seq) if digits.len() == 20 => seqs.push(seq),
-            _ => return Err(corrupt(&dir.join(&*name), 0, "not the name of a segment")),
+            _ => return Err(corrupt(&dir.join(&name), 0, "not the name of a segment")),
         }
     }
     seqs.sort_unstable();
     Ok(seqs)
 }
 
-fn read_segment(path: &Path) -> Result<Vec<u8>, StorageError> {
-    let file = File::open(path).map_err(at("open", path))?;
-    let bytes = file.metadata().map_err(at("inspect", path))?.len();
-    if bytes > SEGMENT_BYTES_MAX as u64 {
-        return Err(corrupt(path, 0, "larger than any segment"));
-    }
-    let mut content = Vec::with_capacity(bytes as usize);
-    file.take(bytes).read_to_end(&mut content).map_err(at("read", path))?;
-    Ok(content)
+fn read_segment(path: &Path, medium: &dyn Medium) -> Result<Vec<u8>, StorageError> {
+    let content = medium.read(path, SEGMENT_BYTES_MAX as u64).map_err(at("read", path))?;
+    content.ok_or_else(|| corrupt(path, 0, "larger than any segment"))
 }
 
 fn read_head(

@@ -4,6 +4,7 @@ use aequa_types::limits::VALUE_BYTES_MAX;
 use aequa_types::record::ValueRecord;
 use aequa_types::{Claim, Digest, Round, Signature, Signed, Statement, ValueBytes};
 use proptest::prelude::*;
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const CLUSTER: ClusterId = ClusterId::repeat_byte(0xc1);
@@ -379,28 +380,77 @@ impl BadDisk {
     }
 }
 
-impl Medium for BadDisk {
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.writes.fetch_add(1, SeqCst);
-        Self::spend(&self.writes_left)?;
-        let bytes_max = match self.short.load(SeqCst) {
+struct BadFile {
+    disk: Arc<BadDisk>,
+    file: Box<dyn MediumFile>,
+}
+
+impl BadFile {
+    fn on(disk: &Arc<BadDisk>, file: Box<dyn MediumFile>) -> Box<dyn MediumFile> {
+        Box::new(Self { disk: disk.clone(), file })
+    }
+}
+
+impl Medium for Arc<BadDisk> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemMedium.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        SystemMedium.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(BadFile::on(self, SystemMedium.create(path)?))
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        SystemMedium.read(path, bytes_max)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(BadFile::on(self, SystemMedium.open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemMedium.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemMedium.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemMedium.sync_dir(dir)
+    }
+}
+
+impl MediumFile for BadFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.disk.writes.fetch_add(1, SeqCst);
+        BadDisk::spend(&self.disk.writes_left)?;
+        let bytes_max = match self.disk.short.load(SeqCst) {
             0 => bytes.len(),
             short => short.min(bytes.len()),
         };
-        SystemMedium.write_at(file, &bytes[..bytes_max], offset)
+        self.file.write_at(&bytes[..bytes_max], offset)
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
-        self.syncs.fetch_add(1, SeqCst);
-        Self::spend(&self.syncs_left)?;
-        SystemMedium.sync(file)
+    fn sync(&self) -> io::Result<()> {
+        self.disk.syncs.fetch_add(1, SeqCst);
+        BadDisk::spend(&self.disk.syncs_left)?;
+        self.file.sync()
     }
 }
 
 fn on_bad_disk(segment_bytes: usize) -> (tempfile::TempDir, Wal, Arc<BadDisk>) {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(BadDisk::default());
-    let options = WalOptions { segment_bytes, medium: disk.clone() };
+    let options = WalOptions { segment_bytes, medium: Arc::new(disk.clone()), ..WalOptions::default() };
     let (wal, _) = Wal::open(dir.path(), CLUSTER, ME, options).unwrap();
     (dir, wal, disk)
 }
@@ -433,8 +483,10 @@ fn short_writes_are_completed() {
 fn what_is_read_back_is_synced_before_it_is_believed() {
     let (dir, ..) = written(&votes(1..=2));
     let disk = Arc::new(BadDisk::default());
-    let reopen =
-        || Wal::open(dir.path(), CLUSTER, ME, WalOptions { segment_bytes: 4096, medium: disk.clone() });
+    let reopen = || {
+        let options = WalOptions { medium: Arc::new(disk.clone()), ..options(4096) };
+        Wal::open(dir.path(), CLUSTER, ME, options)
+    };
     disk.syncs_left.store(1, SeqCst);
     assert!(matches!(reopen(), Err(StorageError::Io { op: "sync", .. })));
     disk.syncs_left.store(0, SeqCst);
