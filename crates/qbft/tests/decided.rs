@@ -1,0 +1,90 @@
+//! After the decision: answers to stragglers, certificates taken over, shares for the seal.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_qbft::Effect;
+use aequa_types::statement::Claim;
+use aequa_types::{Message, Round, Verified};
+use common::*;
+
+#[test]
+fn a_new_connection_is_answered_anew() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle();
+    let node = &mut cluster.nodes[0];
+    assert!(!sent(&node.receive(3, round_change(3, 1, None))).is_empty());
+    assert!(sent(&node.receive(3, round_change(3, 1, None))).is_empty());
+    node.instance.forget_answers(aequa_types::OperatorIndex(3));
+    assert!(!sent(&node.receive(3, round_change(3, 1, None))).is_empty());
+}
+
+#[test]
+fn a_decided_node_answers_a_stuck_one_once_per_higher_round() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle();
+    let node = &mut cluster.nodes[0];
+    let answers = |effects: Vec<Effect>| {
+        sent(&effects).iter().filter(|message| matches!(message, Message::Decided(_))).count()
+    };
+    assert_eq!(answers(node.receive(3, round_change(3, 1, None))), 1);
+    assert_eq!(answers(node.receive(3, round_change(3, 1, None))), 0);
+    assert_eq!(answers(node.receive(3, round_change(3, 2, None))), 1);
+    let flood: usize = (3..90).map(|round| answers(node.receive(3, round_change(3, round, None)))).sum();
+    assert!(flood <= 16, "asking must not amplify: {flood}");
+}
+
+#[test]
+fn a_late_vote_of_a_healthy_operator_is_not_answered() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    for from in [0, 1] {
+        node.prepare_from(from, 0, &value(1));
+    }
+    node.commit_from(0, 0, &value(1));
+    node.commit_from(1, 0, &value(1));
+    assert!(node.decided().is_some());
+    assert!(sent(&node.commit_from(2, 0, &value(1))).is_empty());
+    assert!(!sent(&node.commit_from(2, 0, &value(1))).is_empty(), "a repetition is a cry for help");
+}
+
+#[test]
+fn a_node_that_decides_by_certificate_adds_its_own_commit() {
+    let mut cluster = Cluster::new(4);
+    cluster.down.insert(3);
+    cluster.start();
+    cluster.settle();
+    let certificate = cluster.nodes[0].certificate();
+    let late = &mut cluster.nodes[3];
+    let effects = late.receive(0, Verified::Decided(certificate.clone()));
+    assert!(effects.contains(&Effect::NeedValue(certificate.digest)));
+    let effects = late.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(10) });
+    assert_eq!(late.decided(), Some(certificate.digest));
+    let own = sent(&effects).into_iter().find_map(|message| match message {
+        Message::Commit(vote) => Some(vote),
+        _ => None,
+    });
+    assert!(matches!(&own.unwrap().claim, Claim::Commit(commit) if commit.digest == certificate.digest));
+}
+
+#[test]
+fn a_value_nobody_asked_for_is_not_kept() {
+    let mut node = Node::new(3, 4);
+    let before = node.instance.clone();
+    node.receive(1, Verified::ValueReply { instance: INSTANCE, value: value(9) });
+    assert_eq!(node.instance, before);
+}
+
+#[test]
+fn a_node_that_decides_by_a_group_seal_still_adds_its_own_commit() {
+    let digest = value(1).digest();
+    let proof = aequa_types::Proof::Group(aequa_types::Seal::repeat_byte(1));
+    let certificate = aequa_types::Certificate { instance: INSTANCE, round: Round(0), digest, proof };
+    let mut node = Node::new(3, 4);
+    node.receive(0, Verified::Decided(certificate));
+    let effects = node.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert_eq!(node.decided(), Some(digest));
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+}

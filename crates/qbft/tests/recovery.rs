@@ -1,0 +1,63 @@
+//! Restarts: what was signed binds, is sent again as stored, and is never replaced.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_qbft::{Effect, Event};
+use aequa_types::{Message, Round};
+use common::*;
+
+#[test]
+fn a_restarted_operator_sends_what_it_stored_and_never_a_second_prepare() {
+    let mut node = Node::new(2, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    let stored = node.host.made.clone();
+    let effects = node.crash_and_restart();
+    assert!(sent(&effects).contains(&Message::Prepare(prepare(2, 0, &value(1)))));
+    let effects = node.receive(0, proposal(0, 0, &value(2)));
+    assert!(sent(&effects).is_empty());
+    assert_eq!(node.host.made, stored);
+}
+
+#[test]
+fn a_restarted_leader_sends_its_stored_proposal_byte_for_byte() {
+    let mut leader = Node::new(0, 4);
+    let first = leader.event(Event::Input { round: Round(0), value: value(1) });
+    let again = leader.crash_and_restart();
+    assert!(!again.contains(&Effect::NeedInput(Round(0))), "it must not choose anew");
+    let proposals = |effects: &[Effect]| -> Vec<Message> {
+        sent(effects).into_iter().filter(|message| matches!(message, Message::PrePrepare(_))).collect()
+    };
+    assert_eq!(proposals(&first), proposals(&again));
+    assert_eq!(proposals(&first).len(), 1);
+}
+
+#[test]
+fn a_restarted_operator_still_shows_what_it_saw_prepared() {
+    let mut node = Node::new(2, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    node.prepare_from(0, 0, &value(1));
+    node.prepare_from(1, 0, &value(1));
+    node.crash_and_restart();
+    let effects = node.timeout();
+    let shown = sent(&effects).into_iter().find_map(|message| match message {
+        Message::RoundChange(message) => Some(message),
+        _ => None,
+    });
+    let shown = shown.unwrap();
+    assert_eq!(shown.change.digest(), Some(value(1).digest()));
+    assert_eq!(shown.prepares.len(), 3);
+}
+
+#[test]
+fn more_than_f_restarted_operators_still_decide_the_prepared_value() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle_unless(|_, _, message| matches!(message, Message::Commit(_)));
+    for node in 0..4 {
+        let effects = cluster.nodes[node].crash_and_restart();
+        cluster.post(node, &effects);
+    }
+    cluster.settle();
+    assert_eq!(cluster.decisions(), vec![Some(value(10).digest()); 4]);
+}

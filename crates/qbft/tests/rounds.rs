@@ -1,0 +1,176 @@
+//! Leaving a round: timers, catching up with others, and what the next leader proposes.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_qbft::{Effect, Event, Note};
+use aequa_types::{Message, Record, Round, Verified};
+use common::*;
+
+#[test]
+fn a_dead_leader_costs_one_round() {
+    let mut cluster = Cluster::new(4);
+    cluster.down.insert(0);
+    cluster.start();
+    cluster.settle();
+    cluster.timeout(1..4);
+    cluster.settle();
+    assert_eq!(cluster.decisions()[1..], vec![Some(value(11).digest()); 3]);
+    assert_eq!(cluster.nodes[1].certificate().round, Round(1));
+}
+
+#[test]
+fn a_value_prepared_by_a_quorum_is_proposed_again_by_the_next_leader() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle_unless(|_, _, message| matches!(message, Message::Commit(_)));
+    assert!(cluster.decisions().iter().all(Option::is_none));
+    cluster.timeout(0..4);
+    cluster.settle();
+    assert_eq!(cluster.decisions(), vec![Some(value(10).digest()); 4]);
+}
+
+#[test]
+fn round_changes_that_name_different_digests_do_not_block_progress() {
+    let (old, new) = (value(1), value(2));
+    let mut node = Node::new(3, 4);
+    node.receive(0, round_change(0, 3, Some((0, &old))));
+    node.receive(1, round_change(1, 3, Some((1, &new))));
+    node.receive(2, round_change(2, 3, None));
+    assert_eq!(node.instance.round(), Round(3), "f+1 operators are ahead");
+    assert!(node.effects.contains(&Effect::NeedValue(new.digest())), "the highest prepared value is fetched");
+    let effects = node.receive(1, Verified::ValueReply { instance: INSTANCE, value: new.clone() });
+    let proposed = sent(&effects).into_iter().find_map(|message| match message {
+        Message::PrePrepare(proposal) => proposal.proposal.digest(),
+        _ => None,
+    });
+    assert_eq!(proposed, Some(new.digest()));
+}
+
+#[test]
+fn f_plus_1_operators_ahead_pull_a_node_to_the_smallest_of_their_rounds() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, round_change(0, 9, None));
+    assert_eq!(node.instance.round(), Round(0), "one operator may be lying");
+    node.receive(1, round_change(1, 4, None));
+    assert_eq!(node.instance.round(), Round(4));
+    assert!(node.records().iter().any(|record| matches!(record, Record::Round(_))));
+}
+
+#[test]
+fn votes_of_rounds_far_above_change_no_state() {
+    let mut node = Node::new(3, 4);
+    let before = node.instance.clone();
+    node.prepare_from(0, u64::MAX, &value(1));
+    node.commit_from(0, 65, &value(1));
+    assert_eq!(node.instance, before);
+}
+
+#[test]
+fn one_operator_far_above_moves_nobody() {
+    let mut node = Node::new(3, 4);
+    for round in [u64::MAX, 1 << 40, 1000] {
+        assert_eq!(node.receive(0, round_change(0, round, None)), []);
+    }
+    assert_eq!(node.instance.round(), Round(0));
+    node.receive(1, round_change(1, 2, None));
+    assert_eq!(node.instance.round(), Round(2), "the smallest of f+1");
+}
+
+#[test]
+fn a_node_cut_off_for_more_than_the_window_catches_up_with_the_rounds_of_the_others() {
+    let mut node = Node::new(3, 4);
+    node.timeout();
+    node.receive(0, round_change(0, 70, None));
+    let effects = node.receive(1, round_change(1, 70, None));
+    assert_eq!(node.instance.round(), Round(70));
+    assert!(effects.contains(&Effect::SetTimer(Round(70))), "three of four are there now");
+}
+
+#[test]
+fn two_round_changes_of_one_operator_and_round_are_evidence() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, round_change(0, 1, None));
+    let effects = node.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    assert!(matches!(notes(&effects)[..], [Note::Conflict(_)]));
+    assert_eq!(notes(&node.receive(0, round_change(0, 1, None))), []);
+}
+
+#[test]
+fn a_stale_timer_is_ignored() {
+    let mut node = Node::new(3, 4);
+    node.timeout();
+    assert_eq!(node.instance.round(), Round(1));
+    assert!(node.event(Event::Timeout(Round(0))).is_empty());
+    assert_eq!(node.instance.round(), Round(1));
+}
+
+#[test]
+fn a_new_leader_without_input_waits_for_it_and_keeps_its_quorum() {
+    let mut node = Node::new(1, 4);
+    node.timeout();
+    node.receive(2, round_change(2, 1, None));
+    let effects = node.receive(3, round_change(3, 1, None));
+    assert!(effects.contains(&Effect::NeedInput(Round(1))));
+    let effects = node.event(Event::Input { round: Round(1), value: value(5) });
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::PrePrepare(_))));
+}
+
+#[test]
+fn a_round_takes_no_time_while_no_quorum_is_there_to_use_it() {
+    let timers =
+        |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::SetTimer(_))).count();
+    let mut node = Node::new(3, 4);
+    let effects = node.timeout();
+    assert_eq!(timers(&effects), 0);
+    assert!(effects.contains(&Effect::KeepSending(Round(1))));
+    assert_eq!(timers(&node.receive(0, round_change(0, 1, None))), 0);
+    let effects = node.receive(1, round_change(1, 2, None));
+    assert!(effects.contains(&Effect::SetTimer(Round(1))), "a higher round counts too");
+    assert_eq!(timers(&node.receive(2, round_change(2, 1, None))), 0, "it is not started again");
+}
+
+#[test]
+fn a_vote_shows_its_round_as_a_round_change_does() {
+    let mut node = Node::new(3, 4);
+    node.timeout();
+    node.receive(0, round_change(0, 1, None));
+    let effects = node.prepare_from(1, 1, &value(1));
+    assert!(
+        effects.contains(&Effect::SetTimer(Round(1))),
+        "it entered by the proposal, without ROUND-CHANGE"
+    );
+}
+
+#[test]
+fn a_prepared_value_that_nobody_hands_out_does_not_stop_the_leader() {
+    let mut leader = Node::new(1, 4);
+    leader.input = Some(value(11));
+    leader.timeout();
+    let effects = leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    assert!(!effects.contains(&Effect::NeedValue(value(1).digest())), "no quorum yet");
+    let effects = leader.receive(2, round_change(2, 1, None));
+    assert!(effects.contains(&Effect::NeedValue(value(1).digest())), "every quorum needs it so far");
+    let effects = leader.receive(3, round_change(3, 1, None));
+    let proposal = sent(&effects).into_iter().find_map(|message| match message {
+        Message::PrePrepare(proposal) => Some(proposal),
+        _ => None,
+    });
+    let proposal = proposal.unwrap();
+    assert_eq!(proposal.proposal.digest(), Some(value(11).digest()));
+    let authors: Vec<u8> = proposal.round_changes.iter().map(|change| change.author.0).collect();
+    assert_eq!(authors, [1, 2, 3], "the claim without its value is no part of the quorum");
+}
+
+#[test]
+fn a_prepared_value_that_is_handed_out_is_proposed_by_the_leader() {
+    let mut leader = Node::new(1, 4);
+    leader.timeout();
+    leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    leader.receive(2, round_change(2, 1, None));
+    let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    let proposed = sent(&effects).into_iter().any(
+        |message| matches!(message, Message::PrePrepare(m) if m.proposal.digest() == Some(value(1).digest())),
+    );
+    assert!(proposed);
+}
