@@ -88,3 +88,30 @@ fn a_node_that_decides_by_a_group_seal_still_adds_its_own_commit() {
     assert_eq!(node.decided(), Some(digest));
     assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
 }
+
+#[test]
+fn questions_for_a_value_are_answered_sixteen_times_at_most() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle();
+    let node = &mut cluster.nodes[0];
+    let mut ask = |digest| {
+        let request = aequa_types::message::ValueRequest { instance: INSTANCE, digest };
+        sent(&node.receive(3, Verified::ValueRequest(request))).len()
+    };
+    assert_eq!((0..100).map(|_| ask(value(99).digest())).sum::<usize>(), 0, "it has no such value");
+    assert_eq!((0..100).map(|_| ask(value(10).digest())).sum::<usize>(), 16);
+}
+
+#[test]
+fn a_value_keeps_its_digest_from_round_to_round() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle_unless(|_, _, message| matches!(message, Message::Commit(_)));
+    cluster.timeout(0..4);
+    cluster.settle();
+    for node in &cluster.nodes {
+        assert_eq!(node.certificate().round, Round(1));
+        assert_eq!(node.decided(), Some(value(10).digest()), "proposed first in round 0");
+    }
+}

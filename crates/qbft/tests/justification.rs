@@ -4,25 +4,52 @@
 mod common;
 
 use aequa_qbft::{Note, Refusal};
-use aequa_types::{Message, Round, Verified};
+use aequa_types::{Domain, Message, OperatorIndex, Round, RoundChange, Signed, Verified};
 use common::*;
+
+/// A ROUND-CHANGE of operator 2 into round 1 that claims `value(1)` prepared in round 0.
+fn claim(prepares: Vec<Signed>) -> Verified {
+    Verified::RoundChange(RoundChange { change: change(2, 1, Some((0, &value(1)))), prepares })
+}
+
+/// Foreign in one respect each: height, domain.
+fn foreign(signed: Signed) -> [Signed; 2] {
+    let (mut height, mut domain) = (signed.clone(), signed);
+    height.statement.instance.height.0 += 1;
+    domain.statement.instance.domain = Domain::Sync;
+    [height, domain]
+}
+
+/// Every one of these messages is refused with a bad justification and leaves the instance as it was.
+fn all_are_refused(mut node: Node, from: u8, messages: impl IntoIterator<Item = Verified>) {
+    let before = node.instance.clone();
+    for message in messages {
+        let effects = node.receive(from, message.clone());
+        let refused = Note::Refused(OperatorIndex(from), Refusal::BadJustification);
+        assert_eq!(notes(&effects), [refused], "{message:?}");
+        assert_eq!(node.instance, before, "{message:?}");
+    }
+}
 
 #[test]
 fn a_round_change_without_its_prepare_quorum_is_refused() {
+    let prepares = |authors: &[u8]| authors.iter().map(|i| prepare(*i, 0, &value(1))).collect::<Vec<_>>();
+    let mixed = |third: Signed| [prepares(&[0, 1]), vec![third]].concat();
+    let mut messages = vec![
+        claim(Vec::new()),
+        claim(prepares(&[0, 1])),
+        claim(prepares(&[0, 1, 1])),
+        claim(prepares(&[0, 1, 4])),
+        claim(mixed(prepare(2, 0, &value(2)))),
+        claim(mixed(prepare(2, 1, &value(1)))),
+        claim(mixed(commit(2, 0, &value(1)))),
+        // Nothing is claimed, so nothing is to be proven.
+        Verified::RoundChange(RoundChange { change: change(2, 1, None), prepares: prepares(&[0, 1, 2]) }),
+    ];
+    messages.extend(foreign(prepare(2, 0, &value(1))).map(|third| claim(mixed(third))));
+    all_are_refused(Node::new(1, 4), 2, messages);
     let mut node = Node::new(1, 4);
-    let claim = aequa_types::RoundChange {
-        change: change(2, 1, Some((0, &value(1)))),
-        prepares: vec![prepare(0, 0, &value(1)), prepare(1, 0, &value(1))],
-    };
-    let effects = node.receive(2, Verified::RoundChange(claim));
-    assert!(
-        notes(&effects).contains(&Note::Refused(aequa_types::OperatorIndex(2), Refusal::BadJustification))
-    );
-    let duplicated = aequa_types::RoundChange {
-        change: change(2, 1, Some((0, &value(1)))),
-        prepares: vec![prepare(0, 0, &value(1)), prepare(1, 0, &value(1)), prepare(1, 0, &value(1))],
-    };
-    assert!(!notes(&node.receive(2, Verified::RoundChange(duplicated))).is_empty());
+    assert_eq!(notes(&node.receive(2, claim(prepares(&[0, 1, 3])))), []);
 }
 
 #[test]
@@ -83,12 +110,67 @@ fn an_unjustified_proposal_of_a_later_round_changes_nothing() {
 }
 
 #[test]
-fn a_justification_of_another_instance_is_worthless() {
-    let mut foreign = quorum_of(|i| change(i, 1, None));
-    for change in &mut foreign {
-        change.statement.instance.height.0 += 1;
+fn a_justification_of_another_height_domain_round_or_kind_is_worthless() {
+    let fresh = |third| {
+        let changes = vec![change(0, 1, None), change(1, 1, None), third];
+        justified_proposal(1, 1, &value(1), changes, Vec::new())
+    };
+    let again = |third| {
+        let changes = vec![change(0, 1, Some((0, &value(1)))), change(1, 1, None), change(3, 1, None)];
+        let prepares = vec![prepare(0, 0, &value(1)), prepare(1, 0, &value(1)), third];
+        justified_proposal(1, 1, &value(1), changes, prepares)
+    };
+    let mut messages = vec![
+        fresh(change(3, 2, None)),
+        fresh(prepare(3, 1, &value(1))),
+        fresh(change(1, 1, None)),
+        fresh(change(4, 1, None)),
+        again(prepare(3, 1, &value(1))),
+        again(prepare(3, 0, &value(2))),
+        again(commit(3, 0, &value(1))),
+        again(prepare(1, 0, &value(1))),
+        again(prepare(4, 0, &value(1))),
+    ];
+    messages.extend(foreign(change(3, 1, None)).map(fresh));
+    messages.extend(foreign(prepare(3, 0, &value(1))).map(again));
+    all_are_refused(Node::new(2, 4), 1, messages);
+    for good in [fresh(change(3, 1, None)), again(prepare(3, 0, &value(1)))] {
+        let effects = Node::new(2, 4).receive(1, good);
+        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
     }
-    let mut node = Node::new(2, 4);
-    let effects = node.receive(1, justified_proposal(1, 1, &value(1), foreign, Vec::new()));
-    assert!(matches!(notes(&effects)[..], [Note::Refused(_, Refusal::BadJustification)]));
+}
+
+#[test]
+fn a_proposal_cannot_rest_on_something_prepared_in_its_own_round_or_later() {
+    let messages = [1, 2].map(|round| {
+        let changes = vec![change(0, 1, Some((round, &value(1)))), change(1, 1, None), change(3, 1, None)];
+        justified_proposal(1, 1, &value(1), changes, quorum_of(|i| prepare(i, round, &value(1))))
+    });
+    all_are_refused(Node::new(2, 4), 1, messages);
+}
+
+#[test]
+fn of_two_digests_at_the_highest_prepared_round_the_one_with_the_quorum_counts() {
+    let (true_one, false_one) = (value(1), value(2));
+    // The claim of operator 0 is a lie, which its bare statement does not show.
+    for order in [[0, 1, 3], [3, 1, 0]] {
+        let changes = order.map(|author| match author {
+            0 => change(0, 2, Some((1, &false_one))),
+            author => change(author, 2, Some((1, &true_one))),
+        });
+        let quorum = quorum_of(|i| prepare(i, 1, &true_one));
+        let lie = justified_proposal(2, 2, &false_one, changes.to_vec(), quorum.clone());
+        all_are_refused(Node::new(3, 4), 2, [lie]);
+        let right = justified_proposal(2, 2, &true_one, changes.to_vec(), quorum);
+        let effects = Node::new(3, 4).receive(2, right);
+        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))), "{order:?}");
+    }
+}
+
+#[test]
+fn a_proposal_of_round_0_needs_no_justification_and_has_none() {
+    let changes = vec![change(0, 0, None), change(1, 0, None), change(3, 0, None)];
+    let bare = |changes, prepares| justified_proposal(0, 0, &value(1), changes, prepares);
+    let messages = [bare(changes, Vec::new()), bare(Vec::new(), quorum_of(|i| prepare(i, 0, &value(1))))];
+    all_are_refused(Node::new(2, 4), 0, messages);
 }

@@ -58,6 +58,61 @@ fn f_plus_1_operators_ahead_pull_a_node_to_the_smallest_of_their_rounds() {
 }
 
 #[test]
+fn q_round_changes_of_n_make_a_proposal_and_f_plus_1_move_an_operator() {
+    for (operators, weak, quorum) in [(4, 2, 3), (7, 3, 5), (10, 4, 7), (13, 5, 9)] {
+        let mut leader = Node::new(1, operators);
+        leader.input = Some(value(11));
+        let mut others = (0..operators as u8).filter(|other| *other != 1);
+        let mut effects = leader.timeout();
+        for changes in 2..=quorum {
+            assert_eq!(proposed(&effects), None, "n = {operators}: {} ROUND-CHANGEs", changes - 1);
+            let from = others.next().unwrap();
+            effects = leader.receive(from, round_change(from, 1, None));
+        }
+        assert_eq!(proposed(&effects), Some(value(11).digest()), "n = {operators}");
+
+        let mut behind = Node::new(operators as u8 - 1, operators);
+        for ahead in 1..=weak {
+            assert_eq!(behind.instance.round(), Round(0), "n = {operators}: {} ahead", ahead - 1);
+            behind.receive(ahead as u8, round_change(ahead as u8, 5, None));
+        }
+        assert_eq!(behind.instance.round(), Round(5), "n = {operators}");
+    }
+}
+
+#[test]
+fn an_operator_that_gives_up_alone_changes_no_leader() {
+    let mut cluster = Cluster::new(4);
+    for _ in 0..10 {
+        cluster.timeout([3]);
+        cluster.settle();
+    }
+    assert_eq!(cluster.nodes[3].instance.round(), Round(10));
+    for node in &cluster.nodes[..3] {
+        assert_eq!(node.instance.round(), Round(0));
+    }
+    cluster.start();
+    cluster.settle();
+    assert_eq!(cluster.decisions(), vec![Some(value(10).digest()); 4], "the leader of round 0 led");
+    assert_eq!(cluster.nodes[0].certificate().round, Round(0));
+}
+
+#[test]
+fn what_the_network_lost_is_sent_again_until_all_have_decided() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    for _ in 0..8 {
+        // Everything that was sent the first time is lost.
+        cluster.settle_unless(|_, _, _| true);
+        cluster.send_again();
+        // One step further for everybody, and its consequences are lost again.
+        cluster.deliver_what_is_under_way();
+    }
+    assert_eq!(cluster.decisions(), vec![Some(value(10).digest()); 4]);
+    assert!(cluster.nodes.iter().all(|node| node.instance.round() == Round(0)), "no timer was needed");
+}
+
+#[test]
 fn votes_of_rounds_far_above_change_no_state() {
     let mut node = Node::new(3, 4);
     let before = node.instance.clone();
@@ -101,8 +156,22 @@ fn a_stale_timer_is_ignored() {
     let mut node = Node::new(3, 4);
     node.timeout();
     assert_eq!(node.instance.round(), Round(1));
-    assert!(node.event(Event::Timeout(Round(0))).is_empty());
-    assert_eq!(node.instance.round(), Round(1));
+    let before = node.instance.clone();
+    for stale in [0, 2, u64::MAX] {
+        assert!(node.event(Event::Timeout(Round(stale))).is_empty(), "timer of round {stale}");
+        assert_eq!(node.instance, before);
+    }
+}
+
+#[test]
+fn a_timer_that_fires_after_the_decision_is_ignored() {
+    let mut cluster = Cluster::new(4);
+    cluster.start();
+    cluster.settle();
+    for node in &mut cluster.nodes {
+        assert!(node.timeout().is_empty());
+        assert_eq!(node.instance.round(), Round(0));
+    }
 }
 
 #[test]
@@ -114,6 +183,23 @@ fn a_new_leader_without_input_waits_for_it_and_keeps_its_quorum() {
     assert!(effects.contains(&Effect::NeedInput(Round(1))));
     let effects = node.event(Event::Input { round: Round(1), value: value(5) });
     assert!(sent(&effects).iter().any(|message| matches!(message, Message::PrePrepare(_))));
+}
+
+#[test]
+fn an_input_that_comes_late_neither_replaces_a_prepared_value_nor_a_proposal() {
+    let mut leader = Node::new(1, 4);
+    leader.timeout();
+    leader.receive(2, round_change(2, 1, None));
+    assert!(leader.receive(3, round_change(3, 1, None)).contains(&Effect::NeedInput(Round(1))));
+    // Before the input is here, a prepared value becomes known.
+    leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
+    let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert_eq!(proposed(&effects), None, "a value nobody needs is not asked for");
+    let effects = leader.event(Event::Input { round: Round(1), value: value(5) });
+    assert_eq!(proposed(&effects), Some(value(5).digest()), "three of four were not prepared");
+    for round in [0, 1, 2] {
+        assert!(leader.event(Event::Input { round: Round(round), value: value(6) }).is_empty());
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 mod common;
 
-use aequa_qbft::{Effect, Note, Refusal};
-use aequa_types::{Message, Proof, Round};
+use aequa_qbft::{Effect, Event, Note, Refusal};
+use aequa_types::statement::Claim;
+use aequa_types::{Message, Proof, Record, Round, Verified};
 use common::*;
 
 #[test]
@@ -28,6 +29,66 @@ fn votes_for_different_digests_never_make_a_quorum() {
     node.commit_from(1, 0, &value(2));
     node.commit_from(2, 0, &value(1));
     assert_eq!(node.decided(), None);
+}
+
+#[test]
+fn q_votes_of_n_move_an_instance_and_one_less_does_not() {
+    for (operators, quorum) in [(1, 1), (4, 3), (7, 5), (10, 7), (13, 9)] {
+        let last = operators - 1;
+        let mut node = Node::new(last as u8, operators);
+        let mut effects = match operators {
+            1 => node.event(Event::Input { round: Round(0), value: value(1) }),
+            _ => node.receive(0, proposal(0, 0, &value(1))),
+        };
+        // Its own vote is the first.
+        for votes in 2..=quorum {
+            assert!(!sends_commit(&effects), "n = {operators}: COMMIT after {} PREPAREs", votes - 1);
+            effects = node.prepare_from(votes as u8 - 2, 0, &value(1));
+        }
+        assert!(sends_commit(&effects), "n = {operators}: no COMMIT after {quorum} PREPAREs");
+        for votes in 2..=quorum {
+            assert_eq!(node.decided(), None, "n = {operators}: decided by {} COMMITs", votes - 1);
+            node.commit_from(votes as u8 - 2, 0, &value(1));
+        }
+        assert_eq!(node.decided(), Some(value(1).digest()), "n = {operators}: {quorum} COMMITs");
+    }
+}
+
+#[test]
+fn commits_alone_decide_nothing_before_the_value_is_here() {
+    let mut node = Node::new(3, 4);
+    (0..3).for_each(|from| drop(node.commit_from(from, 0, &value(1))));
+    assert_eq!(node.decided(), None);
+    node.receive(1, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert_eq!(node.decided(), Some(value(1).digest()));
+}
+
+#[test]
+fn a_vote_counts_once_and_for_its_author_whoever_carries_it() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    for carrier in 0..3 {
+        let effects = node.receive(carrier, Verified::Prepare(prepare(0, 0, &value(1))));
+        assert!(!sends_commit(&effects), "two operators voted, {} carried", carrier + 1);
+    }
+    let effects = node.receive(0, Verified::Prepare(prepare(1, 0, &value(1))));
+    assert!(sends_commit(&effects), "a relayed vote is as good");
+}
+
+#[test]
+fn further_commits_do_not_decide_again() {
+    let mut cluster = Cluster::new(7);
+    cluster.start();
+    cluster.settle();
+    for from in 0..7 {
+        cluster.nodes[0].commit_from(from, 0, &value(10));
+    }
+    for node in &cluster.nodes {
+        let decisions = node.effects.iter().filter(|effect| matches!(effect, Effect::Decided { .. }));
+        assert_eq!(decisions.count(), 1);
+        let records = node.records();
+        assert_eq!(records.iter().filter(|record| matches!(record, Record::Decided(_))).count(), 1);
+    }
 }
 
 #[test]
@@ -79,6 +140,38 @@ fn an_equivocating_leader_gets_one_prepare_after_a_round_jump_too() {
     assert_eq!(node.instance.round(), Round(1));
     node.receive(1, justified_proposal(1, 1, &value(2), changes, Vec::new()));
     assert_eq!(node.host.made[&(Round(1), aequa_types::Kind::Prepare)].len(), 1);
+}
+
+#[test]
+fn with_an_equivocating_leader_only_the_leader_is_accused() {
+    let mut node = Node::new(2, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    let others = [node.prepare_from(1, 0, &value(2)), node.commit_from(3, 0, &value(2))];
+    assert_eq!(conflicts(&others.concat()), [], "they believed what they were told");
+    let effects = node.receive(1, proposal(0, 0, &value(2)));
+    let pair = (
+        signed(0, 0, Claim::PrePrepare(value(1).digest())),
+        signed(0, 0, Claim::PrePrepare(value(2).digest())),
+    );
+    assert_eq!(conflicts(&effects), [pair]);
+}
+
+#[test]
+fn a_double_vote_of_each_kind_is_a_conflict_and_what_honest_operators_do_is_none() {
+    let mut node = Node::new(2, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    for round in [0, 1, 2] {
+        for _ in 0..100 {
+            node.prepare_from(3, round, &value(1));
+            node.commit_from(3, round, &value(1));
+        }
+    }
+    node.receive(3, round_change(3, 3, None));
+    assert_eq!(conflicts(&node.effects), [], "of one digest, of other rounds, repeated");
+    let prepares = node.prepare_from(3, 0, &value(2));
+    assert_eq!(conflicts(&prepares), [(prepare(3, 0, &value(1)), prepare(3, 0, &value(2)))]);
+    let commits = node.commit_from(3, 1, &value(2));
+    assert_eq!(conflicts(&commits), [(commit(3, 1, &value(1)), commit(3, 1, &value(2)))]);
 }
 
 #[test]

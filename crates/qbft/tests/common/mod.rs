@@ -59,6 +59,22 @@ pub fn round_change(author: u8, round: u64, prepared: Option<(u64, &Value)>) -> 
     Verified::RoundChange(RoundChange { change: change(author, round, prepared), prepares })
 }
 
+/// A repeatable source of chance (SplitMix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
 /// The statements of operators 0, 1, 2: a quorum of four.
 pub fn quorum_of(make: impl Fn(u8) -> Signed) -> Vec<Signed> {
     (0..3).map(make).collect()
@@ -206,6 +222,26 @@ pub fn notes(effects: &[Effect]) -> Vec<Note> {
         .collect()
 }
 
+pub fn conflicts(effects: &[Effect]) -> Vec<(Signed, Signed)> {
+    let conflict = |note| match note {
+        Note::Conflict(pair) => Some(*pair),
+        _ => None,
+    };
+    notes(effects).into_iter().filter_map(conflict).collect()
+}
+
+pub fn sends_commit(effects: &[Effect]) -> bool {
+    sent(effects).iter().any(|message| matches!(message, Message::Commit(_)))
+}
+
+/// What a proposal among these effects proposes.
+pub fn proposed(effects: &[Effect]) -> Option<Digest> {
+    sent(effects).into_iter().find_map(|message| match message {
+        Message::PrePrepare(proposal) => proposal.proposal.digest(),
+        _ => None,
+    })
+}
+
 pub fn verified(message: Message) -> Verified {
     let value = |bytes: ValueBytes| Value::duty(INSTANCE, bytes);
     match message {
@@ -279,11 +315,50 @@ impl Cluster {
 
     pub fn settle_unless(&mut self, lost: impl Fn(usize, usize, &Message) -> bool) {
         while let Some((from, to, message)) = self.queue.pop_front() {
-            if self.down.contains(&from) || self.down.contains(&to) || lost(from, to, &message) {
-                continue;
+            if !lost(from, to, &message) {
+                self.deliver(from, to, message);
             }
-            let effects = self.nodes[to].receive(from as u8, verified(message));
-            self.post(to, &effects);
+        }
+    }
+
+    /// Delivers one message, any of those under way, sometimes leaving a copy under way; or loses it.
+    pub fn deliver_any(&mut self, dice: &mut Dice) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let at = dice.below(self.queue.len());
+        let Some((from, to, message)) = self.queue.swap_remove_back(at) else { return };
+        if dice.chance(10) {
+            self.queue.push_back((from, to, message.clone()));
+        }
+        if dice.chance(90) {
+            self.deliver(from, to, message);
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, message: Message) {
+        if self.down.contains(&from) || self.down.contains(&to) {
+            return;
+        }
+        let effects = self.nodes[to].receive(from as u8, verified(message));
+        self.post(to, &effects);
+    }
+
+    /// Delivers what was sent up to now, and nothing it leads to.
+    pub fn deliver_what_is_under_way(&mut self) {
+        for _ in 0..self.queue.len() {
+            if let Some((from, to, message)) = self.queue.pop_front() {
+                self.deliver(from, to, message);
+            }
+        }
+    }
+
+    /// What the host does from time to time: everybody sends its newest messages again.
+    pub fn send_again(&mut self) {
+        for node in 0..self.nodes.len() {
+            let again: Vec<Effect> =
+                self.nodes[node].instance.newest().into_iter().map(Effect::Broadcast).collect();
+            self.post(node, &again);
         }
     }
 
@@ -292,6 +367,11 @@ impl Cluster {
             let effects = self.nodes[node].timeout();
             self.post(node, &effects);
         }
+    }
+
+    pub fn restart(&mut self, node: usize) {
+        let effects = self.nodes[node].crash_and_restart();
+        self.post(node, &effects);
     }
 
     pub fn decisions(&self) -> Vec<Option<Digest>> {
