@@ -11,10 +11,9 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 use std::path::PathBuf;
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 12] = [
+const LATER: [&str; 11] = [
     "dkg",
     "verify-state",
-    "replay",
     "audit",
     "import-obol",
     "unfence",
@@ -48,6 +47,8 @@ pub enum Command {
     CreateCluster(CreateClusterArgs),
     /// Check a block with nothing but the cluster lock or the group key
     VerifyBlock(VerifyBlockArgs),
+    /// Run a recorded height again and say who sent what when
+    Replay(ReplayArgs),
     /// Make, send and follow transactions
     #[command(subcommand)]
     Tx(TxCommand),
@@ -103,6 +104,9 @@ pub struct DevnetArgs {
     /// Log level of the nodes
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: String,
+    /// Let every node record, to be run again with dvt-node replay
+    #[arg(long)]
+    pub record: bool,
     /// Test builds only
     #[arg(long, value_name = "N:KIND", hide = true, value_parser = text())]
     pub byzantine: Option<String>,
@@ -179,6 +183,39 @@ pub struct VerifyBlockArgs {
     #[arg(long, hide = true, value_parser = path())]
     pub policy: Option<PathBuf>,
 }
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_HELP)]
+pub struct ReplayArgs {
+    /// Folder of the operator; the node may be running
+    #[arg(long, value_name = "DIR", default_value = "./aequa-data", value_parser = path())]
+    pub data_dir: PathBuf,
+    /// Height of the block, or slot of the duty
+    #[arg(long, value_name = "H")]
+    pub height: u64,
+    /// Replay a duty instead of a block
+    #[arg(long, value_name = "TYPE", value_parser = ["attester", "proposer", "sync"])]
+    pub duty: Option<String>,
+    /// Cluster lock [default: the one the node uses]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub cluster_lock: Option<PathBuf>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a reader of `replay --help` wants to know beside the flags.
+const REPLAY_HELP: &str = "\
+A node started with --record writes down what every consensus instance takes: messages, timers, candidates,
+and what a restart gave it back. replay checks all signatures, runs the same code again on it, prints what
+happened with milliseconds since the beginning, and compares every statement the operator made with the
+recording and with the vote log. Equal messages are shown once, with how often they came.
+
+  dvt-node run --data-dir node0 --record
+  dvt-node replay --data-dir node0 --height 17
+
+Exit code: 0 reproduced, 1 it differs, 2 usage, 3 not recorded or not whole.";
 
 /// Subcommands of `tx`.
 #[derive(Debug, Subcommand)]
@@ -492,6 +529,10 @@ mod tests {
             "verify-block --lock l",
             "verify-block --lock ~ --block b",
             "tx",
+            "replay",
+            "replay --height x",
+            "replay --height 1 --duty block",
+            "replay --height 1 --data-dir ~",
             "tx send",
             "tx send --key-file k --gas 0",
             "devnet --nodes 0",

@@ -9,6 +9,7 @@
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
 //! | [`verify_block`] | checks a block with nothing but public keys |
+//! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, with the books kept |
 //! | [`devnet`] | a whole cluster on this machine |
@@ -28,6 +29,7 @@ mod exit;
 mod files;
 mod keys;
 mod load;
+mod replay;
 mod run;
 mod tx;
 mod verify_block;
@@ -70,6 +72,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
         }
         Command::CreateCluster(args) => cluster::create_cluster(args),
         Command::VerifyBlock(args) => verify_block::verify_block(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Tx(command) => tx::run(command),
         Command::Devnet(args) => devnet::run(args),
     }

@@ -95,6 +95,8 @@ keys! {
     MEMPOOL_MAX = "mempool.max", Number(1, 10_000_000), "65536", Local, "Most transactions kept";
     MEMPOOL_MAX_BYTES = "mempool.max-bytes", Number(65_536, ANY), "67108864", Local, "Most bytes of transactions kept";
     MEMPOOL_PER_SENDER = "mempool.per-sender", Number(1, 1_000_000), "64", Local, "Most transactions kept per sender and type";
+    RECORD = "record", Switch, "false", Local, "Record every height, to be run again with dvt-node replay";
+    RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by the recording, in MiB; the oldest goes first";
     API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address; 0 = off";
     LOG_LEVEL = "log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Local, "Least level logged";
     LOG_FORMAT = "log.format", Choice(&["json", "text"]), "json", Local, "Form of log lines";

@@ -43,6 +43,8 @@ pub struct RunConfig {
     pub mempool: MempoolConfig,
     /// Requests per second and address; 0 = off.
     pub api_rate_limit: u32,
+    /// Most bytes of the recording; none = nothing is recorded.
+    pub record_bytes_max: Option<u64>,
     /// Folder of this operator.
     pub data_dir: PathBuf,
     /// Cluster lock.
@@ -167,6 +169,9 @@ impl RunConfig {
                 per_sender: size(settings, keys::MEMPOOL_PER_SENDER),
             },
             api_rate_limit: small(settings, keys::API_RATE_LIMIT),
+            record_bytes_max: settings
+                .switch(keys::RECORD)
+                .then(|| settings.unsigned(keys::RECORD_MAX_MIB).saturating_mul(1 << 20)),
             cluster_lock: path(keys::CLUSTER_LOCK, LOCK_FILE),
             keys_dir: path(keys::KEYS_DIR, "keys"),
             password_file: settings.text_option(keys::PASSWORD_FILE).map(PathBuf::from),

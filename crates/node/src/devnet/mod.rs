@@ -71,6 +71,8 @@ impl Devnet {
         let signals =
             (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
         let (mut children, mut clients) = (Vec::new(), Vec::new());
+        let mut flags = vec!["--log.level", &args.log_level];
+        flags.extend(args.record.then_some("--record"));
         for node in 0..nodes {
             let offset = u16::try_from(node).unwrap_or(u16::MAX);
             let api = format!("127.0.0.1:{}", args.base_port + offset);
@@ -81,7 +83,7 @@ impl Devnet {
                 &args.dir.join(format!("node{node}")),
                 &api,
                 &monitoring,
-                &args.log_level,
+                &flags,
             )?);
         }
         Ok(Self {

@@ -46,13 +46,13 @@ pub(super) struct Usage {
 }
 
 impl Child {
-    /// Starts the node of a data directory.
+    /// Starts the node of a data directory, with these further flags.
     pub(super) fn spawn(
         node: usize,
         dir: &Path,
         api: &str,
         monitoring: &str,
-        level: &str,
+        flags: &[&str],
     ) -> Result<Self, ExitError> {
         use std::os::unix::process::CommandExt as _;
         let fail = |error: std::io::Error| ExitError::failure(format!("cannot start node {node}: {error}"));
@@ -60,7 +60,7 @@ impl Child {
         let output = OpenOptions::new().create(true).append(true).open(&log).map_err(fail)?;
         let program = std::env::current_exe().map_err(fail)?;
         let data_dir = dir.to_string_lossy().into_owned();
-        let args = [
+        let mut args = vec![
             "run",
             "--data-dir",
             &data_dir,
@@ -72,11 +72,10 @@ impl Child {
             "--enable-builder",
             "--enable-tss",
             "--enable-tss-sign",
-            "--log.level",
-            level,
         ];
+        args.extend(flags);
         let mut command = Command::new(&program);
-        command.args(args).stdin(Stdio::null()).stderr(output.try_clone().map_err(fail)?).stdout(output);
+        command.args(&args).stdin(Stdio::null()).stderr(output.try_clone().map_err(fail)?).stdout(output);
         // Settings of the devnet's own environment are not meant for the nodes.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AEQUA_"))
         {

@@ -10,6 +10,7 @@ use super::keys::OperatorKeys;
 use super::ledger::Ledger;
 use super::network::Outbox;
 use super::observe::Observatory;
+use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use super::timers::Timers;
 use aequa_mempool::Admission;
@@ -57,6 +58,8 @@ pub struct CoreThread {
     pub wal: Wal,
     /// The block store.
     pub ledger: Ledger,
+    /// The recording, when there is one.
+    pub recorder: Recorder,
     /// To the other operators.
     pub outbox: Outbox,
     /// To the sealing thread.
@@ -111,6 +114,7 @@ impl CoreThread {
             }
             self.turn(effects, &mut timers, &mut owed)?;
             if stop {
+                self.recorder.finish();
                 return self.ledger.flush();
             }
         }
@@ -169,6 +173,7 @@ impl CoreThread {
             }
             timers.absorb(&mut effects);
         }
+        self.recorder.take(&effects);
         // Before anything of this turn is promised to anybody.
         if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
             return Err(halt.clone().into());

@@ -12,6 +12,7 @@
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `sync` | frames to inputs and effects to frames |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
+//! | `recorder` | the journal of `--record`; never a reason to stop |
 //! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod backend;
@@ -25,6 +26,7 @@ mod network;
 mod observe;
 mod open;
 mod readiness;
+mod recorder;
 mod seals;
 mod sync;
 mod timers;
@@ -165,11 +167,19 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         core_queue.clone(),
     )
     .map_err(ExitError::failure)?;
+    let recorder = match config.record_bytes_max {
+        None => recorder::Recorder::off(),
+        Some(bytes_max) => {
+            let dir = opened.data_dir.journal_dir();
+            recorder::Recorder::open(&dir, operator.lock.cluster_id(), operator.index, bytes_max)
+        }
+    };
     let (replica, wal, _held_until_the_end) = opened.into_replica(&config, operator)?;
     let thread = core::CoreThread {
         replica,
         wal,
         ledger,
+        recorder,
         outbox,
         seals,
         observatory: observe::Observatory::new(Arc::clone(&metrics), events.clone(), tip.height),

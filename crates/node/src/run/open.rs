@@ -102,7 +102,7 @@ impl Opened {
             limits,
             builder: config.enable_builder,
             seals: config.seals(),
-            record: false,
+            record: config.record_bytes_max.is_some(),
         };
         let cluster = lock.cluster_id();
         let keys = OperatorKeys { cluster, identity: operator.identity, share: operator.share };

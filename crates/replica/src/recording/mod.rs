@@ -18,17 +18,20 @@
 //! | `replay` | from entries to what the instance did, or a [`Difference`] |
 //! | `script` | the host of a replay: recorded answers |
 //! | `comparison` | the statements made, against those of the vote log |
+//! | `summary` | what came of it, and whether it came of it again |
 //! | `timeline` | who said what to whom, when, in words |
 
 mod comparison;
 mod replay;
 mod script;
 mod selection;
+mod summary;
 mod timeline;
 mod witness;
 
 pub use comparison::Comparison;
 pub use replay::{Difference, End, OwnStatement, Played, Replay, What};
 pub use selection::Selection;
-pub use timeline::{Line, To, summary, timeline};
+pub use summary::{Decision, decision, summary};
+pub use timeline::{Line, To, timeline};
 pub(crate) use witness::Recorder;

@@ -1,9 +1,10 @@
 //! Who said what to whom, when, in words.
 
-use crate::recording::{Comparison, End, Played, Replay, What};
+use crate::recording::summary::signers;
+use crate::recording::{Played, Replay, What};
 use aequa_qbft::{Effect, Note};
 use aequa_types::statement::Claim;
-use aequa_types::{Certificate, Digest, Message, OperatorIndex, Proof, Signed};
+use aequa_types::{Certificate, Digest, Message, OperatorIndex, Signed};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -56,72 +57,6 @@ pub fn timeline(replay: &Replay) -> Vec<Line> {
         story.tell(played);
     }
     story.lines
-}
-
-/// What came of it: the decision, and whether everything was made again.
-pub fn summary(replay: &Replay, comparison: Option<&Comparison>) -> Vec<String> {
-    let mut lines = vec![decision(replay)];
-    let (events, own) = (replay.events, replay.statements.len());
-    let played = format!("replayed: {events} events, {own} own statements");
-    match (&replay.end, comparison) {
-        (End::Differs(difference), _) => lines.push(format!("differs: {difference}")),
-        (End::Incomplete(number), _) => {
-            lines.push(format!("the recording is not whole: something is missing before entry {number}"));
-        }
-        (End::Absent, _) => lines.push("the recording has nothing of this instance".into()),
-        (End::Reproduced, None) => lines.push(format!("{played}, all made again; the vote log was not read")),
-        (End::Reproduced, Some(comparison)) => {
-            lines.push(format!("{played}, {}", against_the_log(comparison)));
-            let different =
-                comparison.different.iter().map(|place| format!("differs from the vote log: {place}"));
-            lines.extend(different);
-            let unrecorded = comparison
-                .unrecorded
-                .iter()
-                .map(|place| format!("in the vote log, not in the recording: {place}"));
-            lines.extend(unrecorded);
-        }
-    }
-    lines
-}
-
-fn against_the_log(comparison: &Comparison) -> String {
-    let Comparison { equal, pruned, lost, .. } = comparison;
-    let mut text = match (comparison.agrees(), equal) {
-        (true, 0) => "all made again; the vote log no longer holds them".to_owned(),
-        (true, _) => "all equal to the vote log".to_owned(),
-        (false, _) => format!("{equal} equal to the vote log"),
-    };
-    if *equal > 0 && *pruned > 0 {
-        text.push_str(&format!(" ({pruned} pruned from it)"));
-    }
-    if *lost > 0 {
-        text.push_str(&format!("; {lost} never became durable and were never sent"));
-    }
-    text
-}
-
-fn decision(replay: &Replay) -> String {
-    let Some(certificate) = &replay.certificate else { return "not decided in this recording".into() };
-    let of_commits =
-        replay.played.iter().flat_map(|played| &played.effects).find_map(|effect| match effect {
-            Effect::Decided { certificate, .. } => signers(certificate),
-            _ => None,
-        });
-    let mut text = format!("decided {} in round {}", certificate.digest, certificate.round);
-    if let Some(signers) = of_commits.or_else(|| signers(certificate)) {
-        text.push_str(&format!(", COMMITs of {signers}"));
-    }
-    if certificate.group_seal().is_some() {
-        text.push_str(", sealed by the group");
-    }
-    text
-}
-
-fn signers(certificate: &Certificate) -> Option<String> {
-    let Proof::Commits(commits) = &certificate.proof else { return None };
-    let signers: Vec<String> = commits.iter().map(|commit| commit.operator.to_string()).collect();
-    Some(signers.join(", "))
 }
 
 /// Milliseconds since the first event, across processes.
@@ -279,9 +214,9 @@ fn words(message: &Message) -> String {
         Message::RoundChange(message) => claim(&message.change),
         Message::Decided(message) => {
             let Certificate { round, digest, .. } = &message.certificate;
-            let proof = match signers(&message.certificate) {
-                Some(signers) => format!("COMMITs of {signers}"),
-                None => "group seal".to_owned(),
+            let proof = match signers(&message.certificate).as_slice() {
+                [] => "group seal".to_owned(),
+                signers => format!("COMMITs of {}", list(signers)),
             };
             format!("DECIDED {} in round {round}, {proof}", short(digest))
         }
@@ -314,6 +249,11 @@ fn author(message: &Message) -> Option<OperatorIndex> {
         Message::RoundChange(message) => Some(message.change.author),
         Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => None,
     }
+}
+
+/// Operators with commas.
+pub(super) fn list(operators: &[OperatorIndex]) -> String {
+    operators.iter().map(OperatorIndex::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The first four bytes of a digest.

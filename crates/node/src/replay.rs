@@ -1,0 +1,201 @@
+//! `dvt-node replay`: what happened in a recorded height, and would the same happen again?
+//!
+//! The recording is read from the data directory, checked with the keys of the lock, and given to the
+//! production core once more. Nothing is written and no lock is taken, so it may be done beside a
+//! running node: the recording only grows at its end.
+
+use crate::cli::ReplayArgs;
+use crate::config::{RunConfig, Settings, Source, keys};
+use crate::console;
+use crate::exit::ExitError;
+use crate::keys::load_lock;
+use aequa_crypto::lock::VerifiedLock;
+use aequa_crypto::verify::Verifier;
+use aequa_replica::recording::{Comparison, End, Replay, Selection, To, decision, summary, timeline};
+use aequa_storage::data_dir::journal_dir;
+use aequa_storage::journal::Reader;
+use aequa_storage::{StorageError, wal};
+use aequa_types::{Domain, Height, InstanceId, OperatorIndex, Record};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// A log that is being written may look damaged for the length of a write.
+const LOG_READS_MAX: usize = 3;
+/// How a recording comes to be.
+const HOW_TO_RECORD: &str = "start the node with --record (and --record-max-mib for how much is kept); \
+                             what was decided before cannot be replayed";
+
+/// What a replay found.
+struct Found {
+    replay: Replay,
+    /// None when the vote log cannot be read.
+    comparison: Option<Comparison>,
+}
+
+/// Replays one height and prints its story; the exit code says whether it was reproduced.
+pub fn replay(args: &ReplayArgs) -> Result<(), ExitError> {
+    let instance = instance(args)?;
+    let lock = lock(args)?;
+    let dir = journal_dir(&args.data_dir);
+    let reader = Reader::open(&dir).map_err(unreadable)?.ok_or_else(|| {
+        ExitError::unchecked(format!("there is no recording in {}", dir.display())).hint(HOW_TO_RECORD)
+    })?;
+    let (cluster, me) = reader.owner();
+    if cluster != lock.cluster_id() || !lock.quorum().contains(me) {
+        return Err(ExitError::unchecked(format!(
+            "the recording is of operator {me} of cluster {cluster}, the lock of cluster {}",
+            lock.cluster_id()
+        ))
+        .hint("name the lock of that cluster with --cluster-lock"));
+    }
+    // Before the recording, which then knows at least as much.
+    let log = vote_log(&args.data_dir.join("wal"), &lock, me);
+    let mut selection = Selection::of(instance);
+    for entry in reader.entries() {
+        selection.offer(entry.map_err(unreadable)?);
+    }
+    let found = run(&lock, me, &selection, log.as_deref().ok());
+    if found.replay.end == End::Absent {
+        return Err(absent(&selection));
+    }
+    match args.json {
+        true => console::line(in_json(&found)),
+        false => in_words(&found),
+    }
+    verdict(&found, log.err())
+}
+
+fn instance(args: &ReplayArgs) -> Result<InstanceId, ExitError> {
+    let domain = match &args.duty {
+        None => Domain::Block,
+        Some(name) => {
+            Domain::duty(name).ok_or_else(|| ExitError::usage(format!("--duty: no duty {name}")))?
+        }
+    };
+    Ok(InstanceId { domain, height: Height(args.height) })
+}
+
+/// The lock the node would use.
+fn lock(args: &ReplayArgs) -> Result<VerifiedLock, ExitError> {
+    let mut settings = Settings::default();
+    let mut set =
+        |key, path: &PathBuf| settings.set(key, vec![path.to_string_lossy().into_owned()], Source::Flag);
+    set(&keys::DATA_DIR, &args.data_dir)?;
+    if let Some(path) = &args.cluster_lock {
+        set(&keys::CLUSTER_LOCK, path)?;
+    }
+    let path = RunConfig::resolve(settings, std::env::vars())?.cluster_lock;
+    if !path.exists() {
+        return Err(ExitError::unchecked(format!("there is no lock at {}", path.display()))
+            .hint("--data-dir is the folder of one operator; name the lock with --cluster-lock"));
+    }
+    load_lock(&path)
+}
+
+fn unreadable(error: StorageError) -> ExitError {
+    ExitError::unchecked(format!("the recording cannot be read: {error}"))
+}
+
+/// Every record of the vote log, or why it cannot be read.
+fn vote_log(dir: &Path, lock: &VerifiedLock, me: OperatorIndex) -> Result<Vec<Record>, String> {
+    let read = || wal::read(dir, lock.cluster_id(), me);
+    let mut outcome = read();
+    for _ in 1..LOG_READS_MAX {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = read();
+    }
+    outcome.map_err(|error| error.to_string())
+}
+
+fn run(lock: &VerifiedLock, me: OperatorIndex, selection: &Selection, log: Option<&[Record]>) -> Found {
+    let verifier = Verifier::new(lock);
+    let mut check = |message| verifier.message(message).map_err(|refusal| refusal.to_string());
+    let replay = Replay::run(selection, me, lock.quorum(), &mut check);
+    let comparison = log.map(|log| Comparison::of(&replay, log));
+    Found { replay, comparison }
+}
+
+fn absent(selection: &Selection) -> ExitError {
+    let InstanceId { domain, height } = selection.instance();
+    let what = match domain {
+        Domain::Block => format!("height {height}"),
+        _ => format!("{} duty {height}", domain.name()),
+    };
+    match selection.heights() {
+        None => ExitError::unchecked(format!("{what} is not in the recording, nor any other of its kind"))
+            .hint(HOW_TO_RECORD),
+        Some((lowest, highest)) => {
+            ExitError::unchecked(format!("{what} is not in the recording, which holds {lowest} to {highest}"))
+                .hint("the oldest is dropped when the recording is full: --record-max-mib sets its size")
+        }
+    }
+}
+
+fn in_words(found: &Found) {
+    timeline(&found.replay).into_iter().for_each(console::line);
+    summary(&found.replay, found.comparison.as_ref()).into_iter().for_each(console::line);
+}
+
+fn in_json(found: &Found) -> Value {
+    let Found { replay, comparison } = found;
+    let lines = timeline(replay).into_iter().map(|line| {
+        let to = match line.to {
+            To::Nobody => Value::Null,
+            To::One(operator) => operator.0.into(),
+            To::All => "all".into(),
+        };
+        json!({ "ms": line.after_ms, "who": line.who.0, "to": to, "text": line.text, "times": line.times })
+    });
+    let decided = decision(replay).map(|decision| {
+        let signers: Vec<u8> = decision.signers.iter().map(|operator| operator.0).collect();
+        json!({
+            "digest": decision.digest, "round": decision.round.0,
+            "signers": signers, "sealed": decision.sealed,
+        })
+    });
+    let log = comparison.as_ref().map(|comparison| {
+        json!({
+            "equal": comparison.equal, "pruned": comparison.pruned, "lost": comparison.lost,
+            "different": comparison.different, "unrecorded": comparison.unrecorded,
+        })
+    });
+    let (result, detail) = match &replay.end {
+        End::Reproduced => ("reproduced", None),
+        End::Differs(difference) => ("differs", Some(difference.to_string())),
+        End::Incomplete(number) => {
+            ("incomplete", Some(format!("something is missing before entry {number}")))
+        }
+        End::Absent => ("absent", None),
+    };
+    json!({
+        "domain": replay.instance.domain.name(), "height": replay.instance.height.0, "operator": replay.me.0,
+        "timeline": lines.collect::<Vec<_>>(), "decided": decided, "events": replay.events,
+        "statements": replay.statements.len(), "vote_log": log, "result": result, "detail": detail,
+    })
+}
+
+fn verdict(found: &Found, log_unreadable: Option<String>) -> Result<(), ExitError> {
+    match (&found.replay.end, &found.comparison) {
+        (End::Differs(difference), _) => Err(ExitError::failure(format!("the replay differs: {difference}"))
+            .hint("was it recorded by another version of the program, or changed since?")),
+        (End::Incomplete(number), _) => Err(ExitError::unchecked(format!(
+            "the recording is not whole: something is missing before entry {number}"
+        ))
+        .hint("its beginning was dropped, or the machine went down before it was written")),
+        (End::Reproduced, Some(comparison)) if !comparison.different.is_empty() => {
+            Err(ExitError::failure("the vote log holds other statements than the recording"))
+        }
+        (End::Reproduced, Some(comparison)) if !comparison.agrees() => {
+            Err(ExitError::unchecked("the vote log holds more statements than the recording")
+                .hint("recording ended before the node did; the log of the node says why"))
+        }
+        (End::Reproduced, None) => Err(ExitError::unchecked(format!(
+            "everything was made again, but the vote log cannot be read: {}",
+            log_unreadable.unwrap_or_default()
+        ))),
+        (End::Reproduced, Some(_)) => Ok(()),
+        (End::Absent, _) => Err(ExitError::unchecked("there is nothing to replay")),
+    }
+}
