@@ -9,6 +9,7 @@
 //! | [`bad_input`] | what the API gets that it should not |
 //! | [`devnet`] | one command, a whole cluster, and a clean end |
 //! | [`duties`] | opaque duties agreed and signed |
+//! | [`replay`] | recorded heights run again |
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
@@ -29,6 +30,7 @@ mod harness;
 mod logs;
 mod metrics;
 mod refusals;
+mod replay;
 mod single;
 mod strangers;
 mod transactions;

@@ -1,0 +1,145 @@
+//! Recorded heights are run again by the program that a production operator has.
+
+use crate::harness::{Cluster, Node, Shape, output, until};
+use serde_json::{Value, json};
+use std::process::Output;
+
+fn recording() -> Shape {
+    let flags = vec!["--record".into()];
+    Shape { round_timeout_ms: 500, flags, ..Shape::default() }
+}
+
+fn replay(node: &Node, further: &[&str]) -> Output {
+    let dir = node.dir.to_string_lossy().into_owned();
+    output(&[&["replay", "--data-dir", &dir], further].concat())
+}
+
+fn said(ran: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
+}
+
+/// Replays a height that must be reproduced; what was printed.
+#[track_caller]
+fn reproduced(node: &Node, height: u64) -> String {
+    let ran = replay(node, &["--height", &height.to_string()]);
+    assert_eq!(ran.status.code(), Some(0), "{} height {height}:\n{}", node.dir.display(), said(&ran));
+    said(&ran)
+}
+
+fn as_json(node: &Node, further: &[&str]) -> Value {
+    let ran = replay(node, &[further, &["--json"]].concat());
+    assert_eq!(ran.status.code(), Some(0), "{}", said(&ran));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+#[test]
+fn heights_around_a_kill_are_reproduced_at_every_node_also_while_it_runs() {
+    let mut cluster = Cluster::start(recording());
+    cluster.until_all_at(5);
+    cluster.nodes[2].kill();
+    let dead_at = cluster.tip();
+    until("blocks without node 2", || (cluster.tip() >= dead_at + 6).then_some(()));
+    // Its own end is in the recording, although nothing of that was ever synced.
+    let around_the_kill: Vec<u64> = (dead_at.saturating_sub(2)..=dead_at + 2).collect();
+    reproduced(&cluster.nodes[2], 5);
+    cluster.nodes[2].start();
+    let back_at = cluster.tip();
+    cluster.until_all_at(back_at + 3);
+    reproduced(&cluster.nodes[0], dead_at);
+    for node in &mut cluster.nodes {
+        assert!(node.stop().status.success());
+    }
+    for node in &cluster.nodes {
+        for height in around_the_kill.iter().copied().chain(back_at - 1..=back_at + 3) {
+            // Node 2 fetched what was decided without it: that is recorded as well.
+            let told = reproduced(node, height);
+            assert!(told.contains("decided 0x"), "{told}");
+        }
+    }
+    let told = reproduced(&cluster.nodes[0], 3);
+    for part in
+        ["PREPREPARE round 0", "quorum of PREPAREs", "COMMITs of", "sealed by the group", "own statements"]
+    {
+        assert!(told.contains(part), "no {part:?} in\n{told}");
+    }
+    let block = as_json(&cluster.nodes[1], &["--height", "3"]);
+    assert_eq!((&block["result"], &block["operator"]), (&json!("reproduced"), &json!(1)));
+    assert_eq!(block["decided"]["signers"].as_array().map(Vec::len), Some(3), "{block}");
+    assert!(block["timeline"].as_array().is_some_and(|lines| lines.len() > 8), "{block}");
+}
+
+#[test]
+fn a_duty_is_replayed_by_its_type_and_slot() {
+    let cluster = Cluster::start(recording());
+    cluster.until_all_at(2);
+    let body = json!({"type": "sync", "height": 9, "round": 0, "payload": {"slot": 9}}).to_string();
+    assert_eq!(cluster.nodes[3].post("/v1/duty", body.as_bytes()).status, 202);
+    for node in &cluster.nodes {
+        until("the duty is signed", || {
+            Some(node.get("/v1/duty?type=sync&height=9").json()).filter(|view| view["status"] == "signed")
+        });
+        let duty = as_json(node, &["--duty", "sync", "--height", "9"]);
+        assert_eq!((&duty["domain"], &duty["result"]), (&json!("sync"), &json!("reproduced")), "{duty}");
+        let other = replay(node, &["--duty", "attester", "--height", "9"]);
+        assert_eq!(other.status.code(), Some(3), "{}", said(&other));
+    }
+}
+
+#[test]
+fn what_was_never_recorded_or_was_dropped_is_exit_3_and_says_how_to_record() {
+    let mut cluster = Cluster::make(Shape { nodes: 1, block_interval_ms: 20, ..Shape::default() });
+    let node = &mut cluster.nodes[0];
+    node.start();
+    until("three blocks", || node.height().filter(|height| *height >= 3));
+    assert!(node.stop().status.success());
+    assert!(!node.dir.join("journal").exists(), "nothing is recorded unasked");
+    let ran = replay(node, &["--height", "2"]);
+    assert_eq!(ran.status.code(), Some(3));
+    assert!(said(&ran).contains("--record"), "{}", said(&ran));
+
+    let flags = ["--record", "--record-max-mib", "1"].map(String::from).to_vec();
+    let mut node = Node::new(node.dir.clone(), node.api, node.monitoring, flags);
+    node.start();
+    let first = until("a block that is recorded", || {
+        let ran = replay(&node, &["--height", "2"]);
+        let held = said(&ran).split_once("which holds ")?.1.split(' ').next()?.parse::<u64>().ok();
+        assert_eq!(ran.status.code(), Some(3), "decided before: {}", said(&ran));
+        held
+    });
+    until("it is decided", || node.height().filter(|height| *height > first));
+    reproduced(&node, first);
+    // Large values push it out.
+    for slot in 1..8 {
+        let payload = "x".repeat(300_000);
+        let body = json!({"type": "sync", "height": slot, "round": 0, "payload": payload}).to_string();
+        assert_eq!(node.post("/v1/duty", body.as_bytes()).status, 202);
+        until("the duty is signed", || {
+            let view = node.get(&format!("/v1/duty?type=sync&height={slot}")).json();
+            (view["status"] == "signed").then_some(())
+        });
+    }
+    let ran = replay(&node, &["--height", &first.to_string()]);
+    assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
+    assert!(said(&ran).contains("--record-max-mib"), "{}", said(&ran));
+    let files = std::fs::read_dir(node.dir.join("journal")).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes <= 1 << 20, "{bytes} bytes");
+    let tip = node.height().unwrap();
+    reproduced(&node, tip);
+}
+
+#[test]
+fn a_lock_of_another_cluster_is_exit_3_and_an_empty_height_exit_2() {
+    let mut cluster = Cluster::make(Shape { nodes: 1, flags: vec!["--record".into()], ..Shape::default() });
+    let node = &mut cluster.nodes[0];
+    node.start();
+    until("three blocks", || node.height().filter(|height| *height >= 3));
+    assert!(node.stop().status.success());
+    reproduced(node, 2);
+    let other = Cluster::make(Shape { nodes: 1, ..Shape::default() });
+    let ran = replay(node, &["--height", "2", "--cluster-lock", &other.lock().to_string_lossy()]);
+    assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
+    assert!(said(&ran).contains("cluster"), "{}", said(&ran));
+    let ran = replay(node, &["--height", ""]);
+    assert_eq!(ran.status.code(), Some(2), "{}", said(&ran));
+}
