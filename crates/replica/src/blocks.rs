@@ -6,7 +6,7 @@ use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
 use aequa_chain::Chain;
 use aequa_mempool::{Admission, Nonces, Selection};
-use aequa_qbft::Event;
+use aequa_qbft::{Event, Phase};
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
@@ -181,10 +181,13 @@ impl<K: Keys> Replica<K> {
         !self.config.params.empty_blocks && !self.has_work()
     }
 
-    /// The block interval is over.
+    /// The block interval is over. A later round has asked for a block of its own.
     pub(crate) fn propose_block(&mut self, height: Height) {
         let id = InstanceId::block(height);
-        let open = self.instances.get(&id).is_some_and(|instance| instance.decided().is_none());
+        let open = self.instances.get(&id).is_some_and(|instance| {
+            let idle = instance.round() == Round(0) && instance.phase() == Phase::Idle;
+            idle && instance.decided().is_none()
+        });
         if !open || height != self.chain.tip().height.next() {
             return;
         }

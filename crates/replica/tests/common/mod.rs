@@ -1,14 +1,23 @@
-//! One operator of a cluster of four, with keys that name no secret.
+//! Operators with keys that name no secret, and what their peers say to them.
+#![allow(dead_code)]
+
+pub mod cluster;
 
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Keys, Recovery, Replica};
+use aequa_replica::{Config, Effect, Input, Keys, Now, Recovery, Replica};
+use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
+use aequa_types::transaction::{Payload, TxSignature};
 use aequa_types::{
-    BuilderPolicy, ClusterId, ConsensusParams, Digest, InstanceId, OperatorIndex, Quorum, Round, Seal,
-    Signature, Signed, Statement,
+    Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams,
+    Digest, Height, InstanceId, Message, OperatorIndex, PlaintextV1, Prepared, Quorum, Round, RoundChange,
+    Seal, Signature, Signed, Statement, Transaction, TxBody, Value, Verified,
 };
+use std::sync::Arc;
 
 pub const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
+/// Wall clock of every node at the start.
+pub const EPOCH_MS: u64 = 1_000_000;
 
 /// Signs with nothing: verification happens before the replica.
 pub struct PlainKeys;
@@ -27,19 +36,128 @@ pub fn quorum() -> Quorum {
     Quorum::of(4).unwrap()
 }
 
-/// Operator `me` at genesis, bound by what `recovery` remembers, before its first step.
-pub fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
-    let limits = Limits::default();
-    let config = Config {
+pub fn at(elapsed_ms: u64) -> Now {
+    Now { elapsed_ms, wall_ms: EPOCH_MS + elapsed_ms }
+}
+
+/// Operator `me` of `operators`, with the parameters clusters have by default.
+pub fn config(me: u8, operators: usize) -> Config {
+    Config {
         cluster_id: CLUSTER,
         me: OperatorIndex(me),
-        quorum: quorum(),
+        quorum: Quorum::of(operators).unwrap(),
         params: ConsensusParams::default(),
-        limits,
+        limits: Limits::default(),
         builder: false,
         seals: true,
         record: false,
+    }
+}
+
+/// Operator `me` of four at genesis, bound by what `recovery` remembers, before its first step.
+pub fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
+    replica_of(config(me, 4), recovery)
+}
+
+pub fn replica_of(config: Config, recovery: Recovery) -> Replica<PlainKeys> {
+    let chain = Chain::genesis(CLUSTER, config.quorum);
+    let mempool = Mempool::new(config.limits, BuilderPolicy::default()).unwrap();
+    Replica::new(config, PlainKeys, chain, mempool, recovery)
+}
+
+pub fn deliver(replica: &mut Replica<PlainKeys>, now: Now, from: u8, message: Verified) -> Vec<Effect> {
+    replica.step(now, Input::Message { from: OperatorIndex(from), message })
+}
+
+/// The messages among effects, whoever gets them.
+pub fn sent(effects: &[Effect]) -> Vec<&Message> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The digest a PREPARE among these effects names.
+pub fn prepared(effects: &[Effect]) -> Option<Digest> {
+    sent(effects).into_iter().find_map(|message| match message {
+        Message::Prepare(vote) => vote.digest(),
+        _ => None,
+    })
+}
+
+pub fn signed(author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
+    let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
+    Signed { statement, signature: Signature::ZERO }
+}
+
+pub fn prepare(author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+    signed(author, instance, round, Claim::Prepare(digest))
+}
+
+pub fn commit(author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+    let seal = Some(Seal::repeat_byte(author));
+    signed(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
+}
+
+pub fn change(author: u8, instance: InstanceId, round: u64, prepared: Option<Prepared>) -> Signed {
+    signed(author, instance, round, Claim::RoundChange(RoundChangeClaim { prepared }))
+}
+
+pub fn round_change(author: u8, instance: InstanceId, round: u64) -> Verified {
+    let change = change(author, instance, round, None);
+    Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
+}
+
+/// A proposal of a value nobody prepared before, with the ROUND-CHANGEs of `changing` where it needs them.
+pub fn proposal(author: u8, instance: InstanceId, round: u64, value: Value, changing: &[u8]) -> Verified {
+    let proposal = signed(author, instance, round, Claim::PrePrepare(value.digest()));
+    let changing = if round > 0 { changing } else { &[] };
+    let round_changes = changing.iter().map(|author| change(*author, instance, round, None)).collect();
+    Verified::PrePrepare { proposal, value, round_changes, prepares: Vec::new() }
+}
+
+/// The block after the tip of `chain`, empty, as `proposer` would build it.
+pub fn block(chain: &Chain, proposer: OperatorIndex, timestamp_ms: u64) -> Arc<CheckedBlock> {
+    Arc::new(chain.build_block(proposer, timestamp_ms, BuilderPolicy::default().hash(), Vec::new()).unwrap())
+}
+
+/// COMMITs of operators 0, 1 and 2 in round 0.
+pub fn certificate(block: &CheckedBlock) -> Certificate {
+    let (instance, digest) = (InstanceId::block(block.header().height), block.digest());
+    let commits: Vec<Signed> = (0..3).map(|author| commit(author, instance, 0, digest)).collect();
+    Certificate::from_commits(instance, Round(0), digest, &commits)
+}
+
+/// Blocks 1 to `count` of an empty chain, led in turn.
+pub fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
+    let mut chain = Chain::genesis(CLUSTER, quorum());
+    let mut next = |height| {
+        let leader = aequa_replica::leader(quorum(), InstanceId::block(Height(height)), Round(0));
+        let block = block(&chain, leader, EPOCH_MS + height);
+        chain.apply(&block).unwrap();
+        block
     };
-    let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
-    Replica::new(config, PlainKeys, Chain::genesis(CLUSTER, quorum()), mempool, recovery)
+    (1..=count).map(&mut next).collect()
+}
+
+pub fn transaction(sender: u8, nonce: u64) -> CheckedTransaction {
+    let from = Address::repeat_byte(sender);
+    let body =
+        TxBody::Plaintext(PlaintextV1 { from, nonce, gas: 21_000, fee: 10, payload: Payload::default() });
+    CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
+}
+
+/// A repeatable source of chance (SplitMix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
 }

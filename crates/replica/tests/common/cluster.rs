@@ -1,0 +1,257 @@
+//! Whole clusters on a clock that the test moves. Links are perfect unless an operator is cut off; for
+//! faults of every other kind there is the simulator.
+
+use super::{EPOCH_MS, PlainKeys, config, replica_of};
+use aequa_qbft::Note;
+use aequa_replica::{Effect, Input, Notice, Now, Recovery, Replica, Timer};
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
+    OperatorIndex, Round, Seal, Value, Verified,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How long a message or a sealing takes.
+const LATENCY_MS: u64 = 5;
+
+/// One operator with its host: timers, store, and a list of what it was told.
+pub struct Node {
+    pub replica: Replica<PlainKeys>,
+    /// What it stored, in order.
+    pub committed: Vec<(Arc<CheckedBlock>, Certificate)>,
+    pub sealed: BTreeSet<InstanceId>,
+    pub notices: Vec<Notice>,
+    /// Round timers it started.
+    pub timers_started: Vec<(InstanceId, Round)>,
+    timers: BTreeMap<(Option<InstanceId>, u8), (u64, Timer)>,
+    born_ms: u64,
+}
+
+impl Node {
+    pub fn height(&self) -> u64 {
+        self.replica.chain().tip().height.0
+    }
+
+    /// Notes of its instances that `wanted` picks.
+    pub fn notes(&self, wanted: impl Fn(&Note) -> bool) -> usize {
+        self.notices
+            .iter()
+            .filter(|notice| matches!(notice, Notice::Consensus(_, note) if wanted(note)))
+            .count()
+    }
+
+    /// Rounds that ended without a decision, and rounds entered after them.
+    pub fn faults(&self) -> usize {
+        self.notes(|note| matches!(note, Note::TimedOut(..) | Note::RoundEntered(_)))
+    }
+
+    fn clock(&self, now_ms: u64) -> Now {
+        Now { elapsed_ms: now_ms - self.born_ms, wall_ms: EPOCH_MS + now_ms }
+    }
+}
+
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub now_ms: u64,
+    /// Operators nobody hears and who hear nobody.
+    pub cut: BTreeSet<usize>,
+    /// Operators whose seal shares are bad.
+    pub spoilers: BTreeSet<OperatorIndex>,
+    params: ConsensusParams,
+    queue: BTreeMap<(u64, u64), (usize, Input)>,
+    sequence: u64,
+    /// Values by digest, as every node would decode them.
+    values: BTreeMap<Digest, Value>,
+}
+
+impl Cluster {
+    pub fn new(operators: usize, params: ConsensusParams) -> Self {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            now_ms: 0,
+            cut: BTreeSet::new(),
+            spoilers: BTreeSet::new(),
+            params,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            values: BTreeMap::new(),
+        };
+        for me in 0..operators {
+            let node = cluster.fresh(me, operators);
+            cluster.nodes.push(node);
+        }
+        (0..operators).for_each(|id| cluster.start(id));
+        cluster
+    }
+
+    fn fresh(&self, me: usize, operators: usize) -> Node {
+        let config = aequa_replica::Config {
+            params: self.params.clone(),
+            builder: true,
+            ..config(me as u8, operators)
+        };
+        Node {
+            replica: replica_of(config, Recovery::default()),
+            committed: Vec::new(),
+            sealed: BTreeSet::new(),
+            notices: Vec::new(),
+            timers_started: Vec::new(),
+            timers: BTreeMap::new(),
+            born_ms: self.now_ms,
+        }
+    }
+
+    fn start(&mut self, id: usize) {
+        let now = self.nodes[id].clock(self.now_ms);
+        let effects = self.nodes[id].replica.start(now);
+        self.carry_out(id, effects);
+    }
+
+    /// Loses everything this operator had, disk included, and starts it again.
+    pub fn restart_with_nothing(&mut self, id: usize) {
+        self.queue.retain(|_, (to, _)| *to != id);
+        self.nodes[id] = self.fresh(id, self.nodes.len());
+        self.start(id);
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
+            self.input(id, Input::PeerConnected(OperatorIndex(peer as u8)));
+            self.input(peer, Input::PeerConnected(OperatorIndex(id as u8)));
+        }
+    }
+
+    pub fn submit(&mut self, transaction: CheckedTransaction) {
+        for id in 0..self.nodes.len() {
+            self.input(id, Input::Transactions(vec![(transaction.clone(), None)]));
+        }
+    }
+
+    pub fn run_for(&mut self, span_ms: u64) {
+        let end_ms = self.now_ms + span_ms;
+        self.run_until(|cluster| cluster.now_ms > end_ms, end_ms);
+        self.now_ms = end_ms;
+    }
+
+    /// Runs until the condition holds; false when it does not by `deadline_ms`.
+    pub fn run_until(&mut self, mut condition: impl FnMut(&Self) -> bool, deadline_ms: u64) -> bool {
+        while !condition(self) {
+            let message = self.queue.first_key_value().map(|((at_ms, _), _)| (*at_ms, None));
+            let timers = self.nodes.iter().enumerate().flat_map(|(id, node)| {
+                node.timers.iter().map(move |(slot, (at_ms, _))| (*at_ms + node.born_ms, Some((id, *slot))))
+            });
+            let Some((at_ms, what)) = message.into_iter().chain(timers).min_by_key(|(at_ms, _)| *at_ms)
+            else {
+                return false;
+            };
+            if at_ms > deadline_ms {
+                return false;
+            }
+            self.now_ms = self.now_ms.max(at_ms);
+            match what {
+                None => {
+                    if let Some((_, (to, input))) = self.queue.pop_first() {
+                        self.step(to, input);
+                    }
+                }
+                Some((id, slot)) => {
+                    if let Some((_, timer)) = self.nodes[id].timers.remove(&slot) {
+                        self.step(id, Input::Timer(timer));
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, id: usize, input: Input) {
+        let now = self.nodes[id].clock(self.now_ms);
+        let effects = self.nodes[id].replica.step(now, input);
+        self.carry_out(id, effects);
+    }
+
+    fn input(&mut self, to: usize, input: Input) {
+        self.sequence += 1;
+        self.queue.insert((self.now_ms + LATENCY_MS, self.sequence), (to, input));
+    }
+
+    fn message(&mut self, from: usize, to: usize, message: &Message) {
+        if self.cut.contains(&from) || self.cut.contains(&to) {
+            return;
+        }
+        if let Some(message) = self.verified(message.clone()) {
+            self.input(to, Input::Message { from: OperatorIndex(from as u8), message });
+        }
+    }
+
+    fn verified(&self, message: Message) -> Option<Verified> {
+        let block = |bytes| self.values.values().find(|value| *value.bytes() == bytes).cloned();
+        Some(match message {
+            Message::PrePrepare(message) => Verified::PrePrepare {
+                value: self.values.get(&message.proposal.digest()?)?.clone(),
+                proposal: message.proposal,
+                round_changes: message.round_changes,
+                prepares: message.prepares,
+            },
+            Message::Prepare(vote) => Verified::Prepare(vote),
+            Message::Commit(vote) => Verified::Commit(vote),
+            Message::RoundChange(message) => Verified::RoundChange(message),
+            Message::Decided(message) => Verified::Decided(message.certificate),
+            Message::ValueRequest(message) => Verified::ValueRequest(message),
+            Message::ValueReply(message) => {
+                Verified::ValueReply { instance: message.instance, value: block(message.value)? }
+            }
+        })
+    }
+
+    fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Broadcast(message) => {
+                    (0..self.nodes.len()).filter(|to| *to != id).for_each(|to| self.message(id, to, &message))
+                }
+                Effect::Send(to, message) => self.message(id, to.as_usize(), &message),
+                Effect::Fetch { from, height } => self.fetch(id, from, height),
+                Effect::Combine { instance, round, digest, shares } => {
+                    let bad: Vec<OperatorIndex> = shares
+                        .iter()
+                        .map(|(operator, _)| *operator)
+                        .filter(|operator| self.spoilers.contains(operator))
+                        .collect();
+                    let result = if bad.is_empty() { Ok(Seal::repeat_byte(9)) } else { Err(bad) };
+                    self.input(id, Input::Combined { instance, round, digest, result });
+                }
+                Effect::SetTimer { timer, at_ms } => {
+                    if let Timer::Round { instance, round } = timer {
+                        self.nodes[id].timers_started.push((instance, round));
+                    }
+                    self.nodes[id].timers.insert(timer.slot(), (at_ms, timer));
+                }
+                Effect::CancelTimers(instance) => {
+                    self.nodes[id].timers.retain(|(of, _), _| *of != Some(instance));
+                }
+                Effect::Commit { block, certificate, .. } => {
+                    self.nodes[id].committed.push((block, certificate));
+                }
+                Effect::Sealed(certificate) => drop(self.nodes[id].sealed.insert(certificate.instance)),
+                Effect::Notify(notice) => {
+                    if let Notice::Proposed { block, .. } = &notice {
+                        self.values.insert(block.digest(), Value::block(block.clone()));
+                    }
+                    self.nodes[id].notices.push(notice);
+                }
+                Effect::Halt(halt) => panic!("operator {id} halts: {halt}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn fetch(&mut self, id: usize, from: OperatorIndex, height: Height) {
+        let peer = &self.nodes[from.as_usize()];
+        let wanted = peer.committed.iter().filter(|(block, _)| block.header().height >= height);
+        let blocks: Vec<_> = wanted.cloned().collect();
+        let reachable = !self.cut.contains(&id) && !self.cut.contains(&from.as_usize());
+        let input = match reachable && !blocks.is_empty() {
+            true => Input::Fetched { from, blocks },
+            false => Input::FetchFailed { from },
+        };
+        self.input(id, input);
+    }
+}

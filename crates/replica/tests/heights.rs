@@ -1,0 +1,196 @@
+//! One operator at one height: what it takes from its peers, what it keeps, and when its timers fire.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_replica::{Effect, Held, Input, Recovery, Timer};
+use aequa_types::{
+    ConsensusParams, Digest, Height, InstanceId, Message, OperatorIndex, Prepared, Round, Seal, Value,
+    Verified,
+};
+use common::{
+    at, block, blocks, certificate, change, commit, config, deliver, prepare, prepared, proposal, replica,
+    replica_of, round_change, sent, signed, transaction,
+};
+
+const FIRST: InstanceId = InstanceId { domain: aequa_types::Domain::Block, height: Height(1) };
+/// Leader of round 0 of block 1, and of its round 1.
+const LEADER: u8 = 1;
+const NEXT_LEADER: u8 = 2;
+
+#[test]
+fn a_message_of_an_absurd_height_changes_no_state_and_no_timer() {
+    let mut node = replica(0, Recovery::default());
+    node.start(at(0));
+    let before = (node.held(), node.round_and_leader(), node.best_peer_height(), *node.chain().tip());
+    let digest = Digest::repeat_byte(1);
+    for height in [u64::MAX, 1 << 62, 1_000_000] {
+        let far = InstanceId::block(Height(height));
+        let messages = [
+            Verified::Prepare(prepare(3, far, 0, digest)),
+            Verified::Commit(commit(3, far, u64::MAX, digest)),
+            round_change(3, far, u64::MAX),
+        ];
+        for message in messages {
+            for effect in deliver(&mut node, at(0), 3, message) {
+                // It may ask the one who says so for proof; it believes nothing.
+                assert!(matches!(effect, Effect::Fetch { from: OperatorIndex(3), .. } | Effect::Notify(_)));
+            }
+        }
+    }
+    let after = (node.held(), node.round_and_leader(), node.best_peer_height(), *node.chain().tip());
+    assert_eq!(before, after);
+}
+
+#[test]
+fn replicas_with_different_pools_vote_for_the_same_proposal() {
+    let votes = [0, 3].map(|me| {
+        let mut node =
+            replica_of(aequa_replica::Config { builder: true, ..config(me, 4) }, Recovery::default());
+        node.start(at(0));
+        let held = (0..u64::from(me)).map(|nonce| (transaction(me, nonce), None)).collect();
+        node.step(at(0), Input::Transactions(held));
+        let value = Value::block(block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms));
+        prepared(&deliver(&mut node, at(0), LEADER, proposal(LEADER, FIRST, 0, value, &[])))
+    });
+    assert!(votes[0].is_some() && votes[0] == votes[1], "{votes:?}");
+}
+
+#[test]
+fn a_block_prepared_before_is_judged_neither_by_the_clock_nor_as_the_new_leaders() {
+    let mut node = replica(0, Recovery::default());
+    node.start(at(0));
+    let value = Value::block(block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms));
+    let digest = value.digest();
+    let hour_later = at(3_600_000);
+    let fresh = proposal(LEADER, FIRST, 0, value.clone(), &[]);
+    assert_eq!(prepared(&deliver(&mut node, hour_later, LEADER, fresh)), None, "too old for a fresh one");
+    let old = Some(Prepared { round: Round(0), digest });
+    let again = Verified::PrePrepare {
+        proposal: signed(NEXT_LEADER, FIRST, 1, aequa_types::statement::Claim::PrePrepare(digest)),
+        value,
+        round_changes: vec![change(1, FIRST, 1, old), change(2, FIRST, 1, None), change(3, FIRST, 1, None)],
+        prepares: (1..4).map(|author| prepare(author, FIRST, 0, digest)).collect(),
+    };
+    assert_eq!(prepared(&deliver(&mut node, hour_later, NEXT_LEADER, again)), Some(digest));
+}
+
+#[test]
+fn round_timeouts_double_up_to_their_cap() {
+    let params = ConsensusParams::default();
+    let (base, cap) = (params.round_timeout_ms, params.round_timeout_cap_ms);
+    let mut node = replica(0, Recovery::default());
+    let started = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::SetTimer { timer: Timer::Round { instance: FIRST, round }, at_ms } => {
+                Some((round.0, *at_ms))
+            }
+            _ => None,
+        })
+    };
+    let interval = params.block_interval_ms;
+    assert_eq!(
+        started(&node.start(at(0))),
+        Some((0, base + interval)),
+        "the leader first waits its interval"
+    );
+    for round in (1..20).chain([63, 64, 65, 1 << 40, u64::MAX - 1]) {
+        let mut effects = Vec::new();
+        for author in 1..4 {
+            effects.extend(deliver(&mut node, at(5), author, round_change(author, FIRST, round)));
+        }
+        let expected = if round < 6 { base << round } else { cap };
+        assert_eq!(started(&effects), Some((round, 5 + expected)), "round {round}");
+    }
+}
+
+#[test]
+fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that_connects() {
+    let mut node = replica(0, Recovery::default());
+    let resend = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::SetTimer { timer: Timer::Resend(FIRST), at_ms } => Some(*at_ms),
+            _ => None,
+        })
+    };
+    let params = ConsensusParams::default();
+    let third = (params.round_timeout_ms + params.block_interval_ms) / 3;
+    assert_eq!(resend(&node.start(at(0))), Some(third));
+    let value = Value::block(block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms));
+    let effects = deliver(&mut node, at(0), LEADER, proposal(LEADER, FIRST, 0, value, &[]));
+    let vote: Vec<Message> = sent(&effects).into_iter().cloned().collect();
+    assert!(matches!(vote[..], [Message::Prepare(_)]));
+    let again = node.step(at(third), Input::Timer(Timer::Resend(FIRST)));
+    assert_eq!(sent(&again), vote.iter().collect::<Vec<_>>(), "as it was signed");
+    assert_eq!(resend(&again), Some(2 * third));
+    let connected = node.step(at(third), Input::PeerConnected(OperatorIndex(2)));
+    assert!(matches!(&connected[..], [Effect::Send(OperatorIndex(2), message)] if *message == vote[0]));
+}
+
+#[test]
+fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
+    let mut node = replica(0, Recovery::default());
+    node.start(at(0));
+    let mut number = 0u64;
+    let mut flood = |node: &mut aequa_replica::Replica<_>, count: u64| -> Held {
+        for _ in 0..count {
+            number += 1;
+            let mut digest = Digest::ZERO;
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            let id = InstanceId::block(Height(1 + number % 50));
+            let message = match number % 3 {
+                0 => Verified::Prepare(prepare(3, id, number, digest)),
+                1 => Verified::Commit(commit(3, id, number, digest)),
+                _ => round_change(3, id, number),
+            };
+            deliver(node, at(0), 3, message);
+        }
+        node.held()
+    };
+    let full = flood(&mut node, 5_000);
+    assert!(full.early_messages > 0);
+    assert_eq!(flood(&mut node, 45_000), full);
+    assert_eq!(full.early_messages, 4 * 16, "four heights of sixteen, for one operator");
+}
+
+#[test]
+fn instances_of_past_heights_are_forgotten() {
+    let mut node = replica(0, Recovery::default());
+    node.start(at(0));
+    let mut most = 0;
+    for block in blocks(120) {
+        let fetched = vec![(block.clone(), certificate(&block))];
+        node.step(at(0), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+        most = most.max(node.held().block_instances);
+    }
+    assert_eq!(node.chain().tip().height, Height(120));
+    assert!(most <= 34, "{most} instances of blocks");
+}
+
+#[test]
+fn late_commits_decide_nothing_again() {
+    let mut node = replica(0, Recovery::default());
+    node.start(at(0));
+    let block = block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms);
+    let digest = block.digest();
+    let mut effects = deliver(&mut node, at(0), LEADER, proposal(LEADER, FIRST, 0, Value::block(block), &[]));
+    for author in 1..4 {
+        effects.extend(deliver(
+            &mut node,
+            at(0),
+            author,
+            Verified::Prepare(prepare(author, FIRST, 0, digest)),
+        ));
+    }
+    for author in [1, 2, 3, 1, 2, 3] {
+        effects.extend(deliver(&mut node, at(0), author, Verified::Commit(commit(author, FIRST, 0, digest))));
+    }
+    let sealed =
+        Input::Combined { instance: FIRST, round: Round(0), digest, result: Ok(Seal::repeat_byte(1)) };
+    effects.extend(node.step(at(0), sealed));
+    let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
+    assert_eq!(count(|effect| matches!(effect, Effect::Commit { .. })), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Combine { .. })), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Sealed(_))), 1);
+}

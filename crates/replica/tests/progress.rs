@@ -1,0 +1,135 @@
+//! What a cluster does over many heights: keep its leader, its pace and its peace.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_replica::{Notice, leader};
+use aequa_types::{ConsensusParams, Height, InstanceId, OperatorIndex, Round};
+use common::cluster::Cluster;
+use common::{quorum, transaction};
+use std::collections::BTreeSet;
+
+/// One block per second.
+fn params() -> ConsensusParams {
+    ConsensusParams { round_timeout_ms: 300, ..ConsensusParams::default() }
+}
+
+#[test]
+fn a_minute_of_progress_has_no_view_change_and_no_timeout() {
+    let mut cluster = Cluster::new(4, params());
+    cluster.run_for(60_000);
+    for node in &cluster.nodes {
+        assert!((58..=61).contains(&node.height()), "{} blocks in a minute", node.height());
+        assert_eq!(node.faults(), 0);
+    }
+}
+
+#[test]
+fn an_idle_minute_without_empty_blocks_has_no_timeout_and_work_begins_at_once() {
+    let mut cluster = Cluster::new(4, ConsensusParams { empty_blocks: false, ..params() });
+    cluster.run_for(60_000);
+    assert!(cluster.nodes.iter().all(|node| node.height() == 0 && node.faults() == 0));
+    for nonce in 0..3 {
+        cluster.submit(transaction(1, nonce));
+        cluster.run_for(60_000);
+        for node in &cluster.nodes {
+            assert_eq!(node.height(), nonce + 1, "one block for one transaction, and silence again");
+            assert_eq!(node.faults(), 0);
+        }
+    }
+}
+
+#[test]
+fn every_height_is_executed_stored_and_told_once_though_all_operators_commit() {
+    let mut cluster = Cluster::new(4, params());
+    cluster.run_for(10_000);
+    for node in &cluster.nodes {
+        let heights: Vec<u64> = node.committed.iter().map(|(block, _)| block.header().height.0).collect();
+        assert_eq!(heights, (1..=node.height()).collect::<Vec<_>>());
+        let told: Vec<u64> = node
+            .notices
+            .iter()
+            .filter_map(|notice| match notice {
+                Notice::BlockDecided { block, .. } => Some(block.header().height.0),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, heights);
+    }
+}
+
+#[test]
+fn cutting_one_operator_off_changes_no_leader_of_the_others() {
+    let mut cluster = Cluster::new(4, params());
+    cluster.cut.insert(3);
+    cluster.run_for(30_000);
+    assert!(cluster.nodes[0].height() > 20);
+    for node in &cluster.nodes[..3] {
+        for (block, certificate) in &node.committed {
+            let first = leader(quorum(), certificate.instance, Round(0));
+            let round = if first == OperatorIndex(3) { Round(1) } else { Round(0) };
+            assert_eq!(certificate.round, round, "only where it should have led, another did");
+            assert_eq!(block.header().proposer, leader(quorum(), certificate.instance, round));
+        }
+    }
+}
+
+#[test]
+fn a_bad_seal_in_every_height_costs_the_chain_no_pace() {
+    let heights = |spoilers: &[u8]| {
+        let mut cluster = Cluster::new(4, ConsensusParams { block_interval_ms: 50, ..params() });
+        cluster.spoilers = spoilers.iter().map(|operator| OperatorIndex(*operator)).collect();
+        cluster.run_for(20_000);
+        for node in &cluster.nodes {
+            let (height, sealed) = (node.height(), node.sealed.len() as u64);
+            assert!(sealed + 3 > height, "{sealed} of {height} blocks sealed in spite of it");
+            let blamed: BTreeSet<OperatorIndex> = node
+                .notices
+                .iter()
+                .filter_map(|notice| match notice {
+                    Notice::ShareBlamed { operator, .. } => Some(*operator),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(blamed, cluster.spoilers);
+        }
+        cluster.nodes[0].height()
+    };
+    assert_eq!(heights(&[1]), heights(&[]));
+}
+
+#[test]
+fn a_chain_whose_every_seal_fails_goes_on_with_its_commits() {
+    let mut cluster = Cluster::new(4, ConsensusParams { block_interval_ms: 50, ..params() });
+    cluster.spoilers = (0..4).map(OperatorIndex).collect();
+    cluster.run_for(20_000);
+    for node in &cluster.nodes {
+        assert!(node.height() > 100, "certificates of commits are enough: {}", node.height());
+        assert!(node.sealed.is_empty());
+    }
+}
+
+#[test]
+fn more_than_f_operators_that_lost_everything_sync_enter_the_live_height_and_start_its_timer() {
+    let mut cluster = Cluster::new(4, params());
+    assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() == 10), 20_000));
+    // Between two heights: nobody has signed anything at the live one.
+    cluster.run_for(300);
+    let live = InstanceId::block(Height(11));
+    for id in [2, 3] {
+        cluster.restart_with_nothing(id);
+        assert_eq!(cluster.nodes[id].height(), 0);
+    }
+    for id in [2, 3] {
+        let entered = |cluster: &Cluster| {
+            let node = &cluster.nodes[id];
+            node.height() >= 10 && node.timers_started.contains(&(live, Round(0)))
+        };
+        let deadline_ms = cluster.now_ms + 5_000;
+        assert!(cluster.run_until(entered, deadline_ms), "operator {id} at {}", cluster.nodes[id].height());
+    }
+    let deadline_ms = cluster.now_ms + 10_000;
+    let goes_on = |cluster: &Cluster| cluster.nodes.iter().all(|node| node.height() >= 15);
+    assert!(cluster.run_until(goes_on, deadline_ms), "the cluster decides with them again");
+}
