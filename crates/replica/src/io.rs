@@ -6,7 +6,7 @@ use aequa_qbft::Note;
 use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Domain, Height,
-    InstanceId, Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
+    InstanceId, Mark, Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
 };
 use std::sync::Arc;
 
@@ -51,9 +51,11 @@ pub struct Recovery {
     pub closed_duties: Vec<InstanceId>,
     /// The last watermark stored per duty domain: everything up to it is closed.
     pub duty_watermarks: Vec<(Domain, Height)>,
-    /// Heights of blocks at and below which this operator may have signed what the log no longer holds:
-    /// nothing is signed there.
-    pub floor: Height,
+    /// The signing marks: places that are taken, whether or not the log knows by what.
+    pub marks: Vec<Mark>,
+    /// Heights at and below which this operator may have signed what is no longer known: nothing is signed
+    /// there.
+    pub floors: Vec<(Domain, Height)>,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
@@ -155,6 +157,8 @@ pub enum Input {
 pub enum Effect {
     /// Make durable before any later effect of any step.
     Persist(Record),
+    /// A place was taken by a signature: make durable, apart from the records, before any later effect.
+    Mark(Mark),
     /// Send to every other operator.
     Broadcast(Message),
     /// Send to one operator.

@@ -100,9 +100,13 @@ impl<K: Keys> Replica<K> {
         for (instance, value) in recovery.values {
             restored.entry(instance).or_default().values.push(value);
         }
+        recovery.marks.into_iter().for_each(|mark| self.signer.remember_mark(mark));
         let tip = self.chain.tip().height;
         // Instances up to the tip are over; their marks may be pruned.
-        self.signer.raise_floor(Domain::Block, recovery.floor.max(below_log(&restored)).max(tip));
+        self.signer.raise_floor(Domain::Block, below_log(&restored).max(tip));
+        for (domain, floor) in recovery.floors {
+            self.signer.raise_floor(domain, floor);
+        }
         for (id, restored) in restored {
             let over = match id.domain {
                 Domain::Block => id.height <= tip,
@@ -142,7 +146,7 @@ impl<K: Keys> Replica<K> {
             }
         }
         self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
-        std::mem::take(&mut self.out)
+        self.take_effects()
     }
 
     /// Takes one input; returns what is to be done, in order.
@@ -167,7 +171,19 @@ impl<K: Keys> Replica<K> {
             }
             Input::PeerConnected(operator) => self.resend_to(operator),
         }
-        std::mem::take(&mut self.out)
+        self.take_effects()
+    }
+
+    /// What is to be done, the marks of what was signed before everything else.
+    fn take_effects(&mut self) -> Vec<Effect> {
+        let out = std::mem::take(&mut self.out);
+        let marks = self.signer.take_fresh();
+        if marks.is_empty() { out } else { marks.into_iter().map(Effect::Mark).chain(out).collect() }
+    }
+
+    /// At and below these heights this operator signs nothing any more.
+    pub fn signing_floors(&self) -> impl Iterator<Item = (Domain, Height)> {
+        self.signer.floors()
     }
 
     /// The chain, for readers.

@@ -3,9 +3,20 @@
 //! The rules of consensus already forbid contradicting oneself; this gate does not rely on them. It
 //! remembers every statement by (instance, round, kind), answers a repetition with the stored
 //! signature, and refuses everything else, also below the height where its memory ends.
+//!
+//! # What only its mark tells
+//!
+//! After a restart the vote log gives statements back, and the marks the places and digests of
+//! statements. A place known by its mark alone was lost from the log. There only the very same
+//! statement may be made: signing is deterministic, so nobody can tell that it is made again.
+//! What the lost records meant for *other* places holds as well, as far as agreement needs it:
+//!
+//! * a ROUND-CHANGE does not hide a COMMIT: whoever has committed in a round says so in every later
+//!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
+//! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
 
-use aequa_types::statement::Claim;
-use aequa_types::{Digest, Domain, Height, InstanceId, Round, Seal, Signed, Statement};
+use aequa_types::statement::{Claim, Kind};
+use aequa_types::{Digest, Domain, Height, InstanceId, Mark, Place, Round, Seal, Signed, Statement};
 use std::collections::BTreeMap;
 
 /// An operator's secret keys. Signing must be deterministic: the same statement, the same bytes.
@@ -17,70 +28,120 @@ pub trait Keys {
     fn seal(&self, instance: InstanceId, round: Round, digest: &Digest) -> Option<Seal>;
 }
 
-type Mark = (InstanceId, Round, aequa_types::Kind);
+/// What is known of a place that is taken.
+#[derive(Debug, Clone)]
+enum Taken {
+    By(Signed),
+    /// By the statement with this mark, which was lost.
+    Lost(Mark),
+}
 
 /// Signs each thing at most once.
 #[derive(Debug, Clone)]
 pub struct Signer<K> {
     keys: K,
     seals: bool,
-    marks: BTreeMap<Mark, Signed>,
+    taken: BTreeMap<Place, Taken>,
     floors: BTreeMap<Domain, Height>,
+    /// Marks of what was signed and not yet handed out to be made durable.
+    fresh: Vec<Mark>,
 }
 
 impl<K: Keys> Signer<K> {
     /// A signer that remembers nothing yet; `seals` adds seal shares to COMMITs.
     pub fn new(keys: K, seals: bool) -> Self {
-        Self { keys, seals, marks: BTreeMap::new(), floors: BTreeMap::new() }
+        Self { keys, seals, taken: BTreeMap::new(), floors: BTreeMap::new(), fresh: Vec::new() }
     }
 
     /// Takes over a statement that was signed in an earlier life.
     pub fn remember(&mut self, signed: &Signed) {
-        self.marks.entry(mark(signed)).or_insert_with(|| signed.clone());
+        self.taken.entry(signed.place()).or_insert_with(|| Taken::By(signed.clone()));
+    }
+
+    /// Takes over the mark of an earlier life; call it when all statements are known.
+    pub fn remember_mark(&mut self, mark: Mark) {
+        self.taken.entry(mark.place).or_insert(Taken::Lost(mark));
     }
 
     /// Never signs at or below `height` in `domain` from now on, and forgets what it knew of it.
     pub fn raise_floor(&mut self, domain: Domain, height: Height) {
         let floor = self.floors.entry(domain).or_insert(height);
         *floor = (*floor).max(height);
-        let floor = *floor;
-        let first = (InstanceId { domain, height: Height(0) }, Round(0), aequa_types::Kind::PrePrepare);
-        let last = (InstanceId { domain, height: floor.next() }, Round(0), aequa_types::Kind::PrePrepare);
-        while let Some(mark) = self.marks.range(first..last).next().map(|(mark, _)| *mark) {
-            self.marks.remove(&mark);
-        }
+        let first = Place::first_of(InstanceId { domain, height: Height(0) });
+        let above = Place::first_of(InstanceId { domain, height: floor.next() });
+        self.taken.extract_if(first..above, |_, _| true).for_each(drop);
+    }
+
+    /// At and below these heights nothing is signed.
+    pub fn floors(&self) -> impl Iterator<Item = (Domain, Height)> {
+        self.floors.iter().map(|(domain, height)| (*domain, *height))
+    }
+
+    /// The marks of what was signed since the last call: to be durable before anything is sent.
+    pub fn take_fresh(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Whether this statement of our own is one we made, or too old to tell.
     pub fn knows(&self, signed: &Signed) -> bool {
-        let floor = self.floors.get(&signed.instance.domain);
-        floor.is_some_and(|floor| signed.instance.height <= *floor)
-            || self.marks.get(&mark(signed)).is_some_and(|known| known.statement == signed.statement)
+        self.is_below_floor(signed.instance)
+            || match self.taken.get(&signed.place()) {
+                Some(Taken::By(known)) => known.statement == signed.statement,
+                Some(Taken::Lost(mark)) => *mark == signed.mark(),
+                None => false,
+            }
     }
 
     /// Signs, or returns what was signed in this place before if it says the same, or refuses.
     pub fn sign(&mut self, mut statement: Statement) -> Option<Signed> {
-        let floor = self.floors.get(&statement.instance.domain);
-        if floor.is_some_and(|floor| statement.instance.height <= *floor) {
+        if self.is_below_floor(statement.instance) {
             return None;
         }
-        let place = (statement.instance, statement.round, statement.kind());
-        if let Some(before) = self.marks.get(&place) {
-            return same_claim(before, &statement).then(|| before.clone());
-        }
+        let lost = match self.taken.get(&statement.place()) {
+            Some(Taken::By(before)) => return same_claim(before, &statement).then(|| before.clone()),
+            Some(Taken::Lost(mark)) => Some(*mark),
+            None if self.goes_back_on_a_promise(&statement) => return None,
+            None => None,
+        };
         if let Claim::Commit(commit) = &mut statement.claim
             && self.seals
         {
             commit.seal = self.keys.seal(statement.instance, statement.round, &commit.digest);
         }
+        let mark = statement.mark();
+        if lost.is_some_and(|lost| lost != mark) {
+            return None;
+        }
         let signed = self.keys.sign(statement);
-        self.marks.insert(place, signed.clone());
+        self.fresh.push(mark);
+        self.taken.insert(mark.place, Taken::By(signed.clone()));
         Some(signed)
     }
-}
 
-fn mark(signed: &Signed) -> Mark {
-    (signed.instance, signed.round, signed.kind())
+    fn is_below_floor(&self, instance: InstanceId) -> bool {
+        self.floors.get(&instance.domain).is_some_and(|floor| instance.height <= *floor)
+    }
+
+    /// Whether a statement of a round contradicts what was promised in another round.
+    fn goes_back_on_a_promise(&self, statement: &Statement) -> bool {
+        let places = self
+            .taken
+            .range(Place::first_of(statement.instance)..)
+            .take_while(|(place, _)| place.instance == statement.instance);
+        match &statement.claim {
+            Claim::RoundChange(change) => {
+                let prepared = change.prepared.map(|prepared| prepared.round);
+                let committed = places
+                    .filter(|(place, _)| place.kind == Kind::Commit && place.round < statement.round)
+                    .map(|(place, _)| place.round);
+                committed.max() > prepared
+            }
+            Claim::Commit(_) => places
+                .filter(|(_, taken)| matches!(taken, Taken::Lost(_)))
+                .any(|(place, _)| place.kind == Kind::RoundChange && place.round > statement.round),
+            Claim::PrePrepare(_) | Claim::Prepare(_) => false,
+        }
+    }
 }
 
 /// Equal but for the seal share, which follows from the rest.
@@ -94,6 +155,7 @@ fn same_claim(before: &Signed, statement: &Statement) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_types::statement::{CommitClaim, Prepared, RoundChangeClaim};
     use aequa_types::{OperatorIndex, Signature};
 
     struct PlainKeys;
@@ -139,6 +201,86 @@ mod tests {
         signer.raise_floor(Domain::Block, Height(5));
         assert_eq!(signer.sign(prepare(5, 1)), None);
         assert!(signer.sign(prepare(6, 1)).is_some());
-        assert!(signer.marks.keys().all(|(instance, ..)| instance.height == Height(6)));
+        assert!(signer.taken.keys().all(|place| place.instance.height == Height(6)));
+    }
+
+    fn said(round: u64, claim: Claim) -> Statement {
+        Statement { round: Round(round), claim, ..prepare(5, 1) }
+    }
+
+    fn commit(round: u64, digest: u8) -> Statement {
+        said(round, Claim::Commit(CommitClaim { digest: Digest::repeat_byte(digest), seal: None }))
+    }
+
+    fn change(round: u64, prepared: Option<u64>) -> Statement {
+        let digest = Digest::repeat_byte(1);
+        let prepared = prepared.map(|round| Prepared { round: Round(round), digest });
+        said(round, Claim::RoundChange(RoundChangeClaim { prepared }))
+    }
+
+    /// A signer that signed these in an earlier life, of which only the marks are left.
+    fn with_marks_of(statements: &[Statement]) -> Signer<PlainKeys> {
+        let mut before = Signer::new(PlainKeys, true);
+        statements.iter().for_each(|statement| assert!(before.sign(statement.clone()).is_some()));
+        let mut signer = Signer::new(PlainKeys, true);
+        before.take_fresh().into_iter().for_each(|mark| signer.remember_mark(mark));
+        signer
+    }
+
+    #[test]
+    fn where_only_a_mark_is_left_the_very_same_statement_may_be_made_and_no_other() {
+        let mut signer = with_marks_of(&[prepare(5, 1), commit(0, 1)]);
+        assert_eq!(signer.sign(prepare(5, 2)), None);
+        assert_eq!(signer.sign(commit(0, 2)), None);
+        let again = signer.sign(prepare(5, 1)).unwrap();
+        assert!(signer.knows(&again));
+        assert!(signer.sign(commit(0, 1)).is_some());
+        assert!(signer.sign(prepare(6, 2)).is_some(), "other places are free");
+    }
+
+    #[test]
+    fn without_the_share_of_the_seal_it_is_another_statement() {
+        let mut signer = with_marks_of(&[commit(0, 1)]);
+        signer.seals = false;
+        assert_eq!(signer.sign(commit(0, 1)), None);
+    }
+
+    #[test]
+    fn a_round_change_does_not_hide_a_commit() {
+        for remembered in [false, true] {
+            let mut signer = match remembered {
+                false => with_marks_of(&[commit(1, 1)]),
+                true => {
+                    let mut signer = Signer::new(PlainKeys, true);
+                    signer.sign(commit(1, 1)).unwrap();
+                    signer
+                }
+            };
+            assert_eq!(signer.sign(change(2, None)), None);
+            assert_eq!(signer.sign(change(2, Some(0))), None);
+            assert!(signer.sign(change(1, None)).is_some(), "that round came before the commit");
+            assert!(signer.sign(change(2, Some(1))).is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_is_committed_below_a_lost_round_change() {
+        let mut signer = with_marks_of(&[change(3, None)]);
+        assert_eq!(signer.sign(commit(2, 1)), None);
+        assert!(signer.sign(commit(3, 1)).is_some());
+        // One that is known: the instance knows what it left, and may have learnt of a decision.
+        let mut signer = Signer::new(PlainKeys, true);
+        signer.sign(change(3, None)).unwrap();
+        assert!(signer.sign(commit(2, 1)).is_some());
+    }
+
+    #[test]
+    fn what_is_signed_leaves_a_mark_and_what_is_repeated_none() {
+        let mut signer = Signer::new(PlainKeys, true);
+        let signed = signer.sign(commit(0, 1)).unwrap();
+        assert_eq!(signer.take_fresh(), [signed.mark()]);
+        signer.sign(commit(0, 1)).unwrap();
+        signer.sign(commit(0, 2));
+        assert_eq!(signer.take_fresh(), []);
     }
 }

@@ -8,8 +8,8 @@ use aequa_chain::Chain;
 use aequa_replica::{Effect, Halt, Input, Now, Recovery};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    BuilderPolicy, Certificate, CheckedBlock, Digest, Height, InstanceId, Message, OperatorIndex, Record,
-    Round, Seal, Signature, Signed, Statement, Value, Verified,
+    BuilderPolicy, Certificate, CheckedBlock, Digest, Domain, Height, InstanceId, Message, OperatorIndex,
+    Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
 };
 use common::{CLUSTER, quorum, replica};
 use std::sync::Arc;
@@ -179,7 +179,8 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
 
 #[test]
 fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_again() {
-    let mut replica = replica(0, Recovery { floor: Height(3), ..Recovery::default() });
+    let floors = vec![(Domain::Block, Height(3))];
+    let mut replica = replica(0, Recovery { floors, ..Recovery::default() });
     replica.start(now());
     for height in 1..=3 {
         let message = own_prepare(0, height);

@@ -111,6 +111,11 @@ impl DataDir {
         journal_dir(&self.root)
     }
 
+    /// Directory of the signing marks.
+    pub fn marks_dir(&self) -> PathBuf {
+        self.root.join("marks")
+    }
+
     /// Directory of the chain store.
     pub fn chain_dir(&self) -> PathBuf {
         self.root.join("chain")

@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use aequa_types::{Digest, Height};
+use aequa_types::{Digest, Height, Place};
 use std::io;
 use std::path::PathBuf;
 
@@ -83,6 +83,24 @@ pub enum StorageError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The file of signing marks cannot be used. Nothing was changed.
+    #[error(
+        "signing marks corrupt in {path}: {reason}; move the file away, the node then asks its peers what it signed"
+    )]
+    MarksCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The second gate: a statement must not be made here.
+    #[error("refused to sign a {:?} for {} {} round {}: {reason}", place.kind, place.instance.domain.name(), place.instance.height, place.round)]
+    MarkRefused {
+        /// Where it would have been made.
+        place: Place,
+        /// Why not.
+        reason: &'static str,
+    },
     /// An earlier write failed half-way; nothing more is accepted until the process is restarted.
     #[error("storage stopped: an earlier write or sync failed, restart the node")]
     Poisoned,
@@ -148,7 +166,9 @@ impl StorageError {
             | Self::InUse { .. }
             | Self::ForeignDirectory { .. }
             | Self::IdentityLost { .. }
-            | Self::WalCorrupt { .. } => true,
+            | Self::WalCorrupt { .. }
+            | Self::MarksCorrupt { .. }
+            | Self::MarkRefused { .. } => true,
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::BadFileId { .. }

@@ -28,6 +28,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod lock;
+pub mod mark;
 pub mod message;
 pub mod policy;
 pub mod record;
@@ -42,6 +43,7 @@ pub use ids::{
     Address, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal, Signature,
     TimestampMs, TxHash,
 };
+pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
 pub use record::Record;

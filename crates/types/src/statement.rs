@@ -23,6 +23,21 @@ pub enum Kind {
     RoundChange,
 }
 
+impl Kind {
+    /// All kinds, in their order.
+    pub const ALL: [Kind; 4] = [Kind::PrePrepare, Kind::Prepare, Kind::Commit, Kind::RoundChange];
+
+    /// Number on disk, from 1.
+    pub fn number(self) -> u8 {
+        match self {
+            Kind::PrePrepare => 1,
+            Kind::Prepare => 2,
+            Kind::Commit => 3,
+            Kind::RoundChange => 4,
+        }
+    }
+}
+
 /// What is claimed, per kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[ssz(enum_behaviour = "union")]

@@ -1,13 +1,14 @@
 //! The turn: inputs in, one sync, effects out.
 //!
 //! One thread owns the replica and the vote log. A turn takes everything that is waiting, lets the
-//! replica step through it, makes all records durable with one sync, and only then carries the
-//! effects out: first what goes to the network, then what goes to the store, then what clients hear.
+//! replica step through it, makes all records durable with one sync and, beside it, the marks of what
+//! was signed, and only then carries the effects out: first what goes to the network, then what goes to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
 use super::facts::Facts;
 use super::keys::OperatorKeys;
 use super::ledger::Ledger;
+use super::marks::MarkWriter;
 use super::network::Outbox;
 use super::observe::Observatory;
 use super::recorder::Recorder;
@@ -56,6 +57,8 @@ pub struct CoreThread {
     pub replica: Core,
     /// The vote log.
     pub wal: Wal,
+    /// The signing marks.
+    pub marks: MarkWriter,
     /// The block store.
     pub ledger: Ledger,
     /// The recording, when there is one.
@@ -197,6 +200,8 @@ impl CoreThread {
         Ok(())
     }
 
+    /// Makes records and marks durable. The records are handed to the system first: a process that is
+    /// killed leaves no mark without its record.
     fn persist(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
         let records = || {
             effects.iter().filter_map(|effect| match effect {
@@ -204,13 +209,17 @@ impl CoreThread {
                 _ => None,
             })
         };
-        if records().next().is_none() {
-            return Ok(());
-        }
+        let marks = effects.iter().filter_map(|effect| match effect {
+            Effect::Mark(mark) => Some(*mark),
+            _ => None,
+        });
         for record in records() {
             self.wal.append(record)?;
         }
+        self.wal.write()?;
+        self.marks.begin(marks.collect())?;
         self.wal.sync()?;
+        self.marks.finish()?;
         self.observatory.records_durable(records());
         Ok(())
     }
@@ -298,6 +307,7 @@ impl CoreThread {
             // Closed duties are durable in the store before their instance is forgotten.
             _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
         })?;
+        self.marks.raise(replica.signing_floors().collect());
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 //! | room | what may be touched in it |
 //! |---|---|
 //! | `core` | the turn; nothing else touches the replica or the vote log |
+//! | `marks` | the signing marks, made durable beside the vote log |
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `sync` | frames to inputs and effects to frames |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
@@ -22,6 +23,7 @@ mod events;
 mod facts;
 mod keys;
 mod ledger;
+mod marks;
 mod network;
 mod observe;
 mod open;
@@ -37,6 +39,7 @@ use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
 use aequa_p2p::Network;
 use aequa_replica::Halt;
+use aequa_storage::StorageError;
 use aequa_telemetry::Metrics;
 use aequa_types::BuilderPolicy;
 use std::sync::Arc;
@@ -174,10 +177,12 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
             recorder::Recorder::open(&dir, operator.lock.cluster_id(), operator.index, bytes_max)
         }
     };
-    let (replica, wal, _held_until_the_end) = opened.into_replica(&config, operator)?;
+    let open::Restored { replica, wal, marks, data_dir: _held_until_the_end } =
+        opened.into_replica(&config, operator)?;
     let thread = core::CoreThread {
         replica,
         wal,
+        marks: marks::MarkWriter::start(marks).map_err(ExitError::failure)?,
         ledger,
         recorder,
         outbox,
@@ -223,6 +228,10 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
 
 /// Why the core stopped, as an ending.
 fn unsafe_to_go_on(error: &anyhow::Error) -> ExitError {
+    if let Some(refused @ StorageError::MarkRefused { .. }) = error.downcast_ref() {
+        return ExitError::refused(refused)
+            .hint("the second gate held a contradiction back that the first one let pass: please report this with the log");
+    }
     match error.downcast_ref::<Halt>() {
         Some(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(
             "another process uses this operator's key, or this data directory is a copy or a backup older than \

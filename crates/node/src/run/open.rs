@@ -11,10 +11,11 @@ use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
-use aequa_storage::{DataDir, Identity, LastState, StorageError, Wal, WalOptions};
+use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Record, Value};
+use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Mark, Place, Record, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,8 @@ pub struct Opened {
     pub data_dir: DataDir,
     /// The vote log.
     pub wal: Wal,
+    /// The signing marks.
+    pub marks: MarkStore,
     /// The block store.
     pub store: Store,
     /// The chain at its last stored block.
@@ -64,6 +67,9 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     metrics.qbft_wal_recover_total.inc([result]);
     tracing::info!(target: "event", op = "recover", result, "qbft_wal");
 
+    let marks = open_marks(&data_dir)?;
+    check_same_promises(&recovered.records, marks.marks())?;
+
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
         .map_err(refusal)?;
     let chain = restore_chain(operator, &store)?;
@@ -73,19 +79,28 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         records: recovered.records,
         closed_duties: store.closed_duties().map_err(refusal)?,
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
-        floor: last_height.unwrap_or_default(),
+        marks: marks.marks().collect(),
+        floors: last_height.map(|height| (Domain::Block, height)).into_iter().chain(marks.floors()).collect(),
         unsealed: unsealed(&store, chain.tip().height)?,
     };
-    Ok(Opened { data_dir, wal, store: Arc::new(store), chain, verifier, recovery })
+    Ok(Opened { data_dir, wal, marks, store: Arc::new(store), chain, verifier, recovery })
+}
+
+/// What runs from here on.
+pub struct Restored {
+    /// The replica.
+    pub replica: Replica<OperatorKeys>,
+    /// The vote log.
+    pub wal: Wal,
+    /// The signing marks.
+    pub marks: MarkStore,
+    /// Held for the life of the process.
+    pub data_dir: DataDir,
 }
 
 impl Opened {
     /// The replica as it was when its last record became durable.
-    pub fn into_replica(
-        self,
-        config: &RunConfig,
-        operator: Operator,
-    ) -> Result<(Replica<OperatorKeys>, Wal, DataDir), ExitError> {
+    pub fn into_replica(self, config: &RunConfig, operator: Operator) -> Result<Restored, ExitError> {
         let lock = &operator.lock;
         let params = lock.lock().consensus.params.clone();
         let limits = Limits {
@@ -107,7 +122,7 @@ impl Opened {
         let cluster = lock.cluster_id();
         let keys = OperatorKeys { cluster, identity: operator.identity, share: operator.share };
         let replica = Replica::new(replica_config, keys, self.chain, mempool, self.recovery);
-        Ok((replica, self.wal, self.data_dir))
+        Ok(Restored { replica, wal: self.wal, marks: self.marks, data_dir: self.data_dir })
     }
 }
 
@@ -133,6 +148,7 @@ fn refusal(error: StorageError) -> ExitError {
             "do not delete anything: this directory says what the operator has signed; restore it whole, \
              or let the operator be replaced by a resharing"
         }
+        StorageError::MarksCorrupt { .. } => "the disk may be failing: check it first",
         StorageError::NewerVersion { .. } => "install the newer version again",
         _ => "check the disk and the permissions of the data directory",
     };
@@ -160,6 +176,37 @@ fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<Option<Hei
         "consensus_state"
     );
     Ok(last.map(|last| last.height))
+}
+
+/// Opens the second record of what was signed.
+fn open_marks(data_dir: &DataDir) -> Result<MarkStore, ExitError> {
+    let Identity { cluster_id, operator, .. } = *data_dir.identity();
+    let marks = MarkStore::open(&data_dir.marks_dir(), cluster_id, operator, MarkOptions::default())
+        .map_err(refusal)?;
+    if marks.unreadable() > 0 {
+        let text = format!(
+            "{} signing marks cannot be read: the vote log is relied on for them",
+            marks.unreadable()
+        );
+        tracing::warn!(target: "event", text, "warning");
+    }
+    Ok(marks)
+}
+
+/// Log and marks were written apart: where both know a place, they must say the same of it.
+fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) -> Result<(), ExitError> {
+    let marks: BTreeMap<Place, Mark> = marks.map(|mark| (mark.place, mark)).collect();
+    for signed in records.iter().filter_map(Record::statement) {
+        if marks.get(&signed.place()).is_some_and(|mark| *mark != signed.mark()) {
+            let place = signed.place();
+            return Err(ExitError::refused(format!(
+                "vote log and signing marks contradict each other at height {} round {} ({:?})",
+                place.instance.height, place.round, place.kind
+            ))
+            .hint("the directory was put together from two, or the disk fails: restore it whole"));
+        }
+    }
+    Ok(())
 }
 
 /// A directory that has lived but has no vote log cannot say what was signed.

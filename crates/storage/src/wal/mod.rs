@@ -8,35 +8,47 @@
 //! │ first seq u64 ‖               │  crc over seq and payload; seq strictly +1
 //! │ crc of the last record before │  payload: SSZ of aequa_types::Record, 1 byte to 4 MiB
 //! └───────────────────────────────┴────────┴────────┴──────────────
+//!                                    length: bit 31 parity ‖ 8 bits place in the batch ‖ 23 bits bytes
 //! ```
 //!
 //! - [`Wal::append`] only collects; [`Wal::sync`] makes everything collected durable with one write
 //!   and one fdatasync (one more when a segment fills up in between).
 //! - After any error the log is poisoned: nothing is retried, the process must end.
-//! - Reading stops at the first record that does not verify. If nothing behind it verifies, that was
-//!   a write which never completed, so nobody was told of it: it is wiped, and `torn` says so. If a
-//!   later record does verify, something durable was lost, and opening is refused.
+//! - What one sync covers is a **batch**. A length of at most 4 MiB leaves nine bits, which say how
+//!   far behind the first record of its batch a record is (255: that far or further), with a parity
+//!   bit, so that no single flipped bit moves a record to another batch. The first record of a batch
+//!   has them all zero.
+//! - Reading stops at the first record that does not verify. If nothing behind it verifies, or only
+//!   records of the **same batch** do, that was a write which never completed, so nobody was told of
+//!   it: it is wiped, and `torn` says so. If a record of a later batch does verify, the one missing
+//!   had been synced, something durable was lost, and opening is refused.
 //! - A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
 //!   removed when the log is opened. The head chains segments, so a missing one is noticed.
 //! - Whole segments are dropped once nothing in them is needed ([`Wal::prune_below`]).
 //!
+//! # Damage in the last batch
+//!
 //! A power cut in the middle of one sync may let a disk keep the end of a batch and lose its
-//! beginning. That looks like corruption and is refused as such: it costs liveness, never a promise.
+//! beginning. That must not stop the operator, and it looks exactly like rot in a last batch that had
+//! been synced: the node cannot tell whether it spoke. Both are cut off, because the signing marks
+//! ([`crate::marks`]) were made durable by the same turn: they take every place of the lost records,
+//! and the replica's signer lets nothing be signed there but the very same statement, no ROUND-CHANGE
+//! that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared certificates and
+//! values promise nothing by themselves: peers have them.
 
-mod medium;
 mod recovery;
 mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use medium::{Medium, MediumFile, SystemMedium};
+pub use crate::medium::{Medium, MediumFile, SystemMedium};
 pub use segment::RECORD_BYTES_MAX;
 
 use crate::StorageError;
 use crate::files::at;
+use crate::medium::write_all;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
-use medium::write_all;
-use segment::{HEAD_BYTES, Head, push_record};
+use segment::{BATCH_PLACE_MAX, HEAD_BYTES, Head, RecordHead, push_record};
 use ssz::Encode as _;
 use std::collections::VecDeque;
 use std::io;
@@ -99,6 +111,10 @@ pub struct Wal {
     /// Seq of the next record appended.
     next_seq: u64,
     batch: Batch,
+    /// How many records come before the next one in what the next sync covers.
+    batch_place: u8,
+    /// Whether something was written to the active segment since its last sync.
+    unsynced: bool,
     poisoned: bool,
 }
 
@@ -139,6 +155,8 @@ impl Wal {
             spare: None,
             next_seq: found.next_seq,
             batch: Batch::default(),
+            batch_place: 0,
+            unsynced: false,
             poisoned: false,
         };
         Ok((wal, Recovered { records: found.records, torn }))
@@ -151,7 +169,9 @@ impl Wal {
             return Err(StorageError::Poisoned);
         }
         let start = self.batch.bytes.len();
-        let crc = push_record(&mut self.batch.bytes, self.next_seq, |buffer| record.ssz_append(buffer))?;
+        let head = RecordHead { seq: self.next_seq, place: self.batch_place };
+        let crc = push_record(&mut self.batch.bytes, head, |buffer| record.ssz_append(buffer))?;
+        self.batch_place = self.batch_place.saturating_add(1).min(BATCH_PLACE_MAX);
         self.batch.entries.push(Entry {
             seq: self.next_seq,
             crc,
@@ -162,24 +182,49 @@ impl Wal {
         Ok(())
     }
 
+    /// Hands everything appended to the operating system: it survives the end of the process, but
+    /// not that of the machine. Only [`Wal::sync`] makes it durable.
+    pub fn write(&mut self) -> Result<(), StorageError> {
+        self.guarded(|wal| {
+            if wal.batch.entries.is_empty() {
+                return Ok(());
+            }
+            let batch = std::mem::take(&mut wal.batch);
+            wal.write_out(&batch)?;
+            wal.batch = batch.emptied();
+            Ok(())
+        })
+    }
+
     /// Makes everything appended durable; without anything appended it costs nothing.
     ///
     /// After an error nothing may be sent, and the log refuses everything.
     pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.write()?;
+        self.guarded(Self::sync_active)?;
+        self.prepare_spare();
+        Ok(())
+    }
+
+    fn sync_active(&mut self) -> Result<(), StorageError> {
+        if self.unsynced {
+            self.active.sync()?;
+            self.unsynced = false;
+            self.batch_place = 0;
+        }
+        Ok(())
+    }
+
+    fn guarded(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
-        if self.batch.entries.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::take(&mut self.batch);
-        if let Err(error) = self.write_out(&batch) {
-            self.poisoned = true;
-            return Err(error);
-        }
-        self.batch = batch.emptied();
-        self.prepare_spare();
-        Ok(())
+        let done = work(self);
+        self.poisoned = done.is_err();
+        done
     }
 
     /// Drops the oldest segments in which every record is below `height_of` its domain. Call it
@@ -223,12 +268,16 @@ impl Wal {
         while let Some(first) = entries.first() {
             let (fitting, taken) = self.active.room_for(entries);
             if fitting == 0 {
+                // What is in the full segment is durable before anything is in the next one.
+                if self.unsynced {
+                    self.active.sync()?;
+                }
                 self.roll(first)?;
                 continue;
             }
             let (now, later) = bytes.split_at(taken);
             self.active.write(now, &entries[..fitting])?;
-            self.active.sync()?;
+            self.unsynced = true;
             (entries, bytes) = (&entries[fitting..], later);
         }
         Ok(())

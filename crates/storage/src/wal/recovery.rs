@@ -1,12 +1,12 @@
 //! Reading a log back: all of it, or a refusal.
 
-use super::medium::{Medium, write_all};
 use super::segment::{Head, RECORD_BYTES_MAX, Tail, walk};
 use super::{Active, MaxHeights, SEGMENT_BYTES_MAX, Segment};
 use crate::StorageError;
 use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
+use crate::medium::{Medium, write_all};
 use aequa_types::{ClusterId, OperatorIndex, Record};
 use std::path::{Path, PathBuf};
 

@@ -22,6 +22,10 @@ pub(super) const HEAD_BYTES: usize = HEADER_BYTES + HEAD_PAYLOAD_BYTES;
 pub(super) const RECORD_HEAD_BYTES: usize = 16;
 /// Largest payload of a record: a value of 3 MiB and room to spare (contract: 4 MiB).
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
+/// A record this far behind the first of its batch, or further, does not say how far.
+pub(super) const BATCH_PLACE_MAX: u8 = u8::MAX;
+/// Bits of the length field that hold the length.
+const LENGTH_BITS: u32 = 23;
 /// Bytes a search for later records may checksum. Payloads are chosen by others, who could fill
 /// them with what looks like record heads; a tail that needs more than this is refused.
 const SCAN_BYTES_MAX: usize = 1 << 30;
@@ -62,16 +66,51 @@ impl Head {
     }
 }
 
+/// Which record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordHead {
+    pub seq: u64,
+    /// Records before it in its batch, at most [`BATCH_PLACE_MAX`].
+    pub place: u8,
+}
+
+impl RecordHead {
+    /// Whether a record with this place in its batch may come right before.
+    fn may_follow(self, place: Option<u8>) -> bool {
+        self.place == 0 || place.is_none_or(|before| self.place == before.saturating_add(1))
+    }
+
+    /// Whether what one sync covers reaches from this record back to the record `seq`, as far as it
+    /// says.
+    fn shares_batch_with(self, seq: u64) -> bool {
+        self.place < BATCH_PLACE_MAX && self.seq.saturating_sub(u64::from(self.place)) <= seq
+    }
+}
+
+/// The length field: length, place in the batch, and a bit that makes the number of ones of the upper
+/// nine even.
+fn length_field(length: u32, place: u8) -> u32 {
+    let parity = place.count_ones() & 1;
+    parity << 31 | u32::from(place) << LENGTH_BITS | length
+}
+
+/// Length and place, or nothing when the parity does not hold.
+fn read_length_field(field: u32) -> Option<(usize, u8)> {
+    let upper = field >> LENGTH_BITS;
+    let length = field & ((1 << LENGTH_BITS) - 1);
+    upper.count_ones().is_multiple_of(2).then_some((length as usize, (upper & 0xff) as u8))
+}
+
 /// Appends a record to `buffer`: its head, and the payload `write` adds. Gives the record's CRC.
 /// On an error the buffer is as before.
 pub(super) fn push_record(
     buffer: &mut Vec<u8>,
-    seq: u64,
+    head: RecordHead,
     write: impl FnOnce(&mut Vec<u8>),
 ) -> Result<u32, StorageError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 8]);
-    buffer.extend_from_slice(&seq.to_be_bytes());
+    buffer.extend_from_slice(&head.seq.to_be_bytes());
     write(buffer);
     let bytes = buffer.len() - start - RECORD_HEAD_BYTES;
     let length = u32::try_from(bytes).ok().filter(|_| (1..=RECORD_BYTES_MAX).contains(&bytes));
@@ -80,7 +119,7 @@ pub(super) fn push_record(
         return Err(StorageError::TooLarge { what: "vote log record", bytes, bytes_max: RECORD_BYTES_MAX });
     };
     let crc = crc32fast::hash(&buffer[start + 8..]);
-    buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    buffer[start..start + 4].copy_from_slice(&length_field(length, head.place).to_be_bytes());
     buffer[start + 4..start + 8].copy_from_slice(&crc.to_be_bytes());
     Ok(crc)
 }
@@ -90,9 +129,9 @@ pub(super) fn push_record(
 pub(super) enum Tail {
     /// Zeros.
     Clean,
-    /// A write that never completed; nothing in it verifies. It ends before `until`.
+    /// A write that never completed: nothing of a later batch verifies. It ends before `until`.
     Torn { until: usize },
-    /// Something verifies that comes later than what does not.
+    /// Something verifies that was written after what does not had been synced.
     Corrupt,
 }
 
@@ -117,9 +156,16 @@ pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
     let mut records = Vec::new();
     let mut end = HEAD_BYTES;
     let mut seq = first_seq;
-    while let Some(claim) = Claim::at(segment, end).filter(|claim| claim.seq == seq && claim.holds(segment)) {
+    // A batch may begin in the segment before.
+    let mut place = None;
+    while let Some(claim) = Claim::at(segment, end)
+        && claim.head.seq == seq
+        && claim.head.may_follow(place)
+        && claim.holds(segment)
+    {
         end = claim.payload.end;
         seq = seq.saturating_add(1);
+        place = Some(claim.head.place);
         records.push(RawRecord { crc: claim.crc, payload: claim.payload });
     }
     let tail = judge_tail(segment, end, seq);
@@ -135,7 +181,7 @@ fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
     let mut budget = SCAN_BYTES_MAX;
     for offset in end..until {
         let Some(claim) = Claim::at(segment, offset) else { continue };
-        if claim.seq <= expected || claim.seq > latest {
+        if claim.head.seq <= expected || claim.head.seq > latest || claim.head.shares_batch_with(expected) {
             continue;
         }
         let Some(left) = budget.checked_sub(claim.payload.len()) else { return Tail::Corrupt };
@@ -150,19 +196,21 @@ fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
 /// What sixteen bytes say when they are taken for the head of a record.
 struct Claim {
     crc: u32,
-    seq: u64,
+    head: RecordHead,
     payload: Range<usize>,
 }
 
 impl Claim {
     fn at(segment: &[u8], offset: usize) -> Option<Self> {
         let (head, rest) = segment.get(offset..)?.split_first_chunk::<RECORD_HEAD_BYTES>()?;
-        let length = be_u32(&head[..4]) as usize;
+        let (length, place) = read_length_field(be_u32(&head[..4]))?;
         if length == 0 || length > RECORD_BYTES_MAX || length > rest.len() {
             return None;
         }
         let start = offset + RECORD_HEAD_BYTES;
-        Some(Self { crc: be_u32(&head[4..8]), seq: be_u64(&head[8..]), payload: start..start + length })
+        let crc = be_u32(&head[4..8]);
+        let head = RecordHead { seq: be_u64(&head[8..]), place };
+        Some(Self { crc, head, payload: start..start + length })
     }
 
     fn holds(&self, segment: &[u8]) -> bool {
@@ -182,12 +230,18 @@ fn be_u64(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    /// A record that is a batch of its own.
+    fn alone(seq: u64) -> RecordHead {
+        RecordHead { seq, place: 0 }
+    }
+
     fn segment(records: &[&[u8]], bytes: usize) -> Vec<u8> {
         let head =
             Head { cluster_id: ClusterId::ZERO, operator: OperatorIndex(0), first_seq: 5, previous_crc: 0 };
         let mut segment = head.encode().unwrap();
         for (n, record) in records.iter().enumerate() {
-            push_record(&mut segment, 5 + n as u64, |buffer| buffer.extend_from_slice(record)).unwrap();
+            push_record(&mut segment, alone(5 + n as u64), |buffer| buffer.extend_from_slice(record))
+                .unwrap();
         }
         segment.resize(bytes.max(segment.len()), 0);
         segment
@@ -209,7 +263,7 @@ mod tests {
     #[test]
     fn the_layout_of_a_record_is_the_contracts() {
         let mut bytes = Vec::new();
-        let crc = push_record(&mut bytes, 2, |buffer| buffer.push(0xaa)).unwrap();
+        let crc = push_record(&mut bytes, alone(2), |buffer| buffer.push(0xaa)).unwrap();
         assert_eq!(crc, crc32fast::hash(&[0, 0, 0, 0, 0, 0, 0, 2, 0xaa]));
         let mut expected = vec![0, 0, 0, 1];
         expected.extend_from_slice(&crc.to_be_bytes());
@@ -218,14 +272,68 @@ mod tests {
     }
 
     #[test]
+    fn the_place_in_the_batch_is_in_the_free_bits_and_no_flipped_bit_of_it_is_believed() {
+        for place in 0..=u8::MAX {
+            for length in [1, RECORD_BYTES_MAX as u32] {
+                let field = length_field(length, place);
+                assert_eq!(read_length_field(field), Some((length as usize, place)));
+                for bit in LENGTH_BITS..32 {
+                    assert_eq!(read_length_field(field ^ (1 << bit)), None);
+                }
+            }
+        }
+        assert_eq!(length_field(77, 0), 77, "the first record of a batch has a plain length");
+    }
+
+    #[test]
+    fn a_hole_in_a_batch_is_torn_and_one_before_a_later_batch_is_corruption() {
+        // Two batches of three; the places are those of the second record lost.
+        let heads = [(5, 0), (6, 1), (7, 2), (8, 0), (9, 1), (10, 2)];
+        let build = |lost: &[u64]| {
+            let mut bytes = segment(&[], 0);
+            for (seq, place) in heads {
+                let start = bytes.len();
+                push_record(&mut bytes, RecordHead { seq, place }, |b| b.extend_from_slice(b"vote")).unwrap();
+                if lost.contains(&seq) {
+                    bytes[start..].fill(0);
+                }
+            }
+            bytes.resize(512, 0);
+            bytes
+        };
+        let tail = |lost: &[u64]| {
+            let walk = walk(&build(lost), 5);
+            (walk.records.len(), matches!(walk.tail, Tail::Torn { .. }))
+        };
+        assert_eq!(tail(&[9]), (4, true));
+        assert_eq!(tail(&[8]), (3, true));
+        assert_eq!(tail(&[8, 9]), (3, true));
+        for lost in [&[6][..], &[7], &[5, 6, 7], &[7, 8], &[7, 8, 9], &[6, 8, 10]] {
+            assert_eq!(walk(&build(lost), 5).tail, Tail::Corrupt, "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_too_far_into_its_batch_to_say_how_far_counts_as_later() {
+        let mut bytes = segment(&[], 0);
+        let head = RecordHead { seq: 300, place: BATCH_PLACE_MAX };
+        bytes.extend_from_slice(&[0; RECORD_HEAD_BYTES + 4]);
+        push_record(&mut bytes, head, |buffer| buffer.extend_from_slice(b"vote")).unwrap();
+        bytes.resize(16 << 10, 0);
+        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+    }
+
+    #[test]
     fn a_record_of_four_mebibytes_fits_and_one_byte_more_leaves_the_buffer_alone() {
         let mut buffer = Vec::new();
-        push_record(&mut buffer, 1, |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX, 1)).unwrap();
+        push_record(&mut buffer, alone(1), |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX, 1))
+            .unwrap();
         let before = buffer.len();
-        let too_large =
-            push_record(&mut buffer, 2, |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX + 1, 1));
+        let too_large = push_record(&mut buffer, alone(2), |buffer| {
+            buffer.resize(buffer.len() + RECORD_BYTES_MAX + 1, 1)
+        });
         assert!(matches!(too_large, Err(StorageError::TooLarge { .. })));
-        assert!(push_record(&mut buffer, 2, |_| {}).is_err(), "an empty record is no record");
+        assert!(push_record(&mut buffer, alone(2), |_| {}).is_err(), "an empty record is no record");
         assert_eq!(buffer.len(), before);
     }
 
@@ -251,7 +359,7 @@ mod tests {
     #[test]
     fn a_gap_in_the_sequence_is_corruption() {
         let mut bytes = segment(&[b"one"], 0);
-        push_record(&mut bytes, 7, |buffer| buffer.extend_from_slice(b"three")).unwrap();
+        push_record(&mut bytes, alone(7), |buffer| buffer.extend_from_slice(b"three")).unwrap();
         bytes.resize(256, 0);
         assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
     }
@@ -259,7 +367,7 @@ mod tests {
     #[test]
     fn a_repeated_earlier_record_is_not_taken_for_a_later_one() {
         let mut bytes = segment(&[b"one"], 0);
-        push_record(&mut bytes, 5, |buffer| buffer.extend_from_slice(b"one")).unwrap();
+        push_record(&mut bytes, alone(5), |buffer| buffer.extend_from_slice(b"one")).unwrap();
         bytes.resize(256, 0);
         let walk = walk(&bytes, 5);
         assert_eq!(walk.records.len(), 1);

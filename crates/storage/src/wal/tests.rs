@@ -1,11 +1,12 @@
-use super::segment::RECORD_HEAD_BYTES;
+use super::segment::{RECORD_HEAD_BYTES, RecordHead};
 use super::*;
+use crate::medium::testing::BadDisk;
 use aequa_types::limits::VALUE_BYTES_MAX;
 use aequa_types::record::ValueRecord;
 use aequa_types::{Claim, Digest, Round, Signature, Signed, Statement, ValueBytes};
 use proptest::prelude::*;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 const CLUSTER: ClusterId = ClusterId::repeat_byte(0xc1);
 const ME: OperatorIndex = OperatorIndex(2);
@@ -200,7 +201,8 @@ fn a_damaged_head_is_refused_and_a_newer_one_named() {
 fn intact_bytes_that_are_no_record_are_refused() {
     let (dir, file, bytes) = written(&votes(1..=1));
     let mut forged = bytes[..HEAD_BYTES].to_vec();
-    push_record(&mut forged, 1, |buffer| buffer.extend_from_slice(&[0xee; 40])).unwrap();
+    push_record(&mut forged, RecordHead { seq: 1, place: 0 }, |buffer| buffer.extend_from_slice(&[0xee; 40]))
+        .unwrap();
     forged.resize(bytes.len(), 0);
     fs::write(&file, &forged).unwrap();
     assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })));
@@ -353,98 +355,6 @@ fn a_file_larger_than_any_segment_is_refused_unread() {
     let file = fs::OpenOptions::new().write(true).open(file).unwrap();
     file.set_len(SEGMENT_BYTES_MAX as u64 + 1).unwrap();
     assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })));
-}
-
-/// A disk that counts, takes few bytes at a time, and fails when told to.
-#[derive(Default)]
-struct BadDisk {
-    writes: AtomicUsize,
-    syncs: AtomicUsize,
-    /// Most bytes one write takes; 0 for all.
-    short: AtomicUsize,
-    /// Writes or syncs that still succeed, plus one; 0 for all.
-    writes_left: AtomicUsize,
-    syncs_left: AtomicUsize,
-}
-
-impl BadDisk {
-    fn spend(left: &AtomicUsize) -> io::Result<()> {
-        match left.load(SeqCst) {
-            0 => Ok(()),
-            1 => Err(io::Error::from_raw_os_error(5)),
-            more => {
-                left.store(more - 1, SeqCst);
-                Ok(())
-            }
-        }
-    }
-}
-
-struct BadFile {
-    disk: Arc<BadDisk>,
-    file: Box<dyn MediumFile>,
-}
-
-impl BadFile {
-    fn on(disk: &Arc<BadDisk>, file: Box<dyn MediumFile>) -> Box<dyn MediumFile> {
-        Box::new(Self { disk: disk.clone(), file })
-    }
-}
-
-impl Medium for Arc<BadDisk> {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        SystemMedium.create_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        SystemMedium.list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
-        Ok(BadFile::on(self, SystemMedium.create(path)?))
-    }
-
-    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        SystemMedium.read(path, bytes_max)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
-        Ok(BadFile::on(self, SystemMedium.open(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        SystemMedium.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        SystemMedium.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        SystemMedium.sync_dir(dir)
-    }
-}
-
-impl MediumFile for BadFile {
-    fn bytes(&self) -> io::Result<u64> {
-        self.file.bytes()
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.disk.writes.fetch_add(1, SeqCst);
-        BadDisk::spend(&self.disk.writes_left)?;
-        let bytes_max = match self.disk.short.load(SeqCst) {
-            0 => bytes.len(),
-            short => short.min(bytes.len()),
-        };
-        self.file.write_at(&bytes[..bytes_max], offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.syncs.fetch_add(1, SeqCst);
-        BadDisk::spend(&self.disk.syncs_left)?;
-        self.file.sync()
-    }
 }
 
 fn on_bad_disk(segment_bytes: usize) -> (tempfile::TempDir, Wal, Arc<BadDisk>) {

@@ -1,4 +1,4 @@
-//! Where the log lies: the few calls it makes on one flat directory. Replaceable, so that a test can
+//! Where the vote log and the signing marks lie: the few calls they make on one flat directory. Replaceable, so that a test can
 //! make each of them fail and a simulator can take the power away between any two.
 
 use crate::files;
@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// A disk as the log sees it. What was written is durable once the file is synced; a name that was
+/// A disk as log and marks see it. What was written is durable once the file is synced; a name that was
 /// created, renamed or removed is durable once its directory is.
 pub trait Medium: Send + Sync {
     /// Creates `dir` with its parents, durably; that it exists is fine.
@@ -106,7 +106,7 @@ impl MediumFile for File {
 }
 
 /// Writes all of `bytes`, however few a call takes.
-pub(super) fn write_all(file: &dyn MediumFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all(file: &dyn MediumFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -119,4 +119,112 @@ pub(super) fn write_all(file: &dyn MediumFile, mut bytes: &[u8], mut offset: u64
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A disk that counts, takes few bytes at a time, and fails when told to.
+
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    #[derive(Default)]
+    pub(crate) struct BadDisk {
+        pub(crate) writes: AtomicUsize,
+        pub(crate) syncs: AtomicUsize,
+        /// Most bytes one write takes; 0 for all.
+        pub(crate) short: AtomicUsize,
+        /// Writes or syncs that still succeed, plus one; 0 for all.
+        pub(crate) writes_left: AtomicUsize,
+        pub(crate) syncs_left: AtomicUsize,
+        /// Syncs are counted and not done: for tests of many writes.
+        pub(crate) skips_syncs: AtomicBool,
+    }
+
+    impl BadDisk {
+        /// The writes or syncs from number `calls` on fail.
+        pub(crate) fn fail_from(&self, calls: usize, syncs: bool) {
+            let left = if syncs { &self.syncs_left } else { &self.writes_left };
+            left.store(calls, SeqCst);
+        }
+
+        fn spend(left: &AtomicUsize) -> io::Result<()> {
+            match left.load(SeqCst) {
+                0 => Ok(()),
+                1 => Err(io::Error::from_raw_os_error(5)),
+                more => {
+                    left.store(more - 1, SeqCst);
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    struct BadFile {
+        disk: Arc<BadDisk>,
+        file: Box<dyn MediumFile>,
+    }
+
+    impl BadFile {
+        fn on(disk: &Arc<BadDisk>, file: Box<dyn MediumFile>) -> Box<dyn MediumFile> {
+            Box::new(Self { disk: disk.clone(), file })
+        }
+    }
+
+    impl Medium for Arc<BadDisk> {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            SystemMedium.create_dir(dir)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            SystemMedium.list(dir)
+        }
+
+        fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+            Ok(BadFile::on(self, SystemMedium.create(path)?))
+        }
+
+        fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+            SystemMedium.read(path, bytes_max)
+        }
+
+        fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+            Ok(BadFile::on(self, SystemMedium.open(path)?))
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            SystemMedium.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            SystemMedium.remove(path)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            SystemMedium.sync_dir(dir)
+        }
+    }
+
+    impl MediumFile for BadFile {
+        fn bytes(&self) -> io::Result<u64> {
+            self.file.bytes()
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.disk.writes.fetch_add(1, SeqCst);
+            BadDisk::spend(&self.disk.writes_left)?;
+            let bytes_max = match self.disk.short.load(SeqCst) {
+                0 => bytes.len(),
+                short => short.min(bytes.len()),
+            };
+            self.file.write_at(&bytes[..bytes_max], offset)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.disk.syncs.fetch_add(1, SeqCst);
+            BadDisk::spend(&self.disk.syncs_left)?;
+            if self.disk.skips_syncs.load(SeqCst) { Ok(()) } else { self.file.sync() }
+        }
+    }
 }

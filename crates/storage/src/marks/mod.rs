@@ -1,0 +1,324 @@
+//! The signing marks: which statement was made where, kept apart from the vote log.
+//!
+//! ```text
+//! marks/marks.dat     zeroed and synced before use, replaced as a whole when full
+//! ┌───────────────────────┬───────────┬───────────┬──────────────
+//! │ frame MARK v1         │ slot 64 B │ slot 64 B │ zeros …
+//! │ cluster id ‖ operator │ crc32 u32 ‖ kind u8 ‖ domain u8 ‖ 0 0 ‖ height u64 ‖ round u64 ‖ digest 32 ‖ zeros
+//! └───────────────────────┴───────────┴───────────┴──────────────
+//! ```
+//!
+//! The second gate before a signature leaves the node: it knows nothing of records, values or
+//! consensus, and shares no format and no reading code with the log. It refuses by itself a second
+//! statement for one place and anything at or below a floor; that refusal ends the process.
+//!
+//! - The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
+//!   unreadable one costs only what it said. What the log and the marks know is added up.
+//! - [`MarkStore::put`] and [`MarkStore::raise_floors`] are durable on return. After an error nothing
+//!   is accepted any more, as in the log.
+//! - Floors replace the marks at and below them, so the file does not grow with the chain.
+
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use crate::StorageError;
+use crate::data_dir::owner;
+use crate::files::at;
+use crate::frame::FrameFault;
+use crate::medium::{Medium, MediumFile, SystemMedium, write_all};
+use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Place};
+use alloy_primitives::B256;
+use slot::{Entry, SLOT_BYTES, Slot};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Slots of a new file, if twice what is live is not more: ten thousand blocks, 2 MiB.
+pub const SLOTS: usize = 32_768;
+/// Largest file that is read; checked before memory is taken.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+const FILE: &str = "marks.dat";
+/// The next file under construction; never read.
+const SPARE_FILE: &str = "marks.tmp";
+
+/// How marks are laid out and reach the disk.
+#[derive(Clone)]
+pub struct MarkOptions {
+    /// Slots of a new file.
+    pub slots: usize,
+    /// The calls that write and sync.
+    pub medium: Arc<dyn Medium>,
+}
+
+impl Default for MarkOptions {
+    fn default() -> Self {
+        Self { slots: SLOTS, medium: Arc::new(SystemMedium) }
+    }
+}
+
+/// The open signing marks of one operator.
+pub struct MarkStore {
+    dir: PathBuf,
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+    options: MarkOptions,
+    file: Box<dyn MediumFile>,
+    /// Slots of the file, and how many were written.
+    slots: usize,
+    used: usize,
+    /// Slots that were not whole when the file was opened.
+    unreadable: usize,
+    marks: BTreeMap<Place, B256>,
+    floors: BTreeMap<Domain, Height>,
+    poisoned: bool,
+}
+
+impl MarkStore {
+    /// Opens the marks in `dir`, creating them when there are none, and reads them all.
+    pub fn open(
+        dir: &Path,
+        cluster_id: ClusterId,
+        operator: OperatorIndex,
+        options: MarkOptions,
+    ) -> Result<Self, StorageError> {
+        let medium = Arc::clone(&options.medium);
+        medium.create_dir(dir).map_err(at("create directory", dir))?;
+        medium.remove(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
+        let path = dir.join(FILE);
+        let (marks, floors) = (BTreeMap::new(), BTreeMap::new());
+        if !exists(dir, &*medium)? {
+            let slots = options.slots.max(1);
+            let file = replace(dir, cluster_id, operator, &[], slots, &*medium)?;
+            let (used, unreadable, poisoned) = (0, 0, false);
+            let dir = dir.to_path_buf();
+            return Ok(Self {
+                dir,
+                cluster_id,
+                operator,
+                options,
+                file,
+                slots,
+                used,
+                unreadable,
+                marks,
+                floors,
+                poisoned,
+            });
+        }
+        let bytes = medium.read(&path, FILE_BYTES_MAX).map_err(at("read", &path))?;
+        let bytes = bytes.ok_or_else(|| corrupt(&path, "larger than any file of marks"))?;
+        check_owner(&path, &bytes, cluster_id, operator)?;
+        let file = medium.open(&path).map_err(at("open", &path))?;
+        // What is read may have been written by a process that was killed before its sync.
+        file.sync().map_err(at("sync", &path))?;
+        let mut store = Self {
+            dir: dir.to_path_buf(),
+            cluster_id,
+            operator,
+            options,
+            file,
+            slots: bytes.len() / SLOT_BYTES - 1,
+            used: 0,
+            unreadable: 0,
+            marks,
+            floors,
+            poisoned: false,
+        };
+        store.read_slots(&path, &bytes[SLOT_BYTES..])?;
+        Ok(store)
+    }
+
+    /// Every mark above the floors, in order.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.marks.iter().map(|(place, digest)| Mark { place: *place, digest: *digest })
+    }
+
+    /// The floors: nothing is signed at or below them.
+    pub fn floors(&self) -> impl Iterator<Item = (Domain, Height)> {
+        self.floors.iter().map(|(domain, height)| (*domain, *height))
+    }
+
+    /// Slots that were not whole when the file was opened: what they said is lost here.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// Makes marks durable. A place that is taken by another statement, or below the floor, is
+    /// refused, and then nothing is accepted any more.
+    pub fn put(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
+        self.guarded(|store| {
+            let mut entries = Vec::with_capacity(marks.len());
+            for mark in marks {
+                if store.take(mark)? {
+                    entries.push(Entry::Mark(*mark));
+                }
+            }
+            store.write(&entries)
+        })
+    }
+
+    /// Raises floors durably, and forgets the marks at and below them. None is ever lowered.
+    pub fn raise_floors(&mut self, floors: &[(Domain, Height)]) -> Result<(), StorageError> {
+        self.guarded(|store| {
+            let mut entries = Vec::new();
+            for (domain, height) in floors {
+                if store.floors.get(domain) < Some(height) {
+                    store.set_floor(*domain, *height);
+                    entries.push(Entry::Floor(*domain, *height));
+                }
+            }
+            store.write(&entries)
+        })
+    }
+
+    fn guarded(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned);
+        }
+        let changed = change(self);
+        self.poisoned = changed.is_err();
+        changed
+    }
+
+    /// Takes a place; false when this very statement has it already.
+    fn take(&mut self, mark: &Mark) -> Result<bool, StorageError> {
+        let instance = mark.place.instance;
+        let refused = |reason| Err(StorageError::MarkRefused { place: mark.place, reason });
+        if self.floors.get(&instance.domain) >= Some(&instance.height) {
+            return refused("it is not above what may have been signed before");
+        }
+        match self.marks.insert(mark.place, mark.digest) {
+            None => Ok(true),
+            Some(before) if before == mark.digest => Ok(false),
+            Some(_) => refused("another statement was made there"),
+        }
+    }
+
+    fn set_floor(&mut self, domain: Domain, height: Height) {
+        self.floors.insert(domain, height);
+        let first = Place::first_of(InstanceId { domain, height: Height(0) });
+        let above = Place::first_of(InstanceId { domain, height: height.next() });
+        self.marks.extract_if(first..above, |_, _| true).for_each(drop);
+    }
+
+    fn write(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if self.used + entries.len() > self.slots {
+            return self.start_over();
+        }
+        let bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
+        let offset = ((1 + self.used) * SLOT_BYTES) as u64;
+        let path = self.dir.join(FILE);
+        write_all(&*self.file, &bytes, offset).map_err(at("write", &path))?;
+        self.file.sync().map_err(at("sync", &path))?;
+        self.used += entries.len();
+        Ok(())
+    }
+
+    /// Replaces the file by one that holds only what still matters.
+    fn start_over(&mut self) -> Result<(), StorageError> {
+        let floors = self.floors.iter().map(|(domain, height)| Entry::Floor(*domain, *height));
+        let entries: Vec<Entry> = floors.chain(self.marks().map(Entry::Mark)).collect();
+        let slots = self.options.slots.max(2 * entries.len());
+        let medium = Arc::clone(&self.options.medium);
+        self.file = replace(&self.dir, self.cluster_id, self.operator, &entries, slots, &*medium)?;
+        (self.slots, self.used) = (slots, entries.len());
+        Ok(())
+    }
+
+    fn read_slots(&mut self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+        let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
+        for (n, slot) in slots.iter().enumerate() {
+            match Slot::read(slot) {
+                Slot::Free => continue,
+                Slot::Unreadable => self.unreadable += 1,
+                Slot::Taken(Entry::Floor(domain, height)) => {
+                    let floor = self.floors.entry(domain).or_insert(height);
+                    *floor = height.max(*floor);
+                }
+                Slot::Taken(Entry::Mark(mark)) => {
+                    let before = self.marks.insert(mark.place, mark.digest);
+                    if before.is_some_and(|before| before != mark.digest) {
+                        return Err(corrupt(path, "two statements for one place"));
+                    }
+                }
+            }
+            self.used = n + 1;
+        }
+        for (domain, height) in self.floors.clone() {
+            self.set_floor(domain, height);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for MarkStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MarkStore")
+            .field("dir", &self.dir)
+            .field("marks", &self.marks.len())
+            .field("floors", &self.floors)
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a file with these entries in place of the one there is: the old or the new one survives a
+/// crash, and both hold everything that was durable.
+fn replace(
+    dir: &Path,
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+    entries: &[Entry],
+    slots: usize,
+    medium: &dyn Medium,
+) -> Result<Box<dyn MediumFile>, StorageError> {
+    let mut bytes = slot::encode_head(cluster_id, operator)?;
+    bytes.extend(entries.iter().flat_map(Entry::encode));
+    // Zeros are written and not only reserved: a later sync has no block to allocate.
+    bytes.resize((1 + slots) * SLOT_BYTES, 0);
+    let (spare, path) = (dir.join(SPARE_FILE), dir.join(FILE));
+    medium.remove(&spare).map_err(at("remove", &spare))?;
+    let file = medium.create(&spare).map_err(at("create", &spare))?;
+    write_all(&*file, &bytes, 0).map_err(at("write", &spare))?;
+    file.sync().map_err(at("sync", &spare))?;
+    medium.rename(&spare, &path).map_err(at("rename to", &path))?;
+    medium.sync_dir(dir).map_err(at("sync directory", dir))?;
+    Ok(file)
+}
+
+/// Whether there is a file; that a directory cannot be listed is an error, not an answer.
+fn exists(dir: &Path, medium: &dyn Medium) -> Result<bool, StorageError> {
+    Ok(medium.list(dir).map_err(at("list", dir))?.iter().any(|name| name == FILE))
+}
+
+fn check_owner(
+    path: &Path,
+    bytes: &[u8],
+    cluster_id: ClusterId,
+    operator: OperatorIndex,
+) -> Result<(), StorageError> {
+    match slot::decode_head(bytes) {
+        Ok(found) if found == (cluster_id, operator) => Ok(()),
+        Ok((found_cluster, found_operator)) => Err(StorageError::ForeignDirectory {
+            path: path.to_path_buf(),
+            found: owner(found_cluster, found_operator),
+            expected: owner(cluster_id, operator),
+        }),
+        // The head was durable before the file got its name.
+        Err(FrameFault::Unreadable(reason)) => Err(corrupt(path, reason)),
+        Err(FrameFault::NewerVersion { found, known }) => {
+            Err(StorageError::NewerVersion { path: path.to_path_buf(), found, known })
+        }
+    }
+}
+
+fn corrupt(path: &Path, reason: &'static str) -> StorageError {
+    StorageError::MarksCorrupt { path: path.to_path_buf(), reason }
+}

@@ -1,0 +1,197 @@
+use super::*;
+use crate::medium::testing::BadDisk;
+use aequa_types::Round;
+use aequa_types::statement::Kind;
+use std::fs;
+use std::sync::atomic::Ordering::SeqCst;
+
+const CLUSTER: ClusterId = ClusterId::repeat_byte(0xc1);
+const ME: OperatorIndex = OperatorIndex(2);
+const SLOTS_HERE: usize = 64;
+
+fn open_on(dir: &Path, medium: Arc<dyn Medium>) -> Result<MarkStore, StorageError> {
+    MarkStore::open(dir, CLUSTER, ME, MarkOptions { slots: SLOTS_HERE, medium })
+}
+
+fn open(dir: &Path) -> MarkStore {
+    open_on(dir, Arc::new(SystemMedium)).unwrap()
+}
+
+fn mark(height: u64, kind: Kind, digest: u8) -> Mark {
+    let instance = InstanceId::block(Height(height));
+    Mark { place: Place { instance, round: Round(height % 3), kind }, digest: B256::repeat_byte(digest) }
+}
+
+/// The marks a height leaves.
+fn marks_of(height: u64) -> [Mark; 2] {
+    [mark(height, Kind::Prepare, height as u8), mark(height, Kind::Commit, height as u8)]
+}
+
+fn held(store: &MarkStore) -> Vec<Mark> {
+    store.marks().collect()
+}
+
+#[test]
+fn marks_and_floors_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for height in 1..=5 {
+        store.put(&marks_of(height)).unwrap();
+    }
+    store.raise_floors(&[(Domain::Block, Height(3)), (Domain::Sync, Height(9))]).unwrap();
+    let expected: Vec<Mark> = (4..=5).flat_map(marks_of).collect();
+    assert_eq!(held(&store), expected);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(held(&store), expected);
+    assert_eq!(store.floors().collect::<Vec<_>>(), [(Domain::Block, Height(3)), (Domain::Sync, Height(9))]);
+}
+
+#[test]
+fn a_second_statement_for_a_place_is_refused_and_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    store.put(&marks_of(1)).unwrap();
+    store.put(&marks_of(1)).unwrap();
+    let error = store.put(&[mark(1, Kind::Prepare, 0xee)]).unwrap_err();
+    assert!(matches!(error, StorageError::MarkRefused { .. }) && error.is_safety_refusal(), "{error}");
+    assert!(matches!(store.put(&marks_of(2)), Err(StorageError::Poisoned)));
+    drop(store);
+    assert_eq!(held(&open(dir.path())), marks_of(1));
+}
+
+#[test]
+fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
+    for height in 4..=6 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.raise_floors(&[(Domain::Block, Height(5))]).unwrap();
+        store.raise_floors(&[(Domain::Block, Height(2))]).unwrap();
+        drop(store);
+        assert_eq!(open(dir.path()).put(&marks_of(height)).is_ok(), height == 6);
+    }
+}
+
+#[test]
+fn a_full_file_is_replaced_by_what_still_matters() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(BadDisk::default());
+    disk.skips_syncs.store(true, SeqCst);
+    let mut store = open_on(dir.path(), Arc::new(disk)).unwrap();
+    let bytes = fs::metadata(dir.path().join(FILE)).unwrap().len();
+    for height in 1..=10_000 {
+        store.put(&marks_of(height)).unwrap();
+        if height % 8 == 0 {
+            store.raise_floors(&[(Domain::Block, Height(height - 4))]).unwrap();
+        }
+    }
+    drop(store);
+    assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().len(), bytes, "the file does not grow");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    let expected: Vec<Mark> = (9_997..=10_000).flat_map(marks_of).collect();
+    assert_eq!(held(&open(dir.path())), expected);
+}
+
+#[test]
+fn more_live_marks_than_a_file_has_slots_make_it_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let all: Vec<Mark> = (1..=200).flat_map(marks_of).collect();
+    store.put(&all).unwrap();
+    store.put(&marks_of(201)).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).marks().count(), 402);
+}
+
+#[test]
+fn an_unreadable_slot_costs_only_what_it_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    for height in 1..=4 {
+        store.put(&marks_of(height)).unwrap();
+    }
+    drop(store);
+    let file = dir.path().join(FILE);
+    let bytes = fs::read(&file).unwrap();
+    let all: Vec<Mark> = (1..=4).flat_map(marks_of).collect();
+    for at in SLOT_BYTES..9 * SLOT_BYTES {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x40;
+        fs::write(&file, &flipped).unwrap();
+        let mut expected = all.clone();
+        expected.remove(at / SLOT_BYTES - 1);
+        let mut store = open(dir.path());
+        assert_eq!((held(&store), store.unreadable()), (expected, 1), "byte {at}");
+        // What comes after goes behind it.
+        store.put(&marks_of(5)).unwrap();
+        drop(store);
+        assert!(held(&open(dir.path())).ends_with(&marks_of(5)));
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_gives_whole_marks_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    (1..=3).for_each(|height| store.put(&marks_of(height)).unwrap());
+    drop(store);
+    let file = dir.path().join(FILE);
+    let bytes = fs::read(&file).unwrap();
+    let all: Vec<Mark> = (1..=3).flat_map(marks_of).collect();
+    for cut in SLOT_BYTES..=7 * SLOT_BYTES {
+        let mut left = bytes[..cut].to_vec();
+        left.resize(bytes.len(), 0);
+        fs::write(&file, &left).unwrap();
+        // The end of a digest may happen to be zeros already; never more than what was written.
+        let found = held(&open(dir.path()));
+        let whole = cut / SLOT_BYTES - 1;
+        assert!(found.len() >= whole.min(6) && all.starts_with(&found), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_damaged_head_two_owners_and_two_statements_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).put(&marks_of(1)).unwrap();
+    let other = MarkStore::open(dir.path(), CLUSTER, OperatorIndex(3), MarkOptions::default()).unwrap_err();
+    assert!(matches!(other, StorageError::ForeignDirectory { .. }));
+
+    let file = dir.path().join(FILE);
+    let good = fs::read(&file).unwrap();
+    let mut damaged = good.clone();
+    damaged[20] ^= 1;
+    fs::write(&file, &damaged).unwrap();
+    let error = open_on(dir.path(), Arc::new(SystemMedium)).unwrap_err();
+    assert!(matches!(error, StorageError::MarksCorrupt { .. }) && error.is_safety_refusal());
+
+    let mut twice = good;
+    let second = Entry::Mark(mark(1, Kind::Prepare, 0xee)).encode();
+    twice[3 * SLOT_BYTES..4 * SLOT_BYTES].copy_from_slice(&second);
+    fs::write(&file, &twice).unwrap();
+    let error = open_on(dir.path(), Arc::new(SystemMedium)).unwrap_err();
+    assert!(matches!(error, StorageError::MarksCorrupt { .. }), "{error}");
+}
+
+#[test]
+fn failing_at_any_write_or_sync_loses_nothing_acknowledged_and_ends_it() {
+    for left in 1..40 {
+        for fail_sync in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = Arc::new(BadDisk::default());
+            let mut store = open_on(dir.path(), Arc::new(disk.clone())).unwrap();
+            disk.fail_from(left, fail_sync);
+            let mut acknowledged = 0;
+            for height in 1..=60 {
+                if store.put(&marks_of(height)).is_err() {
+                    break;
+                }
+                acknowledged = height;
+            }
+            assert!(matches!(store.put(&marks_of(61)), Err(StorageError::Poisoned)));
+            drop(store);
+            let found = held(&open(dir.path()));
+            let expected: Vec<Mark> = (1..=acknowledged).flat_map(marks_of).collect();
+            assert!(found.starts_with(&expected), "{left} calls: {acknowledged} acknowledged");
+        }
+    }
+}
