@@ -189,3 +189,92 @@ fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_agai
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Persist(_))), "height {height}");
     }
 }
+
+/// A block of height 1 other than the one of [`blocks`].
+fn other_block() -> Arc<CheckedBlock> {
+    let chain = Chain::genesis(CLUSTER, quorum());
+    let policy = BuilderPolicy::default().hash();
+    Arc::new(chain.build_block(OperatorIndex(1), 1_000_009, policy, Vec::new()).unwrap())
+}
+
+fn own(height: u64, round: u64, claim: Claim) -> Statement {
+    let instance = InstanceId::block(Height(height));
+    Statement { instance, round: Round(round), author: OperatorIndex(0), claim }
+}
+
+fn proposed(block: &Arc<CheckedBlock>) -> Input {
+    let value = Value::block(block.clone());
+    let header = block.header();
+    let statement = Statement {
+        instance: InstanceId::block(header.height),
+        round: Round(0),
+        author: header.proposer,
+        claim: Claim::PrePrepare(value.digest()),
+    };
+    let proposal = Signed { statement, signature: Signature::ZERO };
+    let (round_changes, prepares) = (Vec::new(), Vec::new());
+    let message = Verified::PrePrepare { proposal, value, round_changes, prepares };
+    Input::Message { from: header.proposer, message }
+}
+
+fn statements(effects: &[Effect]) -> Vec<Statement> {
+    let records = effects.iter().filter_map(|effect| match effect {
+        Effect::Persist(record) => record.statement(),
+        _ => None,
+    });
+    records.map(|signed| signed.statement.clone()).collect()
+}
+
+#[test]
+fn where_the_log_lost_a_vote_its_mark_lets_only_the_same_vote_pass() {
+    let (lost, other) = (blocks(1).swap_remove(0), other_block());
+    let voted = own(1, 0, Claim::Prepare(lost.digest()));
+    for (block, expected) in [(&lost, vec![voted.clone()]), (&other, vec![])] {
+        let mut replica = replica(0, Recovery { marks: vec![voted.mark()], ..Recovery::default() });
+        replica.start(now());
+        let effects = replica.step(now(), proposed(block));
+        assert_eq!(statements(&effects), expected);
+    }
+}
+
+#[test]
+fn a_commit_that_the_log_lost_is_not_hidden_by_a_later_round_change() {
+    let block = blocks(1).swap_remove(0);
+    let claim = Claim::Commit(CommitClaim { digest: block.digest(), seal: Some(Seal::repeat_byte(3)) });
+    let mark = own(1, 0, claim).mark();
+    let mut replica = replica(0, Recovery { marks: vec![mark], ..Recovery::default() });
+    replica.start(now());
+    let instance = InstanceId::block(Height(1));
+    let timeout = Input::Timer(aequa_replica::Timer::Round { instance, round: Round(0) });
+    let effects = replica.step(now(), timeout);
+    assert_eq!(statements(&effects), [], "it would say that nothing was prepared");
+    let mut deliver = |from: u8, message: Verified| {
+        replica.step(now(), Input::Message { from: OperatorIndex(from), message })
+    };
+    for author in [1, 2, 3] {
+        deliver(author, Verified::Commit(commit(&block, author)));
+    }
+    let effects = deliver(1, Verified::ValueReply { instance, value: Value::block(block.clone()) });
+    assert_eq!(committed(&effects), [1], "it still learns of the decision");
+}
+
+#[test]
+fn every_signature_leaves_its_mark_before_anything_is_sent() {
+    let block = blocks(1).swap_remove(0);
+    let mut replica = replica(0, Recovery::default());
+    replica.start(now());
+    let effects = replica.step(now(), proposed(&block));
+    let marks: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Mark(mark) => Some(*mark),
+            _ => None,
+        })
+        .collect();
+    let signed: Vec<_> = statements(&effects).iter().map(Statement::mark).collect();
+    assert_eq!(marks, signed);
+    assert_eq!(marks.len(), 1);
+    let first_sent = effects.iter().position(|effect| matches!(effect, Effect::Broadcast(_))).unwrap();
+    let last_mark = effects.iter().rposition(|effect| matches!(effect, Effect::Mark(_))).unwrap();
+    assert!(last_mark < first_sent);
+}

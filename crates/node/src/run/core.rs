@@ -1,22 +1,22 @@
 //! The turn: inputs in, one sync, effects out.
 //!
-//! One thread owns the replica and the vote log. A turn takes everything that is waiting, lets the
-//! replica step through it, makes all records durable with one sync and, beside it, the marks of what
-//! was signed, and only then carries the effects out: first what goes to the network, then what goes to the store, then what clients hear.
+//! One thread owns the replica, the vote log and the signing marks. A turn takes everything that is
+//! waiting, lets the replica step through it, makes all records durable with one sync and, beside it, the marks of what
+//! was signed, and only then carries the effects out: first what goes to the network, then what goes
+//! to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
 use super::facts::Facts;
 use super::keys::OperatorKeys;
 use super::ledger::Ledger;
-use super::marks::MarkWriter;
 use super::network::Outbox;
 use super::observe::Observatory;
+use super::promises::{Promises, records};
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use super::timers::Timers;
 use aequa_mempool::Admission;
 use aequa_replica::{DutyAdmission, Effect, Input, Now, Replica, Ticket};
-use aequa_storage::wal::Wal;
 use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,10 +55,8 @@ pub enum Command {
 pub struct CoreThread {
     /// The state machine.
     pub replica: Core,
-    /// The vote log.
-    pub wal: Wal,
-    /// The signing marks.
-    pub marks: MarkWriter,
+    /// The vote log and the signing marks.
+    pub promises: Promises,
     /// The block store.
     pub ledger: Ledger,
     /// The recording, when there is one.
@@ -181,7 +179,8 @@ impl CoreThread {
         if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
             return Err(halt.clone().into());
         }
-        self.persist(&effects)?;
+        self.promises.keep(&effects)?;
+        self.observatory.records_durable(records(&effects));
         for effect in &effects {
             self.send(effect);
         }
@@ -197,30 +196,6 @@ impl CoreThread {
         let (round, leader) = self.replica.round_and_leader();
         self.facts.set_agreeing(round, leader);
         self.observatory.turn_ended(&self.replica);
-        Ok(())
-    }
-
-    /// Makes records and marks durable. The records are handed to the system first: a process that is
-    /// killed leaves no mark without its record.
-    fn persist(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        let records = || {
-            effects.iter().filter_map(|effect| match effect {
-                Effect::Persist(record) => Some(record),
-                _ => None,
-            })
-        };
-        let marks = effects.iter().filter_map(|effect| match effect {
-            Effect::Mark(mark) => Some(*mark),
-            _ => None,
-        });
-        for record in records() {
-            self.wal.append(record)?;
-        }
-        self.wal.write()?;
-        self.marks.begin(marks.collect())?;
-        self.wal.sync()?;
-        self.marks.finish()?;
-        self.observatory.records_durable(records());
         Ok(())
     }
 
@@ -302,12 +277,12 @@ impl CoreThread {
     /// Drops segments of the vote log that durable blocks and duty results have replaced.
     fn prune_log(&mut self, flushed: Height) -> anyhow::Result<()> {
         let replica = &self.replica;
-        self.wal.prune_below(&|domain| match domain {
+        let floors = replica.signing_floors().collect();
+        let height_of = |domain| match domain {
             Domain::Block => flushed.next(),
             // Closed duties are durable in the store before their instance is forgotten.
             _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
-        })?;
-        self.marks.raise(replica.signing_floors().collect());
-        Ok(())
+        };
+        self.promises.prune(&height_of, floors)
     }
 }

@@ -9,7 +9,7 @@
 //! | room | what may be touched in it |
 //! |---|---|
 //! | `core` | the turn; nothing else touches the replica or the vote log |
-//! | `marks` | the signing marks, made durable beside the vote log |
+//! | `promises` | the vote log, and beside it the signing marks |
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `sync` | frames to inputs and effects to frames |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
@@ -23,10 +23,10 @@ mod events;
 mod facts;
 mod keys;
 mod ledger;
-mod marks;
 mod network;
 mod observe;
 mod open;
+mod promises;
 mod readiness;
 mod recorder;
 mod seals;
@@ -181,8 +181,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         opened.into_replica(&config, operator)?;
     let thread = core::CoreThread {
         replica,
-        wal,
-        marks: marks::MarkWriter::start(marks).map_err(ExitError::failure)?,
+        promises: promises::Promises::start(wal, marks).map_err(ExitError::failure)?,
         ledger,
         recorder,
         outbox,

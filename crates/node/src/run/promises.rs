@@ -1,0 +1,229 @@
+//! What the operator promised, made durable in two independent places: the vote log and the signing
+//! marks. The marks have a thread of their own, so that a turn waits for the slower of two syncs and
+//! not for both.
+
+use aequa_replica::Effect;
+use aequa_storage::{MarkStore, StorageError, Wal};
+use aequa_types::{Domain, Height, Mark, Record};
+use std::sync::mpsc;
+
+enum Job {
+    Put(Vec<Mark>),
+    Raise(Vec<(Domain, Height)>),
+}
+
+/// Vote log and signing marks of the running node.
+pub struct Promises {
+    wal: Wal,
+    jobs: mpsc::Sender<Job>,
+    done: mpsc::Receiver<Result<(), StorageError>>,
+}
+
+impl Promises {
+    /// Takes over both, and starts the thread of the marks.
+    pub fn start(wal: Wal, mut marks: MarkStore) -> std::io::Result<Self> {
+        // One `Put` at a time, and floors once per flush of the block store: neither queue grows.
+        let (jobs, inbox) = mpsc::channel();
+        let (tell, done) = mpsc::channel();
+        std::thread::Builder::new().name("marks".into()).spawn(move || {
+            while let Ok(job) = inbox.recv() {
+                let told = match job {
+                    Job::Put(put) => tell.send(marks.put(&put)),
+                    // A failure poisons the store, so the next marks say so.
+                    Job::Raise(floors) => marks.raise_floors(&floors).or(Ok(())),
+                };
+                if told.is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { wal, jobs, done })
+    }
+
+    /// Makes the records and marks of a turn durable. After an error nothing may be sent, ever.
+    ///
+    /// The records are handed to the system first: a process that is killed leaves no mark without its
+    /// record.
+    pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
+        for record in records(effects) {
+            self.wal.append(record)?;
+        }
+        self.wal.write()?;
+        let marks: Vec<Mark> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Mark(mark) => Some(*mark),
+                _ => None,
+            })
+            .collect();
+        let has_marks = !marks.is_empty();
+        if has_marks {
+            self.jobs.send(Job::Put(marks)).map_err(|_| thread_died())?;
+        }
+        self.wal.sync()?;
+        if has_marks {
+            self.done.recv().map_err(|_| thread_died())??;
+        }
+        Ok(())
+    }
+
+    /// Drops segments of the log that durable blocks and duty results have replaced, and, some time
+    /// soon, the marks at and below `floors`.
+    pub fn prune(
+        &mut self,
+        height_of: &dyn Fn(Domain) -> Height,
+        floors: Vec<(Domain, Height)>,
+    ) -> anyhow::Result<()> {
+        self.wal.prune_below(height_of)?;
+        // Without its thread the next turn ends the node.
+        let _ = self.jobs.send(Job::Raise(floors));
+        Ok(())
+    }
+}
+
+/// The records among the effects of a turn.
+pub fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Persist(record) => Some(record),
+        _ => None,
+    })
+}
+
+fn thread_died() -> anyhow::Error {
+    anyhow::anyhow!("the thread of the signing marks died")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
+    use aequa_storage::{MarkOptions, WalOptions};
+    use aequa_types::{
+        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Round, Signature, Signed, Statement,
+    };
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
+    const ME: OperatorIndex = OperatorIndex(0);
+
+    /// A disk whose syncs fail with EIO while it is broken.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<AtomicBool>);
+
+    struct DiskFile(Disk, Box<dyn MediumFile>);
+
+    impl Medium for Disk {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            SystemMedium.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            SystemMedium.list(dir)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+            Ok(Box::new(DiskFile(self.clone(), SystemMedium.create(path)?)))
+        }
+        fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+            SystemMedium.read(path, bytes_max)
+        }
+        fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+            Ok(Box::new(DiskFile(self.clone(), SystemMedium.open(path)?)))
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            SystemMedium.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            SystemMedium.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            SystemMedium.sync_dir(dir)
+        }
+    }
+
+    impl MediumFile for DiskFile {
+        fn bytes(&self) -> io::Result<u64> {
+            self.1.bytes()
+        }
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+            self.1.write_at(bytes, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            if self.0.0.load(SeqCst) { Err(io::Error::from_raw_os_error(5)) } else { self.1.sync() }
+        }
+    }
+
+    fn prepare(height: u64, digest: u8) -> Vec<Effect> {
+        let instance = InstanceId::block(Height(height));
+        let claim = Claim::Prepare(Digest::repeat_byte(digest));
+        let statement = Statement { instance, round: Round(0), author: ME, claim };
+        let signed = Signed { statement, signature: Signature::ZERO };
+        vec![Effect::Mark(signed.mark()), Effect::Persist(Record::Prepare(signed))]
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        wal_disk: Disk,
+        marks_disk: Disk,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Self { dir, wal_disk: Disk::default(), marks_disk: Disk::default() }
+        }
+
+        fn open(&self) -> (Promises, Vec<Record>, Vec<Mark>) {
+            let medium = Arc::new(self.wal_disk.clone());
+            let options = WalOptions { segment_bytes: 4096, medium, ..WalOptions::default() };
+            let (wal, recovered) = Wal::open(&self.dir.path().join("wal"), CLUSTER, ME, options).unwrap();
+            let options = MarkOptions { slots: 64, medium: Arc::new(self.marks_disk.clone()) };
+            let marks = MarkStore::open(&self.dir.path().join("marks"), CLUSTER, ME, options).unwrap();
+            let known = marks.marks().collect();
+            (Promises::start(wal, marks).unwrap(), recovered.records, known)
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_in_the_log_and_in_the_marks() {
+        let fixture = Fixture::new();
+        fixture.open().0.keep(&[prepare(1, 1), prepare(2, 2)].concat()).unwrap();
+        let (_, records, marks) = fixture.open();
+        let of_log: Vec<Mark> = records.iter().map(|record| record.statement().unwrap().mark()).collect();
+        assert_eq!(of_log.len(), 2);
+        assert_eq!(marks, of_log);
+    }
+
+    #[test]
+    fn a_failed_sync_of_either_ends_it_for_good() {
+        for log_fails in [true, false] {
+            let fixture = Fixture::new();
+            let (mut promises, ..) = fixture.open();
+            promises.keep(&prepare(1, 1)).unwrap();
+            let disk = if log_fails { &fixture.wal_disk } else { &fixture.marks_disk };
+            disk.0.store(true, SeqCst);
+            assert!(promises.keep(&prepare(2, 2)).is_err());
+            disk.0.store(false, SeqCst);
+            assert!(promises.keep(&prepare(3, 3)).is_err(), "a disk that failed is not believed again");
+        }
+    }
+
+    #[test]
+    fn a_failure_to_raise_floors_ends_the_next_turn() {
+        let fixture = Fixture::new();
+        let (mut promises, ..) = fixture.open();
+        fixture.marks_disk.0.store(true, SeqCst);
+        promises.prune(&|_| Height(0), vec![(Domain::Block, Height(5))]).unwrap();
+        assert!(promises.keep(&prepare(9, 1)).is_err());
+    }
+
+    #[test]
+    fn the_second_gate_stops_a_contradiction_that_the_first_let_pass() {
+        let fixture = Fixture::new();
+        let (mut promises, ..) = fixture.open();
+        promises.keep(&prepare(1, 1)).unwrap();
+        let error = promises.keep(&prepare(1, 2)).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(StorageError::MarkRefused { .. })), "{error}");
+    }
+}
