@@ -1,9 +1,9 @@
 //! The turn: inputs in, one sync, effects out.
 //!
 //! One thread owns the replica, the vote log and the signing marks. A turn takes everything that is
-//! waiting, lets the replica step through it, makes all records durable with one sync and, beside it, the marks of what
-//! was signed, and only then carries the effects out: first what goes to the network, then what goes
-//! to the store, then what clients hear.
+//! waiting, lets the replica step through it, makes all records durable with one sync and, beside it,
+//! the marks of what was signed, and only then carries the effects out: first what goes to the
+//! network, then what goes to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
 use super::facts::Facts;

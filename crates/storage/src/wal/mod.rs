@@ -48,7 +48,7 @@ use crate::StorageError;
 use crate::files::at;
 use crate::medium::write_all;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
-use segment::{BATCH_PLACE_MAX, HEAD_BYTES, Head, RecordHead, push_record};
+use segment::{HEAD_BYTES, Head, RecordHead, push_record};
 use ssz::Encode as _;
 use std::collections::VecDeque;
 use std::io;
@@ -171,7 +171,7 @@ impl Wal {
         let start = self.batch.bytes.len();
         let head = RecordHead { seq: self.next_seq, place: self.batch_place };
         let crc = push_record(&mut self.batch.bytes, head, |buffer| record.ssz_append(buffer))?;
-        self.batch_place = self.batch_place.saturating_add(1).min(BATCH_PLACE_MAX);
+        self.batch_place = self.batch_place.saturating_add(1);
         self.batch.entries.push(Entry {
             seq: self.next_seq,
             crc,
