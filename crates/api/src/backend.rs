@@ -5,6 +5,7 @@
 //! wait for the replica or the disk are futures; the others must answer from memory at once.
 
 use aequa_telemetry::Metrics;
+use aequa_types::json::EvidenceJson;
 use aequa_types::{
     Address, CertifiedBlock, ClusterId, Digest, Domain, Header, Height, OperatorIndex, Round, Transaction,
     TxHash, TxKind,
@@ -576,8 +577,8 @@ pub enum EventBody {
     Duty(DutyView),
     /// A checkpoint became stable.
     Checkpoint(CheckpointRef),
-    /// Evidence was found; its JSON form.
-    Evidence(Value),
+    /// Evidence was found.
+    Evidence(EvidenceJson),
     /// Readiness changed.
     Readiness(Readiness),
     /// The node fenced itself: the last event of every stream.

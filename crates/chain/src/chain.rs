@@ -1,9 +1,11 @@
 //! The tip, what may follow it, and the step to it.
 
+use crate::evidence::{self, EvidenceRefusal};
 use crate::execute::execute;
 use crate::state::StoredRow;
 use crate::{ChainError, HeaderError, State, hash};
-use aequa_types::block::{Items, LeaderProof, empty_evidence_root};
+use aequa_types::block::{Items, LeaderProof};
+use aequa_types::evidence::{CheckedEvidence, Evidence, EvidenceList};
 use aequa_types::{
     Address, Block, CheckedBlock, CheckedTransaction, ClusterId, Digest, Header, Height, OperatorIndex,
     Quorum, TimestampMs, TxKind,
@@ -33,6 +35,8 @@ pub struct Tip {
 pub struct Applied {
     /// Rows to write, each once.
     pub changed_rows: Vec<StoredRow>,
+    /// Keys of rows to remove; none of them is among the changed ones.
+    pub removed_rows: Vec<Vec<u8>>,
     /// State root after the block.
     pub state_root: B256,
     /// History root after the block.
@@ -101,17 +105,22 @@ impl Chain {
         now_ms.max(self.tip.timestamp_ms.saturating_add(1))
     }
 
-    /// The next block with these items, in this order. The items are not checked here, only counted.
+    /// The next block with these items and this evidence, in this order. They are not checked here, only
+    /// counted.
     pub fn build_block(
         &self,
         proposer: OperatorIndex,
         timestamp_ms: TimestampMs,
         policy_hash: B256,
         items: Vec<CheckedTransaction>,
+        evidence: &[CheckedEvidence],
     ) -> Result<CheckedBlock, ChainError> {
         let totals = Totals::of(&items)?;
         let transactions: Vec<_> = items.iter().map(|tx| tx.transaction().clone()).collect();
         let list = Items::try_from(transactions).map_err(|_| ChainError::TooManyItems(items.len()))?;
+        let pieces: Vec<Evidence> = evidence.iter().map(|piece| Evidence::clone(piece)).collect();
+        let evidence =
+            EvidenceList::try_from(pieces).map_err(|_| ChainError::TooMuchEvidence(evidence.len()))?;
         let mut block = Block {
             header: Header {
                 cluster_id: self.cluster_id,
@@ -121,7 +130,7 @@ impl Chain {
                 proposer,
                 policy_hash,
                 payload_root: B256::ZERO,
-                evidence_root: empty_evidence_root(),
+                evidence_root: B256::ZERO,
                 state_root: self.tip.state_root,
                 leader_proof: LeaderProof::default(),
                 total_fees: totals.fees,
@@ -129,8 +138,10 @@ impl Chain {
                 items: totals.items,
             },
             items: list,
+            evidence,
         };
         block.header.payload_root = block.payload_root();
+        block.header.evidence_root = block.evidence_root();
         Ok(CheckedBlock::attest(block, items))
     }
 
@@ -159,18 +170,24 @@ impl Chain {
         if !header.leader_proof.is_empty() {
             return Err(HeaderError::LeaderProof);
         }
-        if header.evidence_root != empty_evidence_root() {
-            return Err(HeaderError::EvidenceRoot);
-        }
+        evidence::check_list(&self.state, self.tip.height, block.evidence())?;
         check_content(block)
+    }
+
+    /// Whether the next block may carry this piece of evidence.
+    pub fn check_evidence(&self, evidence: &Evidence) -> Result<(), EvidenceRefusal> {
+        evidence::check(&self.state, self.tip.height, &evidence.offence())
     }
 
     /// Executes a decided block. On an error nothing has changed.
     pub fn apply(&mut self, block: &CheckedBlock) -> Result<Applied, ChainError> {
         let header = block.header();
         self.check_link(header)?;
-        let rows = execute(&self.state, header.proposer, block.items())?;
+        evidence::check_list(&self.state, self.tip.height, block.evidence()).map_err(HeaderError::from)?;
+        let rows = execute(&self.state, block)?;
         let changed_rows = self.state.put(&rows);
+        let expired = evidence::expired_samples(&self.state, header.height, header.timestamp_ms);
+        let removed_rows = self.state.remove_times(&expired);
         let state_root = self.state.root(&self.cluster_id, header.height);
         let history_root = hash::history(&self.tip.history_root, header.height, &state_root);
         self.tip = Tip {
@@ -180,7 +197,7 @@ impl Chain {
             state_root,
             history_root,
         };
-        Ok(Applied { changed_rows, state_root, history_root })
+        Ok(Applied { changed_rows, removed_rows, state_root, history_root })
     }
 
     /// What makes a header the child of the tip; cheap, and checked before anything is executed.
@@ -209,7 +226,7 @@ impl Chain {
     }
 }
 
-/// Whether the header describes the items, in both of their forms.
+/// Whether the header describes the items, in both of their forms, and the evidence.
 fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
     let (header, items) = (block.header(), block.items());
     let totals = Totals::of(items).map_err(|_| HeaderError::Totals)?;
@@ -220,6 +237,9 @@ fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
     let same = block.block().items.iter().eq(items.iter().map(CheckedTransaction::transaction));
     if !same || block.block().payload_root() != header.payload_root {
         return Err(HeaderError::PayloadRoot);
+    }
+    if block.block().evidence_root() != header.evidence_root {
+        return Err(HeaderError::EvidenceRoot);
     }
     Ok(())
 }

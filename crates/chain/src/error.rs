@@ -1,5 +1,6 @@
 //! What can be wrong with a block, and with what a store gave back.
 
+use crate::EvidenceRefusal;
 use aequa_types::{Address, Height, OperatorIndex, TimestampMs, TxKind};
 use alloy_primitives::B256;
 
@@ -74,9 +75,12 @@ pub enum HeaderError {
     /// The items are not the ones the header commits to.
     #[error("payload root does not match the items")]
     PayloadRoot,
-    /// Evidence, which this version does not carry.
-    #[error("evidence root is not that of an empty list")]
+    /// The evidence is not what the header commits to.
+    #[error("evidence root does not match the evidence")]
     EvidenceRoot,
+    /// Evidence that this block may not carry.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceRefusal),
     /// Item count, fees or bids of the header are not those of the items.
     #[error("totals do not match the items")]
     Totals,
@@ -94,6 +98,9 @@ pub enum ChainError {
     /// More items than a block can be encoded with.
     #[error("{0} items do not fit into a block")]
     TooManyItems(usize),
+    /// More evidence than a block can be encoded with.
+    #[error("{0} pieces of evidence do not fit into a block")]
+    TooMuchEvidence(usize),
     /// An item's nonce is not the next one of its (sender, type).
     #[error("nonce of {sender} for {} is {found}, expected {expected}", .kind.name())]
     Nonce {

@@ -1,27 +1,39 @@
-//! Execution of a block's items over a state. Computes rows; writes nothing.
+//! Execution of a block over a state. Computes rows; writes nothing.
 
+use crate::evidence::TIME_EVERY_HEIGHTS;
 use crate::row::{OperatorLedger, Row};
 use crate::{ChainError, State};
-use aequa_types::{Address, CheckedTransaction, OperatorIndex, TxBody, TxKind};
+use aequa_types::{Address, CheckedBlock, Height, OperatorIndex, TxBody, TxKind};
 use std::collections::BTreeMap;
 
-/// The rows a block of `proposer` with these items changes, with their values after it.
-pub(crate) fn execute(
-    state: &State,
-    proposer: OperatorIndex,
-    items: &[CheckedTransaction],
-) -> Result<Vec<Row>, ChainError> {
+/// The rows a block changes, with their values after it, ordered by table.
+pub(crate) fn execute(state: &State, block: &CheckedBlock) -> Result<Vec<Row>, ChainError> {
+    let (header, proposer) = (block.header(), block.header().proposer);
     let mut execution = Execution {
         state,
         nonces: BTreeMap::new(),
         credits: BTreeMap::new(),
         ledger: state.operator(proposer),
     };
-    for tx in items {
+    for tx in block.items() {
         execution.item(tx.body())?;
     }
     execution.ledger.blocks = execution.ledger.blocks.saturating_add(1);
-    Ok(execution.into_rows(proposer))
+    let mut rows = execution.into_rows(proposer);
+    rows.extend(evidence_rows(block));
+    if header.height.0.is_multiple_of(TIME_EVERY_HEIGHTS) {
+        rows.push(Row::Time { height: header.height, timestamp_ms: header.timestamp_ms });
+    }
+    Ok(rows)
+}
+
+fn evidence_rows(block: &CheckedBlock) -> impl Iterator<Item = Row> {
+    let committed: Height = block.header().height;
+    block.evidence().iter().map(move |evidence| Row::Evidence {
+        offence: evidence.offence(),
+        hash: evidence.hash(),
+        committed,
+    })
 }
 
 struct Execution<'a> {

@@ -20,6 +20,8 @@
 //! | 1 nonces | sender (20) ‖ kind (1) | next nonce (u64) |
 //! | 2 operators | operator index (1) | fees (u128) ‖ bids (u128) ‖ blocks proposed (u64) |
 //! | 3 credits | fee recipient (20) | sum of bids (u128) |
+//! | 4 evidence | operator (1) ‖ domain (1) ‖ height (u64) ‖ round (u64) ‖ kind (1) | hash (32) ‖ committed height (u64) |
+//! | 5 times | height (u64), a multiple of [`TIME_EVERY_HEIGHTS`] | timestamp in ms (u64) |
 //!
 //! Numbers are big-endian and of fixed width. Stored outside, a row's key is its table's number followed by
 //! the key above.
@@ -28,7 +30,17 @@
 //!
 //! In item order, per item: the nonce of its (sender, type) plus one; its fee or bid added to the proposer's
 //! ledger, a bid also to its fee recipient's credit. Per block: the proposer's count plus one. Sums are u128
-//! and saturate; 2^54 full blocks of the largest fees would be needed to get there.
+//! and saturate; 2^54 full blocks of the largest fees would be needed to get there. Each piece of evidence
+//! leaves its row, every thousandth block its timestamp; timestamps older than both limits are removed.
+//! Evidence has no other effect yet.
+//!
+//! # Evidence
+//!
+//! A block carries at most 16 pieces, ordered by offence and none twice. An offence is committed once, at
+//! most 64 of one operator, for ever: more says nothing new, and it bounds the table. Evidence about the
+//! chain must not be older than both [`EVIDENCE_AGE_HEIGHTS_MAX`] and [`EVIDENCE_AGE_MS_MAX`]; about duties,
+//! whose heights are slots, it does not age. A statement about a height not reached yet is a statement
+//! too. `evidence` has the rules, ADR 6 the reasons.
 //!
 //! # Roots
 //!
@@ -64,6 +76,7 @@
 
 mod chain;
 mod error;
+mod evidence;
 mod execute;
 mod hash;
 mod row;
@@ -72,5 +85,6 @@ mod tree;
 
 pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Tip};
 pub use error::{ChainError, HeaderError};
+pub use evidence::{EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusal, TIME_EVERY_HEIGHTS};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
-pub use state::{State, StoredRow};
+pub use state::{Committed, State, StoredRow};

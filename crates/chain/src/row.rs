@@ -1,10 +1,13 @@
 //! Tables and the one encoding of their rows.
 
 use crate::ChainError;
-use aequa_types::{Address, OperatorIndex, TxKind};
+use aequa_types::{
+    Address, Domain, Height, InstanceId, Kind, Offence, OperatorIndex, Place, Round, TimestampMs, TxKind,
+};
+use alloy_primitives::B256;
 
 /// Version of the tables and their encodings; part of every state root.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The tables of the state. All of them are counted in the state root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,11 +18,16 @@ pub enum Table {
     Operators,
     /// Bids credited to fee recipients.
     Credits,
+    /// Evidence committed against operators.
+    Evidence,
+    /// Timestamps of some blocks, by which evidence ages.
+    Times,
 }
 
 impl Table {
     /// All tables, by number.
-    pub const ALL: [Table; 3] = [Table::Nonces, Table::Operators, Table::Credits];
+    pub const ALL: [Table; 5] =
+        [Table::Nonces, Table::Operators, Table::Credits, Table::Evidence, Table::Times];
 
     /// The first byte of a stored key.
     pub fn number(self) -> u8 {
@@ -27,6 +35,8 @@ impl Table {
             Table::Nonces => 1,
             Table::Operators => 2,
             Table::Credits => 3,
+            Table::Evidence => 4,
+            Table::Times => 5,
         }
     }
 
@@ -36,6 +46,8 @@ impl Table {
             Table::Nonces => "nonces",
             Table::Operators => "operators",
             Table::Credits => "credits",
+            Table::Evidence => "evidence",
+            Table::Times => "times",
         }
     }
 
@@ -62,6 +74,8 @@ pub(crate) enum Row {
     Nonce { sender: Address, kind: TxKind, next: u64 },
     Operator { operator: OperatorIndex, ledger: OperatorLedger },
     Credit { recipient: Address, amount: u128 },
+    Evidence { offence: Offence, hash: B256, committed: Height },
+    Time { height: Height, timestamp_ms: TimestampMs },
 }
 
 impl Row {
@@ -70,6 +84,8 @@ impl Row {
             Row::Nonce { .. } => Table::Nonces,
             Row::Operator { .. } => Table::Operators,
             Row::Credit { .. } => Table::Credits,
+            Row::Evidence { .. } => Table::Evidence,
+            Row::Time { .. } => Table::Times,
         }
     }
 
@@ -78,6 +94,8 @@ impl Row {
             Row::Nonce { sender, kind, .. } => [sender.as_slice(), &[kind.number()]].concat(),
             Row::Operator { operator, .. } => vec![operator.0],
             Row::Credit { recipient, .. } => recipient.to_vec(),
+            Row::Evidence { offence, .. } => offence_key(offence),
+            Row::Time { height, .. } => height.0.to_be_bytes().to_vec(),
         }
     }
 
@@ -89,6 +107,8 @@ impl Row {
                     .concat()
             }
             Row::Credit { amount, .. } => amount.to_be_bytes().to_vec(),
+            Row::Evidence { hash, committed, .. } => [hash.as_slice(), &committed.0.to_be_bytes()].concat(),
+            Row::Time { timestamp_ms, .. } => timestamp_ms.to_be_bytes().to_vec(),
         }
     }
 
@@ -124,6 +144,17 @@ impl Row {
                 let amount = u128::from_be_bytes(value.try_into().map_err(|_| "value is not 16 bytes")?);
                 Row::Credit { recipient: Address::from(key), amount }
             }
+            Table::Evidence => {
+                let (hash, committed) = value.split_at_checked(32).ok_or("value has no hash")?;
+                let committed = committed.try_into().map_err(|_| "value is not 40 bytes")?;
+                let committed = Height(u64::from_be_bytes(committed));
+                Row::Evidence { offence: read_offence(key)?, hash: B256::from_slice(hash), committed }
+            }
+            Table::Times => {
+                let height = u64::from_be_bytes(key.try_into().map_err(|_| "key is not 8 bytes")?);
+                let timestamp_ms = u64::from_be_bytes(value.try_into().map_err(|_| "value is not 8 bytes")?);
+                Row::Time { height: Height(height), timestamp_ms }
+            }
         };
         if row.is_default() { Err("row holds only its default") } else { Ok(row) }
     }
@@ -133,8 +164,36 @@ impl Row {
             Row::Nonce { next, .. } => *next == 0,
             Row::Operator { ledger, .. } => ledger.blocks == 0,
             Row::Credit { amount, .. } => *amount == 0,
+            // No block has height 0, nor that timestamp.
+            Row::Evidence { committed, .. } => *committed == Height(0),
+            Row::Time { timestamp_ms, .. } => *timestamp_ms == 0,
         }
     }
+}
+
+/// In the order of offences, so that rows are ordered as the map of them is.
+fn offence_key(offence: &Offence) -> Vec<u8> {
+    let Offence { operator, place: Place { instance, round, kind } } = offence;
+    let mut key = vec![operator.0, instance.domain.number()];
+    key.extend(instance.height.0.to_be_bytes());
+    key.extend(round.0.to_be_bytes());
+    key.push(kind.number());
+    key
+}
+
+fn read_offence(key: &[u8]) -> Result<Offence, &'static str> {
+    let key: &[u8; 19] = key.try_into().map_err(|_| "key is not 19 bytes")?;
+    let [operator, domain, numbers @ .., kind] = key;
+    let (height, round) = numbers.split_first_chunk().ok_or("no height")?;
+    let round = round.try_into().map_err(|_| "no round")?;
+    let domain = Domain::ALL.into_iter().find(|known| known.number() == *domain);
+    let height = Height(u64::from_be_bytes(*height));
+    let place = Place {
+        instance: InstanceId { domain: domain.ok_or("unknown domain")?, height },
+        round: Round(u64::from_be_bytes(round)),
+        kind: Kind::ALL.into_iter().find(|known| known.number() == *kind).ok_or("unknown kind")?,
+    };
+    Ok(Offence { operator: OperatorIndex(*operator), place })
 }
 
 fn read_ledger(value: &[u8]) -> Result<OperatorLedger, &'static str> {
@@ -157,12 +216,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn rows() -> [Row; 3] {
+    fn offence() -> Offence {
+        let instance = InstanceId { domain: Domain::Sync, height: Height(1 << 40) };
+        let place = Place { instance, round: Round(257), kind: Kind::RoundChange };
+        Offence { operator: OperatorIndex(3), place }
+    }
+
+    fn rows() -> [Row; 5] {
         let ledger = OperatorLedger { fees: 1 << 100, bids: 7, blocks: 3 };
         [
             Row::Nonce { sender: Address::repeat_byte(7), kind: TxKind::AuctionBidV1, next: 258 },
             Row::Operator { operator: OperatorIndex(2), ledger },
             Row::Credit { recipient: Address::repeat_byte(9), amount: u128::MAX },
+            Row::Evidence { offence: offence(), hash: B256::repeat_byte(4), committed: Height(7) },
+            Row::Time { height: Height(3000), timestamp_ms: 1_700_000_000_000 },
         ]
     }
 
@@ -176,7 +243,7 @@ mod tests {
     #[test]
     fn every_table_has_a_row_and_its_own_number() {
         assert_eq!(rows().map(|row| row.table()), Table::ALL);
-        assert_eq!(Table::ALL.map(|table| table.number()), [1, 2, 3]);
+        assert_eq!(Table::ALL.map(|table| table.number()), [1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -190,7 +257,7 @@ mod tests {
             assert!(Row::decode(&key, &vec![0; value.len()]).is_err(), "a default is not stored");
         }
         assert!(Row::decode(&[], &[]).is_err());
-        assert!(Row::decode(&[4, 0], &[1]).is_err());
+        assert!(Row::decode(&[6, 0], &[1]).is_err());
         let mut key = rows()[0].stored_key();
         key[21] = 9;
         let error = Row::decode(&key, &rows()[0].value()).unwrap_err();

@@ -4,12 +4,23 @@ use crate::hash;
 use crate::row::{OperatorLedger, Row, SCHEMA_VERSION, Table};
 use crate::tree::Tree;
 use crate::{ChainError, row};
-use aequa_types::{Address, ClusterId, Height, OperatorIndex, TxKind};
+use aequa_types::{
+    Address, ClusterId, Domain, Height, InstanceId, Offence, OperatorIndex, Place, TimestampMs, TxKind,
+};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
 
 /// A row as a store keeps it: table number and key, value.
 pub type StoredRow = (Vec<u8>, Vec<u8>);
+
+/// What the chain remembers of a piece of evidence; the block at the height carries it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Hash of the evidence.
+    pub hash: B256,
+    /// Height of the block that carries it.
+    pub height: Height,
+}
 
 /// All rows, with their tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +28,8 @@ pub struct State {
     nonces: BTreeMap<(Address, TxKind), u64>,
     operators: BTreeMap<OperatorIndex, OperatorLedger>,
     credits: BTreeMap<Address, u128>,
+    evidence: BTreeMap<Offence, Committed>,
+    times: BTreeMap<Height, TimestampMs>,
     tree: Tree,
 }
 
@@ -57,12 +70,41 @@ impl State {
         self.credits.get(recipient).copied().unwrap_or(0)
     }
 
+    /// The evidence committed of an offence.
+    pub fn evidence(&self, offence: &Offence) -> Option<&Committed> {
+        self.evidence.get(offence)
+    }
+
+    /// All evidence committed, in the order of offences.
+    pub fn all_evidence(&self) -> impl Iterator<Item = (&Offence, &Committed)> {
+        self.evidence.iter()
+    }
+
+    /// The evidence committed against one operator.
+    pub fn evidence_against(&self, operator: OperatorIndex) -> impl Iterator<Item = (&Offence, &Committed)> {
+        let place = Place::first_of(InstanceId { domain: Domain::Block, height: Height(0) });
+        let from = Offence { operator, place };
+        self.evidence.range(from..).take_while(move |(offence, _)| offence.operator == operator)
+    }
+
+    /// The timestamp kept of a block, if it is a sample not too old.
+    pub fn time(&self, height: Height) -> Option<TimestampMs> {
+        self.times.get(&height).copied()
+    }
+
+    /// The timestamps kept, oldest first.
+    pub fn times(&self) -> impl Iterator<Item = (Height, TimestampMs)> {
+        self.times.iter().map(|(height, timestamp_ms)| (*height, *timestamp_ms))
+    }
+
     /// Number of rows of `table`.
     pub fn len(&self, table: Table) -> usize {
         match table {
             Table::Nonces => self.nonces.len(),
             Table::Operators => self.operators.len(),
             Table::Credits => self.credits.len(),
+            Table::Evidence => self.evidence.len(),
+            Table::Times => self.times.len(),
         }
     }
 
@@ -98,8 +140,20 @@ impl State {
         rows.iter().map(|row| (row.stored_key(), row.value())).collect()
     }
 
+    /// Removes timestamps that are there, and returns the keys of their rows.
+    pub(crate) fn remove_times(&mut self, heights: &[Height]) -> Vec<Vec<u8>> {
+        let removed = heights.iter().filter_map(|height| {
+            let timestamp_ms = self.times.remove(height)?;
+            Some(Row::Time { height: *height, timestamp_ms })
+        });
+        let removed: Vec<Row> = removed.collect();
+        self.tree.update(removed.iter().map(|row| (change(row).0, None)).collect());
+        removed.iter().map(Row::stored_key).collect()
+    }
+
+    /// Every operator there is a ledger of, or evidence against.
     pub(crate) fn operators(&self) -> impl Iterator<Item = OperatorIndex> {
-        self.operators.keys().copied()
+        self.operators.keys().copied().chain(self.evidence.keys().map(|offence| offence.operator))
     }
 
     /// Writes one row without its leaf; whether it was there before.
@@ -108,6 +162,10 @@ impl State {
             Row::Nonce { sender, kind, next } => self.nonces.insert((sender, kind), next).is_some(),
             Row::Operator { operator, ledger } => self.operators.insert(operator, ledger).is_some(),
             Row::Credit { recipient, amount } => self.credits.insert(recipient, amount).is_some(),
+            Row::Evidence { offence, hash, committed } => {
+                self.evidence.insert(offence, Committed { hash, height: committed }).is_some()
+            }
+            Row::Time { height, timestamp_ms } => self.times.insert(height, timestamp_ms).is_some(),
         }
     }
 
@@ -125,7 +183,13 @@ impl State {
             .credits
             .iter()
             .map(|(recipient, amount)| Row::Credit { recipient: *recipient, amount: *amount });
-        nonces.chain(operators).chain(credits)
+        let evidence = self.evidence.iter().map(|(offence, committed)| Row::Evidence {
+            offence: *offence,
+            hash: committed.hash,
+            committed: committed.height,
+        });
+        let times = self.times().map(|(height, timestamp_ms)| Row::Time { height, timestamp_ms });
+        nonces.chain(operators).chain(credits).chain(evidence).chain(times)
     }
 }
 

@@ -23,7 +23,7 @@ fn fees_and_bids_go_to_the_proposer_and_bids_to_their_recipient() {
     assert_eq!(chain.nonce(&address(1), TxKind::PlaintextV1), 3);
     assert_eq!(chain.nonce(&address(1), TxKind::AuctionBidV1), 2);
     assert_eq!(chain.nonce(&address(9), TxKind::AuctionBidV1), 0);
-    assert_eq!(Table::ALL.map(|table| state.len(table)), [3, 2, 2]);
+    assert_eq!(Table::ALL.map(|table| state.len(table)), [3, 2, 2, 0, 0]);
     assert_eq!(chain.tip().height, Height(3));
 }
 
@@ -80,7 +80,7 @@ fn a_nonce_out_of_sequence_is_refused_and_changes_nothing() {
 #[test]
 fn totals_that_do_not_fit_into_a_header_are_not_built() {
     let items = vec![plaintext(1, 0, u64::MAX), plaintext(2, 0, 1)];
-    let built = genesis().build_block(OperatorIndex(0), 1, POLICY, items);
+    let built = genesis().build_block(OperatorIndex(0), 1, POLICY, items, &[]);
     assert_eq!(built, Err(ChainError::TotalOverflow(TxKind::PlaintextV1)));
 }
 
@@ -145,7 +145,7 @@ fn items_other_than_the_ones_committed_to_are_refused() {
 fn a_fresh_proposal_is_within_two_seconds_and_a_repeated_one_is_not_timed() {
     let chain = genesis();
     let stamp = 1_000_000;
-    let block = chain.build_block(OperatorIndex(1), stamp, POLICY, Vec::new()).unwrap();
+    let block = chain.build_block(OperatorIndex(1), stamp, POLICY, Vec::new(), &[]).unwrap();
     for now in [stamp - FRESH_WITHIN_MS, stamp, stamp + FRESH_WITHIN_MS] {
         assert_eq!(checked(&chain, &block, Some(now)), Ok(()));
     }

@@ -11,8 +11,8 @@ import pathlib
 import sys
 
 FILE = pathlib.Path(__file__).parent / "data" / "state_vectors.json"
-SCHEMA = 1
-TABLES = (1, 2, 3)
+SCHEMA = 2
+TABLES = (1, 2, 3, 4, 5)
 CLUSTER = bytes(range(32))
 
 
@@ -69,8 +69,17 @@ def credit(recipient, amount):
     return (3, bytes([recipient]) * 20, be(amount, 16))
 
 
+def evidence(operator, domain, height, round_, kind, digest, committed):
+    place = be(operator, 1) + be(domain, 1) + be(height, 8) + be(round_, 8) + be(kind, 1)
+    return (4, place, bytes([digest]) * 32 + be(committed, 8))
+
+
+def time(height, timestamp_ms):
+    return (5, be(height, 8), be(timestamp_ms, 8))
+
+
 def cases():
-    """Numbers of rows 0, 1, 2, 3 and 7, at consecutive heights."""
+    """Numbers of rows 0, 1, 2, 3, 7 and 10, at consecutive heights."""
     rows = [
         operator(0, 0, 0, 1),
         nonce(0xAA, 1, 1),
@@ -79,8 +88,11 @@ def cases():
         credit(0xFE, 5000),
         nonce(0xBB, 1, 2**64 - 1),
         operator(3, 0, 2**127, 9),
+        evidence(2, 0, 7, 0, 1, 0x5E, 9),
+        evidence(2, 3, 2**40, 257, 4, 0x5F, 10),
+        time(1000, 1_700_000_000_000),
     ]
-    return [rows[:count] for count in (0, 1, 2, 3, 7)]
+    return [rows[:count] for count in (0, 1, 2, 3, 7, 10)]
 
 
 def derive():

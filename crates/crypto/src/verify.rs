@@ -23,16 +23,15 @@ use crate::lock::VerifiedLock;
 use crate::recent::Recent;
 use crate::seal::GroupKey;
 use crate::transaction;
-use aequa_types::block::empty_evidence_root;
 use aequa_types::json::parse_canonical;
 use aequa_types::limits::{BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, VALUE_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::statement::seal_bytes;
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, CheckedBlock, CheckedTransaction, ClusterId, Digest, Domain, Height,
-    InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed,
-    Transaction, TxHash, Value, ValueBytes, Verified,
+    Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, Digest,
+    Domain, Evidence, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
+    RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -167,6 +166,18 @@ impl Verifier {
         Ok(candidate)
     }
 
+    /// Checks that both statements of a piece of evidence were signed by the operator it accuses, in this
+    /// cluster.
+    pub fn evidence(&self, evidence: Evidence) -> Result<CheckedEvidence, Refusal> {
+        self.check_evidence(&evidence)?;
+        Ok(CheckedEvidence::attest(evidence))
+    }
+
+    /// Checks a statement on its own: its place, its author, its signature.
+    pub fn signed(&self, signed: &Signed) -> Result<(), Refusal> {
+        self.statement(signed, signed.kind())
+    }
+
     /// Remembers a transaction that was admitted, so that a block with it is cheap to check.
     pub fn remember(&self, transaction: &CheckedTransaction) {
         self.admitted.insert((transaction.hash(), transaction.transaction().sig));
@@ -222,6 +233,10 @@ impl Verifier {
     fn statement(&self, signed: &Signed, kind: Kind) -> Result<(), Refusal> {
         self.check_form(signed, kind)?;
         self.check_signature(signed)
+    }
+
+    fn check_evidence(&self, evidence: &Evidence) -> Result<(), Refusal> {
+        [evidence.first(), evidence.second()].into_iter().try_for_each(|signed| self.signed(signed))
     }
 
     fn check_form(&self, signed: &Signed, kind: Kind) -> Result<(), Refusal> {
@@ -287,7 +302,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Header against content, and every transaction on its own.
+    /// Header against content, and every transaction and piece of evidence on its own.
     fn block(&self, block: Block) -> Result<CheckedBlock, Refusal> {
         let header = &block.header;
         let malformed = |detail: &str| Refusal::Malformed(detail.into());
@@ -301,12 +316,13 @@ impl Verifier {
         if block.items.len() > BLOCK_ITEMS_MAX || header.items != block.items.len() as u64 {
             return Err(malformed("number of items is not that of the header"));
         }
-        if header.evidence_root != empty_evidence_root() {
-            return Err(malformed("evidence root is not that of an empty list"));
+        if header.evidence_root != block.evidence_root() {
+            return Err(malformed("evidence root is not that of the evidence"));
         }
         if header.payload_root != block.payload_root() {
             return Err(malformed("payload root is not that of the items"));
         }
+        block.evidence.iter().try_for_each(|evidence| self.check_evidence(evidence))?;
         let items =
             block.items.iter().map(|item| self.transaction(item.clone())).collect::<Result<_, _>>()?;
         Ok(CheckedBlock::attest(block, items))

@@ -2,10 +2,11 @@
 
 use crate::PolicyError;
 use aequa_types::BuilderPolicy;
-use aequa_types::limits::{BLOCK_ITEMS_MAX, VALUE_BYTES_MAX};
+use aequa_types::limits::{BLOCK_ITEMS_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_BLOCK_MAX, VALUE_BYTES_MAX};
 
-/// Bytes of a block that are not items: the header with the longest leader proof, and offsets.
-const HEAD_BYTES_MAX: u64 = 1024;
+/// Bytes of a block that are not items: the header with the longest leader proof, as much evidence as a
+/// block takes, and offsets.
+const HEAD_BYTES_MAX: u64 = 1024 + (EVIDENCE_PER_BLOCK_MAX * (EVIDENCE_BYTES_MAX + 4)) as u64;
 /// Bytes per item on top of its own size: its SSZ offset.
 const ITEM_OFFSET_BYTES: u64 = 4;
 
@@ -66,8 +67,8 @@ mod tests {
         assert!(validate_policy(&with(16_385, 1 << 20)).is_err());
         assert!(validate_policy(&with(0, 1 << 20)).is_err());
         assert!(validate_policy(&with(1, 0)).is_err());
-        assert!(validate_policy(&with(1, (3 << 20) - 1028)).is_ok());
-        assert!(validate_policy(&with(1, (3 << 20) - 1027)).is_err());
+        assert!(validate_policy(&with(1, (3 << 20) - 17_476)).is_ok());
+        assert!(validate_policy(&with(1, (3 << 20) - 17_475)).is_err());
     }
 
     #[test]

@@ -11,7 +11,6 @@ use crate::{console, files, runtime};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
-use aequa_types::block::empty_evidence_root;
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::statement::seal_bytes;
@@ -134,8 +133,8 @@ fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
     if header.payload_root != block.payload_root() {
         return Err("payload_root is not the root of the items".into());
     }
-    if header.evidence_root != empty_evidence_root() {
-        return Err("evidence_root is not that of no evidence".into());
+    if header.evidence_root != block.evidence_root() {
+        return Err("evidence_root is not the root of the evidence".into());
     }
     if usize::try_from(header.items) != Ok(block.items.len()) {
         return Err(format!("the header says {} items, there are {}", header.items, block.items.len()));
@@ -206,7 +205,7 @@ mod tests {
     use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
     use aequa_crypto::lock;
     use aequa_crypto::transaction::{AccountKey, sign};
-    use aequa_types::block::Items;
+    use aequa_types::block::{Items, empty_evidence_root};
     use aequa_types::statement::{Claim, CommitClaim};
     use aequa_types::*;
 
@@ -250,6 +249,7 @@ mod tests {
                 items: 1,
             },
             items,
+            evidence: Default::default(),
         };
         block.header.payload_root = block.payload_root();
         block

@@ -70,7 +70,7 @@ impl Config {
             cluster_id,
             me,
             members,
-            topics: vec![Topic::Qbft, Topic::Tx, Topic::Sync],
+            topics: vec![Topic::Qbft, Topic::Tx, Topic::Evidence, Topic::Sync],
             listen: Vec::new(),
             allow: Vec::new(),
             bootnodes: Vec::new(),

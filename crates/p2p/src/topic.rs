@@ -1,6 +1,8 @@
 //! The channels operators talk on.
 
-use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, SYNC_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX};
+use aequa_types::limits::{
+    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, SYNC_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX,
+};
 
 use crate::envelope::OVERHEAD_BYTES_MAX;
 
@@ -8,6 +10,8 @@ use crate::envelope::OVERHEAD_BYTES_MAX;
 pub const SHARE_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Largest frame of a state announcement: a fixed tuple.
 pub const STATE_FRAME_BYTES_MAX: usize = 512;
+/// Largest frame of evidence: one piece.
+pub const EVIDENCE_FRAME_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + OVERHEAD_BYTES_MAX;
 /// Largest frame of the key ceremony: commitments of n members for up to 256 validators.
 pub const DKG_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Largest question on the request topic: a few numbers and the asker's status.
@@ -94,7 +98,8 @@ impl Topic {
     pub fn frame_bytes_max(self) -> usize {
         match self {
             Topic::Qbft => CONSENSUS_FRAME_BYTES_MAX,
-            Topic::Tx | Topic::PrivateTx | Topic::Evidence => TX_FRAME_BYTES_MAX,
+            Topic::Tx | Topic::PrivateTx => TX_FRAME_BYTES_MAX,
+            Topic::Evidence => EVIDENCE_FRAME_BYTES_MAX,
             Topic::BeastShare | Topic::TssShare => SHARE_FRAME_BYTES_MAX,
             Topic::Dkg => DKG_FRAME_BYTES_MAX,
             Topic::State => STATE_FRAME_BYTES_MAX,

@@ -33,7 +33,7 @@ pub(crate) struct Pacing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
-    /// Until there is a transaction.
+    /// Until there is a transaction or evidence.
     Work,
     /// Until fewer decisions wait for their seal.
     Seals,
@@ -61,7 +61,8 @@ pub(crate) fn acceptable(
     wall_ms: TimestampMs,
 ) -> bool {
     let (header, policy) = (block.header(), &params.builder);
-    if !params.empty_blocks && round == Round(0) && block.items().is_empty() {
+    let is_empty = block.items().is_empty() && block.evidence().is_empty();
+    if !params.empty_blocks && round == Round(0) && is_empty {
         return false;
     }
     chain.check_header(block, proposer, policy.hash(), Some(wall_ms)).is_ok()
@@ -104,7 +105,7 @@ impl<K: Keys> Replica<K> {
     }
 
     fn has_work(&self) -> bool {
-        self.config.builder && self.mempool.has_pending()
+        !self.pending.is_empty() || (self.config.builder && self.mempool.has_pending())
     }
 
     /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
@@ -133,7 +134,7 @@ impl<K: Keys> Replica<K> {
     }
 
     /// There is something to agree on after all.
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if self.pacing.idle {
             self.pacing.idle = false;
             let id = InstanceId::block(self.chain.tip().height.next());
@@ -217,7 +218,13 @@ impl<K: Keys> Replica<K> {
         };
         let timestamp_ms = self.chain.next_timestamp_ms(self.now.wall_ms);
         let policy_hash = self.config.params.builder.hash();
-        let built = self.chain.build_block(self.config.me, timestamp_ms, policy_hash, selection.items);
+        let built = self.chain.build_block(
+            self.config.me,
+            timestamp_ms,
+            policy_hash,
+            selection.items,
+            &self.pending.choose(),
+        );
         let block = match built {
             Ok(block) => Arc::new(block),
             Err(error) => {
@@ -276,11 +283,13 @@ impl<K: Keys> Replica<K> {
             applied,
             live,
         });
-        let decided = Notice::BlockDecided { block, certificate: certificate.clone(), latency_ms, live };
+        let decided =
+            Notice::BlockDecided { block: block.clone(), certificate: certificate.clone(), latency_ms, live };
         self.out.push(Effect::Notify(decided));
         self.out.push(Effect::Notify(Notice::Removed(removals)));
         self.open_seal(&certificate);
         self.forget_instances_below(height);
+        self.evidence_committed(&block, height);
         true
     }
 
@@ -292,6 +301,7 @@ impl<K: Keys> Replica<K> {
             if block.header().height != next {
                 continue;
             }
+            self.witness(&certificate.commits());
             self.out.push(Effect::CancelTimers(InstanceId::block(next)));
             self.instances.remove(&InstanceId::block(next));
             if !self.commit_block(block.clone(), certificate.clone(), false) {

@@ -13,6 +13,11 @@ const STALLED_MS: u64 = 1000;
 /// How often the node looks whether it is behind.
 pub(crate) const CATCH_UP_INTERVAL_MS: u64 = 500;
 
+/// The highest height of which messages are kept while `current` is being agreed.
+pub(crate) fn latest_early(current: Height) -> Height {
+    Height(current.0.saturating_add(EARLY_HEIGHTS))
+}
+
 /// Messages of heights that have not begun here.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
@@ -31,7 +36,7 @@ impl Early {
                 | Verified::Commit(_)
                 | Verified::RoundChange(_)
         );
-        if !is_statement || instance.height.0 > current.0.saturating_add(EARLY_HEIGHTS) {
+        if !is_statement || instance.height > latest_early(current) {
             return;
         }
         let kept = self.kept.entry(instance).or_default().entry(from).or_default();

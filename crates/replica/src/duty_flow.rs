@@ -133,6 +133,7 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn expire_duties(&mut self) {
         for id in self.duties.expire(self.now.elapsed_ms) {
             self.instances.remove(&id);
+            self.witness.forget(id);
             self.out.push(Effect::CancelTimers(id));
             let watermark = self.duties.watermark(id.domain);
             self.out.push(Effect::CommitDuty { instance: id, decided: None, watermark });
@@ -149,6 +150,7 @@ impl<K: Keys> Replica<K> {
         let forgotten: Vec<InstanceId> = self.instances.keys().copied().filter(gone).collect();
         for id in forgotten {
             self.instances.remove(&id);
+            self.witness.forget(id);
             self.sealing.close(id);
         }
         for domain in Domain::ALL {

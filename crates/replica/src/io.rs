@@ -5,8 +5,9 @@ use aequa_mempool::{Admission, Limits};
 use aequa_qbft::Note;
 use aequa_types::recording::Entry;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams, Digest, Domain, Height,
-    InstanceId, Mark, Message, OperatorIndex, Quorum, Record, Round, Seal, TxHash, Value, Verified,
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
+    Domain, Height, InstanceId, Mark, Message, OperatorIndex, Quorum, Record, Round, Seal, Signed, TxHash,
+    Value, Verified,
 };
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub struct Recovery {
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
+    /// What [`Effect::KeepEvidence`] gave last.
+    pub evidence: Vec<CheckedEvidence>,
 }
 
 /// Names a waiting client; the replica only hands it back.
@@ -105,6 +108,11 @@ pub enum Input {
         /// The message.
         message: Verified,
     },
+    /// A statement whose message came too late to count: it is only compared with what its author said
+    /// before.
+    Statement(Signed),
+    /// Evidence from a member, whoever noticed it.
+    Evidence(CheckedEvidence),
     /// Transactions from clients (with a ticket) or from peers (without).
     Transactions(Vec<(CheckedTransaction, Option<Ticket>)>),
     /// A client's candidate for a duty.
@@ -165,6 +173,10 @@ pub enum Effect {
     Send(OperatorIndex, Message),
     /// Spread an admitted transaction.
     Gossip(CheckedTransaction),
+    /// Spread evidence to every member.
+    GossipEvidence(CheckedEvidence),
+    /// Store this as all the evidence that is pending, in place of what was stored before.
+    KeepEvidence(Vec<CheckedEvidence>),
     /// Store a decided and executed block.
     Commit {
         /// The block.
@@ -301,6 +313,8 @@ pub enum Notice {
         /// Its certificate.
         certificate: Option<Certificate>,
     },
+    /// Evidence seen here for the first time: an operator contradicted itself.
+    Evidence(CheckedEvidence),
     /// An observation of an instance.
     Consensus(InstanceId, Note),
     /// A seal share was bad; the signed COMMIT proves who made it.

@@ -22,6 +22,8 @@
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `catchup` | noticing that others are ahead, and messages that came too early |
 //! | [`recording`] | what instances take and are told, to be run again |
+//! | `witness` | what operators were seen to say: noticing contradictions |
+//! | `evidence` | evidence on its way into a block |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
 //!
 //! # Rules
@@ -38,11 +40,13 @@ mod catchup;
 mod duties;
 mod duty_flow;
 mod duty_window;
+mod evidence;
 mod io;
 pub mod recording;
 mod replica;
 mod sealing;
 mod signer;
+mod witness;
 
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
 pub use duty_window::DUTY_SLOTS_AHEAD;

@@ -2,18 +2,20 @@
 
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
+use crate::evidence::Pending;
 use crate::io::{Config, Effect, Halt, Input, Notice, Now, Recovery, Timer};
 use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
+use crate::witness::Witness;
 use crate::{DutyState, blocks::Pacing};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Note, Restored};
 use aequa_types::message::ValueRequest;
 use aequa_types::{
-    Certificate, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Seal, Signed,
-    Statement, Value, Verified,
+    Certificate, CheckedEvidence, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round,
+    Seal, Signed, Statement, Value, Verified,
 };
 use std::collections::BTreeMap;
 
@@ -41,6 +43,10 @@ pub struct Held {
     pub duty_instances: usize,
     /// Messages of heights that have not begun here.
     pub early_messages: usize,
+    /// Statements that later ones are compared with.
+    pub statements: usize,
+    /// Evidence that is not committed yet.
+    pub evidence: usize,
 }
 
 /// One operator's state machine. See the crate documentation.
@@ -55,6 +61,8 @@ pub struct Replica<K> {
     pub(crate) catchup: CatchUp,
     pub(crate) duties: Duties,
     pub(crate) pacing: Pacing,
+    pub(crate) witness: Witness,
+    pub(crate) pending: Pending,
     pub(crate) now: Now,
     pub(crate) out: Vec<Effect>,
     /// None when nothing is recorded.
@@ -72,6 +80,8 @@ impl<K: Keys> Replica<K> {
             catchup: CatchUp::new(config.quorum),
             duties: Duties::new(config.me, config.quorum),
             pacing: Pacing::default(),
+            witness: Witness::default(),
+            pending: Pending::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
             out: Vec::new(),
             recorder: config.record.then(Recorder::default),
@@ -91,6 +101,7 @@ impl<K: Keys> Replica<K> {
         for (domain, mark) in &recovery.duty_watermarks {
             self.duties.raise_watermark(*domain, *mark);
         }
+        self.restore_evidence(recovery.evidence);
         for record in recovery.records {
             if let Some(signed) = record.statement() {
                 self.signer.remember(signed);
@@ -119,8 +130,10 @@ impl<K: Keys> Replica<K> {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.restored(id, &restored.records);
                 }
+                let said = crate::evidence::statements_in(&restored.records);
                 let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
                 self.instances.insert(id, instance);
+                self.witness(&said);
             }
         }
         for (domain, mark) in recovery.duty_watermarks {
@@ -146,6 +159,7 @@ impl<K: Keys> Replica<K> {
             }
         }
         self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
+        self.gossip_evidence();
         self.take_effects()
     }
 
@@ -154,6 +168,8 @@ impl<K: Keys> Replica<K> {
         self.now = now;
         match input {
             Input::Message { from, message } => self.deliver(from, message),
+            Input::Statement(signed) => self.witness([&signed]),
+            Input::Evidence(evidence) => self.take_evidence(evidence),
             Input::Transactions(transactions) => self.admit(transactions),
             Input::Duty { instance, value, ticket } => self.post_duty(instance, value, ticket),
             Input::Timer(timer) => self.on_timer(timer),
@@ -169,13 +185,17 @@ impl<K: Keys> Replica<K> {
                 self.catchup.shown(from, height);
                 self.fetch_if_behind();
             }
-            Input::PeerConnected(operator) => self.resend_to(operator),
+            Input::PeerConnected(operator) => {
+                self.resend_to(operator);
+                self.gossip_evidence();
+            }
         }
         self.take_effects()
     }
 
     /// What is to be done, the marks of what was signed before everything else.
     fn take_effects(&mut self) -> Vec<Effect> {
+        self.keep_evidence();
         let out = std::mem::take(&mut self.out);
         let marks = self.signer.take_fresh();
         if marks.is_empty() { out } else { marks.into_iter().map(Effect::Mark).chain(out).collect() }
@@ -194,6 +214,11 @@ impl<K: Keys> Replica<K> {
     /// The pools, for readers.
     pub fn mempool(&self) -> &Mempool {
         &self.mempool
+    }
+
+    /// Evidence that is not committed yet, in the order of offences.
+    pub fn pending_evidence(&self) -> impl Iterator<Item = &CheckedEvidence> {
+        self.pending.all()
     }
 
     /// The round of the height being agreed, and its leader.
@@ -230,6 +255,8 @@ impl<K: Keys> Replica<K> {
             block_instances,
             duty_instances: self.instances.len() - block_instances,
             early_messages: self.early.len(),
+            statements: self.witness.len(),
+            evidence: self.pending.len(),
         }
     }
 
@@ -239,6 +266,9 @@ impl<K: Keys> Replica<K> {
         if id.domain == Domain::Block && own.is_some_and(|signed| !self.signer.knows(signed)) {
             let halt = Halt::SignedElsewhere { operator: self.config.me, height: id.height };
             return self.out.push(Effect::Halt(halt));
+        }
+        if id.domain == Domain::Block {
+            self.witness_message(&message);
         }
         let current = InstanceId::block(self.chain.tip().height.next());
         match id.domain {
@@ -252,7 +282,8 @@ impl<K: Keys> Replica<K> {
             Domain::Block if id == current => self.stir(&message),
             Domain::Block => {}
             _ if !self.join_duty(id, from, &message) => return,
-            _ => {}
+            // Only now is it known whether the duty is in memory.
+            _ => self.witness_message(&message),
         }
         self.hand_over(id, from, message);
     }
@@ -482,7 +513,7 @@ impl<K: Keys> Replica<K> {
 
     /// Forgets what lies too far below `height` to be asked about.
     pub(crate) fn forget_instances_below(&mut self, height: Height) {
-        let oldest = InstanceId::block(Height(height.0.saturating_sub(INSTANCES_KEPT)));
+        let oldest = InstanceId::block(oldest_kept(height));
         self.sealing.forget_below(oldest);
         while let Some((id, _)) = self.instances.first_key_value() {
             if id.domain != Domain::Block || *id >= oldest {
@@ -494,6 +525,11 @@ impl<K: Keys> Replica<K> {
             self.signer.raise_floor(Domain::Block, floor);
         }
     }
+}
+
+/// The oldest decided block kept in memory when the tip is at `height`.
+pub(crate) fn oldest_kept(height: Height) -> Height {
+    Height(height.0.saturating_sub(INSTANCES_KEPT))
 }
 
 /// The height below the first block the log knows: what was signed there is pruned, so nothing may be

@@ -98,7 +98,7 @@ impl<K: Keys> Signer<K> {
             return None;
         }
         let lost = match self.taken.get(&statement.place()) {
-            Some(Taken::By(before)) => return same_claim(before, &statement).then(|| before.clone()),
+            Some(Taken::By(before)) => return before.agrees_with(&statement).then(|| before.clone()),
             Some(Taken::Lost(mark)) => Some(*mark),
             None if self.goes_back_on_a_promise(&statement) => return None,
             None => None,
@@ -141,14 +141,6 @@ impl<K: Keys> Signer<K> {
                 .any(|(place, _)| place.kind == Kind::RoundChange && place.round > statement.round),
             Claim::PrePrepare(_) | Claim::Prepare(_) => false,
         }
-    }
-}
-
-/// Equal but for the seal share, which follows from the rest.
-fn same_claim(before: &Signed, statement: &Statement) -> bool {
-    match (&before.claim, &statement.claim) {
-        (Claim::Commit(a), Claim::Commit(b)) => a.digest == b.digest,
-        (a, b) => a == b,
     }
 }
 

@@ -25,7 +25,7 @@ fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
         .map(|height| {
             let proposer = OperatorIndex((height % 4) as u8);
             let policy = BuilderPolicy::default().hash();
-            let block = chain.build_block(proposer, 1_000_000 + height, policy, Vec::new()).unwrap();
+            let block = chain.build_block(proposer, 1_000_000 + height, policy, Vec::new(), &[]).unwrap();
             chain.apply(&block).unwrap();
             Arc::new(block)
         })

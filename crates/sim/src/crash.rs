@@ -145,7 +145,8 @@ impl World {
             record: self.options.record,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
-        let recovery = Recovery { records, values, closed_duties, unsealed, ..Recovery::default() };
+        let evidence = node.store.evidence();
+        let recovery = Recovery { records, values, closed_duties, unsealed, evidence, ..Recovery::default() };
         Some(Replica::new(config, keys, chain, mempool, recovery))
     }
 

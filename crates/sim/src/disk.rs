@@ -3,7 +3,9 @@
 
 use crate::dice::Dice;
 use aequa_chain::{Applied, Chain, ChainError, Tip};
-use aequa_types::{Certificate, CheckedBlock, ClusterId, Domain, Height, InstanceId, Quorum, Record};
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Domain, Height, InstanceId, Quorum, Record,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -82,6 +84,7 @@ enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
     Duty(InstanceId),
+    Evidence(Vec<CheckedEvidence>),
 }
 
 /// The block store of one node: a journal of writes of which a prefix is durable.
@@ -91,6 +94,7 @@ pub(crate) struct Store {
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
     duties: BTreeSet<InstanceId>,
+    evidence: Vec<CheckedEvidence>,
 }
 
 impl Store {
@@ -106,6 +110,15 @@ impl Store {
     pub(crate) fn put_duty(&mut self, instance: InstanceId) {
         self.write(Write::Duty(instance));
         self.flush();
+    }
+
+    /// All the evidence that is pending.
+    pub(crate) fn put_evidence(&mut self, evidence: Vec<CheckedEvidence>) {
+        self.write(Write::Evidence(evidence));
+    }
+
+    pub(crate) fn evidence(&self) -> Vec<CheckedEvidence> {
+        self.evidence.clone()
     }
 
     pub(crate) fn flush(&mut self) {
@@ -157,6 +170,7 @@ impl Store {
         };
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         for stored in self.blocks.values() {
+            stored.applied.removed_rows.iter().for_each(|key| drop(rows.remove(key)));
             rows.extend(stored.applied.changed_rows.iter().cloned());
         }
         let tip = Tip {
@@ -182,6 +196,7 @@ impl Store {
             Write::Duty(instance) => {
                 self.duties.insert(*instance);
             }
+            Write::Evidence(evidence) => self.evidence.clone_from(evidence),
         }
         self.journal.push(write);
     }

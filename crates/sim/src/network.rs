@@ -7,7 +7,7 @@ use crate::trace;
 use crate::traitor::Treason;
 use crate::world::{Event, World};
 use aequa_replica::Input;
-use aequa_types::{CheckedTransaction, Height, Message, OperatorIndex};
+use aequa_types::{CheckedEvidence, CheckedTransaction, Height, Message, OperatorIndex};
 use ssz::Encode as _;
 use std::collections::BTreeSet;
 
@@ -116,6 +116,22 @@ impl World {
             if self.reaches(id, to) {
                 let latency_ms = self.latency_ms();
                 let input = Box::new(Input::Transactions(vec![(transaction.clone(), None)]));
+                self.after(latency_ms, Event::Input { node: to, life: None, input });
+            }
+        }
+    }
+
+    /// Evidence on its way to every member; each checks it before its core sees it.
+    pub(crate) fn gossip_evidence(&mut self, id: usize, evidence: &CheckedEvidence) {
+        let node = &self.nodes[id];
+        let silent = self.is_calm() && self.plan.silent_at_last && matches!(node.kind, Kind::Traitor(_));
+        if silent || !self.verifier.evidence(evidence) {
+            return;
+        }
+        for to in (0..self.nodes.len()).filter(|to| *to != id) {
+            if self.reaches(id, to) {
+                let latency_ms = self.latency_ms();
+                let input = Box::new(Input::Evidence(evidence.clone()));
                 self.after(latency_ms, Event::Input { node: to, life: None, input });
             }
         }

@@ -12,7 +12,9 @@ use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
 use aequa_replica::{Effect, Input, Notice};
-use aequa_types::{Certificate, Domain, Height, InstanceId, Message, Record, Round, TxKind, Verified};
+use aequa_types::{
+    Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
+};
 
 /// Timers of a turn's own making that fire in the same turn.
 const TIMER_PASSES_MAX: usize = 4;
@@ -159,6 +161,7 @@ impl World {
             Effect::Broadcast(message) => self.emit(id, None, message.clone()),
             Effect::Send(to, message) => self.emit(id, Some(*to), message.clone()),
             Effect::Gossip(transaction) => self.gossip(id, transaction),
+            Effect::GossipEvidence(evidence) => self.gossip_evidence(id, evidence),
             Effect::Fetch { from, height } => self.fetch(id, *from, *height),
             Effect::Combine { instance, round, digest, shares } => {
                 let result = keys::combine(*instance, *round, digest, shares);
@@ -214,6 +217,7 @@ impl World {
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
+            Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
             Effect::Halt(reason) if honest => {
                 self.oracle.complain(Violation::Halted { operator, reason: reason.to_string() })
             }
@@ -308,9 +312,17 @@ impl World {
 
     fn observe_notice(&mut self, id: usize, notice: &Notice) {
         match notice {
-            Notice::Consensus(_, Note::Conflict(pair)) => {
+            Notice::Evidence(evidence) => {
                 self.sight(sights::CONTRADICTION);
-                self.oracle.accuses(&pair.0, &pair.1);
+                self.oracle.accuses(evidence.first(), evidence.second());
+                let Offence { operator, place } = evidence.offence();
+                self.note(id, place.round.0, || {
+                    let instance = name(place.instance);
+                    format!(
+                        "has evidence against {operator}: {:?} of {instance} round {}",
+                        place.kind, place.round
+                    )
+                });
             }
             Notice::Consensus(instance, Note::SignerRefused(round)) => {
                 let operator = self.nodes[id].operator;

@@ -2,12 +2,11 @@
 //! anything, over the simulator's own keys.
 
 use crate::keys;
-use aequa_types::block::empty_evidence_root;
 use aequa_types::limits::{HEIGHT_MAX, VALUE_BYTES_MAX};
 use aequa_types::message::ValueReply;
 use aequa_types::{
-    Block, Certificate, CheckedBlock, CheckedTransaction, ClusterId, Domain, InstanceId, Kind, Message,
-    OperatorIndex, PrePrepare, Proof, Quorum, Round, Signed, Value, ValueBytes, Verified,
+    Block, Certificate, CheckedBlock, CheckedTransaction, ClusterId, Domain, Evidence, InstanceId, Kind,
+    Message, OperatorIndex, PrePrepare, Proof, Quorum, Round, Signed, Value, ValueBytes, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -89,6 +88,11 @@ impl Verifier {
         value
     }
 
+    /// Whether the operator a piece of evidence accuses has signed both of its statements.
+    pub(crate) fn evidence(&self, evidence: &Evidence) -> bool {
+        [evidence.first(), evidence.second()].into_iter().all(|signed| self.statement(signed, signed.kind()))
+    }
+
     fn block(&self, instance: InstanceId, bytes: &ValueBytes) -> Option<CheckedBlock> {
         let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX).ok()?;
         let header = &block.header;
@@ -96,7 +100,8 @@ impl Verifier {
             && header.cluster_id == self.cluster
             && self.quorum.contains(header.proposer)
             && header.items == block.items.len() as u64
-            && header.evidence_root == empty_evidence_root()
+            && header.evidence_root == block.evidence_root()
+            && block.evidence.iter().all(|evidence| self.evidence(evidence))
             && header.payload_root == block.payload_root();
         let items = block.items.iter().cloned().map(CheckedTransaction::attest).collect();
         good.then(|| CheckedBlock::attest(block, items))

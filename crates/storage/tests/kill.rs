@@ -122,7 +122,7 @@ fn block(height: Height, parent_root: B256) -> Block {
         total_bids: 0,
         items: 0,
     };
-    Block { header, items: Default::default() }
+    Block { header, items: Default::default(), evidence: Default::default() }
 }
 
 #[test]
@@ -148,6 +148,7 @@ fn writes_blocks_until_killed() {
             certificate: &certificate,
             tx_hashes: &[],
             changed_rows: &rows,
+            removed_rows: &[],
             state_root: B256::from(alloy_primitives::U256::from(height.0)),
             history_root: B256::ZERO,
         });

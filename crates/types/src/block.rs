@@ -1,5 +1,6 @@
 //! What the cluster decides and remembers.
 
+use crate::evidence::{Evidence, EvidenceList};
 use crate::{CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxHash};
 use alloy_primitives::B256;
 use ssz_derive::{Decode, Encode};
@@ -53,13 +54,15 @@ impl Header {
     }
 }
 
-/// A block: header and items.
+/// A block: header, items and evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Block {
     /// Head.
     pub header: Header,
     /// Transactions in the order of execution.
     pub items: Items,
+    /// Evidence against operators, in the order of offences.
+    pub evidence: EvidenceList,
 }
 
 impl Block {
@@ -67,15 +70,19 @@ impl Block {
     pub fn payload_root(&self) -> B256 {
         self.items.tree_hash_root()
     }
+
+    /// hash_tree_root of the evidence, to be compared with the header's.
+    pub fn evidence_root(&self) -> B256 {
+        self.evidence.tree_hash_root()
+    }
 }
 
 /// hash_tree_root of an empty list: the evidence root of a block without evidence.
 pub fn empty_evidence_root() -> B256 {
-    let empty: VariableList<u64, ssz_types::typenum::U64> = VariableList::empty();
-    empty.tree_hash_root()
+    EvidenceList::empty().tree_hash_root()
 }
 
-/// A block whose items passed the stateless transaction checks and whose header commits to them.
+/// A block whose items and evidence passed their stateless checks and whose header commits to them.
 ///
 /// Constructing one claims exactly that; `aequa-crypto` does it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +117,11 @@ impl CheckedBlock {
     /// The items with their hashes.
     pub fn items(&self) -> &[CheckedTransaction] {
         &self.items
+    }
+
+    /// The evidence, whose signatures hold.
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.block.evidence
     }
 
     /// Hashes of the items in order.

@@ -10,6 +10,7 @@
 //! | [`statement`] | what an operator signs in consensus |
 //! | [`message`] | what operators send each other |
 //! | [`transaction`] | what clients submit |
+//! | [`evidence`] | that an operator contradicted itself |
 //! | [`block`] | what the cluster decides and remembers |
 //! | [`certificate`] | why anybody may believe it |
 //! | [`record`] | what a node writes down before it speaks |
@@ -24,6 +25,7 @@
 
 pub mod block;
 pub mod certificate;
+pub mod evidence;
 pub mod ids;
 pub mod json;
 pub mod limits;
@@ -39,6 +41,7 @@ pub mod transaction;
 
 pub use block::{Block, CheckedBlock, Header};
 pub use certificate::{Certificate, CertifiedBlock, CommitSignature, Proof};
+pub use evidence::{CheckedEvidence, Evidence, EvidenceError, Offence};
 pub use ids::{
     Address, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal, Signature,
     TimestampMs, TxHash,

@@ -30,3 +30,9 @@ pub const ROUND_WINDOW: u64 = 64;
 pub const NONCE_GAP_MAX: u64 = 64;
 /// Largest opaque duty value in bytes.
 pub const DUTY_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Most pieces of evidence in a block: 32 signatures to check, and less than one transaction's bytes.
+pub const EVIDENCE_PER_BLOCK_MAX: usize = 16;
+/// Largest SSZ form of one piece of evidence in bytes: two statements, each below 256.
+pub const EVIDENCE_BYTES_MAX: usize = 1024;
+/// Most pieces of evidence remembered of one operator, for ever: more say nothing new.
+pub const EVIDENCE_PER_OPERATOR_MAX: usize = 64;

@@ -24,10 +24,20 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds, in their order.
+    /// All kinds, by number.
     pub const ALL: [Kind; 4] = [Kind::PrePrepare, Kind::Prepare, Kind::Commit, Kind::RoundChange];
 
-    /// Number on disk, from 1.
+    /// Name in JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PrePrepare => "preprepare",
+            Kind::Prepare => "prepare",
+            Kind::Commit => "commit",
+            Kind::RoundChange => "round_change",
+        }
+    }
+
+    /// Number on disk and in state keys, from 1.
     pub fn number(self) -> u8 {
         match self {
             Kind::PrePrepare => 1,
@@ -108,6 +118,15 @@ impl Statement {
             Claim::PrePrepare(digest) | Claim::Prepare(digest) => Some(*digest),
             Claim::Commit(commit) => Some(commit.digest),
             Claim::RoundChange(change) => change.prepared.map(|prepared| prepared.digest),
+        }
+    }
+
+    /// Whether both claim the same. The share of a seal follows from the rest and is no claim of its own:
+    /// a bad one is blamed, not punished as a contradiction.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        match (&self.claim, &other.claim) {
+            (Claim::Commit(one), Claim::Commit(other)) => one.digest == other.digest,
+            (one, other) => one == other,
         }
     }
 

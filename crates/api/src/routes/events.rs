@@ -216,7 +216,7 @@ fn encode(event: &Event) -> sse::Event {
         EventBody::Tx(view) => serde_json::to_value(view),
         EventBody::Duty(view) => serde_json::to_value(view),
         EventBody::Checkpoint(checkpoint) => serde_json::to_value(checkpoint),
-        EventBody::Evidence(value) => Ok(value.clone()),
+        EventBody::Evidence(evidence) => serde_json::to_value(evidence),
         EventBody::Readiness(readiness) => {
             Ok(json!({"ready": readiness.is_ready(), "reasons": readiness.reasons}))
         }

@@ -113,7 +113,7 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
         digest: header.digest(),
         proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
     };
-    Arc::new(CertifiedBlock { block: Block { header, items }, certificate })
+    Arc::new(CertifiedBlock { block: Block { header, items, evidence: Default::default() }, certificate })
 }
 
 pub fn duty_view(domain: Domain, height: u64) -> DutyView {

@@ -50,7 +50,7 @@ pub fn bid(sender: u8, nonce: u64, bid: u64, recipient: u8) -> CheckedTransactio
 /// The next block of `proposer`, a second after its parent.
 pub fn next(chain: &Chain, proposer: u8, items: &[CheckedTransaction]) -> CheckedBlock {
     let timestamp_ms = chain.tip().timestamp_ms + 1000;
-    chain.build_block(OperatorIndex(proposer), timestamp_ms, POLICY, items.to_vec()).unwrap()
+    chain.build_block(OperatorIndex(proposer), timestamp_ms, POLICY, items.to_vec(), &[]).unwrap()
 }
 
 /// Builds, checks and executes it.
@@ -67,6 +67,7 @@ pub struct Store(pub BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Store {
     pub fn write(&mut self, applied: &Applied) {
+        applied.removed_rows.iter().for_each(|key| drop(self.0.remove(key)));
         self.0.extend(applied.changed_rows.iter().cloned());
     }
 

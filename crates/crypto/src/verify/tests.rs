@@ -2,12 +2,14 @@ use super::*;
 use crate::dealer::{DealRequest, DealtCluster, deal_cluster};
 use crate::lock;
 use crate::transaction::{AccountKey, sign};
-use aequa_types::block::LeaderProof;
+use aequa_types::block::{LeaderProof, empty_evidence_root};
 use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
 use aequa_types::{ConsensusParams, Header, PlaintextV1, Statement, TxBody};
 use alloy_primitives::B256;
 use ssz::Encode as _;
+
+mod evidence;
 
 const CHAIN_ID: u64 = 1337;
 
@@ -87,6 +89,7 @@ impl Cluster {
                 items: items.len() as u64,
             },
             items: items.try_into().unwrap(),
+            evidence: Default::default(),
         };
         block.header.payload_root = block.payload_root();
         block

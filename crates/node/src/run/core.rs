@@ -205,6 +205,7 @@ impl CoreThread {
             Effect::Broadcast(message) => self.outbox.broadcast(message),
             Effect::Send(to, message) => self.outbox.send(*to, message),
             Effect::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
+            Effect::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
             Effect::Fetch { from, height } => self.outbox.fetch(*from, *height),
             Effect::Combine { instance, round, digest, shares } => self.seals.submit(SealJob {
                 instance: *instance,
@@ -232,6 +233,7 @@ impl CoreThread {
                     self.ledger.seal(certificate)?;
                     flush |= certificate.instance.domain != Domain::Block;
                 }
+                Effect::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
                 Effect::CommitDuty { instance, decided, watermark } => {
                     let state = self.replica.duty(*instance);
                     self.ledger.commit_duty(*instance, state, decided.as_ref(), *watermark)?;

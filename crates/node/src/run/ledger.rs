@@ -9,7 +9,10 @@ use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};
 use aequa_storage::last_state::LastState;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
-use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, Message, Round, TxHash, Value};
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedEvidence, Domain, Evidence, Height, InstanceId, Message, Round, TxHash,
+    Value,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +82,7 @@ impl Ledger {
             certificate,
             tx_hashes: &tx_hashes,
             changed_rows: &applied.changed_rows,
+            removed_rows: &applied.removed_rows,
             state_root: applied.state_root,
             history_root: applied.history_root,
         })?;
@@ -126,6 +130,13 @@ impl Ledger {
             None => duty_report::report(instance, state, decided),
         };
         Ok(self.store.close_duty(instance, &report, watermark)?)
+    }
+
+    /// Stores all the evidence that is pending, in place of what was. It outlives the process at once, and a
+    /// power cut after the next flush; the other members have it too.
+    pub fn keep_evidence(&self, pending: &[CheckedEvidence]) -> anyhow::Result<()> {
+        let pending: Vec<Evidence> = pending.iter().map(|evidence| Evidence::clone(evidence)).collect();
+        Ok(self.store.put_pending_evidence(&pending)?)
     }
 
     /// What the store has of a closed duty for an operator that missed it. A store that cannot be

@@ -13,10 +13,13 @@ use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdic
 use aequa_replica::{Input, leader};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
-use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX};
+use aequa_types::limits::{
+    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX,
+};
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::{
-    CheckedTransaction, Domain, Height, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Transaction,
+    CheckedEvidence, CheckedTransaction, Domain, Evidence, Height, InstanceId, Message, OperatorIndex,
+    PrePrepare, Quorum, Signed, Transaction,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -36,6 +39,8 @@ const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
 const GOSSIP_QUEUE_MAX: usize = 16_384;
 /// Envelope kind of a list of transactions.
 const KIND_TRANSACTIONS: u8 = 1;
+/// Envelope kind of a piece of evidence.
+const KIND_EVIDENCE: u8 = 1;
 /// Messages of blocks further above the stored height are dropped: the core keeps fewer, and blocks this far
 /// ahead are fetched.
 const HEIGHTS_AHEAD: u64 = 8;
@@ -127,6 +132,10 @@ impl Inbox {
             }
         };
         let type_name = message.type_name();
+        if let Some(late) = self.late_statement(&message) {
+            self.count(type_name, "old");
+            return self.compare(late).await;
+        }
         if let Some((result, verdict)) = self.out_of_place(&message) {
             self.count(type_name, result);
             return verdict;
@@ -155,6 +164,30 @@ impl Inbox {
         }
     }
 
+    /// The statement of a proposal or PREPARE of a recent block that is decided. It counts for nothing any
+    /// more, but its author may have said something else before.
+    fn late_statement(&self, message: &Message) -> Option<Signed> {
+        let instance = message.instance();
+        let tip = self.context.facts.tip_height();
+        let recent = instance.height <= tip && instance.height.0.saturating_add(HEIGHTS_BEHIND) > tip.0;
+        match message {
+            Message::PrePrepare(message) if recent => Some(message.proposal.clone()),
+            Message::Prepare(vote) if recent => Some(vote.clone()),
+            _ => None,
+        }
+        .filter(|_| instance.domain == Domain::Block)
+    }
+
+    async fn compare(&self, late: Signed) -> Verdict {
+        match self.context.verifier.signed(&late) {
+            Ok(()) => {
+                self.context.input(Input::Statement(late)).await;
+                Verdict::Useless
+            }
+            Err(refusal) => verdict(&refusal),
+        }
+    }
+
     /// What can be refused before a signature is checked or a value decoded, with the result it counts as.
     fn out_of_place(&self, message: &Message) -> Option<(&'static str, Verdict)> {
         let instance = message.instance();
@@ -169,10 +202,6 @@ impl Inbox {
             return Some(("old", Verdict::Useless));
         }
         match message {
-            // A late COMMIT may still complete a seal, a ROUND-CHANGE asks for help; these do neither.
-            Message::Prepare(_) | Message::PrePrepare(_) if instance.height <= tip => {
-                Some(("old", Verdict::Useless))
-            }
             Message::PrePrepare(PrePrepare { proposal, .. })
                 if proposal.author != leader(self.context.quorum, instance, proposal.round) =>
             {
@@ -191,6 +220,21 @@ impl Inbox {
         match result {
             "ok" => metrics.qbft_verified(type_name),
             finer => metrics.qbft_refused(coarse(finer)),
+        }
+    }
+
+    async fn evidence(&self, frame: Frame) -> GossipVerdict {
+        if frame.kind != KIND_EVIDENCE {
+            return GossipVerdict::Ignore;
+        }
+        let decoded = aequa_types::decode::<Evidence>("evidence", &frame.body, EVIDENCE_BYTES_MAX);
+        let Ok(evidence) = decoded else { return GossipVerdict::Reject };
+        match self.context.verifier.evidence(evidence) {
+            Ok(checked) => {
+                self.context.input(Input::Evidence(checked)).await;
+                GossipVerdict::Accept
+            }
+            Err(_) => GossipVerdict::Reject,
         }
     }
 
@@ -253,6 +297,7 @@ impl Handler for Inbox {
         Box::pin(async move {
             match topic {
                 Topic::Tx => self.transactions(frame).await,
+                Topic::Evidence => self.evidence(frame).await,
                 _ => GossipVerdict::Ignore,
             }
         })
@@ -324,6 +369,14 @@ impl Outbox {
     pub fn gossip(&self, transaction: CheckedTransaction) {
         // When full, the transaction still reaches the others inside a block.
         let _ = self.gossip.try_send(transaction);
+    }
+
+    /// Spreads a piece of evidence.
+    pub fn gossip_evidence(&self, evidence: &CheckedEvidence) {
+        if let Some(network) = self.network.upgrade() {
+            let frame = Frame::new(KIND_EVIDENCE, Bytes::from(evidence.as_ssz_bytes()));
+            network.gossip(Topic::Evidence, &frame);
+        }
     }
 
     /// Asks `from` for certified blocks; the answer comes back as an input.

@@ -9,9 +9,10 @@ use aequa_replica::{Input, Notice, Replica};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
+use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Certificate, CertifiedBlock, CheckedBlock, Claim, Domain, Height, InstanceId, OperatorIndex, Record,
-    Round, Signed, TxKind, Verified,
+    Certificate, CertifiedBlock, CheckedBlock, Claim, Domain, Evidence, Height, InstanceId, Offence,
+    OperatorIndex, Record, Round, TxKind, Verified,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -151,6 +152,7 @@ impl Observatory {
                 }
             }
             Notice::DutyEnded { instance, certificate } => self.duty_ended(instance, certificate, replica),
+            Notice::Evidence(evidence) => self.evidence_found(&evidence),
             Notice::Consensus(instance, note) => self.consensus(instance, note),
             Notice::ShareBlamed { operator, instance, round } => tracing::warn!(
                 target: "event",
@@ -210,6 +212,24 @@ impl Observatory {
             "consensus_block_value"
         );
         self.events.block(height, || CertifiedBlock { block: block.block().clone(), certificate });
+    }
+
+    /// An operator contradicted itself, and this node sees the proof for the first time.
+    fn evidence_found(&self, evidence: &Evidence) {
+        let Offence { operator, place } = evidence.offence();
+        self.metrics.swarm_consensus_byzantine_detected_total.inc([]);
+        self.events.publish(|| EventBody::Evidence(EvidenceJson::from(evidence)));
+        tracing::warn!(
+            target: "event",
+            kind = place.kind.name(),
+            operator = operator.0,
+            domain = place.instance.domain.name(),
+            height = place.instance.height.0,
+            round = place.round.0,
+            digest_a = %evidence.first().digest().unwrap_or_default(),
+            digest_b = %evidence.second().digest().unwrap_or_default(),
+            "evidence_found"
+        );
     }
 
     fn duty_event(&self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
@@ -329,22 +349,6 @@ impl Observatory {
                     );
                 }
             }
-            Note::Conflict(pair) => {
-                let (first, second) = *pair;
-                self.metrics.swarm_consensus_byzantine_detected_total.inc([]);
-                self.events.publish(|| EventBody::Evidence(evidence(instance, &first, &second)));
-                tracing::warn!(
-                    target: "event",
-                    kind = kind_name(first.kind()),
-                    operator = first.author.0,
-                    domain = instance.domain.name(),
-                    height = instance.height.0,
-                    round = first.round.0,
-                    digest_a = %first.digest().unwrap_or_default(),
-                    digest_b = %second.digest().unwrap_or_default(),
-                    "evidence_found"
-                );
-            }
             Note::SignerRefused(round) => {
                 self.metrics.qbft_wal_guard_drops_total.inc([]);
                 tracing::error!(
@@ -383,21 +387,8 @@ fn transition(note: &Note) -> Option<(&'static str, Round, &'static str)> {
         Note::ProposalAccepted(round, _) => Some(("new_view", *round, phase_name(Phase::Preprepared))),
         Note::PrepareQuorum(round) => Some(("prepare", *round, phase_name(Phase::Prepared))),
         Note::CommitQuorum(round) => Some(("commit", *round, phase_name(Phase::Commit))),
-        Note::TimedOut(..) | Note::Refused(..) | Note::Conflict(_) | Note::SignerRefused(_) => None,
+        Note::TimedOut(..) | Note::Refused(..) | Note::SignerRefused(_) => None,
     }
-}
-
-/// Two statements that contradict each other, for the event stream.
-fn evidence(instance: InstanceId, first: &Signed, second: &Signed) -> serde_json::Value {
-    serde_json::json!({
-        "kind": kind_name(first.kind()),
-        "operator": first.author.0,
-        "domain": instance.domain.name(),
-        "height": instance.height.0,
-        "round": first.round.0,
-        "digest_a": first.digest(),
-        "digest_b": second.digest(),
-    })
 }
 
 /// Type, instance and round of a record, as far as it has them.
@@ -420,15 +411,6 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Preprepared => "preprepared",
         Phase::Prepared => "prepared",
         Phase::Commit => "commit",
-    }
-}
-
-fn kind_name(kind: aequa_types::Kind) -> &'static str {
-    match kind {
-        aequa_types::Kind::PrePrepare => "preprepare",
-        aequa_types::Kind::Prepare => "prepare",
-        aequa_types::Kind::Commit => "commit",
-        aequa_types::Kind::RoundChange => "view_change",
     }
 }
 

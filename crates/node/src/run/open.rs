@@ -82,6 +82,13 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         marks: marks.marks().collect(),
         floors: last_height.map(|height| (Domain::Block, height)).into_iter().chain(marks.floors()).collect(),
         unsealed: unsealed(&store, chain.tip().height)?,
+        // What does not hold any more, after a resharing say, is nobody's to judge.
+        evidence: store
+            .pending_evidence()
+            .map_err(refusal)?
+            .into_iter()
+            .filter_map(|evidence| verifier.evidence(evidence).ok())
+            .collect(),
     };
     Ok(Opened { data_dir, wal, marks, store: Arc::new(store), chain, verifier, recovery })
 }

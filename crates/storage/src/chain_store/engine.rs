@@ -10,8 +10,12 @@ use super::keys::{
 use super::{BlockCommit, ChainStore, Committed, DutyRow, Roots, Rows, Tip};
 use crate::StorageError;
 use crate::files::create_dir_durable;
-use aequa_types::limits::{CONSENSUS_FRAME_BYTES_MAX, VALUE_BYTES_MAX};
-use aequa_types::{Block, Certificate, CertifiedBlock, ClusterId, Domain, Height, InstanceId, Proof, TxHash};
+use aequa_types::limits::{
+    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
+};
+use aequa_types::{
+    Block, Certificate, CertifiedBlock, ClusterId, Domain, Evidence, Height, InstanceId, Proof, TxHash,
+};
 use fjall::{
     Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable as _,
     Snapshot,
@@ -22,11 +26,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Layout of keyspaces and keys; raised when they change.
-const SCHEMA: u16 = 1;
+const SCHEMA: u16 = 2;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
 /// Followed by the number of the domain; the slot big-endian.
 const DUTY_WATERMARK_KEY: &[u8] = b"duty-watermark/";
+const PENDING_EVIDENCE_KEY: &[u8] = b"pending-evidence";
+/// The longest list of evidence that may wait in bytes: an offset and a piece for all there can be.
+const PENDING_EVIDENCE_BYTES_MAX: usize =
+    OPERATORS_MAX * EVIDENCE_PER_OPERATOR_MAX * (EVIDENCE_BYTES_MAX + 4);
 /// Memtable of the blocks in bytes: five of the largest.
 const BLOCKS_MEMTABLE_BYTES: u64 = 16 << 20;
 /// Memtable of every other keyspace in bytes.
@@ -117,6 +125,11 @@ impl FjallChainStore {
             schema[..].try_into().map(u16::from_be_bytes).map_err(|_| corrupt("schema unreadable"))?;
         if schema > SCHEMA {
             return Err(StorageError::NewerVersion { path: dir.into(), found: schema, known: SCHEMA });
+        }
+        if schema < SCHEMA {
+            return Err(corrupt(format!(
+                "its layout {schema} is that of an earlier version, {SCHEMA} is expected"
+            )));
         }
         let stored = self.meta.get(CLUSTER_KEY)?.ok_or_else(|| corrupt("no cluster id"))?;
         if stored[..] != *self.cluster_id.as_slice() {
@@ -228,6 +241,9 @@ impl FjallChainStore {
         for (key, value) in commit.changed_rows {
             batch.insert(&self.rows, key.as_slice(), value.as_slice());
         }
+        for key in commit.removed_rows {
+            batch.remove(&self.rows, key.as_slice());
+        }
         Ok(batch.commit()?)
     }
 }
@@ -298,6 +314,15 @@ impl ChainStore for FjallChainStore {
             let (key, value) = guard.into_inner()?;
             Ok((key.to_vec(), value.to_vec()))
         }))
+    }
+
+    fn put_pending_evidence(&self, evidence: &[Evidence]) -> Result<(), StorageError> {
+        Ok(self.meta.insert(PENDING_EVIDENCE_KEY, evidence.to_vec().as_ssz_bytes())?)
+    }
+
+    fn pending_evidence(&self) -> Result<Vec<Evidence>, StorageError> {
+        let Some(bytes) = self.meta.get(PENDING_EVIDENCE_KEY)? else { return Ok(Vec::new()) };
+        aequa_types::decode("pending evidence", &bytes, PENDING_EVIDENCE_BYTES_MAX).map_err(corrupt)
     }
 
     fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {

@@ -1,4 +1,4 @@
-//! Blocks, certificates, state rows and duty results.
+//! Blocks, certificates, state rows, duty results and evidence that waits for its block.
 //!
 //! One batch per block: the block, its certificate, the transaction index, the changed rows and
 //! the roots become visible together or not at all. Heights have no gaps, every block names the
@@ -19,7 +19,7 @@ pub use engine::{ChainOptions, FjallChainStore};
 
 use crate::StorageError;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, Digest, Domain, Height, InstanceId, TimestampMs, TxHash,
+    Block, Certificate, CertifiedBlock, Digest, Domain, Evidence, Height, InstanceId, TimestampMs, TxHash,
 };
 use alloy_primitives::B256;
 
@@ -41,6 +41,8 @@ pub struct BlockCommit<'a> {
     pub tx_hashes: &'a [TxHash],
     /// Rows with the values they have after the block.
     pub changed_rows: &'a [Row],
+    /// Keys of rows that are gone after the block.
+    pub removed_rows: &'a [Vec<u8>],
     /// State root after the block.
     pub state_root: B256,
     /// Chained root over all states up to this one.
@@ -106,6 +108,13 @@ pub trait ChainStore: Send + Sync {
 
     /// All state rows.
     fn rows(&self) -> Rows;
+
+    /// Replaces the evidence that waits to be committed, which is all or nothing. It survives the end of the
+    /// process, and a power cut after [`ChainStore::flush`].
+    fn put_pending_evidence(&self, evidence: &[Evidence]) -> Result<(), StorageError>;
+
+    /// The evidence that waits to be committed.
+    fn pending_evidence(&self) -> Result<Vec<Evidence>, StorageError>;
 
     /// Keeps the result of a duty. A later result of the same duty takes its place: a result is a
     /// report, what was decided is in the certificate.

@@ -35,7 +35,7 @@ impl Decision {
         });
         let tx_hashes = vec![body.hash()];
         let items = vec![Transaction { body, sig: Default::default() }].try_into().unwrap();
-        let mut block = Block { header: header(height, parent), items };
+        let mut block = Block { header: header(height, parent), items, evidence: Default::default() };
         block.header.payload_root = block.payload_root();
         let certificate = commits(height, block.header.digest());
         // One row of its own, and one that every block overwrites.
@@ -57,6 +57,7 @@ impl Decision {
             certificate: &self.certificate,
             tx_hashes: &self.tx_hashes,
             changed_rows: &self.rows,
+            removed_rows: &[],
             state_root: self.state_root,
             history_root: self.history_root,
         }
@@ -489,4 +490,55 @@ proptest! {
         }
         prop_assert_eq!(assert_is_prefix(&store, &decisions), tip);
     }
+}
+
+fn evidence(round: u64) -> Evidence {
+    let vote = |byte| aequa_types::Signed {
+        statement: aequa_types::Statement {
+            instance: InstanceId::block(Height(1)),
+            round: Round(round),
+            author: OperatorIndex(2),
+            claim: aequa_types::Claim::Prepare(Digest::repeat_byte(byte)),
+        },
+        signature: Signature::repeat_byte(byte),
+    };
+    Evidence::new(vote(1), vote(2)).unwrap()
+}
+
+#[test]
+fn rows_a_block_removes_are_gone() {
+    let decisions = chain(2, 10);
+    let (dir, store) = stored(&decisions[..1]);
+    let removed = vec![decisions[0].rows[0].0.clone()];
+    store.commit(&BlockCommit { removed_rows: &removed, ..decisions[1].commit() }).unwrap();
+    let keys = |store: &FjallChainStore| -> Vec<Vec<u8>> { store.rows().map(|row| row.unwrap().0).collect() };
+    let expected: Vec<Vec<u8>> = decisions[1].rows.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(keys(&store), expected);
+    drop(store);
+    assert_eq!(keys(&open(dir.path()).unwrap()), expected);
+}
+
+#[test]
+fn pending_evidence_is_there_after_a_restart_and_replaced_whole() {
+    let (dir, store) = stored(&[]);
+    assert_eq!(store.pending_evidence().unwrap(), []);
+    store.put_pending_evidence(&[evidence(0), evidence(1)]).unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.pending_evidence().unwrap(), [evidence(0), evidence(1)]);
+    store.put_pending_evidence(&[evidence(2)]).unwrap();
+    assert_eq!(store.pending_evidence().unwrap(), [evidence(2)]);
+    store.put_pending_evidence(&[]).unwrap();
+    assert_eq!(store.pending_evidence().unwrap(), []);
+}
+
+#[test]
+fn a_store_of_an_earlier_layout_is_refused() {
+    let (dir, store) = stored(&[]);
+    drop(store);
+    let database = Database::builder(dir.path()).open().unwrap();
+    let meta = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    meta.insert(b"schema", 1u16.to_be_bytes()).unwrap();
+    drop((meta, database));
+    assert!(matches!(open(dir.path()), Err(StorageError::ChainCorrupt { .. })));
 }

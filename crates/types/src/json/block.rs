@@ -1,10 +1,11 @@
 //! Blocks and certificates, for people, tools and `verify-block`.
 
-use super::{JsonError, TransactionJson, spelling};
+use super::{EvidenceJson, JsonError, TransactionJson, spelling};
 use crate::block::{Items, LeaderProof};
-use crate::limits::BLOCK_ITEMS_MAX;
+use crate::evidence::EvidenceList;
+use crate::limits::{BLOCK_ITEMS_MAX, EVIDENCE_PER_BLOCK_MAX};
 use crate::{
-    Block, Certificate, CertifiedBlock, ClusterId, CommitSignature, Digest, Domain, Header, Height,
+    Block, Certificate, CertifiedBlock, ClusterId, CommitSignature, Digest, Domain, Evidence, Header, Height,
     InstanceId, OperatorIndex, Proof, Round, Seal, Signature, TimestampMs, Transaction,
 };
 use alloy_primitives::B256;
@@ -27,6 +28,8 @@ pub struct BlockJson {
     pub header: HeaderJson,
     /// Transactions in the order of execution.
     pub items: Vec<TransactionJson>,
+    /// Evidence against operators, in the order of offences.
+    pub evidence: Vec<EvidenceJson>,
     /// Why to believe it.
     pub certificate: CertificateJson,
 }
@@ -144,6 +147,7 @@ impl From<&CertifiedBlock> for BlockJson {
             digest: header.digest(),
             header: header.into(),
             items: certified.block.items.iter().map(TransactionJson::from).collect(),
+            evidence: certified.block.evidence.iter().map(EvidenceJson::from).collect(),
             certificate: (&certified.certificate).into(),
         }
     }
@@ -165,7 +169,13 @@ impl TryFrom<BlockJson> for CertifiedBlock {
         let items = Items::try_from(items).map_err(|_| {
             JsonError::at("items", format!("has {count} entries, the limit is {BLOCK_ITEMS_MAX}"))
         })?;
-        Ok(Self { block: Block { header, items }, certificate: json.certificate.try_into()? })
+        let count = json.evidence.len();
+        let evidence: Vec<_> = json.evidence.into_iter().map(Evidence::try_from).collect::<Result<_, _>>()?;
+        let evidence = EvidenceList::try_from(evidence).map_err(|_| {
+            JsonError::at("evidence", format!("has {count} entries, the limit is {EVIDENCE_PER_BLOCK_MAX}"))
+        })?;
+        let block = Block { header, items, evidence };
+        Ok(Self { block, certificate: json.certificate.try_into()? })
     }
 }
 

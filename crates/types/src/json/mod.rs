@@ -1,11 +1,11 @@
-//! JSON forms of transactions, blocks and certificates.
+//! JSON forms of transactions, blocks, certificates and evidence.
 //!
 //! | item | direction | strictness |
 //! |---|---|---|
 //! | [`parse_transaction`] | in | the envelope clients send: numbers or decimal strings, hex or base64, unknown fields ignored |
 //! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
 //! | [`canonical_bytes`], [`parse_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
-//! | [`BlockJson`], [`CertificateJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
+//! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
 //!
 //! Out: bytes are 0x and lower-case hex; heights, rounds, nonces and counts are numbers; amounts
 //! (fee, bid, gas, totals) are decimal strings. In, everywhere: duplicate keys and trailing data
@@ -16,12 +16,14 @@
 mod block;
 mod canonical;
 mod envelope;
+mod evidence;
 mod spelling;
 mod transaction;
 
 pub use block::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson, CommitJson, HeaderJson};
 pub use canonical::{canonical_bytes, parse_canonical};
 pub use envelope::{DEPTH_MAX, parse_address, parse_bytes, parse_transaction, parse_transaction_as};
+pub use evidence::{EvidenceJson, StatementJson};
 pub use transaction::TransactionJson;
 
 /// A JSON text was not what it should be.

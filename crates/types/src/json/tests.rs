@@ -227,6 +227,7 @@ fn certified(items: &[Json], sealed: bool) -> CertifiedBlock {
             items: count,
         },
         items,
+        evidence: Default::default(),
     };
     block.header.payload_root = block.payload_root();
     let commit = |operator| CommitSignature {

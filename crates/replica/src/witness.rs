@@ -1,0 +1,127 @@
+//! What every operator was seen to say, so that a contradiction is noticed.
+//!
+//! Everything verified that reaches the replica is compared, whether it counts in consensus or not: votes
+//! of past rounds, what comes after the decision or before its height begins, the statements inside
+//! justifications and certificates. The first statement of a place stays.
+
+use aequa_types::{Evidence, Height, InstanceId, Kind, OperatorIndex, Round, Signed};
+use std::collections::BTreeMap;
+
+/// Statements kept of one operator in one instance: four kinds in the eight rounds nearest to the current
+/// one. An honest operator rarely makes more, and whoever makes thousands must not take the room of others.
+pub(crate) const STATEMENTS_PER_OPERATOR_MAX: usize = 32;
+
+type Said = BTreeMap<(Round, Kind), Signed>;
+
+/// The first statement of every place, of the instances that are not forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    seen: BTreeMap<InstanceId, BTreeMap<OperatorIndex, Said>>,
+}
+
+impl Witness {
+    /// Compares a verified statement with what its author said before in its place. `current` is the round
+    /// of the instance: the statements kept are those nearest to it.
+    pub(crate) fn see(&mut self, signed: &Signed, current: Round) -> Option<Evidence> {
+        let said = self.seen.entry(signed.instance).or_default().entry(signed.author).or_default();
+        let place = (signed.round, signed.kind());
+        if let Some(first) = said.get(&place) {
+            // Refused when it says the same.
+            return Evidence::new(first.clone(), signed.clone()).ok();
+        }
+        said.insert(place, signed.clone());
+        if said.len() > STATEMENTS_PER_OPERATOR_MAX {
+            forget_furthest(said, current);
+        }
+        None
+    }
+
+    /// Forgets an instance.
+    pub(crate) fn forget(&mut self, instance: InstanceId) {
+        self.seen.remove(&instance);
+    }
+
+    /// Forgets blocks below `height`.
+    pub(crate) fn forget_blocks_below(&mut self, height: Height) {
+        let kept = self.seen.split_off(&InstanceId::block(height));
+        self.seen = kept;
+    }
+
+    /// Statements kept.
+    pub(crate) fn len(&self) -> usize {
+        self.seen.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
+    }
+}
+
+/// The map is ordered by round: the furthest is its first or its last.
+fn forget_furthest(said: &mut Said, current: Round) {
+    let distance = |place: Option<(&(Round, Kind), &Signed)>| {
+        place.map_or(0, |((round, _), _)| round.0.abs_diff(current.0))
+    };
+    if distance(said.first_key_value()) > distance(said.last_key_value()) {
+        said.pop_first();
+    } else {
+        said.pop_last();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::{Claim, Digest, Signature, Statement};
+
+    fn prepare(height: u64, round: u64, digest: u8) -> Signed {
+        let statement = Statement {
+            instance: InstanceId::block(Height(height)),
+            round: Round(round),
+            author: OperatorIndex(1),
+            claim: Claim::Prepare(Digest::repeat_byte(digest)),
+        };
+        Signed { statement, signature: Signature::ZERO }
+    }
+
+    #[test]
+    fn b1_a_hundred_retransmissions_and_votes_of_different_rounds_are_no_evidence() {
+        let mut witness = Witness::default();
+        for _ in 0..100 {
+            assert_eq!(witness.see(&prepare(1, 0, 1), Round(0)), None);
+            assert_eq!(witness.see(&prepare(1, 1, 2), Round(0)), None);
+            assert_eq!(witness.see(&prepare(2, 0, 3), Round(0)), None);
+        }
+        assert_eq!(witness.len(), 3);
+    }
+
+    #[test]
+    fn b2_every_repetition_of_a_contradiction_is_the_same_evidence() {
+        let mut witness = Witness::default();
+        witness.see(&prepare(1, 0, 1), Round(0));
+        let expected = Evidence::new(prepare(1, 0, 2), prepare(1, 0, 1)).unwrap();
+        for _ in 0..3 {
+            assert_eq!(witness.see(&prepare(1, 0, 2), Round(0)), Some(expected.clone()));
+        }
+    }
+
+    #[test]
+    fn whoever_floods_crowds_out_only_its_own_statements_of_far_rounds() {
+        let mut witness = Witness::default();
+        let current = Round(100);
+        witness.see(&prepare(1, 100, 1), current);
+        for round in (0..1000).filter(|round| *round != 100) {
+            witness.see(&prepare(1, round, 1), current);
+        }
+        assert_eq!(witness.len(), STATEMENTS_PER_OPERATOR_MAX);
+        assert!(witness.see(&prepare(1, 100, 2), current).is_some(), "the current round is not forgotten");
+        assert!(witness.see(&prepare(1, 90, 2), current).is_some());
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_no_room() {
+        let mut witness = Witness::default();
+        (1..=5).for_each(|height| drop(witness.see(&prepare(height, 0, 1), Round(0))));
+        witness.forget_blocks_below(Height(4));
+        assert_eq!(witness.len(), 2);
+        witness.forget(InstanceId::block(Height(5)));
+        assert_eq!(witness.len(), 1);
+        assert!(witness.see(&prepare(4, 0, 2), Round(0)).is_some());
+    }
+}
