@@ -36,12 +36,6 @@
 //! ROUND-CHANGEs of ρ; when one of them was prepared it must propose `HighestPrepared` with its
 //! quorum (and is *not* validated again: clocks move, leaders change), otherwise its value must be valid.
 //!
-//! # Contradictions
-//!
-//! Of two statements of one operator, round and kind the first counts and the other changes nothing.
-//! An instance does not tell of it: it does not look at all it is given (past rounds, what comes after the
-//! decision). Whoever gives it messages compares them, see the `witness` of the replica.
-//!
 //! # Deviations from the paper and the reference, with reasons
 //!
 //! * DECIDED is broadcast only when the decision took more than one round. In round 0 the commits
@@ -140,7 +134,7 @@ pub enum Effect {
     Note(Note),
 }
 
-/// Observations for metrics and logs; they ask for nothing.
+/// Observations for metrics, logs and evidence; they ask for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// A higher round was entered.
@@ -155,6 +149,8 @@ pub enum Note {
     TimedOut(Round, Phase),
     /// A message was refused; nothing changed.
     Refused(OperatorIndex, Refusal),
+    /// Two statements of one operator that must not both exist.
+    Conflict(Box<(Signed, Signed)>),
     /// The signer refused to sign: its marks know another statement.
     SignerRefused(Round),
 }

@@ -10,14 +10,14 @@ pub(crate) struct Votes {
 }
 
 /// What became of a statement handed to [`Votes::insert`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     /// The first of its author in its round.
     New,
     /// The same digest as before: a retransmission.
     Known,
     /// Another digest than before: the author contradicts itself. The first stays.
-    Contradiction,
+    Conflict(Box<Signed>),
 }
 
 impl Votes {
@@ -29,7 +29,7 @@ impl Votes {
                 Inserted::New
             }
             Some(first) if first.digest() == vote.digest() => Inserted::Known,
-            Some(_) => Inserted::Contradiction,
+            Some(first) => Inserted::Conflict(Box::new(first.clone())),
         }
     }
 

@@ -98,6 +98,7 @@ fn votes_that_arrive_before_the_proposal_count_when_it_comes() {
     node.prepare_from(1, 0, &value(1));
     let effects = node.receive(0, proposal(0, 0, &value(1)));
     assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+    assert!(!notes(&effects).iter().any(|note| matches!(note, Note::Conflict(_))));
 }
 
 #[test]
@@ -122,11 +123,12 @@ fn an_invalid_fresh_value_is_never_prepared() {
 }
 
 #[test]
-fn an_equivocating_leader_gets_one_prepare() {
+fn an_equivocating_leader_gets_one_prepare_and_leaves_evidence() {
     let mut node = Node::new(2, 4);
     node.receive(0, proposal(0, 0, &value(1)));
     let effects = node.receive(0, proposal(0, 0, &value(2)));
-    assert_eq!(effects, [], "the first proposal stays");
+    assert!(sent(&effects).is_empty());
+    assert!(matches!(notes(&effects)[..], [Note::Conflict(_)]));
     assert_eq!(node.host.made[&(Round(0), aequa_types::Kind::Prepare)].len(), 1);
 }
 

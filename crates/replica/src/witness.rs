@@ -2,7 +2,8 @@
 //!
 //! Everything verified that reaches the replica is compared, whether it counts in consensus or not: votes
 //! of past rounds, what comes after the decision or before its height begins, the statements inside
-//! justifications and certificates. The first statement of a place stays.
+//! justifications and certificates. The first statement of a place stays. An instance notes what
+//! contradicts the votes it counts; here is the rest too, so nothing more is made of those notes.
 
 use aequa_types::{Evidence, Height, InstanceId, Kind, OperatorIndex, Round, Signed};
 use std::collections::BTreeMap;

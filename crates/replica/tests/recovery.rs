@@ -194,7 +194,7 @@ fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_agai
 fn other_block() -> Arc<CheckedBlock> {
     let chain = Chain::genesis(CLUSTER, quorum());
     let policy = BuilderPolicy::default().hash();
-    Arc::new(chain.build_block(OperatorIndex(1), 1_000_009, policy, Vec::new()).unwrap())
+    Arc::new(chain.build_block(OperatorIndex(1), 1_000_009, policy, Vec::new(), &[]).unwrap())
 }
 
 fn own(height: u64, round: u64, claim: Claim) -> Statement {

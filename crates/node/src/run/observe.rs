@@ -349,6 +349,8 @@ impl Observatory {
                     );
                 }
             }
+            // The replica tells of it as evidence, once.
+            Note::Conflict(_) => {}
             Note::SignerRefused(round) => {
                 self.metrics.qbft_wal_guard_drops_total.inc([]);
                 tracing::error!(
@@ -387,7 +389,7 @@ fn transition(note: &Note) -> Option<(&'static str, Round, &'static str)> {
         Note::ProposalAccepted(round, _) => Some(("new_view", *round, phase_name(Phase::Preprepared))),
         Note::PrepareQuorum(round) => Some(("prepare", *round, phase_name(Phase::Prepared))),
         Note::CommitQuorum(round) => Some(("commit", *round, phase_name(Phase::Commit))),
-        Note::TimedOut(..) | Note::Refused(..) | Note::SignerRefused(_) => None,
+        Note::TimedOut(..) | Note::Refused(..) | Note::Conflict(_) | Note::SignerRefused(_) => None,
     }
 }
 

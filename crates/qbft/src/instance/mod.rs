@@ -259,13 +259,17 @@ impl Instance {
         }))
     }
 
-    /// Keeps a ROUND-CHANGE, unless there is one of its author and round: the first stays.
-    fn keep_change(&mut self, message: RoundChange) {
+    /// Keeps a ROUND-CHANGE, or returns the one of the same author and round that it contradicts.
+    fn keep_change(&mut self, message: RoundChange) -> Option<Signed> {
         let kept = self.changes.entry(message.change.author).or_default();
-        kept.entry(message.change.round).or_insert(message);
+        if let Some(first) = kept.get(&message.change.round) {
+            return (first.change.claim != message.change.claim).then(|| first.change.clone());
+        }
+        kept.insert(message.change.round, message);
         while kept.len() > ROUND_CHANGES_KEPT_PER_OPERATOR {
             kept.pop_first();
         }
+        None
     }
 
     /// The smallest round above ours that f+1 operators' newest ROUND-CHANGEs are beyond or at.

@@ -2,7 +2,7 @@
 
 use super::{ANSWERS_PER_PEER_MAX, Instance};
 use crate::justification::{Justified, check_proposal, check_round_change};
-use crate::votes::Inserted;
+use crate::votes::{Inserted, Votes};
 use crate::{Effect, Event, Host, Note, Refusal};
 use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::message::ValueReply;
@@ -134,8 +134,8 @@ impl<H: Host> Turn<'_, H> {
         };
         self.instance.show(&proposal);
         round_changes.iter().for_each(|change| self.instance.show(change));
-        if self.instance.proposals.insert(proposal) == Inserted::Contradiction {
-            return;
+        if let Inserted::Conflict(first) = self.instance.proposals.insert(proposal.clone()) {
+            return self.effects.push(Effect::Note(Note::Conflict(Box::new((*first, proposal)))));
         }
         if self.instance.values_wanted.remove(&value.digest()) {
             self.instance.values.insert(value.digest(), value.clone());
@@ -190,7 +190,7 @@ impl<H: Host> Turn<'_, H> {
         }
         self.instance.show(&vote);
         if vote.round >= self.instance.round {
-            self.instance.prepares.insert(vote);
+            self.note_conflict(vote, |instance| &mut instance.prepares);
         }
     }
 
@@ -200,9 +200,21 @@ impl<H: Host> Turn<'_, H> {
         }
         let round = vote.round;
         self.instance.show(&vote);
-        let inserted = self.instance.commits.insert(vote);
-        if inserted == Inserted::Known && self.instance.decided.is_some() {
+        let known = self.note_conflict(vote, |instance| &mut instance.commits);
+        if known && self.instance.decided.is_some() {
             self.answer(carrier, round); // R7
+        }
+    }
+
+    /// Inserts a vote, reports a contradiction; true when it was a retransmission.
+    fn note_conflict(&mut self, vote: Signed, votes: impl Fn(&mut Instance) -> &mut Votes) -> bool {
+        match votes(self.instance).insert(vote.clone()) {
+            Inserted::New => false,
+            Inserted::Known => true,
+            Inserted::Conflict(first) => {
+                self.effects.push(Effect::Note(Note::Conflict(Box::new((*first, vote)))));
+                false
+            }
         }
     }
 
@@ -220,7 +232,10 @@ impl<H: Host> Turn<'_, H> {
         if round < self.instance.round {
             return;
         }
-        self.instance.keep_change(message);
+        let second = message.change.clone();
+        if let Some(first) = self.instance.keep_change(message) {
+            self.effects.push(Effect::Note(Note::Conflict(Box::new((first, second)))));
+        }
     }
 
     // R8

@@ -189,6 +189,12 @@ fn noted(note: &Note) -> String {
             format!("gives up round {round}, {}", format!("{phase:?}").to_lowercase())
         }
         Note::Refused(operator, refusal) => format!("refuses that of operator {operator}: {refusal}"),
+        Note::Conflict(pair) => format!(
+            "operator {} contradicts itself: {} and {}",
+            pair.0.author,
+            claim(&pair.0),
+            claim(&pair.1)
+        ),
         Note::SignerRefused(round) => format!("the signer refuses to sign in round {round}"),
     }
 }

@@ -121,7 +121,9 @@ pub fn proposal(author: u8, instance: InstanceId, round: u64, value: Value, chan
 
 /// The block after the tip of `chain`, empty, as `proposer` would build it.
 pub fn block(chain: &Chain, proposer: OperatorIndex, timestamp_ms: u64) -> Arc<CheckedBlock> {
-    Arc::new(chain.build_block(proposer, timestamp_ms, BuilderPolicy::default().hash(), Vec::new()).unwrap())
+    Arc::new(
+        chain.build_block(proposer, timestamp_ms, BuilderPolicy::default().hash(), Vec::new(), &[]).unwrap(),
+    )
 }
 
 /// COMMITs of operators 0, 1 and 2 in round 0.

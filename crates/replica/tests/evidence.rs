@@ -1,0 +1,412 @@
+//! Contradictions: noticed wherever they come in, spread, proposed, committed once.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_chain::Chain;
+use aequa_replica::{Config, Effect, Input, Notice, Now, Recovery, Replica, Timer};
+use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
+use aequa_types::{
+    BuilderPolicy, Certificate, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence,
+    Height, InstanceId, Message, OperatorIndex, Record, Round, RoundChange, Seal, Signature, Signed,
+    Statement, Value, ValueBytes, Verified,
+};
+use common::{CLUSTER, PlainKeys, config, quorum, replica, replica_of};
+use std::sync::Arc;
+
+const TRAITOR: u8 = 3;
+
+fn now() -> Now {
+    Now { elapsed_ms: 0, wall_ms: 1_000_000 }
+}
+
+fn started(me: u8) -> Replica<PlainKeys> {
+    let mut replica = replica(me, Recovery::default());
+    replica.start(now());
+    replica
+}
+
+fn at(height: u64) -> InstanceId {
+    InstanceId::block(Height(height))
+}
+
+fn say(author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
+    let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
+    Signed { statement, signature: Signature::ZERO }
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest::repeat_byte(byte)
+}
+
+fn prepare(author: u8, height: u64, round: u64, byte: u8) -> Signed {
+    say(author, at(height), round, Claim::Prepare(digest(byte)))
+}
+
+fn commit_to(author: u8, height: u64, digest: Digest, seal: u8) -> Signed {
+    let claim = Claim::Commit(CommitClaim { digest, seal: Some(Seal::repeat_byte(seal)) });
+    say(author, at(height), 0, claim)
+}
+
+fn change(author: u8, height: u64, round: u64) -> Verified {
+    let change = say(author, at(height), round, Claim::RoundChange(RoundChangeClaim { prepared: None }));
+    Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
+}
+
+/// The block after `parents` that is first proposed in `round`; `later_ms` tells it from another.
+fn block_of(
+    round: u64,
+    parents: &[Arc<CheckedBlock>],
+    later_ms: u64,
+    evidence: &[CheckedEvidence],
+) -> Arc<CheckedBlock> {
+    let mut chain = Chain::genesis(CLUSTER, quorum());
+    parents.iter().for_each(|parent| drop(chain.apply(parent).unwrap()));
+    let height = chain.tip().height.next().0;
+    let (proposer, policy) = (OperatorIndex(((height + round) % 4) as u8), BuilderPolicy::default().hash());
+    let built = chain.build_block(proposer, 1_000_000 + height + later_ms, policy, Vec::new(), evidence);
+    Arc::new(built.unwrap())
+}
+
+fn block_on(parents: &[Arc<CheckedBlock>], later_ms: u64, evidence: &[CheckedEvidence]) -> Arc<CheckedBlock> {
+    block_of(0, parents, later_ms, evidence)
+}
+
+fn proposal(block: &Arc<CheckedBlock>, round: u64, round_changes: Vec<Signed>) -> Verified {
+    let instance = InstanceId::block(block.header().height);
+    let author = (instance.height.0 + round) % 4;
+    let proposal = say(author as u8, instance, round, Claim::PrePrepare(block.digest()));
+    Verified::PrePrepare { proposal, value: Value::block(block.clone()), round_changes, prepares: Vec::new() }
+}
+
+fn certificate(block: &CheckedBlock) -> Certificate {
+    let height = block.header().height;
+    let commits: Vec<Signed> =
+        (0..3).map(|author| commit_to(author, height.0, block.digest(), author)).collect();
+    Certificate::from_commits(InstanceId::block(height), Round(0), block.digest(), &commits)
+}
+
+fn deliver(replica: &mut Replica<PlainKeys>, from: u8, message: Verified) -> Vec<Effect> {
+    replica.step(now(), Input::Message { from: OperatorIndex(from), message })
+}
+
+/// Evidence the effects tell of; what is told is spread too, and given to the host to keep.
+fn found(effects: &[Effect]) -> Vec<CheckedEvidence> {
+    let told: Vec<CheckedEvidence> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Notify(Notice::Evidence(evidence)) => Some(evidence.clone()),
+            _ => None,
+        })
+        .collect();
+    let spread: Vec<CheckedEvidence> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::GossipEvidence(evidence) => Some(evidence.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, spread);
+    let kept = effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence(_)));
+    assert_eq!(kept, !told.is_empty());
+    told
+}
+
+fn double_vote(height: u64, round: u64) -> CheckedEvidence {
+    let pair = (prepare(TRAITOR, height, round, 1), prepare(TRAITOR, height, round, 2));
+    CheckedEvidence::attest(Evidence::new(pair.0, pair.1).unwrap())
+}
+
+fn fetched(replica: &mut Replica<PlainKeys>, blocks: &[Arc<CheckedBlock>]) -> Vec<Effect> {
+    let blocks = blocks.iter().map(|block| (block.clone(), certificate(block))).collect();
+    replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks })
+}
+
+#[test]
+fn b1_honest_messages_in_any_order_and_number_are_no_evidence() {
+    let mut replica = started(0);
+    let block = block_on(&[], 0, &[]);
+    let vote = |author| say(author, at(1), 0, Claim::Prepare(block.digest()));
+    let mut effects = Vec::new();
+    for _ in 0..100 {
+        // Votes before the proposal, PREPARE and COMMIT of one digest, later rounds, all again and again.
+        for author in [2, 3] {
+            effects.extend(deliver(&mut replica, author, Verified::Prepare(vote(author))));
+            let commit = commit_to(author, 1, block.digest(), author);
+            effects.extend(deliver(&mut replica, author, Verified::Commit(commit)));
+            effects.extend(deliver(&mut replica, author, Verified::Prepare(prepare(author, 1, 1, 9))));
+            effects.extend(deliver(&mut replica, author, change(author, 1, 2)));
+        }
+        effects.extend(deliver(&mut replica, 1, proposal(&block, 0, Vec::new())));
+    }
+    assert_eq!(found(&effects), []);
+    assert_eq!(replica.held().evidence, 0);
+}
+
+#[test]
+fn b1_commits_that_differ_in_their_seal_share_alone_are_no_evidence() {
+    let mut replica = started(0);
+    let mut effects = deliver(&mut replica, 3, Verified::Commit(commit_to(3, 1, digest(1), 1)));
+    effects.extend(deliver(&mut replica, 3, Verified::Commit(commit_to(3, 1, digest(1), 2))));
+    assert_eq!(found(&effects), []);
+}
+
+#[test]
+fn b1_a_restarted_operator_that_sends_its_stored_messages_again_is_not_accused() {
+    let vote = prepare(0, 1, 0, 1);
+    let recovery = Recovery { records: vec![Record::Prepare(vote.clone())], ..Recovery::default() };
+    let mut restarted = replica(0, recovery);
+    let resent = restarted.start(now());
+    assert!(
+        resent
+            .iter()
+            .any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(sent)) if *sent == vote))
+    );
+    let mut other = started(1);
+    for message in [vote.clone(), vote] {
+        assert_eq!(found(&deliver(&mut other, 0, Verified::Prepare(message))), []);
+    }
+}
+
+#[test]
+fn b2_two_votes_are_told_spread_and_kept_once_whichever_came_first() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let mut replica = started(0);
+        deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, first)));
+        let effects = deliver(&mut replica, 2, Verified::Prepare(prepare(TRAITOR, 1, 0, second)));
+        assert_eq!(found(&effects), [double_vote(1, 0)]);
+        assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, second)))), []);
+        assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), [], "known here");
+        assert!(replica.pending_evidence().eq([&double_vote(1, 0)]));
+    }
+}
+
+#[test]
+fn gossiped_evidence_is_told_and_spread_once() {
+    let mut replica = started(0);
+    assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), [double_vote(1, 0)]);
+    assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), []);
+}
+
+#[test]
+fn b2_two_proposals_of_a_leader_are_evidence() {
+    let mut replica = started(0);
+    assert_eq!(found(&deliver(&mut replica, 1, proposal(&block_on(&[], 0, &[]), 0, Vec::new()))), []);
+    let effects = deliver(&mut replica, 1, proposal(&block_on(&[], 1, &[]), 0, Vec::new()));
+    assert_eq!(found(&effects).len(), 1);
+    assert_eq!(found(&effects)[0].offence().operator, OperatorIndex(1));
+}
+
+#[test]
+fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared_too() {
+    let mut replica = started(0);
+    let changes: Vec<Signed> = [1, 2, 3]
+        .map(|author| say(author, at(1), 1, Claim::RoundChange(RoundChangeClaim { prepared: None })))
+        .to_vec();
+    let jump = proposal(&block_of(1, &[], 0, &[]), 1, changes);
+    assert_eq!(found(&deliver(&mut replica, 2, jump)), []);
+    assert_eq!(replica.round_and_leader().0, Round(1));
+    let unjustified = proposal(&block_of(1, &[], 1, &[]), 1, Vec::new());
+    assert_eq!(found(&deliver(&mut replica, 2, unjustified)).len(), 1);
+}
+
+#[test]
+fn votes_of_a_round_that_is_over_are_compared() {
+    let mut replica = started(0);
+    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    deliver(&mut replica, 1, change(1, 1, 5));
+    deliver(&mut replica, 2, change(2, 1, 5));
+    assert_eq!(replica.round_and_leader().0, Round(5));
+    assert_eq!(
+        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
+        [double_vote(1, 0)]
+    );
+}
+
+#[test]
+fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
+    let mut replica = started(0);
+    deliver(&mut replica, 3, change(TRAITOR, 1, 1));
+    let prepared = aequa_types::Prepared { round: Round(0), digest: digest(7) };
+    let claim = Claim::RoundChange(RoundChangeClaim { prepared: Some(prepared) });
+    let other = say(TRAITOR, at(1), 1, claim);
+    let effects = deliver(&mut replica, 2, proposal(&block_on(&[], 0, &[]), 1, vec![other]));
+    assert_eq!(found(&effects).len(), 1);
+}
+
+#[test]
+fn a_prepare_inside_a_justification_is_compared_with_the_one_sent_here() {
+    let mut replica = started(0);
+    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    let Verified::RoundChange(mut message) = change(2, 1, 1) else { unreachable!() };
+    message.prepares = vec![prepare(TRAITOR, 1, 0, 2)];
+    assert_eq!(found(&deliver(&mut replica, 2, Verified::RoundChange(message))), [double_vote(1, 0)]);
+}
+
+#[test]
+fn a_commit_inside_a_certificate_is_compared_with_the_one_sent_here() {
+    for by_fetch in [false, true] {
+        let mut replica = started(3);
+        let block = block_on(&[], 0, &[]);
+        deliver(&mut replica, 2, Verified::Commit(commit_to(2, 1, digest(9), 2)));
+        let effects = match by_fetch {
+            false => deliver(&mut replica, 1, Verified::Decided(certificate(&block))),
+            true => fetched(&mut replica, &[block]),
+        };
+        assert_eq!(found(&effects).len(), 1, "fetched: {by_fetch}");
+    }
+}
+
+#[test]
+fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not() {
+    let mut replica = started(0);
+    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    let mut blocks = vec![block_on(&[], 0, &[])];
+    fetched(&mut replica, &blocks);
+    assert_eq!(replica.chain().tip().height, Height(1));
+    let late = Input::Statement(prepare(TRAITOR, 1, 0, 2));
+    assert_eq!(found(&replica.step(now(), late)), [double_vote(1, 0)]);
+
+    for _ in 0..40 {
+        let next = block_on(&blocks, 0, &[]);
+        fetched(&mut replica, std::slice::from_ref(&next));
+        blocks.push(next);
+    }
+    let before = replica.held().statements;
+    for byte in [1, 2] {
+        let old = Input::Statement(prepare(TRAITOR, 2, 0, byte));
+        assert_eq!(found(&replica.step(now(), old)), []);
+    }
+    assert_eq!(replica.held().statements, before, "nothing is kept of a height that is forgotten");
+}
+
+#[test]
+fn votes_of_a_height_that_has_not_begun_are_compared() {
+    let mut replica = started(0);
+    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 1)));
+    assert_eq!(
+        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 2)))),
+        [double_vote(3, 0)]
+    );
+}
+
+#[test]
+fn what_the_log_holds_of_others_is_compared_after_a_restart() {
+    let mine = |author| prepare(author, 1, 0, 1);
+    let prepared = aequa_types::record::PreparedRecord {
+        instance: at(1),
+        round: Round(0),
+        digest: digest(1),
+        prepares: vec![mine(0), mine(2), mine(TRAITOR)],
+    };
+    let recovery = Recovery { records: vec![Record::Prepared(prepared)], ..Recovery::default() };
+    let mut replica = replica(0, recovery);
+    replica.start(now());
+    assert_eq!(
+        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
+        [double_vote(1, 0)]
+    );
+}
+
+#[test]
+fn contradictions_about_duties_count_too() {
+    let mut replica = started(0);
+    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let value = |text: &str| Value::duty(duty, ValueBytes(text.as_bytes().into()));
+    let vote = |text: &str| say(TRAITOR, duty, 0, Claim::Prepare(value(text).digest()));
+    assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
+    let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
+    assert_eq!(found(&effects)[0].offence().place.instance, duty);
+}
+
+#[test]
+fn a_leader_proposes_what_is_pending_and_it_is_dropped_when_committed() {
+    // Operator 1 leads height 1.
+    let mut leader = started(1);
+    leader.step(now(), Input::Evidence(double_vote(1, 0)));
+    let effects = leader.step(now(), Input::Timer(Timer::Propose(Height(1))));
+    let proposed = effects.iter().find_map(|effect| match effect {
+        Effect::Notify(Notice::Proposed { block, .. }) => Some(block.clone()),
+        _ => None,
+    });
+    let block = proposed.unwrap();
+    assert_eq!(block.evidence(), [Evidence::clone(&double_vote(1, 0))]);
+
+    let mut other = started(0);
+    other.step(now(), Input::Evidence(double_vote(1, 0)));
+    let effects = fetched(&mut other, &[block]);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence(left) if left.is_empty())));
+    assert_eq!(other.held().evidence, 0);
+    let again = other.step(now(), Input::Evidence(double_vote(1, 0)));
+    assert_eq!(found(&again), [], "it is in the chain");
+}
+
+#[test]
+fn a_proposal_with_evidence_that_is_in_the_chain_already_is_not_prepared() {
+    let first = block_on(&[], 0, &[double_vote(1, 0)]);
+    let honest = block_on(std::slice::from_ref(&first), 0, &[double_vote(1, 1)]);
+    let mut inner = honest.block().clone();
+    inner.evidence = first.block().evidence.clone();
+    inner.header.evidence_root = inner.evidence_root();
+    let stale = Arc::new(CheckedBlock::attest(inner, Vec::new()));
+    for (block, prepared) in [(stale, false), (honest, true)] {
+        let mut replica = started(0);
+        fetched(&mut replica, std::slice::from_ref(&first));
+        let effects = deliver(&mut replica, 2, proposal(&block, 0, Vec::new()));
+        let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
+        assert_eq!(voted, prepared);
+    }
+}
+
+#[test]
+fn without_empty_blocks_evidence_is_work_for_the_leader_and_grounds_for_the_others() {
+    let params = ConsensusParams { empty_blocks: false, ..ConsensusParams::default() };
+    let idle = |me| {
+        let config = Config { params: params.clone(), ..config(me, 4) };
+        let mut replica = replica_of(config, Recovery::default());
+        let effects = replica.start(now());
+        assert!(
+            !effects.iter().any(|effect| matches!(effect, Effect::SetTimer { timer: Timer::Propose(_), .. }))
+        );
+        replica
+    };
+    let mut leader = idle(1);
+    let effects = leader.step(now(), Input::Evidence(double_vote(1, 0)));
+    let due = Timer::Propose(Height(1));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::SetTimer { timer, .. } if *timer == due)));
+    let effects = leader.step(now(), Input::Timer(due));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::PrePrepare(_)))));
+
+    for (evidence, prepared) in [(vec![double_vote(1, 0)], true), (vec![], false)] {
+        let effects = deliver(&mut idle(0), 1, proposal(&block_on(&[], 0, &evidence), 0, Vec::new()));
+        let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
+        assert_eq!(voted, prepared);
+    }
+}
+
+#[test]
+fn one_traitor_takes_only_its_own_room() {
+    let mut replica = started(0);
+    for round in 0..200 {
+        replica.step(now(), Input::Evidence(double_vote(1, round)));
+    }
+    assert_eq!(replica.held().evidence, aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX);
+    let other = Evidence::new(prepare(2, 1, 0, 1), prepare(2, 1, 0, 2)).unwrap();
+    let other = CheckedEvidence::attest(other);
+    assert_eq!(found(&replica.step(now(), Input::Evidence(other.clone()))), [other]);
+}
+
+#[test]
+fn pending_evidence_of_an_earlier_life_is_spread_and_proposed_again() {
+    let recovery = Recovery { evidence: vec![double_vote(1, 0)], ..Recovery::default() };
+    let mut replica = replica(1, recovery);
+    let effects = replica.start(now());
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::GossipEvidence(_))));
+    assert!(replica.pending_evidence().eq([&double_vote(1, 0)]));
+    let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::GossipEvidence(_))),
+        "who was away hears of it"
+    );
+}
