@@ -88,6 +88,6 @@ fn more_traitors_than_the_protocol_bears_fork_the_cluster_and_it_is_noticed() {
     let options =
         Options { nodes: Some(4), sabotage: Some(Sabotage::TooManyTraitors), liveness_heights: 0, ..short() };
     let forked =
-        (0..60).any(|seed| matches!(run(seed, &options).violation, Some(Violation::Disagreement { .. })));
+        (90..150).any(|seed| matches!(run(seed, &options).violation, Some(Violation::Disagreement { .. })));
     assert!(forked, "no seed forks a cluster with f + 1 traitors");
 }
