@@ -66,6 +66,6 @@ mod world;
 
 pub use oracle::Violation;
 pub use plan::{Options, Sabotage};
-pub use recording::Recording;
+pub use recording::{Recording, Rerun, audit, run_recordings};
 pub use report::{Campaign, Report, campaign, run};
 pub use sights::{Counts, SIGHTS};

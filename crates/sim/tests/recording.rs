@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use aequa_replica::recording::{Difference, End, What, summary, timeline};
-use aequa_sim::{Options, Recording, Report, run};
+use aequa_sim::{Options, Recording, Report, audit, run};
 use aequa_types::recording::{Entry, Happening, Heard, Numbered, Said, Step};
 use aequa_types::{Claim, Digest, Domain, InstanceId, Kind, Record, Round, Signature};
+use std::collections::BTreeSet;
 
 fn recorded(seed: u64, nodes: usize) -> Report {
     let options =
@@ -42,9 +43,9 @@ impl Seen {
             self.pruned += comparison.pruned;
             self.lost += comparison.lost;
             for played in &replay.played {
-                match played.what {
-                    What::Opened { bound, .. } => self.restarts += usize::from(bound > 0),
-                    What::Fetched(_) => self.fetched += 1,
+                match &played.what {
+                    What::Opened { records, .. } => self.restarts += usize::from(!records.is_empty()),
+                    What::Fetched { .. } => self.fetched += 1,
                     _ => {}
                 }
             }
@@ -64,6 +65,23 @@ fn every_instance_of_every_node_makes_the_same_statements_again() {
     }
     let all = [seen.statements, seen.restarts, seen.lost, seen.fetched, seen.equal, seen.pruned];
     assert!(all.into_iter().all(|count| count > 0), "{seen:?}");
+}
+
+#[test]
+fn honest_recordings_agree_with_each_other_and_tell_of_those_that_lie() {
+    let (mut told, mut decided) = (0, 0);
+    for seed in 0..6 {
+        let report = recorded(seed, 4);
+        let honest: Vec<&Recording> = report.recordings.iter().filter(|node| node.honest).collect();
+        let instances: BTreeSet<InstanceId> = honest.iter().flat_map(|node| node.instances()).collect();
+        for instance in instances {
+            let (violations, evidence) = audit(&honest, instance);
+            assert_eq!(violations, Vec::<String>::new(), "seed {seed}, {instance:?}");
+            told += evidence.len();
+            decided += 1;
+        }
+    }
+    assert!(told > 0 && decided > 100, "{told} contradictions in {decided} instances");
 }
 
 #[test]

@@ -47,12 +47,11 @@ pub struct Played {
 /// What happened at one moment.
 #[derive(Debug)]
 pub enum What {
-    /// The instance came to be in a process, bound by so many records of the vote log; so many
-    /// statements of the process before never became durable, and thus never left it.
+    /// The instance came to be in a process, bound by what the vote log gave back.
     Opened {
-        /// Records.
-        bound: usize,
-        /// Statements.
+        /// Records of the vote log.
+        records: Vec<Record>,
+        /// Statements of the process before that never became durable, and thus never left it.
         lost: usize,
         /// The round it goes on from.
         round: Round,
@@ -76,8 +75,13 @@ pub enum What {
     Resent(Vec<Message>),
     /// An operator connected and was sent the newest own messages.
     Connected(OperatorIndex, Vec<Message>),
-    /// The block came from a peer, certified.
-    Fetched(OperatorIndex),
+    /// The block came certified.
+    Fetched {
+        /// From whom.
+        from: OperatorIndex,
+        /// The own COMMIT, made for its share of the seal.
+        commit: Option<Signed>,
+    },
 }
 
 /// A statement of this operator.
@@ -300,11 +304,10 @@ impl Player<'_> {
                 self.replay.statements.push(OwnStatement { signed: signed.clone(), lost: false });
             }
         }
-        let bound = records.len();
-        let instance =
-            Instance::restore(opened.instance, self.replay.me, self.quorum, Restored { records, values });
+        let restored = Restored { records: records.clone(), values };
+        let instance = Instance::restore(opened.instance, self.replay.me, self.quorum, restored);
         self.replay.certificate = instance.decided().cloned();
-        let what = What::Opened { bound, lost, round: instance.round() };
+        let what = What::Opened { records, lost, round: instance.round() };
         self.state = State::Open(Box::new(instance));
         self.played(number, opened.at, what, Vec::new());
         Ok(())
@@ -465,10 +468,11 @@ impl Player<'_> {
         if let Some(commit) = &fetched.commit {
             self.verified(number, Message::Commit(commit.clone()))?;
         }
-        self.made(fetched.commit);
+        self.made(fetched.commit.clone());
         self.replay.certificate = Some(certificate);
         self.state = State::Nothing;
-        self.played(number, fetched.at, What::Fetched(fetched.from), Vec::new());
+        let what = What::Fetched { from: fetched.from, commit: fetched.commit };
+        self.played(number, fetched.at, what, Vec::new());
         Ok(())
     }
 

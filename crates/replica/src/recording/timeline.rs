@@ -94,8 +94,8 @@ impl Story {
         }
         let after_ms = self.clock.after_ms(played);
         match &played.what {
-            What::Opened { bound, lost, round } => {
-                let text = opened(self.lines.is_empty(), *bound, *lost, round.0);
+            What::Opened { records, lost, round } => {
+                let text = opened(self.lines.is_empty(), records.len(), *lost, round.0);
                 self.does(after_ms, text);
             }
             What::Started => {}
@@ -114,8 +114,9 @@ impl Story {
                     self.says(after_ms, To::One(*operator), words(message));
                 }
             }
-            What::Fetched(from) => {
+            What::Fetched { from, commit } => {
                 self.does(after_ms, format!("takes the block with its certificate from operator {from}"));
+                commit.iter().for_each(|commit| self.says(after_ms, To::All, claim(commit)));
             }
         }
         played.effects.iter().for_each(|effect| self.carries_out(after_ms, effect));

@@ -1,5 +1,10 @@
 //! What nodes recorded, run again by the production core.
 
+mod audit;
+mod rerun;
+
+pub use rerun::{Rerun, run_recordings};
+
 use crate::node::Node;
 use crate::verifier::Verifier;
 use aequa_replica::Effect;
@@ -13,6 +18,8 @@ use std::collections::BTreeSet;
 pub struct Recording {
     /// Its operator.
     pub operator: OperatorIndex,
+    /// Whether it is neither a traitor nor a twin.
+    pub honest: bool,
     /// All it recorded, in order, over all its lives.
     pub entries: Vec<Numbered>,
     /// What its vote log held in the end.
@@ -39,10 +46,21 @@ impl Recording {
     }
 }
 
+/// Audits one instance over several recordings: what must not be, and what operators that recorded nothing
+/// here did that must not be.
+pub fn audit(recordings: &[&Recording], instance: InstanceId) -> (Vec<String>, Vec<String>) {
+    let recorders = recordings.iter().map(|recording| recording.operator).collect();
+    let Some(first) = recordings.first() else { return (Vec::new(), Vec::new()) };
+    let mut audit = audit::Audit::new(first.quorum, recorders);
+    recordings.iter().for_each(|recording| audit.replay(&recording.replay(instance).0));
+    (audit.violations, audit.evidence)
+}
+
 /// The recordings of all nodes of a run.
 pub(crate) fn of(quorum: Quorum, cluster: ClusterId, nodes: Vec<Node>) -> Vec<Recording> {
     let recording = |node: Node| Recording {
         operator: node.operator,
+        honest: node.is_honest(),
         log: node.log.records().to_vec(),
         entries: node.recorded,
         quorum,
