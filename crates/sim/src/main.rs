@@ -2,12 +2,15 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod rerun;
+
 use aequa_sim::{Campaign, Counts, Options, Report, SIGHTS};
 use std::io::Write as _;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: aequa-sim [--seeds N] [--from S] [--nodes N] [--safety-ms MS] [--heights K]
-       aequa-sim --seed X [--trace] [--nodes N] [--safety-ms MS] [--heights K]";
+       aequa-sim --seed X [--trace] [--nodes N] [--safety-ms MS] [--heights K]
+       aequa-sim --recording DIR --height H";
 
 struct Arguments {
     first: u64,
@@ -17,6 +20,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if rerun::is_meant() {
+        return rerun::main();
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(problem) => {

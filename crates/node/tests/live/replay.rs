@@ -1,7 +1,9 @@
 //! Recorded heights are run again by the program that a production operator has.
 
 use crate::harness::{Cluster, Node, Shape, output, until};
+use aequa_types::{Height, InstanceId};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::process::Output;
 
 fn recording() -> Shape {
@@ -55,6 +57,12 @@ fn heights_around_a_kill_are_reproduced_at_every_node_also_while_it_runs() {
             let told = reproduced(node, height);
             assert!(told.contains("decided 0x"), "{told}");
         }
+    }
+    // The simulator runs what real nodes recorded, and finds nothing wrong with all of them together.
+    let dirs: Vec<PathBuf> = cluster.nodes.iter().map(|node| node.dir.clone()).collect();
+    for height in around_the_kill.iter().copied() {
+        let rerun = aequa_sim::run_recordings(&dirs, None, InstanceId::block(Height(height))).unwrap();
+        assert_eq!(rerun.violations, Vec::<String>::new(), "height {height}: {:#?}", rerun.lines);
     }
     let told = reproduced(&cluster.nodes[0], 3);
     for part in
