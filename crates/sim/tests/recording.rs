@@ -29,6 +29,11 @@ struct Seen {
 }
 
 impl Seen {
+    fn is_everything(&self) -> bool {
+        let all = [self.statements, self.restarts, self.lost, self.fetched, self.equal, self.pruned];
+        all.into_iter().all(|count| count > 0)
+    }
+
     fn replay_all(&mut self, seed: u64, recording: &Recording) {
         for instance in recording.instances() {
             let (replay, comparison) = recording.replay(instance);
@@ -56,15 +61,13 @@ impl Seen {
 #[test]
 fn every_instance_of_every_node_makes_the_same_statements_again() {
     let mut seen = Seen::default();
-    for (nodes, seeds) in [(4, 0..5), (7, 100..101), (1, 200..202)] {
-        for seed in seeds {
-            for recording in &recorded(seed, nodes).recordings {
-                seen.replay_all(seed, recording);
-            }
-        }
-    }
-    let all = [seen.statements, seen.restarts, seen.lost, seen.fetched, seen.equal, seen.pruned];
-    assert!(all.into_iter().all(|count| count > 0), "{seen:?}");
+    let mut replay = |seed, nodes| {
+        recorded(seed, nodes).recordings.iter().for_each(|recording| seen.replay_all(seed, recording));
+        seen.is_everything()
+    };
+    replay(100, 7);
+    replay(200, 1);
+    assert!((0..60).any(|seed| replay(seed, 4)), "{seen:?}");
 }
 
 #[test]
