@@ -86,6 +86,25 @@ async fn what_is_queued_at_shutdown_is_still_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_handler_slows_its_peer_and_loses_none_of_its_frames() {
+    // Below what a queue holds in frames, far above what buffers on the way hold in bytes.
+    const FRAMES: usize = 1000;
+    let nodes = start_all(cluster(2, Net::Tcp)).await;
+    nodes[1].log.stalled.send_replace(true);
+    let body = |i: usize| Bytes::from([&i.to_be_bytes()[..], &[0; 8 << 10]].concat());
+    for i in 0..FRAMES {
+        nodes[0].network.send(op(1), Topic::Qbft, &Message::new(1, body(i)));
+    }
+    nodes[1].until("one frame in its handler", |node| node.log.handling.load(SeqCst) == 1).await;
+    assert_eq!(nodes[1].log.bodies().len(), 0);
+    nodes[1].log.stalled.send_replace(false);
+    nodes[1].until("all frames", |node| node.log.bodies().len() == FRAMES).await;
+    assert!(nodes[1].log.bodies() == (0..FRAMES).map(body).collect::<Vec<_>>());
+    assert_eq!(nodes[1].log.messages(Topic::Qbft, Direction::Rx, Outcome::Ok), FRAMES);
+    assert_eq!(nodes[0].log.messages(Topic::Qbft, Direction::Tx, Outcome::Error), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_sees_one_frame_of_a_stream_at_a_time_and_large_ones_too() {
     let nodes = start_all(cluster(2, Net::Tcp)).await;
     let large = vec![5; Topic::Qbft.frame_bytes_max() - OVERHEAD_BYTES_MAX];

@@ -442,3 +442,6 @@ pub fn public_lock(lock: &aequa_types::lock::ClusterLock) -> Json {
     // Everything in a lock is public: it holds keys and signatures, no secrets.
     serde_json::from_str(&lock.to_json()).unwrap_or_else(|_| json!({}))
 }
+
+#[cfg(test)]
+mod tests;

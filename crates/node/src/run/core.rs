@@ -288,3 +288,6 @@ impl CoreThread {
         self.promises.prune(&height_of, floors)
     }
 }
+
+#[cfg(test)]
+mod tests;

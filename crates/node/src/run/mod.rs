@@ -21,6 +21,8 @@ mod core;
 mod duty_report;
 mod events;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod keys;
 mod ledger;
 mod network;

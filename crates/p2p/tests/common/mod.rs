@@ -125,6 +125,8 @@ pub struct Log {
     pub unknown: AtomicUsize,
     pub handling: AtomicUsize,
     pub handling_most: AtomicUsize,
+    /// While true, frames wait in their handler.
+    pub stalled: watch::Sender<bool>,
     pub attempts: Mutex<HashMap<Attempt, usize>>,
     pub refusals: Mutex<HashMap<Gate, usize>>,
     pub messages: Mutex<HashMap<(Topic, Direction, Outcome), usize>>,
@@ -184,6 +186,8 @@ impl Handler for Log {
         Box::pin(async move {
             let now = self.handling.fetch_add(1, SeqCst) + 1;
             self.handling_most.fetch_max(now, SeqCst);
+            self.changed();
+            let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
             tokio::task::yield_now().await;
             self.handling.fetch_sub(1, SeqCst);
             self.frames.lock().unwrap().push((from, topic, message));

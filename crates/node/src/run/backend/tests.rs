@@ -1,0 +1,103 @@
+use super::*;
+use crate::run::fixture;
+use aequa_crypto::transaction::{AccountKey, sign};
+use aequa_replica::Input;
+use aequa_types::{PlaintextV1, Round, TxBody};
+use tokio::sync::mpsc;
+
+/// Places in the core's queue.
+const QUEUE: usize = 4;
+
+/// A backend over an empty store, and the core's end of its queue.
+fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
+    let (core, commands) = mpsc::channel(QUEUE);
+    let context = fixture::context(dir, &fixture::dealt().1, 0, core);
+    let backend = NodeBackend {
+        context,
+        events: broadcast::channel(1).0,
+        cluster: Json::Null,
+        features: Vec::new(),
+        started: Instant::now(),
+    };
+    (backend, commands)
+}
+
+fn transaction() -> Transaction {
+    let key = AccountKey::generate().unwrap();
+    let body = PlaintextV1 { from: key.address(), nonce: 0, gas: 1, fee: 1, payload: Default::default() };
+    sign(fixture::CHAIN_ID, TxBody::Plaintext(body), &key)
+}
+
+fn duty() -> DutyRequest {
+    DutyRequest {
+        domain: Domain::Sync,
+        height: Height(1),
+        round: Round(0),
+        payload: json!({}),
+        trace_id: String::new(),
+    }
+}
+
+/// Every question the core must answer, with what came of it.
+async fn ask_everything(backend: &NodeBackend) -> [Option<BackendError>; 7] {
+    let query = DutyQuery { domain: None, before: None, limit: 1 };
+    [
+        (!backend.live().await).then_some(BackendError::NotReady),
+        backend.submit(transaction()).await.err(),
+        backend.transaction(TxHash::ZERO).await.err(),
+        backend.account(Address::ZERO).await.err(),
+        backend.mempool().await.err(),
+        backend.submit_duty(duty()).await.err(),
+        backend.duty(Domain::Sync, Height(1)).await.err().or(backend.duties(query).await.err()),
+    ]
+}
+
+fn all_are_errors(answers: [Option<BackendError>; 7]) {
+    for (question, answer) in answers.into_iter().enumerate() {
+        assert!(matches!(answer, Some(BackendError::NotReady)), "question {question}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_question_to_a_core_that_is_gone_is_answered_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, commands) = backend(dir.path());
+    drop(commands);
+    all_are_errors(ask_everything(&backend).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_question_a_core_takes_and_drops_is_answered_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, mut commands) = backend(dir.path());
+    let core = tokio::spawn(async move { while commands.recv().await.is_some() {} });
+    all_are_errors(ask_everything(&backend).await);
+    core.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_core_queue_delays_inputs_and_loses_none() {
+    const INPUTS: usize = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, mut commands) = backend(dir.path());
+    let context = Arc::clone(&backend.context);
+    let sender = tokio::spawn(async move {
+        let mut taken = 0;
+        for height in 0..INPUTS as u64 {
+            let input = Input::PeerHeight { from: OperatorIndex(0), height: Height(height) };
+            taken += usize::from(context.input(input).await);
+        }
+        taken
+    });
+    let mut seen = 0;
+    while seen < INPUTS {
+        assert!(commands.len() <= QUEUE);
+        let Some(Command::Input(Input::PeerHeight { height, .. })) = commands.recv().await else { panic!() };
+        assert_eq!(height, Height(seen as u64), "in order");
+        seen += 1;
+    }
+    assert_eq!(sender.await.unwrap(), INPUTS, "each was taken, and none was refused unsaid");
+    drop(commands);
+    let input = Input::PeerHeight { from: OperatorIndex(0), height: Height(0) };
+    assert!(!backend.context.input(input).await, "and the sender hears when nobody takes it");
+}

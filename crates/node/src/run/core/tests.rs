@@ -1,0 +1,160 @@
+use super::*;
+use crate::run::events::Events;
+use crate::run::fixture;
+use aequa_chain::Chain;
+use aequa_mempool::{Limits, Mempool};
+use aequa_replica::{Config, Recovery};
+use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
+use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_telemetry::Metrics;
+use aequa_types::{BuilderPolicy, OperatorIndex};
+use parking_lot::Mutex;
+use std::io;
+use std::path::Path;
+use std::sync::Weak;
+
+/// Leader of the first block.
+const ME: u8 = 1;
+
+/// The disk of the vote log. Notes at each sync how many messages had left the node; or fails.
+#[derive(Default)]
+struct Disk {
+    metrics: Mutex<Option<Arc<Metrics>>>,
+    sent_at_sync: Mutex<Vec<u64>>,
+    /// Fails once the core runs.
+    breaks: bool,
+}
+
+impl Disk {
+    fn synced(&self) -> io::Result<()> {
+        // The log is opened before the core runs.
+        let Some(metrics) = &*self.metrics.lock() else { return Ok(()) };
+        self.sent_at_sync.lock().push(sent(metrics));
+        if self.breaks { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
+    }
+}
+
+/// Consensus messages given to the network. There is none, which is counted as well.
+fn sent(metrics: &Metrics) -> u64 {
+    ["preprepare", "prepare"]
+        .map(|kind| metrics.consensus_broadcast_total.value([kind, "error"]))
+        .iter()
+        .sum()
+}
+
+struct TestMedium(Arc<Disk>);
+
+struct TestFile(Arc<Disk>, Box<dyn MediumFile>);
+
+impl Medium for TestMedium {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemMedium.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        SystemMedium.list(dir)
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(TestFile(Arc::clone(&self.0), SystemMedium.create(path)?)))
+    }
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        SystemMedium.read(path, bytes_max)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+        Ok(Box::new(TestFile(Arc::clone(&self.0), SystemMedium.open(path)?)))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemMedium.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemMedium.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemMedium.sync_dir(dir)
+    }
+}
+
+impl MediumFile for TestFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.1.bytes()
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.1.write_at(bytes, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.1.sync()?;
+        self.0.synced()
+    }
+}
+
+/// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it.
+async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut dealt, lock) = fixture::dealt();
+    let (core, commands) = mpsc::channel(8);
+    let context = fixture::context(&dir.path().join("chain"), &lock, ME, core.clone());
+    let (cluster, quorum, metrics) = (lock.cluster_id(), lock.quorum(), Arc::clone(&context.metrics));
+    let secrets = dealt.operators.swap_remove(usize::from(ME));
+    let config = Config {
+        cluster_id: cluster,
+        me: OperatorIndex(ME),
+        quorum,
+        params: dealt.lock.consensus.params.clone(),
+        limits: Limits::default(),
+        builder: false,
+        seals: true,
+        record: false,
+    };
+    let keys = OperatorKeys { cluster, identity: secrets.identity, share: secrets.share };
+    let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
+    let options =
+        WalOptions { ahead: false, medium: Arc::new(TestMedium(Arc::clone(disk))), ..WalOptions::default() };
+    let (wal, _) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
+    let marks = dir.path().join("marks");
+    let marks = MarkStore::open(&marks, cluster, OperatorIndex(ME), MarkOptions::default()).unwrap();
+    let thread = CoreThread {
+        replica: Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default()),
+        promises: Promises::start(wal, marks).unwrap(),
+        ledger: Ledger::start(
+            Arc::clone(&context.store),
+            dir.path().into(),
+            100,
+            Arc::clone(&metrics),
+            core.clone(),
+        )
+        .unwrap(),
+        recorder: Recorder::off(),
+        outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
+        seals: SealWorker::start(
+            cluster,
+            *lock.group_key(),
+            lock.combiner(),
+            Arc::clone(&metrics),
+            core.clone(),
+        )
+        .unwrap(),
+        observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0)),
+        facts: Arc::clone(&context.facts),
+        started: Instant::now(),
+        flushed: None,
+    };
+    *disk.metrics.lock() = Some(Arc::clone(&metrics));
+    core.send(Command::Stop).await.unwrap();
+    (thread.run(commands).await, metrics)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_sends_what_it_signed_after_its_sync_and_not_before() {
+    let disk = Arc::new(Disk::default());
+    let (outcome, metrics) = first_turn(&disk).await;
+    outcome.unwrap();
+    assert_eq!(sent(&metrics), 2, "a proposal and a vote");
+    assert_eq!(*disk.sent_at_sync.lock(), [0], "one sync, and nothing had left by then");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_sync_nothing_is_sent_and_the_core_ends() {
+    let disk = Arc::new(Disk { breaks: true, ..Disk::default() });
+    let (outcome, metrics) = first_turn(&disk).await;
+    assert!(outcome.is_err());
+    assert_eq!(sent(&metrics), 0);
+}
