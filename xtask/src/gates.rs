@@ -1,5 +1,7 @@
 //! Rules the compiler does not check, each with its reason.
 
+mod pitfalls;
+
 use crate::failure::Failure;
 use crate::shell::{is_installed, program, run as run_program, say};
 use crate::tree::{self, File};
@@ -80,6 +82,7 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     findings.extend(check_unsafe(&sources));
     findings.extend(check_manifests(&manifests));
     findings.extend(check_paths(&tree::files(&[".md", ".toml", ".ci/run", ".py"])?));
+    findings.extend(pitfalls::check(&File::read(pitfalls::TABLE)?.text, &sources));
     Failure::unless_empty("gates", findings)?;
     say(format!("gates: {} sources and {} manifests keep the rules", sources.len(), manifests.len()));
     derive_vectors()
