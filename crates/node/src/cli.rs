@@ -207,10 +207,11 @@ pub struct ReplayArgs {
 
 /// What a reader of `replay --help` wants to know beside the flags.
 const REPLAY_HELP: &str = "\
-A node started with --record writes down what every consensus instance takes: messages, timers, candidates,
-and what a restart gave it back. replay checks all signatures, runs the same code again on it, prints what
-happened with milliseconds since the beginning, and compares every statement the operator made with the
-recording and with the vote log. Equal messages are shown once, with how often they came.
+A node started with --record writes down what every consensus instance takes:
+messages, timers, candidates, and what a restart gave it back. replay checks all
+signatures, runs the same code again, prints what happened with milliseconds since
+the beginning, and compares every statement the operator made with the recording
+and the vote log. Equal messages are shown once, with how often they came.
 
   dvt-node run --data-dir node0 --record
   dvt-node replay --data-dir node0 --height 17

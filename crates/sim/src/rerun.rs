@@ -27,9 +27,10 @@ struct Arguments {
 }
 
 const HELP: &str = "\
-Checked are: every signature; that each node's core, run again, says and decides the same; one statement per
-operator, round and kind; that nothing was sent before it was durable, and no COMMIT without its ground; one
-decision with its quorum, the same at all nodes named.
+Checked are: every signature; that each node's core, run again, says and decides the
+same; one statement per operator, round and kind; that nothing was sent before it was
+durable, and no COMMIT without its ground; one decision with its quorum, the same at
+all nodes named.
 
   aequa-sim --recording c/node0 --recording c/node1 --height 17
 
