@@ -45,6 +45,7 @@ pub fn validator_router<B: Backend>(
         .merge(routes::health::router())
         .merge(routes::duty::router())
         .merge(routes::chain::router())
+        .merge(routes::evidence::router())
         .merge(routes::events::router())
         .merge(routes::openapi::router());
     if options.tx_api {

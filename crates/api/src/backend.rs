@@ -4,6 +4,7 @@
 //! a domain value; paths, status codes and texts are the API's business. Methods that may have to
 //! wait for the replica or the disk are futures; the others must answer from memory at once.
 
+pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
@@ -72,6 +73,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// State root after block `height`. `None`: not executed yet.
     fn state_root(&self, height: Height) -> impl Future<Output = Answer<Option<StateRootView>>> + Send;
+
+    /// Evidence committed at `from` and above, in at most [`EVIDENCE_BLOCKS_MAX`] blocks, and all that is
+    /// pending.
+    fn evidence(&self, from: Height) -> impl Future<Output = Answer<EvidenceView>> + Send;
 
     /// Takes a duty. Posting the same (type, height) again is `Ok` without effect; a full queue is
     /// [`BackendError::Overloaded`], a slot or payload out of bounds [`BackendError::Invalid`].

@@ -37,6 +37,7 @@ mod app;
 pub mod backend;
 mod connections;
 mod error;
+mod evidence;
 mod limits;
 mod observe;
 mod proof;

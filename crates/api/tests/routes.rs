@@ -142,6 +142,26 @@ async fn headers_are_ascending_and_the_newest_by_default() {
 }
 
 #[tokio::test]
+async fn evidence_is_listed_from_a_height_and_a_bad_height_is_refused() {
+    let running = Running::start(Options::default()).await;
+    assert_eq!(
+        running.get("/v1/evidence").await.json(),
+        json!({"committed": [], "pending": [], "next": null})
+    );
+    *running.node.evidence.lock().unwrap() = common::evidence_view();
+    let all = running.get("/v1/evidence?from=7").await.json();
+    assert_eq!(all["committed"][0]["committed_height"], 7);
+    assert_eq!(all["committed"][0]["evidence"]["kind"], "prepare");
+    assert_eq!(all["committed"][0]["evidence"]["operator"], 2);
+    assert_eq!(all["pending"].as_array().unwrap().len(), 1);
+    let later = running.get("/v1/evidence?from=8").await.json();
+    assert_eq!((later["committed"].clone(), later["pending"].clone()), (json!([]), all["pending"].clone()));
+    for bad in ["?from=", "?from=x", "?from=1e3", "?from=-1", "?from=9223372036854775808"] {
+        running.get(&format!("/v1/evidence{bad}")).await.assert_refusal(400, "BAD_HEIGHT");
+    }
+}
+
+#[tokio::test]
 async fn state_roots_answer_in_both_dialects() {
     let running = Running::start(Options::default()).await;
     running.node.decide(vec![]);
@@ -233,7 +253,7 @@ async fn a_fenced_node_answers_diagnosis_only() {
     let running = Running::with_tx_api().await;
     running.node.decide(vec![]);
     running.node.fenced.store(true, SeqCst);
-    for path in ["/health", "/livez", "/status", "/v1/cluster", "/v1/state-root?height=1"] {
+    for path in ["/health", "/livez", "/status", "/v1/cluster", "/v1/evidence", "/v1/state-root?height=1"] {
         assert_eq!(running.get(path).await.status, 200, "{path}");
     }
     assert_eq!(running.monitoring("/metrics").await.status, 200);
@@ -337,6 +357,7 @@ async fn every_route_is_in_the_document_and_answers() {
         "/v1/cluster",
         "/v1/state-root",
         "/api/state-root",
+        "/v1/evidence",
         "/v1/events",
         "/openapi.json",
     ] {

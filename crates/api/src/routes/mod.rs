@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod duty;
 pub(crate) mod events;
+pub(crate) mod evidence;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod openapi;

@@ -1,6 +1,6 @@
 //! `/openapi.json`, generated from the handlers.
 
-use super::{chain, duty, events, health, metrics, read, tx};
+use super::{chain, duty, events, evidence, health, metrics, read, tx};
 use crate::app::App;
 use crate::backend::Backend;
 use crate::reply::ok;
@@ -39,6 +39,7 @@ pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
         chain::cluster,
         chain::state_root,
         chain::indexer_state_root,
+        evidence::evidence,
         events::events,
         document,
     )

@@ -6,9 +6,11 @@ use aequa_api::{Config, Server};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::Format;
 use aequa_types::block::{Items, empty_evidence_root};
+use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Address, AuctionBidV1, Block, Certificate, CertifiedBlock, CommitSignature, Digest, Domain, Header,
-    Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Transaction, TxBody, TxHash, TxKind,
+    Address, AuctionBidV1, Block, Certificate, CertifiedBlock, Claim, CommitSignature, Digest, Domain,
+    Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Signed, Statement,
+    Transaction, TxBody, TxHash, TxKind,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ pub struct Node {
     pub blocks: Mutex<BTreeMap<u64, Arc<CertifiedBlock>>>,
     pub pruned_below: Mutex<u64>,
     pub replaying: AtomicBool,
+    pub evidence: Mutex<EvidenceView>,
     pub events: broadcast::Sender<Arc<Event>>,
 }
 
@@ -52,6 +55,7 @@ impl Default for Node {
             blocks: Mutex::default(),
             pruned_below: Mutex::new(0),
             replaying: AtomicBool::new(false),
+            evidence: Mutex::default(),
             events: broadcast::channel(EVENT_QUEUE).0,
         }
     }
@@ -114,6 +118,24 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
         proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
     };
     Arc::new(CertifiedBlock { block: Block { header, items, evidence: Default::default() }, certificate })
+}
+
+/// Evidence against operator 2 in block 7, and one more piece that is pending.
+pub fn evidence_view() -> EvidenceView {
+    let piece = |round| {
+        let vote = |byte| Signed {
+            statement: Statement {
+                instance: InstanceId::block(Height(6)),
+                round: Round(round),
+                author: OperatorIndex(2),
+                claim: Claim::Prepare(Digest::repeat_byte(byte)),
+            },
+            signature: Default::default(),
+        };
+        EvidenceJson::from(&Evidence::new(vote(1), vote(2)).unwrap())
+    };
+    let committed = vec![CommittedEvidence { committed_height: Height(7), evidence: piece(0) }];
+    EvidenceView { committed, pending: vec![piece(1)], next: None }
 }
 
 pub fn duty_view(domain: Domain, height: u64) -> DutyView {
@@ -239,6 +261,15 @@ impl Backend for Node {
         let (root, history_root) = (Digest::repeat_byte(9), Some(Digest::repeat_byte(8)));
         let view = StateRootView { height, root, history_root, certified: true, fenced: self.fenced() };
         Ok((height <= self.latest_height()).then_some(view))
+    }
+
+    async fn evidence(&self, from: Height) -> Answer<EvidenceView> {
+        if self.replaying.load(SeqCst) {
+            return Err(BackendError::NotReady);
+        }
+        let mut view = self.evidence.lock().unwrap().clone();
+        view.committed.retain(|piece| piece.committed_height >= from);
+        Ok(view)
     }
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {

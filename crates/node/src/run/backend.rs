@@ -6,22 +6,22 @@ use super::ledger::Store;
 use super::network::Context;
 use super::observe::duty_status;
 use aequa_api::backend::{
-    AccountView, Admission, Answer, Backend, BackendError, DutyQuery, DutyRequest, DutyStep, DutyView, Event,
-    MempoolView, NotReady, PeerView, PerType, PoolCounts, Readiness, StateRootView, Status, Submission,
-    TxStatus, TxView,
+    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyQuery, DutyRequest,
+    DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView, PerType,
+    PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_mempool as pool;
 use aequa_replica::{DUTY_SLOTS_AHEAD, DutyAdmission, DutyState, Replica};
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::{CertificateJson, canonical_bytes};
+use aequa_types::json::{CertificateJson, EvidenceJson, canonical_bytes};
 use aequa_types::{
     Address, CertifiedBlock, Domain, Header, Height, InstanceId, OperatorIndex, Transaction, TxHash, TxKind,
     ValueBytes,
 };
 use serde_json::{Value as Json, json};
 use ssz::Encode as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -251,6 +251,36 @@ impl Backend for NodeBackend {
             certified,
             fenced: false,
         }))
+    }
+
+    async fn evidence(&self, from: Height) -> Answer<EvidenceView> {
+        // The core only says where it is: the pieces are in the blocks.
+        let (pending, mut heights) = self
+            .ask(move |replica| {
+                let committed = replica.chain().state().all_evidence().map(|(_, committed)| committed.height);
+                let heights: BTreeSet<Height> = committed.filter(|height| *height >= from).collect();
+                (replica.pending_evidence().cloned().collect::<Vec<_>>(), heights)
+            })
+            .await?;
+        let next = heights.iter().nth(EVIDENCE_BLOCKS_MAX).copied();
+        if let Some(next) = next {
+            heights.split_off(&next);
+        }
+        let blocks = self
+            .read(move |store| {
+                heights.into_iter().map(|height| store.block(height)).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+        off_reactor(move || {
+            let pieces = blocks.iter().flatten().flat_map(|certified| {
+                let committed_height = certified.block.header.height;
+                let pieces = certified.block.evidence.iter().map(EvidenceJson::from);
+                pieces.map(move |evidence| CommittedEvidence { committed_height, evidence })
+            });
+            let pending = pending.iter().map(|evidence| EvidenceJson::from(&**evidence)).collect();
+            EvidenceView { committed: pieces.collect(), pending, next }
+        })
+        .await
     }
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
