@@ -8,8 +8,9 @@ use aequa_sim::{Campaign, Counts, Options, Report, SIGHTS};
 use std::io::Write as _;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: aequa-sim [--seeds N] [--from S] [--nodes N] [--safety-ms MS] [--heights K]
-       aequa-sim --seed X [--trace] [--nodes N] [--safety-ms MS] [--heights K]
+const USAGE: &str =
+    "usage: aequa-sim [--seeds N] [--from S] [--nodes N] [--safety-ms MS] [--heights K] [--honest]
+       aequa-sim --seed X [--trace] [--nodes N] [--safety-ms MS] [--heights K] [--honest]
        aequa-sim --recording DIR --height H";
 
 struct Arguments {
@@ -53,6 +54,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             }
             "--safety-ms" => arguments.options.safety_ms = number()?,
             "--heights" => arguments.options.liveness_heights = number()?,
+            "--honest" => arguments.options.honest = true,
             "--trace" => arguments.options.trace = true,
             _ => return Err(format!("unknown argument '{word}'")),
         }
@@ -138,6 +140,9 @@ fn verdict(failure: Option<&Report>, options: &Options) -> ExitCode {
     }
     if options.liveness_heights != defaults.liveness_heights {
         command += &format!(" --heights {}", options.liveness_heights);
+    }
+    if options.honest {
+        command += " --honest";
     }
     println!("repeat with: {command}");
     ExitCode::FAILURE

@@ -3,9 +3,10 @@
 
 use crate::keys;
 use aequa_chain::Applied;
+use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
-    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, Height, InstanceId, Kind, Message,
-    OperatorIndex, Proof, Record, Round, Signed, TxHash, TxKind,
+    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, Evidence, Height, InstanceId, Kind,
+    Message, Offence, OperatorIndex, Proof, Record, Round, Signed, TxHash, TxKind,
 };
 use alloy_primitives::B256;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +84,14 @@ pub enum Violation {
         /// The accused.
         operator: OperatorIndex,
     },
+    /// Evidence that an honest operator had is still in no block.
+    #[error("evidence against operator {accused} is not in the chain at height {height}")]
+    EvidenceIgnored {
+        /// The accused.
+        accused: OperatorIndex,
+        /// Height by which it had to be committed.
+        height: Height,
+    },
     /// An honest replica gave up.
     #[error("operator {operator} halted: {reason}")]
     Halted {
@@ -147,6 +156,10 @@ pub(crate) struct Oracle {
     nonces: BTreeMap<(Address, TxKind), u64>,
     history: BTreeMap<(OperatorIndex, Height), Digest>,
     tips: BTreeMap<OperatorIndex, Height>,
+    /// Evidence in the chain, with the height of its block.
+    committed: BTreeMap<Offence, Height>,
+    /// Evidence that must be in the chain by this height.
+    demanded: BTreeMap<Offence, Height>,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -165,6 +178,8 @@ impl Oracle {
             nonces: BTreeMap::new(),
             history: BTreeMap::new(),
             tips: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            demanded: BTreeMap::new(),
             violation: None,
         }
     }
@@ -258,6 +273,7 @@ impl Oracle {
             None => {
                 self.roots.insert(height, roots);
                 self.executes(operator, block);
+                self.accuses_by_block(operator, block);
             }
         }
         let tip = self.tips.entry(operator).or_default();
@@ -282,6 +298,49 @@ impl Oracle {
             && keys::holds(second);
         if self.honest.contains(&first.author) || !sound {
             self.complain(Violation::FalseEvidence { operator: first.author });
+        }
+    }
+
+    /// What an honest operator has must be in the chain at `height`.
+    pub(crate) fn demands(&mut self, evidence: &Evidence, height: Height) {
+        let offence = evidence.offence();
+        if !self.committed.contains_key(&offence) {
+            self.demanded.insert(offence, height);
+        }
+    }
+
+    /// Whether everything demanded is in the chain up to `tip`.
+    pub(crate) fn is_satisfied(&self, tip: Height) -> bool {
+        self.demanded.keys().all(|offence| {
+            self.is_enough(offence.operator)
+                || self.committed.get(offence).is_some_and(|committed| *committed <= tip)
+        })
+    }
+
+    /// The chain need not remember more of an operator.
+    fn is_enough(&self, accused: OperatorIndex) -> bool {
+        let of_accused = self.committed.keys().filter(|offence| offence.operator == accused);
+        of_accused.count() >= EVIDENCE_PER_OPERATOR_MAX
+    }
+
+    /// Evidence in a block is sound, and in the chain once; nothing demanded is late.
+    fn accuses_by_block(&mut self, operator: OperatorIndex, block: &CheckedBlock) {
+        let height = block.header().height;
+        for evidence in block.evidence() {
+            self.accuses(evidence.first(), evidence.second());
+            if self.committed.insert(evidence.offence(), height).is_some() {
+                let detail = "carries evidence of an offence a second time".to_owned();
+                self.complain(Violation::BrokenChain { operator, height, detail });
+            }
+        }
+        let late = self
+            .demanded
+            .iter()
+            .filter(|(offence, by)| **by <= height && !self.committed.contains_key(offence))
+            .map(|(offence, _)| offence.operator)
+            .find(|accused| !self.is_enough(*accused));
+        if let Some(accused) = late {
+            self.complain(Violation::EvidenceIgnored { accused, height });
         }
     }
 
@@ -429,5 +488,27 @@ mod tests {
         assert_eq!(oracle.violation, None);
         oracle.restarts(ME, Height(4), Digest::ZERO);
         assert!(matches!(oracle.violation, Some(Violation::LostBlock { .. })));
+    }
+
+    #[test]
+    fn evidence_that_is_demanded_and_in_no_block_is_ignored() {
+        let mut oracle = Oracle::new(ClusterId::ZERO, 3, BTreeSet::new());
+        let evidence = Evidence::new(prepare(1), prepare(2)).unwrap();
+        let chain = aequa_chain::Chain::genesis(ClusterId::ZERO, aequa_types::Quorum::of(4).unwrap());
+        let block = |pieces: &[Evidence]| {
+            let pieces: Vec<_> = pieces.iter().cloned().map(aequa_types::CheckedEvidence::attest).collect();
+            chain.build_block(ME, 1, B256::ZERO, Vec::new(), &pieces).unwrap()
+        };
+        oracle.demands(&evidence, Height(1));
+        assert!(!oracle.is_satisfied(Height(1)));
+        let mut ignored = Oracle::new(ClusterId::ZERO, 3, BTreeSet::new());
+        ignored.demands(&evidence, Height(1));
+        ignored.accuses_by_block(ME, &block(&[]));
+        assert_eq!(ignored.violation, Some(Violation::EvidenceIgnored { accused: ME, height: Height(1) }));
+        oracle.accuses_by_block(ME, &block(std::slice::from_ref(&evidence)));
+        assert_eq!(oracle.violation, None);
+        assert!(oracle.is_satisfied(Height(1)) && !oracle.is_satisfied(Height(0)));
+        oracle.accuses_by_block(ME, &block(std::slice::from_ref(&evidence)));
+        assert!(matches!(oracle.violation, Some(Violation::BrokenChain { .. })), "a second time");
     }
 }

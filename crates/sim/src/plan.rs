@@ -15,6 +15,8 @@ pub struct Options {
     pub liveness_heights: u64,
     /// Whether decisions are sealed; drawn when not given.
     pub seals: Option<bool>,
+    /// Whether every operator is honest, whatever the seed draws.
+    pub honest: bool,
     /// Breaks the simulated host on purpose.
     pub sabotage: Option<Sabotage>,
     /// Keeps a readable line of everything that happened in the report.
@@ -30,6 +32,7 @@ impl Default for Options {
             safety_ms: 12_000,
             liveness_heights: 4,
             seals: None,
+            honest: false,
             sabotage: None,
             trace: false,
             record: false,
@@ -146,6 +149,9 @@ fn draw_traitors(
     quorum: Quorum,
     options: &Options,
 ) -> (Vec<(OperatorIndex, Traits)>, Vec<OperatorIndex>) {
+    if options.honest {
+        return (Vec::new(), Vec::new());
+    }
     let mut members: Vec<OperatorIndex> = quorum.members().collect();
     if options.sabotage == Some(Sabotage::TooManyTraitors) {
         let colluding = members.into_iter().take(quorum.weak_quorum());

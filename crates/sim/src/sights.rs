@@ -34,6 +34,7 @@ sights! {
     SEALED = "group seal made",
     SHARE_BLAMED = "seal share blamed",
     CONTRADICTION = "contradiction of a traitor noticed",
+    EVIDENCE_COMMITTED = "evidence committed",
     TX_REPLACED = "transaction replaced by a better one",
     TX_PROMOTED = "future transaction became pending",
     TX_INCLUDED = "transaction included in a block",

@@ -184,6 +184,9 @@ impl World {
                 if honest {
                     self.oracle.commits(operator, &block, &certificate, &applied);
                 }
+                if !block.evidence().is_empty() {
+                    self.sight(sights::EVIDENCE_COMMITTED);
+                }
                 let items = block.items().len() as u64;
                 *self.sights.entry(sights::TX_INCLUDED).or_default() += items;
                 let word = block.digest().0[0].into();

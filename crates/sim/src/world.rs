@@ -11,13 +11,15 @@ use crate::sights::{Counts, fault};
 use crate::trace::Trace;
 use crate::traitor::Conspiracy;
 use crate::verifier::Verifier;
-use aequa_replica::Input;
+use aequa_replica::{Input, Replica};
 use aequa_types::{ClusterId, Height, OperatorIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 /// A run that handles more events than this is going in circles.
 const EVENTS_MAX: u64 = 3_000_000;
+/// Without faults, what honest nodes hold against one operator is in the chain this many blocks later.
+const EVIDENCE_WITHIN_BLOCKS: u64 = 10;
 /// How often nodes tell each other how far they are, as the node does.
 const STATUS_EVERY_MS: u64 = 1000;
 
@@ -277,6 +279,21 @@ impl World {
             self.nodes[node].doomed = None;
             self.restart(node);
         }
+        self.demand_evidence(start, per_height_ms);
+    }
+
+    /// Evidence that honest nodes have when the faults end must be committed within a number of blocks.
+    fn demand_evidence(&mut self, start: Height, per_height_ms: u64) {
+        let contradicting = (self.plan.traitors.len() + self.plan.twins.len()).max(1) as u64;
+        let blocks = EVIDENCE_WITHIN_BLOCKS * contradicting;
+        let honest = self.nodes.iter().filter(|node| node.is_honest());
+        for evidence in honest.filter_map(|node| node.replica.as_ref()).flat_map(Replica::pending_evidence) {
+            self.oracle.demands(evidence, Height(start.0 + blocks));
+        }
+        if let Some(goal) = self.goal.as_mut().filter(|_| !self.oracle.is_satisfied(start)) {
+            goal.within_ms += blocks * per_height_ms;
+            goal.deadline_ms += blocks * per_height_ms;
+        }
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -286,7 +303,10 @@ impl World {
     fn is_done(&self) -> bool {
         let Some(goal) = &self.goal else { return false };
         let mut honest = self.nodes.iter().filter(|node| node.is_honest());
-        honest.all(|node| node.store.tip() >= goal.height && self.unsealed(node, goal).is_none())
+        honest.all(|node| {
+            let tip = node.store.tip();
+            tip >= goal.height && self.unsealed(node, goal).is_none() && self.oracle.is_satisfied(tip)
+        })
     }
 
     /// The first block of the goal that has no group seal at this node.

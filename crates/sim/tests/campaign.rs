@@ -49,6 +49,23 @@ fn a_lone_operator_survives_its_own_crashes() {
 }
 
 #[test]
+fn b5_a_hundred_honest_schedules_give_no_evidence_and_no_fork() {
+    let honest = Options { honest: true, safety_ms: 3_000, ..Options::default() };
+    let campaign = campaign(6000..6100, &honest, |_| {});
+    clean(&campaign);
+    for never in ["contradiction of a traitor noticed", "evidence committed"] {
+        assert_eq!(campaign.sights.get(never), None, "{never}");
+    }
+    assert!(campaign.heights > 100);
+}
+
+#[test]
+fn b5_what_honest_operators_have_against_one_traitor_is_committed_within_ten_blocks() {
+    let campaign = of(4, 7000..7030);
+    assert!(campaign.sights["evidence committed"] > 0);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run_to_the_last_event() {
     for seed in 0..6 {
         let options = Options { trace: true, ..short() };
