@@ -56,14 +56,24 @@ pub fn validator_router<B: Backend>(
 
 /// Routes of the monitoring listener.
 pub fn monitoring_router<B: Backend>(backend: Arc<B>) -> Router {
-    let app = Arc::new(App {
+    finish(routes::health::router().merge(routes::metrics::router()), bare(backend))
+}
+
+/// Test routes, with everything around them that other routes have.
+#[cfg(feature = "e2e")]
+pub(crate) fn test_router<B: Backend>(backend: Arc<B>, routes: Router<Arc<App<B>>>) -> Router {
+    finish(routes, bare(backend))
+}
+
+/// A listener without proxy, streams and rate limit.
+fn bare<B: Backend>(backend: Arc<B>) -> Arc<App<B>> {
+    Arc::new(App {
         backend,
         proxy: None,
         streams: Arc::new(Semaphore::new(0)),
         rate: None,
         stopping: CancellationToken::new(),
-    });
-    finish(routes::health::router().merge(routes::metrics::router()), app)
+    })
 }
 
 fn finish<B: Backend>(router: Router<Arc<App<B>>>, app: Arc<App<B>>) -> Router {

@@ -16,6 +16,7 @@
 //! | `routes` | handlers by subject, and the OpenAPI document generated from them |
 //! | `proxy` | every path no route takes |
 //! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
+//! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `proof` | the branch from a transaction to its block's payload root |
 //!
 //! Two families of routes: the original ones answer in exact texts (`invalid json` and a newline), the
@@ -36,6 +37,8 @@
 mod app;
 pub mod backend;
 mod connections;
+#[cfg(feature = "e2e")]
+pub mod e2e;
 mod error;
 mod evidence;
 mod limits;

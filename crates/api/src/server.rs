@@ -70,12 +70,12 @@ impl Server {
 
     /// Where the validator API listens.
     pub fn validator_api(&self) -> SocketAddr {
-        self.validator_api.address
+        self.validator_api.address()
     }
 
     /// Where monitoring listens.
     pub fn monitoring(&self) -> SocketAddr {
-        self.monitoring.address
+        self.monitoring.address()
     }
 
     /// Takes no more connections, lets requests in flight end within [`STOP_WITHIN`], and closes.
@@ -87,7 +87,7 @@ impl Server {
 }
 
 #[derive(Debug)]
-struct Listener {
+pub(crate) struct Listener {
     service: &'static str,
     address: SocketAddr,
     metrics: Arc<Metrics>,
@@ -96,7 +96,7 @@ struct Listener {
 }
 
 impl Listener {
-    async fn start(
+    pub async fn start(
         service: &'static str,
         addr: &str,
         router: Router,
@@ -123,7 +123,12 @@ impl Listener {
         Ok(Self { service, address, metrics, stopping, task })
     }
 
-    async fn stop(self) {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub async fn stop(self) {
         let start = Instant::now();
         self.stopping.cancel();
         let _ = self.task.await;

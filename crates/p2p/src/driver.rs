@@ -39,9 +39,23 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the handle asks for.
 pub(crate) enum Command {
-    Gossip { topic: Topic, frame: Bytes },
-    Open { operator: OperatorIndex, topic: Topic, reply: Reply },
-    Shutdown { done: oneshot::Sender<()> },
+    Gossip {
+        topic: Topic,
+        frame: Bytes,
+    },
+    Open {
+        operator: OperatorIndex,
+        topic: Topic,
+        reply: Reply,
+    },
+    #[cfg(feature = "e2e")]
+    Judge {
+        peer: PeerId,
+        reply: oneshot::Sender<crate::gate::Attempt>,
+    },
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What stream tasks report. Unbounded, because it is bounded by the tasks: a stream ends twice at most.
@@ -249,6 +263,11 @@ impl Driver {
         match command {
             Command::Gossip { topic, frame } => self.publish(topic, frame),
             Command::Open { operator, topic, reply } => self.open_for(operator, topic, reply),
+            #[cfg(feature = "e2e")]
+            Command::Judge { peer, reply } => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.swarm.behaviour_mut().gate.judge(&peer));
+            }
             Command::Shutdown { .. } => {}
         }
     }

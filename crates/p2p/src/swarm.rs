@@ -28,7 +28,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The node's behaviours. The gate comes first: whom it refuses, the others never see.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    gate: gate::behaviour::Behaviour,
+    pub gate: gate::behaviour::Behaviour,
     pub streams: streams::Behaviour,
     pub gossip: MembersOnly<gossipsub::Behaviour>,
     ping: ping::Behaviour,

@@ -231,3 +231,14 @@ async fn a_member_that_comes_back_while_its_old_connections_seem_alive_is_let_in
     victim.until("two remain", |node| node.log.closed.load(SeqCst) == 2).await;
     assert_eq!(victim.log.attempts(Attempt::Allowed), 4);
 }
+
+#[cfg(feature = "e2e")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_made_up_peer_is_judged_and_counted_like_any_other() {
+    let configs = cluster(2, Net::Tcp);
+    let node = Node::start(configs[1].clone());
+    assert_eq!(node.network.judge("X0001").await.unwrap(), Attempt::Denied);
+    assert_eq!(node.log.refusals(Gate::Allowlist), 1);
+    assert_eq!(node.network.judge(&configs[0].members[0].peer_id).await.unwrap(), Attempt::Allowed);
+    assert_eq!(node.log.opened.load(SeqCst), 0, "nothing opens");
+}

@@ -55,8 +55,9 @@ impl Key {
 const ANY: i64 = i64::MAX;
 
 macro_rules! keys {
-    ($($id:ident = $name:literal, $kind:expr, $default:literal, $scope:ident, $help:literal;)*) => {
+    ($($(#[$only:meta])* $id:ident = $name:literal, $kind:expr, $default:literal, $scope:ident, $help:literal;)*) => {
         $(
+            $(#[$only])*
             #[allow(rustdoc::invalid_html_tags, reason = "help texts are shown by --help, `<x>` is a place holder")]
             #[doc = $help]
             pub const $id: Key = Key {
@@ -64,7 +65,7 @@ macro_rules! keys {
             };
         )*
         /// All settings, in the order of the help text.
-        pub const ALL: &[Key] = &[$($id),*];
+        pub const ALL: &[Key] = &[$($(#[$only])* $id),*];
     };
 }
 
@@ -98,6 +99,10 @@ keys! {
     RECORD = "record", Switch, "false", Local, "Record every height, to be run again with dvt-node replay";
     RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by the recording, in MiB; the oldest goes first";
     API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address; 0 = off";
+    #[cfg(feature = "e2e")]
+    E2E_LISTEN = "e2e.listen", Text, "0.0.0.0:4610", Local, "Address of the test endpoint of consensus messages; test builds only";
+    #[cfg(feature = "e2e")]
+    E2E_P2P_LISTEN = "e2e.p2p-listen", Text, "0.0.0.0:4615", Local, "Address of the test endpoint of peers; test builds only";
     LOG_LEVEL = "log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Local, "Least level logged";
     LOG_FORMAT = "log.format", Choice(&["json", "text"]), "json", Local, "Form of log lines";
 

@@ -59,6 +59,9 @@ pub struct RunConfig {
     pub dkg_required: bool,
     /// Parameters that must equal the lock, as far as they were given.
     pub shared: SharedParams,
+    /// Test endpoints.
+    #[cfg(feature = "e2e")]
+    pub e2e: E2eConfig,
     /// Log settings.
     pub log: LogConfig,
     /// Every setting with its value and source, for the event `config`.
@@ -84,6 +87,16 @@ pub struct P2pConfig {
     pub score_threshold: i64,
     /// Further peer ids to let in.
     pub allow: Vec<String>,
+}
+
+/// Where the test endpoints listen.
+#[cfg(feature = "e2e")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct E2eConfig {
+    /// Consensus messages.
+    pub listen: SocketAddr,
+    /// Made-up peers.
+    pub p2p_listen: SocketAddr,
 }
 
 /// Transaction pool caps.
@@ -178,6 +191,11 @@ impl RunConfig {
             operator: operator.and_then(|index| u8::try_from(index).ok()).map(OperatorIndex),
             dkg_required: settings.switch(keys::DKG_REQUIRED),
             shared: SharedParams::from_settings(settings),
+            #[cfg(feature = "e2e")]
+            e2e: E2eConfig {
+                listen: address(settings, keys::E2E_LISTEN)?,
+                p2p_listen: address(settings, keys::E2E_P2P_LISTEN)?,
+            },
             log: LogConfig { level: settings.text(keys::LOG_LEVEL), format: settings.text(keys::LOG_FORMAT) },
             report: report(settings),
             warnings,

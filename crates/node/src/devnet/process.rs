@@ -76,6 +76,9 @@ impl Child {
         args.extend(flags);
         let mut command = Command::new(&program);
         command.args(&args).stdin(Stdio::null()).stderr(output.try_clone().map_err(fail)?).stdout(output);
+        // Every node of a test build has test endpoints; `listen` in its log says where.
+        #[cfg(feature = "e2e")]
+        command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
         // Settings of the devnet's own environment are not meant for the nodes.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AEQUA_"))
         {

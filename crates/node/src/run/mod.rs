@@ -11,14 +11,18 @@
 //! | `core` | the turn; nothing else touches the replica or the vote log |
 //! | `promises` | the vote log, and beside it the signing marks |
 //! | `open` | what a start reads from disk, and when it refuses |
-//! | `network`, `sync` | frames to inputs and effects to frames |
+//! | `network`, `accepted`, `sync` | frames to inputs and effects to frames |
+//! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
 //! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
+mod accepted;
 mod backend;
 mod core;
 mod duty_report;
+#[cfg(feature = "e2e")]
+mod e2e;
 mod events;
 mod facts;
 #[cfg(test)]
@@ -144,7 +148,8 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         wanted: Default::default(),
     });
 
-    let network = start_network(&config, &operator, &context)?.map(Arc::new);
+    let inbox = Arc::new(network::Inbox::new(Arc::clone(&context)));
+    let network = start_network(&config, &operator, &context, &inbox)?.map(Arc::new);
     let weak = network.as_ref().map(Arc::downgrade).unwrap_or_default();
     let outbox = network::Outbox::start(weak.clone(), Arc::clone(&context));
     let backend = Arc::new(backend::NodeBackend {
@@ -155,6 +160,8 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         started,
     });
     let server = start_api(&config, Arc::clone(&backend)).await?;
+    #[cfg(feature = "e2e")]
+    let tests = e2e::start(&config, &operator, Arc::clone(&backend), inbox, weak.clone()).await?;
 
     let seals = seals::SealWorker::start(
         operator.lock.cluster_id(),
@@ -206,6 +213,8 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
             facts.set_stopping();
             readiness::tell_stopping(&backend, &events);
             server.stop().await;
+            #[cfg(feature = "e2e")]
+            tests.stop().await;
             // The core may have ended by itself a moment ago.
             let _ = core_queue.send(core::Command::Stop).await;
             match tokio::time::timeout(STOP_WITHIN, ended).await {
@@ -299,6 +308,7 @@ fn features(config: &RunConfig) -> Vec<String> {
         ("tss_sign", config.seals()),
         ("builder", config.enable_builder),
         ("tx_api", config.enable_tx_api),
+        ("e2e", cfg!(feature = "e2e")),
     ];
     named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect()
 }
@@ -308,6 +318,7 @@ fn start_network(
     config: &RunConfig,
     operator: &Operator,
     context: &Arc<network::Context>,
+    inbox: &Arc<network::Inbox>,
 ) -> Result<Option<Network>, ExitError> {
     let lock = operator.lock.lock();
     if lock.operators.len() < 2 && config.p2p.enable != Some(true) {
@@ -330,7 +341,6 @@ fn start_network(
     p2p.rate_limit = i64::from(config.p2p.rate_limit);
     p2p.score_threshold = config.p2p.score_threshold;
     p2p.dkg_required = config.dkg_required;
-    let inbox = Arc::new(network::Inbox::new(Arc::clone(context)));
     let observer = Arc::new(wire_metrics::WireMetrics::new(Arc::clone(&context.metrics)));
     let checked = p2p.check();
     let result = if checked.is_ok() { "ok" } else { "error" };
@@ -340,7 +350,7 @@ fn start_network(
         return Err(ExitError::usage(error));
     }
     let start = Instant::now();
-    let network = aequa_p2p::start(p2p, inbox, observer).map_err(|error| {
+    let network = aequa_p2p::start(p2p, Arc::clone(inbox) as _, observer).map_err(|error| {
         tracing::error!(target: "event", result = "error", err = %error, "p2p_start");
         ExitError::failure(error).hint("another process may hold the port: change --p2p.listen or stop it")
     })?;

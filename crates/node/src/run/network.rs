@@ -4,6 +4,7 @@
 //! only then handed to the core, whose queue slows the reader when it is full. [`Outbox`] turns
 //! effects into frames. Neither decides anything.
 
+use super::accepted::Accepted;
 use super::core::Command;
 use super::facts::Facts;
 use super::ledger::Store;
@@ -87,7 +88,7 @@ impl Context {
 }
 
 /// Envelope kind of a consensus message.
-fn kind(message: &Message) -> u8 {
+pub fn kind(message: &Message) -> u8 {
     match message {
         Message::PrePrepare(_) => 1,
         Message::Prepare(_) => 2,
@@ -99,8 +100,14 @@ fn kind(message: &Message) -> u8 {
     }
 }
 
+/// A message whose bytes are those of its envelope's kind.
+pub fn decode_as(wanted: u8, body: &[u8], bytes_max: usize) -> Option<Message> {
+    let message = aequa_types::decode::<Message>("message", body, bytes_max).ok()?;
+    (kind(&message) == wanted).then_some(message)
+}
+
 /// Largest body of a kind, before it is parsed.
-fn body_bytes_max(kind: u8, quorum: Quorum) -> Option<usize> {
+pub fn body_bytes_max(kind: u8, quorum: Quorum) -> Option<usize> {
     match kind {
         2 | 3 | 6 => Some(VOTE_FRAME_BYTES_MAX),
         4 | 5 => Some(256 + quorum.operators() * 512),
@@ -112,25 +119,37 @@ fn body_bytes_max(kind: u8, quorum: Quorum) -> Option<usize> {
 /// Handles what members send.
 pub struct Inbox {
     context: Arc<Context>,
+    accepted: Accepted,
     refusals: RateLimiter<OperatorIndex>,
 }
 
 impl Inbox {
     /// An inbox for this node.
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, refusals: RateLimiter::new() }
+        Self { context, accepted: Accepted::default(), refusals: RateLimiter::new() }
     }
 
     async fn consensus(&self, from: OperatorIndex, frame: Frame) -> Verdict {
-        let context = &self.context;
-        let Some(bytes_max) = body_bytes_max(frame.kind, context.quorum) else { return Verdict::Unknown };
-        let message = match aequa_types::decode::<Message>("message", &frame.body, bytes_max) {
-            Ok(message) if kind(&message) == frame.kind => message,
-            Ok(_) | Err(_) => {
-                self.count("unknown", "malformed");
-                return Verdict::Malformed;
-            }
+        let Some(bytes_max) = body_bytes_max(frame.kind, self.context.quorum) else {
+            return Verdict::Unknown;
         };
+        let Some(message) = decode_as(frame.kind, &frame.body, bytes_max) else {
+            self.count("unknown", "malformed");
+            return Verdict::Malformed;
+        };
+        let (Ok(verdict) | Err(verdict)) = self.take(from, message, frame.body.len()).await;
+        verdict
+    }
+
+    /// Checks a decoded message of `bytes` and hands it to the core: the one way in, whatever carried it.
+    /// What it is worth, as an error when it was refused.
+    pub async fn take(
+        &self,
+        from: OperatorIndex,
+        message: Message,
+        bytes: usize,
+    ) -> Result<Verdict, Verdict> {
+        let context = &self.context;
         let type_name = message.type_name();
         if let Some(late) = self.late_statement(&message) {
             self.count(type_name, "old");
@@ -138,19 +157,24 @@ impl Inbox {
         }
         if let Some((result, verdict)) = self.out_of_place(&message) {
             self.count(type_name, result);
-            return verdict;
+            return Err(verdict);
         }
-        let checked = if frame.body.len() > LARGE_VALUE_BYTES {
+        let checked = if bytes > LARGE_VALUE_BYTES {
             tokio::task::block_in_place(|| context.verifier.message(message))
         } else {
             context.verifier.message(message)
         };
         match checked {
             Ok(message) => {
-                self.count(type_name, "ok");
-                tracing::debug!(target: "event", result = "ok", "type" = type_name, trace_id = "", from = %from, "qbft_verify");
-                context.input(Input::Message { from, message }).await;
-                Verdict::Accept
+                // Known ones are handed on too: to an instance that has decided, a repetition is a call for help.
+                let (result, verdict) = match self.accepted.is_new(&message) {
+                    true => ("ok", Verdict::Accept),
+                    false => ("replay", Verdict::Useless),
+                };
+                self.count(type_name, result);
+                tracing::debug!(target: "event", result, "type" = type_name, trace_id = "", from = %from, "qbft_verify");
+                let taken = context.input(Input::Message { from, message }).await;
+                taken.then_some(verdict).ok_or(Verdict::Unknown)
             }
             Err(refusal) => {
                 self.count(type_name, refusal.result());
@@ -159,7 +183,7 @@ impl Inbox {
                     let result = coarse(refusal.result());
                     tracing::warn!(target: "event", result, "type" = type_name, trace_id = "", from = %from, err = %refusal, suppressed, "qbft_verify");
                 }
-                verdict(&refusal)
+                Err(verdict(&refusal))
             }
         }
     }
@@ -214,7 +238,8 @@ impl Inbox {
         }
     }
 
-    fn count(&self, type_name: &str, result: &str) {
+    /// Counts what verification said about a message.
+    pub fn count(&self, type_name: &str, result: &str) {
         let metrics = &self.context.metrics;
         metrics.qbft_verify_results_total.inc([type_name, result]);
         match result {

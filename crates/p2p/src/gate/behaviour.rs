@@ -53,6 +53,20 @@ impl Behaviour {
     }
 }
 
+#[cfg(feature = "e2e")]
+impl Behaviour {
+    /// Runs a made-up peer through the gates, counted as an attempt like any other. It has no connection, so
+    /// nothing opens, and nothing makes room for it.
+    pub fn judge(&mut self, peer: &PeerId) -> Attempt {
+        let observer = &self.observer;
+        let judged = |gate, allowed| observer.gate(gate, allowed);
+        let admitted = self.gates.admit_peer(peer, None, Instant::now(), judged);
+        let attempt = admitted.map_or_else(Gate::refusal, |_| Attempt::Allowed);
+        self.observer.conn_attempt(attempt, Some(&peer.to_string()));
+        attempt
+    }
+}
+
 /// The IP address a multiaddr starts with.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {

@@ -60,6 +60,8 @@ impl Node {
         let (api, monitoring) = (format!("127.0.0.1:{}", self.api), format!("127.0.0.1:{}", self.monitoring));
         let args = ["--data-dir", &dir, "--validator-api", &api, "--monitoring", &monitoring];
         let mut command = command(&args);
+        #[cfg(feature = "e2e")]
+        command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
         command
             .args(&self.flags)
             .stdout(append(self.log_path()))

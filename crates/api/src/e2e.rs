@@ -1,0 +1,241 @@
+//! The test endpoints (contract: http, section 7): only in builds with the feature `e2e`.
+//!
+//! They let a test program speak to a node as if it were the network. Reading is done here, strictly; what a
+//! message means and whether it holds is the node's business, and goes through the checks of every other
+//! message.
+
+use crate::app::test_router;
+use crate::backend::Backend;
+use crate::error::ApiError;
+use crate::reply::text_error_because;
+use crate::request::{digits, read_body, strict_json};
+use crate::server::Listener;
+use aequa_telemetry::TraceId;
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What a node does with the test endpoints.
+pub trait TestBackend: Send + Sync + 'static {
+    /// A message of the original's form; true when it was verified and given to its instance.
+    fn qbft(&self, message: Injected) -> BoxFuture<'_, bool>;
+
+    /// Runs a made-up peer through the gates; the verdict when one refuses.
+    fn judge_peer(&self, id: String) -> BoxFuture<'_, Result<(), &'static str>>;
+}
+
+/// A consensus message in the fields of the original. Absent fields are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Injected {
+    /// Name or index of the author.
+    pub from: String,
+    /// Height of the block domain.
+    pub height: u64,
+    /// Round; votes count from 1.
+    pub round: u64,
+    /// The original's word for the kind of message.
+    pub kind: String,
+    /// The complete SSZ message of our wire, when given.
+    pub payload: Vec<u8>,
+    /// The digest, or what it is the SHA-256 of.
+    pub id: String,
+    /// Signature of the author.
+    pub sig: Vec<u8>,
+    /// Joins log lines.
+    pub trace_id: TraceId,
+}
+
+/// The running test listeners. Dropping it lets them run; [`TestServer::stop`] ends them.
+#[derive(Debug)]
+pub struct TestServer {
+    qbft: Listener,
+    p2p: Listener,
+}
+
+impl TestServer {
+    /// Binds the listener of messages and that of peers, and serves them.
+    pub async fn start<B: Backend>(
+        backend: Arc<B>,
+        tests: Arc<dyn TestBackend>,
+        qbft: &str,
+        p2p: &str,
+    ) -> Result<Self, ApiError> {
+        let metrics = Arc::clone(backend.metrics());
+        let routes = Router::new().route("/e2e/qbft", post(inject)).layer(Extension(Arc::clone(&tests)));
+        let router = test_router(Arc::clone(&backend), routes);
+        let qbft =
+            Listener::start("e2e_qbft", qbft, router, Arc::clone(&metrics), CancellationToken::new()).await?;
+        let routes = Router::new()
+            .route("/e2e/p2p/connect", post(judge))
+            .route("/e2e/p2p/disconnect", post(judge))
+            .layer(Extension(tests));
+        let router = test_router(backend, routes);
+        let p2p = Listener::start("e2e_p2p", p2p, router, metrics, CancellationToken::new()).await?;
+        Ok(Self { qbft, p2p })
+    }
+
+    /// Where messages are taken.
+    pub fn qbft(&self) -> SocketAddr {
+        self.qbft.address()
+    }
+
+    /// Where peers are judged.
+    pub fn p2p(&self) -> SocketAddr {
+        self.p2p.address()
+    }
+
+    /// Takes no more requests and closes.
+    pub async fn stop(self) {
+        self.qbft.stop().await;
+        self.p2p.stop().await;
+    }
+}
+
+type Tests = Extension<Arc<dyn TestBackend>>;
+
+async fn inject(Extension(tests): Tests, Extension(trace_id): Extension<TraceId>, body: Body) -> Response {
+    let message = match read(body).await.and_then(|fields| Injected::of(fields, trace_id)) {
+        Ok(message) => message,
+        Err(reason) => return bad_json(&reason),
+    };
+    let status = if tests.qbft(message).await { StatusCode::OK } else { StatusCode::ACCEPTED };
+    status.into_response()
+}
+
+/// A made-up peer has no connection to keep: coming and leaving are both a look at the gates.
+async fn judge(Extension(tests): Tests, body: Body) -> Response {
+    let id = match read(body).await.and_then(|mut fields| fields.text("id")) {
+        Ok(id) => id,
+        Err(reason) => return bad_json(&reason),
+    };
+    match tests.judge_peer(id).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(verdict) => (StatusCode::FORBIDDEN, Json(json!({ "result": verdict }))).into_response(),
+    }
+}
+
+fn bad_json(reason: &str) -> Response {
+    text_error_because(StatusCode::BAD_REQUEST, "bad json", reason)
+}
+
+/// The fields of an object under lower-case names: the original's decoder did not tell cases apart.
+struct Fields(Map<String, Value>);
+
+async fn read(body: Body) -> Result<Fields, String> {
+    let bytes = read_body(body).await.map_err(|error| error.to_string())?;
+    let Value::Object(object) = strict_json(&bytes)? else { return Err("the body must be an object".into()) };
+    let mut fields = Map::new();
+    for (key, value) in object {
+        let key = key.to_ascii_lowercase();
+        if fields.contains_key(&key) {
+            return Err(format!("{key}: given twice"));
+        }
+        fields.insert(key, value);
+    }
+    Ok(Fields(fields))
+}
+
+impl Fields {
+    fn text(&mut self, key: &str) -> Result<String, String> {
+        match self.0.remove(key) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(format!("{key}: must be a string")),
+        }
+    }
+
+    fn number(&mut self, key: &str) -> Result<u64, String> {
+        let number = match self.0.remove(key) {
+            None | Some(Value::Null) => Some(0),
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => digits(&text),
+            Some(_) => None,
+        };
+        number.ok_or_else(|| format!("{key}: must be an integer from 0 to {}", u64::MAX))
+    }
+
+    fn bytes(&mut self, key: &str) -> Result<Vec<u8>, String> {
+        STANDARD.decode(self.text(key)?).map_err(|error| format!("{key}: no base64: {error}"))
+    }
+}
+
+impl Injected {
+    fn of(mut fields: Fields, request: TraceId) -> Result<Self, String> {
+        let trace_id = TraceId::accept(&fields.text("traceid")?).unwrap_or(request);
+        Ok(Self {
+            from: fields.text("from")?,
+            height: fields.number("height")?,
+            round: fields.number("round")?,
+            kind: fields.text("type")?,
+            payload: fields.bytes("payload")?,
+            id: fields.text("id")?,
+            sig: fields.bytes("sig")?,
+            trace_id,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn parse(text: &str) -> Result<Injected, String> {
+        let fields = read(Body::from(text.to_owned())).await?;
+        Injected::of(fields, TraceId::accept("request").unwrap())
+    }
+
+    #[tokio::test]
+    async fn keys_are_read_in_any_case_and_absent_ones_are_empty() {
+        let text = r#"{"FROM":"2","height":"7","Round":1,"tYpe":"prepare","payload":"AQI=","Id":"x","TRACEID":"t","sig":"/w=="}"#;
+        let expected = Injected {
+            from: "2".into(),
+            height: 7,
+            round: 1,
+            kind: "prepare".into(),
+            payload: vec![1, 2],
+            id: "x".into(),
+            sig: vec![255],
+            trace_id: TraceId::accept("t").unwrap(),
+        };
+        assert_eq!(parse(text).await, Ok(expected));
+        let empty = parse(r#"{"unknown":[1],"Sig":null}"#).await.unwrap();
+        assert_eq!((empty.from.as_str(), empty.height, empty.sig.len()), ("", 0, 0));
+        assert_eq!(empty.trace_id.as_str(), "request");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_such_object_is_bad_json() {
+        for bad in [
+            "",
+            "[]",
+            "{",
+            "{} {}",
+            r#"{"from":1}"#,
+            r#"{"height":-1}"#,
+            r#"{"height":1.5}"#,
+            r#"{"height":"1e3"}"#,
+            r#"{"height":18446744073709551616}"#,
+            r#"{"round":true}"#,
+            r#"{"payload":"AQ"}"#,
+            r#"{"sig":"!"}"#,
+            r#"{"ID":"a","id":"b"}"#,
+            r#"{"id":"a","id":"b"}"#,
+        ] {
+            assert!(parse(bad).await.is_err(), "{bad}");
+        }
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(crate::BODY_BYTES_MAX));
+        assert!(parse(&long).await.is_err(), "longer than a body may be");
+        let longest = format!(r#"{{"id":"{}"}}"#, "x".repeat(crate::BODY_BYTES_MAX - 9));
+        assert!(parse(&longest).await.is_ok());
+    }
+}

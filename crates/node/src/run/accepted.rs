@@ -1,0 +1,84 @@
+//! Which statements have passed verification before.
+
+use aequa_types::{Digest, InstanceId, Kind, OperatorIndex, Round, Signed, Verified};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+
+/// Statements remembered per generation: several hundred heights of a small cluster, about 2 MB.
+const STATEMENTS_MAX: usize = 16_384;
+
+/// What makes two statements the same to a replay (contract: metrics, section 4).
+type Place = (OperatorIndex, InstanceId, Round, Kind, Option<Digest>);
+
+/// Tells the first arrival of a statement from its repetitions, for counting only: forgetting one costs
+/// nothing but a count. Two generations; a full young one becomes the old one.
+#[derive(Default)]
+pub struct Accepted {
+    generations: Mutex<(HashSet<Place>, HashSet<Place>)>,
+}
+
+impl Accepted {
+    /// Whether a verified message says something that was not accepted before. Only statements can be
+    /// repetitions: questions, values and certificates have no author.
+    pub fn is_new(&self, message: &Verified) -> bool {
+        let Some(signed) = statement(message) else { return true };
+        let place = (signed.author, signed.instance, signed.round, signed.kind(), signed.digest());
+        let (young, old) = &mut *self.generations.lock();
+        if young.contains(&place) || old.contains(&place) {
+            return false;
+        }
+        if young.len() >= STATEMENTS_MAX {
+            *old = std::mem::take(young);
+        }
+        young.insert(place)
+    }
+}
+
+fn statement(message: &Verified) -> Option<&Signed> {
+    match message {
+        Verified::PrePrepare { proposal, .. } => Some(proposal),
+        Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),
+        Verified::RoundChange(message) => Some(&message.change),
+        Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::message::ValueRequest;
+    use aequa_types::{Claim, Height, Signature, Statement};
+
+    fn prepare(round: u64, digest: u8) -> Verified {
+        let statement = Statement {
+            instance: InstanceId::block(Height(7)),
+            round: Round(round),
+            author: OperatorIndex(1),
+            claim: Claim::Prepare(Digest::repeat_byte(digest)),
+        };
+        Verified::Prepare(Signed { statement, signature: Signature::ZERO })
+    }
+
+    #[test]
+    fn only_the_very_same_statement_is_a_repetition() {
+        let accepted = Accepted::default();
+        assert!(accepted.is_new(&prepare(0, 1)));
+        assert!(!accepted.is_new(&prepare(0, 1)));
+        assert!(accepted.is_new(&prepare(0, 2)), "a second digest is a conflict, not a repetition");
+        assert!(accepted.is_new(&prepare(1, 1)));
+        let question =
+            ValueRequest { instance: InstanceId::block(Height(7)), digest: Digest::repeat_byte(1) };
+        assert!((0..2).all(|_| accepted.is_new(&Verified::ValueRequest(question))));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_two_generations() {
+        let accepted = Accepted::default();
+        for round in 0..100_000 {
+            assert!(accepted.is_new(&prepare(round, 1)));
+            let (young, old) = &*accepted.generations.lock();
+            assert!(young.len() + old.len() <= 2 * STATEMENTS_MAX);
+        }
+        assert!(!accepted.is_new(&prepare(99_999, 1)));
+    }
+}
