@@ -73,6 +73,25 @@ pub fn devnet(args: &[String]) -> Result<(), Failure> {
     run(command)
 }
 
+/// `cargo xtask adversary`: builds nodes with test endpoints and the adversary, and holds a trial in a fresh
+/// folder of the build output.
+///
+/// Unoptimised by default: the nodes then check their own assertions while they are attacked.
+pub fn adversary(args: &[String]) -> Result<(), Failure> {
+    let (release, rest): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| *arg == "--release");
+    let mut build = cargo(&["build", "--workspace", "--bins", "--features", "aequa-node/e2e"]);
+    build.args(&release);
+    run(build)?;
+    let target = tree::target();
+    let built = target.join(if release.is_empty() { "debug" } else { "release" });
+    let dir = target.join(format!("adversary-{}", std::process::id()));
+    let mut trial = program(&built.join("adversary-trial").to_string_lossy());
+    trial.arg("--node").arg(built.join("dvt-node")).arg("--dir").arg(&dir).args(rest);
+    let result = run(trial);
+    say(format!("logs of the nodes: {}", dir.display()));
+    result
+}
+
 /// `cargo xtask bench`: each benchmark by its name, because `--benches` would also run the libraries.
 pub fn bench(args: &[String]) -> Result<(), Failure> {
     let wanted = match args {

@@ -83,6 +83,12 @@ pub const COMMANDS: &[Command] = &[
         run: chores::devnet,
     },
     Command {
+        name: "adversary",
+        takes: "[--release] [flags of adversary-trial]",
+        about: "set a traitor with an operator's key on honest processes, e.g. cargo xtask adversary --seconds 600",
+        run: chores::adversary,
+    },
+    Command {
         name: "bench",
         takes: "[name]",
         about: "run the benchmarks of all crates, or the one of this name",
@@ -125,7 +131,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
 fn help() -> String {
     let mut text = String::from("Every chore of the workspace.\n\nUsage: cargo xtask <command>\n\n");
     for command in COMMANDS {
-        text.push_str(&format!("  {:<8}{}\n", command.name, command.about));
+        text.push_str(&format!("  {:<10}{}\n", command.name, command.about));
     }
     text
 }
@@ -136,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        assert!(COMMANDS.iter().all(|command| help().contains(&format!("  {:<8}", command.name))));
+        assert!(COMMANDS.iter().all(|command| help().contains(&format!("  {:<10}", command.name))));
     }
 
     #[test]

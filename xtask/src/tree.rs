@@ -48,6 +48,11 @@ pub fn root() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
+/// Where build output is.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// All files whose name ends in one of `endings`, sorted by path.
 pub fn files(endings: &[&str]) -> Result<Vec<File>, Failure> {
     let mut paths = Vec::new();

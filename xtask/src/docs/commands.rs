@@ -39,9 +39,7 @@ pub fn check(documents: &[File]) -> Result<(), Failure> {
 /// Builds with the features the tests are built with, so that nothing is built twice.
 fn build_node() -> Result<PathBuf, Failure> {
     run(cargo(&["build", "--workspace", "--bins", "--tests", "--quiet"]))?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree::root().join("target"), PathBuf::from);
-    Ok(target.join("debug").join("dvt-node"))
+    Ok(tree::target().join("debug").join("dvt-node"))
 }
 
 fn check_node(node: &std::path::Path, words: &[String], flags: &[String]) -> Result<Option<String>, Failure> {

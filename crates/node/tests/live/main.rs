@@ -2,6 +2,7 @@
 //!
 //! | module | what is shown |
 //! |---|---|
+//! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
 //! | [`crashes`] | kill -9 of one, of two, of all |
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
@@ -10,6 +11,8 @@
 //! | [`devnet`] | one command, a whole cluster, and a clean end |
 //! | [`duties`] | opaque duties agreed and signed |
 //! | [`replay`] | recorded heights run again |
+//! | `release` | what a node built as it is released does not contain |
+//! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
@@ -21,16 +24,21 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::print_stderr, reason = "the last log lines of a failed test go there")]
 
+mod adversary;
 mod agreement;
 mod bad_input;
 mod crashes;
 mod devnet;
 mod duties;
+#[cfg(feature = "e2e")]
+mod e2e;
 mod harness;
 mod logs;
 mod metrics;
 mod refusals;
 mod replay;
+#[cfg(not(feature = "e2e"))]
+mod release;
 mod single;
 mod strangers;
 mod transactions;

@@ -7,6 +7,8 @@ mod ports;
 mod wallet;
 
 pub use cluster::{Cluster, Shape};
+#[cfg(feature = "e2e")]
+pub use http::{Answer, request};
 pub use node::{Node, command, copy_dir, output};
 pub use ports::Ports;
 pub use wallet::{CHAIN_ID, Verdict, Wallet, envelope};

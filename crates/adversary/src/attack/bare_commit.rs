@@ -1,0 +1,32 @@
+//! COMMITs that no quorum of PREPAREs stands behind.
+
+use super::{Attack, Scene, Sending};
+use aequa_types::{Message, Round};
+
+/// Commits at once to what was proposed, to what nobody proposed, and to heights that have not begun.
+#[derive(Default)]
+pub struct BareCommit;
+
+impl Attack for BareCommit {
+    fn name(&self) -> &'static str {
+        "bare-commit"
+    }
+
+    fn about(&self) -> &'static str {
+        "well-signed COMMITs with good shares before any PREPARE, for proposed and invented digests, now and ahead"
+    }
+
+    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        let (instance, said) = (scene.instance(), scene.said());
+        let proposed = scene.proposed_or_invented(&said);
+        let offset = scene.dice.below(4) as i64;
+        let ahead = scene.instance_at(1 + offset);
+        let invented = scene.invented();
+        let commits = [
+            scene.traitor.commit(instance, said.round, proposed),
+            scene.traitor.commit(instance, said.round.next(), proposed),
+            scene.traitor.commit(ahead, Round(0), invented),
+        ];
+        commits.into_iter().map(|commit| Sending::all(&Message::Commit(commit))).collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! Too much of everything.
+
+use super::{Attack, Scene, Sending};
+use crate::scene::junk;
+use aequa_p2p::{Message as Frame, OVERHEAD_BYTES_MAX};
+use aequa_types::limits::{
+    CONSENSUS_FRAME_BYTES_MAX, HEIGHT_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use aequa_types::message::{ValueReply, ValueRequest};
+use aequa_types::{Claim, Height, InstanceId, Message, Round, ValueBytes};
+use std::time::{Duration, Instant};
+
+/// Messages of one play.
+const AT_ONCE: usize = 32;
+/// Frames at the limit are sent so often: at ten times their price they are half of what a member may send.
+const LARGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Valid and useless messages at a high rate, heights beyond all bounds, frames as large as they may be, and
+/// bytes that mean nothing.
+#[derive(Default)]
+pub struct Flood {
+    round: u64,
+    larges: u64,
+    large_at: Option<Instant>,
+}
+
+impl Attack for Flood {
+    fn name(&self) -> &'static str {
+        "flood"
+    }
+
+    fn about(&self) -> &'static str {
+        "valid but useless votes and questions at ten times the rate, heights up to 2^64-1, frames at the limit, junk"
+    }
+
+    fn intensity(&self) -> u32 {
+        10
+    }
+
+    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        let mut sendings: Vec<Sending> = (0..AT_ONCE).map(|turn| self.small(scene, turn)).collect();
+        let now = Instant::now();
+        if self.large_at.is_none_or(|at| now.duration_since(at) >= LARGE_EVERY) {
+            self.large_at = Some(now);
+            self.larges += 1;
+            sendings.extend(large(scene, self.larges));
+        }
+        sendings
+    }
+}
+
+impl Flood {
+    fn small(&mut self, scene: &mut Scene<'_>, turn: usize) -> Sending {
+        self.round += 1;
+        let (instance, round) = (scene.instance(), Round(self.round % ROUND_WINDOW));
+        let digest = scene.invented();
+        let heights = [0, HEIGHT_MAX, HEIGHT_MAX + 1, u64::MAX];
+        let far = InstanceId::block(Height(scene.dice.pick(&heights).copied().unwrap_or(u64::MAX)));
+        let offset = scene.dice.below(12) as i64;
+        let early = scene.instance_at(1 + offset);
+        let message = match turn % 8 {
+            0 => Message::Prepare(scene.traitor.say(instance, round, Claim::Prepare(digest))),
+            1 => Message::Prepare(scene.traitor.say(early, round, Claim::Prepare(digest))),
+            2 => Message::RoundChange(scene.change(instance, Round(self.round), None, Vec::new())),
+            3 => Message::ValueRequest(ValueRequest { instance, digest }),
+            4 => Message::Prepare(scene.traitor.say(far, Round(0), Claim::Prepare(digest))),
+            5 => Message::RoundChange(scene.change(far, Round(1), None, Vec::new())),
+            6 => Message::Prepare(scene.traitor.say(scene.instance_at(-1), round, Claim::Prepare(digest))),
+            _ => {
+                let bytes = scene.dice.below(900) as usize;
+                let body = junk(scene.dice, bytes);
+                return Sending::frame(Frame::new(scene.dice.below(10) as u8, body));
+            }
+        };
+        Sending::all(&message)
+    }
+}
+
+/// As large as a frame may be, one kind after the other: a value of junk under a good signature, an answer
+/// nobody asked for, a frame of junk, and gossip of junk.
+fn large(scene: &mut Scene<'_>, turn: u64) -> Option<Sending> {
+    let (instance, said) = (scene.instance(), scene.said());
+    match turn % 4 {
+        0 => {
+            let led = scene.next_led(instance, said.round);
+            let mut proposal = scene.proposal(led, &scene.block(0)?, Vec::new());
+            proposal.value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+            Some(Sending::all(&Message::PrePrepare(proposal)))
+        }
+        1 => {
+            let value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+            Some(Sending::all(&Message::ValueReply(ValueReply { instance, value })))
+        }
+        2 => {
+            let body = junk(scene.dice, CONSENSUS_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+            Some(Sending::frame(Frame::new(1, body)))
+        }
+        _ => {
+            let body = junk(scene.dice, TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+            Some(Sending::gossip(Frame::new(1, body)))
+        }
+    }
+}

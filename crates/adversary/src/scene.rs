@@ -1,0 +1,168 @@
+//! What an attack finds when its turn comes.
+
+use crate::dice::Dice;
+use crate::ear::{Ear, Memory, Said};
+use crate::follower::wall_ms;
+use crate::traitor::Traitor;
+use aequa_chain::Chain;
+use aequa_p2p::Message as Frame;
+use aequa_replica::leader;
+use aequa_types::statement::RoundChangeClaim;
+use aequa_types::{
+    Block, Claim, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Round,
+    RoundChange, Signed, ValueBytes,
+};
+use parking_lot::MutexGuard;
+use ssz::Encode as _;
+
+/// The moment an attack is played in.
+pub struct Scene<'a> {
+    /// Who plays.
+    pub(crate) traitor: &'a Traitor,
+    /// The chance.
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) ear: &'a Ear,
+    chain: Chain,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(traitor: &'a Traitor, dice: &'a mut Dice, ear: &'a Ear) -> Self {
+        Self { traitor, dice, ear, chain: ear.follower.chain() }
+    }
+
+    /// n, f, q.
+    pub(crate) fn quorum(&self) -> Quorum {
+        self.traitor.lock.quorum()
+    }
+
+    /// Everybody else.
+    pub(crate) fn others(&self) -> Vec<OperatorIndex> {
+        self.traitor.others()
+    }
+
+    /// The height being agreed, as far as the chain was followed.
+    pub(crate) fn instance(&self) -> InstanceId {
+        InstanceId::block(self.chain.tip().height.next())
+    }
+
+    /// The instance so many heights away.
+    pub(crate) fn instance_at(&self, offset: i64) -> InstanceId {
+        let mut instance = self.instance();
+        instance.height.0 = instance.height.0.saturating_add_signed(offset).max(1);
+        instance
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.ear.memory.lock()
+    }
+
+    /// What was said in the height being agreed.
+    pub(crate) fn said(&self) -> Said {
+        self.memory().said(self.instance())
+    }
+
+    /// Whether the traitor leads a round of an instance.
+    pub(crate) fn leads(&self, instance: InstanceId, round: Round) -> bool {
+        leader(self.quorum(), instance, round) == self.traitor.index
+    }
+
+    /// The first round at or above this one that the traitor leads.
+    pub(crate) fn next_led(&self, instance: InstanceId, from: Round) -> Round {
+        (from.0..=u64::MAX).map(Round).find(|round| self.leads(instance, *round)).unwrap_or(from)
+    }
+
+    /// The digest proposed in the round, if any was heard; else one that nobody proposed.
+    pub(crate) fn proposed_or_invented(&mut self, said: &Said) -> Digest {
+        let proposed = said.proposals.get(&said.round).and_then(|digests| digests.first().copied());
+        proposed.unwrap_or_else(|| self.invented())
+    }
+
+    /// A digest of nothing.
+    pub(crate) fn invented(&mut self) -> Digest {
+        Digest::from(self.dice.bytes::<32>())
+    }
+
+    /// A block that every honest operator would take from the leader; each `variant` is another one.
+    pub(crate) fn block(&self, variant: u64) -> Option<Block> {
+        let timestamp = self.chain.next_timestamp_ms(wall_ms()).saturating_add(variant);
+        let policy = self.traitor.lock.lock().consensus.builder_policy_hash;
+        let block = self.chain.build_block(self.traitor.index, timestamp, policy, Vec::new());
+        block.ok().map(|block| block.block().clone())
+    }
+
+    /// A proposal of this block under the traitor's signature.
+    pub(crate) fn proposal(&self, round: Round, block: &Block, round_changes: Vec<Signed>) -> PrePrepare {
+        let claim = Claim::PrePrepare(block.header.digest());
+        PrePrepare {
+            proposal: self.traitor.say(InstanceId::block(block.header.height), round, claim),
+            value: ValueBytes(block.as_ssz_bytes().into()),
+            round_changes,
+            prepares: Vec::new(),
+        }
+    }
+
+    /// A ROUND-CHANGE of the traitor with this claim and this evidence.
+    pub(crate) fn change(
+        &self,
+        instance: InstanceId,
+        round: Round,
+        prepared: Option<Prepared>,
+        prepares: Vec<Signed>,
+    ) -> RoundChange {
+        let change = self.traitor.say(instance, round, Claim::RoundChange(RoundChangeClaim { prepared }));
+        RoundChange { change, prepares }
+    }
+}
+
+/// Something to send.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    /// To whom; none is everybody.
+    pub(crate) to: Option<Vec<OperatorIndex>>,
+    /// What.
+    pub(crate) frame: Frame,
+    /// On the topic of transactions instead of that of consensus.
+    pub(crate) gossip: bool,
+}
+
+impl Sending {
+    /// A message to everybody.
+    pub(crate) fn all(message: &Message) -> Self {
+        Self::frame(frame_of(message))
+    }
+
+    /// A message to some.
+    pub(crate) fn some(to: &[OperatorIndex], message: &Message) -> Self {
+        Self { to: Some(to.to_vec()), ..Self::all(message) }
+    }
+
+    /// A frame as it is to everybody.
+    pub(crate) fn frame(frame: Frame) -> Self {
+        Self { to: None, frame, gossip: false }
+    }
+
+    /// A frame on the topic of transactions.
+    pub(crate) fn gossip(frame: Frame) -> Self {
+        Self { to: None, frame, gossip: true }
+    }
+}
+
+/// The frame of a consensus message.
+pub(crate) fn frame_of(message: &Message) -> Frame {
+    let kind = match message {
+        Message::PrePrepare(_) => 1,
+        Message::Prepare(_) => 2,
+        Message::Commit(_) => 3,
+        Message::RoundChange(_) => 4,
+        Message::Decided(_) => 5,
+        Message::ValueRequest(_) => 6,
+        Message::ValueReply(_) => 7,
+    };
+    Frame::new(kind, message.as_ssz_bytes())
+}
+
+/// Bytes without meaning: a random page over and over, because the receiver gains nothing from better ones.
+pub(crate) fn junk(dice: &mut Dice, bytes: usize) -> Vec<u8> {
+    let page = dice.bytes::<1024>();
+    page.iter().copied().cycle().take(bytes).collect()
+}

@@ -1,0 +1,95 @@
+//! One honest node of the trial, over its API.
+
+use super::process::Process;
+use crate::AdversaryError;
+use crate::verdicts::scrape;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// Longest wait for an answer; a node under attack is slow.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Headers asked for at a time; the API gives no more.
+const HEADERS_AT_ONCE: u64 = 100;
+
+/// A running operator that does what it should.
+pub(super) struct Node {
+    pub process: Process,
+    api: String,
+    pub monitoring: String,
+    /// Addresses of its test endpoints, when it has them.
+    pub test_ports: Option<(u16, u16)>,
+    http: reqwest::Client,
+}
+
+impl Node {
+    /// Starts the node of a data directory.
+    pub fn spawn(
+        program: &Path,
+        dir: &Path,
+        (api, monitoring): (u16, u16),
+        test_ports: Option<(u16, u16)>,
+    ) -> Result<Self, AdversaryError> {
+        let data_dir = dir.to_string_lossy().into_owned();
+        let mut args: Vec<String> = vec!["run".into(), "--data-dir".into(), data_dir];
+        if let Some((qbft, p2p)) = test_ports {
+            args.extend(["--e2e.listen".into(), format!("127.0.0.1:{qbft}")]);
+            args.extend(["--e2e.p2p-listen".into(), format!("127.0.0.1:{p2p}")]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Ok(Self {
+            process: Process::spawn(program, &args, dir.join("node.log"))?,
+            api: format!("http://127.0.0.1:{api}"),
+            monitoring: format!("http://127.0.0.1:{monitoring}"),
+            test_ports,
+            http: reqwest::Client::new(),
+        })
+    }
+
+    /// Base URL of its API.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// The last decided height; none while it does not answer.
+    pub async fn height(&self) -> Option<u64> {
+        self.get("/status").await?["height"].as_u64()
+    }
+
+    /// Digest and header of every block up to `tip`, as it tells them.
+    pub async fn headers(&self, tip: u64) -> Option<Vec<Value>> {
+        let mut headers: Vec<Value> = Vec::new();
+        while (headers.len() as u64) < tip {
+            let from = headers.len() as u64 + 1;
+            let limit = HEADERS_AT_ONCE.min(tip + 1 - from);
+            let page = self.get(&format!("/v1/blocks?from={from}&limit={limit}")).await?;
+            let page = page["headers"].as_array().filter(|page| !page.is_empty())?.clone();
+            headers.extend(page);
+        }
+        Some(headers)
+    }
+
+    /// State root and history root after a height.
+    pub async fn roots(&self, height: u64) -> Option<(Value, Value)> {
+        let answer = self.get(&format!("/v1/state-root?height={height}")).await?;
+        Some((answer["root"].clone(), answer["history_root"].clone()))
+    }
+
+    /// What it tells of evidence; none when it has no such route.
+    pub async fn evidence(&self) -> Option<Value> {
+        self.get("/v1/evidence").await
+    }
+
+    /// One counter; 0 when it never moved.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = scrape(&self.http, &self.monitoring).await.unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
+    async fn get(&self, path: &str) -> Option<Value> {
+        let answer = self.http.get(format!("{}{path}", self.api)).timeout(PATIENCE).send().await.ok()?;
+        let answer = answer.error_for_status().ok()?;
+        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+    }
+}
