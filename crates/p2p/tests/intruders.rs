@@ -234,7 +234,7 @@ async fn a_member_that_comes_back_while_its_old_connections_seem_alive_is_let_in
 
 #[cfg(feature = "e2e")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_made_up_peer_is_judged_and_counted_like_any_other() {
+async fn e2e_peers_are_judged_and_counted_like_any_other() {
     let configs = cluster(2, Net::Tcp);
     let node = Node::start(configs[1].clone());
     assert_eq!(node.network.judge("X0001").await.unwrap(), Attempt::Denied);

@@ -36,9 +36,9 @@ mod harness;
 mod logs;
 mod metrics;
 mod refusals;
-mod replay;
 #[cfg(not(feature = "e2e"))]
 mod release;
+mod replay;
 mod single;
 mod strangers;
 mod transactions;
