@@ -56,7 +56,8 @@ impl Memory {
         self.heard += 1;
         if frame.body.len() <= ARCHIVED_BYTES_MAX {
             // Every eighth frame stays until its place is needed eight times: old heights are replayed too.
-            let place = if self.heard % 8 == 0 { self.heard / 8 } else { self.heard } as usize % ARCHIVE_MAX;
+            let place =
+                if self.heard.is_multiple_of(8) { self.heard / 8 } else { self.heard } as usize % ARCHIVE_MAX;
             match self.archive.get_mut(place) {
                 Some(kept) => *kept = frame.clone(),
                 None => self.archive.push(frame.clone()),

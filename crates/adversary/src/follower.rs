@@ -65,8 +65,7 @@ impl Follower {
 
     /// Asks one operator after the other, for as long as the network lives.
     pub async fn follow(self: Arc<Self>, network: Network, traitor: Arc<Traitor>) {
-        let mut turn = traitor.others().into_iter().cycle();
-        while let Some(operator) = turn.next() {
+        for operator in traitor.others().into_iter().cycle() {
             tokio::time::sleep(ASK_EVERY).await;
             let from = self.tip().next();
             let request = SyncRequest::Blocks(BlocksRequest { from, limit: SYNC_BLOCKS_MAX });

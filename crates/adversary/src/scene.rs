@@ -86,7 +86,7 @@ impl<'a> Scene<'a> {
     pub(crate) fn block(&self, variant: u64) -> Option<Block> {
         let timestamp = self.chain.next_timestamp_ms(wall_ms()).saturating_add(variant);
         let policy = self.traitor.lock.lock().consensus.builder_policy_hash;
-        let block = self.chain.build_block(self.traitor.index, timestamp, policy, Vec::new());
+        let block = self.chain.build_block(self.traitor.index, timestamp, policy, Vec::new(), &[]);
         block.ok().map(|block| block.block().clone())
     }
 

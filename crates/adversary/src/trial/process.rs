@@ -31,6 +31,15 @@ pub(super) fn output(path: &Path, args: &[&str]) -> Result<String, AdversaryErro
     }
 }
 
+/// What a process holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// All of it; pages of the program that were used once stay here.
+    pub resident_kib: u64,
+    /// What it allocated.
+    pub anonymous_kib: u64,
+}
+
 /// A running process with its output in a file.
 pub(super) struct Process {
     child: Child,
@@ -54,11 +63,14 @@ impl Process {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
-    /// Resident memory in KiB, where the system tells.
-    pub fn resident_kib(&self) -> Option<u64> {
+    /// Resident memory, where the system tells.
+    pub fn memory(&self) -> Option<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse().ok()
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(Memory { resident_kib: kib("VmRSS:")?, anonymous_kib: kib("RssAnon:")? })
     }
 
     /// Everything it wrote.

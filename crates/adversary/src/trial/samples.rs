@@ -1,5 +1,6 @@
 //! How heights and memory went, looked at in regular intervals.
 
+use super::process::Memory;
 use std::time::Duration;
 
 /// Part of the samples at the beginning that is warm-up: caches and tables fill.
@@ -15,21 +16,26 @@ pub(super) struct Sample {
     pub at: Duration,
     /// Last decided height per node; none when it did not answer.
     pub heights: Vec<Option<u64>>,
-    /// Resident memory per node.
-    pub resident_kib: Vec<Option<u64>>,
+    /// Memory per node.
+    pub memory: Vec<Option<Memory>>,
 }
 
 impl Sample {
     /// As a line of text.
     pub fn line(&self) -> String {
         let height = |height: &Option<u64>| height.map_or("-".into(), |height| height.to_string());
-        let memory = |kib: &Option<u64>| kib.map_or("-".into(), |kib| format!("{:.1}", kib as f64 / 1024.0));
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        let memory = |memory: &Option<Memory>| {
+            let text =
+                |memory: Memory| format!("{:.0}({:.0})", mib(memory.resident_kib), mib(memory.anonymous_kib));
+            memory.map_or("-".into(), text)
+        };
         let join = |texts: Vec<String>| texts.join(" ");
         format!(
-            "{:>5.0} s  heights {}  resident MiB {}",
+            "{:>5.0} s  heights {}  resident(anonymous) MiB {}",
             self.at.as_secs_f64(),
             join(self.heights.iter().map(height).collect()),
-            join(self.resident_kib.iter().map(memory).collect()),
+            join(self.memory.iter().map(memory).collect()),
         )
     }
 }
@@ -48,8 +54,8 @@ impl Growth {
             return None;
         }
         let warm = &samples[(samples.len() as f64 * WARM_UP) as usize..];
-        let known: Vec<f64> =
-            warm.iter().filter_map(|sample| *sample.resident_kib.get(place)?).map(|kib| kib as f64).collect();
+        let of_node = warm.iter().filter_map(|sample| *sample.memory.get(place)?);
+        let known: Vec<f64> = of_node.map(|memory| memory.resident_kib as f64).collect();
         let third = known.len() / 3;
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
         (third > 0).then(|| Self { first: mean(&known[..third]), last: mean(&known[known.len() - third..]) })
@@ -73,7 +79,7 @@ mod tests {
             .map(|i| Sample {
                 at: Duration::from_secs(i as u64),
                 heights: vec![Some(1)],
-                resident_kib: vec![Some(memory(i))],
+                memory: vec![Some(Memory { resident_kib: memory(i), anonymous_kib: memory(i) / 2 })],
             })
             .collect();
         Growth::of(&samples, 0)
