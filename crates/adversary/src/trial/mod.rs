@@ -330,15 +330,16 @@ impl Court {
         ];
         let told = futures::future::join_all(self.nodes.iter().map(Node::evidence)).await;
         if told.iter().any(Option::is_some) {
-            let committed = |told: &Option<Value>| {
-                let list = told.as_ref().and_then(|told| told["committed"].as_array());
-                list.map_or(0, Vec::len)
-            };
-            let committed: Vec<usize> = told.iter().map(committed).collect();
+            // The first page: blocks do not change, so the first pieces are the same for everybody.
+            let page = |told: &Option<Value>| told.as_ref().map(|told| told["committed"].clone());
+            let pages: Vec<Option<Value>> = told.iter().map(page).collect();
+            let pieces = pages.first().and_then(|page| page.as_ref()?.as_array()).map_or(0, Vec::len);
+            let accused = |piece: &Value| piece["evidence"]["operator"] == self.traitor;
+            let just = pages.iter().flatten().filter_map(Value::as_array).flatten().all(accused);
             checks.push(Check {
-                what: "evidence is in committed blocks",
-                holds: committed.iter().all(|number| *number > 0),
-                found: format!("/v1/evidence shows {committed:?} committed"),
+                what: "evidence against the traitor is in blocks, the same for everybody",
+                holds: pieces > 0 && just && pages.windows(2).all(|pair| pair[0] == pair[1]),
+                found: format!("/v1/evidence shows {pieces} committed pieces on its first page"),
             });
         }
         checks

@@ -153,7 +153,7 @@ impl Inbox {
         let type_name = message.type_name();
         if let Some(late) = self.late_statement(&message) {
             self.count(type_name, "old");
-            return self.compare(late).await;
+            return Err(self.compare(late).await);
         }
         if let Some((result, verdict)) = self.out_of_place(&message) {
             self.count(type_name, result);
