@@ -75,7 +75,7 @@ fn run(cli: Cli) -> Result<(), AdversaryError> {
         .map_err(|error| AdversaryError::Process { what: "runtime".into(), why: error.to_string() })?;
     let books = runtime.block_on(async {
         let agent = Agent::join(traitor).await?;
-        let books = agent.play(&plan, |line| console::line(line)).await;
+        let books = agent.play(&plan, console::line).await;
         agent.leave().await;
         books
     })?;

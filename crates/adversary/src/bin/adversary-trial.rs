@@ -86,7 +86,7 @@ fn run(cli: Cli) -> Result<bool, AdversaryError> {
     };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| AdversaryError::Process { what: "runtime".into(), why: error.to_string() })?;
-    let report = runtime.block_on(trial.hold(|line| console::line(line)))?;
+    let report = runtime.block_on(trial.hold(console::line))?;
     report.lines().into_iter().for_each(console::line);
     Ok(report.holds())
 }
