@@ -4,7 +4,7 @@ use aequa_types::{Digest, OperatorIndex, Round, Signed};
 use std::collections::BTreeMap;
 
 /// The first statement of each operator in each round, of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Votes {
     rounds: BTreeMap<Round, BTreeMap<OperatorIndex, Signed>>,
 }

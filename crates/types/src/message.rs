@@ -106,7 +106,7 @@ pub fn duty_digest(instance: InstanceId, bytes: &[u8]) -> Digest {
 }
 
 /// The leader's proposal with its justification.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct PrePrepare {
     /// The leader's statement.
     pub proposal: Signed,
@@ -144,7 +144,7 @@ pub struct ValueRequest {
 }
 
 /// Answers a [`ValueRequest`]. The digest is recomputed, so nobody needs to sign it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ValueReply {
     /// Instance the value belongs to.
     pub instance: InstanceId,
@@ -153,7 +153,7 @@ pub struct ValueReply {
 }
 
 /// A consensus message as it travels; nothing in it has been checked.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[ssz(enum_behaviour = "union")]
 pub enum Message {
     /// The leader's proposal.

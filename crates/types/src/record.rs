@@ -7,7 +7,7 @@ use crate::{Certificate, Digest, InstanceId, Round, Signed, ValueBytes};
 use ssz_derive::{Decode, Encode};
 
 /// One entry of the vote log.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[ssz(enum_behaviour = "union")]
 pub enum Record {
     /// Own proposal. The value is in the VALUE record before it.
@@ -27,7 +27,7 @@ pub enum Record {
 }
 
 /// Own proposal with its justification, to be sent again byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ProposalRecord {
     /// Own statement.
     pub proposal: Signed,
@@ -38,7 +38,7 @@ pub struct ProposalRecord {
 }
 
 /// A prepared certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct PreparedRecord {
     /// Instance it belongs to.
     pub instance: InstanceId,
@@ -51,7 +51,7 @@ pub struct PreparedRecord {
 }
 
 /// Entry into a round above 0.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct RoundRecord {
     /// Instance it belongs to.
     pub instance: InstanceId,
@@ -62,7 +62,7 @@ pub struct RoundRecord {
 }
 
 /// A value by its instance.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ValueRecord {
     /// Instance it belongs to.
     pub instance: InstanceId,

@@ -40,7 +40,7 @@ pub struct Restored {
 }
 
 /// One operator's own statements of one round. Monotone: what is set is never replaced.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Own {
     proposal: Option<ProposalRecord>,
     prepare: Option<Signed>,
@@ -51,14 +51,14 @@ struct Own {
 }
 
 /// How often a peer was answered, and for which round last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Answers {
     count: u8,
     round: Option<Round>,
 }
 
 /// One consensus instance of one operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Instance {
     id: InstanceId,
     me: OperatorIndex,
