@@ -66,6 +66,13 @@ pub fn sim(args: &[String]) -> Result<(), Failure> {
     run(command)
 }
 
+/// `cargo xtask model`.
+pub fn model(args: &[String]) -> Result<(), Failure> {
+    let mut command = cargo(&["run", "--release", "--package", "aequa-model", "--bin", "aequa-model", "--"]);
+    command.args(args);
+    run(command)
+}
+
 /// `cargo xtask devnet`.
 pub fn devnet(args: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["run", "--release", "--bin", "dvt-node", "--", "devnet"]);

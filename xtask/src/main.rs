@@ -77,6 +77,12 @@ pub const COMMANDS: &[Command] = &[
         run: chores::sim,
     },
     Command {
+        name: "model",
+        takes: "[flags of aequa-model]",
+        about: "search the models of consensus and print what was found, e.g. cargo xtask model --rounds 3",
+        run: chores::model,
+    },
+    Command {
         name: "devnet",
         takes: "[flags of dvt-node devnet]",
         about: "run a cluster on this machine from an optimised build",
