@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn what_is_forgotten_takes_no_room() {
         let mut witness = Witness::default();
-        (1..=5).for_each(|height| drop(witness.see(&prepare(height, 0, 1), Round(0))));
+        for height in 1..=5 {
+            assert_eq!(witness.see(&prepare(height, 0, 1), Round(0)), None);
+        }
         witness.forget_blocks_below(Height(4));
         assert_eq!(witness.len(), 2);
         witness.forget(InstanceId::block(Height(5)));

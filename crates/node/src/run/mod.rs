@@ -36,6 +36,8 @@ mod promises;
 mod readiness;
 mod recorder;
 mod seals;
+#[cfg(test)]
+mod stress;
 mod sync;
 mod timers;
 mod wire_metrics;

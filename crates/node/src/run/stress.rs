@@ -1,0 +1,179 @@
+//! Evidence under load: detection, storing and reading from many threads at once.
+//!
+//! The design leaves no lock to be held across a callback: one thread owns the replica, everybody else
+//! sends it inputs and questions through one queue. What is shared beside that is the verifier, whose
+//! memories are locked for one look-up, and the store.
+
+use super::core::Command;
+use super::keys::OperatorKeys;
+use aequa_chain::Chain;
+use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+use aequa_crypto::lock;
+use aequa_crypto::verify::Verifier;
+use aequa_mempool::{Limits, Mempool};
+use aequa_replica::{Config, Effect, Input, Now, Recovery, Replica};
+use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
+use aequa_types::{
+    BuilderPolicy, Claim, ConsensusParams, Digest, Evidence, Height, InstanceId, OperatorIndex, Quorum,
+    Round, Signed, Statement,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const DETECTORS: usize = 16;
+const READERS: usize = 4;
+/// Rounds in which each operator contradicts itself: fewer than the replica keeps statements of.
+const ROUNDS: u64 = 24;
+/// Longer than this is a deadlock, not a slow machine.
+const WATCHDOG: Duration = Duration::from_secs(30);
+
+fn dealt() -> DealtCluster {
+    deal_cluster(DealRequest {
+        name: "stress".into(),
+        nodes: 4,
+        chain_id: 1337,
+        fork_version: [0; 4],
+        params: ConsensusParams::default(),
+        multiaddrs: Vec::new(),
+        created_at: 0,
+    })
+    .unwrap()
+}
+
+/// A vote of one of the others; the own operator's secrets are with the replica.
+fn vote(dealt: &DealtCluster, operator: usize, round: u64, byte: u8) -> Signed {
+    let statement = Statement {
+        instance: InstanceId::block(Height(1)),
+        round: Round(round),
+        author: OperatorIndex(operator as u8),
+        claim: Claim::Prepare(Digest::repeat_byte(byte)),
+    };
+    dealt.operators[operator - 1].identity.sign_statement(&dealt.lock.cluster_id, statement)
+}
+
+fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
+    let (quorum, limits) = (Quorum::of(4).unwrap(), Limits::default());
+    let cluster_id = keys.cluster;
+    let config = Config {
+        cluster_id,
+        me: OperatorIndex(0),
+        quorum,
+        params: ConsensusParams::default(),
+        limits,
+        builder: false,
+        seals: false,
+        record: false,
+    };
+    let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
+    Replica::new(config, keys, Chain::genesis(cluster_id, quorum), mempool, Recovery::default())
+}
+
+/// The part of the core that has to do with evidence: steps, stores, answers.
+fn run_core(
+    mut replica: Replica<OperatorKeys>,
+    store: &FjallChainStore,
+    mut commands: mpsc::Receiver<Command>,
+) {
+    let now = Now { elapsed_ms: 0, wall_ms: 1 };
+    replica.start(now);
+    while let Some(command) = commands.blocking_recv() {
+        match command {
+            Command::Input(input) => {
+                for effect in replica.step(now, input) {
+                    if let Effect::KeepEvidence(pending) = effect {
+                        let pending: Vec<Evidence> =
+                            pending.iter().map(|piece| Evidence::clone(piece)).collect();
+                        store.put_pending_evidence(&pending).unwrap();
+                    }
+                }
+            }
+            Command::Ask(question) => question(&replica),
+            _ => return,
+        }
+    }
+}
+
+/// Every contradiction of one operator, as statements or as gossiped evidence.
+fn detect(dealt: &DealtCluster, verifier: &Verifier, core: &mpsc::Sender<Command>, number: usize) {
+    let operator = 1 + number % 3;
+    for round in 0..ROUNDS {
+        let pair = [vote(dealt, operator, round, 1), vote(dealt, operator, round, 2)];
+        let inputs = if number.is_multiple_of(2) {
+            pair.iter().for_each(|signed| verifier.signed(signed).unwrap());
+            pair.map(Input::Statement).to_vec()
+        } else {
+            let [one, other] = pair;
+            vec![Input::Evidence(verifier.evidence(Evidence::new(other, one).unwrap()).unwrap())]
+        };
+        inputs.into_iter().for_each(|input| core.blocking_send(Command::Input(input)).unwrap());
+    }
+}
+
+/// Reads what clients read until told to stop; what is pending only grows here.
+fn read(core: &mpsc::Sender<Command>, store: &FjallChainStore, stop: &AtomicBool) {
+    let (mut asked, mut stored) = (0, 0);
+    while !stop.load(SeqCst) {
+        let (answer, answered) = std::sync::mpsc::channel();
+        // Called on the core's thread; it sends an answer, as the node's own questions do.
+        let question = Box::new(move |replica: &Replica<OperatorKeys>| {
+            let _ = answer.send(replica.pending_evidence().count());
+        });
+        core.blocking_send(Command::Ask(question)).unwrap();
+        let count = answered.recv().unwrap();
+        assert!(count >= asked);
+        asked = count;
+        let count = store.pending_evidence().unwrap().len();
+        assert!(count >= stored);
+        stored = count;
+    }
+}
+
+#[test]
+fn b6_sixteen_threads_detect_while_others_read_and_none_waits_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut dealt = dealt();
+    let cluster = dealt.lock.cluster_id;
+    let verifier = Arc::new(Verifier::new(&lock::verify(&dealt.lock).unwrap()));
+    let own = dealt.operators.remove(0);
+    let keys = OperatorKeys { cluster, identity: own.identity, share: own.share };
+    let replica = replica(keys);
+    let dealt = Arc::new(dealt);
+    let store = Arc::new(FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap());
+    // A short queue, so that senders wait for the core and not for each other.
+    let (core, commands) = mpsc::channel(4);
+    let (stop, detecting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(DETECTORS)));
+    let (done, finished) = std::sync::mpsc::channel();
+
+    let mut threads = Vec::new();
+    threads.push(thread::spawn({
+        let store = Arc::clone(&store);
+        move || run_core(replica, &store, commands)
+    }));
+    for number in 0..DETECTORS {
+        let (dealt, verifier, core, done) = (dealt.clone(), verifier.clone(), core.clone(), done.clone());
+        let detecting = Arc::clone(&detecting);
+        threads.push(thread::spawn(move || {
+            detect(&dealt, &verifier, &core, number);
+            if detecting.fetch_sub(1, SeqCst) == 1 {
+                done.send(()).unwrap();
+            }
+        }));
+    }
+    for _ in 0..READERS {
+        let (core, store, stop) = (core.clone(), store.clone(), stop.clone());
+        threads.push(thread::spawn(move || read(&core, &store, &stop)));
+    }
+    finished.recv_timeout(WATCHDOG).expect("a thread waits for ever");
+    stop.store(true, SeqCst);
+    drop(core);
+    let (ended, end) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(WATCHDOG).expect("a thread does not end");
+    assert_eq!(store.pending_evidence().unwrap().len(), 3 * ROUNDS as usize, "each offence once");
+}
