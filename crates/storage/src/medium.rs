@@ -1,7 +1,8 @@
 //! Where the vote log and the signing marks lie: the few calls they make on one flat directory. Replaceable, so that a test can
 //! make each of them fail and a simulator can take the power away between any two.
 
-use crate::files;
+use crate::StorageError;
+use crate::files::{self, at};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -119,6 +120,21 @@ pub(crate) fn write_all(file: &dyn MediumFile, mut bytes: &[u8], mut offset: u64
         }
     }
     Ok(())
+}
+
+/// Makes `bytes`, which were read from `file` at `offset`, durable, and the name of the file. A sync alone is not enough: one that failed in
+/// an earlier process may have left bytes that can be read, are on no disk, and are taken for clean.
+pub(crate) fn write_again(
+    medium: &dyn Medium,
+    path: &Path,
+    file: &dyn MediumFile,
+    bytes: &[u8],
+    offset: usize,
+) -> Result<(), StorageError> {
+    write_all(file, bytes, offset as u64).map_err(at("write", path))?;
+    file.sync().map_err(at("sync", path))?;
+    let dir = files::parent(path);
+    medium.sync_dir(dir).map_err(at("sync directory", dir))
 }
 
 #[cfg(test)]

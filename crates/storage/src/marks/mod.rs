@@ -26,7 +26,7 @@ use crate::StorageError;
 use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
-use crate::medium::{Medium, MediumFile, SystemMedium, write_all};
+use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};
 use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Place};
 use alloy_primitives::B256;
 use slot::{Entry, SLOT_BYTES, Slot};
@@ -110,8 +110,7 @@ impl MarkStore {
         let bytes = bytes.ok_or_else(|| corrupt(&path, "larger than any file of marks"))?;
         check_owner(&path, &bytes, cluster_id, operator)?;
         let file = medium.open(&path).map_err(at("open", &path))?;
-        // What is read may have been written by a process that was killed before its sync.
-        file.sync().map_err(at("sync", &path))?;
+        write_again(&*medium, &path, &*file, &bytes, 0)?;
         let mut store = Self {
             dir: dir.to_path_buf(),
             cluster_id,

@@ -6,7 +6,7 @@ use crate::StorageError;
 use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
-use crate::medium::{Medium, write_all};
+use crate::medium::{Medium, write_again};
 use aequa_types::{ClusterId, OperatorIndex, Record};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ pub(super) struct FoundSegment {
     pub segment: Segment,
     bytes: usize,
     used: usize,
+    newest_batch: usize,
     torn_until: Option<usize>,
     last_crc: u32,
 }
@@ -56,11 +57,11 @@ pub(super) fn read_all(
 pub(super) fn reopen(found: FoundSegment, medium: &dyn Medium) -> Result<(Active, bool), StorageError> {
     let path = &found.segment.path;
     let file = medium.open(path).map_err(at("open", path))?;
-    if let Some(until) = found.torn_until {
-        let zeros = vec![0; until - found.used];
-        write_all(&*file, &zeros, found.used as u64).map_err(at("write", path))?;
-    }
-    file.sync().map_err(at("sync", path))?;
+    let mut content = read_segment(path, medium)?;
+    content.truncate(found.torn_until.unwrap_or(found.used));
+    content[found.used..].fill(0);
+    // Every earlier batch was synced before the next one was written, and is left in peace.
+    write_again(medium, path, &*file, &content[found.newest_batch..], found.newest_batch)?;
     let torn = found.torn_until.is_some();
     let FoundSegment { segment, bytes, used, last_crc, .. } = found;
     Ok((Active { segment, file, bytes, used, last_crc }, torn))
@@ -154,6 +155,7 @@ fn read_records(
         segment: Segment { path, heights },
         bytes: bytes.len(),
         used: walked.end,
+        newest_batch: walked.newest_batch,
         torn_until,
         last_crc: walked.records.last().map_or(head.previous_crc, |raw| raw.crc),
     });

@@ -141,6 +141,8 @@ pub(super) struct Walk {
     pub records: Vec<RawRecord>,
     /// Where the last of them ends.
     pub end: usize,
+    /// Where the newest batch begins, as far as it is in this segment.
+    pub newest_batch: usize,
     pub tail: Tail,
 }
 
@@ -155,6 +157,7 @@ pub(super) struct RawRecord {
 pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
     let mut records = Vec::new();
     let mut end = HEAD_BYTES;
+    let mut newest_batch = HEAD_BYTES;
     let mut seq = first_seq;
     // A batch may begin in the segment before.
     let mut place = None;
@@ -163,13 +166,16 @@ pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
         && claim.head.may_follow(place)
         && claim.holds(segment)
     {
+        if claim.head.place == 0 {
+            newest_batch = end;
+        }
         end = claim.payload.end;
         seq = seq.saturating_add(1);
         place = Some(claim.head.place);
         records.push(RawRecord { crc: claim.crc, payload: claim.payload });
     }
     let tail = judge_tail(segment, end, seq);
-    Walk { records, end, tail }
+    Walk { records, end, newest_batch, tail }
 }
 
 fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {

@@ -403,6 +403,23 @@ fn what_is_read_back_is_synced_before_it_is_believed() {
     assert_eq!(reopen().unwrap().1.records, votes(1..=2));
 }
 
+/// After a failed sync the page cache may show bytes that no later sync writes out.
+#[test]
+fn what_is_read_back_is_written_again_before_it_is_synced() {
+    let (dir, file, bytes) = written(&votes(1..=2));
+    let disk = Arc::new(BadDisk::default());
+    let reopen = || {
+        let options = WalOptions { medium: Arc::new(disk.clone()), ..options(4096) };
+        Wal::open(dir.path(), CLUSTER, ME, options)
+    };
+    disk.fail_from(1, false);
+    assert!(matches!(reopen(), Err(StorageError::Io { op: "write", .. })));
+    assert_eq!(disk.syncs.load(SeqCst), 0, "nothing is synced that was not written by this process");
+    disk.writes_left.store(0, SeqCst);
+    assert_eq!(reopen().unwrap().1.records, votes(1..=2));
+    assert_eq!(fs::read(file).unwrap(), bytes, "the same bytes");
+}
+
 fn assert_poisoned(wal: &mut Wal) {
     let error = wal.sync().unwrap_err();
     assert!(matches!(&error, StorageError::Io { source, .. } if source.raw_os_error() == Some(5)), "{error}");
