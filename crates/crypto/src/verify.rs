@@ -27,6 +27,7 @@ use aequa_types::json::parse_canonical;
 use aequa_types::limits::{BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, VALUE_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::statement::seal_bytes;
+use aequa_types::sync::{CheckedTestimony, Testimony};
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
     Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, Digest,
@@ -126,6 +127,26 @@ impl Verifier {
         self.certificate(&certificate)?;
         let block = self.block(block)?;
         Ok((Arc::new(block), certificate))
+    }
+
+    /// Checks what a member says it has seen of operator `about`: nothing counts that is not proven.
+    pub fn testimony(&self, about: OperatorIndex, testimony: Testimony) -> Result<CheckedTestimony, Refusal> {
+        let Testimony { certificates, statements } = testimony;
+        let size_max = Domain::ALL.len();
+        for (what, size) in [("certificates", certificates.len()), ("statements", statements.len())] {
+            if size > size_max {
+                return Err(Refusal::TooLarge { what, size, size_max });
+            }
+        }
+        for signed in &statements {
+            if signed.author != about {
+                return Err(Refusal::Malformed("statement of another operator".into()));
+            }
+            self.statement(signed, signed.kind())?;
+        }
+        certificates.iter().try_for_each(|certificate| self.certificate(certificate))?;
+        let certified = certificates.iter().map(|certificate| certificate.instance).collect();
+        Ok(CheckedTestimony { certified, signed: statements })
     }
 
     /// Decodes a value and checks what can be checked of it alone.

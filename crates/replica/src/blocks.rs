@@ -87,6 +87,9 @@ impl<K: Keys> Replica<K> {
     /// came early.
     pub(crate) fn begin_height(&mut self) {
         self.finish_decided();
+        if self.is_inquiring() {
+            return;
+        }
         let id = InstanceId::block(self.chain.tip().height.next());
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
@@ -323,7 +326,7 @@ impl<K: Keys> Replica<K> {
     /// whose shares are still collected. The log takes the decision first, as for one made here.
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
         let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
-        if !self.config.seals || !asked_for {
+        if !self.config.seals || !asked_for || self.is_inquiring() {
             return None;
         }
         let (instance, round) = (certificate.instance, certificate.round);

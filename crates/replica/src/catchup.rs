@@ -1,6 +1,7 @@
 //! Noticing that others are ahead, and keeping what came a little too early.
 
-use aequa_types::{Height, InstanceId, OperatorIndex, Quorum, Verified};
+use crate::replica::made_by;
+use aequa_types::{Height, InstanceId, OperatorIndex, Quorum, Signed, Verified};
 use std::collections::BTreeMap;
 
 /// How far above the current height messages are kept: peers are at most a few blocks ahead of a
@@ -50,6 +51,12 @@ impl Early {
     /// Messages kept.
     pub(crate) fn len(&self) -> usize {
         self.kept.values().flat_map(BTreeMap::values).map(Vec::len).sum()
+    }
+
+    /// Everything kept that this operator said.
+    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+        let kept = self.kept.values().flat_map(BTreeMap::values).flatten();
+        kept.filter_map(made_by).filter(move |signed| signed.author == operator)
     }
 
     /// Hands out what came early for this instance.

@@ -4,6 +4,7 @@ use aequa_chain::Applied;
 use aequa_mempool::{Admission, Limits};
 use aequa_qbft::Note;
 use aequa_types::recording::Entry;
+use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
     Domain, Height, InstanceId, Mark, Message, OperatorIndex, Quorum, Record, Round, Seal, Signed, TxHash,
@@ -57,6 +58,9 @@ pub struct Recovery {
     /// Heights at and below which this operator may have signed what is no longer known: nothing is signed
     /// there.
     pub floors: Vec<(Domain, Height)>,
+    /// Whether the memory of what was signed is lost or too old: the members are asked before anything is
+    /// signed.
+    pub inquire: bool,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
@@ -158,6 +162,13 @@ pub enum Input {
     },
     /// A connection to an operator came up: it may have missed our newest messages.
     PeerConnected(OperatorIndex),
+    /// The answer to [`Effect::Inquire`].
+    Testimony {
+        /// Who answers.
+        from: OperatorIndex,
+        /// What it has seen.
+        testimony: CheckedTestimony,
+    },
 }
 
 /// What a node must do, in this order.
@@ -167,6 +178,10 @@ pub enum Effect {
     Persist(Record),
     /// A place was taken by a signature: make durable, apart from the records, before any later effect.
     Mark(Mark),
+    /// Nothing is signed at and below these heights any more: make durable before any later effect.
+    RaiseFloors(Vec<(Domain, Height)>),
+    /// Ask an operator what it has seen of this one. No answer need come.
+    Inquire(OperatorIndex),
     /// Send to every other operator.
     Broadcast(Message),
     /// Send to one operator.
@@ -341,4 +356,13 @@ pub enum Notice {
     },
     /// The highest height any peer has shown.
     BestPeerHeight(Height),
+    /// The members are being asked what this operator signed; it signs nothing.
+    Inquiring {
+        /// Members that have answered.
+        answers: usize,
+        /// Answers needed.
+        needed: usize,
+    },
+    /// Enough members have answered: this operator takes part again, above these heights.
+    Abstaining(Vec<(Domain, Height)>),
 }

@@ -24,6 +24,7 @@
 //! | [`recording`] | what instances take and are told, to be run again |
 //! | `witness` | what operators were seen to say: noticing contradictions |
 //! | `evidence` | evidence on its way into a block |
+//! | `inquiry` | asking the members what was signed, when this operator's memory is lost |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
 //!
 //! # Rules
@@ -41,6 +42,7 @@ mod duties;
 mod duty_flow;
 mod duty_window;
 mod evidence;
+mod inquiry;
 mod io;
 pub mod recording;
 mod replica;
@@ -50,6 +52,7 @@ mod witness;
 
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
 pub use duty_window::DUTY_SLOTS_AHEAD;
+pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Effect, Halt, Input, Notice, Now, Recall, Recovery, Ticket, Timer};
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

@@ -3,7 +3,8 @@
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
 use crate::evidence::Pending;
-use crate::io::{Config, Effect, Halt, Input, Notice, Now, Recovery, Timer};
+use crate::inquiry::Inquiry;
+use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
 use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
@@ -60,6 +61,8 @@ pub struct Replica<K> {
     pub(crate) sealing: Sealing,
     pub(crate) catchup: CatchUp,
     pub(crate) duties: Duties,
+    /// Under way until enough members have said what this operator signed.
+    pub(crate) inquiry: Option<Inquiry>,
     pub(crate) pacing: Pacing,
     pub(crate) witness: Witness,
     pub(crate) pending: Pending,
@@ -79,6 +82,7 @@ impl<K: Keys> Replica<K> {
             sealing: Sealing::new(config.quorum.quorum()),
             catchup: CatchUp::new(config.quorum),
             duties: Duties::new(config.me, config.quorum),
+            inquiry: recovery.inquire.then(|| Inquiry::new(config.quorum)),
             pacing: Pacing::default(),
             witness: Witness::default(),
             pending: Pending::default(),
@@ -149,7 +153,19 @@ impl<K: Keys> Replica<K> {
         self.now = now;
         self.record(Recorder::started);
         self.catchup.progressed(now.elapsed_ms);
+        self.begin();
+        self.ask_members();
+        self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
+        self.gossip_evidence();
+        self.take_effects()
+    }
+
+    /// Begins to take part, unless the members have to be asked first.
+    pub(crate) fn begin(&mut self) {
         self.begin_height();
+        if self.is_inquiring() {
+            return;
+        }
         let duties: Vec<InstanceId> =
             self.instances.keys().copied().filter(|id| id.domain != Domain::Block).collect();
         for duty in duties {
@@ -158,14 +174,20 @@ impl<K: Keys> Replica<K> {
                 None => self.drive(duty, Event::Start),
             }
         }
-        self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
-        self.gossip_evidence();
-        self.take_effects()
     }
 
     /// Takes one input; returns what is to be done, in order.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.now = now;
+        if self.is_inquiring() {
+            self.step_inquiring(input)
+        } else {
+            self.take(input)
+        }
+        self.take_effects()
+    }
+
+    pub(crate) fn take(&mut self, input: Input) {
         match input {
             Input::Message { from, message } => self.deliver(from, message),
             Input::Statement(signed) => self.witness([&signed]),
@@ -188,9 +210,10 @@ impl<K: Keys> Replica<K> {
             Input::PeerConnected(operator) => {
                 self.resend_to(operator);
                 self.gossip_evidence();
+                self.out.push(Effect::Inquire(operator));
             }
+            Input::Testimony { testimony, .. } => self.compare(&testimony),
         }
-        self.take_effects()
     }
 
     /// What is to be done, the marks of what was signed before everything else.
@@ -262,10 +285,8 @@ impl<K: Keys> Replica<K> {
 
     fn deliver(&mut self, from: OperatorIndex, message: Verified) {
         let id = message.instance();
-        let own = made_by(&message).filter(|signed| signed.author == self.config.me);
-        if id.domain == Domain::Block && own.is_some_and(|signed| !self.signer.knows(signed)) {
-            let halt = Halt::SignedElsewhere { operator: self.config.me, height: id.height };
-            return self.out.push(Effect::Halt(halt));
+        if made_by(&message).is_some_and(|signed| self.stop_if_unknown(signed)) {
+            return;
         }
         if id.domain == Domain::Block {
             self.witness_message(&message);
@@ -540,7 +561,7 @@ fn below_log(restored: &BTreeMap<InstanceId, Restored>) -> Height {
 }
 
 /// The statement a message makes by itself, without its justification.
-fn made_by(message: &Verified) -> Option<&Signed> {
+pub(crate) fn made_by(message: &Verified) -> Option<&Signed> {
     match message {
         Verified::PrePrepare { proposal, .. } => Some(proposal),
         Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),

@@ -278,3 +278,42 @@ fn every_signature_leaves_its_mark_before_anything_is_sent() {
     let last_mark = effects.iter().rposition(|effect| matches!(effect, Effect::Mark(_))).unwrap();
     assert!(last_mark < first_sent);
 }
+
+#[test]
+fn the_log_holds_own_votes_only_and_none_that_the_gate_refused() {
+    let block = blocks(1).swap_remove(0);
+    let refused = own(1, 0, Claim::Commit(CommitClaim { digest: Digest::repeat_byte(9), seal: None })).mark();
+    let mut replica = replica(0, Recovery { marks: vec![refused], ..Recovery::default() });
+    let mut effects = replica.start(now());
+    effects.extend(replica.step(now(), proposed(&block)));
+    let instance = InstanceId::block(Height(1));
+    for author in 1..4 {
+        let claim = Claim::Prepare(block.digest());
+        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
+        let message = Verified::Prepare(Signed { statement, signature: Signature::ZERO });
+        effects.extend(replica.step(now(), Input::Message { from: OperatorIndex(author), message }));
+    }
+    let voted = statements(&effects);
+    assert_eq!(voted, [own(1, 0, Claim::Prepare(block.digest()))], "the COMMIT was refused");
+    let prepared = effects.iter().any(|effect| matches!(effect, Effect::Persist(Record::Prepared(_))));
+    assert!(prepared, "there was a quorum to commit to");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Commit(_)))));
+}
+
+#[test]
+fn votes_of_a_height_that_sync_brings_are_not_made_again_and_the_next_height_goes_on() {
+    let blocks = blocks(2);
+    let digest = blocks[0].digest();
+    let voted = Signed { statement: own(1, 0, Claim::Prepare(digest)), signature: Signature::ZERO };
+    let recovery = Recovery { records: vec![Record::Prepare(voted)], ..Recovery::default() };
+    let mut replica = replica(0, recovery);
+    replica.start(now());
+    // Sealed and long past: no share is asked for.
+    replica.step(now(), Input::PeerHeight { from: OperatorIndex(1), height: Height(100) });
+    replica.step(now(), Input::PeerHeight { from: OperatorIndex(2), height: Height(100) });
+    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
+    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    assert_eq!((committed(&effects), statements(&effects)), (vec![1], vec![]));
+    let effects = replica.step(now(), proposed(&blocks[1]));
+    assert_eq!(statements(&effects), [own(2, 0, Claim::Prepare(blocks[1].digest()))]);
+}

@@ -3,17 +3,22 @@
 //! `LOCK` carries an advisory lock for the life of the process. `identity.dat` says whose promises
 //! the directory holds and is written before anything else, so a directory with data and without a
 //! readable identity was damaged or put together by hand, and is refused.
+//!
+//! Two small files beside it carry a fact from one start to the next. `new` is there from before the
+//! identity is written until log and marks exist: without it, an identity and no log mean that the log
+//! was lost. `suspect` says that what is remembered here is not all that was signed, and stays until
+//! the members have been asked.
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};
-use crate::files::{at, create_dir_durable, open_or_create};
+use crate::files::{at, create_dir_durable, open_or_create, remove_if_present, sync_dir};
 use crate::frame::{Frame, FrameKind};
 use aequa_types::{ClusterId, OperatorIndex};
 use alloy_primitives::B256;
 use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Frame of `identity.dat`. The payload is 73 bytes; the cap leaves room for later versions.
@@ -22,6 +27,10 @@ pub const IDENTITY_FRAME: FrameKind =
 
 const IDENTITY_FILE: &str = "identity.dat";
 const LOCK_FILE: &str = "LOCK";
+const NEW_FILE: &str = "new";
+const SUSPECT_FILE: &str = "suspect";
+/// Longest reason that is read back.
+const REASON_BYTES_MAX: u64 = 1024;
 /// Directories whose content means that the node has lived here.
 const LIFE_SIGNS: [&str; 5] = ["wal", "marks", "chain", "slashing", "checkpoints"];
 
@@ -58,11 +67,12 @@ impl DataDir {
         atomic::remove_strays(root)?;
 
         let file = root.join(IDENTITY_FILE);
-        let (stored, is_new) = match atomic::read(&file, &IDENTITY_FRAME, decode_identity)? {
-            Loaded::Ok(stored) | Loaded::Fallback(stored) => (stored, false),
+        let stored = match atomic::read(&file, &IDENTITY_FRAME, decode_identity)? {
+            Loaded::Ok(stored) | Loaded::Fallback(stored) => stored,
             Loaded::Missing if !shows_life(root)? => {
+                write_note(root, NEW_FILE, "")?;
                 write_identity(root, &identity)?;
-                (identity, true)
+                identity
             }
             Loaded::Missing | Loaded::Fail => return Err(StorageError::IdentityLost { path: file }),
         };
@@ -73,6 +83,7 @@ impl DataDir {
                 expected: owner(identity.cluster_id, identity.operator),
             });
         }
+        let is_new = root.join(NEW_FILE).exists();
         Ok(Self { root: root.to_path_buf(), identity: stored, is_new, _lock: lock })
     }
 
@@ -87,10 +98,43 @@ impl DataDir {
         &self.identity
     }
 
-    /// Whether this process made the directory. If not, and the vote log is empty, the log was lost:
-    /// the node must ask its peers what it signed.
+    /// Whether nothing can have been signed from here yet: log and marks were never complete. If not,
+    /// and one of them is missing, it was lost.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Log and marks exist: from now on a missing one was lost.
+    pub fn settle(&mut self) -> Result<(), StorageError> {
+        if self.is_new {
+            remove_note(&self.root, NEW_FILE)?;
+            self.is_new = false;
+        }
+        Ok(())
+    }
+
+    /// Notes durably that what is remembered here is not all that was signed.
+    pub fn suspect(&self, reason: &str) -> Result<(), StorageError> {
+        write_note(&self.root, SUSPECT_FILE, reason)
+    }
+
+    /// Why the members have to be asked what was signed, if they have to be.
+    pub fn suspicion(&self) -> Result<Option<String>, StorageError> {
+        let path = self.root.join(SUSPECT_FILE);
+        let mut reason = String::new();
+        match File::open(&path) {
+            Ok(file) => {
+                file.take(REASON_BYTES_MAX).read_to_string(&mut reason).map_err(at("read", &path))?;
+                Ok(Some(reason.trim_end().to_owned()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at("open", &path)(error)),
+        }
+    }
+
+    /// The members were asked, and what they said is durable.
+    pub fn trust(&self) -> Result<(), StorageError> {
+        remove_note(&self.root, SUSPECT_FILE)
     }
 
     /// Records that the node now runs under another lock of the same cluster.
@@ -147,6 +191,22 @@ fn hold(path: &Path) -> Result<File, StorageError> {
     Ok(file)
 }
 
+/// Makes a small file with this text durable. Its being there is what counts.
+fn write_note(root: &Path, name: &str, text: &str) -> Result<(), StorageError> {
+    let path = root.join(name);
+    let mut file = open_or_create(&path).map_err(at("open", &path))?;
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{text}"))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_dir(root))
+        .map_err(at("write", &path))
+}
+
+fn remove_note(root: &Path, name: &str) -> Result<(), StorageError> {
+    let path = root.join(name);
+    remove_if_present(&path).and_then(|()| sync_dir(root)).map_err(at("remove", &path))
+}
+
 fn shows_life(root: &Path) -> Result<bool, StorageError> {
     for entry in fs::read_dir(root).map_err(at("list", root))? {
         let name = entry.map_err(at("list", root))?.file_name();
@@ -200,12 +260,26 @@ mod tests {
     fn a_directory_is_made_once_and_keeps_its_identity() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("a/b");
-        let made = DataDir::open(&root, identity(0)).unwrap();
-        assert!(made.is_new());
-        drop(made);
+        for _ in 0..2 {
+            let made = DataDir::open(&root, identity(0)).unwrap();
+            assert!(made.is_new(), "also for the next start, until log and marks exist");
+        }
+        DataDir::open(&root, identity(0)).unwrap().settle().unwrap();
         let again = DataDir::open(&root, Identity { created: 5, ..identity(0) }).unwrap();
         assert!(!again.is_new());
         assert_eq!(*again.identity(), identity(0));
+    }
+
+    #[test]
+    fn a_suspicion_outlives_the_process_until_the_members_were_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || DataDir::open(dir.path(), identity(0)).unwrap();
+        assert_eq!(open().suspicion().unwrap(), None);
+        open().suspect("the vote log is gone").unwrap();
+        open().suspect("the marks are gone").unwrap();
+        assert_eq!(open().suspicion().unwrap().as_deref(), Some("the marks are gone"));
+        open().trust().unwrap();
+        assert_eq!(open().suspicion().unwrap(), None);
     }
 
     #[test]

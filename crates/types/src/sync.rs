@@ -1,6 +1,6 @@
 //! How a node that was away asks for what it missed.
 
-use crate::{CertifiedBlock, ClusterId, Digest, Height};
+use crate::{Certificate, CertifiedBlock, ClusterId, Digest, Height, InstanceId, OperatorIndex, Signed};
 use alloy_primitives::B256;
 use ssz_derive::{Decode, Encode};
 
@@ -29,6 +29,15 @@ pub enum SyncRequest {
     Status(Status),
     /// "Give me certified blocks from this height upwards."
     Blocks(BlocksRequest),
+    /// "What have you seen of this operator?"
+    Testimony(TestimonyRequest),
+}
+
+/// Asks what a member has seen of an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct TestimonyRequest {
+    /// Of whom.
+    pub about: OperatorIndex,
 }
 
 /// Asks for consecutive certified blocks.
@@ -48,4 +57,24 @@ pub enum SyncReply {
     Status(Status),
     /// Consecutive blocks from the height asked; empty when there are none.
     Blocks(Vec<CertifiedBlock>),
+    /// Answers [`SyncRequest::Testimony`].
+    Testimony(Testimony),
+}
+
+/// How far a member is, and the newest it has seen of an operator; at most one of each per domain.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Testimony {
+    /// The certificates of its highest decided instances.
+    pub certificates: Vec<Certificate>,
+    /// Statements of the operator.
+    pub statements: Vec<Signed>,
+}
+
+/// A [`Testimony`] of which everything holds; made by whoever verified it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckedTestimony {
+    /// Instances that are decided.
+    pub certified: Vec<InstanceId>,
+    /// Statements of the operator asked about, each with its signature.
+    pub signed: Vec<Signed>,
 }

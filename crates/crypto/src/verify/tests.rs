@@ -571,3 +571,28 @@ fn a_verifier_is_shared_between_threads() {
         }
     });
 }
+
+#[test]
+fn a_testimony_counts_only_what_is_proven() {
+    let fixture = Cluster::new();
+    let (instance, digest) = (InstanceId::block(Height(5)), Digest::repeat_byte(1));
+    let vote = fixture.prepare(1, instance, 0, digest);
+    let good = Testimony {
+        certificates: vec![fixture.certificate(instance, 0, digest, &[0, 1, 2])],
+        statements: vec![vote.clone()],
+    };
+    let about = OperatorIndex(1);
+    let checked = fixture.verifier.testimony(about, good.clone()).unwrap();
+    assert_eq!(checked, CheckedTestimony { certified: vec![instance], signed: vec![vote.clone()] });
+
+    let refused = |testimony| fixture.verifier.testimony(about, testimony).is_err();
+    let few = vec![fixture.certificate(instance, 0, digest, &[0, 1])];
+    assert!(refused(Testimony { certificates: few, ..good.clone() }), "no quorum");
+    let mut forged = vote.clone();
+    forged.statement.round = Round(7);
+    assert!(refused(Testimony { statements: vec![forged], ..good.clone() }), "another round was signed");
+    let of_another = vec![fixture.prepare(2, instance, 0, digest)];
+    assert!(refused(Testimony { statements: of_another, ..good.clone() }));
+    let many = vec![vote; 5];
+    assert!(refused(Testimony { statements: many, ..good }), "one per domain is enough");
+}

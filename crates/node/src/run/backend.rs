@@ -86,6 +86,7 @@ impl Backend for NodeBackend {
             (NotReady::Stopping, facts.is_stopping()),
             (NotReady::Starting, !facts.is_started()),
             (NotReady::StorageError, facts.is_storage_failed()),
+            (NotReady::Replaying, facts.is_inquiring()),
             (
                 NotReady::InsufficientPeers,
                 facts.quorum_lost_for(self.context.me).is_some_and(|lost| lost >= QUORUM_LOST),

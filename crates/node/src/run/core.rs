@@ -16,7 +16,8 @@ use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use super::timers::Timers;
 use aequa_mempool::Admission;
-use aequa_replica::{DutyAdmission, Effect, Input, Now, Replica, Ticket};
+use aequa_replica::{DutyAdmission, Effect, Halt, Input, Notice, Now, Replica, Ticket};
+use aequa_storage::DataDir;
 use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub enum Command {
 pub struct CoreThread {
     /// The state machine.
     pub replica: Core,
+    /// Held for the life of the process.
+    pub data_dir: DataDir,
     /// The vote log and the signing marks.
     pub promises: Promises,
     /// The block store.
@@ -177,6 +180,10 @@ impl CoreThread {
         self.recorder.take(&effects);
         // Before anything of this turn is promised to anybody.
         if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
+            if let Halt::SignedElsewhere { .. } = halt {
+                // The next start has to find out what was signed.
+                self.data_dir.suspect(&halt.to_string())?;
+            }
             return Err(halt.clone().into());
         }
         self.promises.keep(&effects)?;
@@ -185,6 +192,10 @@ impl CoreThread {
             self.send(effect);
         }
         self.store(&effects)?;
+        if effects.iter().any(|effect| matches!(effect, Effect::Notify(Notice::Abstaining(_)))) {
+            self.data_dir.trust()?;
+            self.facts.set_inquiring(false);
+        }
         for effect in effects {
             self.tell(effect, owed);
         }
@@ -207,6 +218,7 @@ impl CoreThread {
             Effect::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
             Effect::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
             Effect::Fetch { from, height } => self.outbox.fetch(*from, *height),
+            Effect::Inquire(operator) => self.outbox.inquire(*operator),
             Effect::Combine { instance, round, digest, shares } => self.seals.submit(SealJob {
                 instance: *instance,
                 round: *round,

@@ -32,6 +32,7 @@ pub struct Facts {
     started: AtomicBool,
     stopping: AtomicBool,
     storage_failed: AtomicBool,
+    inquiring: AtomicBool,
     quorum_lost_since: Mutex<Option<Instant>>,
     behind_since: Mutex<Option<Instant>>,
 }
@@ -49,6 +50,7 @@ impl Facts {
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             storage_failed: AtomicBool::new(false),
+            inquiring: AtomicBool::new(false),
             quorum_lost_since: Mutex::new(None),
             behind_since: Mutex::new(None),
         }
@@ -120,6 +122,16 @@ impl Facts {
     /// Whether the node is shutting down.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
+    }
+
+    /// The members have to be asked what was signed, or have answered.
+    pub fn set_inquiring(&self, inquiring: bool) {
+        self.inquiring.store(inquiring, Relaxed);
+    }
+
+    /// Whether the node signs nothing until the members have said what it signed.
+    pub fn is_inquiring(&self) -> bool {
+        self.inquiring.load(Relaxed)
     }
 
     /// The log or the store failed.

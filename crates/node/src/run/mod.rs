@@ -11,7 +11,7 @@
 //! | `core` | the turn; nothing else touches the replica or the vote log |
 //! | `promises` | the vote log, and beside it the signing marks |
 //! | `open` | what a start reads from disk, and when it refuses |
-//! | `network`, `accepted`, `sync` | frames to inputs and effects to frames |
+//! | `network`, `accepted`, `sync`, `testimony` | frames to inputs and effects to frames |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
@@ -39,6 +39,7 @@ mod seals;
 #[cfg(test)]
 mod stress;
 mod sync;
+mod testimony;
 mod timers;
 mod wire_metrics;
 
@@ -188,10 +189,11 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
             recorder::Recorder::open(&dir, operator.lock.cluster_id(), operator.index, bytes_max)
         }
     };
-    let open::Restored { replica, wal, marks, data_dir: _held_until_the_end } =
-        opened.into_replica(&config, operator)?;
+    let open::Restored { replica, wal, marks, data_dir } = opened.into_replica(&config, operator)?;
+    facts.set_inquiring(replica.is_inquiring());
     let thread = core::CoreThread {
         replica,
+        data_dir,
         promises: promises::Promises::start(wal, marks).map_err(ExitError::failure)?,
         ledger,
         recorder,
@@ -247,7 +249,8 @@ fn unsafe_to_go_on(error: &anyhow::Error) -> ExitError {
     match error.downcast_ref::<Halt>() {
         Some(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(
             "another process uses this operator's key, or this data directory is a copy or a backup older than \
-             what the operator has signed: stop the other process, and never run two copies of a directory",
+             what the operator has signed: stop the other process, and never run two copies of a directory; \
+             the next start asks the members what was signed and abstains from it",
         ),
         _ => ExitError::failure(format!("{error:#}"))
             .hint("the node stopped rather than go on unsafely; see the log before starting it again"),

@@ -9,6 +9,7 @@ use super::core::Command;
 use super::facts::Facts;
 use super::ledger::Store;
 use super::sync;
+use super::testimony;
 use aequa_crypto::verify::{Refusal, Verifier};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
 use aequa_replica::{Input, leader};
@@ -416,6 +417,19 @@ impl Outbox {
                 }
             };
             context.input(input).await;
+        });
+    }
+
+    /// Asks `operator` what it has seen of this one; an answer that holds comes back as an input.
+    pub fn inquire(&self, operator: OperatorIndex) {
+        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
+        self.runtime.spawn(async move {
+            match testimony::ask(&network, &context, operator).await {
+                Ok(testimony) => {
+                    context.input(Input::Testimony { from: operator, testimony }).await;
+                }
+                Err(error) => tracing::debug!(from = %operator, %error, "no testimony"),
+            }
         });
     }
 }

@@ -14,8 +14,9 @@ use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Mark, Place, Record, Value};
+use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Mark, Place, Quorum, Record, Value};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -54,10 +55,11 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         lock_hash: lock.lock().lock_hash,
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
-    let data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
+    let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
     let last_height = report_last_state(config, metrics)?;
-    check_log_not_lost(&data_dir, last_height)?;
+    suspect_if_lost(&data_dir)?;
+    let inquire = has_to_inquire(&data_dir, lock.quorum())?;
 
     let (wal, recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
@@ -69,6 +71,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
 
     let marks = open_marks(&data_dir)?;
     check_same_promises(&recovered.records, marks.marks())?;
+    data_dir.settle().map_err(refusal)?;
 
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
         .map_err(refusal)?;
@@ -81,6 +84,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
         floors: last_height.map(|height| (Domain::Block, height)).into_iter().chain(marks.floors()).collect(),
+        inquire,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
         evidence: store
@@ -216,21 +220,38 @@ fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) ->
     Ok(())
 }
 
-/// A directory that has lived but has no vote log cannot say what was signed.
-fn check_log_not_lost(data_dir: &DataDir, last_height: Option<Height>) -> Result<(), ExitError> {
-    let wal = data_dir.wal_dir();
-    let has_segment = std::fs::read_dir(&wal).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".wal"))
-    });
-    let has_lived = last_height.is_some() || data_dir.chain_dir().exists();
-    if data_dir.is_new() || has_segment || !has_lived {
+/// A directory that has lived but has no vote log or no marks cannot say what was signed. Noted before
+/// either is made again.
+fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
+    if data_dir.is_new() {
         return Ok(());
     }
-    Err(ExitError::refused(format!(
-        "the vote log {} is gone, but this operator has run before",
-        wal.display()
-    ))
-    .hint("restore the directory whole: without the log the operator could sign a second time"))
+    let has_file = |dir: &Path, ending: &str| {
+        std::fs::read_dir(dir).is_ok_and(|entries| {
+            entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(ending))
+        })
+    };
+    let lost = [("vote log", data_dir.wal_dir(), ".wal"), ("signing marks", data_dir.marks_dir(), ".dat")];
+    for (what, dir, _) in lost.iter().filter(|(_, dir, ending)| !has_file(dir, ending)) {
+        let reason = format!("the {what} in {} are gone, but this operator has run before", dir.display());
+        data_dir.suspect(&reason).map_err(refusal)?;
+    }
+    Ok(())
+}
+
+/// Whether the members have to be asked what was signed; a refusal when there are not enough of them.
+fn has_to_inquire(data_dir: &DataDir, quorum: Quorum) -> Result<bool, ExitError> {
+    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(false) };
+    let (others, needed) = (quorum.operators() - 1, quorum.quorum());
+    if others < needed {
+        return Err(ExitError::refused(format!(
+            "{reason}; a cluster of {} cannot tell what was signed",
+            others + 1
+        ))
+        .hint("restore the directory whole: without it the operator could sign a second time"));
+    }
+    tracing::warn!(target: "event", result = "wait", reason, answers = 0, needed, "signing_inquiry");
+    Ok(true)
 }
 
 fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {

@@ -8,8 +8,10 @@ use aequa_types::{Domain, Height, Mark, Record};
 use std::sync::mpsc;
 
 enum Job {
-    Put(Vec<Mark>),
-    Raise(Vec<(Domain, Height)>),
+    /// Raises floors and adds marks; the answer is waited for.
+    Keep(Vec<(Domain, Height)>, Vec<Mark>),
+    /// Raises floors that hold already, so that marks below them can go.
+    Prune(Vec<(Domain, Height)>),
 }
 
 /// Vote log and signing marks of the running node.
@@ -22,15 +24,17 @@ pub struct Promises {
 impl Promises {
     /// Takes over both, and starts the thread of the marks.
     pub fn start(wal: Wal, mut marks: MarkStore) -> std::io::Result<Self> {
-        // One `Put` at a time, and floors once per flush of the block store: neither queue grows.
+        // One `Keep` at a time, and floors once per flush of the block store: neither queue grows.
         let (jobs, inbox) = mpsc::channel();
         let (tell, done) = mpsc::channel();
         std::thread::Builder::new().name("marks".into()).spawn(move || {
             while let Ok(job) = inbox.recv() {
                 let told = match job {
-                    Job::Put(put) => tell.send(marks.put(&put)),
+                    Job::Keep(floors, put) => {
+                        tell.send(marks.raise_floors(&floors).and_then(|()| marks.put(&put)))
+                    }
                     // A failure poisons the store, so the next marks say so.
-                    Job::Raise(floors) => marks.raise_floors(&floors).or(Ok(())),
+                    Job::Prune(floors) => marks.raise_floors(&floors).or(Ok(())),
                 };
                 if told.is_err() {
                     return;
@@ -49,19 +53,20 @@ impl Promises {
             self.wal.append(record)?;
         }
         self.wal.write()?;
-        let marks: Vec<Mark> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Mark(mark) => Some(*mark),
-                _ => None,
-            })
-            .collect();
-        let has_marks = !marks.is_empty();
-        if has_marks {
-            self.jobs.send(Job::Put(marks)).map_err(|_| thread_died())?;
+        let (mut floors, mut marks) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::RaiseFloors(raised) => floors.extend(raised),
+                Effect::Mark(mark) => marks.push(*mark),
+                _ => {}
+            }
+        }
+        let kept_beside = !(floors.is_empty() && marks.is_empty());
+        if kept_beside {
+            self.jobs.send(Job::Keep(floors, marks)).map_err(|_| thread_died())?;
         }
         self.wal.sync()?;
-        if has_marks {
+        if kept_beside {
             self.done.recv().map_err(|_| thread_died())??;
         }
         Ok(())
@@ -76,7 +81,7 @@ impl Promises {
     ) -> anyhow::Result<()> {
         self.wal.prune_below(height_of)?;
         // Without its thread the next turn ends the node.
-        let _ = self.jobs.send(Job::Raise(floors));
+        let _ = self.jobs.send(Job::Prune(floors));
         Ok(())
     }
 }

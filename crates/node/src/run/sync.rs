@@ -1,6 +1,7 @@
-//! Questions between operators: where are you, and give me blocks.
+//! Questions between operators: where are you, give me blocks, and what have you seen of me.
 
 use super::network::{Context, blocks_request};
+use super::testimony;
 use aequa_p2p::{Message as Frame, Network};
 use aequa_replica::Input;
 use aequa_storage::chain_store::ChainStore;
@@ -21,6 +22,8 @@ const CLOCK_OFFSET_WARN_MS: i64 = 200;
 
 const KIND_STATUS: u8 = 1;
 const KIND_BLOCKS: u8 = 2;
+/// Envelope kind of a question about an operator, and of its answer.
+pub const KIND_TESTIMONY: u8 = 3;
 
 type Blocks = Vec<(Arc<CheckedBlock>, Certificate)>;
 
@@ -67,6 +70,9 @@ pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) ->
             let context = Arc::clone(context);
             let blocks = tokio::task::spawn_blocking(move || read_blocks(&context, request)).await.ok()?;
             (KIND_BLOCKS, SyncReply::Blocks(blocks))
+        }
+        SyncRequest::Testimony(request) => {
+            (KIND_TESTIMONY, SyncReply::Testimony(testimony::give(context, request.about).await?))
         }
     };
     Some(Frame::new(kind, Bytes::from(reply.as_ssz_bytes())))

@@ -5,6 +5,7 @@
 //! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
 //! | [`crashes`] | kill -9 of one, of two, of all |
+//! | [`lost`] | data directories without what was signed, or with an old copy of it |
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
 //! | [`refusals`] | starts that must not happen |
 //! | [`bad_input`] | what the API gets that it should not |
@@ -34,6 +35,7 @@ mod duties;
 mod e2e;
 mod harness;
 mod logs;
+mod lost;
 mod metrics;
 mod refusals;
 #[cfg(not(feature = "e2e"))]

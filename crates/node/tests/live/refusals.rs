@@ -167,21 +167,46 @@ fn a_data_directory_of_another_cluster_or_operator_is_refused() {
 }
 
 #[test]
-fn a_directory_that_lost_its_vote_log_or_its_name_does_not_sign() {
+fn a_directory_that_lost_its_name_does_not_sign() {
     let mut bench = Bench::new();
     bench.live();
-    let dir = bench.copy(0);
-    std::fs::remove_dir_all(dir.join("wal")).unwrap();
-    refuses(&dir, &[], 4, &["vote log", "hint: restore the directory whole"]);
-    let dir = bench.copy(0);
-    for segment in std::fs::read_dir(dir.join("wal")).unwrap() {
-        std::fs::remove_file(segment.unwrap().path()).unwrap();
-    }
-    refuses(&dir, &[], 4, &["vote log", "hint: restore the directory whole"]);
     let dir = bench.copy(0);
     std::fs::remove_file(dir.join("identity.dat")).unwrap();
     let _ = std::fs::remove_file(dir.join("identity.dat.bak"));
     refuses(&dir, &[], 4, &["hint: do not delete anything"]);
+}
+
+#[test]
+fn a_lone_operator_that_lost_what_it_signed_has_nobody_to_ask_and_does_not_sign() {
+    let mut bench = Bench { cluster: Cluster::make(Shape { nodes: 1, ..Shape::default() }), copies: 0 };
+    bench.live();
+    for lost in ["wal", "marks"] {
+        let dir = bench.copy(0);
+        std::fs::remove_dir_all(dir.join(lost)).unwrap();
+        for _ in 0..2 {
+            refuses(&dir, &[], 4, &["are gone", "hint: restore the directory whole"]);
+        }
+    }
+}
+
+#[test]
+fn a_log_and_marks_that_contradict_each_other_do_not_sign() {
+    let mut bench = Bench { cluster: Cluster::make(Shape { nodes: 1, ..Shape::default() }), copies: 0 };
+    bench.cluster.nodes[0].start();
+    bench.cluster.until_all_at(3);
+    bench.cluster.nodes[0].kill();
+    // Two lives of one directory, put together.
+    let (one, other) = (bench.copy(0), bench.copy(0));
+    for dir in [&one, &other] {
+        let mut node =
+            Node::new(dir.clone(), bench.cluster.nodes[0].api, bench.cluster.nodes[0].monitoring, vec![]);
+        node.start();
+        let tip = node.height().unwrap();
+        until("it votes on its own", || node.height().filter(|height| *height >= tip + 3));
+        node.kill();
+    }
+    std::fs::copy(other.join("marks/marks.dat"), one.join("marks/marks.dat")).unwrap();
+    refuses(&one, &[], 4, &["contradict each other", "hint: the directory was put together from two"]);
 }
 
 #[test]

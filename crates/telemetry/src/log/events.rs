@@ -89,6 +89,7 @@ events! {
     qbft_state: "op event_type height round phase trace_id note? reason? from? expect? got?"
     qbft_wal: "op result type? height? round?"
     qbft_wal_guard: "result height? round? last_h? last_r?"
+    signing_inquiry: "result reason? answers? needed? domain? height?"
     qbft_attack: "result type height round id trace_id latency_ms"
     tss_attack: "code latency_ms trace_id"
     tss_session: "event? op? phase? result? latency_ms? err? trace_id"

@@ -5,7 +5,7 @@ use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery};
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
-use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_storage::{DataDir, Identity, MarkOptions, MarkStore, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::{BuilderPolicy, OperatorIndex};
 use parking_lot::Mutex;
@@ -111,7 +111,10 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
     let (wal, _) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
     let marks = dir.path().join("marks");
     let marks = MarkStore::open(&marks, cluster, OperatorIndex(ME), MarkOptions::default()).unwrap();
+    let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
+    let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
     let thread = CoreThread {
+        data_dir: DataDir::open(&dir.path().join("own"), identity).unwrap(),
         replica: Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default()),
         promises: Promises::start(wal, marks).unwrap(),
         ledger: Ledger::start(

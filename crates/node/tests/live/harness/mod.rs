@@ -4,6 +4,7 @@ mod cluster;
 mod http;
 mod node;
 mod ports;
+mod promises;
 mod wallet;
 
 pub use cluster::{Cluster, Shape};
@@ -11,6 +12,7 @@ pub use cluster::{Cluster, Shape};
 pub use http::{Answer, request};
 pub use node::{Node, command, copy_dir, output};
 pub use ports::Ports;
+pub use promises::Promises;
 pub use wallet::{CHAIN_ID, Verdict, Wallet, envelope};
 
 use std::time::{Duration, Instant};

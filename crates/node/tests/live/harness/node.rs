@@ -96,6 +96,13 @@ impl Node {
         self.child.as_ref().unwrap().id()
     }
 
+    /// Waits until the process ends by itself.
+    pub fn until_ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let dir = self.dir.display().to_string();
+        until(&format!("{dir} ends"), || child.try_wait().unwrap())
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

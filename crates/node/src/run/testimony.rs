@@ -1,0 +1,67 @@
+//! What members have seen of an operator: asked by one that may have lost its memory of what it
+//! signed, answered from the block store and the instances of the core.
+
+use super::core::Command;
+use super::duty_report;
+use super::ledger::Store;
+use super::network::Context;
+use super::sync::{FetchError, KIND_TESTIMONY};
+use aequa_p2p::{Message as Frame, Network};
+use aequa_storage::StorageError;
+use aequa_storage::chain_store::ChainStore;
+use aequa_types::limits::TESTIMONY_FRAME_BYTES_MAX;
+use aequa_types::sync::{CheckedTestimony, SyncReply, SyncRequest, Testimony, TestimonyRequest};
+use aequa_types::{Certificate, Domain, OperatorIndex};
+use bytes::Bytes;
+use ssz::Encode as _;
+use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
+
+/// Newest results of a duty domain looked at for one that was decided: each may be a megabyte.
+const DUTIES_LOOKED_AT: usize = 4;
+
+/// Answers what this node has seen of `about`; nothing while it is stopping.
+pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<Testimony> {
+    let (tell, told) = oneshot::channel();
+    let question = Command::Ask(Box::new(move |replica| {
+        // The asker may have gone away.
+        let _ = tell.send(replica.newest_statements_of(about));
+    }));
+    context.core.send(question).await.ok()?;
+    let statements = told.await.ok()?;
+    // After the statements: whoever voted in a height has stored the one before.
+    let store = Arc::clone(&context.store);
+    let certificates = tokio::task::spawn_blocking(move || certificates(&store)).await.ok()?.ok()?;
+    Some(Testimony { certificates, statements })
+}
+
+/// The certificate of the highest decided instance of each domain.
+fn certificates(store: &Store) -> Result<Vec<Certificate>, StorageError> {
+    let tip = store.latest()?.map(|tip| store.block(tip.height)).transpose()?.flatten();
+    let mut certificates: Vec<Certificate> = tip.map(|block| block.certificate).into_iter().collect();
+    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
+        let rows = store.duties(Some(domain), None, DUTIES_LOOKED_AT)?;
+        certificates.extend(rows.iter().find_map(|(_, report)| duty_report::certificate(report)));
+    }
+    Ok(certificates)
+}
+
+/// Asks `operator` what it has seen of this one, and checks that all of it holds.
+pub async fn ask(
+    network: &Weak<Network>,
+    context: &Arc<Context>,
+    operator: OperatorIndex,
+) -> Result<CheckedTestimony, FetchError> {
+    let network = network.upgrade().ok_or_else(|| FetchError::NoAnswer("network is down".into()))?;
+    let request = SyncRequest::Testimony(TestimonyRequest { about: context.me });
+    let question = Frame::new(KIND_TESTIMONY, Bytes::from(request.as_ssz_bytes()));
+    let answer =
+        network.request(operator, &question).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?;
+    let reply = aequa_types::decode("testimony", &answer.body, TESTIMONY_FRAME_BYTES_MAX)
+        .map_err(|error| FetchError::Malformed(error.to_string()))?;
+    let SyncReply::Testimony(testimony) = reply else {
+        return Err(FetchError::Malformed("not a testimony".into()));
+    };
+    tokio::task::block_in_place(|| context.verifier.testimony(context.me, testimony))
+        .map_err(|refusal| FetchError::Malformed(refusal.to_string()))
+}

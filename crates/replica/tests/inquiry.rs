@@ -1,0 +1,206 @@
+//! An operator that lost its memory of what it signed asks, abstains, and takes part again.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aequa_replica::{
+    BLOCKS_ABSTAINED, DutyAdmission, Effect, Halt, Input, Notice, Now, Recovery, Replica, SLOTS_ABSTAINED,
+    Ticket, Timer,
+};
+use aequa_types::sync::CheckedTestimony;
+use aequa_types::{
+    CheckedBlock, Digest, Domain, Height, InstanceId, OperatorIndex, Round, Signed, Value, ValueBytes,
+    Verified,
+};
+use common::{EPOCH_MS, PlainKeys, blocks, certificate, prepare, proposal, replica};
+use std::sync::Arc;
+
+const ME: OperatorIndex = OperatorIndex(0);
+
+fn now(elapsed_ms: u64) -> Now {
+    Now { elapsed_ms, wall_ms: EPOCH_MS }
+}
+
+fn proposed(block: &Arc<CheckedBlock>) -> Input {
+    let header = block.header();
+    let value = Value::block(block.clone());
+    let message = proposal(header.proposer.0, InstanceId::block(header.height), 0, value, &[]);
+    Input::Message { from: header.proposer, message }
+}
+
+fn fetched(blocks: &[Arc<CheckedBlock>]) -> Input {
+    let blocks = blocks.iter().map(|block| (block.clone(), certificate(block))).collect();
+    Input::Fetched { from: OperatorIndex(1), blocks }
+}
+
+fn own_prepare(instance: InstanceId) -> Signed {
+    prepare(ME.0, instance, 0, Digest::repeat_byte(9))
+}
+
+fn slot(height: u64) -> InstanceId {
+    InstanceId { domain: Domain::Attester, height: Height(height) }
+}
+
+fn testimony(from: u8, certified: &[InstanceId], signed: &[InstanceId]) -> Input {
+    let signed = signed.iter().copied().map(own_prepare).collect();
+    let testimony = CheckedTestimony { certified: certified.to_vec(), signed };
+    Input::Testimony { from: OperatorIndex(from), testimony }
+}
+
+/// Testimony of this certified height and nothing else.
+fn at_height(from: u8, height: u64) -> Input {
+    testimony(from, &[InstanceId::block(Height(height))], &[])
+}
+
+fn signs(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Mark(_))
+            || matches!(effect, Effect::Persist(record) if record.statement().is_some())
+    })
+}
+
+fn floors(effects: &[Effect]) -> Option<Vec<(Domain, Height)>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::RaiseFloors(floors) => Some(floors.clone()),
+        _ => None,
+    })
+}
+
+fn asked(effects: &[Effect]) -> Vec<u8> {
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::Inquire(operator) => Some(operator.0),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn inquiring() -> Replica<PlainKeys> {
+    let mut replica = replica(ME.0, Recovery { inquire: true, ..Recovery::default() });
+    assert_eq!(asked(&replica.start(now(0))), [1, 2, 3]);
+    replica
+}
+
+#[test]
+fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
+    let mut replica = inquiring();
+    let blocks = blocks(6);
+    let (ticket, value) = (Ticket(1), Value::duty(slot(3), ValueBytes(b"{}".as_slice().into())));
+    let duty = Input::Duty { instance: slot(3), value, ticket };
+    let refused = replica.step(now(1), duty);
+    assert!(matches!(refused[..], [Effect::DutyReply(_, DutyAdmission::Overloaded)]), "{refused:?}");
+    let round = Timer::Round { instance: InstanceId::block(Height(6)), round: Round(0) };
+    let inputs = [
+        fetched(&blocks[..5]),
+        proposed(&blocks[5]),
+        Input::Timer(round),
+        Input::Timer(Timer::Propose(Height(6))),
+        Input::PeerConnected(OperatorIndex(2)),
+        at_height(1, 5),
+        at_height(2, 5),
+    ];
+    for input in inputs {
+        let effects = replica.step(now(2), input.clone());
+        assert!(!signs(&effects), "{input:?}");
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Broadcast(_) | Effect::Send(..))));
+    }
+    assert_eq!(replica.chain().tip().height, Height(5));
+    assert!(replica.is_inquiring());
+}
+
+#[test]
+fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
+    let mut replica = inquiring();
+    for from in [1, 1, 1, ME.0, 2, 2] {
+        assert_eq!(floors(&replica.step(now(1), at_height(from, 5))), None);
+    }
+    let effects = replica.step(now(5000), Input::Timer(Timer::CatchUp));
+    assert_eq!(asked(&effects), [3], "only who has not answered is asked again");
+    let waiting = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Notify(Notice::Inquiring { answers: 2, needed: 3 })));
+    assert!(waiting, "it says what it waits for");
+    assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
+    assert!(!replica.is_inquiring());
+}
+
+#[test]
+fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
+    let mut replica = inquiring();
+    let blocks = blocks(9);
+    for (from, height) in [(1, 3), (2, 5), (3, 4)] {
+        let effects = replica.step(now(1), at_height(from, height));
+        if from == 3 {
+            let expected = vec![(Domain::Block, Height(5 + BLOCKS_ABSTAINED))];
+            assert_eq!(floors(&effects), Some(expected));
+        }
+    }
+    for next in 0..9 {
+        if blocks[next].header().proposer == ME {
+            replica.step(now(3), fetched(&blocks[next..=next]));
+            continue;
+        }
+        let effects = replica.step(now(2), proposed(&blocks[next]));
+        assert_eq!(signs(&effects), next as u64 + 1 > 5 + BLOCKS_ABSTAINED, "block {}", next + 1);
+        replica.step(now(3), fetched(&blocks[next..=next]));
+    }
+}
+
+#[test]
+fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
+    let mut replica = inquiring();
+    let shown = [InstanceId::block(Height(40)), slot(100)];
+    replica.step(now(1), testimony(1, &[InstanceId::block(Height(5)), slot(120)], &[]));
+    replica.step(now(1), testimony(2, &[], &shown));
+    let effects = replica.step(now(1), testimony(3, &[], &[]));
+    let expected = vec![(Domain::Block, Height(40)), (Domain::Attester, Height(120 + SLOTS_ABSTAINED))];
+    assert_eq!(floors(&effects), Some(expected));
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Halt(_))).count(), 0);
+    // What was shown is known now, from whoever.
+    let effects = replica.step(now(2), testimony(1, &[], &shown));
+    assert!(effects.is_empty(), "{effects:?}");
+}
+
+#[test]
+fn a_claim_without_a_certificate_keeps_nobody_out() {
+    let mut replica = inquiring();
+    replica.step(now(1), Input::PeerHeight { from: OperatorIndex(1), height: Height(1 << 60) });
+    [1, 2].into_iter().for_each(|from| drop(replica.step(now(1), at_height(from, 1))));
+    let effects = replica.step(now(1), at_height(3, 1));
+    assert_eq!(floors(&effects), Some(vec![(Domain::Block, Height(1 + BLOCKS_ABSTAINED))]));
+}
+
+#[test]
+fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_it_knows_all() {
+    let mut replica = replica(ME.0, Recovery::default());
+    replica.start(now(0));
+    assert_eq!(asked(&replica.step(now(1), Input::PeerConnected(OperatorIndex(2)))), [2]);
+    let known = replica.step(now(1), proposed(&blocks(1)[0]));
+    let signed = known.iter().find_map(|effect| match effect {
+        Effect::Persist(record) => record.statement().cloned(),
+        _ => None,
+    });
+    let testimony_of = |signed: Signed| Input::Testimony {
+        from: OperatorIndex(2),
+        testimony: CheckedTestimony { certified: Vec::new(), signed: vec![signed] },
+    };
+    assert!(replica.step(now(2), testimony_of(signed.unwrap())).is_empty());
+    let effects = replica.step(now(3), testimony(2, &[], &[InstanceId::block(Height(7))]));
+    assert!(matches!(effects[..], [Effect::Halt(Halt::SignedElsewhere { height: Height(7), .. })]));
+}
+
+#[test]
+fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
+    let mut replica = replica(1, Recovery::default());
+    replica.start(now(0));
+    assert_eq!(replica.newest_statements_of(ME), []);
+    for height in [1, 3] {
+        let message = Verified::Prepare(own_prepare(InstanceId::block(Height(height))));
+        replica.step(now(1), Input::Message { from: ME, message });
+    }
+    let message = Verified::Prepare(own_prepare(slot(50)));
+    replica.step(now(1), Input::Message { from: ME, message });
+    let newest = [InstanceId::block(Height(3)), slot(50)].map(own_prepare);
+    assert_eq!(replica.newest_statements_of(ME), newest);
+    assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
+}

@@ -1,0 +1,76 @@
+//! A long life leaves a small directory: what is kept is what is still needed.
+
+#![allow(clippy::unwrap_used)]
+
+use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_types::{
+    Claim, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Record, Round, Signature, Signed,
+    Statement,
+};
+use std::path::Path;
+
+const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
+const ME: OperatorIndex = OperatorIndex(0);
+const HEIGHTS: u64 = 10_000;
+/// As in a node: the block store is flushed, and log and marks pruned, every so many blocks.
+const PRUNED_EVERY: u64 = 100;
+const SEGMENT_BYTES: usize = 64 << 10;
+/// Heights a segment holds, and some.
+const HEIGHTS_KEPT_MAX: usize = 1000;
+
+fn vote(height: u64) -> Record {
+    let claim = Claim::Prepare(Digest::repeat_byte(height as u8));
+    let instance = InstanceId::block(Height(height));
+    let statement = Statement { instance, round: Round(0), author: ME, claim };
+    Record::Prepare(Signed { statement, signature: Signature::repeat_byte(1) })
+}
+
+fn open(dir: &Path) -> (Wal, Vec<Record>, MarkStore) {
+    let options = WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::default() };
+    let (wal, recovered) = Wal::open(&dir.join("wal"), CLUSTER, ME, options).unwrap();
+    let options = MarkOptions { slots: 1024, ..MarkOptions::default() };
+    let marks = MarkStore::open(&dir.join("marks"), CLUSTER, ME, options).unwrap();
+    (wal, recovered.records, marks)
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(
+            |entry| {
+                if entry.path().is_dir() { bytes_in(&entry.path()) } else { entry.metadata().unwrap().len() }
+            },
+        )
+        .sum()
+}
+
+#[test]
+fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut wal, _, mut marks) = open(dir.path());
+    let mut early = 0;
+    for height in 1..=HEIGHTS {
+        let record = vote(height);
+        let mark = record.statement().unwrap().mark();
+        wal.append(&record).unwrap();
+        if height.is_multiple_of(10) {
+            wal.sync().unwrap();
+            marks.put(&[mark]).unwrap();
+        }
+        if height.is_multiple_of(PRUNED_EVERY) {
+            wal.prune_below(&|_| Height(height + 1)).unwrap();
+            marks.raise_floors(&[(Domain::Block, Height(height - 32))]).unwrap();
+        }
+        if height == HEIGHTS / 10 {
+            early = bytes_in(dir.path());
+        }
+    }
+    drop((wal, marks));
+    let late = bytes_in(dir.path());
+    assert!(late <= early + 2 * SEGMENT_BYTES as u64, "{early} bytes, later {late}");
+    let (_, records, marks) = open(dir.path());
+    assert!(records.len() <= HEIGHTS_KEPT_MAX, "{} records to read", records.len());
+    assert_eq!(records.last(), Some(&vote(HEIGHTS)));
+    assert!(marks.marks().count() <= 4, "what lies at and below the floor is gone");
+}
