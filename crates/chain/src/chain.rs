@@ -12,8 +12,17 @@ use aequa_types::{
 };
 use alloy_primitives::B256;
 
-/// How far a first proposal's timestamp may be from the local clock, either way, in milliseconds.
+/// How far a first proposal's timestamp may at least be from the local clock, either way, in milliseconds.
 pub const FRESH_WITHIN_MS: u64 = 2_000;
+
+/// What a value proposed for the first time is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// The local clock.
+    pub now_ms: TimestampMs,
+    /// How far the timestamp may be from it, either way, in milliseconds.
+    pub within_ms: u64,
+}
 
 /// The last block executed and the roots after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,14 +156,14 @@ impl Chain {
 
     /// Whether a proposed block's header is the one the next block of `proposer` must have.
     ///
-    /// `proposer` leads the round the value was first proposed in. `fresh_now` is the local clock when the
-    /// value is proposed for the first time, and `None` when it is proposed again: then no clock counts.
+    /// `proposer` leads the round the value was first proposed in. `fresh` is given when the value is
+    /// proposed for the first time, and `None` when it is proposed again: then no clock counts.
     pub fn check_header(
         &self,
         block: &CheckedBlock,
         proposer: OperatorIndex,
         policy_hash: B256,
-        fresh_now: Option<TimestampMs>,
+        fresh: Option<Freshness>,
     ) -> Result<(), HeaderError> {
         let header = block.header();
         self.check_link(header)?;
@@ -164,8 +173,10 @@ impl Chain {
         if header.policy_hash != policy_hash {
             return Err(HeaderError::Policy { found: header.policy_hash, expected: policy_hash });
         }
-        if let Some(now) = fresh_now.filter(|now| now.abs_diff(header.timestamp_ms) > FRESH_WITHIN_MS) {
-            return Err(HeaderError::NotFresh { found: header.timestamp_ms, now });
+        if let Some(Freshness { now_ms, within_ms }) = fresh
+            && now_ms.abs_diff(header.timestamp_ms) > within_ms
+        {
+            return Err(HeaderError::NotFresh { found: header.timestamp_ms, now: now_ms, within_ms });
         }
         if !header.leader_proof.is_empty() {
             return Err(HeaderError::LeaderProof);

@@ -83,7 +83,7 @@ mod row;
 mod state;
 mod tree;
 
-pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Tip};
+pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, Tip};
 pub use error::{ChainError, HeaderError};
 pub use evidence::{EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusal, TIME_EVERY_HEIGHTS};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};

@@ -3,7 +3,7 @@
 
 mod common;
 
-use aequa_chain::{Chain, ChainError, FRESH_WITHIN_MS, HeaderError, OperatorLedger, Table};
+use aequa_chain::{Chain, ChainError, FRESH_WITHIN_MS, Freshness, HeaderError, OperatorLedger, Table};
 use aequa_types::block::LeaderProof;
 use aequa_types::{CheckedBlock, ClusterId, Header, Height, OperatorIndex, TxKind};
 use common::*;
@@ -91,8 +91,8 @@ fn the_first_block_is_the_child_of_the_cluster_id() {
     assert_eq!(block.header().height, Height(1));
 }
 
-fn checked(chain: &Chain, block: &CheckedBlock, now: Option<u64>) -> Result<(), HeaderError> {
-    chain.check_header(block, OperatorIndex(1), POLICY, now)
+fn checked(chain: &Chain, block: &CheckedBlock, fresh: Option<Freshness>) -> Result<(), HeaderError> {
+    chain.check_header(block, OperatorIndex(1), POLICY, fresh)
 }
 
 /// The next block with its header altered.
@@ -142,15 +142,18 @@ fn items_other_than_the_ones_committed_to_are_refused() {
 }
 
 #[test]
-fn a_fresh_proposal_is_within_two_seconds_and_a_repeated_one_is_not_timed() {
+fn a_fresh_proposal_is_within_the_time_given_and_a_repeated_one_is_not_timed() {
     let chain = genesis();
     let stamp = 1_000_000;
     let block = chain.build_block(OperatorIndex(1), stamp, POLICY, Vec::new(), &[]).unwrap();
-    for now in [stamp - FRESH_WITHIN_MS, stamp, stamp + FRESH_WITHIN_MS] {
-        assert_eq!(checked(&chain, &block, Some(now)), Ok(()));
-    }
-    for now in [stamp - FRESH_WITHIN_MS - 1, stamp + FRESH_WITHIN_MS + 1, 0, u64::MAX] {
-        assert_eq!(checked(&chain, &block, Some(now)), Err(HeaderError::NotFresh { found: stamp, now }));
+    for within_ms in [0, FRESH_WITHIN_MS] {
+        let at = |now_ms| checked(&chain, &block, Some(Freshness { now_ms, within_ms }));
+        for now in [stamp - within_ms, stamp, stamp + within_ms] {
+            assert_eq!(at(now), Ok(()));
+        }
+        for now in [stamp - within_ms - 1, stamp + within_ms + 1, 0, u64::MAX] {
+            assert_eq!(at(now), Err(HeaderError::NotFresh { found: stamp, now, within_ms }));
+        }
     }
     assert_eq!(checked(&chain, &block, None), Ok(()));
 }

@@ -34,12 +34,14 @@ use aequa_types::{
     Domain, Evidence, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
     RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
+use alloy_primitives::B256;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Transactions remembered per generation: as many as the mempool holds.
 const ADMITTED_MAX: usize = 65_536;
-/// Statements remembered per generation: several hundred rounds of a small cluster, about 6 MB.
+/// Statements remembered per generation: several hundred rounds of a small cluster.
 const STATEMENTS_MAX: usize = 32_768;
 /// Group seals remembered per generation: the heights peers are likely to repeat.
 const SEALS_MAX: usize = 1_024;
@@ -52,7 +54,8 @@ pub struct Verifier {
     identities: Vec<PublicIdentity>,
     group_key: GroupKey,
     admitted: Recent<(TxHash, TxSignature)>,
-    statements: Recent<Signed>,
+    /// SHA-256 of the signed bytes and the signature: a statement itself is eight times as large.
+    statements: Recent<B256>,
     seals: Recent<(InstanceId, Round, Digest, Seal)>,
 }
 
@@ -298,7 +301,8 @@ impl Verifier {
     }
 
     fn check_signature(&self, signed: &Signed) -> Result<(), Refusal> {
-        if self.statements.contains(signed) {
+        let fingerprint = self.fingerprint(signed);
+        if self.statements.contains(&fingerprint) {
             return Ok(());
         }
         let identity =
@@ -306,8 +310,14 @@ impl Verifier {
         identity.verify(&self.cluster, signed).map_err(|_| {
             Refusal::BadSignature(format!("{:?} of operator {}", signed.kind(), signed.author))
         })?;
-        self.statements.insert(signed.clone());
+        self.statements.insert(fingerprint);
         Ok(())
+    }
+
+    fn fingerprint(&self, signed: &Signed) -> B256 {
+        let mut preimage = signed.statement.signing_bytes(&self.cluster);
+        preimage.extend_from_slice(signed.signature.as_slice());
+        B256::from(<[u8; 32]>::from(Sha256::digest(&preimage)))
     }
 
     fn group_seal(&self, certificate: &Certificate, seal: &Seal) -> Result<(), Refusal> {

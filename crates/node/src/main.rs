@@ -19,6 +19,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// glibc's allocator keeps the holes that megabyte-sized messages of many threads leave behind; a node that
+/// is flooded with them would grow for as long as the flood lasts.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod cli;
 mod client;
 mod cluster;

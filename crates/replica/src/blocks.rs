@@ -4,7 +4,7 @@ use crate::io::{Effect, Halt, Notice, Ticket, Timer};
 use crate::replica::{INSTANCES_KEPT, Replica, decision, leader};
 use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
-use aequa_chain::Chain;
+use aequa_chain::{Chain, FRESH_WITHIN_MS, Freshness};
 use aequa_mempool::{Admission, Nonces, Selection};
 use aequa_qbft::{Event, Phase};
 use aequa_types::record::ValueRecord;
@@ -65,9 +65,16 @@ pub(crate) fn acceptable(
     if !params.empty_blocks && round == Round(0) && is_empty {
         return false;
     }
-    chain.check_header(block, proposer, policy.hash(), Some(wall_ms)).is_ok()
+    let fresh = Freshness { now_ms: wall_ms, within_ms: fresh_within_ms(params, round) };
+    chain.check_header(block, proposer, policy.hash(), Some(fresh)).is_ok()
         && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items())
             .is_ok_and(|totals| totals.fees == header.total_fees && totals.bids == header.total_bids)
+}
+
+/// How far from the local clock a block first proposed in `round` may be: where messages take longer than
+/// the least, no round would ever be fresh enough, however long rounds grow.
+fn fresh_within_ms(params: &ConsensusParams, round: Round) -> u64 {
+    crate::replica::timeout_ms(params, round).max(FRESH_WITHIN_MS)
 }
 
 impl<K: Keys> Replica<K> {

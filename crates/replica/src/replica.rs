@@ -435,14 +435,9 @@ impl<K: Keys> Replica<K> {
     /// t(r) = base · 2^r, capped, plus the block interval in round 0 of a block.
     fn round_timeout_ms(&self, id: InstanceId, round: Round) -> u64 {
         let params = &self.config.params;
-        let doubled = u32::try_from(round.0)
-            .ok()
-            .and_then(|shift| 1u64.checked_shl(shift))
-            .and_then(|factor| params.round_timeout_ms.checked_mul(factor))
-            .unwrap_or(params.round_timeout_cap_ms);
         let pause =
             if id.domain == Domain::Block && round == Round(0) { params.block_interval_ms } else { 0 };
-        doubled.min(params.round_timeout_cap_ms).saturating_add(pause)
+        timeout_ms(params, round).saturating_add(pause)
     }
 
     fn resend(&mut self, id: InstanceId) {
@@ -551,6 +546,15 @@ impl<K: Keys> Replica<K> {
 /// The oldest decided block kept in memory when the tip is at `height`.
 pub(crate) fn oldest_kept(height: Height) -> Height {
     Height(height.0.saturating_sub(INSTANCES_KEPT))
+}
+
+/// base · 2^r, capped: how long a round waits for its messages.
+pub(crate) fn timeout_ms(params: &aequa_types::ConsensusParams, round: Round) -> u64 {
+    let doubled = u32::try_from(round.0)
+        .ok()
+        .and_then(|shift| 1u64.checked_shl(shift))
+        .and_then(|factor| params.round_timeout_ms.checked_mul(factor));
+    doubled.map_or(params.round_timeout_cap_ms, |doubled| doubled.min(params.round_timeout_cap_ms))
 }
 
 /// The height below the first block the log knows: what was signed there is pruned, so nothing may be

@@ -77,6 +77,24 @@ fn a_block_prepared_before_is_judged_neither_by_the_clock_nor_as_the_new_leaders
 }
 
 #[test]
+fn a_fresh_block_may_have_been_under_way_for_as_long_as_its_round() {
+    let params = ConsensusParams::default();
+    let round = 4;
+    let within = params.round_timeout_ms << round;
+    assert!(within > aequa_chain::FRESH_WITHIN_MS && within <= params.round_timeout_cap_ms);
+    let leader = OperatorIndex((LEADER + round) % 4);
+    let vote = |late_ms| {
+        let mut node = replica((leader.0 + 1) % 4, Recovery::default());
+        node.start(at(0));
+        let value = Value::block(block(node.chain(), leader, at(0).wall_ms));
+        let message = proposal(leader.0, FIRST, u64::from(round), value, &[1, 2, 3]);
+        prepared(&deliver(&mut node, at(late_ms), leader.0, message))
+    };
+    assert!(vote(within).is_some(), "as slow as the round is long");
+    assert_eq!(vote(within + 1), None);
+}
+
+#[test]
 fn round_timeouts_double_up_to_their_cap() {
     let params = ConsensusParams::default();
     let (base, cap) = (params.round_timeout_ms, params.round_timeout_cap_ms);

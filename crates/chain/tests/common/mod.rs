@@ -1,7 +1,7 @@
 //! Transactions, and a chain that is told which blocks to take.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use aequa_chain::{Applied, Chain, StoredRow};
+use aequa_chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, StoredRow};
 use aequa_types::transaction::{Payload, TxSignature};
 use aequa_types::{
     Address, AuctionBidV1, CheckedBlock, CheckedTransaction, ClusterId, OperatorIndex, PlaintextV1, Quorum,
@@ -56,8 +56,8 @@ pub fn next(chain: &Chain, proposer: u8, items: &[CheckedTransaction]) -> Checke
 /// Builds, checks and executes it.
 pub fn extend(chain: &mut Chain, proposer: u8, items: &[CheckedTransaction]) -> Applied {
     let block = next(chain, proposer, items);
-    let now = Some(block.header().timestamp_ms);
-    chain.check_header(&block, OperatorIndex(proposer), POLICY, now).unwrap();
+    let fresh = Some(Freshness { now_ms: block.header().timestamp_ms, within_ms: FRESH_WITHIN_MS });
+    chain.check_header(&block, OperatorIndex(proposer), POLICY, fresh).unwrap();
     chain.apply(&block).unwrap()
 }
 
