@@ -73,6 +73,25 @@ pub fn model(args: &[String]) -> Result<(), Failure> {
     run(command)
 }
 
+/// `cargo xtask kill`: the live test of kills with as many runs as wanted.
+pub fn kill(args: &[String]) -> Result<(), Failure> {
+    let mut command =
+        cargo(&["test", "--package", "aequa-node", "--test", "live", "--", "kills::", "--nocapture"]);
+    command.env("KILL_RUNS", "200");
+    let mut rest = args.iter();
+    while let Some(flag) = rest.next() {
+        let name = match flag.as_str() {
+            "--runs" => "KILL_RUNS",
+            "--seed" => "KILL_SEED",
+            other => return Err(Failure::Usage(format!("cargo xtask kill has no {other}"))),
+        };
+        let number = rest.next().filter(|value| value.parse::<u64>().is_ok());
+        let number = number.ok_or_else(|| Failure::Usage(format!("{flag} takes a number")))?;
+        command.env(name, number);
+    }
+    run(command)
+}
+
 /// `cargo xtask devnet`.
 pub fn devnet(args: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["run", "--release", "--bin", "dvt-node", "--", "devnet"]);

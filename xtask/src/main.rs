@@ -83,6 +83,12 @@ pub const COMMANDS: &[Command] = &[
         run: chores::model,
     },
     Command {
+        name: "kill",
+        takes: "[--runs N] [--seed S]",
+        about: "kill -9 real nodes at random moments (200 runs) and compare every disk",
+        run: chores::kill,
+    },
+    Command {
         name: "devnet",
         takes: "[flags of dvt-node devnet]",
         about: "run a cluster on this machine from an optimised build",

@@ -5,6 +5,7 @@
 //! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
 //! | [`crashes`] | kill -9 of one, of two, of all |
+//! | [`kills`] | kill -9 at random moments, and what every disk says after it |
 //! | [`lost`] | data directories without what was signed, or with an old copy of it |
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
 //! | [`refusals`] | starts that must not happen |
@@ -34,6 +35,7 @@ mod duties;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod harness;
+mod kills;
 mod logs;
 mod lost;
 mod metrics;
