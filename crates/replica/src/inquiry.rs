@@ -89,6 +89,12 @@ impl<K: Keys> Replica<K> {
         self.inquiry.is_some()
     }
 
+    /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
+    /// until that is here again, an answer of this replica would not be that of an honest signer.
+    pub fn may_testify(&self) -> bool {
+        !self.is_inquiring() && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
+    }
+
     /// The newest statement of `operator` in each domain that this replica has seen, to be shown to it.
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
         let mut newest: BTreeMap<Domain, Signed> = BTreeMap::new();

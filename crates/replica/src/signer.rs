@@ -77,6 +77,14 @@ impl<K: Keys> Signer<K> {
         self.floors.iter().map(|(domain, height)| (*domain, *height))
     }
 
+    /// The highest height of `domain` that this operator is bound in: it has signed there, or may have.
+    pub fn highest_bound(&self, domain: Domain) -> Height {
+        let after = Place::first_of(InstanceId { domain, height: Height(u64::MAX) });
+        let taken = self.taken.range(..after).next_back().map(|(place, _)| place.instance);
+        let taken = taken.filter(|instance| instance.domain == domain).map(|instance| instance.height);
+        taken.max(self.floors.get(&domain).copied()).unwrap_or_default()
+    }
+
     /// The marks of what was signed since the last call: to be durable before anything is sent.
     pub fn take_fresh(&mut self) -> Vec<Mark> {
         std::mem::take(&mut self.fresh)

@@ -204,3 +204,30 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
     assert_eq!(replica.newest_statements_of(ME), newest);
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
 }
+
+#[test]
+fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_there_again() {
+    let blocks = blocks(7);
+    // Lost: not while it asks, and not below the heights it may have signed in.
+    let mut lost = inquiring();
+    assert!(!lost.may_testify());
+    [1, 2, 3].into_iter().for_each(|from| drop(lost.step(now(1), at_height(from, 5))));
+    assert!(!lost.is_inquiring() && !lost.may_testify());
+    lost.step(now(2), fetched(&blocks[..5]));
+    assert!(!lost.may_testify(), "it may have signed in height 7, and then knew block 6");
+    lost.step(now(3), fetched(&blocks[5..6]));
+    assert!(lost.may_testify());
+
+    // Only the chain was removed: the marks still say how far it was.
+    let marks = vec![own_prepare(InstanceId::block(Height(4))).mark()];
+    let mut behind = replica(ME.0, Recovery { marks, ..Recovery::default() });
+    behind.start(now(0));
+    behind.step(now(1), fetched(&blocks[..2]));
+    assert!(!behind.may_testify());
+    behind.step(now(2), fetched(&blocks[2..3]));
+    assert!(behind.may_testify());
+
+    let mut whole = replica(ME.0, Recovery::default());
+    whole.start(now(0));
+    assert!(whole.may_testify(), "a new operator has nothing to catch up with");
+}

@@ -20,15 +20,15 @@ use tokio::sync::oneshot;
 /// Newest results of a duty domain looked at for one that was decided: each may be a megabyte.
 const DUTIES_LOOKED_AT: usize = 4;
 
-/// Answers what this node has seen of `about`; nothing while it is stopping.
+/// Answers what this node has seen of `about`; nothing while it knows less than it once did, or is stopping.
 pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<Testimony> {
     let (tell, told) = oneshot::channel();
     let question = Command::Ask(Box::new(move |replica| {
         // The asker may have gone away.
-        let _ = tell.send(replica.newest_statements_of(about));
+        let _ = tell.send(replica.may_testify().then(|| replica.newest_statements_of(about)));
     }));
     context.core.send(question).await.ok()?;
-    let statements = told.await.ok()?;
+    let statements = told.await.ok()??;
     // After the statements: whoever voted in a height has stored the one before.
     let store = Arc::clone(&context.store);
     let certificates = tokio::task::spawn_blocking(move || certificates(&store)).await.ok()?.ok()?;
