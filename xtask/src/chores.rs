@@ -3,6 +3,10 @@
 use crate::failure::Failure;
 use crate::shell::{cargo, is_installed, program, run, say};
 use crate::tree;
+use std::path::{Path, PathBuf};
+
+/// The feature with which nodes have test endpoints.
+const TEST_ENDPOINTS: &str = "aequa-node/e2e";
 
 /// `cargo xtask test`: doc tests first, so that the summary of all others is the last thing shown.
 ///
@@ -43,10 +47,15 @@ fn packages_as_filters(args: &[String]) -> Vec<String> {
     filters
 }
 
-/// `cargo xtask lint`.
+/// `cargo xtask lint`: with the test endpoints too, which nothing else compiles.
 pub fn lint(_: &[String]) -> Result<(), Failure> {
     run(cargo(&["fmt", "--all", "--check"]))?;
-    run(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    for features in [&[][..], &["--features", TEST_ENDPOINTS]] {
+        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
+        clippy.args(features).args(["--", "-D", "warnings"]);
+        run(clippy)?;
+    }
+    Ok(())
 }
 
 /// `cargo xtask fmt`.
@@ -59,11 +68,20 @@ pub fn ci(_: &[String]) -> Result<(), Failure> {
     run(program("./.ci/run"))
 }
 
-/// `cargo xtask sim`.
+/// `cargo xtask sim`; after `help` the simulator explains its flags itself.
 pub fn sim(args: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["run", "--release", "--package", "aequa-sim", "--bin", "aequa-sim", "--"]);
-    command.args(args);
-    run(command)
+    match args {
+        [word] if word == "help" => command.arg("--help"),
+        _ => command.args(args),
+    };
+    run(command).map_err(|failure| match failure {
+        // A wrong flag must not look like a failing seed.
+        Failure::Program { status, .. } if status.code() == Some(2) => {
+            Failure::Usage("the simulator's flags: cargo xtask sim help".into())
+        }
+        failure => failure,
+    })
 }
 
 /// `cargo xtask model`.
@@ -73,10 +91,10 @@ pub fn model(args: &[String]) -> Result<(), Failure> {
     run(command)
 }
 
-/// `cargo xtask kill`: the live test of kills with as many runs as wanted.
+/// `cargo xtask kill`: the live test of kills with as many runs as wanted. Not through nextest, whose limit is
+/// for tests of minutes.
 pub fn kill(args: &[String]) -> Result<(), Failure> {
-    let mut command =
-        cargo(&["test", "--package", "aequa-node", "--test", "live", "--", "kills::", "--nocapture"]);
+    let mut command = cargo(&["test", "--workspace", "--test", "live", "--", "kills::", "--nocapture"]);
     command.env("KILL_RUNS", "200");
     let mut rest = args.iter();
     while let Some(flag) = rest.next() {
@@ -102,20 +120,30 @@ pub fn devnet(args: &[String]) -> Result<(), Failure> {
 /// `cargo xtask adversary`: builds nodes with test endpoints and the adversary, and holds a trial in a fresh
 /// folder of the build output.
 ///
-/// Unoptimised by default: the nodes then check their own assertions while they are attacked.
+/// Unoptimised by default: the nodes then check their own assertions while they are attacked. An optimised
+/// node with test endpoints is built in a folder of its own: where releases lie it could be taken for one.
 pub fn adversary(args: &[String]) -> Result<(), Failure> {
     let (release, rest): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| *arg == "--release");
-    let mut build = cargo(&["build", "--workspace", "--bins", "--features", "aequa-node/e2e"]);
-    build.args(&release);
-    run(build)?;
     let target = tree::target();
-    let built = target.join(if release.is_empty() { "debug" } else { "release" });
+    let (build_dir, profile) = place_of_trial(&target, !release.is_empty());
+    let mut build = cargo(&["build", "--workspace", "--bins", "--features", TEST_ENDPOINTS, "--target-dir"]);
+    build.arg(&build_dir).args(&release);
+    run(build)?;
+    let built = build_dir.join(profile);
     let dir = target.join(format!("adversary-{}", std::process::id()));
     let mut trial = program(&built.join("adversary-trial").to_string_lossy());
     trial.arg("--node").arg(built.join("dvt-node")).arg("--dir").arg(&dir).args(rest);
     let result = run(trial);
     say(format!("logs of the nodes: {}", dir.display()));
     result
+}
+
+/// Where the programs of a trial are built, and in which of its folders they lie then.
+fn place_of_trial(target: &Path, release: bool) -> (PathBuf, &'static str) {
+    match release {
+        true => (target.join("adversary"), "release"),
+        false => (target.to_owned(), "debug"),
+    }
 }
 
 /// `cargo xtask bench`: each benchmark by its name, because `--benches` would also run the libraries.
@@ -155,6 +183,16 @@ mod tests {
         let args = ["-p", "aequa-qbft", "name", "--package", "xtask", "-p"].map(str::to_owned);
         let filters = ["-E", "package(aequa-qbft)", "name", "-E", "package(xtask)", "-p"];
         assert_eq!(packages_as_filters(&args), filters);
+    }
+
+    #[test]
+    fn a_test_build_is_never_where_releases_are() {
+        let built = |release| {
+            let (dir, profile) = place_of_trial(Path::new("target"), release);
+            dir.join(profile)
+        };
+        assert!(!built(true).starts_with("target/release"));
+        assert_eq!(built(false), Path::new("target/debug"), "tests leave such a build there too");
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "ci", takes: "", about: "run what CI runs: the script .ci/run", run: chores::ci },
     Command {
         name: "sim",
-        takes: "[flags of aequa-sim]",
-        about: "run the deterministic cluster simulator, e.g. cargo xtask sim --seeds 1000",
+        takes: "[help | flags of aequa-sim]",
+        about: "run thousands of seeds of the deterministic cluster simulator; longer: cargo xtask sim --seeds 100000",
         run: chores::sim,
     },
     Command {

@@ -12,7 +12,8 @@ use aequa_types::{
 };
 use alloy_primitives::B256;
 
-/// How far a first proposal's timestamp may at least be from the local clock, either way, in milliseconds.
+/// How far a first proposal's timestamp may be ahead of the local clock, and at least behind it, in
+/// milliseconds.
 pub const FRESH_WITHIN_MS: u64 = 2_000;
 
 /// What a value proposed for the first time is held against.
@@ -20,8 +21,9 @@ pub const FRESH_WITHIN_MS: u64 = 2_000;
 pub struct Freshness {
     /// The local clock.
     pub now_ms: TimestampMs,
-    /// How far the timestamp may be from it, either way, in milliseconds.
-    pub within_ms: u64,
+    /// How far the timestamp may be behind it, in milliseconds. It is never more than [`FRESH_WITHIN_MS`]
+    /// ahead: messages take time, and honest clocks do not.
+    pub behind_ms: u64,
 }
 
 /// The last block executed and the roots after it.
@@ -173,10 +175,11 @@ impl Chain {
         if header.policy_hash != policy_hash {
             return Err(HeaderError::Policy { found: header.policy_hash, expected: policy_hash });
         }
-        if let Some(Freshness { now_ms, within_ms }) = fresh
-            && now_ms.abs_diff(header.timestamp_ms) > within_ms
-        {
-            return Err(HeaderError::NotFresh { found: header.timestamp_ms, now: now_ms, within_ms });
+        if let Some(Freshness { now_ms, behind_ms }) = fresh {
+            let (oldest, newest) = (now_ms.saturating_sub(behind_ms), now_ms.saturating_add(FRESH_WITHIN_MS));
+            if !(oldest..=newest).contains(&header.timestamp_ms) {
+                return Err(HeaderError::NotFresh { found: header.timestamp_ms, oldest, newest });
+            }
         }
         if !header.leader_proof.is_empty() {
             return Err(HeaderError::LeaderProof);

@@ -43,14 +43,14 @@ pub enum HeaderError {
         parent: TimestampMs,
     },
     /// A first proposal too far from the local clock.
-    #[error("timestamp {found} ms of a fresh proposal is more than {within_ms} ms from {now} ms")]
+    #[error("timestamp {found} ms of a fresh proposal is not between {oldest} and {newest} ms")]
     NotFresh {
         /// Timestamp of the header.
         found: TimestampMs,
-        /// Local clock.
-        now: TimestampMs,
-        /// Greatest distance allowed, in milliseconds.
-        within_ms: u64,
+        /// The oldest one taken now.
+        oldest: TimestampMs,
+        /// The newest one taken now.
+        newest: TimestampMs,
     },
     /// Not the leader of the round it was first proposed in.
     #[error("proposer is {found}, expected {expected}")]

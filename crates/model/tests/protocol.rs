@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aequa_model::protocol::{AGREEMENT, Mutation, ONE_STATEMENT, Protocol};
-use aequa_model::run::{Outcome, search};
+use aequa_model::run::{Outcome, search, search_up_to_names};
 use stateright::Model as _;
 
 /// The steps to the first state in which the mutation breaks the property.
@@ -32,6 +32,15 @@ fn a_double_prepare_is_found() {
 #[test]
 fn restart_amnesia_is_found() {
     assert_eq!(steps_to(Mutation::RestartAmnesia, ONE_STATEMENT), 3);
+}
+
+/// Depth first and up to names, for any way: the shortest takes long, and `cargo xtask model --deep` gives it.
+#[test]
+fn agreement_breaks_without_any_of_the_guards() {
+    for mutation in Mutation::ALL {
+        let outcome = search_up_to_names(Protocol::mutated(mutation, AGREEMENT).checker());
+        assert!(outcome.discoveries.contains_key(AGREEMENT), "{mutation:?} went unnoticed");
+    }
 }
 
 #[test]

@@ -46,11 +46,6 @@ impl Votes {
         self.of(round, digest).count()
     }
 
-    /// The statement of an operator in the highest round.
-    pub(crate) fn newest_of(&self, operator: OperatorIndex) -> Option<&Signed> {
-        self.rounds.values().rev().find_map(|votes| votes.get(&operator))
-    }
-
     /// Every (round, digest) somebody voted for.
     pub(crate) fn candidates(&self) -> Vec<(Round, Digest)> {
         let mut all: Vec<_> = self

@@ -10,8 +10,9 @@ use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{Digest, Prepared, Round, RoundChange, Verified};
 use common::*;
 
-/// Distinct messages of the flood. Every table is full after a quarter; a million were seen to change nothing.
-const FLOOD: u64 = 40_000;
+/// Distinct messages of the flood; every table is full after the first of these.
+const FLOOD: u64 = 1_000_000;
+const SETTLED_AFTER: u64 = 10_000;
 
 /// Every field of an instance and all they hold, as its length in text.
 fn size(node: &Node) -> usize {
@@ -63,14 +64,14 @@ fn flood(number: u64) -> Verified {
 fn a_flood_of_distinct_messages_of_one_operator_leaves_memory_flat() {
     let mut node = Node::new(2, 4);
     let (mut settled, mut largest) = (0, 0);
-    for number in 0..FLOOD {
+    for number in 0..runs(FLOOD) {
         node.receive(1, flood(number));
         // The record of what the test saw is not the instance's.
         node.effects.clear();
-        if number == FLOOD / 4 {
+        if number == SETTLED_AFTER {
             settled = size(&node);
         }
-        if number % 2_000 == 0 {
+        if number % 20_000 == 0 {
             largest = largest.max(size(&node));
         }
     }
@@ -92,15 +93,14 @@ fn of_one_operators_round_changes_the_newest_four_are_kept() {
 
 #[test]
 fn of_all_honest_votes_in_any_order_none_is_lost() {
-    // The q-th vote of a kind moves the instance, which it would not if one before had been lost. A million
-    // votes (5,051 instances) were seen to pass.
-    const INSTANCES: usize = 100;
+    // The q-th vote of a kind moves the instance, which it would not if one before had been lost.
+    const INSTANCES: u64 = 5_051;
     let (operators, quorum) = (100u8, 67);
-    for tag in 0..INSTANCES {
+    for tag in 0..runs(INSTANCES) {
         let value = value(tag as u8 | 1);
         let mut node = Node::new(99, usize::from(operators));
         node.receive(0, proposal(0, 0, &value));
-        let mut dice = Dice(tag as u64);
+        let mut dice = Dice(tag);
         let mut voters: Vec<u8> = (0..99).collect();
         for at in (1..voters.len()).rev() {
             voters.swap(at, dice.below(at + 1));

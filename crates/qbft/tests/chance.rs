@@ -9,13 +9,13 @@ use aequa_types::{Message, Round, RoundChange, Signed, Verified};
 use common::*;
 use proptest::prelude::*;
 
-/// Schedules per run. A campaign of the simulator runs many more, with blocks and disks.
-const SCHEDULES: u64 = 1_500;
+/// Schedules of a run. Those of the simulator have blocks and disks too.
+const SCHEDULES: u64 = 10_000;
 
 #[test]
 fn honest_operators_never_disagree_and_nobody_is_accused_whatever_the_schedule() {
-    let mut decided = 0;
-    for seed in 0..SCHEDULES {
+    let (mut decided, schedules) = (0, runs(SCHEDULES));
+    for seed in 0..schedules {
         let mut dice = Dice(seed);
         let operators = [4, 4, 7][dice.below(3)];
         let mut cluster = Cluster::new(operators);
@@ -36,7 +36,7 @@ fn honest_operators_never_disagree_and_nobody_is_accused_whatever_the_schedule()
             said_once(node);
         }
     }
-    assert!(decided > SCHEDULES as usize / 2, "the schedules are no test when nothing is decided: {decided}");
+    assert!(decided as u64 > schedules / 2, "the schedules are no test when nothing is decided: {decided}");
 }
 
 /// One statement per (round, kind) in all lives, each durable before it was sent; one decision.

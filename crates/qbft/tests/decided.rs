@@ -115,3 +115,16 @@ fn a_value_keeps_its_digest_from_round_to_round() {
         assert_eq!(node.decided(), Some(value(10).digest()), "proposed first in round 0");
     }
 }
+
+#[test]
+fn shares_for_the_seal_are_those_of_one_round_and_digest() {
+    let mut node = Node::new(3, 4);
+    for (from, round, tag) in [(0, 0, 1), (1, 1, 1), (2, 0, 2), (0, 1, 1)] {
+        node.commit_from(from, round, &value(tag));
+    }
+    let of = |round: u64, tag| {
+        let commits = node.instance.commits(Round(round), value(tag).digest());
+        commits.map(|commit| commit.author.0).collect::<Vec<_>>()
+    };
+    assert_eq!([of(0, 1), of(1, 1), of(0, 2), of(1, 2)], [vec![0], vec![0, 1], vec![2], vec![]]);
+}

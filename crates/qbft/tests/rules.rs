@@ -5,11 +5,13 @@ mod common;
 
 use aequa_qbft::{Effect, Event, Note, Refusal};
 use aequa_types::statement::Claim;
-use aequa_types::{Message, Proof, Record, Round, Verified};
+use aequa_types::{
+    Domain, Height, InstanceId, Message, OperatorIndex, Proof, Record, Round, RoundChange, Signed, Verified,
+};
 use common::*;
 
 #[test]
-fn four_operators_decide_the_leaders_value_in_round_0() {
+fn clusters_of_one_to_ten_decide_the_leaders_value_in_round_0() {
     for operators in [1, 2, 4, 7, 10] {
         let mut cluster = Cluster::new(operators);
         cluster.start();
@@ -19,7 +21,7 @@ fn four_operators_decide_the_leaders_value_in_round_0() {
 }
 
 #[test]
-fn votes_for_different_digests_never_make_a_quorum() {
+fn b4_votes_for_different_digests_never_make_a_quorum() {
     let mut node = Node::new(3, 4);
     node.receive(0, proposal(0, 0, &value(1)));
     node.prepare_from(0, 0, &value(1));
@@ -64,7 +66,7 @@ fn commits_alone_decide_nothing_before_the_value_is_here() {
 }
 
 #[test]
-fn a_vote_counts_once_and_for_its_author_whoever_carries_it() {
+fn b4_a_vote_counts_once_and_for_its_author_whoever_carries_it() {
     let mut node = Node::new(3, 4);
     node.receive(0, proposal(0, 0, &value(1)));
     for carrier in 0..3 {
@@ -73,6 +75,35 @@ fn a_vote_counts_once_and_for_its_author_whoever_carries_it() {
     }
     let effects = node.receive(0, Verified::Prepare(prepare(1, 0, &value(1))));
     assert!(sends_commit(&effects), "a relayed vote is as good");
+}
+
+#[test]
+fn a_message_of_another_height_or_domain_changes_nothing() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &value(1)));
+    let before = node.instance.clone();
+    let elsewhere = |height, domain, mut vote: Signed| {
+        vote.statement.instance = InstanceId { domain, height: Height(height) };
+        vote
+    };
+    for (height, domain) in [(u64::MAX, INSTANCE.domain), (6, INSTANCE.domain), (7, Domain::Sync)] {
+        for from in 0..3 {
+            let there = |vote| elsewhere(height, domain, vote);
+            let messages = [
+                Verified::Prepare(there(prepare(from, 0, &value(1)))),
+                Verified::Commit(there(commit(from, 0, &value(1)))),
+                Verified::RoundChange(RoundChange {
+                    change: there(change(from, 5, None)),
+                    prepares: Vec::new(),
+                }),
+            ];
+            for message in messages {
+                let refused = Note::Refused(OperatorIndex(from), Refusal::WrongInstance);
+                assert_eq!(node.receive(from, message), [Effect::Note(refused)]);
+            }
+        }
+    }
+    assert_eq!(node.instance, before);
 }
 
 #[test]

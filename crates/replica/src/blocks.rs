@@ -65,13 +65,13 @@ pub(crate) fn acceptable(
     if !params.empty_blocks && round == Round(0) && is_empty {
         return false;
     }
-    let fresh = Freshness { now_ms: wall_ms, within_ms: fresh_within_ms(params, round) };
+    let fresh = Freshness { now_ms: wall_ms, behind_ms: fresh_within_ms(params, round) };
     chain.check_header(block, proposer, policy.hash(), Some(fresh)).is_ok()
         && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items())
             .is_ok_and(|totals| totals.fees == header.total_fees && totals.bids == header.total_bids)
 }
 
-/// How far from the local clock a block first proposed in `round` may be: where messages take longer than
+/// How far behind the local clock a block first proposed in `round` may be: where messages take longer than
 /// the least, no round would ever be fresh enough, however long rounds grow.
 fn fresh_within_ms(params: &ConsensusParams, round: Round) -> u64 {
     crate::replica::timeout_ms(params, round).max(FRESH_WITHIN_MS)

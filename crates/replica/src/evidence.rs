@@ -109,14 +109,24 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn witness_message(&mut self, message: &Verified) {
         match message {
             Verified::PrePrepare { proposal, round_changes, prepares, .. } => {
-                self.witness([proposal].into_iter().chain(round_changes).chain(prepares))
+                self.watch([proposal].into_iter().chain(round_changes).chain(prepares))
             }
-            Verified::Prepare(vote) | Verified::Commit(vote) => self.witness([vote]),
+            Verified::Prepare(vote) | Verified::Commit(vote) => self.watch([vote]),
             Verified::RoundChange(message) => {
-                self.witness([&message.change].into_iter().chain(&message.prepares))
+                self.watch([&message.change].into_iter().chain(&message.prepares))
             }
+            // Its height is decided by this: whatever we said there, nothing is at stake any more.
             Verified::Decided(certificate) => self.witness(&certificate.commits()),
             Verified::ValueRequest(_) | Verified::ValueReply { .. } => {}
+        }
+    }
+
+    /// Compares verified statements, and stops the node at one of its own that it does not know.
+    pub(crate) fn watch<'a>(&mut self, statements: impl IntoIterator<Item = &'a Signed>) {
+        for signed in statements {
+            if !self.stop_if_foreign(signed) {
+                self.witness([signed]);
+            }
         }
     }
 
@@ -147,6 +157,10 @@ impl<K: Keys> Replica<K> {
 
     /// Evidence noticed here or gossiped by a member: what is new is spread, told, and proposed.
     pub(crate) fn take_evidence(&mut self, evidence: CheckedEvidence) {
+        // One of two contradicting statements of ours is not from here.
+        if [evidence.first(), evidence.second()].into_iter().any(|signed| self.stop_if_foreign(signed)) {
+            return;
+        }
         if self.pending.admit(&self.chain, evidence.clone()) {
             self.out.push(Effect::GossipEvidence(evidence.clone()));
             self.out.push(Effect::Notify(Notice::Evidence(evidence)));

@@ -14,14 +14,16 @@
 //!
 //! Until then it follows the chain and signs nothing, not even what it signed before.
 //!
-//! A node that has not lost its memory asks every member once it is connected, and stops when one
-//! shows it a statement of its own that it does not know.
+//! A memory that looks whole may be an old copy of one. So every start asks, hears q-1 members, and signs
+//! nothing until then; a statement of its own that the node does not know stops it, now and at any later
+//! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
+//! members that start together answer each other.
 
-use crate::io::{DutyAdmission, Effect, Halt, Input, Notice, Timer};
+use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
 use crate::replica::Replica;
 use crate::signer::Keys;
 use aequa_types::sync::CheckedTestimony;
-use aequa_types::{Domain, Height, InstanceId, OperatorIndex, Quorum, Signed, Verified};
+use aequa_types::{Domain, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed, Verified};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Heights above the highest certified one that may hold a vote of this operator.
@@ -35,6 +37,7 @@ const ASK_INTERVAL_MS: u64 = 2000;
 /// An inquiry under way.
 #[derive(Debug)]
 pub(crate) struct Inquiry {
+    memory: Memory,
     needed: usize,
     heard: BTreeSet<OperatorIndex>,
     certified: BTreeMap<Domain, Height>,
@@ -43,14 +46,21 @@ pub(crate) struct Inquiry {
 }
 
 impl Inquiry {
-    pub(crate) fn new(quorum: Quorum) -> Self {
-        Self {
-            needed: quorum.quorum(),
+    /// None when nobody has to be asked.
+    pub(crate) fn begin(memory: Memory, quorum: Quorum) -> Option<Self> {
+        let needed = match memory {
+            Memory::Whole => 0,
+            Memory::Unproven => quorum.quorum() - 1,
+            Memory::Lost => quorum.quorum(),
+        };
+        (needed > 0).then(|| Self {
+            memory,
+            needed,
             heard: BTreeSet::new(),
             certified: BTreeMap::new(),
             signed: BTreeMap::new(),
             asked_ms: None,
-        }
+        })
     }
 
     fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
@@ -63,28 +73,28 @@ impl Inquiry {
         testimony.signed.iter().for_each(|signed| raise(&mut self.signed, signed.instance));
     }
 
-    /// Up to where nothing may be signed, once enough members have answered.
-    fn floors(&self) -> Option<Vec<(Domain, Height)>> {
-        if self.heard.len() < self.needed {
-            return None;
-        }
-        let floor_of = |domain: Domain| {
-            let (certified, signed) = (self.certified.get(&domain), self.signed.get(&domain));
-            let above = |height: Height, heights: u64| Height(height.0.saturating_add(heights));
-            match domain {
-                Domain::Block => {
-                    let certified = certified.copied().unwrap_or_default();
-                    Some(above(certified, BLOCKS_ABSTAINED).max(signed.copied().unwrap_or_default()))
-                }
-                _ => certified.max(signed).map(|slot| above(*slot, SLOTS_ABSTAINED)),
-            }
-        };
-        Some(Domain::ALL.into_iter().filter_map(|domain| Some((domain, floor_of(domain)?))).collect())
+    fn is_over(&self) -> bool {
+        self.heard.len() >= self.needed
+    }
+
+    /// Up to where nothing may be signed after all that was heard. Duties of all types share the slots of one
+    /// clock.
+    fn floors(&self) -> Vec<(Domain, Height)> {
+        let above = |height: Height, heights: u64| Height(height.0.saturating_add(heights));
+        let shown = |heights: &BTreeMap<Domain, Height>, domain| heights.get(&domain).copied();
+        let block = shown(&self.certified, Domain::Block).unwrap_or_default();
+        let block =
+            above(block, BLOCKS_ABSTAINED).max(shown(&self.signed, Domain::Block).unwrap_or_default());
+        let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
+        let slot = duties().filter_map(|d| shown(&self.certified, d).max(shown(&self.signed, d))).max();
+        let slot = slot.map(|slot| above(slot, SLOTS_ABSTAINED));
+        let of_duties = slot.into_iter().flat_map(|slot| duties().map(move |domain| (domain, slot)));
+        [(Domain::Block, block)].into_iter().chain(of_duties).collect()
     }
 }
 
 impl<K: Keys> Replica<K> {
-    /// Whether it still has to hear what it signed: it follows the chain and signs nothing.
+    /// Whether it still has to hear what members saw it sign: it follows the chain and signs nothing.
     pub fn is_inquiring(&self) -> bool {
         self.inquiry.is_some()
     }
@@ -92,21 +102,21 @@ impl<K: Keys> Replica<K> {
     /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
-        !self.is_inquiring() && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
+        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
+        !lost && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
     }
 
-    /// The newest statement of `operator` in each domain that this replica has seen, to be shown to it.
+    /// The newest statement of each kind that this replica has seen of `operator` in each domain, to be
+    /// shown to it.
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
-        let mut newest: BTreeMap<Domain, Signed> = BTreeMap::new();
-        let seen = self.instances.values().filter_map(|instance| instance.newest_of(operator));
-        for signed in seen.chain(self.early.statements_of(operator)) {
-            let place = signed.place();
-            let kept = newest.entry(place.instance.domain).or_insert_with(|| signed.clone());
-            if kept.place() < place {
-                *kept = signed.clone();
+        let mut newest: BTreeMap<(Domain, Kind), &Signed> = BTreeMap::new();
+        for signed in self.witness.statements_of(operator).chain(self.early.statements_of(operator)) {
+            let kept = newest.entry((signed.instance.domain, signed.kind())).or_insert(signed);
+            if kept.place() < signed.place() {
+                *kept = signed;
             }
         }
-        newest.into_values().collect()
+        newest.into_values().cloned().collect()
     }
 
     /// Takes an input while the members are being asked.
@@ -141,24 +151,35 @@ impl<K: Keys> Replica<K> {
         if inquiry.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
             return;
         }
-        inquiry.asked_ms = Some(now_ms);
+        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory == Memory::Unproven;
         let me = self.config.me;
         let silent = self.config.quorum.members().filter(|member| *member != me);
         self.out.extend(silent.filter(|member| !inquiry.heard.contains(member)).map(Effect::Inquire));
         let (answers, needed) = (inquiry.heard.len(), inquiry.needed);
-        self.out.push(Effect::Notify(Notice::Inquiring { answers, needed }));
+        // Connections are still being made at a start: that nobody has answered yet is no news.
+        if !first {
+            self.out.push(Effect::Notify(Notice::Inquiring { answers, needed }));
+        }
     }
 
     fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
         inquiry.hear(from, testimony);
-        let Some(floors) = inquiry.floors() else { return };
-        for (domain, floor) in &floors {
-            self.signer.raise_floor(*domain, *floor);
+        let (memory, over, floors) = (inquiry.memory, inquiry.is_over(), inquiry.floors());
+        if memory == Memory::Unproven {
+            self.compare(testimony);
+        }
+        if !over {
+            return;
         }
         self.inquiry = None;
-        self.out.push(Effect::RaiseFloors(floors.clone()));
-        self.out.push(Effect::Notify(Notice::Abstaining(floors)));
+        if memory == Memory::Lost {
+            for (domain, floor) in &floors {
+                self.signer.raise_floor(*domain, *floor);
+            }
+            self.out.push(Effect::RaiseFloors(floors.clone()));
+            self.out.push(Effect::Notify(Notice::Abstaining(floors)));
+        }
         self.begin();
     }
 
@@ -170,16 +191,23 @@ impl<K: Keys> Replica<K> {
     }
 
     /// A statement of ours that we know nothing of means that the key is used elsewhere, or that the
-    /// directory is older than what was signed. Duties are left out: their memory is pruned by slot.
+    /// directory is older than what was signed.
     pub(crate) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
         let (operator, height) = (self.config.me, signed.instance.height);
-        let unknown = signed.author == operator
-            && signed.instance.domain == Domain::Block
-            && !self.signer.knows(signed);
+        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
+        let unknown = signed.author == operator && !lost && !self.signer.knows(signed);
         if unknown {
             self.out.push(Effect::Halt(Halt::SignedElsewhere { operator, height }));
         }
         unknown
+    }
+
+    /// The same for what comes with other statements, where old ones are. At a decided height nothing is at
+    /// stake any more.
+    pub(crate) fn stop_if_foreign(&mut self, signed: &Signed) -> bool {
+        let instance = signed.instance;
+        let over = instance.domain == Domain::Block && instance.height <= self.chain.tip().height;
+        !over && self.stop_if_unknown(signed)
     }
 
     fn note_height(&mut self, from: OperatorIndex, message: &Verified) {

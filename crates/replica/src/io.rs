@@ -42,6 +42,20 @@ pub struct Config {
     pub record: bool,
 }
 
+/// How far what is remembered of what was signed can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Memory {
+    /// Entirely.
+    #[default]
+    Whole,
+    /// It looks whole, and so does an old copy of it: q-1 members have to be heard before anything is
+    /// signed. With as many of them out of reach nothing could be decided anyway.
+    Unproven,
+    /// It is lost, or older than what was signed: q other members have to be heard, and what they show is
+    /// abstained from.
+    Lost,
+}
+
 /// What a restart found on disk, beside the chain itself.
 #[derive(Debug, Default)]
 pub struct Recovery {
@@ -58,9 +72,8 @@ pub struct Recovery {
     /// Heights at and below which this operator may have signed what is no longer known: nothing is signed
     /// there.
     pub floors: Vec<(Domain, Height)>,
-    /// Whether the memory of what was signed is lost or too old: the members are asked before anything is
-    /// signed.
-    pub inquire: bool,
+    /// How far all of this can be relied on.
+    pub memory: Memory,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
@@ -356,7 +369,7 @@ pub enum Notice {
     },
     /// The highest height any peer has shown.
     BestPeerHeight(Height),
-    /// The members are being asked what this operator signed; it signs nothing.
+    /// The members are being asked, once more, what this operator signed; it signs nothing.
     Inquiring {
         /// Members that have answered.
         answers: usize,

@@ -24,7 +24,7 @@
 //! | [`recording`] | what instances take and are told, to be run again |
 //! | `witness` | what operators were seen to say: noticing contradictions |
 //! | `evidence` | evidence on its way into a block |
-//! | `inquiry` | asking the members what was signed, when this operator's memory is lost |
+//! | `inquiry` | asking the members what was signed: at every start, and when this operator's memory is lost |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
 //!
 //! # Rules
@@ -53,6 +53,8 @@ mod witness;
 pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
 pub use duty_window::DUTY_SLOTS_AHEAD;
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
-pub use io::{Config, DutyAdmission, Effect, Halt, Input, Notice, Now, Recall, Recovery, Ticket, Timer};
+pub use io::{
+    Config, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer,
+};
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

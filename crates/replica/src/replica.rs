@@ -61,7 +61,7 @@ pub struct Replica<K> {
     pub(crate) sealing: Sealing,
     pub(crate) catchup: CatchUp,
     pub(crate) duties: Duties,
-    /// Under way until enough members have said what this operator signed.
+    /// Under way until enough members have said what they saw this operator sign.
     pub(crate) inquiry: Option<Inquiry>,
     pub(crate) pacing: Pacing,
     pub(crate) witness: Witness,
@@ -82,7 +82,7 @@ impl<K: Keys> Replica<K> {
             sealing: Sealing::new(config.quorum.quorum()),
             catchup: CatchUp::new(config.quorum),
             duties: Duties::new(config.me, config.quorum),
-            inquiry: recovery.inquire.then(|| Inquiry::new(config.quorum)),
+            inquiry: Inquiry::begin(recovery.memory, config.quorum),
             pacing: Pacing::default(),
             witness: Witness::default(),
             pending: Pending::default(),
@@ -190,7 +190,7 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn take(&mut self, input: Input) {
         match input {
             Input::Message { from, message } => self.deliver(from, message),
-            Input::Statement(signed) => self.witness([&signed]),
+            Input::Statement(signed) => self.watch([&signed]),
             Input::Evidence(evidence) => self.take_evidence(evidence),
             Input::Transactions(transactions) => self.admit(transactions),
             Input::Duty { instance, value, ticket } => self.post_duty(instance, value, ticket),
@@ -359,7 +359,10 @@ impl<K: Keys> Replica<K> {
     fn carry_on(&mut self, id: InstanceId, effect: aequa_qbft::Effect) {
         match effect {
             aequa_qbft::Effect::Persist(record) => self.out.push(Effect::Persist(record)),
-            aequa_qbft::Effect::Broadcast(message) => self.out.push(Effect::Broadcast(message)),
+            aequa_qbft::Effect::Broadcast(message) => {
+                self.out.push(Effect::Broadcast(message));
+                self.put_off_resending(id);
+            }
             aequa_qbft::Effect::Send(to, message) => self.out.push(Effect::Send(to, message)),
             aequa_qbft::Effect::SetTimer(round) => self.set_round_timer(id, round),
             aequa_qbft::Effect::KeepSending(round) => self.set_resend_timer(id, round),
@@ -370,6 +373,15 @@ impl<K: Keys> Replica<K> {
             }
             aequa_qbft::Effect::Decided { value, certificate } => self.on_decided(id, value, certificate),
             aequa_qbft::Effect::Note(note) => self.on_note(id, note),
+        }
+    }
+
+    /// What was sent just now need not be sent again before a third of a timeout has passed. A round has few
+    /// messages of one's own, so this cannot go on for ever.
+    fn put_off_resending(&mut self, id: InstanceId) {
+        let open = self.instances.get(&id).filter(|instance| instance.decided().is_none());
+        if let Some(round) = open.map(Instance::round) {
+            self.set_resend_timer(id, round);
         }
     }
 

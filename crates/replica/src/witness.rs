@@ -48,6 +48,11 @@ impl Witness {
         self.seen = kept;
     }
 
+    /// Everything kept of what this operator said.
+    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+        self.seen.values().filter_map(move |authors| authors.get(&operator)).flat_map(BTreeMap::values)
+    }
+
     /// Statements kept.
     pub(crate) fn len(&self) -> usize {
         self.seen.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()

@@ -5,23 +5,18 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_OPEN_MAX, DUTY_SLOTS_AHEAD, DutyAdmission, Effect, Input, Now, Recall, Recovery, Replica, Ticket,
+    DUTIES_OPEN_MAX, DUTY_SLOTS_AHEAD, DutyAdmission, Effect, Input, Recall, Recovery, Replica, Ticket,
     Timer, leader,
 };
 use aequa_types::message::{ValueReply, ValueRequest};
 use aequa_types::record::{PreparedRecord, ValueRecord};
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, RoundChange, Seal,
-    Signature, Signed, Statement, Value, ValueBytes, Verified,
+    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value,
+    ValueBytes, Verified,
 };
-use common::{PlainKeys, quorum};
+use common::{PlainKeys, at, prepare, quorum};
 
 const ME: OperatorIndex = OperatorIndex(0);
-
-fn at(elapsed_ms: u64) -> Now {
-    Now { elapsed_ms, wall_ms: 1_000_000 + elapsed_ms }
-}
 
 fn duty(slot: u64) -> InstanceId {
     InstanceId { domain: Domain::Sync, height: Height(slot) }
@@ -42,14 +37,8 @@ fn fresh() -> Replica<PlainKeys> {
     started(Recovery::default()).0
 }
 
-fn signed(author: u8, id: InstanceId, round: u64, claim: Claim) -> Signed {
-    let statement = Statement { instance: id, round: Round(round), author: OperatorIndex(author), claim };
-    Signed { statement, signature: Signature::ZERO }
-}
-
 fn commit(author: u8, value: &Value, id: InstanceId) -> Signed {
-    let seal = Some(Seal::repeat_byte(author));
-    signed(author, id, 0, Claim::Commit(CommitClaim { digest: value.digest(), seal }))
+    common::commit(author, id, 0, value.digest())
 }
 
 fn certificate(id: InstanceId, value: &Value) -> Certificate {
@@ -58,8 +47,7 @@ fn certificate(id: InstanceId, value: &Value) -> Certificate {
 }
 
 fn round_change(author: u8, id: InstanceId) -> Verified {
-    let change = signed(author, id, 1, Claim::RoundChange(RoundChangeClaim { prepared: None }));
-    Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
+    common::round_change(author, id, 1)
 }
 
 fn candidate(id: InstanceId, text: &str) -> Verified {
@@ -67,7 +55,7 @@ fn candidate(id: InstanceId, text: &str) -> Verified {
 }
 
 fn deliver(replica: &mut Replica<PlainKeys>, from: u8, message: Verified) -> Vec<Effect> {
-    replica.step(at(0), Input::Message { from: OperatorIndex(from), message })
+    common::deliver(replica, at(0), from, message)
 }
 
 fn post(replica: &mut Replica<PlainKeys>, id: InstanceId, text: &str) -> (DutyAdmission, Vec<Effect>) {
@@ -239,7 +227,7 @@ fn a_closed_duty_does_not_open_after_a_restart() {
 /// What the log holds of a duty this operator has prepared and committed.
 fn prepared_records(id: InstanceId) -> (Vec<Record>, (InstanceId, Value)) {
     let value = value(id, "1");
-    let prepare = |author| signed(author, id, 0, Claim::Prepare(value.digest()));
+    let prepare = |author| prepare(author, id, 0, value.digest());
     let prepares = (0..3).map(prepare).collect();
     let prepared = PreparedRecord { instance: id, round: Round(0), digest: value.digest(), prepares };
     let records = vec![
@@ -301,6 +289,7 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let recovery = Recovery {
         closed_duties: vec![id],
         unsealed: vec![certificate(id, &decided)],
+        marks: vec![commit(0, &decided, id).mark()],
         ..Recovery::default()
     };
     let (mut replica, effects) = started(recovery);

@@ -8,17 +8,19 @@ use aequa_chain::Chain;
 use aequa_replica::{Config, Effect, Input, Notice, Now, Recovery, Replica, Timer};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    BuilderPolicy, Certificate, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence,
-    Height, InstanceId, Message, OperatorIndex, Record, Round, RoundChange, Seal, Signature, Signed,
-    Statement, Value, ValueBytes, Verified,
+    BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence, Height,
+    InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value, ValueBytes, Verified,
 };
-use common::{CLUSTER, PlainKeys, config, quorum, replica, replica_of};
+use common::{
+    CLUSTER, PlainKeys, certificate, commit, config, fetched, quorum, replica, replica_of, round_change,
+    signed,
+};
 use std::sync::Arc;
 
 const TRAITOR: u8 = 3;
 
 fn now() -> Now {
-    Now { elapsed_ms: 0, wall_ms: 1_000_000 }
+    common::at(0)
 }
 
 fn started(me: u8) -> Replica<PlainKeys> {
@@ -31,27 +33,12 @@ fn at(height: u64) -> InstanceId {
     InstanceId::block(Height(height))
 }
 
-fn say(author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
-    let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
-    Signed { statement, signature: Signature::ZERO }
-}
-
 fn digest(byte: u8) -> Digest {
     Digest::repeat_byte(byte)
 }
 
 fn prepare(author: u8, height: u64, round: u64, byte: u8) -> Signed {
-    say(author, at(height), round, Claim::Prepare(digest(byte)))
-}
-
-fn commit_to(author: u8, height: u64, digest: Digest, seal: u8) -> Signed {
-    let claim = Claim::Commit(CommitClaim { digest, seal: Some(Seal::repeat_byte(seal)) });
-    say(author, at(height), 0, claim)
-}
-
-fn change(author: u8, height: u64, round: u64) -> Verified {
-    let change = say(author, at(height), round, Claim::RoundChange(RoundChangeClaim { prepared: None }));
-    Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
+    common::prepare(author, at(height), round, digest(byte))
 }
 
 /// The block after `parents` that is first proposed in `round`; `later_ms` tells it from another.
@@ -73,22 +60,14 @@ fn block_on(parents: &[Arc<CheckedBlock>], later_ms: u64, evidence: &[CheckedEvi
     block_of(0, parents, later_ms, evidence)
 }
 
-fn proposal(block: &Arc<CheckedBlock>, round: u64, round_changes: Vec<Signed>) -> Verified {
+fn proposal(block: &Arc<CheckedBlock>, round: u64, changing: &[u8]) -> Verified {
     let instance = InstanceId::block(block.header().height);
     let author = (instance.height.0 + round) % 4;
-    let proposal = say(author as u8, instance, round, Claim::PrePrepare(block.digest()));
-    Verified::PrePrepare { proposal, value: Value::block(block.clone()), round_changes, prepares: Vec::new() }
-}
-
-fn certificate(block: &CheckedBlock) -> Certificate {
-    let height = block.header().height;
-    let commits: Vec<Signed> =
-        (0..3).map(|author| commit_to(author, height.0, block.digest(), author)).collect();
-    Certificate::from_commits(InstanceId::block(height), Round(0), block.digest(), &commits)
+    common::proposal(author as u8, instance, round, Value::block(block.clone()), changing)
 }
 
 fn deliver(replica: &mut Replica<PlainKeys>, from: u8, message: Verified) -> Vec<Effect> {
-    replica.step(now(), Input::Message { from: OperatorIndex(from), message })
+    common::deliver(replica, now(), from, message)
 }
 
 /// Evidence the effects tell of; what is told is spread too, and given to the host to keep.
@@ -118,27 +97,22 @@ fn double_vote(height: u64, round: u64) -> CheckedEvidence {
     CheckedEvidence::attest(Evidence::new(pair.0, pair.1).unwrap())
 }
 
-fn fetched(replica: &mut Replica<PlainKeys>, blocks: &[Arc<CheckedBlock>]) -> Vec<Effect> {
-    let blocks = blocks.iter().map(|block| (block.clone(), certificate(block))).collect();
-    replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks })
-}
-
 #[test]
 fn b1_honest_messages_in_any_order_and_number_are_no_evidence() {
     let mut replica = started(0);
     let block = block_on(&[], 0, &[]);
-    let vote = |author| say(author, at(1), 0, Claim::Prepare(block.digest()));
+    let vote = |author| common::prepare(author, at(1), 0, block.digest());
     let mut effects = Vec::new();
     for _ in 0..100 {
         // Votes before the proposal, PREPARE and COMMIT of one digest, later rounds, all again and again.
         for author in [2, 3] {
             effects.extend(deliver(&mut replica, author, Verified::Prepare(vote(author))));
-            let commit = commit_to(author, 1, block.digest(), author);
+            let commit = commit(author, at(1), 0, block.digest());
             effects.extend(deliver(&mut replica, author, Verified::Commit(commit)));
             effects.extend(deliver(&mut replica, author, Verified::Prepare(prepare(author, 1, 1, 9))));
-            effects.extend(deliver(&mut replica, author, change(author, 1, 2)));
+            effects.extend(deliver(&mut replica, author, round_change(author, at(1), 2)));
         }
-        effects.extend(deliver(&mut replica, 1, proposal(&block, 0, Vec::new())));
+        effects.extend(deliver(&mut replica, 1, proposal(&block, 0, &[])));
     }
     assert_eq!(found(&effects), []);
     assert_eq!(replica.held().evidence, 0);
@@ -147,8 +121,11 @@ fn b1_honest_messages_in_any_order_and_number_are_no_evidence() {
 #[test]
 fn b1_commits_that_differ_in_their_seal_share_alone_are_no_evidence() {
     let mut replica = started(0);
-    let mut effects = deliver(&mut replica, 3, Verified::Commit(commit_to(3, 1, digest(1), 1)));
-    effects.extend(deliver(&mut replica, 3, Verified::Commit(commit_to(3, 1, digest(1), 2))));
+    let sealed = |seal| {
+        let claim = CommitClaim { digest: digest(1), seal: Some(Seal::repeat_byte(seal)) };
+        Verified::Commit(signed(3, at(1), 0, Claim::Commit(claim)))
+    };
+    let effects = [1, 2].map(|seal| deliver(&mut replica, 3, sealed(seal))).concat();
     assert_eq!(found(&effects), []);
 }
 
@@ -192,8 +169,8 @@ fn gossiped_evidence_is_told_and_spread_once() {
 #[test]
 fn b2_two_proposals_of_a_leader_are_evidence() {
     let mut replica = started(0);
-    assert_eq!(found(&deliver(&mut replica, 1, proposal(&block_on(&[], 0, &[]), 0, Vec::new()))), []);
-    let effects = deliver(&mut replica, 1, proposal(&block_on(&[], 1, &[]), 0, Vec::new()));
+    assert_eq!(found(&deliver(&mut replica, 1, proposal(&block_on(&[], 0, &[]), 0, &[]))), []);
+    let effects = deliver(&mut replica, 1, proposal(&block_on(&[], 1, &[]), 0, &[]));
     assert_eq!(found(&effects).len(), 1);
     assert_eq!(found(&effects)[0].offence().operator, OperatorIndex(1));
 }
@@ -201,13 +178,10 @@ fn b2_two_proposals_of_a_leader_are_evidence() {
 #[test]
 fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared_too() {
     let mut replica = started(0);
-    let changes: Vec<Signed> = [1, 2, 3]
-        .map(|author| say(author, at(1), 1, Claim::RoundChange(RoundChangeClaim { prepared: None })))
-        .to_vec();
-    let jump = proposal(&block_of(1, &[], 0, &[]), 1, changes);
+    let jump = proposal(&block_of(1, &[], 0, &[]), 1, &[1, 2, 3]);
     assert_eq!(found(&deliver(&mut replica, 2, jump)), []);
     assert_eq!(replica.round_and_leader().0, Round(1));
-    let unjustified = proposal(&block_of(1, &[], 1, &[]), 1, Vec::new());
+    let unjustified = proposal(&block_of(1, &[], 1, &[]), 1, &[]);
     assert_eq!(found(&deliver(&mut replica, 2, unjustified)).len(), 1);
 }
 
@@ -215,8 +189,8 @@ fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared
 fn votes_of_a_round_that_is_over_are_compared() {
     let mut replica = started(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
-    deliver(&mut replica, 1, change(1, 1, 5));
-    deliver(&mut replica, 2, change(2, 1, 5));
+    deliver(&mut replica, 1, round_change(1, at(1), 5));
+    deliver(&mut replica, 2, round_change(2, at(1), 5));
     assert_eq!(replica.round_and_leader().0, Round(5));
     assert_eq!(
         found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
@@ -227,11 +201,14 @@ fn votes_of_a_round_that_is_over_are_compared() {
 #[test]
 fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
     let mut replica = started(0);
-    deliver(&mut replica, 3, change(TRAITOR, 1, 1));
+    deliver(&mut replica, 3, round_change(TRAITOR, at(1), 1));
     let prepared = aequa_types::Prepared { round: Round(0), digest: digest(7) };
     let claim = Claim::RoundChange(RoundChangeClaim { prepared: Some(prepared) });
-    let other = say(TRAITOR, at(1), 1, claim);
-    let effects = deliver(&mut replica, 2, proposal(&block_on(&[], 0, &[]), 1, vec![other]));
+    let mut message = proposal(&block_on(&[], 0, &[]), 1, &[]);
+    if let Verified::PrePrepare { round_changes, .. } = &mut message {
+        round_changes.push(signed(TRAITOR, at(1), 1, claim));
+    }
+    let effects = deliver(&mut replica, 2, message);
     assert_eq!(found(&effects).len(), 1);
 }
 
@@ -239,7 +216,7 @@ fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
 fn a_prepare_inside_a_justification_is_compared_with_the_one_sent_here() {
     let mut replica = started(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
-    let Verified::RoundChange(mut message) = change(2, 1, 1) else { unreachable!() };
+    let Verified::RoundChange(mut message) = round_change(2, at(1), 1) else { unreachable!() };
     message.prepares = vec![prepare(TRAITOR, 1, 0, 2)];
     assert_eq!(found(&deliver(&mut replica, 2, Verified::RoundChange(message))), [double_vote(1, 0)]);
 }
@@ -249,10 +226,10 @@ fn a_commit_inside_a_certificate_is_compared_with_the_one_sent_here() {
     for by_fetch in [false, true] {
         let mut replica = started(3);
         let block = block_on(&[], 0, &[]);
-        deliver(&mut replica, 2, Verified::Commit(commit_to(2, 1, digest(9), 2)));
+        deliver(&mut replica, 2, Verified::Commit(commit(2, at(1), 0, digest(9))));
         let effects = match by_fetch {
             false => deliver(&mut replica, 1, Verified::Decided(certificate(&block))),
-            true => fetched(&mut replica, &[block]),
+            true => replica.step(now(), fetched(&[block])),
         };
         assert_eq!(found(&effects).len(), 1, "fetched: {by_fetch}");
     }
@@ -263,14 +240,14 @@ fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not(
     let mut replica = started(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
     let mut blocks = vec![block_on(&[], 0, &[])];
-    fetched(&mut replica, &blocks);
+    replica.step(now(), fetched(&blocks));
     assert_eq!(replica.chain().tip().height, Height(1));
     let late = Input::Statement(prepare(TRAITOR, 1, 0, 2));
     assert_eq!(found(&replica.step(now(), late)), [double_vote(1, 0)]);
 
     for _ in 0..40 {
         let next = block_on(&blocks, 0, &[]);
-        fetched(&mut replica, std::slice::from_ref(&next));
+        replica.step(now(), fetched(std::slice::from_ref(&next)));
         blocks.push(next);
     }
     let before = replica.held().statements;
@@ -314,7 +291,7 @@ fn contradictions_about_duties_count_too() {
     let mut replica = started(0);
     let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
     let value = |text: &str| Value::duty(duty, ValueBytes(text.as_bytes().into()));
-    let vote = |text: &str| say(TRAITOR, duty, 0, Claim::Prepare(value(text).digest()));
+    let vote = |text: &str| common::prepare(TRAITOR, duty, 0, value(text).digest());
     assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
     let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
     assert_eq!(found(&effects)[0].offence().place.instance, duty);
@@ -335,7 +312,7 @@ fn a_leader_proposes_what_is_pending_and_it_is_dropped_when_committed() {
 
     let mut other = started(0);
     other.step(now(), Input::Evidence(double_vote(1, 0)));
-    let effects = fetched(&mut other, &[block]);
+    let effects = other.step(now(), fetched(&[block]));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence(left) if left.is_empty())));
     assert_eq!(other.held().evidence, 0);
     let again = other.step(now(), Input::Evidence(double_vote(1, 0)));
@@ -352,8 +329,8 @@ fn a_proposal_with_evidence_that_is_in_the_chain_already_is_not_prepared() {
     let stale = Arc::new(CheckedBlock::attest(inner, Vec::new()));
     for (block, prepared) in [(stale, false), (honest, true)] {
         let mut replica = started(0);
-        fetched(&mut replica, std::slice::from_ref(&first));
-        let effects = deliver(&mut replica, 2, proposal(&block, 0, Vec::new()));
+        replica.step(now(), fetched(std::slice::from_ref(&first)));
+        let effects = deliver(&mut replica, 2, proposal(&block, 0, &[]));
         let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
         assert_eq!(voted, prepared);
     }
@@ -379,7 +356,7 @@ fn without_empty_blocks_evidence_is_work_for_the_leader_and_grounds_for_the_othe
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::PrePrepare(_)))));
 
     for (evidence, prepared) in [(vec![double_vote(1, 0)], true), (vec![], false)] {
-        let effects = deliver(&mut idle(0), 1, proposal(&block_on(&[], 0, &evidence), 0, Vec::new()));
+        let effects = deliver(&mut idle(0), 1, proposal(&block_on(&[], 0, &evidence), 0, &[]));
         let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
         assert_eq!(voted, prepared);
     }

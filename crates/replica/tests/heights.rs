@@ -10,7 +10,7 @@ use aequa_types::{
     Verified,
 };
 use common::{
-    at, block, blocks, certificate, change, commit, config, deliver, prepare, prepared, proposal, replica,
+    at, block, blocks, change, commit, config, deliver, fetched, prepare, prepared, proposal, replica,
     replica_of, round_change, sent, signed, transaction,
 };
 
@@ -179,8 +179,7 @@ fn instances_of_past_heights_are_forgotten() {
     node.start(at(0));
     let mut most = 0;
     for block in blocks(120) {
-        let fetched = vec![(block.clone(), certificate(&block))];
-        node.step(at(0), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+        node.step(at(0), fetched(&[block]));
         most = most.max(node.held().block_instances);
     }
     assert_eq!(node.chain().tip().height, Height(120));

@@ -5,33 +5,19 @@
 mod common;
 
 use aequa_replica::{
-    BLOCKS_ABSTAINED, DutyAdmission, Effect, Halt, Input, Notice, Now, Recovery, Replica, SLOTS_ABSTAINED,
-    Ticket, Timer,
+    BLOCKS_ABSTAINED, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recovery, Replica,
+    SLOTS_ABSTAINED, Ticket, Timer,
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    CheckedBlock, Digest, Domain, Height, InstanceId, OperatorIndex, Round, Signed, Value, ValueBytes,
-    Verified,
+    Digest, Domain, Height, InstanceId, OperatorIndex, Round, Signed, Value, ValueBytes, Verified,
 };
-use common::{EPOCH_MS, PlainKeys, blocks, certificate, prepare, proposal, replica};
-use std::sync::Arc;
+use common::{EPOCH_MS, PlainKeys, blocks, fetched, prepare, proposed, replica};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
 fn now(elapsed_ms: u64) -> Now {
     Now { elapsed_ms, wall_ms: EPOCH_MS }
-}
-
-fn proposed(block: &Arc<CheckedBlock>) -> Input {
-    let header = block.header();
-    let value = Value::block(block.clone());
-    let message = proposal(header.proposer.0, InstanceId::block(header.height), 0, value, &[]);
-    Input::Message { from: header.proposer, message }
-}
-
-fn fetched(blocks: &[Arc<CheckedBlock>]) -> Input {
-    let blocks = blocks.iter().map(|block| (block.clone(), certificate(block))).collect();
-    Input::Fetched { from: OperatorIndex(1), blocks }
 }
 
 fn own_prepare(instance: InstanceId) -> Signed {
@@ -76,7 +62,7 @@ fn asked(effects: &[Effect]) -> Vec<u8> {
 }
 
 fn inquiring() -> Replica<PlainKeys> {
-    let mut replica = replica(ME.0, Recovery { inquire: true, ..Recovery::default() });
+    let mut replica = replica(ME.0, Recovery { memory: Memory::Lost, ..Recovery::default() });
     assert_eq!(asked(&replica.start(now(0))), [1, 2, 3]);
     replica
 }
@@ -153,8 +139,10 @@ fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
     replica.step(now(1), testimony(1, &[InstanceId::block(Height(5)), slot(120)], &[]));
     replica.step(now(1), testimony(2, &[], &shown));
     let effects = replica.step(now(1), testimony(3, &[], &[]));
-    let expected = vec![(Domain::Block, Height(40)), (Domain::Attester, Height(120 + SLOTS_ABSTAINED))];
-    assert_eq!(floors(&effects), Some(expected));
+    let slot = Height(120 + SLOTS_ABSTAINED);
+    let duties = [Domain::Attester, Domain::Proposer, Domain::Sync].map(|domain| (domain, slot));
+    let expected = [vec![(Domain::Block, Height(40))], duties.to_vec()].concat();
+    assert_eq!(floors(&effects), Some(expected), "duties of all types share their slots");
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Halt(_))).count(), 0);
     // What was shown is known now, from whoever.
     let effects = replica.step(now(2), testimony(1, &[], &shown));
@@ -230,4 +218,88 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
     let mut whole = replica(ME.0, Recovery::default());
     whole.start(now(0));
     assert!(whole.may_testify(), "a new operator has nothing to catch up with");
+}
+
+/// At a start with a directory that looks whole.
+fn unproven(recovery: Recovery) -> Replica<PlainKeys> {
+    let mut replica = replica(ME.0, Recovery { memory: Memory::Unproven, ..recovery });
+    let effects = replica.start(now(0));
+    assert_eq!(asked(&effects), [1, 2, 3]);
+    assert!(!signs(&effects));
+    replica
+}
+
+/// The leader of height 4 is this operator, and it has nothing to send again.
+fn leader_with_three_blocks(memory: Memory) -> (Replica<PlainKeys>, Vec<Effect>) {
+    let mut replica = replica(ME.0, Recovery { memory, ..Recovery::default() });
+    let mut effects = replica.start(now(0));
+    effects.extend(replica.step(now(1), fetched(&blocks(3))));
+    effects.extend(replica.step(now(60_000), Input::Timer(Timer::Propose(Height(4)))));
+    (replica, effects)
+}
+
+#[test]
+fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
+    assert!(signs(&leader_with_three_blocks(Memory::Whole).1), "it would propose at once");
+    let (mut replica, effects) = leader_with_three_blocks(Memory::Unproven);
+    assert!(!signs(&effects));
+    assert!(!signs(&replica.step(now(60_001), at_height(1, 3))));
+    assert!(!signs(&replica.step(now(60_001), at_height(1, 3))), "each counts once");
+    assert!(replica.is_inquiring());
+    let mut effects = replica.step(now(60_002), at_height(3, 3));
+    assert!(!replica.is_inquiring());
+    assert_eq!(floors(&effects), None, "nothing is abstained from");
+    effects.extend(replica.step(now(120_000), Input::Timer(Timer::Propose(Height(4)))));
+    assert!(signs(&effects));
+}
+
+#[test]
+fn an_old_copy_is_shown_what_it_signed_since_and_stops_before_it_signs() {
+    let mut replica = unproven(Recovery::default());
+    let shown = testimony(1, &[InstanceId::block(Height(7))], &[InstanceId::block(Height(8))]);
+    let effects = replica.step(now(1), shown);
+    let halted = effects.iter().any(|effect| {
+        matches!(effect, Effect::Halt(Halt::SignedElsewhere { height: Height(8), .. }))
+    });
+    assert!(halted && !signs(&effects), "{effects:?}");
+}
+
+#[test]
+fn an_old_copy_is_noticed_by_duties_too() {
+    let mut replica = unproven(Recovery::default());
+    let effects = replica.step(now(1), testimony(1, &[], &[slot(8)]));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Halt(_))));
+}
+
+#[test]
+fn members_that_start_together_answer_each_other_and_one_without_memory_answers_nobody() {
+    assert!(unproven(Recovery::default()).may_testify());
+    assert!(!inquiring().may_testify());
+}
+
+#[test]
+fn an_own_statement_that_is_unknown_stops_the_node_wherever_it_comes() {
+    let unknown = own_prepare(InstanceId::block(Height(1)));
+    let change = common::change(1, InstanceId::block(Height(1)), 1, None);
+    let message = aequa_types::RoundChange { change, prepares: vec![unknown.clone()] };
+    let inside = Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) };
+    for input in [inside, Input::Statement(unknown)] {
+        let mut replica = replica(ME.0, Recovery::default());
+        replica.start(now(0));
+        let effects = replica.step(now(1), input.clone());
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Halt(_))), "{input:?}");
+    }
+}
+
+#[test]
+fn the_newest_statement_of_each_kind_is_shown() {
+    let mut replica = replica(1, Recovery::default());
+    replica.start(now(0));
+    let id = InstanceId::block(Height(1));
+    let change = aequa_types::RoundChange { change: common::change(ME.0, id, 1, None), prepares: vec![] };
+    for message in [Verified::Prepare(prepare(ME.0, id, 1, Digest::repeat_byte(1))), Verified::RoundChange(change)] {
+        replica.step(now(1), Input::Message { from: ME, message });
+    }
+    let kinds: Vec<_> = replica.newest_statements_of(ME).iter().map(|signed| signed.kind()).collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
 }

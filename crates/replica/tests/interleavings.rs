@@ -9,12 +9,12 @@ use aequa_replica::{Effect, Input, Now, Recovery, Replica, Timer, leader};
 use aequa_types::{CheckedBlock, Height, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 use common::{
     Dice, PlainKeys, at, block, certificate, commit, config, deliver, prepare, proposal, quorum, replica_of,
-    round_change,
+    round_change, runs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Interleavings per run; ten thousand were seen to pass.
+/// Interleavings of a run.
 const INTERLEAVINGS: u64 = 1_500;
 const STEPS: usize = 30;
 
@@ -160,7 +160,8 @@ fn block_of(bytes: &[u8]) -> Arc<CheckedBlock> {
 #[test]
 fn no_timer_outlives_its_round_or_its_height() {
     let (mut heights, mut rounds) = (0, 0);
-    for seed in 0..INTERLEAVINGS {
+    let interleavings = runs(INTERLEAVINGS);
+    for seed in 0..interleavings {
         let mut dice = Dice(seed);
         let me = dice.below(4) as u8;
         let mut pair = Pair::new(me);
@@ -177,7 +178,7 @@ fn no_timer_outlives_its_round_or_its_height() {
         heights += pair.model.chain().tip().height.0;
     }
     assert!(
-        heights > INTERLEAVINGS && rounds > INTERLEAVINGS,
+        heights > interleavings && rounds > interleavings,
         "{heights} heights, {rounds} steps in a later round"
     );
 }

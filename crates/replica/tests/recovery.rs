@@ -8,41 +8,18 @@ use aequa_chain::Chain;
 use aequa_replica::{Effect, Halt, Input, Now, Recovery};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    BuilderPolicy, Certificate, CheckedBlock, Digest, Domain, Height, InstanceId, Message, OperatorIndex,
-    Record, Round, Seal, Signature, Signed, Statement, Value, Verified,
+    Certificate, CheckedBlock, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round,
+    Seal, Signature, Signed, Statement, Value, Verified,
 };
-use common::{CLUSTER, quorum, replica};
+use common::{CLUSTER, EPOCH_MS, blocks, certificate, fetched, prepare, proposed, quorum, replica};
 use std::sync::Arc;
 
 fn now() -> Now {
-    Now { elapsed_ms: 0, wall_ms: 1_000_000 }
-}
-
-/// Blocks 1 to `count`, each on the one before.
-fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
-    let mut chain = Chain::genesis(CLUSTER, quorum());
-    (1..=count)
-        .map(|height| {
-            let proposer = OperatorIndex((height % 4) as u8);
-            let policy = BuilderPolicy::default().hash();
-            let block = chain.build_block(proposer, 1_000_000 + height, policy, Vec::new(), &[]).unwrap();
-            chain.apply(&block).unwrap();
-            Arc::new(block)
-        })
-        .collect()
+    common::at(0)
 }
 
 fn commit(block: &CheckedBlock, author: u8) -> Signed {
-    let claim = Claim::Commit(CommitClaim { digest: block.digest(), seal: Some(Seal::repeat_byte(author)) });
-    let instance = InstanceId::block(block.header().height);
-    let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
-    Signed { statement, signature: Signature::ZERO }
-}
-
-fn certificate(block: &CheckedBlock) -> Certificate {
-    let commits: Vec<Signed> = (0..3).map(|author| commit(block, author)).collect();
-    let instance = InstanceId::block(block.header().height);
-    Certificate::from_commits(instance, Round(0), block.digest(), &commits)
+    common::commit(author, InstanceId::block(block.header().height), 0, block.digest())
 }
 
 fn committed(effects: &[Effect]) -> Vec<u64> {
@@ -66,8 +43,7 @@ fn a_decision_of_the_log_is_executed_as_soon_as_its_parent_was_fetched() {
     };
     let mut replica = replica(0, recovery);
     assert_eq!(committed(&replica.start(now())), [] as [u64; 0], "its parent is missing");
-    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
-    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    let effects = replica.step(now(), fetched(&blocks[..1]));
     assert_eq!(committed(&effects), [1, 2]);
     assert_eq!(replica.chain().tip().height, Height(2));
 }
@@ -77,23 +53,14 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
     let blocks = blocks(2);
     let mut replica = replica(0, Recovery::default());
     replica.start(now());
-    let second = Value::block(blocks[1].clone());
-    let proposer = OperatorIndex(2);
     let instance = InstanceId::block(Height(2));
-    let claim = Claim::PrePrepare(second.digest());
-    let statement = Statement { instance, round: Round(0), author: proposer, claim };
-    let proposal = Signed { statement, signature: Signature::ZERO };
     let mut deliver = |from: u8, message: Verified| {
         replica.step(now(), Input::Message { from: OperatorIndex(from), message })
     };
     // What operators 1 and 2 hand over decides, together with the own COMMIT, before 3 is looked at.
-    let proposal =
-        Verified::PrePrepare { proposal, value: second, round_changes: Vec::new(), prepares: Vec::new() };
-    deliver(1, proposal);
+    deliver(1, common::proposal(2, instance, 0, Value::block(blocks[1].clone()), &[]));
     for author in [1, 2] {
-        let claim = Claim::Prepare(blocks[1].digest());
-        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
-        deliver(1, Verified::Prepare(Signed { statement, signature: Signature::ZERO }));
+        deliver(1, Verified::Prepare(prepare(author, instance, 0, blocks[1].digest())));
     }
     for author in [1, 2, 3] {
         deliver(author, Verified::Commit(commit(&blocks[1], author)));
@@ -138,8 +105,7 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     let blocks = blocks(1);
     let mut replica = replica(3, Recovery::default());
     replica.start(now());
-    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
-    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    let effects = replica.step(now(), fetched(&blocks[..1]));
     let share = effects.iter().position(|effect| {
         matches!(effect, Effect::Broadcast(Message::Commit(vote))
             if vote.author == OperatorIndex(3) && vote.digest() == Some(blocks[0].digest()))
@@ -158,18 +124,15 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     );
 }
 
-fn own_prepare(me: u8, height: u64) -> Verified {
-    let claim = Claim::Prepare(Digest::repeat_byte(9));
-    let instance = InstanceId::block(Height(height));
-    let statement = Statement { instance, round: Round(0), author: OperatorIndex(me), claim };
-    Verified::Prepare(Signed { statement, signature: Signature::ZERO })
+fn own_prepare(height: u64) -> Verified {
+    Verified::Prepare(prepare(0, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9)))
 }
 
 #[test]
 fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
     let mut replica = replica(0, Recovery::default());
     replica.start(now());
-    let message = own_prepare(0, 1);
+    let message = own_prepare(1);
     let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
     assert!(
         matches!(&effects[..], [Effect::Halt(Halt::SignedElsewhere { height: Height(1), .. })]),
@@ -183,7 +146,7 @@ fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_agai
     let mut replica = replica(0, Recovery { floors, ..Recovery::default() });
     replica.start(now());
     for height in 1..=3 {
-        let message = own_prepare(0, height);
+        let message = own_prepare(height);
         let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Halt(_))), "height {height}");
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Persist(_))), "height {height}");
@@ -192,29 +155,12 @@ fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_agai
 
 /// A block of height 1 other than the one of [`blocks`].
 fn other_block() -> Arc<CheckedBlock> {
-    let chain = Chain::genesis(CLUSTER, quorum());
-    let policy = BuilderPolicy::default().hash();
-    Arc::new(chain.build_block(OperatorIndex(1), 1_000_009, policy, Vec::new(), &[]).unwrap())
+    common::block(&Chain::genesis(CLUSTER, quorum()), OperatorIndex(1), EPOCH_MS + 9)
 }
 
 fn own(height: u64, round: u64, claim: Claim) -> Statement {
     let instance = InstanceId::block(Height(height));
     Statement { instance, round: Round(round), author: OperatorIndex(0), claim }
-}
-
-fn proposed(block: &Arc<CheckedBlock>) -> Input {
-    let value = Value::block(block.clone());
-    let header = block.header();
-    let statement = Statement {
-        instance: InstanceId::block(header.height),
-        round: Round(0),
-        author: header.proposer,
-        claim: Claim::PrePrepare(value.digest()),
-    };
-    let proposal = Signed { statement, signature: Signature::ZERO };
-    let (round_changes, prepares) = (Vec::new(), Vec::new());
-    let message = Verified::PrePrepare { proposal, value, round_changes, prepares };
-    Input::Message { from: header.proposer, message }
 }
 
 fn statements(effects: &[Effect]) -> Vec<Statement> {
@@ -288,9 +234,7 @@ fn the_log_holds_own_votes_only_and_none_that_the_gate_refused() {
     effects.extend(replica.step(now(), proposed(&block)));
     let instance = InstanceId::block(Height(1));
     for author in 1..4 {
-        let claim = Claim::Prepare(block.digest());
-        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
-        let message = Verified::Prepare(Signed { statement, signature: Signature::ZERO });
+        let message = Verified::Prepare(prepare(author, instance, 0, block.digest()));
         effects.extend(replica.step(now(), Input::Message { from: OperatorIndex(author), message }));
     }
     let voted = statements(&effects);
@@ -311,8 +255,7 @@ fn votes_of_a_height_that_sync_brings_are_not_made_again_and_the_next_height_goe
     // Sealed and long past: no share is asked for.
     replica.step(now(), Input::PeerHeight { from: OperatorIndex(1), height: Height(100) });
     replica.step(now(), Input::PeerHeight { from: OperatorIndex(2), height: Height(100) });
-    let fetched = vec![(blocks[0].clone(), certificate(&blocks[0]))];
-    let effects = replica.step(now(), Input::Fetched { from: OperatorIndex(1), blocks: fetched });
+    let effects = replica.step(now(), fetched(&blocks[..1]));
     assert_eq!((committed(&effects), statements(&effects)), (vec![1], vec![]));
     let effects = replica.step(now(), proposed(&blocks[1]));
     assert_eq!(statements(&effects), [own(2, 0, Claim::Prepare(blocks[1].digest()))]);

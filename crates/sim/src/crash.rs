@@ -1,19 +1,26 @@
 //! Going down and coming back: what a restarted node knows is what its disk gives it.
 
 use crate::keys::SimKeys;
-use crate::node::{CrashPoint, Timers};
+use crate::node::{CrashPoint, Kind, Timers};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
+use crate::promises::{Found, Promises, WAL, records};
+use crate::ram::Failure;
 use crate::sights::{self, fault};
 use crate::world::{Event, World};
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Recovery, Replica};
-use aequa_types::{Domain, InstanceId, Message, Record, Value};
+use aequa_replica::{Config, Effect, Memory, Recovery, Replica};
+use aequa_storage::StorageError;
+use aequa_types::{Domain, InstanceId, Message, Place, Record, Value};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// How many of the newest blocks may still get their seal after a restart.
 const UNSEALED_BLOCKS: usize = 32;
 /// Shortest and longest time down.
 const DOWN_MS: (u64, u64) = (50, 4000);
+/// Calls to the disk until a prepared failure: a turn makes four, and ten when a file is replaced.
+const DISK_CALLS: u64 = 14;
 
 impl World {
     /// Takes a random node down, more often in the middle of its next turn than between two.
@@ -25,7 +32,10 @@ impl World {
         let node = self.dice.index(self.nodes.len());
         let point = self.dice.pick(&[
             None,
-            Some(CrashPoint::BeforeSync),
+            Some(CrashPoint::InDisk),
+            Some(CrashPoint::InDisk),
+            Some(CrashPoint::InDisk),
+            Some(CrashPoint::OnDiskError),
             Some(CrashPoint::BeforeSync),
             Some(CrashPoint::BeforeSend),
             Some(CrashPoint::WhileSending),
@@ -42,61 +52,156 @@ impl World {
         if !self.nodes[id].is_up() {
             return;
         }
-        if point.is_some() {
-            self.nodes[id].doomed = point;
-            return;
+        match point {
+            None => self.down(id),
+            Some(CrashPoint::InDisk) => {
+                let torn = self.dice.below(1 << 32);
+                self.prepare_disk_failure(id, Failure::Ends { torn });
+            }
+            Some(CrashPoint::OnDiskError) => self.prepare_disk_failure(id, Failure::Fails),
+            Some(_) => self.nodes[id].doomed = point,
         }
-        self.count_pools(id);
+    }
+
+    fn prepare_disk_failure(&mut self, id: usize, failure: Failure) {
+        let calls = self.dice.below(DISK_CALLS);
         let node = &mut self.nodes[id];
+        node.disk.arm(calls, failure);
+        node.disk_will_fail = true;
+    }
+
+    /// A call to the disk has failed: the node ends, and that is all right if the failure was prepared.
+    pub(crate) fn disk_failed(&mut self, id: usize, error: &StorageError) {
+        let node = &self.nodes[id];
+        if node.disk_will_fail && !node.disk.is_armed() {
+            self.fault(if node.disk.has_ended() { fault::CRASH_IN_DISK } else { fault::DISK_ERROR });
+            return self.down(id);
+        }
+        let (operator, reason) = (node.operator, format!("log or marks: {error}"));
+        self.oracle.complain(Violation::Halted { operator, reason });
+    }
+
+    /// The process ends, and perhaps the machine with it.
+    pub(crate) fn down(&mut self, id: usize) {
+        self.count_pools(id);
+        let power_cut = self.dice.chance(600);
+        let node = &mut self.nodes[id];
+        let written = node.turn.take();
+        node.limbo = written.iter().flat_map(|effects| records(effects)).cloned().collect();
+        node.promises = None;
         node.replica = None;
-        node.turn = None;
         node.doomed = None;
+        node.disk_will_fail = false;
         node.inbox.clear();
         node.timers = Timers::default();
         node.wake_at = None;
         node.life += 1;
-        let before = node.log.records().len();
-        let (kept, lost) = node.log.crash(&mut self.dice);
-        if node.is_honest() {
-            for record in &node.log.records()[before..] {
-                self.oracle.synced(node.operator, record);
-            }
-        }
+        let sectors = if power_cut {
+            node.disk.cut(&mut self.dice)
+        } else {
+            node.disk.kill();
+            0
+        };
         let blocks = node.store.crash(&mut self.dice);
-        self.note(id, lost as u64, || format!("crashes; {lost} records and {blocks} blocks lost"));
-        if lost > 0 {
-            self.sight(sights::TORN_LOST);
-            if kept > 0 {
-                self.sight(sights::TORN_KEPT);
-            }
-        }
+        self.fault(if power_cut { fault::POWER_CUT } else { fault::KILLED });
+        self.note(id, sectors as u64, || {
+            let how = if power_cut { "loses power" } else { "is killed" };
+            format!("{how}; {sectors} sectors and {blocks} blocks lost")
+        });
         if blocks > 0 {
             self.sight(sights::STORE_LOST);
         }
+        self.mishandle(id, power_cut);
         let down_ms = self.dice.between(DOWN_MS.0, DOWN_MS.1);
         self.after(down_ms, Event::Restart { node: id });
     }
 
+    /// What a careless or faulty operator does to its directory while the node is down.
+    fn mishandle(&mut self, id: usize, power_cut: bool) {
+        if matches!(self.nodes[id].kind, Kind::Traitor(traits) if traits.amnesia) {
+            self.nodes[id].disk.wipe();
+            return self.fault(fault::AMNESIA);
+        }
+        if self.is_calm() || !self.plan.careless.contains(&self.nodes[id].operator) {
+            return;
+        }
+        let act = self.dice.below(10);
+        let with_blocks = self.dice.chance(500);
+        let node = &mut self.nodes[id];
+        match act {
+            0..3 => node.copy = Some((node.disk.copy(), node.store.clone())),
+            3..6 => {
+                node.disk.wipe();
+                node.suspected = true;
+                node.limbo.clear();
+                if with_blocks {
+                    node.store.forget();
+                }
+                self.oracle.forgets(self.nodes[id].operator);
+                self.fault(fault::DIRECTORY_LOST);
+                self.note(id, 0, || "its log and marks are lost".into());
+            }
+            // The signing marks outlive the end of the log, unless a power cut took them in the same moment.
+            6 if !power_cut => {
+                let bytes = self.dice.between(1, 200) as usize;
+                self.nodes[id].disk.rot(Path::new(WAL), bytes);
+                self.fault(fault::LOG_ROTTEN);
+                self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
+            }
+            7..9 => {
+                let Some((disk, store)) = node.copy.clone() else { return };
+                // What it signed since may reach it as something it knows nothing of: it counts as faulty.
+                (node.disk, node.store, node.restored) = (disk.copy(), store, true);
+                node.limbo.clear();
+                self.oracle.excuses(self.nodes[id].operator);
+                self.fault(fault::COPY_RESTORED);
+                self.note(id, 0, || "runs on an old copy of its directory from now on".into());
+            }
+            _ => {}
+        }
+    }
+
     /// Up again, from disk.
     pub(crate) fn restart(&mut self, id: usize) {
-        if self.nodes[id].is_up() {
+        if self.nodes[id].is_up() || self.nodes[id].frozen {
             return;
         }
         if self.is_sabotaged(Sabotage::ForgetLog) {
-            self.nodes[id].log.forget();
+            self.nodes[id].disk.wipe();
         }
         if self.is_sabotaged(Sabotage::ForgetStore) {
-            self.nodes[id].log.forget();
+            self.nodes[id].disk.wipe();
             self.nodes[id].store.forget();
         }
-        let Some(mut replica) = self.restored(id) else { return };
+        if !self.is_calm() && self.dice.chance(self.plan.crash_in_recovery) {
+            let failure = Failure::Ends { torn: self.dice.below(1 << 32) };
+            self.prepare_disk_failure(id, failure);
+        }
+        let node = &mut self.nodes[id];
+        let found = match Promises::open(&node.disk, self.cluster, node.operator) {
+            Ok((promises, found)) => {
+                node.promises = Some(promises);
+                found
+            }
+            Err(error) => {
+                if node.disk_will_fail {
+                    self.fault(fault::CRASH_RECOVERING);
+                }
+                return self.disk_failed(id, &error);
+            }
+        };
+        self.examine(id, &found);
+        let Some(mut replica) = self.recovered(id, found) else { return };
         let node = &mut self.nodes[id];
         node.born_ms = self.now_ms;
         let effects = replica.start(node.clocks(self.now_ms));
         let (operator, tip) = (node.operator, *replica.chain().tip());
         let before = node.store.tip();
+        let asking = if replica.is_inquiring() { ", and asks what it signed" } else { "" };
         node.replica = Some(replica);
-        self.note(id, tip.height.0, || format!("starts at height {before}, goes on from {}", tip.height));
+        self.note(id, tip.height.0, || {
+            format!("starts at height {before}, goes on from {}{asking}", tip.height)
+        });
         if self.nodes[id].is_honest() {
             self.oracle.restarts(operator, tip.height, tip.digest);
             self.observe_start(&effects);
@@ -108,7 +213,45 @@ impl World {
         }
     }
 
-    fn restored(&mut self, id: usize) -> Option<Replica<SimKeys>> {
+    /// What log and marks gave back is durable now, and must not contradict each other.
+    fn examine(&mut self, id: usize, found: &Found) {
+        let node = &mut self.nodes[id];
+        let known: BTreeSet<Place> =
+            found.records.iter().filter_map(Record::statement).map(|signed| signed.place()).collect();
+        let alone = found.marks.iter().filter(|mark| !known.contains(&mark.place));
+        let instances = alone.map(|mark| mark.place.instance);
+        node.half_known = instances.filter(|instance| !node.store.has(*instance)).collect();
+        let half_known = !node.half_known.is_empty();
+        let (operator, honest, limbo) = (node.operator, node.is_honest(), std::mem::take(&mut node.limbo));
+        let kept = limbo.iter().filter(|record| found.records.contains(record)).count();
+        if kept < limbo.len() {
+            self.sight(sights::TORN_LOST);
+            if kept > 0 {
+                self.sight(sights::TORN_KEPT);
+            }
+        }
+        let seen = [
+            (found.torn, sights::TORN_TAIL),
+            (found.unreadable > 0, sights::TORN_MARK),
+            (half_known, sights::MARK_ALONE),
+        ];
+        for (_, sight) in seen.into_iter().filter(|(seen, _)| *seen) {
+            self.sight(sight);
+        }
+        if !honest {
+            return;
+        }
+        for record in &found.records {
+            self.oracle.synced(operator, record);
+        }
+        if let Some(place) = contradiction(found) {
+            let reason = format!("log and marks contradict each other at {place:?}");
+            self.oracle.complain(Violation::Halted { operator, reason });
+        }
+    }
+
+    fn recovered(&mut self, id: usize, found: Found) -> Option<Replica<SimKeys>> {
+        let values = self.values_in(&found.records);
         let node = &self.nodes[id];
         let operator = node.operator;
         let chain = match node.store.chain(self.cluster, self.plan.quorum) {
@@ -119,19 +262,6 @@ impl World {
                 return None;
             }
         };
-        let records = node.log.records().to_vec();
-        let values: Vec<(InstanceId, Value)> = records
-            .iter()
-            .filter_map(|record| match record {
-                Record::Value(record) => {
-                    let value = self.verifier.value(record.instance, record.value.clone())?;
-                    Some((record.instance, value))
-                }
-                _ => None,
-            })
-            .collect();
-        let closed_duties = node.store.duties();
-        let unsealed = node.store.unsealed(UNSEALED_BLOCKS);
         let limits = Limits { per_sender: 16, expiry_heights: 40, ..Limits::default() };
         let mempool = Mempool::new(limits, self.plan.params.builder.clone()).ok()?;
         let config = Config {
@@ -145,12 +275,44 @@ impl World {
             record: self.options.record,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
-        let evidence = node.store.evidence();
-        let recovery = Recovery { records, values, closed_duties, unsealed, evidence, ..Recovery::default() };
+        let recovery = Recovery {
+            values,
+            closed_duties: node.store.duties(),
+            duty_watermarks: Vec::new(),
+            marks: found.marks,
+            floors: found.floors,
+            memory: self.memory_of(id),
+            unsealed: node.store.unsealed(UNSEALED_BLOCKS),
+            evidence: node.store.evidence(),
+            records: found.records,
+        };
         Some(Replica::new(config, keys, chain, mempool, recovery))
     }
 
-    fn observe_start(&mut self, effects: &[Effect]) {
+    /// Traitors and twins ask nobody: they know what they do.
+    fn memory_of(&self, id: usize) -> Memory {
+        let node = &self.nodes[id];
+        match node.kind {
+            Kind::Traitor(_) | Kind::Twin => Memory::Whole,
+            Kind::Honest if node.suspected => Memory::Lost,
+            Kind::Honest => Memory::Unproven,
+        }
+    }
+
+    fn values_in(&mut self, records: &[Record]) -> Vec<(InstanceId, Value)> {
+        let mut values = Vec::new();
+        for record in records {
+            if let Record::Value(record) = record
+                && let Some(value) = self.verifier.value(record.instance, record.value.clone())
+            {
+                values.push((record.instance, value));
+            }
+        }
+        values
+    }
+
+    /// What a node does when it begins to take part.
+    pub(crate) fn observe_start(&mut self, effects: &[Effect]) {
         for effect in effects {
             match effect {
                 Effect::Commit { .. } => self.sight(sights::FINISHED_AFTER_RESTART),
@@ -166,4 +328,14 @@ impl World {
             }
         }
     }
+}
+
+/// A place of which the log says one thing and the marks another.
+fn contradiction(found: &Found) -> Option<Place> {
+    let statements = found.records.iter().filter_map(Record::statement);
+    let mut places = statements.filter(|signed| {
+        let mark = found.marks.iter().find(|mark| mark.place == signed.place());
+        mark.is_some_and(|mark| *mark != signed.mark())
+    });
+    places.next().map(|signed| signed.place())
 }

@@ -6,6 +6,7 @@
 use aequa_replica::Keys;
 use aequa_types::{Digest, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
 use ssz::Encode;
+use std::collections::BTreeSet;
 
 /// The secret keys of one operator.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +46,10 @@ pub(crate) fn group_seal(instance: InstanceId, round: Round, digest: &Digest) ->
     seal(0, instance, round, digest)
 }
 
-/// Combines shares as the sealing thread does: the group seal, or who spoilt it.
+/// Combines shares as the sealing thread does: the group seal, or who spoilt it; from fewer than `quorum`
+/// nobody's fault, and no seal.
 pub(crate) fn combine(
+    quorum: usize,
     instance: InstanceId,
     round: Round,
     digest: &Digest,
@@ -57,7 +60,9 @@ pub(crate) fn combine(
         .filter(|(operator, given)| *given != share(*operator, instance, round, digest))
         .map(|(operator, _)| *operator)
         .collect();
-    if bad.is_empty() { Ok(group_seal(instance, round, digest)) } else { Err(bad) }
+    let distinct: BTreeSet<OperatorIndex> = shares.iter().map(|(operator, _)| *operator).collect();
+    let whole = bad.is_empty() && distinct.len() >= quorum;
+    if whole { Ok(group_seal(instance, round, digest)) } else { Err(bad) }
 }
 
 /// A 64-bit fingerprint; not for adversaries.
@@ -122,7 +127,8 @@ mod tests {
             let operator = OperatorIndex(operator);
             (operator, share(operator, instance, Round(u64::from(operator.0 / 2)), &digest))
         });
-        assert_eq!(combine(instance, Round(0), &digest, &shares), Err(vec![OperatorIndex(2)]));
-        assert!(combine(instance, Round(0), &digest, &shares[..2]).is_ok());
+        assert_eq!(combine(3, instance, Round(0), &digest, &shares), Err(vec![OperatorIndex(2)]));
+        assert!(combine(2, instance, Round(0), &digest, &shares[..2]).is_ok());
+        assert_eq!(combine(3, instance, Round(0), &digest, &shares[..2]), Err(Vec::new()), "too few");
     }
 }

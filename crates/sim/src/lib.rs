@@ -27,11 +27,14 @@
 //! | `turn` | a node's turn, as the node binary takes it |
 //! | `network`, `crash`, `client` | links, restarts, load |
 //! | `traitor` | operators that lie |
-//! | `disk` | vote log and block store, with what a crash loses |
+//! | `ram` | a disk with sectors, names and syncs, and what a power cut leaves of them |
+//! | `promises` | the production vote log and signing marks on that disk |
+//! | `store` | the block store, with what a crash loses |
 //! | `verifier`, `keys` | the checks before a core, over hashes instead of signatures |
 //! | `oracle` | what must never happen |
 //! | `recording` | what nodes recorded, simulated or real, run again |
 //! | `sights` | what a campaign must have seen |
+//! | `campaign`, `workers` | many runs added up, on as many threads as wanted |
 //!
 //! # What is believed about the host
 //!
@@ -46,26 +49,32 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod campaign;
 mod client;
 mod crash;
 mod dice;
-mod disk;
 mod keys;
 mod network;
 mod node;
 mod oracle;
 mod plan;
+mod promises;
+mod ram;
 mod recording;
 mod report;
 mod sights;
+mod store;
 mod trace;
 mod traitor;
 mod turn;
 mod verifier;
+mod workers;
 mod world;
 
+pub use campaign::{Campaign, campaign};
 pub use oracle::Violation;
 pub use plan::{Options, Sabotage};
 pub use recording::{Recording, Rerun, audit, run_recordings};
-pub use report::{Campaign, Report, campaign, run};
+pub use report::{Report, run, run_twice, running};
 pub use sights::{Counts, SIGHTS};
+pub use workers::{Extent, REPEAT_EVERY, campaign_on};

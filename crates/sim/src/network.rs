@@ -1,12 +1,14 @@
 //! Links between nodes: latency, loss, duplicates, partitions; and what travels on them.
 
+use crate::keys::mix;
 use crate::node::Kind;
 use crate::plan::{MESSAGE_KINDS, PREPARE};
 use crate::sights::fault;
 use crate::trace;
 use crate::traitor::Treason;
-use crate::world::{Event, World};
+use crate::world::{ALL, Event, World};
 use aequa_replica::Input;
+use aequa_types::sync::CheckedTestimony;
 use aequa_types::{CheckedEvidence, CheckedTransaction, Height, Message, OperatorIndex};
 use ssz::Encode as _;
 use std::collections::BTreeSet;
@@ -15,6 +17,8 @@ use std::collections::BTreeSet;
 const FETCH_TIMEOUT_MS: u64 = 500;
 /// Blocks in one answer: few, so that catching up takes several questions.
 const FETCH_BLOCKS_MAX: usize = 6;
+/// How much later an old message comes again.
+const REPLAY_MS: (u64, u64) = (500, 8000);
 /// Shortest and longest partition.
 const PARTITION_MS: (u64, u64) = (300, 6000);
 
@@ -30,8 +34,11 @@ impl World {
             })
             .collect();
         match kind {
-            Kind::Honest => self.oracle.sends(operator, &message),
-            Kind::Twin => {}
+            Kind::Honest if self.nodes[id].is_honest() => {
+                let pause_ms = self.plan.params.round_timeout_ms / 3;
+                self.oracle.sends(operator, &message, self.now_ms, pause_ms);
+            }
+            Kind::Honest | Kind::Twin => {}
             Kind::Traitor(traits) => {
                 if self.is_calm() && self.plan.silent_at_last {
                     return;
@@ -62,6 +69,9 @@ impl World {
         self.messages += receivers.len() as u64;
         self.bytes += (message.ssz_bytes_len() * receivers.len()) as u64;
         let from = self.nodes[id].operator;
+        if let Message::Commit(commit) = &message {
+            self.oracle.shares(commit);
+        }
         let Some(message) = self.verifier.message(message) else {
             return self.fault(fault::REFUSED);
         };
@@ -71,9 +81,15 @@ impl World {
         for to in receivers {
             let copies = self.copies(id, *to, kind);
             for _ in 0..copies {
-                let latency_ms = self.latency_ms();
+                let latency_ms = self.latency_ms(id, *to);
                 let input = Box::new(Input::Message { from, message: message.clone() });
                 self.after(latency_ms, Event::Input { node: *to, life: None, input });
+            }
+            if copies > 0 && !self.is_calm() && self.dice.chance(self.plan.replay) {
+                self.fault(fault::REPLAYED);
+                let late_ms = self.dice.between(REPLAY_MS.0, REPLAY_MS.1);
+                let input = Box::new(Input::Message { from, message: message.clone() });
+                self.after(late_ms, Event::Input { node: *to, life: None, input });
             }
         }
     }
@@ -99,10 +115,17 @@ impl World {
         1
     }
 
-    fn latency_ms(&mut self) -> u64 {
+    /// How long a message takes over this link. Links have their own length for the whole run.
+    fn latency_ms(&mut self, from: usize, to: usize) -> u64 {
         let (fastest, slowest) = self.plan.latency_ms;
-        let latency_ms = self.dice.between(fastest, slowest);
-        if !self.is_calm() && self.dice.chance(self.plan.slow) { latency_ms * 10 } else { latency_ms }
+        let link = mix(self.seed ^ ((from as u64) << 32) ^ to as u64);
+        let distance_ms = link % (self.plan.distance_ms + 1);
+        let latency_ms = distance_ms + self.dice.between(fastest, slowest);
+        if !self.is_calm() && self.dice.chance(self.plan.slow) {
+            self.fault(fault::SLOW);
+            return latency_ms * 10;
+        }
+        latency_ms
     }
 
     /// Whether anything that is no consensus message gets through now.
@@ -114,7 +137,7 @@ impl World {
     pub(crate) fn gossip(&mut self, id: usize, transaction: &CheckedTransaction) {
         for to in (0..self.nodes.len()).filter(|to| *to != id) {
             if self.reaches(id, to) {
-                let latency_ms = self.latency_ms();
+                let latency_ms = self.latency_ms(id, to);
                 let input = Box::new(Input::Transactions(vec![(transaction.clone(), None)]));
                 self.after(latency_ms, Event::Input { node: to, life: None, input });
             }
@@ -130,7 +153,7 @@ impl World {
         }
         for to in (0..self.nodes.len()).filter(|to| *to != id) {
             if self.reaches(id, to) {
-                let latency_ms = self.latency_ms();
+                let latency_ms = self.latency_ms(id, to);
                 let input = Box::new(Input::Evidence(evidence.clone()));
                 self.after(latency_ms, Event::Input { node: to, life: None, input });
             }
@@ -151,7 +174,7 @@ impl World {
         }
         for to in (0..self.nodes.len()).filter(|to| *to != id) {
             if self.reaches(id, to) {
-                let latency_ms = self.latency_ms();
+                let latency_ms = self.latency_ms(id, to);
                 let input = Box::new(Input::PeerHeight { from, height });
                 self.after(latency_ms, Event::Input { node: to, life: None, input });
             }
@@ -171,7 +194,7 @@ impl World {
         if !self.reaches(id, peer) {
             return self.fetch_fails(id, life, from);
         }
-        let latency_ms = self.latency_ms();
+        let latency_ms = self.latency_ms(id, peer);
         self.after(latency_ms, Event::FetchAsked { asker: id, life, peer, height });
     }
 
@@ -198,9 +221,50 @@ impl World {
         if !blocks.iter().all(|(block, certificate)| self.verifier.certified(block, certificate)) {
             return self.fetch_fails(asker, life, from);
         }
-        let latency_ms = self.latency_ms();
+        let latency_ms = self.latency_ms(peer, asker);
         let input = Box::new(Input::Fetched { from, blocks });
         self.after(latency_ms, Event::Input { node: asker, life: Some(life), input });
+    }
+
+    /// A node asks an operator what it has seen of this one. A lost question or answer is no answer.
+    pub(crate) fn inquire(&mut self, id: usize, of: OperatorIndex) {
+        // Traitors and twins know what they do.
+        if matches!(self.nodes[id].kind, Kind::Traitor(_) | Kind::Twin) {
+            return;
+        }
+        let life = self.nodes[id].life;
+        for peer in 0..self.nodes.len() {
+            if self.nodes[peer].operator == of && self.reaches(id, peer) {
+                let latency_ms = self.latency_ms(id, peer);
+                self.after(latency_ms, Event::Inquired { asker: id, life, peer });
+            }
+        }
+    }
+
+    /// Says what a node has seen of the asker. A traitor may hide it, and cannot invent anything.
+    pub(crate) fn testify(&mut self, asker: usize, life: u64, peer: usize) {
+        let about = self.nodes[asker].operator;
+        let node = &self.nodes[peer];
+        let Some(replica) = node.replica.as_ref().filter(|replica| replica.may_testify()) else { return };
+        let (from, kind) = (node.operator, node.kind);
+        let mut testimony = CheckedTestimony {
+            certified: node.store.certified(),
+            signed: replica.newest_statements_of(about),
+        };
+        if let Kind::Traitor(traits) = kind {
+            if self.is_calm() && self.plan.silent_at_last {
+                return;
+            }
+            if traits.lie || traits.hoard {
+                testimony = CheckedTestimony::default();
+                self.fault(fault::FALSE_TESTIMONY);
+            }
+        }
+        if self.reaches(peer, asker) {
+            let latency_ms = self.latency_ms(peer, asker);
+            let input = Box::new(Input::Testimony { from, testimony });
+            self.after(latency_ms, Event::Input { node: asker, life: Some(life), input });
+        }
     }
 
     fn fetch_fails(&mut self, asker: usize, life: u64, from: OperatorIndex) {
@@ -228,7 +292,7 @@ impl World {
             return;
         }
         self.fault(if outward && inward { fault::PARTITION } else { fault::ONE_WAY });
-        self.note(usize::MAX, pairs.len() as u64, || format!("partition {pairs:?}"));
+        self.note(ALL, pairs.len() as u64, || format!("partition {pairs:?}"));
         let lasts_ms = self.dice.between(PARTITION_MS.0, PARTITION_MS.1);
         self.after(lasts_ms, Event::Heal(pairs));
     }
@@ -252,7 +316,7 @@ impl World {
             return;
         }
         for (node, peer) in [(a, b), (b, a)] {
-            let latency_ms = self.latency_ms();
+            let latency_ms = self.latency_ms(peer, node);
             let input = Box::new(Input::PeerConnected(self.nodes[peer].operator));
             self.after(latency_ms, Event::Input { node, life: None, input });
         }

@@ -1,12 +1,14 @@
 //! One simulated process: a replica, its timers, its disk, and the turn it is in.
 
-use crate::disk::{Store, VoteLog};
 use crate::keys::SimKeys;
+use crate::promises::Promises;
+use crate::ram::RamDisk;
+use crate::store::Store;
 use crate::traitor::Traits;
 use aequa_replica::{Effect, Input, Now, Replica, Timer};
 use aequa_types::recording::Numbered;
-use aequa_types::{InstanceId, OperatorIndex};
-use std::collections::BTreeMap;
+use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -25,6 +27,10 @@ pub(crate) enum Kind {
 /// Where in its next turn a node goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CrashPoint {
+    /// At one of the next calls to its disk, in the middle of a write too.
+    InDisk,
+    /// At one of the next calls to its disk, because the call fails.
+    OnDiskError,
     /// Records written, not synced.
     BeforeSync,
     /// Synced, nothing sent.
@@ -50,9 +56,26 @@ pub(crate) struct Node {
     /// Effects of the turn whose sync is under way.
     pub(crate) turn: Option<Vec<Effect>>,
     pub(crate) wake_at: Option<u64>,
-    pub(crate) log: VoteLog,
+    /// Where log and marks lie.
+    pub(crate) disk: RamDisk,
+    /// Whether a failure of the disk was prepared on purpose.
+    pub(crate) disk_will_fail: bool,
+    /// Log and marks, while it is up.
+    pub(crate) promises: Option<Promises>,
+    /// Records that were written and not synced when it went down.
+    pub(crate) limbo: Vec<Record>,
+    /// Instances in which a mark says that something was signed, and the log no longer knows what.
+    pub(crate) half_known: BTreeSet<InstanceId>,
     pub(crate) store: Store,
+    /// What was copied for a later restore.
+    pub(crate) copy: Option<(RamDisk, Store)>,
+    /// A file that says: what is remembered here is not all that was signed.
+    pub(crate) suspected: bool,
+    /// Runs on a copy of its directory that is older than what it signed.
+    pub(crate) restored: bool,
     pub(crate) doomed: Option<CrashPoint>,
+    /// Stays as it is until the end.
+    pub(crate) frozen: bool,
     /// What it recorded in all its lives; the simulated journal loses nothing.
     pub(crate) recorded: Vec<Numbered>,
 }
@@ -70,15 +93,44 @@ impl Node {
             inbox: Vec::new(),
             turn: None,
             wake_at: None,
-            log: VoteLog::default(),
+            disk: RamDisk::default(),
+            disk_will_fail: false,
+            promises: None,
+            limbo: Vec::new(),
+            half_known: BTreeSet::new(),
             store: Store::default(),
+            copy: None,
+            suspected: false,
+            restored: false,
             doomed: None,
+            frozen: false,
             recorded: Vec::new(),
         }
     }
 
+    /// Whether the signer may refuse here what the rules want: it knows that something was signed, and not what.
+    pub(crate) fn may_refuse(&self, instance: InstanceId) -> bool {
+        let floors = self.replica.iter().flat_map(|replica| replica.signing_floors());
+        let below = |(domain, floor): (Domain, Height)| domain == instance.domain && instance.height <= floor;
+        self.half_known.contains(&instance) || floors.into_iter().any(below)
+    }
+
+    /// Every record its log would give back now.
+    pub(crate) fn log_on_disk(&self, cluster: ClusterId) -> Vec<Record> {
+        let disk = self.disk.copy();
+        disk.disarm();
+        Promises::open(&disk, cluster, self.operator).map(|(_, found)| found.records).unwrap_or_default()
+    }
+
+    /// Whether the oracles hold it to its word.
     pub(crate) fn is_honest(&self) -> bool {
-        self.kind == Kind::Honest
+        self.kind == Kind::Honest && !self.restored
+    }
+
+    /// Whether this node must make progress when the faults have ended. One on an old copy may have to
+    /// abstain for ever where its life after the copy left no trace.
+    pub(crate) fn is_bound_to_get_on(&self) -> bool {
+        self.is_honest() && !self.frozen && !self.restored
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -4,6 +4,7 @@
 use crate::keys;
 use aequa_chain::Applied;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
+use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, Evidence, Height, InstanceId, Kind,
     Message, Offence, OperatorIndex, Proof, Record, Round, Signed, TxHash, TxKind,
@@ -29,6 +30,8 @@ pub enum Violation {
     Contradiction {
         /// The operator.
         operator: OperatorIndex,
+        /// The instance.
+        instance: InstanceId,
         /// What it said first.
         first: String,
         /// What it said later.
@@ -39,6 +42,8 @@ pub enum Violation {
     NotDurable {
         /// The operator.
         operator: OperatorIndex,
+        /// The instance.
+        instance: InstanceId,
         /// What it sent.
         statement: String,
     },
@@ -136,7 +141,42 @@ pub enum Violation {
         /// The bound of events.
         events: u64,
     },
+    /// The same seed gave two runs.
+    #[error("run twice, the seed gave two runs: {detail}")]
+    Unrepeatable {
+        /// How they differ.
+        detail: String,
+    },
 }
+
+impl Violation {
+    /// The instance it is about, where it is about a single one.
+    pub fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Disagreement { instance, .. }
+            | Self::Contradiction { instance, .. }
+            | Self::NotDurable { instance, .. }
+            | Self::SignerRefused { instance, .. } => Some(*instance),
+            Self::BadCertificate { height, .. }
+            | Self::BrokenChain { height, .. }
+            | Self::LostBlock { committed: height, .. }
+            | Self::Unexecuted { height, .. } => Some(InstanceId::block(*height)),
+            // Evidence is late in all the blocks it is not in.
+            Self::EvidenceIgnored { .. }
+            | Self::FalseEvidence { .. }
+            | Self::Halted { .. }
+            | Self::Unbounded { .. }
+            | Self::Stalled { .. }
+            | Self::Endless { .. }
+            | Self::Unrepeatable { .. } => None,
+        }
+    }
+}
+
+/// Sendings of an honest operator for one instance: at most so many for each operator there is, and so many
+/// more for every pause after which newest messages are sent again.
+const SENDINGS_PER_PEER: usize = 40;
+const SENDINGS_PER_PAUSE: usize = 12;
 
 type Place = (InstanceId, Round, Kind);
 
@@ -144,6 +184,7 @@ type Place = (InstanceId, Round, Kind);
 #[derive(Debug)]
 pub(crate) struct Oracle {
     cluster: ClusterId,
+    operators: usize,
     quorum: usize,
     honest: BTreeSet<OperatorIndex>,
     decided: BTreeMap<InstanceId, Digest>,
@@ -156,6 +197,10 @@ pub(crate) struct Oracle {
     nonces: BTreeMap<(Address, TxKind), u64>,
     history: BTreeMap<(OperatorIndex, Height), Digest>,
     tips: BTreeMap<OperatorIndex, Height>,
+    /// Operators whose true shares of a seal exist.
+    shared: BTreeMap<(InstanceId, Round, Digest), BTreeSet<OperatorIndex>>,
+    /// When an honest operator first sent something for an instance, and how often it has.
+    sendings: BTreeMap<(OperatorIndex, InstanceId), (u64, usize)>,
     /// Evidence in the chain, with the height of its block.
     committed: BTreeMap<Offence, Height>,
     /// Evidence that must be in the chain by this height.
@@ -164,10 +209,13 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(cluster: ClusterId, quorum: usize, honest: BTreeSet<OperatorIndex>) -> Self {
+    /// `honest` are those held to their word, of `operators` in all.
+    pub(crate) fn new(cluster: ClusterId, operators: usize, honest: BTreeSet<OperatorIndex>) -> Self {
         Self {
             cluster,
-            quorum,
+            operators,
+            // ceil(2n/3)
+            quorum: (2 * operators).div_ceil(3),
             honest,
             decided: BTreeMap::new(),
             said: BTreeMap::new(),
@@ -178,10 +226,28 @@ impl Oracle {
             nonces: BTreeMap::new(),
             history: BTreeMap::new(),
             tips: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            sendings: BTreeMap::new(),
             committed: BTreeMap::new(),
             demanded: BTreeMap::new(),
             violation: None,
         }
+    }
+
+    /// How many operators decide.
+    pub(crate) fn quorum(&self) -> usize {
+        self.quorum
+    }
+
+    /// This operator's directory is gone: it need not come back with the blocks it had. It is still held to
+    /// every word it said.
+    pub(crate) fn forgets(&mut self, operator: OperatorIndex) {
+        self.tips.remove(&operator);
+    }
+
+    /// From now on this operator is held to nothing.
+    pub(crate) fn excuses(&mut self, operator: OperatorIndex) {
+        self.honest.remove(&operator);
     }
 
     /// The first complaint stands.
@@ -202,12 +268,25 @@ impl Oracle {
     /// An honest operator's record is durable.
     pub(crate) fn synced(&mut self, operator: OperatorIndex, record: &Record) {
         if let Some(signed) = record.statement() {
-            self.durable.entry((operator, place(signed))).or_insert_with(|| signed.clone());
+            self.shares(signed);
+            let place = (operator, place(signed));
+            let first = self.durable.entry(place).or_insert_with(|| signed.clone());
+            // Never sent, perhaps, but the next life could send either.
+            if first != signed {
+                let (instance, first, second) = (signed.instance, format!("{first:?}"), format!("{signed:?}"));
+                self.complain(Violation::Contradiction { operator, instance, first, second });
+            }
         }
         match record {
             Record::Prepared(prepared) => {
-                let distinct: BTreeSet<OperatorIndex> =
-                    prepared.prepares.iter().map(|vote| vote.author).collect();
+                let place = (prepared.instance, prepared.round, Kind::Prepare);
+                let distinct: BTreeSet<OperatorIndex> = prepared
+                    .prepares
+                    .iter()
+                    .filter(|vote| self::place(vote) == place && vote.digest() == Some(prepared.digest))
+                    .filter(|vote| keys::holds(vote))
+                    .map(|vote| vote.author)
+                    .collect();
                 if distinct.len() >= self.quorum {
                     self.grounds.insert((operator, prepared.instance, prepared.round, prepared.digest));
                 }
@@ -221,8 +300,9 @@ impl Oracle {
         }
     }
 
-    /// An honest operator sends a message.
-    pub(crate) fn sends(&mut self, operator: OperatorIndex, message: &Message) {
+    /// An honest operator sends a message; newest ones are sent again after every `pause_ms`.
+    pub(crate) fn sends(&mut self, operator: OperatorIndex, message: &Message, now_ms: u64, pause_ms: u64) {
+        self.counts(operator, message.instance(), now_ms, pause_ms);
         match message {
             Message::PrePrepare(message) => {
                 self.says(operator, &message.proposal);
@@ -237,6 +317,38 @@ impl Oracle {
             }
             Message::Decided(message) => self.decides(&message.certificate),
             Message::ValueRequest(_) | Message::ValueReply(_) => {}
+        }
+    }
+
+    /// There is a COMMIT with its share of the seal: it was sent, or is durable with its operator.
+    pub(crate) fn shares(&mut self, commit: &Signed) {
+        if let Claim::Commit(CommitClaim { digest, seal: Some(seal) }) = &commit.claim
+            && *seal == keys::share(commit.author, commit.instance, commit.round, digest)
+        {
+            let place = (commit.instance, commit.round, *digest);
+            self.shared.entry(place).or_default().insert(commit.author);
+        }
+    }
+
+    /// An honest operator ends a duty with a decision.
+    pub(crate) fn ends(&mut self, operator: OperatorIndex, certificate: &Certificate) {
+        self.decides(certificate);
+        if !self.proves(certificate) {
+            let height = certificate.instance.height;
+            self.complain(Violation::BadCertificate { operator, height });
+        }
+    }
+
+    /// An honest operator sends something for an instance, for the `count`th time in `elapsed_ms`.
+    fn counts(&mut self, operator: OperatorIndex, instance: InstanceId, now_ms: u64, pause_ms: u64) {
+        let (first_ms, count) = self.sendings.entry((operator, instance)).or_insert((now_ms, 0));
+        *count += 1;
+        // Everything once per round, again in every pause, and answers to each of the others.
+        let pauses = ((now_ms - *first_ms) / pause_ms.max(1) + 1) as usize;
+        let bound = SENDINGS_PER_PEER * self.operators + SENDINGS_PER_PAUSE * pauses;
+        if *count > bound {
+            let (what, found) = ("sendings for one instance", *count);
+            self.complain(Violation::Unbounded { operator, what, found, bound });
         }
     }
 
@@ -349,7 +461,8 @@ impl Oracle {
         let first = self.said.entry(place).or_insert_with(|| signed.clone());
         if first != signed {
             let (first, second) = (format!("{first:?}"), format!("{signed:?}"));
-            self.complain(Violation::Contradiction { operator, first, second });
+            let instance = signed.instance;
+            self.complain(Violation::Contradiction { operator, instance, first, second });
         }
         let promised = self.durable.get(&place) == Some(signed);
         let grounded = signed.kind() != Kind::Commit
@@ -357,7 +470,8 @@ impl Oracle {
                 self.grounds.contains(&(operator, signed.instance, signed.round, digest))
             });
         if !promised || !grounded {
-            self.complain(Violation::NotDurable { operator, statement: format!("{signed:?}") });
+            let (instance, statement) = (signed.instance, format!("{signed:?}"));
+            self.complain(Violation::NotDurable { operator, instance, statement });
         }
     }
 
@@ -365,7 +479,12 @@ impl Oracle {
     fn proves(&self, certificate: &Certificate) -> bool {
         match &certificate.proof {
             Proof::Group(seal) => {
-                *seal == keys::group_seal(certificate.instance, certificate.round, &certificate.digest)
+                let Certificate { instance, round, digest, .. } = certificate;
+                let shared = self.shared.get(&(*instance, *round, *digest));
+                let honest = shared.map_or(0, |shared| shared.intersection(&self.honest).count());
+                // Traitors need not show theirs.
+                let shares = honest + self.operators - self.honest.len();
+                *seal == keys::group_seal(*instance, *round, digest) && shares >= self.quorum
             }
             Proof::Commits(_) => {
                 let commits = certificate.commits();
@@ -427,7 +546,7 @@ mod tests {
     const ME: OperatorIndex = OperatorIndex(1);
 
     fn oracle() -> Oracle {
-        Oracle::new(ClusterId::ZERO, 3, BTreeSet::from([ME]))
+        Oracle::new(ClusterId::ZERO, 4, BTreeSet::from([ME]))
     }
 
     fn prepare(digest: u8) -> Signed {
@@ -444,10 +563,10 @@ mod tests {
     fn a_vote_sent_after_its_record_is_fine_and_one_without_is_not() {
         let mut oracle = oracle();
         oracle.synced(ME, &Record::Prepare(prepare(1)));
-        oracle.sends(ME, &Message::Prepare(prepare(1)));
+        oracle.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
         assert_eq!(oracle.violation, None);
         let mut other = self::oracle();
-        other.sends(ME, &Message::Prepare(prepare(1)));
+        other.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
         assert!(matches!(other.violation, Some(Violation::NotDurable { .. })));
     }
 
@@ -455,8 +574,8 @@ mod tests {
     fn a_second_vote_in_one_place_is_a_contradiction() {
         let mut oracle = oracle();
         oracle.synced(ME, &Record::Prepare(prepare(1)));
-        oracle.sends(ME, &Message::Prepare(prepare(1)));
-        oracle.sends(ME, &Message::Prepare(prepare(2)));
+        oracle.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
+        oracle.sends(ME, &Message::Prepare(prepare(2)), 0, 100);
         assert!(matches!(oracle.violation, Some(Violation::Contradiction { .. })));
     }
 
@@ -492,7 +611,7 @@ mod tests {
 
     #[test]
     fn evidence_that_is_demanded_and_in_no_block_is_ignored() {
-        let mut oracle = Oracle::new(ClusterId::ZERO, 3, BTreeSet::new());
+        let mut oracle = Oracle::new(ClusterId::ZERO, 4, BTreeSet::new());
         let evidence = Evidence::new(prepare(1), prepare(2)).unwrap();
         let chain = aequa_chain::Chain::genesis(ClusterId::ZERO, aequa_types::Quorum::of(4).unwrap());
         let block = |pieces: &[Evidence]| {
@@ -501,7 +620,7 @@ mod tests {
         };
         oracle.demands(&evidence, Height(1));
         assert!(!oracle.is_satisfied(Height(1)));
-        let mut ignored = Oracle::new(ClusterId::ZERO, 3, BTreeSet::new());
+        let mut ignored = Oracle::new(ClusterId::ZERO, 4, BTreeSet::new());
         ignored.demands(&evidence, Height(1));
         ignored.accuses_by_block(ME, &block(&[]));
         assert_eq!(ignored.violation, Some(Violation::EvidenceIgnored { accused: ME, height: Height(1) }));

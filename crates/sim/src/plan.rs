@@ -17,6 +17,8 @@ pub struct Options {
     pub seals: Option<bool>,
     /// Whether every operator is honest, whatever the seed draws.
     pub honest: bool,
+    /// Whether nothing fails: no lies, no losses, no crashes. For counting what a height costs.
+    pub calm: bool,
     /// Breaks the simulated host on purpose.
     pub sabotage: Option<Sabotage>,
     /// Keeps a readable line of everything that happened in the report.
@@ -33,6 +35,7 @@ impl Default for Options {
             liveness_heights: 4,
             seals: None,
             honest: false,
+            calm: false,
             sabotage: None,
             trace: false,
             record: false,
@@ -67,16 +70,26 @@ pub(crate) struct Plan {
     pub(crate) traitors: Vec<(OperatorIndex, Traits)>,
     /// Operators that run as two replicas with one key.
     pub(crate) twins: Vec<OperatorIndex>,
+    /// Honest operators that lose their directory or run on an old copy of it, within what may be faulty.
+    pub(crate) careless: Vec<OperatorIndex>,
     /// Traitors fall silent when the faults end; otherwise they go on.
     pub(crate) silent_at_last: bool,
+    /// When the faults end, all but q honest operators stay as they are for good.
+    pub(crate) frozen_at_last: bool,
     pub(crate) latency_ms: (u64, u64),
+    /// The slowest link takes up to this much longer than the fastest.
+    pub(crate) distance_ms: u64,
     /// Messages in a thousand that take ten times as long.
     pub(crate) slow: u64,
     pub(crate) drop: u64,
     pub(crate) duplicate: u64,
+    /// Messages in a thousand that come a second time, much later.
+    pub(crate) replay: u64,
     pub(crate) drop_by_kind: [u64; MESSAGE_KINDS],
     /// Mean time between crashes of any node; 0 is never.
     pub(crate) crash_every_ms: u64,
+    /// Starts in a thousand during which the node goes down again.
+    pub(crate) crash_in_recovery: u64,
     /// Mean time between partitions; 0 is never.
     pub(crate) partition_every_ms: u64,
     /// Longest sync of the vote log.
@@ -91,11 +104,50 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(dice: &mut Dice, options: &Options) -> Self {
+        let plan = Self::draw_faults(dice, options);
+        if options.calm { plan.without_faults() } else { plan }
+    }
+
+    /// Fair weather: what is left is latency, load, and the work itself, the same for clusters of any size.
+    fn without_faults(self) -> Self {
+        let params = ConsensusParams {
+            round_timeout_ms: 1000,
+            round_timeout_cap_ms: 8000,
+            block_interval_ms: 500,
+            empty_blocks: true,
+            ..self.params
+        };
+        Self {
+            params,
+            seals: true,
+            latency_ms: (5, 50),
+            sync_ms: 4,
+            client_every_ms: 150,
+            traitors: Vec::new(),
+            twins: Vec::new(),
+            careless: Vec::new(),
+            frozen_at_last: false,
+            distance_ms: 0,
+            slow: 0,
+            drop: 0,
+            duplicate: 0,
+            replay: 0,
+            drop_by_kind: [0; MESSAGE_KINDS],
+            crash_every_ms: 0,
+            crash_in_recovery: 0,
+            partition_every_ms: 0,
+            duty_every_ms: 0,
+            skew_ms: 0,
+            ..self
+        }
+    }
+
+    fn draw_faults(dice: &mut Dice, options: &Options) -> Self {
         let drawn = [1, 4, 4, 4, 7, 7, 10][dice.index(7)];
         let nodes = options.nodes.unwrap_or(drawn);
         // No cluster has more than 100 operators, nor none at all.
         let quorum = Quorum::of(nodes.clamp(1, 100)).unwrap_or_else(|| unreachable!("1 to 100"));
-        let (traitors, twins) = draw_traitors(dice, quorum, options);
+        let Cast { traitors, twins, careless } = Cast::draw(dice, quorum, options);
         let lossy = dice.chance(700);
         let mut drop_by_kind = [0; MESSAGE_KINDS];
         if dice.chance(350) {
@@ -112,13 +164,18 @@ impl Plan {
             seals: options.seals.unwrap_or(dice.chance(700)),
             traitors,
             twins,
+            careless,
             silent_at_last: dice.chance(500),
+            frozen_at_last: dice.chance(300),
             latency_ms: (fastest_ms, fastest_ms + dice.between(1, 60)),
+            distance_ms: dice.pick(&[0, 0, 30, 150]),
             slow: dice.pick(&[0, 5, 50]),
             drop: if lossy { dice.pick(&[5, 50, 200]) } else { 0 },
             duplicate: dice.pick(&[0, 20, 100]),
+            replay: dice.pick(&[0, 5, 30]),
             drop_by_kind,
             crash_every_ms: dice.pick(&[0, 600, 1500, 4000]),
+            crash_in_recovery: dice.pick(&[0, 100, 400]),
             partition_every_ms: dice.pick(&[0, 1500, 4000]),
             sync_ms: dice.pick(&[1, 4, 20]),
             flush_every: dice.pick(&[1, 3, 10]),
@@ -144,27 +201,36 @@ fn draw_params(dice: &mut Dice, nodes: usize) -> ConsensusParams {
     }
 }
 
-fn draw_traitors(
-    dice: &mut Dice,
-    quorum: Quorum,
-    options: &Options,
-) -> (Vec<(OperatorIndex, Traits)>, Vec<OperatorIndex>) {
-    if options.honest {
-        return (Vec::new(), Vec::new());
-    }
-    let mut members: Vec<OperatorIndex> = quorum.members().collect();
-    if options.sabotage == Some(Sabotage::TooManyTraitors) {
-        let colluding = members.into_iter().take(quorum.weak_quorum());
-        return (colluding.map(|operator| (operator, Traits::forking())).collect(), Vec::new());
-    }
-    let (mut traitors, mut twins) = (Vec::new(), Vec::new());
-    for _ in 0..dice.between(0, quorum.faulty_max() as u64) {
-        let operator = members.swap_remove(dice.index(members.len()));
-        if dice.chance(250) {
-            twins.push(operator);
-        } else {
-            traitors.push((operator, Traits::draw(dice)));
+/// Who is not, or not always, what an operator should be.
+struct Cast {
+    traitors: Vec<(OperatorIndex, Traits)>,
+    twins: Vec<OperatorIndex>,
+    careless: Vec<OperatorIndex>,
+}
+
+impl Cast {
+    /// Up to f operators in all.
+    fn draw(dice: &mut Dice, quorum: Quorum, options: &Options) -> Self {
+        let mut cast = Self { traitors: Vec::new(), twins: Vec::new(), careless: Vec::new() };
+        let mut members: Vec<OperatorIndex> = quorum.members().collect();
+        if options.sabotage == Some(Sabotage::TooManyTraitors) {
+            let colluding = members.into_iter().take(quorum.weak_quorum());
+            cast.traitors = colluding.map(|operator| (operator, Traits::forking())).collect();
+            return cast;
         }
+        // Who lost its memory hears q others before it takes part again.
+        let may_ask = quorum.operators() > quorum.quorum();
+        for _ in 0..dice.between(0, quorum.faulty_max() as u64) {
+            let operator = members.swap_remove(dice.index(members.len()));
+            let part = dice.below(1000);
+            match part {
+                _ if options.honest && !may_ask => {}
+                _ if options.honest => cast.careless.push(operator),
+                0..200 => cast.twins.push(operator),
+                200..500 if may_ask => cast.careless.push(operator),
+                _ => cast.traitors.push((operator, Traits::draw(dice))),
+            }
+        }
+        cast
     }
-    (traitors, twins)
 }

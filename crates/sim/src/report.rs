@@ -1,10 +1,15 @@
-//! What a run and a campaign have to tell.
+//! One run, and what it has to tell.
 
 use crate::oracle::Violation;
 use crate::plan::Options;
 use crate::recording::Recording;
-use crate::sights::{Counts, SIGHTS};
+use crate::sights::Counts;
 use crate::world::World;
+use std::cell::Cell;
+
+thread_local! {
+    static RUNNING: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// The outcome of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Report {
     pub messages: u64,
     /// Their encoded size in bytes.
     pub bytes: u64,
-    /// Situations reached, see [`SIGHTS`].
+    /// Situations reached, see [`SIGHTS`](crate::SIGHTS).
     pub sights: Counts,
     /// Faults injected, by kind.
     pub faults: Counts,
@@ -41,72 +46,52 @@ pub struct Report {
 
 /// Runs one seed.
 pub fn run(seed: u64, options: &Options) -> Report {
-    World::new(seed, options.clone()).run()
+    RUNNING.set(Some(seed));
+    let report = World::new(seed, options.clone()).run();
+    RUNNING.set(None);
+    report
 }
 
-/// The outcome of many runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Campaign {
-    /// Runs finished.
-    pub runs: u64,
-    /// Virtual time passed in all of them, in milliseconds.
-    pub virtual_ms: u64,
-    /// Events handled.
-    pub events: u64,
-    /// Blocks decided.
-    pub heights: u64,
-    /// Instances decided, duties included.
-    pub instances: u64,
-    /// Situations reached, summed up.
-    pub sights: Counts,
-    /// Faults injected, summed up.
-    pub faults: Counts,
-    /// The first run that went wrong; the campaign ends with it.
-    pub failure: Option<Report>,
+/// Runs one seed twice. That the two runs differ is a violation like any other: what cannot be repeated
+/// cannot be explained.
+pub fn run_twice(seed: u64, options: &Options) -> Report {
+    let first = run(seed, options);
+    let second = run(seed, options);
+    compared(first, &second)
 }
 
-impl Campaign {
-    /// Situations no run has reached.
-    pub fn missing(&self) -> Vec<&'static str> {
-        SIGHTS
-            .iter()
-            .copied()
-            .filter(|sight| self.sights.get(sight).is_none_or(|count| *count == 0))
-            .collect()
+/// The seed this thread is running, for whoever has to say where a panic came from.
+pub fn running() -> Option<u64> {
+    RUNNING.get()
+}
+
+/// The first of two runs, with a violation when the second is not the same.
+fn compared(mut first: Report, second: &Report) -> Report {
+    if first != *second {
+        let detail = format!(
+            "log {:016x} of {} events, then {:016x} of {}",
+            first.log_hash, first.events, second.log_hash, second.events
+        );
+        first.violation.get_or_insert(Violation::Unrepeatable { detail });
     }
-
-    fn add(&mut self, report: &Report) {
-        self.runs += 1;
-        self.virtual_ms += report.virtual_ms;
-        self.events += report.events;
-        self.heights += report.heights;
-        self.instances += report.instances;
-        add(&mut self.sights, &report.sights);
-        add(&mut self.faults, &report.faults);
-    }
+    first
 }
 
-/// Runs seeds one after the other until one goes wrong; `progress` is told after each.
-pub fn campaign(
-    seeds: impl IntoIterator<Item = u64>,
-    options: &Options,
-    mut progress: impl FnMut(&Campaign),
-) -> Campaign {
-    let mut campaign = Campaign::default();
-    for seed in seeds {
-        let report = run(seed, options);
-        campaign.add(&report);
-        if report.violation.is_some() {
-            campaign.failure = Some(report);
-            return campaign;
-        }
-        progress(&campaign);
-    }
-    campaign
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn add(into: &mut Counts, from: &Counts) {
-    for (name, count) in from {
-        *into.entry(name).or_default() += count;
+    #[test]
+    fn two_runs_that_differ_are_a_violation_unless_there_is_one_already() {
+        let options = Options { nodes: Some(1), safety_ms: 200, ..Options::default() };
+        let report = run_twice(1, &options);
+        assert_eq!(report.violation, None);
+        let other = Report { bytes: report.bytes + 1, ..report.clone() };
+        let unlike = compared(report.clone(), &other);
+        assert!(matches!(unlike.violation, Some(Violation::Unrepeatable { .. })));
+        let endless = Some(Violation::Endless { events: 1 });
+        let failing = Report { violation: endless.clone(), ..report };
+        assert_eq!(compared(failing, &other).violation, endless);
+        assert_eq!(running(), None);
     }
 }

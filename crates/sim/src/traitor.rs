@@ -6,14 +6,16 @@ use crate::keys;
 use crate::sights::{Counts, fault};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Block, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange, Seal,
-    Signed, Statement, ValueBytes,
+    Block, Digest, Domain, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange, Seal,
+    Signed, Statement, Value, ValueBytes,
 };
 use ssz::{Decode as _, Encode as _};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Old messages kept for replay.
 const ARCHIVE_MAX: usize = 64;
+/// Proposals kept of one instance.
+const PROPOSALS_KEPT: usize = 4;
 /// Instances whose proposed digests are remembered for double votes.
 const INSTANCES_REMEMBERED: usize = 16;
 
@@ -39,6 +41,12 @@ pub(crate) struct Traits {
     pub(crate) replay: bool,
     /// Claims heights it has not.
     pub(crate) false_height: bool,
+    /// Proposes where it does not lead, or what its justification does not allow.
+    pub(crate) usurp: bool,
+    /// Forgets what it signed whenever it restarts.
+    pub(crate) amnesia: bool,
+    /// Messages in a thousand of which it also sends an altered form, signed again.
+    pub(crate) mutate: u64,
     /// Messages in a thousand it does not send, receiver by receiver.
     pub(crate) withhold: u64,
 }
@@ -54,6 +62,9 @@ impl Traits {
             hoard: dice.chance(200),
             replay: dice.chance(250),
             false_height: dice.chance(250),
+            usurp: dice.chance(250),
+            amnesia: dice.chance(200),
+            mutate: dice.pick(&[0, 0, 100, 400]),
             withhold: dice.pick(&[0, 0, 300, 700, 1000]),
         }
     }
@@ -68,6 +79,8 @@ impl Traits {
 #[derive(Default)]
 pub(crate) struct Conspiracy {
     digests: BTreeMap<InstanceId, BTreeSet<Digest>>,
+    /// The newest proposals of an instance, to be used again where they do not belong.
+    proposals: BTreeMap<InstanceId, Vec<PrePrepare>>,
     archive: Vec<Message>,
 }
 
@@ -78,6 +91,13 @@ impl Conspiracy {
             && let Some(digest) = message.proposal.digest()
         {
             self.learn(message.proposal.instance, digest);
+            let kept = self.proposals.entry(message.proposal.instance).or_default();
+            if kept.len() < PROPOSALS_KEPT && kept.iter().all(|old| old.proposal != message.proposal) {
+                kept.push(message.clone());
+            }
+            while self.proposals.len() > INSTANCES_REMEMBERED {
+                self.proposals.pop_first();
+            }
         }
         if self.archive.len() < ARCHIVE_MAX {
             self.archive.push(message.clone());
@@ -115,6 +135,7 @@ pub(crate) type Sending = (Vec<usize>, Message);
 impl Treason<'_> {
     /// What a traitor sends instead of `message` to these nodes.
     pub(crate) fn alter(&mut self, message: Message, receivers: &[usize]) -> Vec<Sending> {
+        let mutant = if self.dice.chance(self.traits.mutate) { self.mutant(&message) } else { None };
         let mut sendings = match message {
             Message::PrePrepare(proposal) => self.propose(proposal, receivers),
             Message::Prepare(vote) => self.prepare(vote, receivers),
@@ -125,6 +146,10 @@ impl Treason<'_> {
             }
             other => vec![(receivers.to_vec(), other)],
         };
+        if let Some(mutant) = mutant {
+            self.count(fault::MUTANT);
+            sendings.push((receivers.to_vec(), mutant));
+        }
         if self.traits.replay && self.dice.chance(200) && !self.conspiracy.archive.is_empty() {
             let old = self.dice.index(self.conspiracy.archive.len());
             self.count(fault::REPLAY);
@@ -147,9 +172,13 @@ impl Treason<'_> {
             return Vec::new();
         }
         let fresh = first.prepares.is_empty();
-        let second = (self.traits.equivocate && fresh).then(|| self.second_proposal(&first)).flatten();
+        let second = match (fresh, self.traits) {
+            (true, Traits { equivocate: true, .. }) => self.second_proposal(&first),
+            (false, Traits { usurp: true, .. }) => self.unprepared_proposal(&first),
+            _ => None,
+        };
         let Some(second) = second else { return vec![(receivers.to_vec(), Message::PrePrepare(first))] };
-        self.count(fault::EQUIVOCATION);
+        self.count(if fresh { fault::EQUIVOCATION } else { fault::USURPATION });
         let (mut one, mut two) = (Vec::new(), Vec::new());
         for receiver in receivers {
             if self.dice.chance(500) { one.push(*receiver) } else { two.push(*receiver) }
@@ -160,14 +189,80 @@ impl Treason<'_> {
         vec![(one, Message::PrePrepare(first)), (two, Message::PrePrepare(second))]
     }
 
-    /// The same block a millisecond later: as valid as the first.
+    /// The same block a millisecond later, or another choice for a duty: as valid as the first.
     fn second_proposal(&mut self, first: &PrePrepare) -> Option<PrePrepare> {
-        let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
-        block.header.timestamp_ms += 1;
-        let digest = block.header.digest();
-        self.conspiracy.learn(first.proposal.instance, digest);
-        let proposal = self.say(first.proposal.instance, first.proposal.round, Claim::PrePrepare(digest));
-        Some(PrePrepare { proposal, value: ValueBytes(block.as_ssz_bytes().into()), ..first.clone() })
+        let instance = first.proposal.instance;
+        let (value, digest) = if instance.domain == Domain::Block {
+            let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
+            block.header.timestamp_ms += 1;
+            (ValueBytes(block.as_ssz_bytes().into()), block.header.digest())
+        } else {
+            let bytes = format!("{{\"slot\":{},\"choice\":{}}}", instance.height, 2 + self.dice.below(2));
+            let value = Value::duty(instance, ValueBytes(bytes.into_bytes().into()));
+            (value.bytes().clone(), value.digest())
+        };
+        self.conspiracy.learn(instance, digest);
+        let proposal = self.say(instance, first.proposal.round, Claim::PrePrepare(digest));
+        Some(PrePrepare { proposal, value, ..first.clone() })
+    }
+
+    /// Another value than the one prepared last, under the very ROUND-CHANGEs that name it.
+    fn unprepared_proposal(&mut self, first: &PrePrepare) -> Option<PrePrepare> {
+        let (instance, round) = (first.proposal.instance, first.proposal.round);
+        let known = self.conspiracy.proposals.get(&instance)?;
+        let other = known.iter().find(|known| known.proposal.digest() != first.proposal.digest())?.clone();
+        let proposal = self.say(instance, round, Claim::PrePrepare(other.proposal.digest()?));
+        Some(PrePrepare { proposal, value: other.value, prepares: Vec::new(), ..first.clone() })
+    }
+
+    /// A proposal for the round it changes to, whoever leads it, with as much of a justification as it has.
+    fn usurpation(&mut self, change: &RoundChange) -> Option<PrePrepare> {
+        let (instance, round) = (change.change.instance, change.change.round);
+        let known = self.conspiracy.proposals.get(&instance)?;
+        let known = known[self.dice.index(known.len())].clone();
+        let proposal = self.say(instance, round, Claim::PrePrepare(known.proposal.digest()?));
+        let round_changes = vec![change.change.clone()];
+        Some(PrePrepare { proposal, value: known.value, round_changes, prepares: change.prepares.clone() })
+    }
+
+    /// A message with one thing changed, signed again where that is possible.
+    fn mutant(&mut self, message: &Message) -> Option<Message> {
+        let moved = |signed: &Signed, treason: &mut Self| {
+            let mut statement = signed.statement.clone();
+            match treason.dice.below(4) {
+                0 => statement.round = Round(statement.round.0 + treason.dice.between(1, 3)),
+                1 => statement.round = Round(statement.round.0.saturating_sub(1)),
+                2 => statement.instance.height = statement.instance.height.next(),
+                _ => statement.instance.domain = treason.dice.pick(&Domain::ALL),
+            }
+            keys::sign(treason.operator, statement)
+        };
+        let shortened = |list: &[Signed], treason: &mut Self| {
+            let mut list = list.to_vec();
+            if !list.is_empty() {
+                let at = treason.dice.index(list.len());
+                let element = list.remove(at);
+                if treason.dice.chance(500) {
+                    // Twice the same instead of one less.
+                    list.extend(list.first().cloned().or(Some(element)));
+                }
+            }
+            list
+        };
+        Some(match message {
+            Message::Prepare(vote) => Message::Prepare(moved(vote, self)),
+            Message::Commit(vote) => Message::Commit(moved(vote, self)),
+            Message::RoundChange(message) => {
+                let change = moved(&message.change, self);
+                Message::RoundChange(RoundChange { change, prepares: shortened(&message.prepares, self) })
+            }
+            Message::PrePrepare(message) => Message::PrePrepare(PrePrepare {
+                round_changes: shortened(&message.round_changes, self),
+                prepares: shortened(&message.prepares, self),
+                ..message.clone()
+            }),
+            Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => return None,
+        })
     }
 
     fn prepare(&mut self, vote: Signed, receivers: &[usize]) -> Vec<Sending> {
@@ -218,6 +313,16 @@ impl Treason<'_> {
     }
 
     fn change(&mut self, message: RoundChange, receivers: &[usize]) -> Vec<Sending> {
+        let usurpation = if self.traits.usurp { self.usurpation(&message) } else { None };
+        let mut sendings = self.changed(message, receivers);
+        if let Some(usurpation) = usurpation {
+            self.count(fault::USURPATION);
+            sendings.push((receivers.to_vec(), Message::PrePrepare(usurpation)));
+        }
+        sendings
+    }
+
+    fn changed(&mut self, message: RoundChange, receivers: &[usize]) -> Vec<Sending> {
         if self.traits.hoard {
             return self.changes_ahead(message, receivers);
         }

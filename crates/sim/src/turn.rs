@@ -1,17 +1,19 @@
 //! The turn of a node, as the node itself takes it: inputs in, one sync, effects out.
 
-use crate::disk::Stored;
 use crate::keys;
 use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
+use crate::promises::{Promises, has_promises, records};
 use crate::recording;
+use crate::store::Stored;
 use crate::sights::{self, fault};
 use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Input, Notice};
+use aequa_replica::{Effect, Halt, Input, Notice};
+use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
 };
@@ -22,6 +24,8 @@ const TIMER_PASSES_MAX: usize = 4;
 const COMBINE_MS: u64 = 8;
 /// Block instances a replica may hold: 32 kept, the one being agreed, and those the log brought back.
 const INSTANCES_MAX: usize = 64;
+/// Duties open and recent.
+const DUTY_INSTANCES_MAX: usize = 512;
 /// Early messages per operator: four heights of 16.
 const EARLY_PER_OPERATOR_MAX: usize = 64;
 
@@ -67,7 +71,12 @@ impl World {
             let timer = *timer;
             self.trace.note(&[self.now_ms, id as u64], || format!("{:>7} node {id}: {timer:?}", self.now_ms));
         }
+        let asked = replica.is_inquiring();
         let out = replica.step(now, input);
+        let begins = asked && !replica.is_inquiring();
+        if begins && self.nodes[id].is_honest() {
+            self.observe_start(&out);
+        }
         self.observe(id, &out, by_certificate);
         effects.extend(out);
     }
@@ -77,16 +86,20 @@ impl World {
         let node = &mut self.nodes[id];
         node.timers.absorb(&mut effects);
         recording::set_aside(&mut effects, &mut node.recorded);
-        let mut records = 0;
-        for effect in &effects {
-            if let Effect::Persist(record) = effect {
-                node.log.append(record.clone());
-                records += 1;
-            }
+        if let Some(halt) = effects.iter().find_map(|effect| match effect {
+            Effect::Halt(halt) if !matches!(node.kind, Kind::Traitor(_) | Kind::Twin) => Some(halt.clone()),
+            _ => None,
+        }) {
+            return self.halted(id, &halt);
         }
+        let Some(promises) = &mut node.promises else { return };
+        if let Err(error) = promises.write(&effects) {
+            node.turn = Some(effects);
+            return self.disk_failed(id, &error);
+        }
+        let (life, waits) = (node.life, has_promises(&effects));
         node.turn = Some(effects);
-        let life = node.life;
-        if records > 0 {
+        if waits {
             let sync_ms = self.dice.between(1, self.plan.sync_ms);
             self.after(sync_ms, Event::Synced { node: id, life });
         } else {
@@ -94,18 +107,34 @@ impl World {
         }
     }
 
+    /// A replica stops its node before anything of the turn is promised to anybody.
+    fn halted(&mut self, id: usize, halt: &Halt) {
+        let node = &mut self.nodes[id];
+        if !node.restored || !matches!(halt, Halt::SignedElsewhere { .. }) {
+            let (operator, reason) = (node.operator, halt.to_string());
+            return self.oracle.complain(Violation::Halted { operator, reason });
+        }
+        node.suspected = true;
+        self.sight(sights::COPY_NOTICED);
+        self.note(id, 0, || format!("stops: {halt}"));
+        self.down(id);
+    }
+
     /// The sync is done: sends, then stores, then looks for more work.
     pub(crate) fn finish_turn(&mut self, id: usize) {
         let Some(effects) = self.nodes[id].turn.take() else { return };
-        let doomed = if effects.is_empty() { None } else { self.nodes[id].doomed.take() };
+        let doomed = if has_promises(&effects) { self.nodes[id].doomed.take() } else { None };
         if doomed == Some(CrashPoint::BeforeSync) {
             self.fault(fault::CRASH_TORN);
-            return self.crash(id, None);
+            self.nodes[id].turn = Some(effects);
+            return self.down(id);
         }
-        self.sync(id);
+        if !self.sync(id, &effects) {
+            return;
+        }
         if doomed == Some(CrashPoint::BeforeSend) {
             self.fault(fault::CRASH_SYNCED);
-            return self.crash(id, None);
+            return self.down(id);
         }
         let until = |world: &mut World, cut: bool| match cut {
             true => world.dice.index(effects.len() + 1),
@@ -117,7 +146,13 @@ impl World {
         }
         if doomed == Some(CrashPoint::WhileSending) {
             self.fault(fault::CRASH_SENDING);
-            return self.crash(id, None);
+            return self.down(id);
+        }
+        if self.dice.chance(500) {
+            let synced = self.nodes[id].promises.as_mut().map_or(Ok(()), Promises::sync_marks);
+            if let Err(error) = synced {
+                return self.disk_failed(id, &error);
+            }
         }
         let stored = until(self, doomed == Some(CrashPoint::WhileStoring));
         for effect in effects.into_iter().take(stored) {
@@ -125,23 +160,28 @@ impl World {
         }
         if doomed == Some(CrashPoint::WhileStoring) {
             self.fault(fault::CRASH_STORING);
-            return self.crash(id, None);
+            return self.down(id);
         }
         self.inspect(id);
         if self.nodes[id].inbox.is_empty() { self.set_alarm(id) } else { self.turn(id) }
     }
 
-    fn sync(&mut self, id: usize) {
+    /// Makes a turn's promises durable; false when the node went down over it.
+    fn sync(&mut self, id: usize, effects: &[Effect]) -> bool {
         if self.is_sabotaged(Sabotage::SendBeforeSync) {
-            return;
+            return true;
         }
         let node = &mut self.nodes[id];
-        let honest = node.is_honest();
-        for record in node.log.sync() {
-            if honest {
-                self.oracle.synced(node.operator, record);
-            }
+        let Some(promises) = &mut node.promises else { return false };
+        if let Err(error) = promises.sync(effects) {
+            node.turn = Some(effects.to_vec());
+            self.disk_failed(id, &error);
+            return false;
         }
+        if node.is_honest() {
+            records(effects).for_each(|record| self.oracle.synced(node.operator, record));
+        }
+        true
     }
 
     fn set_alarm(&mut self, id: usize) {
@@ -163,8 +203,9 @@ impl World {
             Effect::Gossip(transaction) => self.gossip(id, transaction),
             Effect::GossipEvidence(evidence) => self.gossip_evidence(id, evidence),
             Effect::Fetch { from, height } => self.fetch(id, *from, *height),
+            Effect::Inquire(of) => self.inquire(id, *of),
             Effect::Combine { instance, round, digest, shares } => {
-                let result = keys::combine(*instance, *round, digest, shares);
+                let result = keys::combine(self.oracle.quorum(), *instance, *round, digest, shares);
                 let input = Input::Combined { instance: *instance, round: *round, digest: *digest, result };
                 let took_ms = self.dice.between(0, COMBINE_MS);
                 let life = Some(self.nodes[id].life);
@@ -205,7 +246,8 @@ impl World {
                 }
                 if height.0.is_multiple_of(self.plan.flush_every) {
                     let took_ms = self.dice.between(1, 30);
-                    self.after(took_ms, Event::Flushed { node: id, life, height });
+                    let writes = self.nodes[id].store.writes();
+                    self.after(took_ms, Event::Flushed { node: id, life, height, writes });
                 }
             }
             Effect::Sealed(certificate) if certificate.instance.domain == Domain::Block => {
@@ -214,30 +256,41 @@ impl World {
                 self.note(id, height.0, || format!("seals block {height}"));
             }
             Effect::CommitDuty { instance, decided, .. } => {
-                node.store.put_duty(instance);
+                node.store.put_duty(instance, decided.is_some());
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
-                    self.oracle.decides(&certificate);
+                    self.oracle.ends(operator, &certificate);
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
             Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
-            Effect::Halt(reason) if honest => {
-                self.oracle.complain(Violation::Halted { operator, reason: reason.to_string() })
+            // Only now is it durable up to where nothing is signed.
+            Effect::Notify(Notice::Abstaining(_)) => {
+                node.suspected = false;
+                self.sight(sights::ABSTAINED);
             }
             _ => {}
         }
     }
 
     /// A flush that ran beside the turns has ended.
-    pub(crate) fn flushed(&mut self, id: usize, height: Height) {
+    pub(crate) fn flushed(&mut self, id: usize, height: Height, writes: usize) {
         let prune = self.dice.chance(500);
         let node = &mut self.nodes[id];
-        node.store.flush();
-        let Some(replica) = node.replica.as_ref().filter(|_| prune) else { return };
-        node.log.prune_below(|domain| match domain {
+        node.store.flush_first(writes);
+        let (Some(replica), Some(promises)) = (&node.replica, &mut node.promises) else { return };
+        if !prune {
+            return;
+        }
+        let height_of = |domain| match domain {
             Domain::Block => height.next(),
             _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
-        });
+        };
+        let floors: Vec<(Domain, Height)> = replica.signing_floors().collect();
+        match promises.prune(&height_of, &floors) {
+            Ok(0) => {}
+            Ok(_) => self.sight(sights::LOG_PRUNED),
+            Err(error) => self.disk_failed(id, &error),
+        }
     }
 
     /// What must hold of a node between two turns.
@@ -245,13 +298,16 @@ impl World {
         let node = &self.nodes[id];
         let Some(replica) = node.replica.as_ref().filter(|_| node.is_honest()) else { return };
         let (operator, next) = (node.operator, replica.chain().tip().height.next());
-        if node.log.has_decided(next) {
+        let decided = node.promises.as_ref().is_some_and(|promises| promises.has_decided(next));
+        if decided && !replica.is_inquiring() {
             self.oracle.complain(Violation::Unexecuted { operator, height: next });
         }
         let held = replica.held();
         let bounds = [
             ("block instances", held.block_instances, INSTANCES_MAX),
+            ("duty instances", held.duty_instances, DUTY_INSTANCES_MAX),
             ("early messages", held.early_messages, EARLY_PER_OPERATOR_MAX * self.plan.quorum.operators()),
+            ("pieces of evidence", held.evidence, EVIDENCE_PER_OPERATOR_MAX * self.plan.quorum.operators()),
         ];
         for (what, found, bound) in bounds.into_iter().filter(|(_, found, bound)| found > bound) {
             self.oracle.complain(Violation::Unbounded { operator, what, found, bound });
@@ -328,6 +384,9 @@ impl World {
                 });
             }
             Notice::Consensus(instance, Note::SignerRefused(round)) => {
+                if self.nodes[id].may_refuse(*instance) {
+                    return self.sight(sights::GATE_REFUSED);
+                }
                 let operator = self.nodes[id].operator;
                 let (instance, round) = (*instance, *round);
                 self.oracle.complain(Violation::SignerRefused { operator, instance, round });

@@ -7,7 +7,7 @@ use crate::oracle::{Oracle, Violation, blocks};
 use crate::plan::{Options, Plan, Sabotage};
 use crate::recording;
 use crate::report::Report;
-use crate::sights::{Counts, fault};
+use crate::sights::{self, Counts, fault};
 use crate::trace::Trace;
 use crate::traitor::Conspiracy;
 use crate::verifier::Verifier;
@@ -16,10 +16,13 @@ use aequa_types::{ClusterId, Height, OperatorIndex};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-/// A run that handles more events than this is going in circles.
+/// A run of up to ten operators that handles more events than this is going in circles; more of them send
+/// more, by the square.
 const EVENTS_MAX: u64 = 3_000_000;
 /// Without faults, what honest nodes hold against one operator is in the chain this many blocks later.
 const EVIDENCE_WITHIN_BLOCKS: u64 = 10;
+/// In a line of the trace: it concerns the whole cluster.
+pub(crate) const ALL: usize = usize::MAX;
 /// How often nodes tell each other how far they are, as the node does.
 const STATUS_EVERY_MS: u64 = 1000;
 
@@ -32,9 +35,11 @@ pub(crate) enum Event {
     /// The sync of a node's turn is finished.
     Synced { node: usize, life: u64 },
     /// The store of a node is durable up to this height.
-    Flushed { node: usize, life: u64, height: Height },
+    Flushed { node: usize, life: u64, height: Height, writes: usize },
     /// A question for blocks reaches `peer`.
     FetchAsked { asker: usize, life: u64, peer: usize, height: Height },
+    /// A question what was signed reaches `peer`.
+    Inquired { asker: usize, life: u64, peer: usize },
     /// Node down, at once or somewhere in its next turn.
     Crash { node: usize, point: Option<CrashPoint> },
     /// Node up.
@@ -135,7 +140,7 @@ impl World {
             nodes,
             blocked: BTreeSet::new(),
             goal: None,
-            oracle: Oracle::new(cluster, quorum.quorum(), honest),
+            oracle: Oracle::new(cluster, quorum.operators(), honest),
             trace: Trace::new(options.trace),
             sights: Counts::new(),
             faults: Counts::new(),
@@ -198,7 +203,10 @@ impl World {
     /// A line of the trace, and words of its hash.
     pub(crate) fn note(&mut self, node: usize, word: u64, line: impl FnOnce() -> String) {
         let now_ms = self.now_ms;
-        self.trace.note(&[now_ms, node as u64, word], || format!("{now_ms:>7} node {node}: {}", line()));
+        self.trace.note(&[now_ms, node as u64, word], || match node {
+            ALL => format!("{now_ms:>7} {}", line()),
+            _ => format!("{now_ms:>7} node {node}: {}", line()),
+        });
     }
 
     /// Lets everything happen until a violation, the goal, or the deadline.
@@ -213,8 +221,10 @@ impl World {
                 let (within_ms, detail) = (goal.within_ms, self.standing());
                 self.oracle.complain(Violation::Stalled { within_ms, detail });
             }
-            if self.events > EVENTS_MAX {
-                self.oracle.complain(Violation::Endless { events: EVENTS_MAX });
+            let tens = (self.nodes.len() as u64).div_ceil(10);
+            let events = EVENTS_MAX * tens * tens;
+            if self.events > events {
+                self.oracle.complain(Violation::Endless { events });
             }
             self.handle(next.event);
         }
@@ -235,11 +245,12 @@ impl World {
                 self.turn(node);
             }
             Event::Synced { node, life } if life == self.nodes[node].life => self.finish_turn(node),
-            Event::Flushed { node, life, height } if life == self.nodes[node].life => {
-                self.flushed(node, height)
+            Event::Flushed { node, life, height, writes } if life == self.nodes[node].life => {
+                self.flushed(node, height, writes)
             }
             Event::Wake { .. } | Event::Synced { .. } | Event::Flushed { .. } => {}
             Event::FetchAsked { asker, life, peer, height } => self.serve(asker, life, peer, height),
+            Event::Inquired { asker, life, peer } => self.testify(asker, life, peer),
             Event::Crash { node, point } => self.crash(node, point),
             Event::Restart { node } => self.restart(node),
             Event::CrashSomebody => self.crash_somebody(),
@@ -272,21 +283,46 @@ impl World {
             deadline_ms: self.now_ms + within_ms,
             within_ms,
         });
-        self.note(usize::MAX, start.0, || format!("the faults are over at height {start}"));
+        self.note(ALL, start.0, || format!("the faults are over at height {start}"));
         let blocked = std::mem::take(&mut self.blocked);
         self.heal(blocked.into_iter().collect());
+        self.freeze_all_but_a_quorum();
         for node in 0..self.nodes.len() {
             self.nodes[node].doomed = None;
+            self.nodes[node].disk.disarm();
+            self.nodes[node].disk_will_fail = false;
             self.restart(node);
         }
         self.demand_evidence(start, per_height_ms);
+    }
+
+    /// In some runs q honest operators have to go on alone, with nobody to spare and nobody coming back.
+    fn freeze_all_but_a_quorum(&mut self) {
+        if !self.plan.frozen_at_last {
+            return;
+        }
+        let careless = &self.plan.careless;
+        let mut alive: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_honest() && !careless.contains(&self.nodes[*node].operator))
+            .collect();
+        while alive.len() > self.oracle.quorum() {
+            alive.swap_remove(self.dice.index(alive.len()));
+        }
+        for node in (0..self.nodes.len()).filter(|node| !alive.contains(node)) {
+            if self.nodes[node].is_up() {
+                self.down(node);
+            }
+            self.nodes[node].frozen = true;
+            self.fault(fault::FROZEN);
+        }
+        self.note(ALL, alive.len() as u64, || format!("only {alive:?} go on"));
     }
 
     /// Evidence that honest nodes have when the faults end must be committed within a number of blocks.
     fn demand_evidence(&mut self, start: Height, per_height_ms: u64) {
         let contradicting = (self.plan.traitors.len() + self.plan.twins.len()).max(1) as u64;
         let blocks = EVIDENCE_WITHIN_BLOCKS * contradicting;
-        let honest = self.nodes.iter().filter(|node| node.is_honest());
+        let honest = self.nodes.iter().filter(|node| node.is_bound_to_get_on());
         for evidence in honest.filter_map(|node| node.replica.as_ref()).flat_map(Replica::pending_evidence) {
             self.oracle.demands(evidence, Height(start.0 + blocks));
         }
@@ -302,8 +338,8 @@ impl World {
 
     fn is_done(&self) -> bool {
         let Some(goal) = &self.goal else { return false };
-        let mut honest = self.nodes.iter().filter(|node| node.is_honest());
-        honest.all(|node| {
+        let mut bound = self.nodes.iter().filter(|node| node.is_bound_to_get_on());
+        bound.all(|node| {
             let tip = node.store.tip();
             tip >= goal.height && self.unsealed(node, goal).is_none() && self.oracle.is_satisfied(tip)
         })
@@ -320,8 +356,8 @@ impl World {
 
     /// Who is where, for the report of a stall.
     fn standing(&self) -> String {
-        let honest = self.nodes.iter().enumerate().filter(|(_, node)| node.is_honest());
-        let lines = honest.map(|(id, node)| {
+        let bound = self.nodes.iter().enumerate().filter(|(_, node)| node.is_bound_to_get_on());
+        let lines = bound.map(|(id, node)| {
             let round = node.replica.as_ref().map_or(0, |replica| replica.round_and_leader().0.0);
             let unsealed = self.goal.as_ref().and_then(|goal| self.unsealed(node, goal));
             let seals = unsealed.map_or(String::new(), |height| format!(", block {height} not sealed"));
@@ -331,6 +367,9 @@ impl World {
     }
 
     fn report(mut self) -> Report {
+        if self.is_done() && self.nodes.iter().any(|node| node.frozen) {
+            self.sight(sights::QUORUM_ALONE);
+        }
         for node in 0..self.nodes.len() {
             self.count_pools(node);
         }

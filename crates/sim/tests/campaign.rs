@@ -1,6 +1,12 @@
 //! What every change must pass: seeded campaigns, determinism, and oracles that can fail.
 
-use aequa_sim::{Campaign, Options, Report, Sabotage, Violation, campaign, run};
+#![allow(clippy::unwrap_used)]
+
+use aequa_sim::{
+    Campaign, Extent, Options, REPEAT_EVERY, Report, Sabotage, Violation, campaign, campaign_on, run,
+};
+use std::num::NonZeroUsize;
+use std::process::{Command, Output};
 
 fn short() -> Options {
     Options { safety_ms: 6_000, ..Options::default() }
@@ -10,7 +16,7 @@ fn clean(campaign: &Campaign) {
     if let Some(Report { seed, nodes, violation: Some(violation), .. }) = &campaign.failure {
         panic!(
             "seed {seed}, n = {nodes}: {violation}\n\
-             repeat with: cargo run -p aequa-sim -- --seed {seed} --safety-ms 6000 --nodes {nodes} --trace"
+             repeat with: cargo xtask sim --seed {seed} --safety-ms 6000 --nodes {nodes} --trace"
         );
     }
 }
@@ -107,4 +113,65 @@ fn more_traitors_than_the_protocol_bears_fork_the_cluster_and_it_is_noticed() {
     let forked =
         (90..150).any(|seed| matches!(run(seed, &options).violation, Some(Violation::Disagreement { .. })));
     assert!(forked, "no seed forks a cluster with f + 1 traitors");
+}
+
+/// The outcome with one worker and with three, which must be the same.
+fn on_threads(extent: Extent, options: &Options) -> Campaign {
+    let [alone, together] =
+        [1, 3].map(|jobs| campaign_on(NonZeroUsize::new(jobs).unwrap(), extent, options, |_| {}));
+    assert_eq!(alone, together);
+    alone
+}
+
+#[test]
+fn the_outcome_of_a_campaign_does_not_depend_on_its_threads() {
+    let options = Options { safety_ms: 1_000, nodes: Some(4), ..Options::default() };
+    let seeds = REPEAT_EVERY + 6;
+    let threaded = on_threads(Extent { first: 8000, seeds, instances: 0 }, &options);
+    clean(&threaded);
+    assert_eq!((threaded.runs, threaded.repeated), (seeds, 2));
+    let plain = campaign(8000..8000 + seeds, &options, |_| {});
+    assert_eq!(Campaign { repeated: 0, ..threaded }, plain);
+    let enough = on_threads(Extent { first: 8000, seeds: 0, instances: 100 }, &options);
+    assert!(enough.instances >= 100 && enough.runs < seeds);
+}
+
+#[test]
+fn of_several_failing_seeds_the_lowest_is_reported_whatever_the_threads() {
+    let options = Options { nodes: Some(4), sabotage: Some(Sabotage::ForgetLog), ..short() };
+    let threaded = on_threads(Extent { first: 0, seeds: 60, instances: 0 }, &options);
+    let plain = campaign(0..60, &options, |_| {});
+    assert_eq!(threaded.failure.unwrap().seed, plain.failure.unwrap().seed);
+}
+
+fn aequa_sim(line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aequa-sim")).args(line.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn a_campaign_on_the_command_line_tells_its_sums_and_what_it_missed() {
+    let output = aequa_sim("--seeds 2 --from 1 --nodes 1 --safety-ms 500 --jobs 2");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for line in ["run twice and equal: 1", "n = 1: 2", "never reached: seal share blamed", "no violation"] {
+        assert!(text.contains(line), "no '{line}' in\n{text}");
+    }
+}
+
+#[test]
+fn one_instance_of_a_seed_is_shown_on_demand() {
+    let output = aequa_sim("--seed 5 --trace --only block/1 --nodes 4 --safety-ms 500 --honest");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains(" block/1 ") && text.contains("commits block 1 "), "{text}");
+    assert!(!text.contains("block/2") && !text.contains("commits block 2"), "{text}");
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_usage() {
+    for line in ["--seed 1 --seeds 2", "--trace", "--recording d --height 1 --seeds 2", "--nonsense"] {
+        let output = aequa_sim(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("--"), "{line}");
+    }
 }

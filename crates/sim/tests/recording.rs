@@ -22,7 +22,6 @@ struct Seen {
     instances: usize,
     statements: usize,
     restarts: usize,
-    lost: usize,
     fetched: usize,
     equal: usize,
     pruned: usize,
@@ -30,7 +29,7 @@ struct Seen {
 
 impl Seen {
     fn is_everything(&self) -> bool {
-        let all = [self.statements, self.restarts, self.lost, self.fetched, self.equal, self.pruned];
+        let all = [self.statements, self.restarts, self.fetched, self.equal, self.pruned];
         all.into_iter().all(|count| count > 0)
     }
 
@@ -40,13 +39,13 @@ impl Seen {
             let told = || summary(&replay, Some(&comparison)).join("\n");
             let at = format!("seed {seed}, operator {}, {instance:?}", recording.operator);
             assert_eq!(replay.end, End::Reproduced, "{at}:\n{}", told());
-            assert!(comparison.agrees(), "{at}:\n{}", told());
+            // What was not synced yet, or never was, is set aside all the same: it may be missing in the log.
+            assert!(comparison.different.is_empty() && comparison.unrecorded.is_empty(), "{at}:\n{}", told());
             assert!(!timeline(&replay).is_empty(), "{at}");
             self.instances += 1;
             self.statements += replay.statements.len();
             self.equal += comparison.equal;
             self.pruned += comparison.pruned;
-            self.lost += comparison.lost;
             for played in &replay.played {
                 match &played.what {
                     What::Opened { records, .. } => self.restarts += usize::from(!records.is_empty()),
@@ -142,7 +141,11 @@ fn is_prepare(numbered: &Numbered) -> bool {
 fn a_core_that_would_say_something_else_is_told_from_one_that_says_the_same() {
     // Without the votes it heard, it would have neither committed nor decided then.
     let end = end_after(|entries| entries.retain(|numbered| !is_prepare(numbered)));
-    assert!(matches!(&end, End::Differs(Difference::Decision { made, .. }) if made == "nothing"), "{end:?}");
+    let made = match &end {
+        End::Differs(Difference::Decision { made, .. } | Difference::Statement { made, .. }) => made,
+        _ => panic!("{end:?}"),
+    };
+    assert_eq!(made, "nothing");
     // Had the value been refused, it would not have prepared it.
     let end = end_after(|entries| steps(entries).for_each(|step| step.answers.verdicts.fill(false)));
     assert!(matches!(&end, End::Differs(Difference::Statement { made, .. }) if made == "nothing"), "{end:?}");
@@ -194,18 +197,24 @@ fn a_recording_that_is_not_whole_is_never_called_reproduced() {
 #[test]
 fn the_vote_log_has_the_last_word() {
     let (mut recording, id) = of_a_plain_block();
-    let own = recording.replay(id).0.statements[0].signed.clone();
-    recording.log = vec![Record::Prepare(own.clone())];
+    let [prepare, commit] = [0, 1].map(|n| recording.replay(id).0.statements[n].signed.clone());
+    recording.log = vec![Record::Commit(commit)];
     let (replay, comparison) = recording.replay(id);
     assert!(comparison.agrees() && comparison.equal == 1 && comparison.pruned == 1);
     assert!(summary(&replay, Some(&comparison))[1].ends_with("all equal to the vote log (1 pruned from it)"));
 
-    let mut other = own.clone();
+    recording.log = vec![Record::Prepare(prepare.clone())];
+    let (replay, comparison) = recording.replay(id);
+    assert_eq!((comparison.equal, comparison.pruned, comparison.missing.len()), (1, 0, 1));
+    let told = "recorded, and missing in the vote log: the Commit of round 0";
+    assert!(comparison.contradicts() && summary(&replay, Some(&comparison)).contains(&told.to_owned()));
+
+    let mut other = prepare.clone();
     other.statement.claim = Claim::Prepare(Digest::repeat_byte(1));
     recording.log = vec![Record::Prepare(other)];
     assert_eq!(recording.replay(id).1.different.len(), 1);
 
-    let mut later = own;
+    let mut later = prepare;
     later.statement.round = Round(5);
     recording.log = vec![Record::Prepare(later)];
     let comparison = recording.replay(id).1;

@@ -199,12 +199,30 @@ mod tests {
         assert!(matches!(KIND.encode(0, &[7; 65]), Err(StorageError::TooLarge { bytes: 65, .. })));
     }
 
+    /// Notes the largest buffer that was to be filled.
+    struct Asked<'a> {
+        bytes: &'a [u8],
+        largest: usize,
+    }
+
+    impl Read for Asked<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.largest = self.largest.max(buffer.len());
+            self.bytes.read(buffer)
+        }
+    }
+
     #[test]
     fn a_length_of_four_gigabytes_takes_no_memory() {
         let mut bytes = KIND.encode(0, b"x").unwrap();
         bytes[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
-        let fault = KIND.read(&bytes[..], bytes.len() as u64).unwrap().unwrap_err();
-        assert_eq!(fault, FrameFault::Unreadable("length above the type's cap"));
+        // Also when the file is as long as it says: then only the cap is in the way.
+        for source_bytes in [bytes.len() as u64, HEADER_BYTES as u64 + u64::from(u32::MAX)] {
+            let mut source = Asked { bytes: &bytes, largest: 0 };
+            let fault = KIND.read(&mut source, source_bytes).unwrap().unwrap_err();
+            assert_eq!(fault, FrameFault::Unreadable("length above the type's cap"));
+            assert_eq!(source.largest, HEADER_BYTES, "nothing but the header was asked for");
+        }
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Life {
             let batch = turn(height);
             batch.iter().for_each(|record| wal.append(record).unwrap());
             wal.write().unwrap();
-            store.put(&marks_of(&batch)).unwrap();
+            store.write(&marks_of(&batch)).unwrap();
+            store.sync().unwrap();
             wal.sync().unwrap();
             let image = fs::read(life.segment()).unwrap();
             life.ends.push(image.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -195,6 +196,6 @@ fn what_the_log_lost_is_not_marked_for_another_statement() {
     for record in &life.batches[1] {
         let place = record.statement().unwrap().place();
         let other = Mark { place, digest: B256::repeat_byte(0xee) };
-        assert!(matches!(open_marks(&life.marks).put(&[other]), Err(StorageError::MarkRefused { .. })));
+        assert!(matches!(open_marks(&life.marks).write(&[other]), Err(StorageError::MarkRefused { .. })));
     }
 }

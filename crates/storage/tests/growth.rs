@@ -56,7 +56,8 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
         wal.append(&record).unwrap();
         if height.is_multiple_of(10) {
             wal.sync().unwrap();
-            marks.put(&[mark]).unwrap();
+            marks.write(&[mark]).unwrap();
+            marks.sync().unwrap();
         }
         if height.is_multiple_of(PRUNED_EVERY) {
             wal.prune_below(&|_| Height(height + 1)).unwrap();

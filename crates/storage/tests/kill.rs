@@ -1,6 +1,6 @@
 //! A process writes and is killed; another one looks at what is left.
 //!
-//! The writer is this test binary itself, started again for the one test named in `WRITER`.
+//! The writers are tests of this binary too, which is started again for one of them. Nobody else runs them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use aequa_types::{
 };
 use alloy_primitives::B256;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const DIR: &str = "AEQUA_TEST_KILL_DIR";
@@ -23,12 +23,17 @@ const KILLS: usize = 40;
 /// Starts this binary again to run `test` on `dir`.
 fn start_writer(test: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// Where a writer is to write.
+fn dir_to_write() -> PathBuf {
+    std::env::var_os(DIR).expect("the test that kills it says where").into()
 }
 
 /// Kills the writer once it has acknowledged `lines` numbers; gives the last number it wrote.
@@ -78,9 +83,9 @@ fn open_wal(dir: &Path) -> (Wal, Vec<Record>) {
 }
 
 #[test]
+#[ignore = "writes until it is killed: started by the test that does so"]
 fn writes_votes_until_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let (mut wal, records) = open_wal(Path::new(&dir));
+    let (mut wal, records) = open_wal(&dir_to_write());
     for height in records.len() as u64 + 1.. {
         wal.append(&record(height)).unwrap();
         wal.sync().unwrap();
@@ -126,9 +131,9 @@ fn block(height: Height, parent_root: B256) -> Block {
 }
 
 #[test]
+#[ignore = "writes until it is killed: started by the test that does so"]
 fn writes_blocks_until_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let store = open_chain(Path::new(&dir));
+    let store = open_chain(&dir_to_write());
     loop {
         let tip = store.latest().unwrap();
         let height = tip.map_or(Height(1), |tip| tip.height.next());

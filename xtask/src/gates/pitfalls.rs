@@ -5,24 +5,85 @@ use crate::tree::File;
 /// Where the table is.
 pub const TABLE: &str = "docs/pitfalls.md";
 
-/// One line for every `crate::test` of the table that is no test of that crate, and for every row without one.
+/// The section of rules counts from 1 by itself; all others count together.
+const RULES: &str = "Rules of consensus";
+/// Last number of the rules.
+const RULES_LAST: u32 = 22;
+/// Last number of all other tables.
+const OTHERS_LAST: u32 = 42;
+
+/// Rows that need no test, and why. An entry whose row names one is a finding.
+const NOT_BUILT: &[(u32, &str)] = &[(41, "checkpoints are not built yet")];
+
+/// One line for every `crate::test` of the table that is no test of that crate or is left out of its runs,
+/// for every row without one, and for every number that is missing or stands twice.
 pub fn check(table: &str, sources: &[File]) -> Vec<String> {
-    let mut findings = Vec::new();
-    for (index, line) in table.lines().enumerate() {
-        let at = format!("{TABLE}:{}", index + 1);
-        let names: Vec<(&str, &str)> = line.split('`').filter_map(test_name).collect();
-        if names.is_empty() && is_row(line) {
-            findings.push(format!("{at}: the row names no test"));
+    let mut findings = check_numbers(table);
+    for Row { at, number, names } in rows(table) {
+        let reason = number.and_then(|(rules, number)| not_built(rules, number));
+        match (names.is_empty(), reason) {
+            (true, None) if number.is_some() => findings.push(format!("{at}: the row names no test")),
+            (false, Some(reason)) => findings.push(format!("{at}: names a test, but {reason}")),
+            _ => {}
         }
-        let missing = names.into_iter().filter(|(member, test)| !is_test(member, test, sources));
-        findings.extend(missing.map(|(member, test)| format!("{at}: {member} has no test {test}")));
+        for (member, test) in names {
+            match standing(member, test, sources) {
+                Standing::Runs => {}
+                Standing::Ignored => findings.push(format!("{at}: {member} ignores its test {test}")),
+                Standing::Missing => findings.push(format!("{at}: {member} has no test {test}")),
+            }
+        }
     }
     findings
 }
 
-/// Rows begin with a number; heads of tables do not.
-fn is_row(line: &str) -> bool {
-    line.strip_prefix("| ").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+/// A line of the document: a row of a table where it begins with a number.
+struct Row<'a> {
+    at: String,
+    /// Whether it is one of the rules, and its number.
+    number: Option<(bool, u32)>,
+    names: Vec<(&'a str, &'a str)>,
+}
+
+fn rows(table: &str) -> Vec<Row<'_>> {
+    let mut rules = false;
+    let mut rows = Vec::new();
+    for (index, line) in table.lines().enumerate() {
+        if let Some(title) = line.strip_prefix("## ") {
+            rules = title == RULES;
+        }
+        let cell = line.strip_prefix("| ").and_then(|rest| rest.split_once(" |"));
+        rows.push(Row {
+            at: format!("{TABLE}:{}", index + 1),
+            number: cell.and_then(|(number, _)| Some((rules, number.parse().ok()?))),
+            names: line.split('`').filter_map(test_name).collect(),
+        });
+    }
+    rows
+}
+
+fn check_numbers(table: &str) -> Vec<String> {
+    let found: Vec<(bool, u32)> = rows(table).into_iter().filter_map(|row| row.number).collect();
+    let mut findings = Vec::new();
+    for (rules, last) in [(true, RULES_LAST), (false, OTHERS_LAST)] {
+        let of = if rules { "the rules" } else { "the other tables" };
+        for number in 1..=last {
+            match found.iter().filter(|row| **row == (rules, number)).count() {
+                1 => {}
+                0 => findings.push(format!("{TABLE}: number {number} of {of} is missing")),
+                _ => findings.push(format!("{TABLE}: number {number} of {of} stands twice")),
+            }
+        }
+        let beyond = found.iter().filter(|(of_rules, number)| *of_rules == rules && *number > last);
+        findings.extend(beyond.map(|(_, number)| {
+            format!("{TABLE}: number {number} of {of} is above {last}, the last one the gate knows of")
+        }));
+    }
+    findings
+}
+
+fn not_built(rules: bool, number: u32) -> Option<&'static str> {
+    NOT_BUILT.iter().find(|(row, _)| !rules && *row == number).map(|(_, reason)| *reason)
 }
 
 fn test_name(text: &str) -> Option<(&str, &str)> {
@@ -32,20 +93,33 @@ fn test_name(text: &str) -> Option<(&str, &str)> {
     text.split_once("::").filter(|(member, test)| is_word(member) && is_word(test) && *test != "test")
 }
 
-fn is_test(member: &str, test: &str, sources: &[File]) -> bool {
-    let folder = if member == "xtask" { "xtask/".to_owned() } else { format!("crates/{member}/") };
-    let head = format!("fn {test}(");
-    sources.iter().filter(|file| file.path.starts_with(&folder)).any(|file| {
-        let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
-        lines.iter().enumerate().any(|(at, line)| line.contains(&head) && has_attribute(&lines[..at]))
-    })
+enum Standing {
+    Runs,
+    Ignored,
+    Missing,
 }
 
-/// Whether the attributes right above a function make it a test.
-fn has_attribute(above: &[&str]) -> bool {
-    let mut attributes =
-        above.iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
-    attributes.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+fn standing(member: &str, test: &str, sources: &[File]) -> Standing {
+    let folder = if member == "xtask" { "xtask/".to_owned() } else { format!("crates/{member}/") };
+    let head = format!("fn {test}(");
+    for file in sources.iter().filter(|file| file.path.starts_with(&folder)) {
+        let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+        for at in (0..lines.len()).filter(|at| lines[*at].contains(&head)) {
+            let attributes = attributes(&lines[..at]);
+            if attributes.iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+            {
+                let ignored = attributes.iter().any(|line| line.contains("ignore"));
+                return if ignored { Standing::Ignored } else { Standing::Runs };
+            }
+        }
+    }
+    Standing::Missing
+}
+
+/// The attributes right above a function.
+fn attributes<'a>(above: &[&'a str]) -> Vec<&'a str> {
+    let near = above.iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
+    near.filter(|line| line.starts_with('#')).copied().collect()
 }
 
 #[cfg(test)]
@@ -53,25 +127,67 @@ mod tests {
     use super::*;
 
     fn sources() -> Vec<File> {
-        let text = "#[test]\nfn it_holds() {\n}\n\n    #[tokio::test(flavor = \"x\")]\n    #[ignore]\n    \
-                    async fn it_waits() {}\nfn helper() {}\n";
+        let text = "#[test]\nfn it_holds() {\n}\n\n    #[tokio::test(flavor = \"x\")]\n    /// ignored\n    \
+                    async fn it_waits() {}\nfn helper() {}\n#[test]\n#[ignore = \"by hand\"]\nfn it_rests() {}\n\
+                    #[cfg_attr(debug_assertions, ignore)]\n#[test]\nfn it_rests_too() {}\n";
         vec![File { path: "crates/qbft/tests/rules.rs".into(), text: text.into() }]
+    }
+
+    /// A document with every number, each row with these tests, and what `change` makes of it.
+    fn findings(tests: &str, change: impl Fn(String) -> String) -> Vec<String> {
+        let rows =
+            |last| (1..=last).map(|number| format!("| {number} | a | {tests} |\n")).collect::<String>();
+        let others = rows(OTHERS_LAST).replace(&format!("| 41 | a | {tests} |"), "| 41 | a | nothing |");
+        let head = "| no. | defect | test |\n|---|---|---|\n";
+        let table = format!("## {RULES}\n\n{head}{}\n## Others\n\n{head}{others}", rows(RULES_LAST));
+        check(&change(table), &sources())
     }
 
     #[test]
     fn names_of_tests_are_found_and_others_are_findings() {
-        let table =
-            "| no. | defect | test |\n|---|---|---|\n| 1 | a | `qbft::it_holds`, `qbft::it_waits` |\n";
-        assert_eq!(check(table, &sources()), Vec::<String>::new());
-        for wrong in ["qbft::it_held", "qbft::helper", "sim::it_holds"] {
-            let table = format!("| 1 | a | `qbft::it_holds`, `{wrong}` |\n");
-            assert_eq!(check(&table, &sources()).len(), 1, "{wrong}");
+        assert_eq!(findings("`qbft::it_holds`, `qbft::it_waits`", |table| table), Vec::<String>::new());
+        for wrong in
+            ["qbft::it_held", "qbft::helper", "sim::it_holds", "qbft::it_rests", "qbft::it_rests_too"]
+        {
+            let row = "| 3 | a | `qbft::it_holds` |\n";
+            let other = format!("| 3 | a | `qbft::it_holds`, `{wrong}` |\n");
+            assert_eq!(
+                findings("`qbft::it_holds`", |table| table.replacen(row, &other, 1)).len(),
+                1,
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn a_row_without_a_test_is_a_finding_and_prose_is_not() {
-        assert_eq!(check("| 1 | a | later |\n", &sources()).len(), 1);
-        assert_eq!(check("Names are `crate::test`.\n", &sources()), Vec::<String>::new());
+        let row = "| 5 | a | `qbft::it_holds` |\n";
+        for (other, expected) in
+            [("| 5 | a | later |\n", 1), (&format!("{row}Names are `crate::test`.\n"), 0)]
+        {
+            let found = findings("`qbft::it_holds`", |table| table.replacen(row, other, 1));
+            assert_eq!(found.len(), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_missing_stands_twice_or_is_unknown_is_a_finding() {
+        let row = |number| format!("| {number} | a | `qbft::it_holds` |\n");
+        let changes = [
+            (row(22), String::new()),
+            (row(40), String::new()),
+            (row(7), row(7).repeat(2)),
+            (row(1), row(1) + &row(43)),
+        ];
+        for (row, other) in changes {
+            let found = findings("`qbft::it_holds`", |table| table.replacen(&row, &other, 1));
+            assert_eq!(found.len(), 1, "{other:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_what_is_not_built_names_no_test() {
+        let found = findings("`qbft::it_holds`", |table| table.replace("nothing", "`qbft::it_holds`"));
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 }

@@ -56,7 +56,7 @@ pub fn next(chain: &Chain, proposer: u8, items: &[CheckedTransaction]) -> Checke
 /// Builds, checks and executes it.
 pub fn extend(chain: &mut Chain, proposer: u8, items: &[CheckedTransaction]) -> Applied {
     let block = next(chain, proposer, items);
-    let fresh = Some(Freshness { now_ms: block.header().timestamp_ms, within_ms: FRESH_WITHIN_MS });
+    let fresh = Some(Freshness { now_ms: block.header().timestamp_ms, behind_ms: FRESH_WITHIN_MS });
     chain.check_header(&block, OperatorIndex(proposer), POLICY, fresh).unwrap();
     chain.apply(&block).unwrap()
 }

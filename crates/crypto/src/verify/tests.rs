@@ -178,7 +178,7 @@ fn a_verified_proposal_carries_the_checked_block() {
 }
 
 #[test]
-fn a_vote_counts_for_the_key_that_signed_it_or_not_at_all() {
+fn b4_a_vote_counts_for_the_key_that_signed_it_or_not_at_all() {
     let cluster = Cluster::new();
     let mut vote = cluster.prepare(1, at(5), 0, digest());
     vote.statement.author = OperatorIndex(2);

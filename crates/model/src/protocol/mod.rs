@@ -96,8 +96,6 @@ pub const DECISION_HAS_QUORUM: &str = "a decision has a quorum";
 pub const RESTART_IS_NOTHING: &str = "a restart changes nothing";
 /// A value is decided above round 0 because it was prepared before.
 const DECIDED_AGAIN: &str = "a decision on a value prepared before";
-/// The properties that must hold in every state.
-pub const ALWAYS: [&str; 4] = [AGREEMENT, ONE_STATEMENT, DECISION_HAS_QUORUM, RESTART_IS_NOTHING];
 
 /// The model: the rules and the bound.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! The turn: inputs in, one sync, effects out.
 //!
 //! One thread owns the replica, the vote log and the signing marks. A turn takes everything that is
-//! waiting, lets the replica step through it, makes all records durable with one sync and, beside it,
-//! the marks of what was signed, and only then carries the effects out: first what goes to the
+//! waiting, lets the replica step through it, makes all records durable with one sync, takes the places of
+//! what was signed, and only then carries the effects out: first what goes to the
 //! network, then what goes to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
@@ -177,7 +177,6 @@ impl CoreThread {
             }
             timers.absorb(&mut effects);
         }
-        self.recorder.take(&effects);
         // Before anything of this turn is promised to anybody.
         if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
             if let Halt::SignedElsewhere { .. } = halt {
@@ -187,6 +186,8 @@ impl CoreThread {
             return Err(halt.clone().into());
         }
         self.promises.keep(&effects)?;
+        // Signatures that are durable, and only those: of any other the next life may make a second one.
+        self.recorder.take(&effects);
         self.observatory.records_durable(records(&effects));
         for effect in &effects {
             self.send(effect);
@@ -194,7 +195,6 @@ impl CoreThread {
         self.store(&effects)?;
         if effects.iter().any(|effect| matches!(effect, Effect::Notify(Notice::Abstaining(_)))) {
             self.data_dir.trust()?;
-            self.facts.set_inquiring(false);
         }
         for effect in effects {
             self.tell(effect, owed);
@@ -206,6 +206,7 @@ impl CoreThread {
         }
         let (round, leader) = self.replica.round_and_leader();
         self.facts.set_agreeing(round, leader);
+        self.facts.set_inquiring(self.replica.is_inquiring());
         self.observatory.turn_ended(&self.replica);
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::keys::Operator;
 use aequa_chain::{Chain, StoredRow, Tip};
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
-use aequa_replica::{Config, Recovery, Replica};
+use aequa_replica::{Config, Memory, Recovery, Replica};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
@@ -59,7 +59,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
     let last_height = report_last_state(config, metrics)?;
     suspect_if_lost(&data_dir)?;
-    let inquire = has_to_inquire(&data_dir, lock.quorum())?;
+    let memory = memory(&data_dir, lock.quorum())?;
 
     let (wal, recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
@@ -69,8 +69,10 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     metrics.qbft_wal_recover_total.inc([result]);
     tracing::info!(target: "event", op = "recover", result, "qbft_wal");
 
-    let marks = open_marks(&data_dir)?;
+    let mut marks = open_marks(&data_dir)?;
     check_same_promises(&recovered.records, marks.marks())?;
+    let statements = recovered.records.iter().filter_map(Record::statement);
+    marks.complete(statements.map(|signed| signed.mark())).map_err(refusal)?;
     data_dir.settle().map_err(refusal)?;
 
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
@@ -84,7 +86,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
         floors: last_height.map(|height| (Domain::Block, height)).into_iter().chain(marks.floors()).collect(),
-        inquire,
+        memory,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
         evidence: store
@@ -239,9 +241,9 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
     Ok(())
 }
 
-/// Whether the members have to be asked what was signed; a refusal when there are not enough of them.
-fn has_to_inquire(data_dir: &DataDir, quorum: Quorum) -> Result<bool, ExitError> {
-    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(false) };
+/// How far the directory can be relied on; a refusal when it cannot, and there are not enough members to ask.
+fn memory(data_dir: &DataDir, quorum: Quorum) -> Result<Memory, ExitError> {
+    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(Memory::Unproven) };
     let (others, needed) = (quorum.operators() - 1, quorum.quorum());
     if others < needed {
         return Err(ExitError::refused(format!(
@@ -251,7 +253,7 @@ fn has_to_inquire(data_dir: &DataDir, quorum: Quorum) -> Result<bool, ExitError>
         .hint("restore the directory whole: without it the operator could sign a second time"));
     }
     tracing::warn!(target: "event", result = "wait", reason, answers = 0, needed, "signing_inquiry");
-    Ok(true)
+    Ok(Memory::Lost)
 }
 
 fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
@@ -332,7 +334,62 @@ fn unsealed_duties(store: &FjallChainStore, domain: Domain) -> Result<Vec<Certif
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{ClusterId, Proof, Round, Seal, ValueBytes};
+    use crate::config::{Settings, Source, keys};
+    use crate::run::fixture;
+    use aequa_types::{ClusterId, OperatorIndex, Proof, Round, Seal, ValueBytes};
+
+    /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
+    fn signing_floor(between: impl Fn(&Path, ClusterId)) -> Height {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut dealt, lock) = fixture::dealt();
+        let secrets = dealt.operators.swap_remove(0);
+        let mut settings = Settings::default();
+        let path = dir.path().to_string_lossy().into_owned();
+        settings.set(&keys::DATA_DIR, vec![path], Source::Flag).unwrap();
+        let config = RunConfig::resolve(settings, []).unwrap();
+        let cluster = lock.cluster_id();
+        let operator = Operator {
+            lock,
+            index: OperatorIndex(0),
+            identity: secrets.identity,
+            share: secrets.share,
+            newly_made: false,
+            warnings: Vec::new(),
+        };
+        drop(open(&config, &operator, &Metrics::new()).unwrap());
+        between(dir.path(), cluster);
+        let opened = open(&config, &operator, &Metrics::new()).unwrap();
+        let replica = opened.into_replica(&config, operator).unwrap().replica;
+        let floor = replica.signing_floors().find(|(domain, _)| *domain == Domain::Block);
+        floor.map_or(Height(0), |(_, height)| height)
+    }
+
+    /// `laststate.dat` binds like a mark: it may be the only file that knows how far the operator was.
+    #[test]
+    fn of_all_that_tells_how_far_the_operator_was_the_highest_counts() {
+        let decided =
+            |height, dir: &Path| LastState { height: Height(height), round: Round(1) }.save(dir).unwrap();
+        let marked = |height, dir: &Path, cluster| {
+            let marks =
+                MarkStore::open(&dir.join("marks"), cluster, OperatorIndex(0), MarkOptions::default());
+            marks.unwrap().raise_floors(&[(Domain::Block, Height(height))]).unwrap();
+        };
+        assert_eq!(signing_floor(|_, _| {}), Height(0));
+        assert_eq!(signing_floor(|dir, _| decided(9, dir)), Height(9));
+        let only_the_backup = |dir: &Path, _| {
+            decided(8, dir);
+            decided(9, dir);
+            std::fs::write(dir.join(aequa_storage::last_state::FILE_NAME), b"damaged").unwrap();
+        };
+        assert_eq!(signing_floor(only_the_backup), Height(8));
+        for (state, mark) in [(9, 12), (12, 9)] {
+            let both = |dir: &Path, cluster| {
+                decided(state, dir);
+                marked(mark, dir, cluster);
+            };
+            assert_eq!(signing_floor(both), Height(12));
+        }
+    }
 
     #[test]
     fn duties_decided_but_not_sealed_before_a_kill_are_found_at_the_start() {

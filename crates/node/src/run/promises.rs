@@ -1,6 +1,14 @@
-//! What the operator promised, made durable in two independent places: the vote log and the signing
-//! marks. The marks have a thread of their own, so that a turn waits for the slower of two syncs and
-//! not for both.
+//! What the operator promised, in two independent places: the vote log and the signing marks.
+//!
+//! ```text
+//! log: write ─▶ sync ─┐                     ┌─▶ messages leave
+//!                     └─▶ marks: take, write ┤
+//!                                           └─▶ sync, on a thread of its own, before the next turn sends
+//! ```
+//!
+//! The log alone is what a turn waits for. A mark is written only when its record is durable, so a mark
+//! without a record means that the log lost what it had, and never that a turn was cut short: a node that
+//! loses power is free to vote as if the turn had not been, for nobody heard of it.
 
 use aequa_replica::Effect;
 use aequa_storage::{MarkStore, StorageError, Wal};
@@ -8,17 +16,22 @@ use aequa_types::{Domain, Height, Mark, Record};
 use std::sync::mpsc;
 
 enum Job {
-    /// Raises floors and adds marks; the answer is waited for.
+    /// Raises floors durably and takes places, which is waited for; then syncs.
     Keep(Vec<(Domain, Height)>, Vec<Mark>),
     /// Raises floors that hold already, so that marks below them can go.
     Prune(Vec<(Domain, Height)>),
 }
 
+type Outcome = Result<(), StorageError>;
+
 /// Vote log and signing marks of the running node.
 pub struct Promises {
     wal: Wal,
     jobs: mpsc::Sender<Job>,
-    done: mpsc::Receiver<Result<(), StorageError>>,
+    taken: mpsc::Receiver<Outcome>,
+    synced: mpsc::Receiver<Outcome>,
+    /// Whether the thread still syncs the marks of an earlier turn.
+    syncing: bool,
 }
 
 impl Promises {
@@ -26,33 +39,32 @@ impl Promises {
     pub fn start(wal: Wal, mut marks: MarkStore) -> std::io::Result<Self> {
         // One `Keep` at a time, and floors once per flush of the block store: neither queue grows.
         let (jobs, inbox) = mpsc::channel();
-        let (tell, done) = mpsc::channel();
+        let (tell_taken, taken) = mpsc::channel();
+        let (tell_synced, synced) = mpsc::channel();
         std::thread::Builder::new().name("marks".into()).spawn(move || {
             while let Ok(job) = inbox.recv() {
-                let told = match job {
-                    Job::Keep(floors, put) => {
-                        tell.send(marks.raise_floors(&floors).and_then(|()| marks.put(&put)))
+                match job {
+                    Job::Keep(floors, places) => {
+                        let kept = marks.raise_floors(&floors).and_then(|()| marks.write(&places));
+                        if tell_taken.send(kept).is_err() || tell_synced.send(marks.sync()).is_err() {
+                            return;
+                        }
                     }
                     // A failure poisons the store, so the next marks say so.
-                    Job::Prune(floors) => marks.raise_floors(&floors).or(Ok(())),
-                };
-                if told.is_err() {
-                    return;
+                    Job::Prune(floors) => drop(marks.raise_floors(&floors)),
                 }
             }
         })?;
-        Ok(Self { wal, jobs, done })
+        Ok(Self { wal, jobs, taken, synced, syncing: false })
     }
 
-    /// Makes the records and marks of a turn durable. After an error nothing may be sent, ever.
-    ///
-    /// The records are handed to the system first: a process that is killed leaves no mark without its
-    /// record.
+    /// Makes the records of a turn durable and takes its places. After an error nothing may be sent, ever.
     pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
         for record in records(effects) {
             self.wal.append(record)?;
         }
-        self.wal.write()?;
+        self.wal.sync()?;
+        self.await_marks()?;
         let (mut floors, mut marks) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
@@ -61,13 +73,18 @@ impl Promises {
                 _ => {}
             }
         }
-        let kept_beside = !(floors.is_empty() && marks.is_empty());
-        if kept_beside {
-            self.jobs.send(Job::Keep(floors, marks)).map_err(|_| thread_died())?;
+        if floors.is_empty() && marks.is_empty() {
+            return Ok(());
         }
-        self.wal.sync()?;
-        if kept_beside {
-            self.done.recv().map_err(|_| thread_died())??;
+        self.jobs.send(Job::Keep(floors, marks)).map_err(|_| thread_died())?;
+        self.syncing = true;
+        Ok(self.taken.recv().map_err(|_| thread_died())??)
+    }
+
+    /// Waits until the marks of earlier turns are durable.
+    fn await_marks(&mut self) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.syncing) {
+            self.synced.recv().map_err(|_| thread_died())??;
         }
         Ok(())
     }
@@ -79,6 +96,8 @@ impl Promises {
         height_of: &dyn Fn(Domain) -> Height,
         floors: Vec<(Domain, Height)>,
     ) -> anyhow::Result<()> {
+        // The log may forget only what the marks have durably.
+        self.await_marks()?;
         self.wal.prune_below(height_of)?;
         // Without its thread the next turn ends the node.
         let _ = self.jobs.send(Job::Prune(floors));
@@ -208,10 +227,25 @@ mod tests {
             promises.keep(&prepare(1, 1)).unwrap();
             let disk = if log_fails { &fixture.wal_disk } else { &fixture.marks_disk };
             disk.0.store(true, SeqCst);
-            assert!(promises.keep(&prepare(2, 2)).is_err());
+            // The statement is in the log before its mark is synced, so the turn after may be the first to know.
+            let this = promises.keep(&prepare(2, 2));
+            assert!(this.is_err() || (!log_fails && promises.keep(&prepare(3, 3)).is_err()));
             disk.0.store(false, SeqCst);
-            assert!(promises.keep(&prepare(3, 3)).is_err(), "a disk that failed is not believed again");
+            assert!(promises.keep(&prepare(4, 4)).is_err(), "a disk that failed is not believed again");
         }
+    }
+
+    #[test]
+    fn a_log_that_fails_leaves_no_mark() {
+        let fixture = Fixture::new();
+        let (mut promises, ..) = fixture.open();
+        promises.keep(&prepare(1, 1)).unwrap();
+        fixture.wal_disk.0.store(true, SeqCst);
+        assert!(promises.keep(&prepare(2, 2)).is_err());
+        drop(promises);
+        fixture.wal_disk.0.store(false, SeqCst);
+        let (.., marks) = fixture.open();
+        assert_eq!(marks.len(), 1, "only what the log has durably");
     }
 
     #[test]

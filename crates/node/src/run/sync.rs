@@ -148,13 +148,21 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };
     context.facts.update_peer(operator, |peer| {
         peer.rtt_ms = Some(rtt_ms);
-        peer.clock_offset_ms = Some(status.wall_clock_ms as i64 - wall_ms() as i64 + (rtt_ms / 2.0) as i64);
+        peer.clock_offset_ms = Some(clock_offset_ms(status.wall_clock_ms, wall_ms(), rtt_ms));
     });
     let peer = context.facts.peers().into_iter().nth(operator.as_usize()).unwrap_or_default();
     if let Some(offset_ms) = peer.clock_offset_ms.filter(|offset| offset.abs() > CLOCK_OFFSET_WARN_MS) {
         tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, "clock_offset");
     }
     take_status(context, operator, &status).await;
+}
+
+/// How far a member's clock is ahead of ours, when its answer was half of `rtt_ms` on its way. The member may
+/// claim any time: beyond ten years the difference is cut.
+fn clock_offset_ms(theirs_ms: u64, ours_ms: u64, rtt_ms: f64) -> i64 {
+    const OFFSET_MAX_MS: i128 = 10 * 365 * 86_400_000;
+    let offset_ms = (i128::from(theirs_ms) - i128::from(ours_ms)).saturating_add((rtt_ms / 2.0) as i128);
+    offset_ms.clamp(-OFFSET_MAX_MS, OFFSET_MAX_MS) as i64
 }
 
 /// Notes how far a member is; `None` when it belongs elsewhere and gets no answer.
@@ -168,4 +176,21 @@ async fn take_status(context: &Context, from: OperatorIndex, status: &Status) ->
     context.facts.update_peer(from, |peer| peer.height = Some(status.height));
     context.input(Input::PeerHeight { from, height: status.height }).await;
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_may_claim_any_time_and_harms_nobody() {
+        let now = 1_800_000_000_000;
+        assert_eq!(clock_offset_ms(now + 700, now, 20.0), 710);
+        assert_eq!(clock_offset_ms(now - 700, now, 20.0), -690);
+        for theirs in [0, 1 << 63, u64::MAX] {
+            for ours in [0, now, u64::MAX] {
+                assert!(clock_offset_ms(theirs, ours, f64::MAX).abs() <= 10 * 365 * 86_400_000);
+            }
+        }
+    }
 }

@@ -13,24 +13,24 @@ fn cluster() -> Cluster {
 }
 
 /// Log lines of the inquiry with this result, in all lives of the victim.
-fn inquiry_lines(cluster: &Cluster, result: &str) -> Vec<serde_json::Value> {
-    let lines = cluster.nodes[VICTIM].log().into_iter();
+fn inquiry_lines(cluster: &Cluster, victim: usize, result: &str) -> Vec<serde_json::Value> {
+    let lines = cluster.nodes[victim].log().into_iter();
     lines.filter(|line| line["msg"] == "signing_inquiry" && line["result"] == result).collect()
 }
 
 /// Waits until the victim has heard enough, is ready, and signs blocks again.
 #[track_caller]
-fn until_it_votes(cluster: &Cluster, inquiries: usize) {
-    let victim = &cluster.nodes[VICTIM];
+fn until_it_votes(cluster: &Cluster, victim: usize, inquiries: usize) {
+    let node = &cluster.nodes[victim];
     until("the members have answered", || {
-        let done = inquiry_lines(cluster, "done").into_iter().filter(|line| line["domain"] == "block");
+        let done = inquiry_lines(cluster, victim, "done").into_iter().filter(|line| line["domain"] == "block");
         (done.count() == inquiries).then_some(())
     });
     until("it signs blocks again", || {
-        victim.metric("block_sign_total{result=\"ok\"}").filter(|signed| *signed > 0.0)
+        node.metric("block_sign_total{result=\"ok\"}").filter(|signed| *signed > 0.0)
     });
-    until("it is ready", || (victim.try_get("/readyz")?.status == 200).then_some(()));
-    assert!(!victim.dir.join("suspect").exists());
+    until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
+    assert!(!node.dir.join("suspect").exists());
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn a_node_that_lost_what_it_signed_asks_the_members_abstains_and_votes_again() {
             std::fs::remove_dir_all(cluster.nodes[VICTIM].dir.join(part)).unwrap();
         }
         cluster.nodes[VICTIM].start();
-        until_it_votes(&cluster, n + 1);
-        let done = inquiry_lines(&cluster, "done").pop().unwrap();
+        until_it_votes(&cluster, VICTIM, n + 1);
+        let done = inquiry_lines(&cluster, VICTIM, "done").pop().unwrap();
         assert!(done["height"].as_u64().unwrap() >= tip + 3, "{done}");
         promises.read_all(&cluster);
     }
@@ -63,7 +63,7 @@ fn with_too_few_answers_it_waits_and_says_so_and_signs_nothing() {
     std::fs::remove_dir_all(cluster.nodes[VICTIM].dir.join("wal")).unwrap();
     cluster.nodes[VICTIM].start();
     until("two have answered", || {
-        inquiry_lines(&cluster, "wait").iter().any(|line| line["answers"] == 2).then_some(())
+        inquiry_lines(&cluster, VICTIM, "wait").iter().any(|line| line["answers"] == 2).then_some(())
     });
     throughout(SEVERAL_QUESTIONS, "it went on with two answers of three", || {
         let readiness = cluster.nodes[VICTIM].get("/readyz");
@@ -74,7 +74,7 @@ fn with_too_few_answers_it_waits_and_says_so_and_signs_nothing() {
     cluster.nodes[VICTIM].kill();
     cluster.nodes[VICTIM].start();
     cluster.nodes[1].start();
-    until_it_votes(&cluster, 1);
+    until_it_votes(&cluster, VICTIM, 1);
 }
 
 #[test]
@@ -99,6 +99,30 @@ fn a_directory_restored_from_an_earlier_copy_stops_asks_and_votes_again() {
     assert!(dir.join("suspect").exists());
     promises.read_all(&cluster);
     cluster.nodes[VICTIM].start();
-    until_it_votes(&cluster, 1);
+    until_it_votes(&cluster, VICTIM, 1);
+    promises.read_all(&cluster);
+}
+
+/// The leader of the first height would propose it again at once, with another time in it.
+#[test]
+fn a_directory_lost_with_its_identity_stops_before_it_signs_asks_and_votes_again() {
+    const LEADER: usize = 1;
+    let mut cluster = cluster();
+    let mut promises = Promises::default();
+    cluster.until_all_at(3);
+    cluster.nodes[LEADER].kill();
+    promises.read_all(&cluster);
+    let dir = cluster.nodes[LEADER].dir.clone();
+    for folder in ["wal", "marks", "chain"] {
+        std::fs::remove_dir_all(dir.join(folder)).unwrap();
+    }
+    for file in ["identity.dat", "laststate.dat"] {
+        std::fs::remove_file(dir.join(file)).unwrap();
+    }
+    cluster.nodes[LEADER].spawn();
+    assert_eq!(cluster.nodes[LEADER].until_ended().code(), Some(4), "a member shows it what it signed");
+    promises.read_all(&cluster);
+    cluster.nodes[LEADER].start();
+    until_it_votes(&cluster, LEADER, 1);
     promises.read_all(&cluster);
 }

@@ -206,14 +206,6 @@ impl Instance {
         self.commits.of(round, digest)
     }
 
-    /// The last statement of an operator that was taken here.
-    pub fn newest_of(&self, operator: OperatorIndex) -> Option<&Signed> {
-        let votes = [&self.proposals, &self.prepares, &self.commits];
-        let change = self.changes.get(&operator).and_then(|kept| kept.last_key_value());
-        let voted = votes.into_iter().filter_map(|votes| votes.newest_of(operator));
-        voted.chain(change.map(|(_, message)| &message.change)).max_by_key(|signed| signed.place())
-    }
-
     /// How far the current round has come.
     pub fn phase(&self) -> Phase {
         let committed = self.own.get(&self.round).is_some_and(|own| own.commit.is_some());

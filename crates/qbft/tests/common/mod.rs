@@ -1,5 +1,7 @@
 //! A cluster of bare instances under the test's thumb: nothing moves unless the test moves it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+pub mod chance;
 
 use aequa_qbft::{Effect, Event, Host, Instance, Note, Restored};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
@@ -8,6 +10,8 @@ use aequa_types::{
     RoundChange, Signature, Signed, Statement, Value, ValueBytes, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use chance::*;
 
 pub const INSTANCE: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
 
@@ -57,22 +61,6 @@ pub fn change(author: u8, round: u64, prepared: Option<(u64, &Value)>) -> Signed
 pub fn round_change(author: u8, round: u64, prepared: Option<(u64, &Value)>) -> Verified {
     let prepares = prepared.map_or(Vec::new(), |(round, value)| quorum_of(|i| prepare(i, round, value)));
     Verified::RoundChange(RoundChange { change: change(author, round, prepared), prepares })
-}
-
-/// A repeatable source of chance (SplitMix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
 }
 
 /// The statements of operators 0, 1, 2: a quorum of four.

@@ -1,6 +1,7 @@
 //! From entries to what the instance did: the production core, run again.
 
 use crate::recording::Selection;
+use crate::recording::comparison::where_is;
 use crate::recording::script::{Script, name};
 use aequa_qbft::{Effect, Event, Instance, Restored};
 use aequa_types::message::{PrePrepare, ValueReply};
@@ -19,6 +20,8 @@ pub struct Replay {
     pub instance: InstanceId,
     /// Whose recording it is.
     pub me: OperatorIndex,
+    /// Whether nothing later of its kind was recorded: the recording may end in the middle of it.
+    pub newest: bool,
     /// What it went through, in order.
     pub played: Vec<Played>,
     /// Every statement this operator signed, in order.
@@ -51,7 +54,7 @@ pub enum What {
     Opened {
         /// Records of the vote log.
         records: Vec<Record>,
-        /// Statements of the process before that never became durable, and thus never left it.
+        /// Statements of the process before that the vote log did not give back.
         lost: usize,
         /// The round it goes on from.
         round: Round,
@@ -89,7 +92,7 @@ pub enum What {
 pub struct OwnStatement {
     /// The statement.
     pub signed: Signed,
-    /// The process ended before it was durable: it was never sent.
+    /// The vote log did not give it back after a restart.
     pub lost: bool,
 }
 
@@ -137,7 +140,7 @@ pub enum Difference {
         /// What was recorded.
         recorded: String,
     },
-    /// Two statements that reached the disk stand in one place.
+    /// Two statements that the vote log gave back stand in one place.
     #[error("two statements in one place: {0}, and {1}")]
     Contradiction(String, String),
     /// What the entry holds does not stand up to the checks of a message.
@@ -174,6 +177,7 @@ impl Replay {
         let replay = Self {
             instance: selection.instance(),
             me,
+            newest: selection.is_newest(),
             played: Vec::new(),
             statements: Vec::new(),
             certificate: None,
@@ -201,6 +205,12 @@ impl Replay {
             None => End::Reproduced,
         };
         player.ended(end)
+    }
+
+    /// The statements that the vote log did not give back after a restart. A node records what is durable,
+    /// and only then sends it: its log has lost what it promised.
+    pub fn lost(&self) -> Vec<String> {
+        self.statements.iter().filter(|own| own.lost).map(|own| where_is(&own.signed)).collect()
     }
 }
 
@@ -313,7 +323,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// What an earlier process signed and the log does not know was never durable; how much that is.
+    /// What an earlier process signed and the log no longer knows; how much that is.
     fn lose_what_is_not_in(&mut self, records: &[Record]) -> usize {
         let mut lost = 0;
         for own in self.replay.statements.iter_mut().filter(|own| !own.lost) {
@@ -476,7 +486,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Two statements in one place, both of which reached the disk.
+    /// Two statements in one place, both of which the log gave back or was not asked for.
     fn contradiction(&self) -> Option<Difference> {
         let mut places: BTreeMap<(Round, Kind), &Signed> = BTreeMap::new();
         for own in self.replay.statements.iter().filter(|own| !own.lost) {

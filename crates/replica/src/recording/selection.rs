@@ -48,6 +48,11 @@ impl Selection {
         self.heights
     }
 
+    /// Whether no later height of the same domain was begun.
+    pub fn is_newest(&self) -> bool {
+        self.heights.is_none_or(|(_, highest)| highest <= self.instance.height)
+    }
+
     fn saw(&mut self, of: Option<InstanceId>) {
         let Some(height) = of.filter(|of| of.domain == self.instance.domain).map(|of| of.height) else {
             return;

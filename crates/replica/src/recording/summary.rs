@@ -55,21 +55,23 @@ pub fn summary(replay: &Replay, comparison: Option<&Comparison>) -> Vec<String> 
         (End::Reproduced, None) => lines.push(format!("{played}, all made again; the vote log was not read")),
         (End::Reproduced, Some(comparison)) => {
             lines.push(format!("{played}, {}", against_the_log(comparison)));
-            let different =
-                comparison.different.iter().map(|place| format!("differs from the vote log: {place}"));
-            lines.extend(different);
-            let unrecorded = comparison
-                .unrecorded
-                .iter()
-                .map(|place| format!("in the vote log, not in the recording: {place}"));
-            lines.extend(unrecorded);
+            let Comparison { different, missing, ahead, unrecorded, .. } = comparison;
+            for (what, places) in [
+                ("differs from the vote log", different),
+                ("recorded, and missing in the vote log", missing),
+                ("recorded at the end, and not in the vote log", ahead),
+                ("in the vote log, not in the recording", unrecorded),
+            ] {
+                lines.extend(places.iter().map(|place| format!("{what}: {place}")));
+            }
         }
     }
+    lines.extend(replay.lost().iter().map(|place| format!("the vote log did not give back: {place}")));
     lines
 }
 
 fn against_the_log(comparison: &Comparison) -> String {
-    let Comparison { equal, pruned, lost, .. } = comparison;
+    let Comparison { equal, pruned, .. } = comparison;
     let mut text = match (comparison.agrees(), equal) {
         (true, 0) => "all made again; the vote log no longer holds them".to_owned(),
         (true, _) => "all equal to the vote log".to_owned(),
@@ -77,9 +79,6 @@ fn against_the_log(comparison: &Comparison) -> String {
     };
     if *equal > 0 && *pruned > 0 {
         text.push_str(&format!(" ({pruned} pruned from it)"));
-    }
-    if *lost > 0 {
-        text.push_str(&format!("; {lost} never became durable and were never sent"));
     }
     text
 }

@@ -175,7 +175,7 @@ fn opened(first: bool, bound: usize, lost: usize, round: u64) -> String {
         _ => format!("restarted: goes on in round {round}, bound by {bound} records of the vote log"),
     };
     if lost > 0 {
-        text.push_str(&format!("; {lost} statements were not durable and had not been sent"));
+        text.push_str(&format!("; it did not give back {lost} statements"));
     }
     text
 }

@@ -1,6 +1,8 @@
 //! Operators with keys that name no secret, and what their peers say to them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+#[path = "../../../qbft/tests/common/chance.rs"]
+pub mod chance;
 pub mod cluster;
 
 use aequa_chain::Chain;
@@ -14,6 +16,8 @@ use aequa_types::{
     Seal, Signature, Signed, Statement, Transaction, TxBody, Value, Verified,
 };
 use std::sync::Arc;
+
+pub use chance::*;
 
 pub const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
 /// Wall clock of every node at the start.
@@ -119,6 +123,20 @@ pub fn proposal(author: u8, instance: InstanceId, round: u64, value: Value, chan
     Verified::PrePrepare { proposal, value, round_changes, prepares: Vec::new() }
 }
 
+/// A block as its proposer hands it to everybody in round 0.
+pub fn proposed(block: &Arc<CheckedBlock>) -> Input {
+    let header = block.header();
+    let value = Value::block(block.clone());
+    let message = proposal(header.proposer.0, InstanceId::block(header.height), 0, value, &[]);
+    Input::Message { from: header.proposer, message }
+}
+
+/// Blocks as operator 1 answers with them.
+pub fn fetched(blocks: &[Arc<CheckedBlock>]) -> Input {
+    let blocks = blocks.iter().map(|block| (block.clone(), certificate(block))).collect();
+    Input::Fetched { from: OperatorIndex(1), blocks }
+}
+
 /// The block after the tip of `chain`, empty, as `proposer` would build it.
 pub fn block(chain: &Chain, proposer: OperatorIndex, timestamp_ms: u64) -> Arc<CheckedBlock> {
     Arc::new(
@@ -150,16 +168,4 @@ pub fn transaction(sender: u8, nonce: u64) -> CheckedTransaction {
     let body =
         TxBody::Plaintext(PlaintextV1 { from, nonce, gas: 21_000, fee: 10, payload: Payload::default() });
     CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
-}
-
-/// A repeatable source of chance (SplitMix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }

@@ -5,7 +5,9 @@
 
 use aequa_qbft::Effect;
 use aequa_replica::recording::{Replay, What};
-use aequa_types::{Certificate, Digest, Kind, Message, OperatorIndex, Proof, Quorum, Record, Round, Signed};
+use aequa_types::{
+    Certificate, Claim, Digest, Kind, Message, OperatorIndex, Proof, Quorum, Record, Round, Signed,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks what recordings of one instance say, each on its own and all of them together.
@@ -44,7 +46,8 @@ impl Audit {
         let me = replay.me;
         let lost: BTreeSet<&Signed> =
             replay.statements.iter().filter(|own| own.lost).map(|own| &own.signed).collect();
-        // The process ended before these were durable, and before they were sent.
+        // The simulated process ended before these were durable, and before they were sent. A real one
+        // records later: there this is reported as what the log lost.
         let left = |signed: Option<&Signed>| signed.is_none_or(|signed| !lost.contains(signed));
         for played in &replay.played {
             match &played.what {
@@ -79,8 +82,13 @@ impl Audit {
         }
         match record {
             Record::Prepared(prepared) => {
+                let for_it = |vote: &&Signed| {
+                    vote.claim == Claim::Prepare(prepared.digest)
+                        && (vote.instance, vote.round) == (prepared.instance, prepared.round)
+                        && self.quorum.contains(vote.author)
+                };
                 let distinct: BTreeSet<OperatorIndex> =
-                    prepared.prepares.iter().map(|vote| vote.author).collect();
+                    prepared.prepares.iter().filter(for_it).map(|vote| vote.author).collect();
                 if distinct.len() >= self.quorum.quorum() {
                     self.grounds.insert((me, prepared.round, prepared.digest));
                 }
@@ -189,7 +197,7 @@ mod tests {
     use crate::keys;
     use aequa_types::record::PreparedRecord;
     use aequa_types::statement::CommitClaim;
-    use aequa_types::{Claim, Height, InstanceId, Statement};
+    use aequa_types::{Height, InstanceId, Statement};
 
     const ME: OperatorIndex = OperatorIndex(1);
 
@@ -238,6 +246,36 @@ mod tests {
         let mut hasty = self::audit();
         hasty.sends(ME, &Message::Prepare(prepare(1, 5)));
         assert_eq!(hasty.violations.len(), 1, "{:?}", hasty.violations);
+    }
+
+    #[test]
+    fn votes_for_another_digest_round_or_kind_and_of_strangers_are_no_ground_for_a_commit() {
+        let good = || [0, 1, 2].map(|author| prepare(author, 5));
+        let later = |mut vote: Signed| {
+            vote.statement.round = Round(1);
+            vote
+        };
+        let [zero, one, two] = good();
+        let cases = [
+            (good().to_vec(), true),
+            (vec![zero.clone(), one.clone(), prepare(2, 6)], false),
+            (vec![zero.clone(), one.clone(), later(two)], false),
+            (vec![zero.clone(), one.clone(), commit(2, 5)], false),
+            (vec![zero.clone(), one.clone(), one.clone()], false),
+            (vec![zero, one, prepare(4, 5)], false),
+        ];
+        for (prepares, grounded) in cases {
+            let mut audit = audit();
+            let (instance, digest) = (InstanceId::block(Height(1)), Digest::repeat_byte(5));
+            let told = format!("{prepares:?}");
+            audit.persists(
+                ME,
+                &Record::Prepared(PreparedRecord { instance, round: Round(0), digest, prepares }),
+            );
+            audit.persists(ME, &Record::Commit(commit(1, 5)));
+            audit.sends(ME, &Message::Commit(commit(1, 5)));
+            assert_eq!(audit.violations.is_empty(), grounded, "{told}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) fn of(quorum: Quorum, cluster: ClusterId, nodes: Vec<Node>) -> Vec<Re
     let recording = |node: Node| Recording {
         operator: node.operator,
         honest: node.is_honest(),
-        log: node.log.records().to_vec(),
+        log: node.log_on_disk(cluster),
         entries: node.recorded,
         quorum,
         cluster,

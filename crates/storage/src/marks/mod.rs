@@ -14,8 +14,11 @@
 //!
 //! - The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
 //!   unreadable one costs only what it said. What the log and the marks know is added up.
-//! - [`MarkStore::put`] and [`MarkStore::raise_floors`] are durable on return. After an error nothing
-//!   is accepted any more, as in the log.
+//! - [`MarkStore::write`] takes places before anything is sent; they are durable after
+//!   [`MarkStore::sync`], for which nobody waits: the log has the statements. A mark is written only when its
+//!   record is durable, so one without a record means that the log lost what it once had.
+//! - [`MarkStore::raise_floors`] is durable on return. After an error nothing is accepted any more, as in
+//!   the log.
 //! - Floors replace the marks at and below them, so the file does not grow with the chain.
 
 mod slot;
@@ -67,6 +70,8 @@ pub struct MarkStore {
     /// Slots of the file, and how many were written.
     slots: usize,
     used: usize,
+    /// Whether something was written since the last sync.
+    unsynced: bool,
     /// Slots that were not whole when the file was opened.
     unreadable: usize,
     marks: BTreeMap<Place, B256>,
@@ -90,7 +95,7 @@ impl MarkStore {
         if !exists(dir, &*medium)? {
             let slots = options.slots.max(1);
             let file = replace(dir, cluster_id, operator, &[], slots, &*medium)?;
-            let (used, unreadable, poisoned) = (0, 0, false);
+            let (used, unsynced, unreadable, poisoned) = (0, false, 0, false);
             let dir = dir.to_path_buf();
             return Ok(Self {
                 dir,
@@ -100,6 +105,7 @@ impl MarkStore {
                 file,
                 slots,
                 used,
+                unsynced,
                 unreadable,
                 marks,
                 floors,
@@ -119,6 +125,7 @@ impl MarkStore {
             file,
             slots: bytes.len() / SLOT_BYTES - 1,
             used: 0,
+            unsynced: false,
             unreadable: 0,
             marks,
             floors,
@@ -143,9 +150,10 @@ impl MarkStore {
         self.unreadable
     }
 
-    /// Makes marks durable. A place that is taken by another statement, or below the floor, is
-    /// refused, and then nothing is accepted any more.
-    pub fn put(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
+    /// Takes the places of these marks, whose records are durable, and hands the marks to the operating
+    /// system. A place that is taken by another statement, or below the floor, is refused, and then nothing
+    /// is accepted any more.
+    pub fn write(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
         self.guarded(|store| {
             let mut entries = Vec::with_capacity(marks.len());
             for mark in marks {
@@ -153,8 +161,25 @@ impl MarkStore {
                     entries.push(Entry::Mark(*mark));
                 }
             }
-            store.write(&entries)
+            store.write_out(&entries)
         })
+    }
+
+    /// Adds, durably, the marks of what the log holds above the floors: a crash may have come between a
+    /// record and its mark, and the log is pruned one day.
+    pub fn complete(&mut self, of_log: impl Iterator<Item = Mark>) -> Result<(), StorageError> {
+        let is_above = |mark: &Mark| {
+            let instance = mark.place.instance;
+            self.floors.get(&instance.domain).is_none_or(|floor| instance.height > *floor)
+        };
+        let above: Vec<Mark> = of_log.filter(is_above).collect();
+        self.write(&above)?;
+        self.sync()
+    }
+
+    /// Makes everything written durable; without anything written it costs nothing.
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.guarded(Self::sync_written)
     }
 
     /// Raises floors durably, and forgets the marks at and below them. None is ever lowered.
@@ -167,7 +192,8 @@ impl MarkStore {
                     entries.push(Entry::Floor(*domain, *height));
                 }
             }
-            store.write(&entries)
+            store.write_out(&entries)?;
+            store.sync_written()
         })
     }
 
@@ -204,7 +230,7 @@ impl MarkStore {
         self.marks.extract_if(first..above, |_, _| true).for_each(drop);
     }
 
-    fn write(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
+    fn write_out(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -215,8 +241,16 @@ impl MarkStore {
         let offset = ((1 + self.used) * SLOT_BYTES) as u64;
         let path = self.dir.join(FILE);
         write_all(&*self.file, &bytes, offset).map_err(at("write", &path))?;
-        self.file.sync().map_err(at("sync", &path))?;
         self.used += entries.len();
+        self.unsynced = true;
+        Ok(())
+    }
+
+    fn sync_written(&mut self) -> Result<(), StorageError> {
+        if self.unsynced {
+            self.file.sync().map_err(at("sync", &self.dir.join(FILE)))?;
+            self.unsynced = false;
+        }
         Ok(())
     }
 
@@ -227,7 +261,7 @@ impl MarkStore {
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
         self.file = replace(&self.dir, self.cluster_id, self.operator, &entries, slots, &*medium)?;
-        (self.slots, self.used) = (slots, entries.len());
+        (self.slots, self.used, self.unsynced) = (slots, entries.len(), false);
         Ok(())
     }
 

@@ -27,6 +27,11 @@ fn marks_of(height: u64) -> [Mark; 2] {
     [mark(height, Kind::Prepare, height as u8), mark(height, Kind::Commit, height as u8)]
 }
 
+fn put(store: &mut MarkStore, marks: &[Mark]) -> Result<(), StorageError> {
+    store.write(marks)?;
+    store.sync()
+}
+
 fn held(store: &MarkStore) -> Vec<Mark> {
     store.marks().collect()
 }
@@ -36,7 +41,7 @@ fn marks_and_floors_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for height in 1..=5 {
-        store.put(&marks_of(height)).unwrap();
+        put(&mut store, &marks_of(height)).unwrap();
     }
     store.raise_floors(&[(Domain::Block, Height(3)), (Domain::Sync, Height(9))]).unwrap();
     let expected: Vec<Mark> = (4..=5).flat_map(marks_of).collect();
@@ -51,11 +56,11 @@ fn marks_and_floors_come_back() {
 fn a_second_statement_for_a_place_is_refused_and_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    store.put(&marks_of(1)).unwrap();
-    store.put(&marks_of(1)).unwrap();
-    let error = store.put(&[mark(1, Kind::Prepare, 0xee)]).unwrap_err();
+    put(&mut store, &marks_of(1)).unwrap();
+    put(&mut store, &marks_of(1)).unwrap();
+    let error = put(&mut store, &[mark(1, Kind::Prepare, 0xee)]).unwrap_err();
     assert!(matches!(error, StorageError::MarkRefused { .. }) && error.is_safety_refusal(), "{error}");
-    assert!(matches!(store.put(&marks_of(2)), Err(StorageError::Poisoned)));
+    assert!(matches!(put(&mut store, &marks_of(2)), Err(StorageError::Poisoned)));
     drop(store);
     assert_eq!(held(&open(dir.path())), marks_of(1));
 }
@@ -68,7 +73,7 @@ fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
         store.raise_floors(&[(Domain::Block, Height(5))]).unwrap();
         store.raise_floors(&[(Domain::Block, Height(2))]).unwrap();
         drop(store);
-        assert_eq!(open(dir.path()).put(&marks_of(height)).is_ok(), height == 6);
+        assert_eq!(put(&mut open(dir.path()), &marks_of(height)).is_ok(), height == 6);
     }
 }
 
@@ -80,7 +85,7 @@ fn a_full_file_is_replaced_by_what_still_matters() {
     let mut store = open_on(dir.path(), Arc::new(disk)).unwrap();
     let bytes = fs::metadata(dir.path().join(FILE)).unwrap().len();
     for height in 1..=10_000 {
-        store.put(&marks_of(height)).unwrap();
+        put(&mut store, &marks_of(height)).unwrap();
         if height % 8 == 0 {
             store.raise_floors(&[(Domain::Block, Height(height - 4))]).unwrap();
         }
@@ -97,8 +102,8 @@ fn more_live_marks_than_a_file_has_slots_make_it_larger() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     let all: Vec<Mark> = (1..=200).flat_map(marks_of).collect();
-    store.put(&all).unwrap();
-    store.put(&marks_of(201)).unwrap();
+    put(&mut store, &all).unwrap();
+    put(&mut store, &marks_of(201)).unwrap();
     drop(store);
     assert_eq!(open(dir.path()).marks().count(), 402);
 }
@@ -108,7 +113,7 @@ fn an_unreadable_slot_costs_only_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for height in 1..=4 {
-        store.put(&marks_of(height)).unwrap();
+        put(&mut store, &marks_of(height)).unwrap();
     }
     drop(store);
     let file = dir.path().join(FILE);
@@ -123,7 +128,7 @@ fn an_unreadable_slot_costs_only_what_it_said() {
         let mut store = open(dir.path());
         assert_eq!((held(&store), store.unreadable()), (expected, 1), "byte {at}");
         // What comes after goes behind it.
-        store.put(&marks_of(5)).unwrap();
+        put(&mut store, &marks_of(5)).unwrap();
         drop(store);
         assert!(held(&open(dir.path())).ends_with(&marks_of(5)));
     }
@@ -133,7 +138,7 @@ fn an_unreadable_slot_costs_only_what_it_said() {
 fn a_file_cut_anywhere_gives_whole_marks_only() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    (1..=3).for_each(|height| store.put(&marks_of(height)).unwrap());
+    (1..=3).for_each(|height| put(&mut store, &marks_of(height)).unwrap());
     drop(store);
     let file = dir.path().join(FILE);
     let bytes = fs::read(&file).unwrap();
@@ -152,7 +157,7 @@ fn a_file_cut_anywhere_gives_whole_marks_only() {
 #[test]
 fn a_damaged_head_two_owners_and_two_statements_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    open(dir.path()).put(&marks_of(1)).unwrap();
+    put(&mut open(dir.path()), &marks_of(1)).unwrap();
     let other = MarkStore::open(dir.path(), CLUSTER, OperatorIndex(3), MarkOptions::default()).unwrap_err();
     assert!(matches!(other, StorageError::ForeignDirectory { .. }));
 
@@ -182,16 +187,30 @@ fn failing_at_any_write_or_sync_loses_nothing_acknowledged_and_ends_it() {
             disk.fail_from(left, fail_sync);
             let mut acknowledged = 0;
             for height in 1..=60 {
-                if store.put(&marks_of(height)).is_err() {
+                if put(&mut store, &marks_of(height)).is_err() {
                     break;
                 }
                 acknowledged = height;
             }
-            assert!(matches!(store.put(&marks_of(61)), Err(StorageError::Poisoned)));
+            assert!(matches!(put(&mut store, &marks_of(61)), Err(StorageError::Poisoned)));
             drop(store);
             let found = held(&open(dir.path()));
             let expected: Vec<Mark> = (1..=acknowledged).flat_map(marks_of).collect();
             assert!(found.starts_with(&expected), "{left} calls: {acknowledged} acknowledged");
         }
     }
+}
+
+#[test]
+fn what_the_log_holds_without_a_mark_is_marked_before_the_log_may_forget_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    put(&mut store, &marks_of(4)).unwrap();
+    store.raise_floors(&[(Domain::Block, Height(2))]).unwrap();
+    store.complete((1..=5).flat_map(marks_of)).unwrap();
+    drop(store);
+    let expected: Vec<Mark> = (3..=5).flat_map(marks_of).collect();
+    let mut store = open(dir.path());
+    assert_eq!(held(&store), expected);
+    assert!(store.complete([mark(5, Kind::Commit, 0xee)].into_iter()).is_err(), "they contradict each other");
 }

@@ -3,10 +3,11 @@
 //! ```text
 //! wal/votes-<first seq, 20 digits>.wal      zeroed and synced before use, rolled when full
 //! ┌───────────────────────────────┬────────┬────────┬──────────────
-//! │ frame QWAL v1                 │ record │ record │ zeros …
-//! │ cluster id 32 ‖ operator 1 ‖  │  length u32 ‖ crc32 u32 ‖ seq u64 ‖ payload
-//! │ first seq u64 ‖               │  crc over seq and payload; seq strictly +1
+//! │ frame QWAL v2                 │ record │ record │ zeros …
+//! │ cluster id 32 ‖ operator 1 ‖  │  length u32 ‖ crc32 u32 ‖ seq ⊕ salt u64 ‖ payload
+//! │ first seq u64 ‖               │  crc over salt and everything else; seq strictly +1
 //! │ crc of the last record before │  payload: SSZ of aequa_types::Record, 1 byte to 4 MiB
+//! │ u32 ‖ salt u64                │
 //! └───────────────────────────────┴────────┴────────┴──────────────
 //!                                    length: bit 31 parity ‖ 8 bits place in the batch ‖ 23 bits bytes
 //! ```
@@ -30,11 +31,11 @@
 //!
 //! A power cut in the middle of one sync may let a disk keep the end of a batch and lose its
 //! beginning. That must not stop the operator, and it looks exactly like rot in a last batch that had
-//! been synced: the node cannot tell whether it spoke. Both are cut off, because the signing marks
-//! ([`crate::marks`]) were made durable by the same turn: they take every place of the lost records,
-//! and the replica's signer lets nothing be signed there but the very same statement, no ROUND-CHANGE
-//! that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared certificates and
-//! values promise nothing by themselves: peers have them.
+//! been synced. Both are cut off. What tells them apart are the signing marks ([`crate::marks`]): they are
+//! written only after the log is synced. Without its mark a lost statement was never sent, and the operator
+//! is free; with it, the replica's signer lets nothing be signed there but the very same statement, no
+//! ROUND-CHANGE that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared
+//! certificates and values promise nothing by themselves: peers have them.
 
 mod recovery;
 mod segment;
@@ -48,7 +49,7 @@ use crate::StorageError;
 use crate::files::at;
 use crate::medium::write_all;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
-use segment::{HEAD_BYTES, Head, RecordHead, push_record};
+use segment::{HEAD_BYTES, Head, RecordHead, Salt, push_record};
 use ssz::Encode as _;
 use std::collections::VecDeque;
 use std::io;
@@ -73,13 +74,16 @@ pub struct WalOptions {
     /// Whether the next segment is made beforehand, on a thread of its own. Without, the sync that
     /// needs it makes it.
     pub ahead: bool,
+    /// Makes the salt of a new log: at random, unless runs must be repeatable.
+    pub fresh_salt: fn() -> io::Result<u64>,
     /// The disk.
     pub medium: Arc<dyn Medium>,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, ahead: true, medium: Arc::new(SystemMedium) }
+        let fresh_salt = || getrandom::u64().map_err(|error| io::Error::other(error.to_string()));
+        Self { segment_bytes: SEGMENT_BYTES, ahead: true, fresh_salt, medium: Arc::new(SystemMedium) }
     }
 }
 
@@ -139,7 +143,8 @@ impl Wal {
         let (active, torn) = match found.segments.pop() {
             Some(last) => recovery::reopen(last, medium)?,
             None => {
-                let head = Head { cluster_id, operator, first_seq: 1, previous_crc: 0 };
+                let salt = Salt((options.fresh_salt)().map_err(at("make the salt of", dir))?);
+                let head = Head { cluster_id, operator, first_seq: 1, previous_crc: 0, salt };
                 let spare =
                     zeroed(dir, options.segment_bytes, medium).map_err(at("preallocate segment in", dir))?;
                 (Active::named(dir, spare, head, medium)?, false)
@@ -170,7 +175,7 @@ impl Wal {
         }
         let start = self.batch.bytes.len();
         let head = RecordHead { seq: self.next_seq, place: self.batch_place };
-        let crc = push_record(&mut self.batch.bytes, head, |buffer| record.ssz_append(buffer))?;
+        let crc = push_record(&mut self.batch.bytes, self.active.salt, head, |buffer| record.ssz_append(buffer))?;
         self.batch_place = self.batch_place.saturating_add(1);
         self.batch.entries.push(Entry {
             seq: self.next_seq,
@@ -292,6 +297,7 @@ impl Wal {
             operator: self.operator,
             first_seq: next.seq,
             previous_crc: self.active.last_crc,
+            salt: self.active.salt,
         };
         let active = Active::named(&self.dir, file, head, &*self.options.medium)?;
         let full = std::mem::replace(&mut self.active, active);
@@ -385,6 +391,8 @@ struct Active {
     used: usize,
     /// CRC of the last record, here or in a segment before; 0 without any.
     last_crc: u32,
+    /// Of all segments of the log.
+    salt: Salt,
 }
 
 impl Active {
@@ -403,7 +411,8 @@ impl Active {
         medium.rename(&spare, &path).map_err(at("rename to", &path))?;
         medium.sync_dir(dir).map_err(at("sync directory", dir))?;
         let segment = Segment { path, heights: MaxHeights::default() };
-        Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc: head.previous_crc })
+        let Head { previous_crc: last_crc, salt, .. } = head;
+        Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc, salt })
     }
 
     /// How many of `entries` fit, and their size.

@@ -1,6 +1,6 @@
 //! Reading a log back: all of it, or a refusal.
 
-use super::segment::{Head, RECORD_BYTES_MAX, Tail, walk};
+use super::segment::{Head, RECORD_BYTES_MAX, Salt, Tail, walk};
 use super::{Active, MaxHeights, SEGMENT_BYTES_MAX, Segment};
 use crate::StorageError;
 use crate::data_dir::owner;
@@ -26,6 +26,7 @@ pub(super) struct FoundSegment {
     newest_batch: usize,
     torn_until: Option<usize>,
     last_crc: u32,
+    salt: Salt,
 }
 
 /// Path of the segment whose first record is `first_seq`; names sort like numbers.
@@ -63,8 +64,8 @@ pub(super) fn reopen(found: FoundSegment, medium: &dyn Medium) -> Result<(Active
     // Every earlier batch was synced before the next one was written, and is left in peace.
     write_again(medium, path, &*file, &content[found.newest_batch..], found.newest_batch)?;
     let torn = found.torn_until.is_some();
-    let FoundSegment { segment, bytes, used, last_crc, .. } = found;
-    Ok((Active { segment, file, bytes, used, last_crc }, torn))
+    let FoundSegment { segment, bytes, used, last_crc, salt, .. } = found;
+    Ok((Active { segment, file, bytes, used, last_crc, salt }, torn))
 }
 
 fn segment_seqs(dir: &Path, medium: &dyn Medium) -> Result<Vec<u64>, StorageError> {
@@ -120,7 +121,7 @@ fn check_chain(path: &Path, head: &Head, named_seq: u64, found: &Found) -> Resul
     if head.first_seq != found.next_seq {
         return Err(corrupt(path, 0, "records are missing before this segment"));
     }
-    if head.previous_crc != previous.last_crc {
+    if head.previous_crc != previous.last_crc || head.salt != previous.salt {
         return Err(corrupt(path, 0, "does not continue the segment before"));
     }
     Ok(())
@@ -133,7 +134,7 @@ fn read_records(
     head: Head,
     is_last: bool,
 ) -> Result<(), StorageError> {
-    let walked = walk(bytes, head.first_seq);
+    let walked = walk(bytes, head.salt, head.first_seq);
     let torn_until = match walked.tail {
         Tail::Clean => None,
         Tail::Torn { until } if is_last => Some(until),
@@ -157,6 +158,7 @@ fn read_records(
         used: walked.end,
         newest_batch: walked.newest_batch,
         torn_until,
+        salt: head.salt,
         last_crc: walked.records.last().map_or(head.previous_crc, |raw| raw.crc),
     });
     Ok(())

@@ -9,13 +9,13 @@ use std::ops::Range;
 pub(super) const SEGMENT_FRAME: FrameKind = FrameKind {
     name: "vote log segment",
     magic: *b"QWAL",
-    version: 1,
+    version: 2,
     flags_known: 0,
     payload_bytes_max: HEAD_PAYLOAD_BYTES,
 };
 
-/// Cluster id, operator, first seq, CRC of the last record before.
-const HEAD_PAYLOAD_BYTES: usize = 32 + 1 + 8 + 4;
+/// Cluster id, operator, first seq, CRC of the last record before, salt.
+const HEAD_PAYLOAD_BYTES: usize = 32 + 1 + 8 + 4 + 8;
 /// Where the first record begins.
 pub(super) const HEAD_BYTES: usize = HEADER_BYTES + HEAD_PAYLOAD_BYTES;
 /// length, crc, seq.
@@ -26,8 +26,8 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 pub(super) const BATCH_PLACE_MAX: u8 = u8::MAX;
 /// Bits of the length field that hold the length.
 const LENGTH_BITS: u32 = 23;
-/// Bytes a search for later records may checksum. Payloads are chosen by others, who could fill
-/// them with what looks like record heads; a tail that needs more than this is refused.
+/// Bytes a search for later records may checksum. Nobody who does not know the salt can make it need
+/// more; a tail that does is refused.
 const SCAN_BYTES_MAX: usize = 1 << 30;
 
 /// Owner and place of a segment.
@@ -39,6 +39,23 @@ pub(super) struct Head {
     pub first_seq: u64,
     /// CRC of the last record of the segment before; 0 in the first one ever.
     pub previous_crc: u32,
+    /// What goes into every record of the log, so that nothing inside a payload passes for a record.
+    pub salt: Salt,
+}
+
+/// Chosen at random when a log is made. Payloads are chosen by others: without it they could hold whole
+/// records with the right numbers, and a torn payload would look like the middle of a damaged log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Salt(pub u64);
+
+impl Salt {
+    fn crc(self, length_field: [u8; 4], rest: &[u8]) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.0.to_be_bytes());
+        crc.update(&length_field);
+        crc.update(rest);
+        crc.finalize()
+    }
 }
 
 impl Head {
@@ -48,6 +65,7 @@ impl Head {
         payload.push(self.operator.0);
         payload.extend_from_slice(&self.first_seq.to_be_bytes());
         payload.extend_from_slice(&self.previous_crc.to_be_bytes());
+        payload.extend_from_slice(&self.salt.0.to_be_bytes());
         SEGMENT_FRAME.encode(0, &payload)
     }
 
@@ -56,8 +74,10 @@ impl Head {
         let Frame { payload, .. } = SEGMENT_FRAME.parse(head)?;
         let (cluster_id, rest) = payload.split_at(32);
         let (operator, rest) = rest.split_at(1);
-        let (first_seq, previous_crc) = rest.split_at(8);
+        let (first_seq, rest) = rest.split_at(8);
+        let (previous_crc, salt) = rest.split_at(4);
         Ok(Self {
+            salt: Salt(be_u64(salt)),
             cluster_id: ClusterId::from_slice(cluster_id),
             operator: OperatorIndex(operator[0]),
             first_seq: be_u64(first_seq),
@@ -105,12 +125,13 @@ fn read_length_field(field: u32) -> Option<(usize, u8)> {
 /// On an error the buffer is as before.
 pub(super) fn push_record(
     buffer: &mut Vec<u8>,
+    salt: Salt,
     head: RecordHead,
     write: impl FnOnce(&mut Vec<u8>),
 ) -> Result<u32, StorageError> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 8]);
-    buffer.extend_from_slice(&head.seq.to_be_bytes());
+    buffer.extend_from_slice(&(head.seq ^ salt.0).to_be_bytes());
     write(buffer);
     let bytes = buffer.len() - start - RECORD_HEAD_BYTES;
     let length = u32::try_from(bytes).ok().filter(|_| (1..=RECORD_BYTES_MAX).contains(&bytes));
@@ -118,8 +139,9 @@ pub(super) fn push_record(
         buffer.truncate(start);
         return Err(StorageError::TooLarge { what: "vote log record", bytes, bytes_max: RECORD_BYTES_MAX });
     };
-    let crc = crc32fast::hash(&buffer[start + 8..]);
-    buffer[start..start + 4].copy_from_slice(&length_field(length, head.place).to_be_bytes());
+    let length_field = length_field(length, head.place).to_be_bytes();
+    let crc = salt.crc(length_field, &buffer[start + 8..]);
+    buffer[start..start + 4].copy_from_slice(&length_field);
     buffer[start + 4..start + 8].copy_from_slice(&crc.to_be_bytes());
     Ok(crc)
 }
@@ -154,17 +176,17 @@ pub(super) struct RawRecord {
 }
 
 /// Reads records from behind the head until one does not verify, and judges what follows.
-pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
+pub(super) fn walk(segment: &[u8], salt: Salt, first_seq: u64) -> Walk {
     let mut records = Vec::new();
     let mut end = HEAD_BYTES;
     let mut newest_batch = HEAD_BYTES;
     let mut seq = first_seq;
     // A batch may begin in the segment before.
     let mut place = None;
-    while let Some(claim) = Claim::at(segment, end)
+    while let Some(claim) = Claim::at(segment, salt, end)
         && claim.head.seq == seq
         && claim.head.may_follow(place)
-        && claim.holds(segment)
+        && claim.holds(segment, salt)
     {
         if claim.head.place == 0 {
             newest_batch = end;
@@ -174,11 +196,11 @@ pub(super) fn walk(segment: &[u8], first_seq: u64) -> Walk {
         place = Some(claim.head.place);
         records.push(RawRecord { crc: claim.crc, payload: claim.payload });
     }
-    let tail = judge_tail(segment, end, seq);
+    let tail = judge_tail(segment, salt, end, seq);
     Walk { records, end, newest_batch, tail }
 }
 
-fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
+fn judge_tail(segment: &[u8], salt: Salt, end: usize, expected: u64) -> Tail {
     let rest = segment.get(end..).unwrap_or_default();
     let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Tail::Clean };
     let until = end + last + 1;
@@ -186,13 +208,13 @@ fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
     let latest = expected.saturating_add((rest.len() / RECORD_HEAD_BYTES) as u64);
     let mut budget = SCAN_BYTES_MAX;
     for offset in end..until {
-        let Some(claim) = Claim::at(segment, offset) else { continue };
+        let Some(claim) = Claim::at(segment, salt, offset) else { continue };
         if claim.head.seq <= expected || claim.head.seq > latest || claim.head.shares_batch_with(expected) {
             continue;
         }
         let Some(left) = budget.checked_sub(claim.payload.len()) else { return Tail::Corrupt };
         budget = left;
-        if claim.holds(segment) {
+        if claim.holds(segment, salt) {
             return Tail::Corrupt;
         }
     }
@@ -201,26 +223,28 @@ fn judge_tail(segment: &[u8], end: usize, expected: u64) -> Tail {
 
 /// What sixteen bytes say when they are taken for the head of a record.
 struct Claim {
+    length_field: [u8; 4],
     crc: u32,
     head: RecordHead,
     payload: Range<usize>,
 }
 
 impl Claim {
-    fn at(segment: &[u8], offset: usize) -> Option<Self> {
+    fn at(segment: &[u8], salt: Salt, offset: usize) -> Option<Self> {
         let (head, rest) = segment.get(offset..)?.split_first_chunk::<RECORD_HEAD_BYTES>()?;
-        let (length, place) = read_length_field(be_u32(&head[..4]))?;
+        let length_field = [head[0], head[1], head[2], head[3]];
+        let (length, place) = read_length_field(u32::from_be_bytes(length_field))?;
         if length == 0 || length > RECORD_BYTES_MAX || length > rest.len() {
             return None;
         }
         let start = offset + RECORD_HEAD_BYTES;
         let crc = be_u32(&head[4..8]);
-        let head = RecordHead { seq: be_u64(&head[8..]), place };
-        Some(Self { crc, head, payload: start..start + length })
+        let head = RecordHead { seq: be_u64(&head[8..]) ^ salt.0, place };
+        Some(Self { length_field, crc, head, payload: start..start + length })
     }
 
-    fn holds(&self, segment: &[u8]) -> bool {
-        crc32fast::hash(&segment[self.payload.start - 8..self.payload.end]) == self.crc
+    fn holds(&self, segment: &[u8], salt: Salt) -> bool {
+        salt.crc(self.length_field, &segment[self.payload.start - 8..self.payload.end]) == self.crc
     }
 }
 
@@ -236,6 +260,8 @@ fn be_u64(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    const SALT: Salt = Salt(0x5a17_5a17_5a17_5a17);
+
     /// A record that is a batch of its own.
     fn alone(seq: u64) -> RecordHead {
         RecordHead { seq, place: 0 }
@@ -243,10 +269,10 @@ mod tests {
 
     fn segment(records: &[&[u8]], bytes: usize) -> Vec<u8> {
         let head =
-            Head { cluster_id: ClusterId::ZERO, operator: OperatorIndex(0), first_seq: 5, previous_crc: 0 };
+            Head { cluster_id: ClusterId::ZERO, operator: OperatorIndex(0), first_seq: 5, previous_crc: 0, salt: SALT };
         let mut segment = head.encode().unwrap();
         for (n, record) in records.iter().enumerate() {
-            push_record(&mut segment, alone(5 + n as u64), |buffer| buffer.extend_from_slice(record))
+            push_record(&mut segment, SALT, alone(5 + n as u64), |buffer| buffer.extend_from_slice(record))
                 .unwrap();
         }
         segment.resize(bytes.max(segment.len()), 0);
@@ -260,6 +286,7 @@ mod tests {
             operator: OperatorIndex(3),
             first_seq: u64::MAX,
             previous_crc: 0xdead_beef,
+            salt: SALT,
         };
         let bytes = head.encode().unwrap();
         assert_eq!(bytes.len(), HEAD_BYTES);
@@ -267,13 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_of_a_record_is_the_contracts() {
+    fn the_layout_of_a_record_is_the_one_described() {
         let mut bytes = Vec::new();
-        let crc = push_record(&mut bytes, alone(2), |buffer| buffer.push(0xaa)).unwrap();
-        assert_eq!(crc, crc32fast::hash(&[0, 0, 0, 0, 0, 0, 0, 2, 0xaa]));
-        let mut expected = vec![0, 0, 0, 1];
-        expected.extend_from_slice(&crc.to_be_bytes());
-        expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 2, 0xaa]);
+        let crc = push_record(&mut bytes, SALT, alone(2), |buffer| buffer.push(0xaa)).unwrap();
+        let (length, seq) = ([0, 0, 0, 1], (SALT.0 ^ 2).to_be_bytes());
+        assert_eq!(crc, crc32fast::hash(&[&SALT.0.to_be_bytes()[..], &length, &seq, &[0xaa]].concat()));
+        let expected = [&length[..], &crc.to_be_bytes(), &seq, &[0xaa]].concat();
         assert_eq!(bytes, expected);
     }
 
@@ -299,7 +325,7 @@ mod tests {
             let mut bytes = segment(&[], 0);
             for (seq, place) in heads {
                 let start = bytes.len();
-                push_record(&mut bytes, RecordHead { seq, place }, |b| b.extend_from_slice(b"vote")).unwrap();
+                push_record(&mut bytes, SALT, RecordHead { seq, place }, |b| b.extend_from_slice(b"vote")).unwrap();
                 if lost.contains(&seq) {
                     bytes[start..].fill(0);
                 }
@@ -308,14 +334,14 @@ mod tests {
             bytes
         };
         let tail = |lost: &[u64]| {
-            let walk = walk(&build(lost), 5);
+            let walk = walk(&build(lost), SALT, 5);
             (walk.records.len(), matches!(walk.tail, Tail::Torn { .. }))
         };
         assert_eq!(tail(&[9]), (4, true));
         assert_eq!(tail(&[8]), (3, true));
         assert_eq!(tail(&[8, 9]), (3, true));
         for lost in [&[6][..], &[7], &[5, 6, 7], &[7, 8], &[7, 8, 9], &[6, 8, 10]] {
-            assert_eq!(walk(&build(lost), 5).tail, Tail::Corrupt, "{lost:?}");
+            assert_eq!(walk(&build(lost), SALT, 5).tail, Tail::Corrupt, "{lost:?}");
         }
     }
 
@@ -324,29 +350,29 @@ mod tests {
         let mut bytes = segment(&[], 0);
         let head = RecordHead { seq: 300, place: BATCH_PLACE_MAX };
         bytes.extend_from_slice(&[0; RECORD_HEAD_BYTES + 4]);
-        push_record(&mut bytes, head, |buffer| buffer.extend_from_slice(b"vote")).unwrap();
+        push_record(&mut bytes, SALT, head, |buffer| buffer.extend_from_slice(b"vote")).unwrap();
         bytes.resize(16 << 10, 0);
-        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+        assert_eq!(walk(&bytes, SALT, 5).tail, Tail::Corrupt);
     }
 
     #[test]
     fn a_record_of_four_mebibytes_fits_and_one_byte_more_leaves_the_buffer_alone() {
         let mut buffer = Vec::new();
-        push_record(&mut buffer, alone(1), |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX, 1))
+        push_record(&mut buffer, SALT, alone(1), |buffer| buffer.resize(buffer.len() + RECORD_BYTES_MAX, 1))
             .unwrap();
         let before = buffer.len();
-        let too_large = push_record(&mut buffer, alone(2), |buffer| {
+        let too_large = push_record(&mut buffer, SALT, alone(2), |buffer| {
             buffer.resize(buffer.len() + RECORD_BYTES_MAX + 1, 1)
         });
         assert!(matches!(too_large, Err(StorageError::TooLarge { .. })));
-        assert!(push_record(&mut buffer, alone(2), |_| {}).is_err(), "an empty record is no record");
+        assert!(push_record(&mut buffer, SALT, alone(2), |_| {}).is_err(), "an empty record is no record");
         assert_eq!(buffer.len(), before);
     }
 
     #[test]
     fn records_end_at_zeros() {
         let bytes = segment(&[b"one", b"two"], 256);
-        let walk = walk(&bytes, 5);
+        let walk = walk(&bytes, SALT, 5);
         assert_eq!(walk.tail, Tail::Clean);
         let payloads: Vec<&[u8]> = walk.records.iter().map(|r| &bytes[r.payload.clone()]).collect();
         assert_eq!(payloads, [b"one", b"two"]);
@@ -357,7 +383,7 @@ mod tests {
         let mut bytes = segment(&[b"one", b"two"], 256);
         let second = HEAD_BYTES + RECORD_HEAD_BYTES + 3;
         bytes[second..second + 4].copy_from_slice(&u32::MAX.to_be_bytes());
-        let walk = walk(&bytes, 5);
+        let walk = walk(&bytes, SALT, 5);
         assert_eq!(walk.records.len(), 1);
         assert!(matches!(walk.tail, Tail::Torn { .. }));
     }
@@ -365,17 +391,17 @@ mod tests {
     #[test]
     fn a_gap_in_the_sequence_is_corruption() {
         let mut bytes = segment(&[b"one"], 0);
-        push_record(&mut bytes, alone(7), |buffer| buffer.extend_from_slice(b"three")).unwrap();
+        push_record(&mut bytes, SALT, alone(7), |buffer| buffer.extend_from_slice(b"three")).unwrap();
         bytes.resize(256, 0);
-        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+        assert_eq!(walk(&bytes, SALT, 5).tail, Tail::Corrupt);
     }
 
     #[test]
     fn a_repeated_earlier_record_is_not_taken_for_a_later_one() {
         let mut bytes = segment(&[b"one"], 0);
-        push_record(&mut bytes, alone(5), |buffer| buffer.extend_from_slice(b"one")).unwrap();
+        push_record(&mut bytes, SALT, alone(5), |buffer| buffer.extend_from_slice(b"one")).unwrap();
         bytes.resize(256, 0);
-        let walk = walk(&bytes, 5);
+        let walk = walk(&bytes, SALT, 5);
         assert_eq!(walk.records.len(), 1);
         assert!(matches!(walk.tail, Tail::Torn { .. }));
     }
@@ -385,11 +411,40 @@ mod tests {
         // Every sixteen bytes claim a record of 2 MiB with a seq in range and a wrong CRC.
         let mut claim = (2u32 << 20).to_be_bytes().to_vec();
         claim.extend_from_slice(&[1, 2, 3, 4]);
-        claim.extend_from_slice(&7u64.to_be_bytes());
+        claim.extend_from_slice(&(SALT.0 ^ 7).to_be_bytes());
         let mut bytes = segment(&[], 0);
         bytes.extend_from_slice(&[9; 16]);
         bytes.extend(claim.iter().copied().cycle().take(4 << 20));
         bytes.resize(16 << 20, 0);
-        assert_eq!(walk(&bytes, 5).tail, Tail::Corrupt);
+        assert_eq!(walk(&bytes, SALT, 5).tail, Tail::Corrupt);
+    }
+
+    #[test]
+    fn a_record_whose_place_in_the_batch_was_torn_off_is_no_record() {
+        // A sector may end inside a length field: its first bytes, with the place, are lost, its length stays.
+        let mut bytes = segment(&[b"one"], 0);
+        let lost = bytes.len();
+        push_record(&mut bytes, SALT, RecordHead { seq: 6, place: 0 }, |b| b.extend_from_slice(b"two")).unwrap();
+        let third = bytes.len();
+        push_record(&mut bytes, SALT, RecordHead { seq: 7, place: 1 }, |b| b.extend_from_slice(b"three")).unwrap();
+        bytes[lost..third + 3].fill(0);
+        bytes.resize(512, 0);
+        let walk = walk(&bytes, SALT, 5);
+        assert_eq!(walk.records.len(), 1);
+        assert!(matches!(walk.tail, Tail::Torn { .. }), "{:?}", walk.tail);
+    }
+
+    #[test]
+    fn records_that_somebody_put_into_a_payload_do_not_pass_for_later_records() {
+        let mut payload = Vec::new();
+        for seq in 0..200 {
+            push_record(&mut payload, Salt(0), alone(seq), |b| b.push(1)).unwrap();
+        }
+        let mut bytes = segment(&[b"one"], 0);
+        let torn = bytes.len();
+        push_record(&mut bytes, SALT, alone(6), |b| b.extend_from_slice(&payload)).unwrap();
+        bytes[torn..torn + 4].fill(0);
+        bytes.resize(16 << 10, 0);
+        assert!(matches!(walk(&bytes, SALT, 5).tail, Tail::Torn { .. }));
     }
 }

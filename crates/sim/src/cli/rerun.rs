@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
     let rerun = match run_recordings(&arguments.recordings, arguments.cluster_lock.as_deref(), instance) {
         Ok(rerun) => rerun,
         Err(problem) => {
-            eprintln!("{problem}");
+            let _ = writeln!(std::io::stderr().lock(), "{problem}");
             return ExitCode::from(3);
         }
     };

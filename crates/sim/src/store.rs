@@ -1,75 +1,12 @@
-//! Simulated storage: a vote log whose unsynced suffix may be lost or torn, and a buffered block
-//! store that loses a suffix of its operations.
+//! The simulated block store: buffered, it loses a suffix of its writes in a crash.
 
 use crate::dice::Dice;
 use aequa_chain::{Applied, Chain, ChainError, Tip};
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Domain, Height, InstanceId, Quorum, Record,
+    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Domain, Height, InstanceId, Quorum,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The vote log of one node.
-#[derive(Debug, Default)]
-pub(crate) struct VoteLog {
-    durable: Vec<Record>,
-    unsynced: Vec<Record>,
-    /// Block heights with a durable decision.
-    decided: BTreeSet<Height>,
-}
-
-impl VoteLog {
-    pub(crate) fn append(&mut self, record: Record) {
-        self.unsynced.push(record);
-    }
-
-    /// Makes everything durable; returns what was not before.
-    pub(crate) fn sync(&mut self) -> &[Record] {
-        let before = self.durable.len();
-        self.durable.append(&mut self.unsynced);
-        for record in &self.durable[before..] {
-            if let Record::Decided(certificate) = record
-                && certificate.instance.domain == Domain::Block
-            {
-                self.decided.insert(certificate.instance.height);
-            }
-        }
-        &self.durable[before..]
-    }
-
-    /// Loses a random suffix of what was not synced; returns how many records stayed and went.
-    pub(crate) fn crash(&mut self, dice: &mut Dice) -> (usize, usize) {
-        let total = self.unsynced.len();
-        let kept = dice.between(0, total as u64) as usize;
-        self.unsynced.truncate(kept);
-        self.sync();
-        (kept, total - kept)
-    }
-
-    /// Every durable record, oldest first.
-    pub(crate) fn records(&self) -> &[Record] {
-        &self.durable
-    }
-
-    /// Whether the decision of this block is in the log.
-    pub(crate) fn has_decided(&self, height: Height) -> bool {
-        self.decided.contains(&height)
-    }
-
-    /// Drops records of instances that are durable elsewhere.
-    pub(crate) fn prune_below(&mut self, lowest: impl Fn(Domain) -> Height) {
-        self.durable.retain(|record| {
-            let instance = record.instance();
-            instance.height >= lowest(instance.domain)
-        });
-        self.decided = self.decided.split_off(&lowest(Domain::Block));
-    }
-
-    /// Sabotage: forgets everything.
-    pub(crate) fn forget(&mut self) {
-        *self = Self::default();
-    }
-}
 
 /// A block as stored.
 #[derive(Debug, Clone)]
@@ -83,17 +20,18 @@ pub(crate) struct Stored {
 enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
-    Duty(InstanceId),
+    /// The end of a duty, and whether it was decided.
+    Duty(InstanceId, bool),
     Evidence(Vec<CheckedEvidence>),
 }
 
 /// The block store of one node: a journal of writes of which a prefix is durable.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
     journal: Vec<Write>,
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
-    duties: BTreeSet<InstanceId>,
+    duties: BTreeMap<InstanceId, bool>,
     evidence: Vec<CheckedEvidence>,
 }
 
@@ -107,8 +45,8 @@ impl Store {
     }
 
     /// The end of a duty, durable at once.
-    pub(crate) fn put_duty(&mut self, instance: InstanceId) {
-        self.write(Write::Duty(instance));
+    pub(crate) fn put_duty(&mut self, instance: InstanceId, decided: bool) {
+        self.write(Write::Duty(instance, decided));
         self.flush();
     }
 
@@ -125,6 +63,16 @@ impl Store {
         self.flushed = self.journal.len();
     }
 
+    /// Writes made so far.
+    pub(crate) fn writes(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// What a flush covers that began when there were `writes`.
+    pub(crate) fn flush_first(&mut self, writes: usize) {
+        self.flushed = self.flushed.max(writes.min(self.journal.len()));
+    }
+
     /// Loses a random suffix of what was not flushed; returns how many blocks went.
     pub(crate) fn crash(&mut self, dice: &mut Dice) -> usize {
         let before = self.blocks.len();
@@ -139,9 +87,20 @@ impl Store {
         before - self.blocks.len()
     }
 
-    /// Sabotage: forgets everything.
+    /// Forgets everything.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// The highest decided instance of each domain.
+    pub(crate) fn certified(&self) -> Vec<InstanceId> {
+        let newest_duty = |domain: &Domain| {
+            let decided = self.duties.iter().rev().filter(|(_, decided)| **decided);
+            decided.map(|(instance, _)| *instance).find(|instance| instance.domain == *domain)
+        };
+        let duties = Domain::ALL.iter().filter(|domain| **domain != Domain::Block).filter_map(newest_duty);
+        let block = Some(InstanceId::block(self.tip())).filter(|block| block.height > Height(0));
+        block.into_iter().chain(duties).collect()
     }
 
     pub(crate) fn block(&self, height: Height) -> Option<&Stored> {
@@ -152,9 +111,17 @@ impl Store {
         self.blocks.last_key_value().map_or(Height(0), |(height, _)| *height)
     }
 
+    /// Whether this instance is over here.
+    pub(crate) fn has(&self, instance: InstanceId) -> bool {
+        match instance.domain {
+            Domain::Block => instance.height <= self.tip(),
+            _ => self.duties.contains_key(&instance),
+        }
+    }
+
     /// Duties that ended.
     pub(crate) fn duties(&self) -> Vec<InstanceId> {
-        self.duties.iter().copied().collect()
+        self.duties.keys().copied().collect()
     }
 
     /// Certificates of the newest `count` blocks that have no group seal.
@@ -193,8 +160,8 @@ impl Store {
                     stored.certificate = certificate.clone();
                 }
             }
-            Write::Duty(instance) => {
-                self.duties.insert(*instance);
+            Write::Duty(instance, decided) => {
+                self.duties.insert(*instance, *decided);
             }
             Write::Evidence(evidence) => self.evidence.clone_from(evidence),
         }

@@ -1,0 +1,141 @@
+//! The production vote log and signing marks of one life of a node, used in the order in which the node
+//! uses them: the log is written and synced, then places are taken and messages leave, and the marks are
+//! synced some time before the next turn sends.
+
+use crate::ram::RamDisk;
+use aequa_replica::Effect;
+use aequa_storage::{MarkOptions, MarkStore, StorageError, Wal, WalOptions};
+use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Small segments and few slots: a run fills many.
+const SEGMENT_BYTES: usize = 16 << 10;
+const SLOTS: usize = 96;
+/// Folder of the log.
+pub(crate) const WAL: &str = "wal";
+const MARKS: &str = "marks";
+
+/// Vote log and signing marks.
+pub(crate) struct Promises {
+    wal: Wal,
+    marks: MarkStore,
+    /// Blocks whose decision is in the log.
+    decided: BTreeSet<Height>,
+}
+
+/// What a start finds.
+pub(crate) struct Found {
+    pub(crate) records: Vec<Record>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) floors: Vec<(Domain, Height)>,
+    /// Whether the end of the log was a write that never completed.
+    pub(crate) torn: bool,
+    /// Marks that were not whole.
+    pub(crate) unreadable: usize,
+}
+
+impl Promises {
+    /// Opens both, making what is missing.
+    pub(crate) fn open(
+        disk: &RamDisk,
+        cluster: ClusterId,
+        operator: OperatorIndex,
+    ) -> Result<(Self, Found), StorageError> {
+        let medium = Arc::new(disk.clone());
+        let options = WalOptions {
+            segment_bytes: SEGMENT_BYTES,
+            ahead: false,
+            // One source of chance is enough.
+            fresh_salt: || Ok(0x5A17),
+            medium: medium.clone(),
+        };
+        let (wal, recovered) = Wal::open(Path::new(WAL), cluster, operator, options)?;
+        let options = MarkOptions { slots: SLOTS, medium };
+        let mut marks = MarkStore::open(Path::new(MARKS), cluster, operator, options)?;
+        let statements = recovered.records.iter().filter_map(Record::statement);
+        marks.complete(statements.map(|signed| signed.mark()))?;
+        let mut promises = Self { wal, marks, decided: BTreeSet::new() };
+        promises.note_decisions(recovered.records.iter());
+        let found = Found {
+            marks: promises.marks.marks().collect(),
+            floors: promises.marks.floors().collect(),
+            unreadable: promises.marks.unreadable(),
+            torn: recovered.torn,
+            records: recovered.records,
+        };
+        Ok((promises, found))
+    }
+
+    /// Hands the records of a turn to the operating system.
+    pub(crate) fn write(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
+        records(effects).try_for_each(|record| self.wal.append(record))?;
+        self.wal.write()
+    }
+
+    /// Makes the records of a turn durable and takes its places.
+    pub(crate) fn sync(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
+        self.wal.sync()?;
+        self.marks.sync()?;
+        self.note_decisions(records(effects));
+        let (mut floors, mut marks) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::RaiseFloors(raised) => floors.extend(raised),
+                Effect::Mark(mark) => marks.push(*mark),
+                _ => {}
+            }
+        }
+        self.marks.raise_floors(&floors)?;
+        self.marks.write(&marks)
+    }
+
+    /// Makes the marks of earlier turns durable, as their thread does at some time.
+    pub(crate) fn sync_marks(&mut self) -> Result<(), StorageError> {
+        self.marks.sync()
+    }
+
+    /// Whether the decision of this block is in the log.
+    pub(crate) fn has_decided(&self, height: Height) -> bool {
+        self.decided.contains(&height)
+    }
+
+    /// Drops what durable blocks and duty results have replaced, and marks at and below `floors`.
+    pub(crate) fn prune(
+        &mut self,
+        height_of: &dyn Fn(Domain) -> Height,
+        floors: &[(Domain, Height)],
+    ) -> Result<usize, StorageError> {
+        self.decided = self.decided.split_off(&height_of(Domain::Block));
+        self.marks.sync()?;
+        let dropped = self.wal.prune_below(height_of)?;
+        self.marks.raise_floors(floors)?;
+        Ok(dropped)
+    }
+
+    fn note_decisions<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
+        for record in records {
+            if let Record::Decided(certificate) = record
+                && certificate.instance.domain == Domain::Block
+            {
+                self.decided.insert(certificate.instance.height);
+            }
+        }
+    }
+}
+
+/// The records among the effects of a turn.
+pub(crate) fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Persist(record) => Some(record),
+        _ => None,
+    })
+}
+
+/// Whether a turn has anything that must be durable before it is carried out.
+pub(crate) fn has_promises(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Persist(_) | Effect::Mark(_) | Effect::RaiseFloors(_))
+    })
+}
