@@ -2,7 +2,7 @@
 //!
 //! The recording is read from the data directory, checked with the keys of the lock, and given to the
 //! production core once more. Nothing is written and no lock is taken, so it may be done beside a
-//! running node: the recording only grows at its end.
+//! running node: the recording only grows at its end, and the vote log is ahead of it.
 
 use crate::cli::ReplayArgs;
 use crate::config::{RunConfig, Settings, Source, keys};
@@ -24,6 +24,9 @@ const LOG_READS_MAX: usize = 3;
 /// How a recording comes to be.
 const HOW_TO_RECORD: &str = "start the node with --record (and --record-max-mib for how much is kept); \
                              what was decided before cannot be replayed";
+/// What it means that the vote log does not hold what it held.
+const LOG_HINT: &str =
+    "a statement is recorded when it is durable: the log was changed, replaced or restored";
 
 /// What a replay found.
 struct Found {
@@ -48,12 +51,12 @@ pub fn replay(args: &ReplayArgs) -> Result<(), ExitError> {
         ))
         .hint("name the lock of that cluster with --cluster-lock"));
     }
-    // Before the recording, which then knows at least as much.
-    let log = vote_log(&args.data_dir.join("wal"), &lock, me);
     let mut selection = Selection::of(instance);
     for entry in reader.entries() {
         selection.offer(entry.map_err(unreadable)?);
     }
+    // After the recording: what is recorded is in the log already.
+    let log = vote_log(&args.data_dir.join("wal"), &lock, me);
     let found = run(&lock, me, &selection, log.as_deref().ok());
     if found.replay.end == End::Absent {
         return Err(absent(&selection));
@@ -157,8 +160,8 @@ fn in_json(found: &Found) -> Value {
     });
     let log = comparison.as_ref().map(|comparison| {
         json!({
-            "equal": comparison.equal, "pruned": comparison.pruned, "lost": comparison.lost,
-            "different": comparison.different, "unrecorded": comparison.unrecorded,
+            "equal": comparison.equal, "pruned": comparison.pruned, "different": comparison.different,
+            "missing": comparison.missing, "ahead": comparison.ahead, "unrecorded": comparison.unrecorded,
         })
     });
     let (result, detail) = match &replay.end {
@@ -172,7 +175,8 @@ fn in_json(found: &Found) -> Value {
     json!({
         "domain": replay.instance.domain.name(), "height": replay.instance.height.0, "operator": replay.me.0,
         "timeline": lines.collect::<Vec<_>>(), "decided": decided, "events": replay.events,
-        "statements": replay.statements.len(), "vote_log": log, "result": result, "detail": detail,
+        "statements": replay.statements.len(), "lost": replay.lost(), "vote_log": log, "result": result,
+        "detail": detail,
     })
 }
 
@@ -184,8 +188,21 @@ fn verdict(found: &Found, log_unreadable: Option<String>) -> Result<(), ExitErro
             "the recording is not whole: something is missing before entry {number}"
         ))
         .hint("its beginning was dropped, or the machine went down before it was written")),
+        (End::Absent, _) => Err(ExitError::unchecked("there is nothing to replay")),
+        (End::Reproduced, _) if !found.replay.lost().is_empty() => {
+            Err(ExitError::failure("after a restart the vote log did not give back what was recorded before")
+                .hint(LOG_HINT))
+        }
         (End::Reproduced, Some(comparison)) if !comparison.different.is_empty() => {
             Err(ExitError::failure("the vote log holds other statements than the recording"))
+        }
+        (End::Reproduced, Some(comparison)) if comparison.contradicts() => {
+            Err(ExitError::failure("statements that were recorded are missing in the vote log")
+                .hint(LOG_HINT))
+        }
+        (End::Reproduced, Some(comparison)) if !comparison.ahead.is_empty() => {
+            Err(ExitError::unchecked("the recording ends with statements that are not in the vote log")
+                .hint("is the log from the same moment as the recording?"))
         }
         (End::Reproduced, Some(comparison)) if !comparison.agrees() => {
             Err(ExitError::unchecked("the vote log holds more statements than the recording")
@@ -196,6 +213,51 @@ fn verdict(found: &Found, log_unreadable: Option<String>) -> Result<(), ExitErro
             log_unreadable.unwrap_or_default()
         ))),
         (End::Reproduced, Some(_)) => Ok(()),
-        (End::Absent, _) => Err(ExitError::unchecked("there is nothing to replay")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_replica::recording::OwnStatement;
+    use aequa_types::{Claim, Digest, Round, Signature, Signed, Statement};
+
+    fn found(lost: bool, comparison: Option<Comparison>) -> Found {
+        let instance = InstanceId::block(Height(1));
+        let claim = Claim::Prepare(Digest::ZERO);
+        let statement = Statement { instance, round: Round(0), author: OperatorIndex(0), claim };
+        let signed = Signed { statement, signature: Signature::ZERO };
+        let replay = Replay {
+            instance,
+            me: OperatorIndex(0),
+            newest: false,
+            played: Vec::new(),
+            statements: vec![OwnStatement { signed, lost }],
+            certificate: None,
+            events: 0,
+            end: End::Reproduced,
+        };
+        Found { replay, comparison }
+    }
+
+    #[test]
+    fn what_log_and_recording_disagree_on_is_1_and_what_cannot_be_told_is_3() {
+        let places = || vec!["the Prepare of round 0".to_owned()];
+        let same = Comparison::default;
+        for (expected, lost, comparison) in [
+            (0, false, Some(same())),
+            (0, false, Some(Comparison { pruned: 1, ..same() })),
+            (1, false, Some(Comparison { different: places(), ..same() })),
+            (1, false, Some(Comparison { missing: places(), unrecorded: places(), ..same() })),
+            (3, false, Some(Comparison { ahead: places(), ..same() })),
+            (3, false, Some(Comparison { unrecorded: places(), ..same() })),
+            (3, false, None),
+            (1, true, Some(same())),
+            (1, true, None),
+        ] {
+            let told = format!("{comparison:?}, lost: {lost}");
+            let code = verdict(&found(lost, comparison), None).map_or_else(|error| error.code, |()| 0);
+            assert_eq!(code, expected, "{told}");
+        }
     }
 }

@@ -258,9 +258,9 @@ fn an_old_copy_is_shown_what_it_signed_since_and_stops_before_it_signs() {
     let mut replica = unproven(Recovery::default());
     let shown = testimony(1, &[InstanceId::block(Height(7))], &[InstanceId::block(Height(8))]);
     let effects = replica.step(now(1), shown);
-    let halted = effects.iter().any(|effect| {
-        matches!(effect, Effect::Halt(Halt::SignedElsewhere { height: Height(8), .. }))
-    });
+    let halted = effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { height: Height(8), .. })));
     assert!(halted && !signs(&effects), "{effects:?}");
 }
 
@@ -297,7 +297,9 @@ fn the_newest_statement_of_each_kind_is_shown() {
     replica.start(now(0));
     let id = InstanceId::block(Height(1));
     let change = aequa_types::RoundChange { change: common::change(ME.0, id, 1, None), prepares: vec![] };
-    for message in [Verified::Prepare(prepare(ME.0, id, 1, Digest::repeat_byte(1))), Verified::RoundChange(change)] {
+    for message in
+        [Verified::Prepare(prepare(ME.0, id, 1, Digest::repeat_byte(1))), Verified::RoundChange(change)]
+    {
         replica.step(now(1), Input::Message { from: ME, message });
     }
     let kinds: Vec<_> = replica.newest_statements_of(ME).iter().map(|signed| signed.kind()).collect();

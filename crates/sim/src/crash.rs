@@ -144,11 +144,13 @@ impl World {
             // The signing marks outlive the end of the log, unless a power cut took them in the same moment.
             6 if !power_cut => {
                 let bytes = self.dice.between(1, 200) as usize;
+                // Decisions in it go with it; peers have them.
                 self.nodes[id].disk.rot(Path::new(WAL), bytes);
+                self.oracle.forgets(self.nodes[id].operator);
                 self.fault(fault::LOG_ROTTEN);
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
             }
-            7..9 => {
+            7..9 if !self.options.honest => {
                 let Some((disk, store)) = node.copy.clone() else { return };
                 // What it signed since may reach it as something it knows nothing of: it counts as faulty.
                 (node.disk, node.store, node.restored) = (disk.copy(), store, true);

@@ -15,7 +15,7 @@ pub struct Options {
     pub liveness_heights: u64,
     /// Whether decisions are sealed; drawn when not given.
     pub seals: Option<bool>,
-    /// Whether every operator is honest, whatever the seed draws.
+    /// Whether every operator is honest, whatever the seed draws. Directories may still be lost.
     pub honest: bool,
     /// Whether nothing fails: no lies, no losses, no crashes. For counting what a height costs.
     pub calm: bool,

@@ -28,8 +28,9 @@ impl Recorder {
         }
     }
 
-    /// Takes what the effects of a turn hold for the recording. It is with the operating system
-    /// before the turn promises anything, so that the end of the process loses nothing of it.
+    /// Takes what the effects of a turn hold for the recording, once they are durable. It is with the
+    /// operating system before anything of the turn is sent, so that the end of the process loses nothing
+    /// that anybody heard.
     pub fn take(&mut self, effects: &[Effect]) {
         let Some(journal) = &mut self.journal else { return };
         let mut entries = effects.iter().filter_map(|effect| match effect {

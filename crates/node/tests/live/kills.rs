@@ -2,8 +2,12 @@
 //!
 //! `cargo xtask kill` runs this with more kills than every test run can afford.
 
+#[path = "../../../qbft/tests/common/chance.rs"]
+mod chance;
+
 use crate::harness::{Cluster, Node, Promises, Shape, command, until};
 use aequa_types::Digest;
+use chance::Dice;
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,27 +30,35 @@ enum Phase {
     Starting,
 }
 
-/// A repeatable source of chance (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
+impl Phase {
+    /// The second kill of a run: each kind in every fourth.
+    fn again_in(run: u64) -> Option<Self> {
+        match run % 4 {
+            1 => Some(Phase::Starting),
+            2 => Some(Phase::Restarting),
+            _ => None,
+        }
     }
 
-    fn sleep_below(&mut self, ms: u64) {
-        std::thread::sleep(Duration::from_millis(self.below(ms)));
+    /// Latest moment of the kill.
+    fn within_ms(self) -> u64 {
+        match self {
+            Phase::Running => RUNNING_MS,
+            Phase::Restarting => STARTING_MS,
+            Phase::Starting => STARTING_MS / 10,
+        }
     }
+}
 
-    /// One operator, or two of the four.
-    fn victims(&mut self) -> Vec<usize> {
-        let first = self.below(4) as usize;
-        let second = (first + 1 + self.below(3) as usize) % 4;
-        if self.below(4) == 0 { vec![first, second] } else { vec![first] }
-    }
+fn sleep_below(dice: &mut Dice, ms: u64) {
+    std::thread::sleep(Duration::from_millis(dice.below(ms as usize) as u64));
+}
+
+/// One operator, or two of the four.
+fn victims(dice: &mut Dice) -> Vec<usize> {
+    let first = dice.below(4);
+    let second = (first + 1 + dice.below(3)) % 4;
+    if dice.below(4) == 0 { vec![first, second] } else { vec![first] }
 }
 
 /// What was ever announced or said, and how much was killed for it.
@@ -59,20 +71,15 @@ struct Campaign {
 }
 
 impl Campaign {
-    fn run(&mut self) {
-        let victims = self.dice.victims();
-        self.dice.sleep_below(RUNNING_MS);
+    fn run(&mut self, again: Option<Phase>) {
+        let victims = victims(&mut self.dice);
+        sleep_below(&mut self.dice, RUNNING_MS);
         let told: Vec<(usize, u64)> =
             victims.iter().filter_map(|victim| Some((*victim, self.hear(*victim)?))).collect();
         self.kill(&victims, Phase::Running);
-        let again = match self.dice.below(4) {
-            0 => Some((Phase::Starting, STARTING_MS / 10)),
-            1 => Some((Phase::Restarting, STARTING_MS)),
-            _ => None,
-        };
-        if let Some((phase, within_ms)) = again {
+        if let Some(phase) = again {
             victims.iter().for_each(|victim| self.cluster.nodes[*victim].spawn());
-            self.dice.sleep_below(within_ms);
+            sleep_below(&mut self.dice, phase.within_ms());
             self.kill(&victims, phase);
         }
         victims.iter().for_each(|victim| self.cluster.nodes[*victim].spawn());
@@ -159,7 +166,7 @@ fn no_kill_at_any_moment_makes_a_second_signature_or_loses_a_decision() {
     campaign.cluster.until_all_at(3);
     let mut load = load(&campaign.cluster);
     for run in 1..=runs {
-        campaign.run();
+        campaign.run(Phase::again_in(run));
         if run.is_multiple_of(20) {
             eprintln!("{run} runs, height {}, {} s", campaign.cluster.tip(), started.elapsed().as_secs());
         }
@@ -169,6 +176,7 @@ fn no_kill_at_any_moment_makes_a_second_signature_or_loses_a_decision() {
     load.wait().unwrap();
     let Campaign { promises, announced, kills, .. } = &campaign;
     assert!(promises.len() as u64 > tip, "the disks were read");
+    assert_eq!(kills.len() as u64, (1 + runs).min(3), "kills in every phase: {kills:?}");
     eprintln!(
         "{runs} runs, kills by phase {kills:?}, {tip} heights on four equal chains, {} of them announced \
          before a kill and all of them kept, {} statements of four operators and none contradicts another, {} s",

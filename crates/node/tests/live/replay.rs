@@ -1,7 +1,8 @@
 //! Recorded heights are run again by the program that a production operator has.
 
 use crate::harness::{Cluster, Node, Shape, output, until};
-use aequa_types::{Height, InstanceId};
+use aequa_storage::{Wal, WalOptions};
+use aequa_types::{ClusterId, Height, InstanceId, OperatorIndex, Record, Round};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Output;
@@ -150,4 +151,55 @@ fn a_lock_of_another_cluster_is_exit_3_and_an_empty_height_exit_2() {
     assert!(said(&ran).contains("cluster"), "{}", said(&ran));
     let ran = replay(node, &["--height", ""]);
     assert_eq!(ran.status.code(), Some(2), "{}", said(&ran));
+}
+
+/// A vote log with these records and no others, where the node had its own.
+fn rewrite_log(node: &Node, id: ClusterId, records: &[Record]) {
+    let dir = node.dir.join("wal");
+    std::fs::remove_dir_all(&dir).unwrap();
+    let (mut wal, _) = Wal::open(&dir, id, OperatorIndex(0), WalOptions::default()).unwrap();
+    records.iter().for_each(|record| wal.append(record).unwrap());
+    wal.sync().unwrap();
+}
+
+#[test]
+fn a_vote_log_that_lost_a_record_knows_more_or_cannot_be_read_is_told() {
+    let mut cluster = Cluster::make(Shape { nodes: 1, flags: vec!["--record".into()], ..Shape::default() });
+    cluster.nodes[0].start();
+    until("eight blocks", || cluster.nodes[0].height().filter(|height| *height >= 8));
+    assert!(cluster.nodes[0].stop().status.success());
+    let (node, lock, height) = (&cluster.nodes[0], cluster.lock(), 5);
+    reproduced(node, height);
+    let id = aequa_crypto::lock::load(&std::fs::read_to_string(&lock).unwrap()).unwrap().cluster_id();
+    let whole = aequa_storage::wal::read(&node.dir.join("wal"), id, OperatorIndex(0)).unwrap();
+    let instance = InstanceId::block(Height(height));
+    let simulated = || aequa_sim::run_recordings(&[node.dir.clone()], Some(&lock), instance);
+    assert_eq!(simulated().unwrap().violations, Vec::<String>::new());
+
+    let newer = whole.iter().filter(|record| record.instance() > instance).cloned().collect::<Vec<_>>();
+    rewrite_log(node, id, &newer);
+    assert!(reproduced(node, height).contains("no longer holds them"), "pruned");
+
+    let is_commit = |record: &Record| matches!(record, Record::Commit(vote) if vote.instance == instance);
+    let lost = whole.iter().filter(|record| !is_commit(record)).cloned().collect::<Vec<_>>();
+    rewrite_log(node, id, &lost);
+    let ran = replay(node, &["--height", &height.to_string()]);
+    assert_eq!(ran.status.code(), Some(1), "{}", said(&ran));
+    assert!(said(&ran).contains("missing in the vote log: the Commit of round 0"), "{}", said(&ran));
+    assert_eq!(simulated().unwrap().violations.len(), 1);
+
+    // As after the end of a process between the sync of its log and the recording of the turn.
+    let mut later = whole.iter().find(|record| is_commit(record)).cloned().unwrap();
+    if let Record::Commit(vote) = &mut later {
+        vote.statement.round = Round(9);
+    }
+    rewrite_log(node, id, &[whole, vec![later]].concat());
+    let ran = replay(node, &["--height", &height.to_string()]);
+    assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
+    assert!(simulated().unwrap_err().contains("the Commit of round 9"));
+
+    std::fs::remove_dir_all(node.dir.join("wal")).unwrap();
+    let ran = replay(node, &["--height", &height.to_string()]);
+    assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
+    assert!(simulated().unwrap_err().contains("the vote log cannot be read"));
 }

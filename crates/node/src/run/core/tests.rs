@@ -4,23 +4,26 @@ use crate::run::fixture;
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery};
+use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, MarkOptions, MarkStore, Wal, WalOptions};
 use aequa_telemetry::Metrics;
+use aequa_types::recording::{Entry, Numbered};
 use aequa_types::{BuilderPolicy, OperatorIndex};
 use parking_lot::Mutex;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 /// Leader of the first block.
 const ME: u8 = 1;
 
-/// The disk of the vote log. Notes at each sync how many messages had left the node; or fails.
+/// The disk of the vote log. Notes at each sync how many messages had left the node, and how many own
+/// signatures were recorded; or fails.
 #[derive(Default)]
 struct Disk {
-    metrics: Mutex<Option<Arc<Metrics>>>,
-    sent_at_sync: Mutex<Vec<u64>>,
+    watched: Mutex<Option<(Arc<Metrics>, PathBuf)>>,
+    seen_at_sync: Mutex<Vec<(u64, usize)>>,
     /// Fails once the core runs.
     breaks: bool,
 }
@@ -28,8 +31,8 @@ struct Disk {
 impl Disk {
     fn synced(&self) -> io::Result<()> {
         // The log is opened before the core runs.
-        let Some(metrics) = &*self.metrics.lock() else { return Ok(()) };
-        self.sent_at_sync.lock().push(sent(metrics));
+        let Some((metrics, journal)) = &*self.watched.lock() else { return Ok(()) };
+        self.seen_at_sync.lock().push((sent(metrics), recorded(journal)));
         if self.breaks { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
     }
 }
@@ -40,6 +43,16 @@ fn sent(metrics: &Metrics) -> u64 {
         .map(|kind| metrics.consensus_broadcast_total.value([kind, "error"]))
         .iter()
         .sum()
+}
+
+/// Own signatures in a recording.
+fn recorded(journal: &Path) -> usize {
+    let Some(reader) = Reader::open(journal).unwrap() else { return 0 };
+    let signatures = |numbered: Numbered| match numbered.entry {
+        Some(Entry::Step(step)) => step.answers.signatures.into_iter().flatten().count(),
+        _ => 0,
+    };
+    reader.entries().map(|entry| signatures(entry.unwrap())).sum()
 }
 
 struct TestMedium(Arc<Disk>);
@@ -86,9 +99,11 @@ impl MediumFile for TestFile {
     }
 }
 
-/// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it.
-async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
+/// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it. Gives
+/// how it ended, what was sent, and how many own signatures were recorded.
+async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, u64, usize) {
     let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
     let (mut dealt, lock) = fixture::dealt();
     let (core, commands) = mpsc::channel(8);
     let context = fixture::context(&dir.path().join("chain"), &lock, ME, core.clone());
@@ -102,7 +117,7 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
         limits: Limits::default(),
         builder: false,
         seals: true,
-        record: false,
+        record: true,
     };
     let keys = OperatorKeys { cluster, identity: secrets.identity, share: secrets.share };
     let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
@@ -125,7 +140,7 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
             core.clone(),
         )
         .unwrap(),
-        recorder: Recorder::off(),
+        recorder: Recorder::open(&journal, cluster, OperatorIndex(ME), 1 << 20),
         outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
         seals: SealWorker::start(
             cluster,
@@ -140,24 +155,27 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, Arc<Metrics>) {
         started: Instant::now(),
         flushed: None,
     };
-    *disk.metrics.lock() = Some(Arc::clone(&metrics));
+    *disk.watched.lock() = Some((Arc::clone(&metrics), journal.clone()));
     core.send(Command::Stop).await.unwrap();
-    (thread.run(commands).await, metrics)
+    let outcome = thread.run(commands).await;
+    (outcome, sent(&metrics), recorded(&journal))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_sends_what_it_signed_after_its_sync_and_not_before() {
+async fn a_turn_records_and_sends_what_it_signed_after_its_sync_and_not_before() {
     let disk = Arc::new(Disk::default());
-    let (outcome, metrics) = first_turn(&disk).await;
+    let (outcome, sent, recorded) = first_turn(&disk).await;
     outcome.unwrap();
-    assert_eq!(sent(&metrics), 2, "a proposal and a vote");
-    assert_eq!(*disk.sent_at_sync.lock(), [0], "one sync, and nothing had left by then");
+    assert_eq!((sent, recorded), (2, 2), "a proposal and a vote");
+    assert_eq!(*disk.seen_at_sync.lock(), [(0, 0)], "one sync, and nothing had left by then");
 }
 
+/// What was signed and is not durable may be signed otherwise by the next life: both signatures in one
+/// recording would convict an honest operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failed_sync_nothing_is_sent_and_the_core_ends() {
+async fn after_a_failed_sync_nothing_is_sent_or_recorded_and_the_core_ends() {
     let disk = Arc::new(Disk { breaks: true, ..Disk::default() });
-    let (outcome, metrics) = first_turn(&disk).await;
+    let (outcome, sent, recorded) = first_turn(&disk).await;
     assert!(outcome.is_err());
-    assert_eq!(sent(&metrics), 0);
+    assert_eq!((sent, recorded), (0, 0));
 }
