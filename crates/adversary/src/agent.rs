@@ -4,20 +4,27 @@ use crate::AdversaryError;
 use crate::attack::{Attack, Scene, Sending};
 use crate::dice::Dice;
 use crate::ear::Ear;
-use crate::endpoints::{Endpoints, Visitor};
+use crate::endpoints::{Answers, Endpoints, Visitor};
 use crate::follower::Follower;
 use crate::traitor::Traitor;
-use crate::verdicts::Verdicts;
+use crate::verdicts::{Look, Verdicts};
 use aequa_p2p::{Config, Member, Network, Topic, Unobserved};
+use aequa_types::{Height, OperatorIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long one attack has the word before the next: several heights, so that each leads once or twice.
 const TURN: Duration = Duration::from_secs(5);
+/// Turns of each attack a short plan still has room for: what an attack does to memory shows when it comes back.
+const TURNS_MIN: u32 = 4;
+/// Longest wait for the first opportunity of an attack: many heights, and it leads one of n.
+const CHANCE_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for a first refusal to be counted: nodes under attack have a queue to work through.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before the same attack is played again when it found nothing to do.
 const IDLE: Duration = Duration::from_millis(10);
-/// Longest wait for a first connection.
+/// Longest wait for connections.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to do to a cluster.
@@ -40,7 +47,7 @@ pub struct Plan {
 /// What one attack did, and what was said to it.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
-    /// Messages handed to the transport, one per receiver.
+    /// Messages handed to the transport, one per receiver that was connected.
     pub sent: u64,
     /// Time it was played.
     pub time: Duration,
@@ -53,8 +60,8 @@ pub struct Entry {
 pub struct Books {
     /// One entry per attack.
     pub attacks: BTreeMap<&'static str, Entry>,
-    /// Answers of the test endpoints: attack and status to number.
-    pub answers: BTreeMap<(&'static str, u16), u64>,
+    /// Answers of the test endpoints, by name of the visit.
+    pub visits: BTreeMap<&'static str, Answers>,
 }
 
 impl Books {
@@ -73,8 +80,10 @@ impl Books {
             lines.push(format!("    verified: {}", counts(&entry.verdicts.coarse())));
             lines.push(format!("    refused:  {}", counts(&entry.verdicts.fine())));
         }
-        for ((name, status), number) in &self.answers {
-            lines.push(format!("{name}: {number} answered with {status}"));
+        for (name, Answers { seen, .. }) in &self.visits {
+            let seen: Vec<String> =
+                seen.iter().map(|(status, number)| format!("{number} x {status}")).collect();
+            lines.push(format!("{name}: answered {}", seen.join(", ")));
         }
         lines
     }
@@ -94,7 +103,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Joins the cluster as the operator it is. Must be called inside a tokio runtime.
+    /// Joins the cluster as the operator it is, and waits for a first connection. Must be called inside a
+    /// tokio runtime.
     pub async fn join(traitor: Traitor) -> Result<Self, AdversaryError> {
         let traitor = Arc::new(traitor);
         let follower = Arc::new(Follower::new(&traitor.lock));
@@ -112,23 +122,35 @@ impl Agent {
         let network = aequa_p2p::start(config, Arc::clone(&ear) as _, Arc::new(Unobserved))?;
         tokio::spawn(follower.follow(network.clone(), Arc::clone(&traitor)));
         let agent = Self { traitor, ear, network, http: reqwest::Client::new() };
-        agent.until_connected().await?;
+        agent.until_connected(1).await?;
         Ok(agent)
     }
 
-    async fn until_connected(&self) -> Result<(), AdversaryError> {
+    /// Waits until so many operators are connected at once.
+    pub async fn until_connected(&self, operators: usize) -> Result<(), AdversaryError> {
         let connected = async {
-            while self.network.connected().is_empty() {
+            while self.connected().len() < operators {
                 tokio::time::sleep(IDLE).await;
             }
         };
         tokio::time::timeout(CONNECT_PATIENCE, connected).await.map_err(|_| AdversaryError::Timeout {
-            what: "a connection to any operator".into(),
+            what: format!("connections to {operators} operators"),
             seconds: CONNECT_PATIENCE.as_secs(),
         })
     }
 
-    /// Plays the attacks of a plan in turn until its time is over. `tell` hears of every turn.
+    /// Operators it is connected to now.
+    pub fn connected(&self) -> Vec<OperatorIndex> {
+        self.network.connected()
+    }
+
+    /// The last height of the chain it has followed.
+    pub fn height(&self) -> Height {
+        self.ear.follower.tip()
+    }
+
+    /// Plays the attacks of a plan in turn until its time is over, each at least until it had an opportunity.
+    /// `tell` hears of every turn.
     pub async fn play(&self, plan: &Plan, mut tell: impl FnMut(String)) -> Result<Books, AdversaryError> {
         let mut attacks = crate::attack::named(&plan.attacks)
             .map_err(|name| AdversaryError::Usage(format!("there is no attack {name}")))?;
@@ -139,32 +161,62 @@ impl Agent {
         let mut books = Books::default();
         let visitor = Visitor::start(&plan.endpoints, Arc::clone(&self.traitor), Arc::clone(&self.ear), plan);
         let end = Instant::now() + plan.time;
-        // Short plans still let every attack have its turn.
-        let turn = TURN.min(plan.time / u32::try_from(attacks.len()).unwrap_or(1));
+        let turns = TURNS_MIN.saturating_mul(u32::try_from(attacks.len()).unwrap_or(1));
+        let turn = TURN.min(plan.time / turns);
         let mut places = (0..attacks.len()).cycle();
-        while let Some(place) = places.next().filter(|_| Instant::now() < end) {
+        let mut turns_left = attacks.len();
+        while let Some(place) = places.next().filter(|_| turns_left > 0 || Instant::now() < end) {
+            turns_left = turns_left.saturating_sub(1);
             let attack = attacks[place].as_mut();
-            let before = Verdicts::of(&self.http, &plan.monitoring).await;
-            let start = Instant::now();
-            let sent = self.turn(attack, plan.rate, &mut dice, (start + turn).min(end)).await;
-            let after = Verdicts::of(&self.http, &plan.monitoring).await;
             let entry = books.attacks.entry(attack.name()).or_default();
+            let before = Look::at(&self.http, &plan.monitoring).await;
+            let start = Instant::now();
+            let chance = if entry.sent == 0 { CHANCE_PATIENCE } else { Duration::ZERO };
+            let sent = self.turn(attack, plan.rate, &mut dice, start + turn, start + chance).await;
             entry.sent += sent;
             entry.time += start.elapsed();
-            entry.verdicts.add(&after.since(&before));
-            let connected = self.network.connected().len();
-            let tip = self.ear.follower.tip();
+            let verdicts = self.verdicts(attack, &before, &entry.verdicts, &plan.monitoring).await;
+            entry.verdicts.add(&verdicts);
+            let (tip, connected) = (self.height(), self.connected().len());
             tell(format!("{}: {sent} sent, height {tip}, {connected} operators connected", attack.name()));
         }
-        books.answers = visitor.stop().await;
+        books.visits = visitor.stop().await;
         Ok(books)
     }
 
-    /// One attack's turn; how much it sent.
-    async fn turn(&self, attack: &mut dyn Attack, rate: u32, dice: &mut Dice, end: Instant) -> u64 {
+    /// What the verifiers counted since `before`. As long as nothing was ever counted as the attack must be,
+    /// it is still on its way.
+    async fn verdicts(
+        &self,
+        attack: &dyn Attack,
+        before: &Look,
+        earlier: &Verdicts,
+        monitoring: &[String],
+    ) -> Verdicts {
+        let deadline = Instant::now() + VERDICT_PATIENCE;
+        loop {
+            let now = Look::at(&self.http, monitoring).await.since(before);
+            let counted = |result: &&str| now.refused(result) + earlier.refused(result) > 0.0;
+            if monitoring.is_empty() || attack.refused_as().iter().all(counted) || Instant::now() > deadline {
+                return now;
+            }
+            tokio::time::sleep(IDLE).await;
+        }
+    }
+
+    /// One attack's turn until `end`, or until it had an opportunity, but not beyond `patience`; how much it
+    /// sent.
+    async fn turn(
+        &self,
+        attack: &mut dyn Attack,
+        rate: u32,
+        dice: &mut Dice,
+        end: Instant,
+        patience: Instant,
+    ) -> u64 {
         let mut sent = 0;
         let pause = Duration::from_secs(1) / rate.saturating_mul(attack.intensity()).max(1);
-        while Instant::now() < end {
+        while Instant::now() < end || (sent == 0 && Instant::now() < patience) {
             let sendings = attack.play(&mut Scene::new(&self.traitor, dice, &self.ear));
             let count = u32::try_from(sendings.len()).unwrap_or(u32::MAX);
             sent += sendings.iter().map(|sending| self.send(sending)).sum::<u64>();
@@ -173,21 +225,21 @@ impl Agent {
         sent
     }
 
-    /// Sends; to how many.
+    /// Sends; to how many that are connected. The transport drops the rest.
     fn send(&self, sending: &Sending) -> u64 {
-        let others = self.traitor.others();
+        let connected = self.connected();
         match &sending.to {
             _ if sending.gossip => {
                 self.network.gossip(Topic::Tx, &sending.frame);
-                1
+                u64::from(!connected.is_empty())
             }
             Some(to) => {
                 to.iter().for_each(|operator| self.network.send(*operator, Topic::Qbft, &sending.frame));
-                to.len() as u64
+                to.iter().filter(|operator| connected.contains(operator)).count() as u64
             }
             None => {
                 self.network.broadcast(Topic::Qbft, &sending.frame);
-                others.len() as u64
+                connected.len() as u64
             }
         }
     }

@@ -53,6 +53,15 @@ impl Follower {
         self.chain.lock().clone()
     }
 
+    /// Goes on by an empty block of `proposer`.
+    #[cfg(test)]
+    pub fn grow(&self, proposer: aequa_types::OperatorIndex) {
+        let mut chain = self.chain.lock();
+        let timestamp = chain.next_timestamp_ms(0);
+        let block = chain.build_block(proposer, timestamp, self.status.policy_hash, Vec::new(), &[]).unwrap();
+        chain.apply(&block).unwrap();
+    }
+
     /// Tells others how far it is, so that they take it for one of them; gives no blocks.
     pub fn answer(&self, question: &Frame) -> Option<Frame> {
         let question = aequa_types::decode::<SyncRequest>("sync request", &question.body, 1024).ok()?;

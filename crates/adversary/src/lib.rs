@@ -18,7 +18,7 @@
 //! | `follower` | the chain, executed from certified blocks |
 //! | [`attack`] | the attacks by name |
 //! | [`agent`] | plays attacks in turn at a rate, and keeps the books |
-//! | [`endpoints`] | the same over the test endpoints of a node |
+//! | [`endpoints`] | some of them over the test endpoints of nodes |
 //! | [`verdicts`] | what the nodes' verifiers said, from their metrics |
 //! | [`trial`] | a cluster under attack, and what must hold of it |
 //!

@@ -145,6 +145,13 @@ impl Sending {
     pub(crate) fn gossip(frame: Frame) -> Self {
         Self { to: None, frame, gossip: true }
     }
+
+    /// The consensus message in the frame.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> Message {
+        aequa_types::decode("message", &self.frame.body, aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX)
+            .unwrap()
+    }
 }
 
 /// The frame of a consensus message.

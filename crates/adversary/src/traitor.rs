@@ -36,6 +36,25 @@ impl Traitor {
         Ok(Self { lock, index, identity, share })
     }
 
+    /// The last operator of a fresh cluster of five.
+    #[cfg(test)]
+    pub(crate) fn of_test() -> Self {
+        use aequa_crypto::dealer::{DealRequest, deal_cluster};
+        let mut dealt = deal_cluster(DealRequest {
+            name: "test".into(),
+            nodes: 5,
+            chain_id: 1337,
+            fork_version: [0; 4],
+            params: aequa_types::ConsensusParams::default(),
+            multiaddrs: Vec::new(),
+            created_at: 0,
+        })
+        .unwrap();
+        let secrets = dealt.operators.pop().unwrap();
+        let lock = lock::verify(&dealt.lock).unwrap();
+        Self { lock, index: secrets.index, identity: secrets.identity, share: secrets.share }
+    }
+
     /// Everybody it can betray.
     pub fn others(&self) -> Vec<OperatorIndex> {
         self.lock.quorum().members().filter(|operator| *operator != self.index).collect()

@@ -96,8 +96,7 @@ impl TestServer {
 
     /// Takes no more requests and closes.
     pub async fn stop(self) {
-        self.qbft.stop().await;
-        self.p2p.stop().await;
+        tokio::join!(self.qbft.stop(), self.p2p.stop());
     }
 }
 

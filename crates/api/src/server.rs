@@ -28,8 +28,9 @@ use tower::ServiceExt as _;
 
 /// Largest request head: any client's cookies and tokens, and no more.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// How long requests in flight may take to end when the node stops.
-pub const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How long requests in flight may take to end when the node stops: the node has 5 s for all of it, and its
+/// core needs the rest.
+pub const STOP_WITHIN: Duration = Duration::from_secs(3);
 /// How often a connection looks at its own clock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause after a failed accept: it fails again at once while file descriptors are used up.
@@ -78,11 +79,10 @@ impl Server {
         self.monitoring.address()
     }
 
-    /// Takes no more connections, lets requests in flight end within [`STOP_WITHIN`], and closes.
-    /// Monitoring goes last, so that the stop can be watched.
+    /// Takes no more connections, lets requests in flight end within [`STOP_WITHIN`], and closes: both
+    /// listeners together, so that slow clients of one do not add to those of the other.
     pub async fn stop(self) {
-        self.validator_api.stop().await;
-        self.monitoring.stop().await;
+        tokio::join!(self.validator_api.stop(), self.monitoring.stop());
     }
 }
 

@@ -6,6 +6,7 @@ mod common;
 use aequa_api::backend::Options;
 use aequa_api::{ApiError, Config, Server};
 use common::{Node, Running, raw};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -97,6 +98,29 @@ async fn a_connection_serves_several_requests() {
 async fn stopping_lets_a_request_in_flight_end_and_takes_no_more() {
     let running = Running::start(Options::default()).await;
     let address = running.server.validator_api();
+    let mut stream = in_flight(address).await;
+    let (answer, ()) = tokio::join!(finish(&mut stream), running.server.stop());
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_slow_request_on_one_listener_does_not_put_off_the_end_of_the_other() {
+    let running = Running::start(Options::default()).await;
+    let (api, monitoring) = (running.server.validator_api(), running.server.monitoring());
+    let mut stream = in_flight(api).await;
+    let watch = async {
+        while TcpStream::connect(monitoring).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        finish(&mut stream).await
+    };
+    let (answer, ()) = tokio::join!(watch, running.server.stop());
+    assert!(answer.starts_with("HTTP/1.1 202 "), "monitoring ended only after it: {answer}");
+}
+
+/// A request whose body is still to come, and whose handler waits for it.
+async fn in_flight(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(
@@ -104,17 +128,17 @@ async fn stopping_lets_a_request_in_flight_end_and_takes_no_more() {
         )
         .await
         .unwrap();
-    // The server asks for the body once the handler waits for it: the request is in flight.
+    // The server asks for the body once the handler waits for it.
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.unwrap();
     assert!(asked.starts_with(b"HTTP/1.1 100"));
-    let finish = async {
-        stream.write_all(br#"{"type":"sync"}"#).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    let (answer, ()) = tokio::join!(finish, running.server.stop());
-    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
-    assert!(TcpStream::connect(address).await.is_err());
+    stream
+}
+
+/// Sends the body; the answer, empty when the server gave up before.
+async fn finish(stream: &mut TcpStream) -> String {
+    let _ = stream.write_all(br#"{"type":"sync"}"#).await;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer
 }

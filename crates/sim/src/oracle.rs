@@ -273,7 +273,8 @@ impl Oracle {
             let first = self.durable.entry(place).or_insert_with(|| signed.clone());
             // Never sent, perhaps, but the next life could send either.
             if first != signed {
-                let (instance, first, second) = (signed.instance, format!("{first:?}"), format!("{signed:?}"));
+                let (instance, first, second) =
+                    (signed.instance, format!("{first:?}"), format!("{signed:?}"));
                 self.complain(Violation::Contradiction { operator, instance, first, second });
             }
         }

@@ -135,7 +135,7 @@ pub(crate) fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
 
 /// Whether a turn has anything that must be durable before it is carried out.
 pub(crate) fn has_promises(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| {
-        matches!(effect, Effect::Persist(_) | Effect::Mark(_) | Effect::RaiseFloors(_))
-    })
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Persist(_) | Effect::Mark(_) | Effect::RaiseFloors(_)))
 }

@@ -249,7 +249,10 @@ impl Medium for RamDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.0.lock();
         let files = state.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(files.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect())
+        Ok(files
+            .filter_map(|path| path.file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
@@ -369,7 +372,8 @@ mod tests {
         };
         assert!((0..50).all(|seed| cut(true, true, seed) == Some(vec![7; 2000])));
         assert!((0..50).any(|seed| cut(true, false, seed).is_none()), "its name was not durable");
-        let torn = |seed| cut(false, true, seed).is_some_and(|bytes| bytes.contains(&0) && bytes.contains(&7));
+        let torn =
+            |seed| cut(false, true, seed).is_some_and(|bytes| bytes.contains(&0) && bytes.contains(&7));
         assert!((0..50).any(torn), "some sectors without others");
     }
 

@@ -6,8 +6,8 @@ use crate::keys;
 use crate::sights::{Counts, fault};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Block, Digest, Domain, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange, Seal,
-    Signed, Statement, Value, ValueBytes,
+    Block, Digest, Domain, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange,
+    Seal, Signed, Statement, Value, ValueBytes,
 };
 use ssz::{Decode as _, Encode as _};
 use std::collections::{BTreeMap, BTreeSet};

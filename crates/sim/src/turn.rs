@@ -6,8 +6,8 @@ use crate::oracle::Violation;
 use crate::plan::Sabotage;
 use crate::promises::{Promises, has_promises, records};
 use crate::recording;
-use crate::store::Stored;
 use crate::sights::{self, fault};
+use crate::store::Stored;
 use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
@@ -85,7 +85,6 @@ impl World {
     pub(crate) fn take_effects(&mut self, id: usize, mut effects: Vec<Effect>) {
         let node = &mut self.nodes[id];
         node.timers.absorb(&mut effects);
-        recording::set_aside(&mut effects, &mut node.recorded);
         if let Some(halt) = effects.iter().find_map(|effect| match effect {
             Effect::Halt(halt) if !matches!(node.kind, Kind::Traitor(_) | Kind::Twin) => Some(halt.clone()),
             _ => None,
@@ -122,7 +121,7 @@ impl World {
 
     /// The sync is done: sends, then stores, then looks for more work.
     pub(crate) fn finish_turn(&mut self, id: usize) {
-        let Some(effects) = self.nodes[id].turn.take() else { return };
+        let Some(mut effects) = self.nodes[id].turn.take() else { return };
         let doomed = if has_promises(&effects) { self.nodes[id].doomed.take() } else { None };
         if doomed == Some(CrashPoint::BeforeSync) {
             self.fault(fault::CRASH_TORN);
@@ -132,6 +131,7 @@ impl World {
         if !self.sync(id, &effects) {
             return;
         }
+        recording::set_aside(&mut effects, &mut self.nodes[id].recorded);
         if doomed == Some(CrashPoint::BeforeSend) {
             self.fault(fault::CRASH_SYNCED);
             return self.down(id);

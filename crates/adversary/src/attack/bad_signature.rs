@@ -1,6 +1,6 @@
 //! Signatures that do not hold, in places where one is looked for.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::{Claim, Message, Seal, Signature};
 
 /// Bends, swaps and leaves out signatures; and signs well a COMMIT whose seal share is none.
@@ -14,6 +14,14 @@ impl Attack for BadSignature {
 
     fn about(&self) -> &'static str {
         "votes with bent, swapped, empty and random signatures; well-signed COMMITs with bad seal shares"
+    }
+
+    fn refused_as(&self) -> &'static [&'static str] {
+        &["sig_invalid"]
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Perhaps
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

@@ -1,6 +1,6 @@
 //! COMMITs that no quorum of PREPAREs stands behind.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::{Message, Round};
 
 /// Commits at once to what was proposed, to what nobody proposed, and to heights that have not begun.
@@ -14,6 +14,10 @@ impl Attack for BareCommit {
 
     fn about(&self) -> &'static str {
         "well-signed COMMITs with good shares before any PREPARE, for proposed and invented digests, now and ahead"
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Always
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

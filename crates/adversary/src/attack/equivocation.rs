@@ -1,6 +1,6 @@
 //! Two statements where there may be one.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::{Block, Claim, Digest, InstanceId, Message, OperatorIndex, Round, Signed};
 use std::collections::BTreeSet;
 
@@ -32,6 +32,10 @@ impl Attack for Leader {
 
     fn about(&self) -> &'static str {
         "when it leads: two valid blocks, one to each half, with votes for both; both proposals to one operator"
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Always
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
@@ -106,6 +110,10 @@ impl Attack for Voter {
 
     fn about(&self) -> &'static str {
         "PREPARE and COMMIT for two digests in one round, and two different ROUND-CHANGEs, to everybody"
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Always
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

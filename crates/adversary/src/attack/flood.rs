@@ -1,6 +1,6 @@
 //! Too much of everything.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use crate::scene::junk;
 use aequa_p2p::{Message as Frame, OVERHEAD_BYTES_MAX};
 use aequa_types::limits::{
@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 32;
 /// Frames at the limit are sent so often: at ten times their price they are half of what a member may send.
 const LARGE_EVERY: Duration = Duration::from_secs(1);
+/// Once so many more follow one of them at once: at ten times their price that is more than a member's burst,
+/// and its stream is left unread until the debt is paid. Still less than the own queue holds.
+const OVERDRAFT: u64 = 5;
+/// Silence after it, so that what is unread meanwhile does not overflow the queue.
+const REST: Duration = Duration::from_secs(1);
 
 /// Valid and useless messages at a high rate, heights beyond all bounds, frames as large as they may be, and
 /// bytes that mean nothing.
@@ -22,6 +27,7 @@ pub struct Flood {
     round: u64,
     larges: u64,
     large_at: Option<Instant>,
+    overdrawn_at: Option<Instant>,
 }
 
 impl Attack for Flood {
@@ -30,20 +36,31 @@ impl Attack for Flood {
     }
 
     fn about(&self) -> &'static str {
-        "valid but useless votes and questions at ten times the rate, heights up to 2^64-1, frames at the limit, junk"
+        "valid but useless votes and questions at ten times the rate, heights up to 2^64-1, frames at the limit, junk; once more than is read"
     }
 
     fn intensity(&self) -> u32 {
         10
     }
 
+    fn provable(&self) -> Provable {
+        Provable::Perhaps
+    }
+
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
-        let mut sendings: Vec<Sending> = (0..AT_ONCE).map(|turn| self.small(scene, turn)).collect();
         let now = Instant::now();
+        if self.overdrawn_at.is_some_and(|at| now.duration_since(at) < REST) {
+            return Vec::new();
+        }
+        let mut sendings: Vec<Sending> = (0..AT_ONCE).map(|turn| self.small(scene, turn)).collect();
         if self.large_at.is_none_or(|at| now.duration_since(at) >= LARGE_EVERY) {
             self.large_at = Some(now);
-            self.larges += 1;
-            sendings.extend(large(scene, self.larges));
+            sendings.extend(self.large(scene));
+            // Not with the first: by the second its repute is bad enough for the higher price.
+            if self.larges > 1 && self.overdrawn_at.is_none() {
+                self.overdrawn_at = Some(now);
+                sendings.extend((0..OVERDRAFT).filter_map(|_| self.large(scene)));
+            }
         }
         sendings
     }
@@ -74,30 +91,58 @@ impl Flood {
         };
         Sending::all(&message)
     }
+
+    /// As large as a frame may be, one kind after the other: a value of junk under a good signature, an answer
+    /// nobody asked for, a frame of junk, and gossip of junk.
+    fn large(&mut self, scene: &mut Scene<'_>) -> Option<Sending> {
+        self.larges += 1;
+        let (instance, said) = (scene.instance(), scene.said());
+        match self.larges % 4 {
+            0 => {
+                let led = scene.next_led(instance, said.round);
+                let mut proposal = scene.proposal(led, &scene.block(0)?, Vec::new());
+                proposal.value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+                Some(Sending::all(&Message::PrePrepare(proposal)))
+            }
+            1 => {
+                let value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+                Some(Sending::all(&Message::ValueReply(ValueReply { instance, value })))
+            }
+            2 => {
+                let body = junk(scene.dice, CONSENSUS_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+                Some(Sending::frame(Frame::new(1, body)))
+            }
+            _ => {
+                let body = junk(scene.dice, TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+                Some(Sending::gossip(Frame::new(1, body)))
+            }
+        }
+    }
 }
 
-/// As large as a frame may be, one kind after the other: a value of junk under a good signature, an answer
-/// nobody asked for, a frame of junk, and gossip of junk.
-fn large(scene: &mut Scene<'_>, turn: u64) -> Option<Sending> {
-    let (instance, said) = (scene.instance(), scene.said());
-    match turn % 4 {
-        0 => {
-            let led = scene.next_led(instance, said.round);
-            let mut proposal = scene.proposal(led, &scene.block(0)?, Vec::new());
-            proposal.value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
-            Some(Sending::all(&Message::PrePrepare(proposal)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::tests::Stage;
+    use aequa_p2p::QUEUE_BYTES_MAX;
+
+    /// Twice 64 MiB, at the tenfold price of a member of bad repute.
+    const BURST_BYTES: usize = (128 << 20) / 10;
+
+    #[test]
+    fn a_flood_overdraws_its_budget_once_and_fits_into_its_own_queue() {
+        let (mut stage, mut attack) = (Stage::new(), Flood::default());
+        let mut bytes_at_once = Vec::new();
+        for _ in 0..3 {
+            // As if the pause between large frames were over.
+            attack.large_at = None;
+            attack.overdrawn_at = attack.overdrawn_at.and_then(|at| at.checked_sub(REST));
+            let sendings = attack.play(&mut stage.scene());
+            let direct = sendings.iter().filter(|sending| !sending.gossip);
+            bytes_at_once.push(direct.map(|sending| sending.frame.body.len()).sum::<usize>());
         }
-        1 => {
-            let value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
-            Some(Sending::all(&Message::ValueReply(ValueReply { instance, value })))
-        }
-        2 => {
-            let body = junk(scene.dice, CONSENSUS_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
-            Some(Sending::frame(Frame::new(1, body)))
-        }
-        _ => {
-            let body = junk(scene.dice, TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
-            Some(Sending::gossip(Frame::new(1, body)))
-        }
+        let [first, overdraft, after] = bytes_at_once[..] else { panic!("{bytes_at_once:?}") };
+        assert!(first.max(after) < BURST_BYTES / 2, "{first} {after}");
+        assert!((BURST_BYTES + 1..QUEUE_BYTES_MAX).contains(&overdraft), "{overdraft}");
     }
 }

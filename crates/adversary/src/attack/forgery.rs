@@ -1,6 +1,6 @@
 //! Claims with evidence that does not show them.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::statement::{CommitClaim, RoundChangeClaim};
 use aequa_types::{Certificate, Claim, Decided, InstanceId, Message, OperatorIndex, Prepared, Round, Signed};
 
@@ -15,6 +15,14 @@ impl Attack for Forgery {
 
     fn about(&self) -> &'static str {
         "ROUND-CHANGEs with foreign, repeated or too few PREPAREs; proposals and certificates with forged quorums"
+    }
+
+    fn refused_as(&self) -> &'static [&'static str] {
+        &["bad_justification"]
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Perhaps
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

@@ -1,6 +1,6 @@
 //! Statements under names that are not the traitor's.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::statement::CommitClaim;
 use aequa_types::{Claim, Message, OperatorIndex, RoundChange};
 
@@ -15,6 +15,14 @@ impl Attack for IdMismatch {
 
     fn about(&self) -> &'static str {
         "statements whose author is another operator or nobody, and proposals of a round somebody else leads"
+    }
+
+    fn refused_as(&self) -> &'static [&'static str] {
+        &["unauthorized", "sig_invalid"]
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Never
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

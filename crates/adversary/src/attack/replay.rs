@@ -1,6 +1,6 @@
 //! What others said, again and again.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 
 /// Frames repeated at a time.
 const AT_ONCE: usize = 8;
@@ -16,6 +16,14 @@ impl Attack for Replay {
 
     fn about(&self) -> &'static str {
         "votes and proposals of everybody, byte for byte, of this height and of old ones"
+    }
+
+    fn refused_as(&self) -> &'static [&'static str] {
+        &["replay"]
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Never
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

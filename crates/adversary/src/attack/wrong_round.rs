@@ -1,6 +1,6 @@
 //! Rounds that are over, and rounds that never come.
 
-use super::{Attack, Scene, Sending};
+use super::{Attack, Provable, Scene, Sending};
 use aequa_types::limits::{HEIGHT_MAX, ROUND_WINDOW};
 use aequa_types::{Claim, Message, PrePrepare, Round, ValueBytes};
 
@@ -15,6 +15,14 @@ impl Attack for WrongRound {
 
     fn about(&self) -> &'static str {
         "well-signed votes, round changes and proposals of past, far and impossible rounds"
+    }
+
+    fn refused_as(&self) -> &'static [&'static str] {
+        &["round_oob"]
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Perhaps
     }
 
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Joins a cluster with an operator's keys and plays attacks. The operator's own node must not run.
 ///
 /// ENDPOINTS_QBFT and ENDPOINTS_P2P (comma lists of URLs) name test endpoints to visit as well,
-/// P2P_ID_PREFIX and P2P_MAX_IDS the peers made up there.
+/// P2P_ID_PREFIX and P2P_MAX_IDS the peers made up there. ENDPOINTS_TX, ENDPOINTS_DUTY, ATTACK_BEAST and
+/// BEAST_GROUP_PUBKEY_B64 are refused: there are no such attacks.
 #[derive(Debug, Parser)]
 #[command(name = "adversary-agent", disable_version_flag = true)]
 struct Cli {

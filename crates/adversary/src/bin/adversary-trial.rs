@@ -37,13 +37,13 @@ struct Cli {
     #[arg(long)]
     seed: Option<u64>,
     /// API of node i on this port + i, monitoring on this port + 20 + i
-    #[arg(long, value_name = "PORT", default_value_t = 24_600)]
+    #[arg(long, value_name = "PORT", default_value_t = 18_000)]
     base_port: u16,
     /// Transport of node i on this port + i
-    #[arg(long, value_name = "PORT", default_value_t = 24_700)]
+    #[arg(long, value_name = "PORT", default_value_t = 18_100)]
     base_p2p_port: u16,
     /// Test endpoints from this port on
-    #[arg(long, value_name = "PORT", default_value_t = 24_800)]
+    #[arg(long, value_name = "PORT", default_value_t = 18_200)]
     base_test_port: u16,
     /// Least time between blocks
     #[arg(long, value_name = "MS", default_value_t = 300)]

@@ -1,11 +1,14 @@
 //! A cluster of honest processes with a traitor among them, and what must hold of it.
 //!
 //! All operators but the last run `dvt-node`; the last one's keys are the adversary's, and nobody else uses
-//! them. Every check is about the honest ones: one chain, progress, proof of the treason and of nothing
-//! else, nobody dead, memory flat.
+//! them. First the attacks must have been any: sent, received, and refused in the contract's words. All other
+//! checks are about the honest ones: one chain, progress, proof of the treason and of nothing else, nobody
+//! dead, memory flat.
 
+mod effects;
 mod node;
 mod process;
+mod proof;
 mod report;
 mod samples;
 
@@ -13,11 +16,15 @@ pub use report::{Check, Report};
 
 use crate::AdversaryError;
 use crate::agent::{Agent, Books, Plan};
+use crate::attack::{self, Provable};
 use crate::endpoints::Endpoints;
 use crate::traitor::Traitor;
+use crate::verdicts::Look;
+use effects::Quiet;
 use node::Node;
 use process::{Process, output};
-use samples::{Growth, Sample};
+use proof::Known;
+use samples::Sample;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,8 +37,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const BLOCKS_BEFORE: u64 = 20;
 /// Blocks every honest node must decide after the attack.
 const BLOCKS_AFTER: u64 = 5;
-/// Time between two samples.
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// How far behind the tip the adversary may be and still be aiming at something.
+const BEHIND_MAX: u64 = 3;
+/// Longest wait for it to be connected to everybody and near the tip: it may just be dialling again.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// Monitoring port of a node minus its API port, as `create-cluster` has it.
 const MONITORING_OFFSET: u16 = 20;
 /// Counter of distinct evidence.
@@ -72,18 +81,30 @@ pub struct Trial {
 impl Trial {
     /// Holds the trial. `tell` hears how it goes. Must be called inside a tokio runtime.
     pub async fn hold(&self, mut tell: impl FnMut(String)) -> Result<Report, AdversaryError> {
+        let attacks = attack::named(&self.attacks)
+            .map_err(|name| AdversaryError::Usage(format!("there is no attack {name}")))?;
         let mut court = Court::open(self).await?;
-        let before = court.pace_before().await?;
+        let (before, quiet) = court.quiet().await?;
         tell(format!("{before:.2} blocks per second before the attack; seed {}", self.seed));
         let traitor = Traitor::load(&self.dir.join(format!("node{}", self.operators - 1)))?;
         let agent = Agent::join(traitor).await?;
+        agent.until_connected(court.nodes.len()).await?;
         let first = court.tip().await;
         let start = Instant::now();
         let (books, samples) = court.attack(self, &agent, &mut tell).await?;
         let pace = (court.tip().await - first) as f64 / start.elapsed().as_secs_f64();
+        let mut checks = effects::checks(&attacks, &books, &quiet, court.has_endpoints());
+        checks.push(court.still_aimed_at(&agent).await);
         agent.leave().await;
         let recovered = court.recovers().await;
-        court.judge(books, samples, [before, pace], recovered).await
+        let mut facts = vec![format!(
+            "pace: {before:.2} blocks per second with a silent traitor, {pace:.2} with an active one"
+        )];
+        // What is visited over HTTP is signed like everything else.
+        let visits = if court.has_endpoints() { Provable::Perhaps } else { Provable::Never };
+        let provable = attacks.iter().map(|attack| attack.provable()).fold(visits, Ord::max);
+        checks.extend(court.judge(self, provable, &samples, recovered, &mut facts).await);
+        Ok(Report { checks, books, facts, samples })
     }
 }
 
@@ -177,11 +198,41 @@ impl Court {
         self.heights().await.into_iter().flatten().max().unwrap_or_default()
     }
 
-    /// Blocks per second with the traitor silent: every fifth height waits for it and goes on without.
-    async fn pace_before(&mut self) -> Result<f64, AdversaryError> {
+    /// Blocks per second with the traitor silent, where every fifth height waits for it and goes on without,
+    /// and what verifiers count then.
+    async fn quiet(&mut self) -> Result<(f64, Quiet), AdversaryError> {
+        let http = reqwest::Client::new();
+        let before = Look::at(&http, &self.monitoring()).await;
         let (first, start) = (self.tip().await, Instant::now());
         self.until("blocks before the attack", first + BLOCKS_BEFORE).await?;
-        Ok(BLOCKS_BEFORE as f64 / start.elapsed().as_secs_f64())
+        let time = start.elapsed();
+        let verdicts = Look::at(&http, &self.monitoring()).await.since(&before);
+        Ok((BLOCKS_BEFORE as f64 / time.as_secs_f64(), Quiet { verdicts, time }))
+    }
+
+    fn monitoring(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.monitoring.clone()).collect()
+    }
+
+    fn has_endpoints(&self) -> bool {
+        self.nodes.iter().any(|node| node.test_ports.is_some())
+    }
+
+    /// Whether the adversary reached everybody to the end, and knew which height to aim at.
+    async fn still_aimed_at(&self, agent: &Agent) -> Check {
+        let deadline = Instant::now() + READY_PATIENCE;
+        loop {
+            let (tip, height, connected) = (self.tip().await, agent.height().0, agent.connected().len());
+            let holds = connected == self.nodes.len() && height + BEHIND_MAX >= tip;
+            if holds || Instant::now() > deadline {
+                return Check {
+                    what: "the adversary is connected to all honest nodes and follows their chain to the end",
+                    holds,
+                    found: format!("{connected} connected, at height {height} of {tip}"),
+                };
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn attack(
@@ -195,7 +246,7 @@ impl Court {
             rate: trial.rate,
             time: trial.time,
             seed: trial.seed,
-            monitoring: self.nodes.iter().map(|node| node.monitoring.clone()).collect(),
+            monitoring: self.monitoring(),
             endpoints: self.endpoints(),
         };
         let (lines, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -203,7 +254,7 @@ impl Court {
         let mut playing = std::pin::pin!(playing);
         let mut samples = Vec::new();
         let start = Instant::now();
-        let mut clock = tokio::time::interval(SAMPLE_EVERY.min(trial.time / 10));
+        let mut clock = tokio::time::interval(samples::sample_every(trial.time));
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -236,12 +287,13 @@ impl Court {
     }
 
     async fn judge(
-        mut self,
-        books: Books,
-        samples: Vec<Sample>,
-        [before, during]: [f64; 2],
+        &mut self,
+        trial: &Trial,
+        provable: Provable,
+        samples: &[Sample],
         recovered: Result<(), String>,
-    ) -> Result<Report, AdversaryError> {
+        facts: &mut Vec<String>,
+    ) -> Vec<Check> {
         let mut checks = vec![self.chains().await, self.state_roots().await];
         let (first, last) = (samples.first(), samples.last());
         let decided = |place: usize| {
@@ -259,13 +311,16 @@ impl Court {
             holds: recovered.is_ok(),
             found: recovered.err().unwrap_or_else(|| format!("{BLOCKS_AFTER} further blocks")),
         });
-        checks.extend(self.proof().await);
+        checks.extend(self.proof(provable).await);
         checks.push(self.alive());
-        let mut facts = vec![format!(
-            "pace: {before:.2} blocks per second with a silent traitor, {during:.2} with an active one"
-        )];
-        checks.extend(self.memory(&samples, &mut facts));
-        checks.push(self.no_panic(&mut facts));
+        match samples::judge_memory(trial.time, self.nodes.len(), samples) {
+            Some(check) => checks.push(check),
+            None => facts.push("memory is not judged: the trial is too short".into()),
+        }
+        if !self.has_endpoints() {
+            facts.push("test endpoints were not visited: this dvt-node has none".into());
+        }
+        checks.push(self.no_panic(facts));
         drop(self.load.take());
         let stopped = futures::future::join_all(self.nodes.iter_mut().map(|node| node.process.stop())).await;
         let faults: Vec<String> = stopped.into_iter().flatten().collect();
@@ -274,7 +329,7 @@ impl Court {
             holds: faults.is_empty(),
             found: if faults.is_empty() { "exit code 0".into() } else { faults.join("; ") },
         });
-        Ok(Report { checks, books, facts, samples })
+        checks
     }
 
     /// Every height of every honest node: the same digest, the same header.
@@ -311,38 +366,16 @@ impl Court {
     }
 
     /// The treason is proven, and nobody else is accused.
-    async fn proof(&mut self) -> Vec<Check> {
-        let counts = futures::future::join_all(self.nodes.iter().map(|node| node.metric(EVIDENCE))).await;
-        let accused: Vec<Value> =
-            self.nodes.iter().flat_map(|node| found_in_log(&node.process.log())).collect();
-        let innocent = accused.iter().filter(|operator| **operator != self.traitor).count();
-        let mut checks = vec![
-            Check {
-                what: "every honest node has evidence",
-                holds: counts.iter().all(|count| *count > 0.0),
-                found: format!("{EVIDENCE} {counts:?}"),
-            },
-            Check {
-                what: "evidence accuses the traitor and nobody else",
-                holds: innocent == 0 && !accused.is_empty(),
-                found: format!("{} log events, {innocent} against honest operators", accused.len()),
-            },
-        ];
-        let told = futures::future::join_all(self.nodes.iter().map(Node::evidence)).await;
-        if told.iter().any(Option::is_some) {
-            // The first page: blocks do not change, so the first pieces are the same for everybody.
-            let page = |told: &Option<Value>| told.as_ref().map(|told| told["committed"].clone());
-            let pages: Vec<Option<Value>> = told.iter().map(page).collect();
-            let pieces = pages.first().and_then(|page| page.as_ref()?.as_array()).map_or(0, Vec::len);
-            let accused = |piece: &Value| piece["evidence"]["operator"] == self.traitor;
-            let just = pages.iter().flatten().filter_map(Value::as_array).flatten().all(accused);
-            checks.push(Check {
-                what: "evidence against the traitor is in blocks, the same for everybody",
-                holds: pieces > 0 && just && pages.windows(2).all(|pair| pair[0] == pair[1]),
-                found: format!("/v1/evidence shows {pieces} committed pieces on its first page"),
-            });
-        }
-        checks
+    async fn proof(&self, provable: Provable) -> Vec<Check> {
+        let tip = self.heights().await.into_iter().flatten().min().unwrap_or_default();
+        let known = futures::future::join_all(self.nodes.iter().map(|node| async {
+            Known {
+                counted: node.metric(EVIDENCE).await,
+                accused: found_in_log(&node.process.log()),
+                page: node.evidence().await,
+            }
+        }));
+        proof::checks(&known.await, self.traitor, provable, tip)
     }
 
     fn alive(&mut self) -> Check {
@@ -354,29 +387,6 @@ impl Court {
             .collect();
         let found = if ended.is_empty() { format!("{} run", self.nodes.len()) } else { ended.join("; ") };
         Check { what: "no process ended", holds: ended.is_empty(), found }
-    }
-
-    fn memory(&self, samples: &[Sample], facts: &mut Vec<String>) -> Option<Check> {
-        let growth: Vec<Growth> =
-            (0..self.nodes.len()).filter_map(|place| Growth::of(samples, place)).collect();
-        if growth.is_empty() {
-            facts.push("memory: too few samples to judge".into());
-            return None;
-        }
-        let text = |growth: &Growth| {
-            let mib = |kib: f64| kib / 1024.0;
-            format!(
-                "{:.1} to {:.1} MiB ({:+.1} %)",
-                mib(growth.first),
-                mib(growth.last),
-                100.0 * growth.change()
-            )
-        };
-        Some(Check {
-            what: "memory is flat within 10 % after warm-up",
-            holds: growth.len() == self.nodes.len() && growth.iter().all(|growth| growth.is_flat()),
-            found: growth.iter().map(text).collect::<Vec<_>>().join(", "),
-        })
     }
 
     fn no_panic(&self, facts: &mut Vec<String>) -> Check {

@@ -75,7 +75,7 @@ impl Node {
         Some((answer["root"].clone(), answer["history_root"].clone()))
     }
 
-    /// What it tells of evidence; none when it has no such route.
+    /// The first page of what it tells of evidence.
     pub async fn evidence(&self) -> Option<Value> {
         self.get("/v1/evidence").await
     }

@@ -1,14 +1,30 @@
 //! How heights and memory went, looked at in regular intervals.
 
 use super::process::Memory;
+use super::report::Check;
 use std::time::Duration;
 
 /// Part of the samples at the beginning that is warm-up: caches and tables fill.
 const WARM_UP: f64 = 0.2;
 /// How much the mean memory of the last third may be above or below that of the first.
 const FLAT_WITHIN: f64 = 0.10;
+/// The same in trials shorter than [`SHORT_TRIAL`]: what a flood of frames at the limit takes is given back over
+/// half a minute, and they end in the middle of that. What is never given back exceeds it all the same, because
+/// every attack comes back several times.
+const FLAT_WITHIN_SHORT: f64 = 0.30;
+const SHORT_TRIAL: Duration = Duration::from_secs(180);
 /// Memory is judged from this many samples on; fewer say nothing.
 const JUDGED_FROM: usize = 12;
+/// Trials of this length and more are long enough to judge memory, and must give enough samples.
+const JUDGED_TRIAL: Duration = Duration::from_secs(60);
+/// Samples a trial gives, and longest time between two of them.
+const SAMPLES: u32 = 20;
+const SAMPLE_EVERY_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two samples of a trial of this length.
+pub(super) fn sample_every(trial: Duration) -> Duration {
+    SAMPLE_EVERY_MAX.min(trial / SAMPLES)
+}
 
 /// All nodes at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,9 +81,34 @@ impl Growth {
         self.last / self.first - 1.0
     }
 
-    pub fn is_flat(self) -> bool {
-        self.change().abs() <= FLAT_WITHIN
+    pub fn is_flat(self, within: f64) -> bool {
+        self.change().abs() <= within
     }
+}
+
+/// Whether memory is flat at each of `nodes`; none when the trial is too short to say so. Too few samples of a
+/// longer one are no proof of anything.
+pub(super) fn judge_memory(trial: Duration, nodes: usize, samples: &[Sample]) -> Option<Check> {
+    let growth: Vec<Option<Growth>> = (0..nodes).map(|place| Growth::of(samples, place)).collect();
+    let text = |growth: &Option<Growth>| {
+        let mib = |kib: f64| kib / 1024.0;
+        growth.map_or("too few samples".into(), |growth| {
+            let (first, last) = (mib(growth.first), mib(growth.last));
+            format!("{first:.1} to {last:.1} MiB ({:+.1} %)", 100.0 * growth.change())
+        })
+    };
+    let (what, within) = match trial < SHORT_TRIAL {
+        true => (
+            "memory is flat within 30 % after warm-up, which is all a short trial can say",
+            FLAT_WITHIN_SHORT,
+        ),
+        false => ("memory is flat within 10 % after warm-up", FLAT_WITHIN),
+    };
+    (trial >= JUDGED_TRIAL).then(|| Check {
+        what,
+        holds: growth.iter().all(|growth| growth.is_some_and(|growth| growth.is_flat(within))),
+        found: growth.iter().map(text).collect::<Vec<_>>().join(", "),
+    })
 }
 
 #[cfg(test)]
@@ -75,23 +116,46 @@ mod tests {
     use super::*;
 
     fn growth(memory: impl Fn(usize) -> u64, samples: usize) -> Option<Growth> {
-        let samples: Vec<Sample> = (0..samples)
-            .map(|i| Sample {
-                at: Duration::from_secs(i as u64),
-                heights: vec![Some(1)],
-                memory: vec![Some(Memory { resident_kib: memory(i), anonymous_kib: memory(i) / 2 })],
-            })
-            .collect();
-        Growth::of(&samples, 0)
+        Growth::of(&flat_or_not(memory, samples), 0)
+    }
+
+    fn flat_or_not(memory: impl Fn(usize) -> u64, samples: usize) -> Vec<Sample> {
+        let sample = |i: usize| Sample {
+            at: Duration::from_secs(i as u64),
+            heights: vec![Some(1)],
+            memory: vec![Some(Memory { resident_kib: memory(i), anonymous_kib: memory(i) / 2 })],
+        };
+        (0..samples).map(sample).collect()
     }
 
     #[test]
     fn what_fills_up_and_stays_is_flat_and_what_grows_is_not() {
         let fills = growth(|i| 1000 + 500 * (i as u64).min(6), 60).unwrap();
-        assert!(fills.is_flat(), "{fills:?}");
+        assert!(fills.is_flat(FLAT_WITHIN), "{fills:?}");
         let leaks = growth(|i| 1000 + 20 * i as u64, 60).unwrap();
-        assert!(!leaks.is_flat(), "{leaks:?}");
-        assert!(!growth(|i| 5000 - 50 * i as u64, 60).unwrap().is_flat());
+        assert!(!leaks.is_flat(FLAT_WITHIN_SHORT), "{leaks:?}");
+        assert!(!growth(|i| 5000 - 50 * i as u64, 60).unwrap().is_flat(FLAT_WITHIN_SHORT));
+    }
+
+    #[test]
+    fn a_trial_of_a_minute_is_judged_and_its_samples_are_enough() {
+        let holds = |trial: Duration, samples: usize| {
+            judge_memory(trial, 1, &flat_or_not(|_| 1000, samples)).map(|check| check.holds)
+        };
+        let minute = Duration::from_secs(60);
+        assert_eq!(sample_every(minute), Duration::from_secs(3));
+        assert_eq!(sample_every(10 * minute), SAMPLE_EVERY_MAX);
+        assert_eq!(holds(minute, SAMPLES as usize), Some(true));
+        assert_eq!(holds(minute, JUDGED_FROM - 1), Some(false), "nobody knows");
+        assert_eq!(holds(minute - Duration::from_secs(1), SAMPLES as usize), None);
+    }
+
+    #[test]
+    fn a_short_trial_may_end_after_a_flood_and_a_long_one_may_not_stay_there() {
+        let flooded = |i: usize| 1000 + 200 * u64::from(i >= 14);
+        let holds = |trial| judge_memory(trial, 1, &flat_or_not(flooded, SAMPLES as usize)).unwrap().holds;
+        assert!(holds(JUDGED_TRIAL));
+        assert!(!holds(SHORT_TRIAL));
     }
 
     #[test]

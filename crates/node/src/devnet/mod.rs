@@ -1,18 +1,20 @@
 //! `dvt-node devnet`: a whole cluster on this machine, every operator its own process.
 
+mod ending;
 mod process;
 mod progress;
 
 pub use process::follow_parent;
 
 use crate::cli::DevnetArgs;
-use crate::client::NodeClient;
+use crate::client::{ClientError, NodeClient, NodeStatus};
 use crate::cluster::{self, MONITORING_OFFSET, NewCluster};
 use crate::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
 use crate::exit::ExitError;
 use crate::load::{self, Load, LoadPlan, Seen, Summary, follow};
 use crate::{console, files, runtime};
 use aequa_crypto::lock::VerifiedLock;
+use ending::Ending;
 use process::{Child, Usage};
 use progress::{Progress, View};
 use std::path::Path;
@@ -24,8 +26,13 @@ use tokio::sync::mpsc;
 const NODES_MAX: usize = MONITORING_OFFSET as usize;
 /// Longest wait for all nodes to answer: a slow machine decrypts keystores for a while.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Time between two looks at the nodes.
+/// Time between two looks at the nodes, and for their answers to one.
 const LOOK: Duration = Duration::from_secs(1);
+/// Longest wait for an answer that something depends on: the first one of a node, and its state root. A
+/// machine with as many nodes as it can carry takes its time.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a question that was not answered is asked again.
+const RETRY: Duration = Duration::from_millis(200);
 /// Length of a devnet's block interval unless told otherwise.
 const BLOCK_INTERVAL_MS: u64 = 500;
 
@@ -60,10 +67,12 @@ impl Devnet {
         let mut devnet = Self::start(args, nodes)?;
         let outcome = devnet.work(args).await;
         let usage = devnet.usage();
-        let roots = devnet.compare_roots().await;
+        let roots = match outcome {
+            Ok(_) => devnet.compare_roots().await,
+            Err(_) => None,
+        };
         let stopping = devnet.stop().await;
-        let summary = outcome?;
-        devnet.conclude(summary, &usage, roots, stopping)
+        devnet.conclude(outcome?, &usage, roots, stopping)
     }
 
     fn start(args: &DevnetArgs, nodes: usize) -> Result<Self, ExitError> {
@@ -123,7 +132,11 @@ impl Devnet {
         console::line(format!("starting {} nodes", self.children.len()));
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            self.look().await;
+            let answers = ask(&self.clients, ANSWER_PATIENCE);
+            tokio::select! {
+                answers = answers => self.take(answers),
+                () = told_to_stop(&mut self.signals) => return Ok(false),
+            }
             if let Some(death) = self.deaths.first() {
                 return Err(ExitError::failure(format!("a node ended before it was up\n{death}")));
             }
@@ -136,9 +149,8 @@ impl Devnet {
                 return Err(ExitError::failure("not all nodes answer").hint("see node.log in their folders"));
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK / 5) => {}
-                _ = self.signals.0.recv() => return Ok(false),
-                _ = self.signals.1.recv() => return Ok(false),
+                () = tokio::time::sleep(RETRY) => {}
+                () = told_to_stop(&mut self.signals) => return Ok(false),
             }
         }
     }
@@ -181,7 +193,8 @@ impl Devnet {
             tokio::select! {
                 Some(seen) = blocks.recv() => self.count(&seen, load),
                 _ = ticker.tick() => {
-                    self.look().await;
+                    let answers = ask(&self.clients, LOOK).await;
+                    self.take(answers);
                     if let Some(load) = load {
                         self.view.load = Some((load.counts(), load.percentile(50), load.percentile(99)));
                     }
@@ -190,8 +203,7 @@ impl Devnet {
                     }
                     progress.show(&mut self.view);
                 }
-                _ = self.signals.0.recv() => return self.interrupted = true,
-                _ = self.signals.1.recv() => return self.interrupted = true,
+                () = told_to_stop(&mut self.signals) => return self.interrupted = true,
             }
         }
     }
@@ -206,30 +218,22 @@ impl Devnet {
 
     /// Lets the last transactions arrive, while blocks do.
     async fn drain(&mut self, load: Load, blocks: &mut mpsc::Receiver<Seen>) -> Summary {
-        const PATIENCE: Duration = Duration::from_secs(10);
-        let mut last = Instant::now();
-        while !load.is_drained() && last.elapsed() < PATIENCE {
-            let included = load.counts().included;
+        while !load.is_drained() && !load.is_hopeless() {
             tokio::select! {
                 Some(seen) = blocks.recv() => self.count(&seen, Some(&load)),
-                () = tokio::time::sleep(LOOK) => {}
-                _ = self.signals.0.recv() => break,
-                _ = self.signals.1.recv() => break,
-            }
-            if load.counts().included > included {
-                last = Instant::now();
+                () = tokio::time::sleep(RETRY) => {}
+                () = told_to_stop(&mut self.signals) => {
+                    self.interrupted = true;
+                    break;
+                }
             }
         }
         load.close().await
     }
 
-    /// Asks every node how it is.
-    async fn look(&mut self) {
-        let answers = futures::future::join_all(self.clients.iter().map(|client| {
-            let client = client.clone();
-            async move { tokio::time::timeout(LOOK, client.status()).await.ok().and_then(Result::ok) }
-        }));
-        for (view, answer) in self.view.nodes.iter_mut().zip(answers.await) {
+    /// Takes the answers of all nodes, and whether their processes run.
+    fn take(&mut self, answers: Vec<Option<NodeStatus>>) {
+        for (view, answer) in self.view.nodes.iter_mut().zip(answers) {
             view.update(answer);
         }
         for child in &mut self.children {
@@ -251,14 +255,15 @@ impl Devnet {
 
     /// State roots of all nodes at the highest height they share; none when not all answer.
     async fn compare_roots(&self) -> Option<(u64, bool)> {
-        let mut heights = Vec::new();
+        // Whoever interrupts wants it to end, and the dead do not answer.
+        let patience = if self.interrupted || !self.deaths.is_empty() { LOOK } else { ANSWER_PATIENCE };
+        let (mut heights, mut roots) = (Vec::new(), Vec::new());
         for client in &self.clients {
-            heights.push(tokio::time::timeout(LOOK, client.status()).await.ok()?.ok()?.height);
+            heights.push(insist(patience, || client.status()).await?.height);
         }
         let height = heights.into_iter().min()?;
-        let mut roots = Vec::new();
         for client in &self.clients {
-            roots.push(tokio::time::timeout(LOOK, client.state_root(height)).await.ok()?.ok()?.root);
+            roots.push(insist(patience, || client.state_root(height)).await?.root);
         }
         Some((height, roots.windows(2).all(|pair| pair[0] == pair[1])))
     }
@@ -292,20 +297,48 @@ impl Devnet {
             console::line(format!("state roots of all nodes at height {height}: {word}"));
         }
         summary.iter().flat_map(Summary::lines).for_each(console::line);
-        let mut faults: Vec<String> = stopping;
-        if !self.deaths.is_empty() {
-            faults.push(format!("{} times a node ended that was not told to", self.deaths.len()));
-        }
-        if decided == 0 && !self.interrupted {
-            faults.push("nothing was decided".into());
-        }
-        if summary.is_some_and(|summary| !summary.holds()) {
-            faults.push("accepted transactions were not included exactly once, in order".into());
-        }
-        if roots.is_some_and(|(_, equal)| !equal) {
-            faults.push("state roots differ".into());
-        }
+        let ending = Ending {
+            decided,
+            interrupted: self.interrupted,
+            deaths: self.deaths.len(),
+            kept: summary.as_ref().is_none_or(Summary::holds),
+            roots_equal: roots.map(|(_, equal)| equal),
+            stopping,
+        };
+        let faults = ending.faults();
         if faults.is_empty() { Ok(()) } else { Err(ExitError::failure(faults.join("; "))) }
+    }
+}
+
+/// Asks every node how it is.
+async fn ask(clients: &[NodeClient], patience: Duration) -> Vec<Option<NodeStatus>> {
+    let ask = |client: &NodeClient| {
+        let client = client.clone();
+        async move { tokio::time::timeout(patience, client.status()).await.ok().and_then(Result::ok) }
+    };
+    futures::future::join_all(clients.iter().map(ask)).await
+}
+
+/// Asks again and again until there is an answer; none when there is none in time.
+async fn insist<T, A>(patience: Duration, question: impl Fn() -> A) -> Option<T>
+where
+    A: Future<Output = Result<T, ClientError>>,
+{
+    let asking = async {
+        loop {
+            match question().await {
+                Ok(answer) => return answer,
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    };
+    tokio::time::timeout(patience, asking).await.ok()
+}
+
+async fn told_to_stop(signals: &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = signals.0.recv() => {}
+        _ = signals.1.recv() => {}
     }
 }
 
@@ -391,4 +424,25 @@ fn load_cluster(dir: &Path) -> Result<VerifiedLock, ExitError> {
             .hint("choose an empty folder, or one made by create-cluster"));
     }
     crate::keys::load_lock(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn a_question_that_matters_is_asked_again_until_its_patience_is_over() {
+        let asked = AtomicU32::new(0);
+        let answered_at = |attempt: u32| {
+            let asked = &asked;
+            move || async move {
+                let unreachable = || ClientError::Unreachable { url: String::new(), why: String::new() };
+                let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+                if number >= attempt { Ok(number) } else { Err(unreachable()) }
+            }
+        };
+        assert_eq!(insist(ANSWER_PATIENCE, answered_at(2)).await, Some(2));
+        assert_eq!(insist(Duration::ZERO, answered_at(u32::MAX)).await, None);
+    }
 }

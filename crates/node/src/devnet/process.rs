@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Tells a node that it must not outlive the process that started it.
 const FOLLOW_PARENT: &str = "DVT_NODE_FOLLOW_PARENT";
-/// Time a node has to stop by itself.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Time a node has to stop by itself: the 5 s it promises, and as much again on a machine that is short of time.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Last lines of a log shown when a node ends.
 const LOG_LINES: usize = 8;
 /// Bytes of a log looked at for them.

@@ -8,6 +8,7 @@ mod account;
 mod follow;
 mod histogram;
 mod ledger;
+mod patience;
 
 pub use follow::{Seen, follow};
 pub use ledger::{Counts, Summary};
@@ -18,6 +19,7 @@ use account::{Account, Outcome};
 use aequa_types::CertifiedBlock;
 use ledger::Ledger;
 use parking_lot::Mutex;
+use patience::Patience;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -32,8 +34,6 @@ const WORKERS_MAX: usize = 64;
 /// Time after which an accepted transaction that is in no block is sent again, to another node: a node
 /// that dies takes its pool with it.
 const STALE: Duration = Duration::from_secs(5);
-/// Longest wait for the last transactions without any being included.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest time in which nothing at all may happen while there is still something to submit.
 const STALL_PATIENCE: Duration = Duration::from_secs(90);
 /// How often the rate is topped up.
@@ -80,6 +80,7 @@ struct Shared {
     submitting: AtomicUsize,
     permits: Semaphore,
     block_arrived: Notify,
+    patience: Mutex<Patience>,
 }
 
 impl Load {
@@ -113,6 +114,7 @@ impl Load {
             submitting: AtomicUsize::new(shares.len()),
             permits: Semaphore::new(0),
             block_arrived: Notify::new(),
+            patience: Mutex::new(Patience::new(Instant::now())),
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -153,26 +155,32 @@ impl Load {
         }
     }
 
-    /// Whether every accepted transaction is in a block.
+    /// Whether there is nothing more to wait for: nobody submits, so that nothing becomes accepted any more,
+    /// and every accepted transaction is in a block.
     pub fn is_drained(&self) -> bool {
-        self.shared.ledger.lock().missing() == 0
+        self.shared.submitting.load(Ordering::Acquire) == 0 && self.shared.ledger.lock().missing() == 0
     }
 
-    /// Submits nothing new. What was accepted is still sent again when it gets lost.
+    /// Whether waiting longer is in vain: no blocks arrive, or many that bring nothing.
+    pub fn is_hopeless(&self) -> bool {
+        self.shared.patience.lock().is_over(Instant::now())
+    }
+
+    /// Submits nothing new. What was accepted is still sent again when it gets lost. The patience with what is
+    /// open begins now.
     pub fn stop(&self) {
         self.shared.remaining.store(0, Ordering::Relaxed);
+        // Workers that wait for their turn find that there is nothing left to do.
+        self.shared.permits.add_permits(WORKERS_MAX);
+        *self.shared.patience.lock() = Patience::new(Instant::now());
     }
 
-    /// Waits for what is open as long as blocks bring some of it, and closes the books.
+    /// Waits for what is open as long as there is hope, and closes the books.
     pub async fn finish(self) -> Summary {
-        let mut last = (self.counts().included, Instant::now());
-        while !self.is_drained() && last.1.elapsed() < DRAIN_PATIENCE {
+        self.stop();
+        while !self.is_drained() && !self.is_hopeless() {
             let _ =
                 tokio::time::timeout(Duration::from_millis(200), self.shared.block_arrived.notified()).await;
-            let included = self.counts().included;
-            if included != last.0 {
-                last = (included, Instant::now());
-            }
         }
         self.close().await
     }
@@ -189,7 +197,13 @@ impl Shared {
     fn observe(&self, seen: &Seen) {
         let CertifiedBlock { block, .. } = &seen.block;
         let items = block.items.iter().map(|item| (item.body.from(), item.body.nonce(), item.body.hash()));
-        self.ledger.lock().block(block.header.height.0, items, seen.at);
+        let brought = {
+            let mut ledger = self.ledger.lock();
+            let before = ledger.counts().included;
+            ledger.block(block.header.height.0, items, seen.at);
+            ledger.counts().included > before
+        };
+        self.patience.lock().block(brought, Instant::now());
         self.block_arrived.notify_waiters();
     }
 
@@ -258,7 +272,7 @@ async fn pace(shared: Arc<Shared>, stop: CancellationToken) {
 async fn work(shared: Arc<Shared>, mut accounts: Vec<Account>, stop: CancellationToken) {
     let work = async {
         submit_all(&shared, &mut accounts).await;
-        shared.submitting.fetch_sub(1, Ordering::Relaxed);
+        shared.submitting.fetch_sub(1, Ordering::Release);
         loop {
             tokio::time::sleep(STALE / 5).await;
             resend_stale(&shared, &mut accounts).await;
@@ -296,5 +310,48 @@ async fn resend_stale(shared: &Shared, accounts: &mut [Account]) {
         if let Some((nonce, _)) = oldest.filter(|(_, since)| since.elapsed() > STALE) {
             account.resend(shared, nonce).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::{Address, TxHash};
+
+    /// A load whose one worker is in the middle of a submission.
+    fn submitting() -> Load {
+        let shared = Shared {
+            nodes: Vec::new(),
+            plan: LoadPlan { accounts: 1, tps: None, count: None, payload_bytes: 0, bad_every: 0 },
+            chain_id: 1,
+            ledger: Mutex::default(),
+            remaining: AtomicI64::new(0),
+            started: AtomicU64::new(1),
+            submitting: AtomicUsize::new(1),
+            permits: Semaphore::new(0),
+            block_arrived: Notify::new(),
+            patience: Mutex::new(Patience::new(Instant::now())),
+        };
+        Load { shared: Arc::new(shared), tasks: JoinSet::new(), stop: CancellationToken::new() }
+    }
+
+    #[test]
+    fn a_submission_under_way_may_still_be_accepted_and_is_waited_for() {
+        let (load, sender, now) = (submitting(), Address::ZERO, Instant::now());
+        load.shared.ledger.lock().begin(sender, 0, TxHash::ZERO, now);
+        assert!(!load.is_drained(), "its answer is still to come");
+        load.shared.ledger.lock().accepted(sender, 0);
+        load.shared.submitting.store(0, Ordering::Release);
+        assert!(!load.is_drained(), "it is in no block");
+        load.shared.ledger.lock().block(1, [(sender, 0, TxHash::ZERO)], now);
+        assert!(load.is_drained());
+    }
+
+    #[test]
+    fn stopping_lets_go_whoever_waits_for_its_turn() {
+        let load = submitting();
+        load.stop();
+        assert!(load.shared.permits.try_acquire().is_ok(), "the pace would keep it for seconds");
+        assert_eq!(load.shared.take(), None);
     }
 }

@@ -56,8 +56,9 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-/// The core must finish its turn and sync within this when the node stops.
-const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// What a node promises: requests in flight, the core's turn, and the farewell to its peers all end within
+/// this. Whoever takes longer takes it from those after it.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Where a node listens for its peers unless told otherwise.
 const P2P_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/31000", "/ip4/0.0.0.0/udp/31000/quic-v1"];
 
@@ -211,24 +212,31 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
     facts.set_started();
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
 
-    let outcome = tokio::select! {
-        outcome = &mut ended => outcome,
+    let (outcome, deadline) = tokio::select! {
+        outcome = &mut ended => (outcome, tokio::time::Instant::now() + STOP_WITHIN),
         () = stop_requested() => {
+            let deadline = tokio::time::Instant::now() + STOP_WITHIN;
             facts.set_stopping();
             readiness::tell_stopping(&backend, &events);
-            server.stop().await;
             #[cfg(feature = "e2e")]
-            tests.stop().await;
-            // The core may have ended by itself a moment ago.
-            let _ = core_queue.send(core::Command::Stop).await;
-            match tokio::time::timeout(STOP_WITHIN, ended).await {
+            tokio::join!(server.stop(), tests.stop());
+            #[cfg(not(feature = "e2e"))]
+            server.stop().await;
+            let core = async {
+                // The core may have ended by itself a moment ago.
+                let _ = core_queue.send(core::Command::Stop).await;
+                ended.await
+            };
+            let outcome = match tokio::time::timeout_at(deadline, core).await {
                 Ok(outcome) => outcome,
                 Err(_) => Ok(Err(anyhow::anyhow!("the core did not stop within {STOP_WITHIN:?}"))),
-            }
+            };
+            (outcome, deadline)
         }
     };
     if let Some(network) = network.and_then(Arc::into_inner) {
-        network.shutdown().await;
+        // Cut short it loses a farewell: peers notice the closed connections.
+        let _ = tokio::time::timeout_at(deadline, network.shutdown()).await;
     }
     match outcome {
         Ok(Ok(())) => Ok(()),

@@ -16,12 +16,12 @@ use aequa_replica::{Input, leader};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{
-    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX,
+    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX,
 };
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::{
     CheckedEvidence, CheckedTransaction, Domain, Evidence, Height, InstanceId, Message, OperatorIndex,
-    PrePrepare, Quorum, Signed, Transaction,
+    Quorum, Signed, Transaction,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -143,7 +143,8 @@ impl Inbox {
     }
 
     /// Checks a decoded message of `bytes` and hands it to the core: the one way in, whatever carried it.
-    /// What it is worth, as an error when it was refused.
+    /// What it is worth, as an error when it was refused. Refused is for the first reason of the contract's
+    /// order: members and leaders, then the window, then signatures (metrics, section 4).
     pub async fn take(
         &self,
         from: OperatorIndex,
@@ -152,6 +153,9 @@ impl Inbox {
     ) -> Result<Verdict, Verdict> {
         let context = &self.context;
         let type_name = message.type_name();
+        if let Some(refusal) = self.not_entitled(&message) {
+            return Err(self.refuse(from, type_name, &refusal));
+        }
         if let Some(late) = self.late_statement(&message) {
             self.count(type_name, "old");
             return Err(self.compare(late).await);
@@ -177,15 +181,30 @@ impl Inbox {
                 let taken = context.input(Input::Message { from, message }).await;
                 taken.then_some(verdict).ok_or(Verdict::Unknown)
             }
-            Err(refusal) => {
-                self.count(type_name, refusal.result());
-                if let Admit::Write { suppressed } = self.refusals.admit("qbft_verify", &from, Instant::now())
-                {
-                    let result = coarse(refusal.result());
-                    tracing::warn!(target: "event", result, "type" = type_name, trace_id = "", from = %from, err = %refusal, suppressed, "qbft_verify");
-                }
-                Err(verdict(&refusal))
-            }
+            Err(refusal) => Err(self.refuse(from, type_name, &refusal)),
+        }
+    }
+
+    /// Counts and tells a refusal; what it costs the carrier.
+    fn refuse(&self, from: OperatorIndex, type_name: &str, refusal: &Refusal) -> Verdict {
+        self.count(type_name, refusal.result());
+        if let Admit::Write { suppressed } = self.refusals.admit("qbft_verify", &from, Instant::now()) {
+            let result = coarse(refusal.result());
+            tracing::warn!(target: "event", result, "type" = type_name, trace_id = "", from = %from, err = %refusal, suppressed, "qbft_verify");
+        }
+        verdict(refusal)
+    }
+
+    /// Why the author may not say this at all, whenever it is said and however it is signed.
+    fn not_entitled(&self, message: &Message) -> Option<Refusal> {
+        let (said, quorum) = (statement(message)?, self.context.quorum);
+        let proposes = matches!(message, Message::PrePrepare(_));
+        if !quorum.contains(said.author) {
+            Some(Refusal::NotMember(said.author))
+        } else if proposes && said.author != leader(quorum, said.instance, said.round) {
+            Some(Refusal::NotLeader(said.author))
+        } else {
+            None
         }
     }
 
@@ -227,16 +246,24 @@ impl Inbox {
             return Some(("old", Verdict::Useless));
         }
         match message {
-            Message::PrePrepare(PrePrepare { proposal, .. })
-                if proposal.author != leader(self.context.quorum, instance, proposal.round) =>
+            // ROUND-CHANGEs of any round are taken: they are how a node far behind learns of it.
+            Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_)
+                if instance.height == tip.next() && self.is_above_window(message) =>
             {
-                Some(("not_leader", Verdict::Unjustified))
+                Some(("round_oob", Verdict::Useless))
             }
             Message::ValueReply(_) if !self.context.wanted.lock().contains(&instance) => {
                 Some(("old", Verdict::Useless))
             }
             _ => None,
         }
+    }
+
+    /// Whether a statement of the height being agreed is of a round the core would not keep it for.
+    fn is_above_window(&self, message: &Message) -> bool {
+        let (agreeing, _) = self.context.facts.agreeing();
+        let highest = agreeing.0.saturating_add(ROUND_WINDOW);
+        statement(message).is_some_and(|said| said.round.0 > highest)
     }
 
     /// Counts what verification said about a message.
@@ -288,6 +315,16 @@ impl Inbox {
     }
 }
 
+/// The statement a message makes by itself, without its justification.
+fn statement(message: &Message) -> Option<&Signed> {
+    match message {
+        Message::PrePrepare(message) => Some(&message.proposal),
+        Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
+        Message::RoundChange(message) => Some(&message.change),
+        Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => None,
+    }
+}
+
 /// The contract's six results of `qbft_msg_verified_total` from the finer ones.
 fn coarse(result: &str) -> &'static str {
     match result {
@@ -303,7 +340,7 @@ fn coarse(result: &str) -> &'static str {
 fn verdict(refusal: &Refusal) -> Verdict {
     match refusal.result() {
         "bad_sig" | "wrong_cluster" => Verdict::BadSignature,
-        "bad_justification" => Verdict::Unjustified,
+        "bad_justification" | "not_leader" => Verdict::Unjustified,
         "old" | "replay" => Verdict::Useless,
         _ => Verdict::Malformed,
     }
@@ -474,3 +511,6 @@ async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransac
 pub fn blocks_request(height: Height) -> SyncRequest {
     SyncRequest::Blocks(BlocksRequest { from: height, limit: aequa_types::limits::SYNC_BLOCKS_MAX })
 }
+
+#[cfg(test)]
+mod tests;

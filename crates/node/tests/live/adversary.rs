@@ -1,11 +1,23 @@
 //! A traitor with an operator's real key plays every attack there is against four honest processes.
 
 use crate::harness::Ports;
-use aequa_adversary::trial::Trial;
+use aequa_adversary::trial::{Report, Trial};
 use std::time::Duration;
 
+/// Named so that the run with test endpoints holds it again, where the adversary visits them too.
 #[test]
-fn a_traitor_leaves_nothing_but_evidence_against_itself() {
+fn e2e_a_traitor_leaves_nothing_but_evidence_against_itself() {
+    let report = hold(&["all"], Duration::from_secs(20));
+    assert_eq!(report.books.visits.is_empty(), cfg!(not(feature = "e2e")), "test endpoints were visited");
+}
+
+#[test]
+fn a_leader_that_only_withholds_its_blocks_gives_no_evidence() {
+    hold(&["withheld-value"], Duration::from_secs(10));
+}
+
+/// Holds a trial of these attacks, in which everything that must hold does.
+fn hold(attacks: &[&str], time: Duration) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let ports = Ports::take();
     let trial = Trial {
@@ -15,8 +27,8 @@ fn a_traitor_leaves_nothing_but_evidence_against_itself() {
         base_port: ports.api(),
         base_p2p_port: ports.transport(),
         base_test_port: ports.api() + 30,
-        time: Duration::from_secs(20),
-        attacks: vec!["all".into()],
+        time,
+        attacks: attacks.iter().map(|name| (*name).to_owned()).collect(),
         rate: 100,
         seed: 1,
         tps: 10,
@@ -27,4 +39,5 @@ fn a_traitor_leaves_nothing_but_evidence_against_itself() {
     let mut story = Vec::new();
     let report = runtime.block_on(trial.hold(|line| story.push(line))).unwrap();
     assert!(report.holds(), "{}\n{}", story.join("\n"), report.lines().join("\n"));
+    report
 }

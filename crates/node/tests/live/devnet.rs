@@ -1,10 +1,9 @@
 //! One command, a whole cluster, and a clean end.
 
-use crate::harness::{Ports, command, output, until};
+use crate::harness::{Ports, command, output, tail, until};
 use rustix::process::{Pid, Signal, kill_process};
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 fn args(dir: &Path, ports: &Ports) -> Vec<String> {
     let dir = dir.to_string_lossy();
@@ -24,29 +23,32 @@ fn args(dir: &Path, ports: &Ports) -> Vec<String> {
     .to_vec()
 }
 
-/// All addresses of four nodes can be listened on again: nobody is left.
-fn ports_are_free(ports: &Ports) -> bool {
-    let of = |base: u16| base..base + 4;
-    let mut all = of(ports.api()).chain(of(ports.monitoring())).chain(of(ports.transport()));
-    all.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+/// What a devnet said, and what its nodes said last.
+fn story(done: &Output, dir: &Path) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let logs = (0..4).map(|node| tail(&dir.join(format!("node{node}/node.log"))));
+    let logs: Vec<String> = logs.collect();
+    format!("{}--- stderr\n{}{}", text(&done.stdout), text(&done.stderr), logs.join(""))
 }
 
 #[test]
 fn a_devnet_decides_certified_blocks_with_real_transactions_and_ends_clean() {
-    let dir = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("d");
     let ports = Ports::take();
-    let base = args(&dir.path().join("d"), &ports);
+    let base = args(&dir, &ports);
     let mut words: Vec<&str> = base.iter().map(String::as_str).collect();
     words.extend(["--load", "20", "--blocks", "20"]);
     // The second time it goes on with the folder it has made.
     for _ in 0..2 {
         let done = output(&words);
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
-        assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
-        assert!(said.contains("equal"), "{said}");
-        assert!(said.contains(" 0 missing, 0 rejected"), "{said}");
-        assert!(said.contains(&format!("127.0.0.1:{}", ports.api() + 3)), "the addresses are told: {said}");
-        until("all ports free", || ports_are_free(&ports).then_some(()));
+        let last_address = format!("127.0.0.1:{}", ports.api() + 3);
+        assert!(done.status.success(), "{}", story(&done, &dir));
+        for expected in [": equal", " 0 missing, 0 rejected", &last_address] {
+            assert!(said.contains(expected), "nothing of {expected:?} in\n{}", story(&done, &dir));
+        }
+        until("all ports free", || ports.are_free().then_some(()));
     }
 }
 
@@ -65,5 +67,5 @@ fn an_interrupted_devnet_stops_all_its_nodes() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let status = until("the devnet ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
-    until("all ports free", || ports_are_free(&ports).then_some(()));
+    until("all ports free", || ports.are_free().then_some(()));
 }

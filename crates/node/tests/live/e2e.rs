@@ -46,6 +46,15 @@ fn e2e_messages_get_the_answers_of_the_contract_and_are_counted() {
         assert_eq!((answer.status, answer.text().as_str()), (code, ""), "{body}");
         assert!(node.metric(&series).unwrap_or_default() > before, "{series} did not move for {body}");
     }
+    // A vote of a round above the window: of the height being agreed, which does not wait for the test.
+    until("a far round is refused as such", || {
+        let vote = prepare(&traitor, node.height()? + 1, Round(1000), "an id");
+        let series = "qbft_msg_verified_total{result=\"round_oob\"}";
+        let before = node.metric(series).unwrap_or_default();
+        let answer = door.qbft(fields("prepare", &vote, "an id").to_string().as_bytes());
+        assert_eq!(answer.status, 202, "round 1000 is taken");
+        (node.metric(series).unwrap_or_default() > before).then_some(())
+    });
     for body in ["{", "", "[]", r#"{"Height":-1}"#, r#"{"Sig":"!"}"#] {
         let answer = door.qbft(body.as_bytes());
         assert_eq!((answer.status, answer.text().as_str()), (400, "bad json\n"), "{body}");
@@ -125,6 +134,11 @@ fn commit(traitor: &Traitor, height: u64, id: &str) -> Signed {
     let digest = Digest::from(ethereum_hashing::hash_fixed(id.as_bytes()));
     let claim = Claim::Commit(CommitClaim { digest, seal: None });
     traitor.say(InstanceId::block(Height(height)), Round(0), claim)
+}
+
+fn prepare(traitor: &Traitor, height: u64, round: Round, id: &str) -> Signed {
+    let digest = Digest::from(ethereum_hashing::hash_fixed(id.as_bytes()));
+    traitor.say(InstanceId::block(Height(height)), round, Claim::Prepare(digest))
 }
 
 fn fields(kind: &str, signed: &Signed, id: &str) -> Value {

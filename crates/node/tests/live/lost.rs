@@ -23,7 +23,8 @@ fn inquiry_lines(cluster: &Cluster, victim: usize, result: &str) -> Vec<serde_js
 fn until_it_votes(cluster: &Cluster, victim: usize, inquiries: usize) {
     let node = &cluster.nodes[victim];
     until("the members have answered", || {
-        let done = inquiry_lines(cluster, victim, "done").into_iter().filter(|line| line["domain"] == "block");
+        let done =
+            inquiry_lines(cluster, victim, "done").into_iter().filter(|line| line["domain"] == "block");
         (done.count() == inquiries).then_some(())
     });
     until("it signs blocks again", || {

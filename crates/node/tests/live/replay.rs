@@ -173,7 +173,7 @@ fn a_vote_log_that_lost_a_record_knows_more_or_cannot_be_read_is_told() {
     let id = aequa_crypto::lock::load(&std::fs::read_to_string(&lock).unwrap()).unwrap().cluster_id();
     let whole = aequa_storage::wal::read(&node.dir.join("wal"), id, OperatorIndex(0)).unwrap();
     let instance = InstanceId::block(Height(height));
-    let simulated = || aequa_sim::run_recordings(&[node.dir.clone()], Some(&lock), instance);
+    let simulated = || aequa_sim::run_recordings(std::slice::from_ref(&node.dir), Some(&lock), instance);
     assert_eq!(simulated().unwrap().violations, Vec::<String>::new());
 
     let newer = whole.iter().filter(|record| record.instance() > instance).cloned().collect::<Vec<_>>();

@@ -6,7 +6,7 @@ use clap::Parser;
 use std::num::NonZeroUsize;
 
 /// Seeds of the campaign in CI: three to four minutes on two cores.
-pub const CI_SEEDS: u64 = 10_000;
+pub const CI_SEEDS: u64 = 6_000;
 
 /// Run a whole cluster in virtual time: the production replicas on a network, disks and clocks that fail
 #[derive(Debug, Parser)]

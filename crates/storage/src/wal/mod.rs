@@ -175,7 +175,8 @@ impl Wal {
         }
         let start = self.batch.bytes.len();
         let head = RecordHead { seq: self.next_seq, place: self.batch_place };
-        let crc = push_record(&mut self.batch.bytes, self.active.salt, head, |buffer| record.ssz_append(buffer))?;
+        let crc =
+            push_record(&mut self.batch.bytes, self.active.salt, head, |buffer| record.ssz_append(buffer))?;
         self.batch_place = self.batch_place.saturating_add(1);
         self.batch.entries.push(Entry {
             seq: self.next_seq,

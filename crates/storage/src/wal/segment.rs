@@ -268,8 +268,13 @@ mod tests {
     }
 
     fn segment(records: &[&[u8]], bytes: usize) -> Vec<u8> {
-        let head =
-            Head { cluster_id: ClusterId::ZERO, operator: OperatorIndex(0), first_seq: 5, previous_crc: 0, salt: SALT };
+        let head = Head {
+            cluster_id: ClusterId::ZERO,
+            operator: OperatorIndex(0),
+            first_seq: 5,
+            previous_crc: 0,
+            salt: SALT,
+        };
         let mut segment = head.encode().unwrap();
         for (n, record) in records.iter().enumerate() {
             push_record(&mut segment, SALT, alone(5 + n as u64), |buffer| buffer.extend_from_slice(record))
@@ -325,7 +330,8 @@ mod tests {
             let mut bytes = segment(&[], 0);
             for (seq, place) in heads {
                 let start = bytes.len();
-                push_record(&mut bytes, SALT, RecordHead { seq, place }, |b| b.extend_from_slice(b"vote")).unwrap();
+                push_record(&mut bytes, SALT, RecordHead { seq, place }, |b| b.extend_from_slice(b"vote"))
+                    .unwrap();
                 if lost.contains(&seq) {
                     bytes[start..].fill(0);
                 }
@@ -424,9 +430,11 @@ mod tests {
         // A sector may end inside a length field: its first bytes, with the place, are lost, its length stays.
         let mut bytes = segment(&[b"one"], 0);
         let lost = bytes.len();
-        push_record(&mut bytes, SALT, RecordHead { seq: 6, place: 0 }, |b| b.extend_from_slice(b"two")).unwrap();
+        push_record(&mut bytes, SALT, RecordHead { seq: 6, place: 0 }, |b| b.extend_from_slice(b"two"))
+            .unwrap();
         let third = bytes.len();
-        push_record(&mut bytes, SALT, RecordHead { seq: 7, place: 1 }, |b| b.extend_from_slice(b"three")).unwrap();
+        push_record(&mut bytes, SALT, RecordHead { seq: 7, place: 1 }, |b| b.extend_from_slice(b"three"))
+            .unwrap();
         bytes[lost..third + 3].fill(0);
         bytes.resize(512, 0);
         let walk = walk(&bytes, SALT, 5);

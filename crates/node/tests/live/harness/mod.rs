@@ -10,7 +10,7 @@ mod wallet;
 pub use cluster::{Cluster, Shape};
 #[cfg(feature = "e2e")]
 pub use http::{Answer, request};
-pub use node::{Node, command, copy_dir, output};
+pub use node::{Node, command, copy_dir, output, tail};
 pub use ports::Ports;
 pub use promises::Promises;
 pub use wallet::{CHAIN_ID, Verdict, Wallet, envelope};

@@ -215,12 +215,18 @@ impl Node {
     /// Prints how it was in the end.
     pub fn report(&self) {
         for path in [self.log_path(), self.dir.with_extension("err")] {
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<_> = text.lines().collect();
-            eprintln!("--- the end of {}", path.display());
-            lines[lines.len().saturating_sub(TAIL)..].iter().for_each(|line| eprintln!("{}", cut(line)));
+            eprint!("{}", tail(&path));
         }
     }
+}
+
+/// The last lines of a file, under its name.
+pub fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(TAIL)..];
+    let last: String = last.iter().map(|line| format!("{}\n", cut(line))).collect();
+    format!("--- the end of {}\n{last}", path.display())
 }
 
 fn cut(line: &str) -> &str {

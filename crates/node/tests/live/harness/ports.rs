@@ -25,11 +25,15 @@ impl Ports {
         (0..BLOCKS)
             .map(|i| FIRST + SPAN * ((start + i) % BLOCKS))
             .find_map(|base| {
-                let mark = listen(base + SPAN - 1)?;
-                let free = (base..base + SPAN - 1).all(|port| listen(port).is_some() && is_udp_free(port));
-                free.then_some(Self { base, _mark: mark })
+                let block = Self { base, _mark: listen(base + SPAN - 1)? };
+                block.are_free().then_some(block)
             })
             .expect("no free block of ports on this machine")
+    }
+
+    /// Whether nobody listens on any port of the block, for connections or for datagrams.
+    pub fn are_free(&self) -> bool {
+        (self.base..self.base + SPAN - 1).all(|port| listen(port).is_some() && is_udp_free(port))
     }
 
     /// API of node 0; the following ones are those of the other nodes.

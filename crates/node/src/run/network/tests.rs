@@ -1,0 +1,189 @@
+use super::*;
+use crate::run::fixture;
+use aequa_crypto::dealer::DealtCluster;
+use aequa_types::message::Decided;
+use aequa_types::statement::{CommitClaim, RoundChangeClaim};
+use aequa_types::{Certificate, Claim, Digest, PrePrepare, Round, RoundChange, Statement, ValueBytes};
+
+/// The height being agreed.
+const CURRENT: Height = Height(50);
+/// The round it is in.
+const AGREEING: Round = Round(7);
+
+/// An inbox of operator 0, and the core's end of its queue.
+struct Desk {
+    dealt: DealtCluster,
+    inbox: Inbox,
+    core: mpsc::Receiver<Command>,
+    _dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (dealt, lock) = fixture::dealt();
+        let (queue, core) = mpsc::channel(16);
+        let context = fixture::context(dir.path(), &lock, 0, queue);
+        context.facts.set_tip(Height(CURRENT.0 - 1), Digest::repeat_byte(1));
+        context.facts.set_agreeing(AGREEING, OperatorIndex(0));
+        Self { dealt, inbox: Inbox::new(context), core, _dir: dir }
+    }
+
+    /// Operator 1 says it under the name of `author`.
+    fn said(&self, author: u8, height: Height, round: Round, claim: Claim) -> Signed {
+        let statement =
+            Statement { instance: InstanceId::block(height), round, author: OperatorIndex(author), claim };
+        self.dealt.operators[1].identity.sign_statement(&self.dealt.lock.cluster_id, statement)
+    }
+
+    fn prepare(&self, author: u8, height: Height, round: Round) -> Message {
+        Message::Prepare(self.said(author, height, round, Claim::Prepare(Digest::repeat_byte(2))))
+    }
+
+    fn commit(&self, height: Height, round: Round) -> Message {
+        let claim = CommitClaim { digest: Digest::repeat_byte(2), seal: None };
+        Message::Commit(self.said(1, height, round, Claim::Commit(claim)))
+    }
+
+    /// A proposal without a value.
+    fn proposal(&self, author: u8, height: Height, round: Round) -> Message {
+        Message::PrePrepare(PrePrepare {
+            proposal: self.said(author, height, round, Claim::PrePrepare(Digest::repeat_byte(2))),
+            value: ValueBytes(Vec::new().into()),
+            round_changes: Vec::new(),
+            prepares: Vec::new(),
+        })
+    }
+
+    fn round_change(&self, height: Height, round: Round) -> Message {
+        let claim = Claim::RoundChange(RoundChangeClaim { prepared: None });
+        Message::RoundChange(RoundChange { change: self.said(1, height, round, claim), prepares: Vec::new() })
+    }
+
+    /// The first round of this height, from this one on, that operator 1 leads or does not lead.
+    fn round_led(&self, height: Height, from: Round, by_one: bool) -> Round {
+        let leads = |round: &Round| {
+            let leader = leader(self.inbox.context.quorum, InstanceId::block(height), *round);
+            (leader == OperatorIndex(1)) == by_one
+        };
+        (from.0..).map(Round).find(leads).unwrap()
+    }
+
+    /// The result a message is counted with, and whether the core got anything for it.
+    async fn result(&mut self, message: Message) -> (&'static str, bool) {
+        let results = ["ok", "not_member", "not_leader", "old", "height_oob", "round_oob", "bad_sig"];
+        let (type_name, bytes) = (message.type_name(), message.ssz_bytes_len());
+        let count = |desk: &Self, result: &str| {
+            desk.inbox.context.metrics.qbft_verify_results_total.value([type_name, result])
+        };
+        let before = results.map(|result| count(self, result));
+        let passed = self.inbox.take(OperatorIndex(1), message, bytes).await.is_ok();
+        let grown: Vec<&str> = results
+            .into_iter()
+            .zip(before)
+            .filter_map(|(result, before)| (count(self, result) > before).then_some(result))
+            .collect();
+        let [result] = grown[..] else { panic!("counted as {grown:?}") };
+        assert_eq!(passed, result == "ok");
+        (result, self.core.try_recv().is_ok())
+    }
+}
+
+#[tokio::test]
+async fn a_vote_or_proposal_above_the_round_window_is_refused_as_such() {
+    let mut desk = Desk::new();
+    let highest = Round(AGREEING.0 + ROUND_WINDOW);
+    for (round, expected) in [(highest, ("ok", true)), (highest.next(), ("round_oob", false))] {
+        let votes = [desk.prepare(1, CURRENT, round), desk.commit(CURRENT, round)];
+        for vote in votes {
+            assert_eq!(desk.result(vote).await, expected, "round {round}");
+        }
+    }
+    let led = desk.round_led(CURRENT, highest.next(), true);
+    let proposal = desk.proposal(1, CURRENT, led);
+    assert_eq!(desk.result(proposal).await, ("round_oob", false));
+}
+
+#[tokio::test]
+async fn a_round_change_of_a_far_round_is_taken_for_whoever_is_behind() {
+    let mut desk = Desk::new();
+    let change = desk.round_change(CURRENT, Round(AGREEING.0 + 1000));
+    assert_eq!(desk.result(change).await, ("ok", true));
+}
+
+#[tokio::test]
+async fn the_window_is_that_of_the_height_being_agreed_only() {
+    let mut desk = Desk::new();
+    for height in [Height(CURRENT.0 - 1), Height(CURRENT.0 + 1)] {
+        // A COMMIT may still complete a seal; what is early is kept by the core, within bounds of its own.
+        let commit = desk.commit(height, Round(1000));
+        assert_eq!(desk.result(commit).await, ("ok", true), "height {height}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_say_it_is_told_so_before_when_it_is_said_is_looked_at() {
+    let mut desk = Desk::new();
+    let past = Height(CURRENT.0 - 1);
+    for height in [Height(1), past, CURRENT, Height(CURRENT.0 + 1000)] {
+        let stranger = desk.prepare(4, height, Round(0));
+        assert_eq!(desk.result(stranger).await, ("not_member", false), "height {height}");
+        let usurped = desk.round_led(height, Round(0), false);
+        let usurper = desk.proposal(1, height, usurped);
+        assert_eq!(desk.result(usurper).await, ("not_leader", false), "height {height}");
+    }
+    let far = desk.round_led(CURRENT, Round(1000), false);
+    let usurper = desk.proposal(1, CURRENT, far);
+    assert_eq!(desk.result(usurper).await, ("not_leader", false));
+    // Of a leader it is a late statement, which is compared with what it said before.
+    let led = desk.round_led(past, Round(0), true);
+    let late = desk.proposal(1, past, led);
+    assert_eq!(desk.result(late).await.0, "old");
+}
+
+#[tokio::test]
+async fn when_it_is_said_is_looked_at_before_the_signature() {
+    let mut desk = Desk::new();
+    // Signed by operator 1 under the name of 2.
+    let forged = |desk: &Desk, height, round| desk.prepare(2, height, round);
+    for (height, round, expected) in [
+        (CURRENT, Round(0), "bad_sig"),
+        (CURRENT, Round(1000), "round_oob"),
+        (Height(CURRENT.0 + 1000), Round(0), "height_oob"),
+        (Height(1), Round(0), "old"),
+    ] {
+        let message = forged(&desk, height, round);
+        assert_eq!(desk.result(message).await, (expected, false), "height {height} round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_with_a_bad_or_repeated_signer_is_refused_counted_and_charged_to_its_carrier() {
+    let mut desk = Desk::new();
+    let (instance, digest) = (InstanceId::block(CURRENT), Digest::repeat_byte(2));
+    let commit = |author: u8, signer: u8| {
+        let claim = Claim::Commit(CommitClaim { digest, seal: None });
+        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
+        desk.dealt.operators[usize::from(signer)]
+            .identity
+            .sign_statement(&desk.dealt.lock.cluster_id, statement)
+    };
+    let decided = |commits: [Signed; 3]| {
+        let certificate = Certificate::from_commits(instance, Round(0), digest, &commits);
+        Message::Decided(Decided { certificate })
+    };
+    let good = decided([commit(0, 0), commit(1, 1), commit(2, 2)]);
+    let bad = decided([commit(0, 0), commit(1, 1), commit(2, 3)]);
+    let repeated = decided([commit(0, 0), commit(1, 1), commit(1, 1)]);
+    // What each verdict costs is the table of `Deed::points`.
+    for (message, result, verdict) in [
+        (bad, "bad_sig", Err(Verdict::BadSignature)),
+        (repeated, "bad_justification", Err(Verdict::Unjustified)),
+        (good, "ok", Ok(Verdict::Accept)),
+    ] {
+        let bytes = message.ssz_bytes_len();
+        assert_eq!(desk.inbox.take(OperatorIndex(3), message, bytes).await, verdict);
+        let counted = desk.inbox.context.metrics.qbft_verify_results_total.value(["decided", result]);
+        assert_eq!((counted, desk.core.try_recv().is_ok()), (1, result == "ok"), "{result}");
+    }
+}
