@@ -17,7 +17,7 @@
 //!
 //! | rule | when | then |
 //! |---|---|---|
-//! | START | | timer t(0); the leader of round 0 asks for its input and proposes it |
+//! | START | | timer t(0); the leader of round 0 asks for its input and proposes it. After a restart: newest own messages again; ROUND-CHANGE(r) when nothing was said in r > 0 |
 //! | R1 | justified PREPREPARE(ρ,d) of leader(ρ), ρ = r and nothing accepted, or ρ > r | enter ρ, accept d, timer, PREPARE |
 //! | R2 | q PREPARE(r,d), d accepted | keep them as the prepared certificate, COMMIT |
 //! | R3 | q COMMIT(ρ,d) of any one round, value known | decide |

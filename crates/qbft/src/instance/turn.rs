@@ -46,9 +46,20 @@ impl<H: Host> Turn<'_, H> {
         }
         let newest = self.instance.newest();
         self.effects.extend(newest.into_iter().map(Effect::Broadcast));
+        self.show_the_round();
         let proposed = self.instance.own.get(&round).is_some_and(|own| own.proposal.is_some());
         if round == Round(0) && self.host.leader(round) == self.instance.me && !proposed {
             self.ask_input(round);
+        }
+    }
+
+    /// A crash may have kept the round that a proposal led to, and lost the PREPARE for it. Nobody would
+    /// know of this operator in that round, and no timer would run that waits for it.
+    fn show_the_round(&mut self) {
+        let round = self.instance.round;
+        let said = self.instance.own.get(&round);
+        if round > Round(0) && said.is_none_or(|own| own.prepare.is_none() && own.change.is_none()) {
+            self.enter_with_change(round);
         }
     }
 

@@ -176,7 +176,11 @@ impl Node {
 
     /// Loses everything but the durable records, and starts again.
     pub fn crash_and_restart(&mut self) -> Vec<Effect> {
-        let records = self.records();
+        self.restart_with(self.records())
+    }
+
+    /// Starts again with nothing but these records.
+    pub fn restart_with(&mut self, records: Vec<Record>) -> Vec<Effect> {
         let values = records
             .iter()
             .filter_map(|record| match record {
