@@ -135,8 +135,12 @@ impl Verifier {
     /// Checks what a member says it has seen of operator `about`: nothing counts that is not proven.
     pub fn testimony(&self, about: OperatorIndex, testimony: Testimony) -> Result<CheckedTestimony, Refusal> {
         let Testimony { certificates, statements } = testimony;
-        let size_max = Domain::ALL.len();
-        for (what, size) in [("certificates", certificates.len()), ("statements", statements.len())] {
+        let domains = Domain::ALL.len();
+        let lists = [
+            ("certificates", certificates.len(), domains),
+            ("statements", statements.len(), Kind::ALL.len() * domains),
+        ];
+        for (what, size, size_max) in lists {
             if size > size_max {
                 return Err(Refusal::TooLarge { what, size, size_max });
             }

@@ -68,9 +68,9 @@ fn an_operator_that_lost_its_prepare_with_the_round_kept_shows_that_it_is_there(
     let round = aequa_types::record::RoundRecord { instance: INSTANCE, round: Round(2), change: None };
     let mut node = Node::new(2, 4);
     let effects = node.restart_with(vec![aequa_types::Record::Round(round)]);
-    let shown = sent(&effects).into_iter().any(|message| {
-        matches!(message, Message::RoundChange(message) if message.change.round == Round(2))
-    });
+    let shown = sent(&effects)
+        .into_iter()
+        .any(|message| matches!(message, Message::RoundChange(message) if message.change.round == Round(2)));
     assert!(shown, "nobody would wait for it: {effects:?}");
     assert!(sent(&node.event(Event::Start)).len() <= 1, "and says it once");
 }

@@ -19,6 +19,7 @@
 //! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
 //! members that start together answer each other.
 
+use crate::duties::DUTIES_OPEN_MAX;
 use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
 use crate::replica::Replica;
 use crate::signer::Keys;
@@ -43,6 +44,8 @@ pub(crate) struct Inquiry {
     certified: BTreeMap<Domain, Height>,
     signed: BTreeMap<Domain, Height>,
     asked_ms: Option<u64>,
+    /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
+    duties: Vec<Input>,
 }
 
 impl Inquiry {
@@ -60,6 +63,7 @@ impl Inquiry {
             certified: BTreeMap::new(),
             signed: BTreeMap::new(),
             asked_ms: None,
+            duties: Vec::new(),
         })
     }
 
@@ -71,6 +75,12 @@ impl Inquiry {
         };
         testimony.certified.iter().for_each(|instance| raise(&mut self.certified, *instance));
         testimony.signed.iter().for_each(|signed| raise(&mut self.signed, signed.instance));
+    }
+
+    /// Where a duty may wait. After a loss it takes too long.
+    fn room_for_duty(&mut self) -> Option<&mut Vec<Input>> {
+        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_OPEN_MAX;
+        waits.then_some(&mut self.duties)
     }
 
     fn is_over(&self) -> bool {
@@ -130,9 +140,10 @@ impl<K: Keys> Replica<K> {
                 self.set_timer(Timer::CatchUp, crate::catchup::CATCH_UP_INTERVAL_MS);
             }
             Input::Message { from, message } => self.note_height(from, &message),
-            Input::Duty { ticket, .. } => {
-                self.out.push(Effect::DutyReply(ticket, DutyAdmission::Overloaded));
-            }
+            Input::Duty { ticket, .. } => match self.inquiry.as_mut().and_then(Inquiry::room_for_duty) {
+                Some(duties) => duties.push(input),
+                None => self.out.push(Effect::DutyReply(ticket, DutyAdmission::Overloaded)),
+            },
             Input::Timer(_) => {}
             Input::Statement(_)
             | Input::Evidence(_)
@@ -166,6 +177,7 @@ impl<K: Keys> Replica<K> {
         let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
         inquiry.hear(from, testimony);
         let (memory, over, floors) = (inquiry.memory, inquiry.is_over(), inquiry.floors());
+        let duties = if over { std::mem::take(&mut inquiry.duties) } else { Vec::new() };
         if memory == Memory::Unproven {
             self.compare(testimony);
         }
@@ -181,6 +193,7 @@ impl<K: Keys> Replica<K> {
             self.out.push(Effect::Notify(Notice::Abstaining(floors)));
         }
         self.begin();
+        duties.into_iter().for_each(|duty| self.take(duty));
     }
 
     /// What a member has seen of this operator, heard by one that knows what it signed.

@@ -305,3 +305,15 @@ fn the_newest_statement_of_each_kind_is_shown() {
     let kinds: Vec<_> = replica.newest_statements_of(ME).iter().map(|signed| signed.kind()).collect();
     assert_eq!(kinds.len(), 2, "{kinds:?}");
 }
+
+#[test]
+fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
+    let mut replica = unproven(Recovery::default());
+    let value = Value::duty(slot(3), ValueBytes(b"{}".as_slice().into()));
+    let duty = Input::Duty { instance: slot(3), value, ticket: Ticket(1) };
+    assert!(replica.step(now(1), duty).is_empty());
+    replica.step(now(2), at_height(1, 0));
+    let effects = replica.step(now(3), at_height(2, 0));
+    let accepted = |effect: &Effect| matches!(effect, Effect::DutyReply(Ticket(1), DutyAdmission::Accepted));
+    assert!(effects.iter().any(accepted), "{effects:?}");
+}

@@ -61,7 +61,8 @@ pub enum SyncReply {
     Testimony(Testimony),
 }
 
-/// How far a member is, and the newest it has seen of an operator; at most one of each per domain.
+/// How far a member is, and the newest it has seen of an operator: at most one certificate per domain, and one
+/// statement of each kind.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Testimony {
     /// The certificates of its highest decided instances.

@@ -53,7 +53,7 @@ use aequa_telemetry::Metrics;
 use aequa_types::BuilderPolicy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 /// What a node promises: requests in flight, the core's turn, and the farewell to its peers all end within
@@ -123,6 +123,7 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
 }
 
 async fn serve(config: RunConfig) -> Result<(), ExitError> {
+    let signals = Signals::listen().map_err(ExitError::failure)?;
     let started = Instant::now();
     let operator = load_operator(&config)?;
     for warning in &operator.warnings {
@@ -214,7 +215,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
 
     let (outcome, deadline) = tokio::select! {
         outcome = &mut ended => (outcome, tokio::time::Instant::now() + STOP_WITHIN),
-        () = stop_requested() => {
+        () = signals.stop_requested() => {
             let deadline = tokio::time::Instant::now() + STOP_WITHIN;
             facts.set_stopping();
             readiness::tell_stopping(&backend, &events);
@@ -284,30 +285,42 @@ fn spawn_core(
     Ok(ended)
 }
 
-/// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
-async fn stop_requested() {
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            let text = "SIGHUP: nothing to reload, logs go to stdout and there are no TLS certificates";
-            tracing::warn!(target: "event", text, "warning");
-        }
-    });
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What a process may be told; listened to before anything answers, so that none takes it by surprise.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    tokio::spawn(async move {
+
+    /// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
+    async fn stop_requested(mut self) {
+        tokio::spawn(async move {
+            while self.hangup.recv().await.is_some() {
+                let text = "SIGHUP: nothing to reload, logs go to stdout and there are no TLS certificates";
+                tracing::warn!(target: "event", text, "warning");
+            }
+        });
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-        std::process::exit(130);
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            std::process::exit(130);
+        });
+    }
 }
 
 fn peers(operator: &Operator) -> Vec<facts::Peer> {
