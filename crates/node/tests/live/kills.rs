@@ -155,7 +155,7 @@ fn no_kill_at_any_moment_makes_a_second_signature_or_loses_a_decision() {
     let seed = setting("KILL_SEED").unwrap_or(now);
     eprintln!("{runs} runs, seed {seed}");
     let started = Instant::now();
-    let shape = Shape { block_interval_ms: 20, round_timeout_ms: 500, ..Shape::default() };
+    let shape = Shape { block_interval_ms: 60, round_timeout_ms: 500, ..Shape::default() };
     let mut campaign = Campaign {
         cluster: Cluster::start(shape),
         dice: Dice(seed),
