@@ -119,7 +119,7 @@ impl World {
     /// What a careless or faulty operator does to its directory while the node is down.
     fn mishandle(&mut self, id: usize, power_cut: bool) {
         if matches!(self.nodes[id].kind, Kind::Traitor(traits) if traits.amnesia) {
-            self.nodes[id].disk.wipe();
+            self.nodes[id].lose_directory();
             return self.fault(fault::AMNESIA);
         }
         if self.is_calm() || !self.plan.careless.contains(&self.nodes[id].operator) {
@@ -129,9 +129,9 @@ impl World {
         let with_blocks = self.dice.chance(500);
         let node = &mut self.nodes[id];
         match act {
-            0..3 => node.copy = Some((node.disk.copy(), node.store.clone())),
+            0..3 => node.copy = Some(node.directory()),
             3..6 => {
-                node.disk.wipe();
+                node.lose_directory();
                 node.suspected = true;
                 node.limbo.clear();
                 if with_blocks {
@@ -144,16 +144,20 @@ impl World {
             // The signing marks outlive the end of the log, unless a power cut took them in the same moment.
             6 if !power_cut => {
                 let bytes = self.dice.between(1, 200) as usize;
+                let node = &mut self.nodes[id];
                 // Decisions in it go with it; peers have them.
-                self.nodes[id].disk.rot(Path::new(WAL), bytes);
+                node.disk.rot(Path::new(WAL), bytes);
+                node.log_rotten = true;
                 self.oracle.forgets(self.nodes[id].operator);
                 self.fault(fault::LOG_ROTTEN);
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
             }
             7..9 if !self.options.honest => {
-                let Some((disk, store)) = node.copy.clone() else { return };
+                if !node.restore_copy() {
+                    return;
+                }
                 // What it signed since may reach it as something it knows nothing of: it counts as faulty.
-                (node.disk, node.store, node.restored) = (disk.copy(), store, true);
+                node.restored = true;
                 node.limbo.clear();
                 self.oracle.excuses(self.nodes[id].operator);
                 self.fault(fault::COPY_RESTORED);
@@ -169,10 +173,10 @@ impl World {
             return;
         }
         if self.is_sabotaged(Sabotage::ForgetLog) {
-            self.nodes[id].disk.wipe();
+            self.nodes[id].lose_directory();
         }
         if self.is_sabotaged(Sabotage::ForgetStore) {
-            self.nodes[id].disk.wipe();
+            self.nodes[id].lose_directory();
             self.nodes[id].store.forget();
         }
         if !self.is_calm() && self.dice.chance(self.plan.crash_in_recovery) {

@@ -68,7 +68,7 @@ pub(crate) struct Node {
     pub(crate) half_known: BTreeSet<InstanceId>,
     pub(crate) store: Store,
     /// What was copied for a later restore.
-    pub(crate) copy: Option<(RamDisk, Store)>,
+    pub(crate) copy: Option<Directory>,
     /// A file that says: what is remembered here is not all that was signed.
     pub(crate) suspected: bool,
     /// Runs on a copy of its directory that is older than what it signed.
@@ -76,8 +76,19 @@ pub(crate) struct Node {
     pub(crate) doomed: Option<CrashPoint>,
     /// Stays as it is until the end.
     pub(crate) frozen: bool,
-    /// What it recorded in all its lives; the simulated journal loses nothing.
+    /// What it recorded since its directory is there; the simulated journal loses nothing by itself.
     pub(crate) recorded: Vec<Numbered>,
+    /// Whether the end of its log was lost on the disk, and with it what was durable.
+    pub(crate) log_rotten: bool,
+}
+
+/// All that an operator can lose, copy and put back.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    disk: RamDisk,
+    store: Store,
+    recorded: Vec<Numbered>,
+    log_rotten: bool,
 }
 
 impl Node {
@@ -105,7 +116,36 @@ impl Node {
             doomed: None,
             frozen: false,
             recorded: Vec::new(),
+            log_rotten: false,
         }
+    }
+
+    /// A copy of its directory as it is now.
+    pub(crate) fn directory(&self) -> Directory {
+        let Self { disk, store, recorded, log_rotten, .. } = self;
+        Directory {
+            disk: disk.copy(),
+            store: store.clone(),
+            recorded: recorded.clone(),
+            log_rotten: *log_rotten,
+        }
+    }
+
+    /// Puts the copy back, if there is one.
+    pub(crate) fn restore_copy(&mut self) -> bool {
+        let Some(Directory { disk, store, recorded, log_rotten }) = &self.copy else { return false };
+        self.disk = disk.copy();
+        self.store = store.clone();
+        self.recorded.clone_from(recorded);
+        self.log_rotten = *log_rotten;
+        true
+    }
+
+    /// Loses its log, its marks and its recording.
+    pub(crate) fn lose_directory(&mut self) {
+        self.disk.wipe();
+        self.recorded.clear();
+        self.log_rotten = false;
     }
 
     /// Whether the signer may refuse here what the rules want: it knows that something was signed, and not what.

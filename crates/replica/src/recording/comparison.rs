@@ -1,7 +1,7 @@
 //! The statements of a replay against those of the vote log.
 
 use crate::recording::Replay;
-use aequa_types::{Certificate, InstanceId, Kind, Record, Round, Signed};
+use aequa_types::{Certificate, Domain, InstanceId, Kind, Record, Round, Signed};
 use std::collections::BTreeSet;
 
 /// How what was signed again agrees with what the vote log holds of the instance.
@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 pub struct Comparison {
     /// Statements that are the same.
     pub equal: usize,
-    /// Statements the log no longer holds: it is pruned once blocks are durable, and begins later.
+    /// Statements the log no longer holds: it is pruned once blocks are durable, and begins later. A duty that
+    /// is not in the log at all counts as pruned: duties are logged in no order of their heights.
     pub pruned: usize,
     /// Places of the log that the recording contradicts.
     pub different: Vec<String>,
@@ -98,18 +99,17 @@ enum Begin {
 
 impl Begin {
     fn of(log: &[Record], instance: InstanceId) -> Self {
+        let of_it = || log.iter().filter(|record| record.instance() == instance);
+        let decided = || of_it().any(|record| matches!(record, Record::Decided(_)));
         let same = log.iter().map(Record::instance).filter(|of| of.domain == instance.domain);
-        match same.map(|of| of.height).min() {
-            Some(lowest) if lowest > instance.height => Begin::Above,
-            Some(lowest) if lowest == instance.height => {
-                let decides = |record: &Record| matches!(record, Record::Decided(_));
-                let decided = log.iter().any(|record| record.instance() == instance && decides(record));
-                Begin::Here { decided }
-            }
-            Some(_) => Begin::Below,
-            // What is kept is of other domains, and newer than anything of this one.
-            None if !log.is_empty() => Begin::Above,
-            None => Begin::Below,
+        match (instance.domain, same.map(|of| of.height).min()) {
+            _ if log.is_empty() => Begin::Below,
+            (Domain::Block, Some(lowest)) if lowest < instance.height => Begin::Below,
+            (Domain::Block, Some(lowest)) if lowest == instance.height => Begin::Here { decided: decided() },
+            (Domain::Block, _) => Begin::Above,
+            // Duties run side by side: that one of a lower height is there says nothing of where the log begins.
+            _ if of_it().next().is_some() => Begin::Here { decided: decided() },
+            _ => Begin::Above,
         }
     }
 }
@@ -128,8 +128,7 @@ mod tests {
     use super::*;
     use crate::recording::{End, OwnStatement};
     use aequa_types::{
-        Claim, Digest, Domain, Height, OperatorIndex, Proof, Seal, Signature, Statement,
-        statement::CommitClaim,
+        Claim, Digest, Height, OperatorIndex, Proof, Seal, Signature, Statement, statement::CommitClaim,
     };
 
     const ME: OperatorIndex = OperatorIndex(1);
@@ -163,7 +162,10 @@ mod tests {
 
     /// A recording of block 7, in which both statements were made, and of later blocks.
     fn replay(newest: bool) -> Replay {
-        let instance = block(7);
+        replay_of(block(7), newest)
+    }
+
+    fn replay_of(instance: InstanceId, newest: bool) -> Replay {
         let own = |signed| OwnStatement { signed, lost: false };
         let certificate = match decided(instance) {
             Record::Decided(certificate) => Some(certificate),
@@ -218,6 +220,27 @@ mod tests {
             assert_eq!((found.missing.len(), found.ahead.len()), (0, missing), "{found:?}");
             assert!(!found.contradicts() && !found.agrees());
         }
+    }
+
+    #[test]
+    fn a_duty_that_was_pruned_before_one_of_a_lower_height_is_not_missing() {
+        let duty = |height| InstanceId { domain: Domain::Proposer, height: Height(height) };
+        let [prepare, commit, decided] = records(duty(7));
+        let lower = records(duty(5)).to_vec();
+        for (left, equal) in [(vec![], 0), (vec![commit.clone(), decided.clone()], 1), (vec![decided], 0)] {
+            for newest in [false, true] {
+                let found =
+                    Comparison::of(&replay_of(duty(7), newest), &[left.clone(), lower.clone()].concat());
+                assert_eq!(
+                    (found.equal, found.pruned, found.agrees()),
+                    (equal, 2 - equal, true),
+                    "{found:?}"
+                );
+            }
+        }
+        // What was logged after what is there cannot be pruned.
+        let found = Comparison::of(&replay_of(duty(7), false), &[lower, vec![prepare]].concat());
+        assert_eq!((found.equal, found.missing.len()), (1, 1), "{found:?}");
     }
 
     #[test]

@@ -20,10 +20,12 @@ pub struct Recording {
     pub operator: OperatorIndex,
     /// Whether it is neither a traitor nor a twin.
     pub honest: bool,
-    /// All it recorded, in order, over all its lives.
+    /// All it recorded, in order, over all the lives of its directory.
     pub entries: Vec<Numbered>,
     /// What its vote log held in the end.
     pub log: Vec<Record>,
+    /// Whether the end of that log was lost on the disk, and with it what was durable.
+    pub log_rotten: bool,
     quorum: Quorum,
     cluster: ClusterId,
 }
@@ -63,6 +65,7 @@ pub(crate) fn of(quorum: Quorum, cluster: ClusterId, nodes: Vec<Node>) -> Vec<Re
         honest: node.is_honest(),
         log: node.log_on_disk(cluster),
         entries: node.recorded,
+        log_rotten: node.log_rotten,
         quorum,
         cluster,
     };
