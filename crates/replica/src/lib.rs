@@ -44,6 +44,7 @@ mod duty_window;
 mod evidence;
 mod inquiry;
 mod io;
+mod promised;
 pub mod recording;
 mod replica;
 mod sealing;
@@ -56,5 +57,6 @@ pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{
     Config, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer,
 };
+pub use promised::Promised;
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

@@ -2,7 +2,8 @@
 
 use crate::plan::Options;
 use crate::report::{Report, run};
-use crate::sights::{Counts, SIGHTS};
+use crate::sights::SIGHTS;
+use crate::totals::Totals;
 use std::collections::BTreeMap;
 
 /// The outcome of many runs.
@@ -14,22 +15,8 @@ pub struct Campaign {
     pub repeated: u64,
     /// Runs by number of operators.
     pub clusters: BTreeMap<usize, u64>,
-    /// Virtual time passed in all of them, in milliseconds.
-    pub virtual_ms: u64,
-    /// Events handled.
-    pub events: u64,
-    /// Blocks decided.
-    pub heights: u64,
-    /// Instances decided, duties included.
-    pub instances: u64,
-    /// Consensus messages put on links.
-    pub messages: u64,
-    /// Their encoded size in bytes.
-    pub bytes: u64,
-    /// Situations reached, summed up.
-    pub sights: Counts,
-    /// Faults injected, summed up.
-    pub faults: Counts,
+    /// What happened in all of them.
+    pub totals: Totals,
     /// The first run that went wrong; the campaign ends with it.
     pub failure: Option<Report>,
 }
@@ -40,7 +27,7 @@ impl Campaign {
         SIGHTS
             .iter()
             .copied()
-            .filter(|sight| self.sights.get(sight).is_none_or(|count| *count == 0))
+            .filter(|sight| self.totals.sights.get(sight).is_none_or(|count| *count == 0))
             .collect()
     }
 
@@ -48,14 +35,7 @@ impl Campaign {
     pub(crate) fn add(&mut self, report: Report) {
         self.runs += 1;
         *self.clusters.entry(report.nodes).or_default() += 1;
-        self.virtual_ms += report.virtual_ms;
-        self.events += report.events;
-        self.heights += report.heights;
-        self.instances += report.instances;
-        self.messages += report.messages;
-        self.bytes += report.bytes;
-        add(&mut self.sights, &report.sights);
-        add(&mut self.faults, &report.faults);
+        self.totals.add(&report.totals);
         if report.violation.is_some() {
             self.failure.get_or_insert(report);
         }
@@ -77,10 +57,4 @@ pub fn campaign(
         progress(&campaign);
     }
     campaign
-}
-
-fn add(into: &mut Counts, from: &Counts) {
-    for (name, count) in from {
-        *into.entry(name).or_default() += count;
-    }
 }

@@ -34,7 +34,7 @@
 //! | `oracle` | what must never happen |
 //! | `recording` | what nodes recorded, simulated or real, run again |
 //! | `sights` | what a campaign must have seen |
-//! | `campaign`, `workers` | many runs added up, on as many threads as wanted |
+//! | `totals`, `campaign`, `workers` | many runs added up, on as many threads as wanted |
 //!
 //! # What is believed about the host
 //!
@@ -64,6 +64,7 @@ mod recording;
 mod report;
 mod sights;
 mod store;
+mod totals;
 mod trace;
 mod traitor;
 mod turn;
@@ -77,4 +78,5 @@ pub use plan::{Options, Sabotage};
 pub use recording::{Recording, Rerun, audit, run_recordings};
 pub use report::{Report, run, run_twice, running};
 pub use sights::{Counts, SIGHTS};
+pub use totals::Totals;
 pub use workers::{Extent, REPEAT_EVERY, campaign_on};

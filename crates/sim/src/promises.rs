@@ -3,7 +3,7 @@
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
-use aequa_replica::Effect;
+use aequa_replica::{Effect, Promised};
 use aequa_storage::{MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record};
 use std::collections::BTreeSet;
@@ -57,7 +57,7 @@ impl Promises {
         let statements = recovered.records.iter().filter_map(Record::statement);
         marks.complete(statements.map(|signed| signed.mark()))?;
         let mut promises = Self { wal, marks, decided: BTreeSet::new() };
-        promises.note_decisions(recovered.records.iter());
+        promises.note_decisions(&recovered.records);
         let found = Found {
             marks: promises.marks.marks().collect(),
             floors: promises.marks.floors().collect(),
@@ -70,7 +70,7 @@ impl Promises {
 
     /// Hands the records of a turn to the operating system.
     pub(crate) fn write(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
-        records(effects).try_for_each(|record| self.wal.append(record))?;
+        Promised::of(effects).records.into_iter().try_for_each(|record| self.wal.append(record))?;
         self.wal.write()
     }
 
@@ -78,15 +78,8 @@ impl Promises {
     pub(crate) fn sync(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
         self.wal.sync()?;
         self.marks.sync()?;
-        self.note_decisions(records(effects));
-        let (mut floors, mut marks) = (Vec::new(), Vec::new());
-        for effect in effects {
-            match effect {
-                Effect::RaiseFloors(raised) => floors.extend(raised),
-                Effect::Mark(mark) => marks.push(*mark),
-                _ => {}
-            }
-        }
+        let Promised { records, floors, marks } = Promised::of(effects);
+        self.note_decisions(records);
         self.marks.raise_floors(&floors)?;
         self.marks.write(&marks)
     }
@@ -114,7 +107,7 @@ impl Promises {
         Ok(dropped)
     }
 
-    fn note_decisions<'a>(&mut self, records: impl Iterator<Item = &'a Record>) {
+    fn note_decisions<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
         for record in records {
             if let Record::Decided(certificate) = record
                 && certificate.instance.domain == Domain::Block
@@ -123,19 +116,4 @@ impl Promises {
             }
         }
     }
-}
-
-/// The records among the effects of a turn.
-pub(crate) fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
-    effects.iter().filter_map(|effect| match effect {
-        Effect::Persist(record) => Some(record),
-        _ => None,
-    })
-}
-
-/// Whether a turn has anything that must be durable before it is carried out.
-pub(crate) fn has_promises(effects: &[Effect]) -> bool {
-    effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Persist(_) | Effect::Mark(_) | Effect::RaiseFloors(_)))
 }

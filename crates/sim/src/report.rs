@@ -3,7 +3,7 @@
 use crate::oracle::Violation;
 use crate::plan::Options;
 use crate::recording::Recording;
-use crate::sights::Counts;
+use crate::totals::Totals;
 use crate::world::World;
 use std::cell::Cell;
 
@@ -22,22 +22,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Fingerprint of everything that happened: equal for equal seeds and options.
     pub log_hash: u64,
-    /// Events handled.
-    pub events: u64,
-    /// Virtual time passed, in milliseconds.
-    pub virtual_ms: u64,
-    /// Blocks decided.
-    pub heights: u64,
-    /// Instances decided, duties included.
-    pub instances: u64,
-    /// Consensus messages put on links.
-    pub messages: u64,
-    /// Their encoded size in bytes.
-    pub bytes: u64,
-    /// Situations reached, see [`SIGHTS`](crate::SIGHTS).
-    pub sights: Counts,
-    /// Faults injected, by kind.
-    pub faults: Counts,
+    /// What happened.
+    pub totals: Totals,
     /// Readable lines, when asked for.
     pub trace: Vec<String>,
     /// What every node recorded, when asked for.
@@ -70,7 +56,7 @@ fn compared(mut first: Report, second: &Report) -> Report {
     if first != *second {
         let detail = format!(
             "log {:016x} of {} events, then {:016x} of {}",
-            first.log_hash, first.events, second.log_hash, second.events
+            first.log_hash, first.totals.events, second.log_hash, second.totals.events
         );
         first.violation.get_or_insert(Violation::Unrepeatable { detail });
     }
@@ -86,7 +72,8 @@ mod tests {
         let options = Options { nodes: Some(1), safety_ms: 200, ..Options::default() };
         let report = run_twice(1, &options);
         assert_eq!(report.violation, None);
-        let other = Report { bytes: report.bytes + 1, ..report.clone() };
+        let mut other = report.clone();
+        other.totals.bytes += 1;
         let unlike = compared(report.clone(), &other);
         assert!(matches!(unlike.violation, Some(Violation::Unrepeatable { .. })));
         let endless = Some(Violation::Endless { events: 1 });

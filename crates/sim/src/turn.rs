@@ -4,7 +4,7 @@ use crate::keys;
 use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
-use crate::promises::{Promises, has_promises, records};
+use crate::promises::Promises;
 use crate::recording;
 use crate::sights::{self, fault};
 use crate::store::Stored;
@@ -12,7 +12,7 @@ use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Halt, Input, Notice};
+use aequa_replica::{Effect, Halt, Input, Notice, Promised};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
@@ -96,7 +96,7 @@ impl World {
             node.turn = Some(effects);
             return self.disk_failed(id, &error);
         }
-        let (life, waits) = (node.life, has_promises(&effects));
+        let (life, waits) = (node.life, !Promised::of(&effects).is_empty());
         node.turn = Some(effects);
         if waits {
             let sync_ms = self.dice.between(1, self.plan.sync_ms);
@@ -122,7 +122,7 @@ impl World {
     /// The sync is done: sends, then stores, then looks for more work.
     pub(crate) fn finish_turn(&mut self, id: usize) {
         let Some(mut effects) = self.nodes[id].turn.take() else { return };
-        let doomed = if has_promises(&effects) { self.nodes[id].doomed.take() } else { None };
+        let doomed = if Promised::of(&effects).is_empty() { None } else { self.nodes[id].doomed.take() };
         if doomed == Some(CrashPoint::BeforeSync) {
             self.fault(fault::CRASH_TORN);
             self.nodes[id].turn = Some(effects);
@@ -179,7 +179,8 @@ impl World {
             return false;
         }
         if node.is_honest() {
-            records(effects).for_each(|record| self.oracle.synced(node.operator, record));
+            let records = Promised::of(effects).records;
+            records.into_iter().for_each(|record| self.oracle.synced(node.operator, record));
         }
         true
     }

@@ -30,7 +30,7 @@ pub struct Extent {
 
 impl Extent {
     fn is_reached(&self, campaign: &Campaign) -> bool {
-        campaign.runs >= self.seeds && campaign.instances >= self.instances
+        campaign.runs >= self.seeds && campaign.totals.instances >= self.instances
     }
 
     /// The seed in this place of the campaign, if it may be needed.
@@ -110,7 +110,9 @@ mod tests {
 
     fn report(seed: u64, violation: Option<Violation>) -> Report {
         let options = Options { nodes: Some(1), safety_ms: 100, liveness_heights: 0, ..Options::default() };
-        Report { instances: 10, violation, ..run(seed, &options) }
+        let mut report = run(seed, &options);
+        report.totals.instances = 10;
+        Report { violation, ..report }
     }
 
     fn collected(extent: Extent, places: &[(u64, Option<Violation>)]) -> Campaign {
@@ -134,7 +136,7 @@ mod tests {
     fn a_campaign_for_instances_goes_on_beyond_its_seeds_and_ends_at_a_seed() {
         let places: Vec<_> = (0..9).rev().map(|place| (place, None)).collect();
         let more = collected(Extent { first: 0, seeds: 2, instances: 41 }, &places);
-        assert_eq!((more.runs, more.instances), (5, 50));
+        assert_eq!((more.runs, more.totals.instances), (5, 50));
         let enough = collected(Extent { first: 0, seeds: 6, instances: 41 }, &places);
         assert_eq!(enough.runs, 6);
     }

@@ -8,6 +8,7 @@ use crate::plan::{Options, Plan, Sabotage};
 use crate::recording;
 use crate::report::Report;
 use crate::sights::{self, Counts, fault};
+use crate::totals::Totals;
 use crate::trace::Trace;
 use crate::traitor::Conspiracy;
 use crate::verifier::Verifier;
@@ -378,14 +379,16 @@ impl World {
             nodes: self.plan.quorum.operators(),
             violation: self.oracle.violation.clone(),
             log_hash: self.trace.hash,
-            events: self.events,
-            virtual_ms: self.now_ms,
-            heights: blocks(self.oracle.instances()) as u64,
-            instances: self.oracle.instances().count() as u64,
-            messages: self.messages,
-            bytes: self.bytes,
-            sights: self.sights,
-            faults: self.faults,
+            totals: Totals {
+                virtual_ms: self.now_ms,
+                events: self.events,
+                heights: blocks(self.oracle.instances()) as u64,
+                instances: self.oracle.instances().count() as u64,
+                messages: self.messages,
+                bytes: self.bytes,
+                sights: self.sights,
+                faults: self.faults,
+            },
             trace: self.trace.lines.unwrap_or_default(),
             recordings: if self.options.record {
                 recording::of(self.plan.quorum, self.cluster, self.nodes)

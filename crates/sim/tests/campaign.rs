@@ -61,15 +61,15 @@ fn b5_a_hundred_honest_schedules_give_no_evidence_and_no_fork() {
     let campaign = campaign(6000..6100, &honest, |_| {});
     clean(&campaign);
     for never in ["contradiction of a traitor noticed", "evidence committed"] {
-        assert_eq!(campaign.sights.get(never), None, "{never}");
+        assert_eq!(campaign.totals.sights.get(never), None, "{never}");
     }
-    assert!(campaign.heights > 100);
+    assert!(campaign.totals.heights > 100);
 }
 
 #[test]
 fn b5_what_honest_operators_have_against_one_traitor_is_committed_within_ten_blocks() {
     let campaign = of(4, 7000..7030);
-    assert!(campaign.sights["evidence committed"] > 0);
+    assert!(campaign.totals.sights["evidence committed"] > 0);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn the_outcome_of_a_campaign_does_not_depend_on_its_threads() {
     let plain = campaign(8000..8000 + seeds, &options, |_| {});
     assert_eq!(Campaign { repeated: 0, ..threaded }, plain);
     let enough = on_threads(Extent { first: 8000, seeds: 0, instances: 100 }, &options);
-    assert!(enough.instances >= 100 && enough.runs < seeds);
+    assert!(enough.totals.instances >= 100 && enough.runs < seeds);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn every_instance_of_every_node_makes_the_same_statements_again() {
 #[test]
 fn honest_recordings_agree_with_each_other_and_tell_of_those_that_lie() {
     let contradicted = |report: &Report| {
-        report.sights.get("contradiction of a traitor noticed").is_some_and(|count| *count > 0)
+        report.totals.sights.get("contradiction of a traitor noticed").is_some_and(|count| *count > 0)
     };
     let (mut told, mut seen) = (0, 0);
     for report in (0..40).map(|seed| recorded(seed, 4)).filter(contradicted).take(2) {

@@ -11,12 +11,12 @@ use super::keys::OperatorKeys;
 use super::ledger::Ledger;
 use super::network::Outbox;
 use super::observe::Observatory;
-use super::promises::{Promises, records};
+use super::promises::Promises;
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use super::timers::Timers;
 use aequa_mempool::Admission;
-use aequa_replica::{DutyAdmission, Effect, Halt, Input, Notice, Now, Replica, Ticket};
+use aequa_replica::{DutyAdmission, Effect, Halt, Input, Notice, Now, Promised, Replica, Ticket};
 use aequa_storage::DataDir;
 use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
 use std::collections::BTreeMap;
@@ -188,7 +188,7 @@ impl CoreThread {
         self.promises.keep(&effects)?;
         // Signatures that are durable, and only those: of any other the next life may make a second one.
         self.recorder.take(&effects);
-        self.observatory.records_durable(records(&effects));
+        self.observatory.records_durable(Promised::of(&effects).records);
         for effect in &effects {
             self.send(effect);
         }
@@ -257,6 +257,8 @@ impl CoreThread {
         }
         if flush {
             self.ledger.flush()?;
+            // Blocks too; where only duties are decided, nothing else would let the log forget.
+            self.flushed = Some(self.replica.chain().tip().height);
         }
         if let Some((height, digest)) = tip {
             self.facts.set_tip(height, digest);

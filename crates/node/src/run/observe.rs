@@ -75,7 +75,7 @@ impl Observatory {
     }
 
     /// These records of a turn are durable.
-    pub fn records_durable<'a>(&self, records: impl Iterator<Item = &'a Record>) {
+    pub fn records_durable<'a>(&self, records: impl IntoIterator<Item = &'a Record>) {
         for record in records {
             self.metrics.qbft_wal_appends_total.inc([]);
             let (name, instance, round) = record_coordinates(record);

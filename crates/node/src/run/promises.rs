@@ -10,9 +10,9 @@
 //! without a record means that the log lost what it had, and never that a turn was cut short: a node that
 //! loses power is free to vote as if the turn had not been, for nobody heard of it.
 
-use aequa_replica::Effect;
+use aequa_replica::{Effect, Promised};
 use aequa_storage::{MarkStore, StorageError, Wal};
-use aequa_types::{Domain, Height, Mark, Record};
+use aequa_types::{Domain, Height, Mark};
 use std::sync::mpsc;
 
 enum Job {
@@ -60,19 +60,12 @@ impl Promises {
 
     /// Makes the records of a turn durable and takes its places. After an error nothing may be sent, ever.
     pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        for record in records(effects) {
+        let Promised { records, floors, marks } = Promised::of(effects);
+        for record in records {
             self.wal.append(record)?;
         }
         self.wal.sync()?;
         self.await_marks()?;
-        let (mut floors, mut marks) = (Vec::new(), Vec::new());
-        for effect in effects {
-            match effect {
-                Effect::RaiseFloors(raised) => floors.extend(raised),
-                Effect::Mark(mark) => marks.push(*mark),
-                _ => {}
-            }
-        }
         if floors.is_empty() && marks.is_empty() {
             return Ok(());
         }
@@ -105,14 +98,6 @@ impl Promises {
     }
 }
 
-/// The records among the effects of a turn.
-pub fn records(effects: &[Effect]) -> impl Iterator<Item = &Record> {
-    effects.iter().filter_map(|effect| match effect {
-        Effect::Persist(record) => Some(record),
-        _ => None,
-    })
-}
-
 fn thread_died() -> anyhow::Error {
     anyhow::anyhow!("the thread of the signing marks died")
 }
@@ -123,7 +108,7 @@ mod tests {
     use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
     use aequa_storage::{MarkOptions, WalOptions};
     use aequa_types::{
-        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Round, Signature, Signed, Statement,
+        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
     };
     use std::io;
     use std::path::Path;

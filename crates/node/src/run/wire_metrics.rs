@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The transport's observer.
 pub struct WireMetrics {
     metrics: Arc<Metrics>,
-    refusals: RateLimiter<String>,
+    refusals: RateLimiter<()>,
 }
 
 impl WireMetrics {
@@ -28,7 +28,8 @@ impl Observer for WireMetrics {
         self.metrics.p2p_conn_attempts_total.inc([attempt.name()]);
         let refused = matches!(attempt, Attempt::Denied | Attempt::DkgDenied);
         let Some(peer_id) = peer_id.filter(|_| refused) else { return };
-        let admit = self.refusals.admit("p2p_dkg_gate", &peer_id.to_owned(), Instant::now());
+        // A stranger makes a new id for every visit, so that all of them share one window.
+        let admit = self.refusals.admit("p2p_dkg_gate", &(), Instant::now());
         if let Admit::Write { suppressed } = admit {
             tracing::error!(target: "event", peer_id, result = "denied", suppressed, "p2p_dkg_gate");
         }

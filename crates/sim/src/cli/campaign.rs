@@ -19,8 +19,8 @@ pub fn main(extent: Extent, jobs: NonZeroUsize, pins: &Pins) -> bool {
     progress.end();
     say(summary(&campaign, jobs, start.elapsed()));
     let reached = SIGHTS.len() - campaign.missing().len();
-    say_counts(&format!("reached, {reached} of {} situations", SIGHTS.len()), &campaign.sights);
-    say_counts("faults injected", &campaign.faults);
+    say_counts(&format!("reached, {reached} of {} situations", SIGHTS.len()), &campaign.totals.sights);
+    say_counts("faults injected", &campaign.totals.faults);
     let missed = missed(&campaign, pins);
     missed.lines.iter().for_each(say);
     if let Some((report, violation)) =
@@ -40,10 +40,16 @@ fn summary(campaign: &Campaign, jobs: NonZeroUsize, elapsed: Duration) -> String
     let lines = [
         ("seeds", format!("{}, of them run twice and equal: {}", campaign.runs, equal(campaign))),
         ("clusters", clusters.join(", ")),
-        ("virtual time", format!("{:.2} hours", campaign.virtual_ms as f64 / 3_600_000.0)),
-        ("decided", format!("{} blocks, {} instances with duties", campaign.heights, campaign.instances)),
-        ("events", campaign.events.to_string()),
-        ("messages", format!("{}, {} bytes", campaign.messages, campaign.bytes)),
+        ("virtual time", format!("{:.2} hours", campaign.totals.virtual_ms as f64 / 3_600_000.0)),
+        (
+            "decided",
+            format!(
+                "{} blocks, {} instances with duties",
+                campaign.totals.heights, campaign.totals.instances
+            ),
+        ),
+        ("events", campaign.totals.events.to_string()),
+        ("messages", format!("{}, {} bytes", campaign.totals.messages, campaign.totals.bytes)),
         ("wall time", format!("{seconds:.1} s, {:.1} seeds/s", campaign.runs as f64 / seconds.max(0.001))),
         ("threads", jobs.to_string()),
     ];
@@ -78,10 +84,11 @@ fn missed(campaign: &Campaign, pins: &Pins) -> Missed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_sim::Totals;
 
     fn reaching(sights: &[&'static str], runs: u64) -> Campaign {
         let sights = sights.iter().map(|sight| (*sight, 1)).collect();
-        Campaign { runs, sights, ..Campaign::default() }
+        Campaign { runs, totals: Totals { sights, ..Totals::default() }, ..Campaign::default() }
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use super::arguments::{Pins, named};
 use super::excerpt::Excerpt;
 use super::say;
-use aequa_sim::{Options, Report, Violation, run, running};
+use aequa_sim::{Options, Report, Totals, Violation, run, running};
 
 /// Lines shown before the place where two runs part.
 const BEFORE_PARTING: usize = 10;
 
 /// Shows what led to a violation, then names it, and last how to repeat it.
 pub fn tell(report: &Report, violation: &Violation, pins: &Pins) {
-    let Report { seed, nodes, virtual_ms, .. } = report;
+    let Report { seed, nodes, totals: Totals { virtual_ms, .. }, .. } = report;
     let instance = violation.instance();
     let traced = || run(*seed, &Options { trace: true, ..pins.options() });
     let lines = match violation {

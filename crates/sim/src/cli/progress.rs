@@ -66,17 +66,17 @@ impl Progress {
 fn goal(extent: &Extent, campaign: &Campaign) -> (u64, u64) {
     match extent.instances {
         0 => (campaign.runs, extent.seeds),
-        instances => (campaign.instances.min(instances), instances),
+        instances => (campaign.totals.instances.min(instances), instances),
     }
 }
 
 fn message(extent: &Extent, campaign: &Campaign) -> String {
-    let hours = campaign.virtual_ms as f64 / 3_600_000.0;
+    let hours = campaign.totals.virtual_ms as f64 / 3_600_000.0;
     let of = |whole: u64| if whole > 0 { format!(" of {whole}") } else { String::new() };
     let (seeds, instances) = (of(extent.seeds), of(extent.instances));
     format!(
         "{}{seeds} seeds, {}{instances} instances, {hours:.1} virtual hours",
-        campaign.runs, campaign.instances
+        campaign.runs, campaign.totals.instances
     )
 }
 
@@ -91,10 +91,12 @@ fn plain(extent: &Extent, campaign: &Campaign, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_sim::Totals;
 
     #[test]
     fn a_plain_line_tells_what_is_done_and_what_is_left() {
-        let campaign = Campaign { runs: 25, instances: 700, virtual_ms: 5_400_000, ..Campaign::default() };
+        let totals = Totals { instances: 700, virtual_ms: 5_400_000, ..Totals::default() };
+        let campaign = Campaign { runs: 25, totals, ..Campaign::default() };
         let of = |extent| plain(&extent, &campaign, Duration::from_secs(10));
         assert_eq!(
             of(Extent { first: 0, seeds: 100, instances: 0 }),

@@ -57,12 +57,12 @@ struct Cost {
 
 impl Cost {
     fn of(report: &Report) -> Self {
-        let heights = report.heights.max(1) as f64;
+        let heights = report.totals.heights.max(1) as f64;
         Self {
             nodes: report.nodes,
-            heights: report.heights,
-            messages: report.messages as f64 / heights,
-            bytes: report.bytes as f64 / heights,
+            heights: report.totals.heights,
+            messages: report.totals.messages as f64 / heights,
+            bytes: report.totals.bytes as f64 / heights,
         }
     }
 

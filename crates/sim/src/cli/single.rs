@@ -13,16 +13,16 @@ pub fn main(seed: u64, trace: bool, only: Option<InstanceId>, pins: &Pins) -> bo
     say(format!(
         "seed {seed}: n = {}, {} blocks and {} instances in {} virtual ms, {} events, {} messages, {} bytes, log {:016x}",
         report.nodes,
-        report.heights,
-        report.instances,
-        report.virtual_ms,
-        report.events,
-        report.messages,
-        report.bytes,
+        report.totals.heights,
+        report.totals.instances,
+        report.totals.virtual_ms,
+        report.totals.events,
+        report.totals.messages,
+        report.totals.bytes,
         report.log_hash
     ));
-    say_counts("reached", &report.sights);
-    say_counts("faults", &report.faults);
+    say_counts("reached", &report.totals.sights);
+    say_counts("faults", &report.totals.faults);
     let Some(violation) = &report.violation else { return true };
     failure::tell(&report, violation, pins);
     false
