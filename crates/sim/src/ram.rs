@@ -107,9 +107,10 @@ impl RamDisk {
     }
 
     /// The end of the newest file of `dir` turns to zeros, up to this many bytes of what was written; its
-    /// first sector stays.
+    /// first sector stays. What rots was on the platter long before, and so was everything else.
     pub(crate) fn rot(&self, dir: &Path, bytes: usize) {
         let mut state = self.0.lock();
+        state.settle();
         let newest = state.names.iter().rev().find(|(path, _)| path.parent() == Some(dir));
         let Some(file) = newest.map(|(_, file)| *file) else { return };
         let Ok(content) = state.content(file) else { return };
@@ -158,6 +159,16 @@ impl State {
         let change = Change { removed, added };
         change.apply(&mut self.names);
         self.renamed.push(change);
+    }
+
+    /// Everything written reaches the platter.
+    fn settle(&mut self) {
+        self.files.values_mut().for_each(|content| {
+            content.sync();
+            content.phantom.clear();
+        });
+        self.renamed.clear();
+        self.durable_names.clone_from(&self.names);
     }
 
     fn find(&self, path: &Path) -> io::Result<u64> {
@@ -403,6 +414,22 @@ mod tests {
             disk.cut(&mut Dice::new(1));
             assert_eq!(read(&disk), Some(vec![if again { 7 } else { 0 }; 512]));
         }
+    }
+
+    #[test]
+    fn what_a_log_loses_by_rot_comes_back_from_no_power_cut_and_the_rest_stays() {
+        let disk = RamDisk::default();
+        let mut dice = Dice::new(3);
+        let log = disk.create(Path::new("wal/1")).unwrap();
+        log.write_at(&[1; 2 * SECTOR_BYTES], 0).unwrap();
+        let mark = disk.create(Path::new("marks/1")).unwrap();
+        mark.write_at(&[2; 8], 0).unwrap();
+        disk.rot(Path::new("wal"), 100);
+        disk.cut(&mut dice);
+        let bytes = disk.read(Path::new("wal/1"), 1 << 20).unwrap().unwrap();
+        let (kept, rotten) = bytes.split_at(2 * SECTOR_BYTES - 101);
+        assert!(kept.iter().all(|byte| *byte == 1) && rotten.iter().all(|byte| *byte == 0));
+        assert_eq!(disk.read(Path::new("marks/1"), 1 << 20).unwrap().unwrap(), [2; 8]);
     }
 
     #[test]
