@@ -10,7 +10,7 @@
 //! | domain | nothing is signed up to |
 //! |---|---|
 //! | block | the highest certified height + [`BLOCKS_ABSTAINED`], or the highest instance shown |
-//! | duties | the highest slot certified or shown + [`SLOTS_ABSTAINED`] |
+//! | duties | the highest slot certified or shown, or 0, + [`SLOTS_ABSTAINED`] |
 //!
 //! Until then it follows the chain and signs nothing, not even what it signed before.
 //!
@@ -97,9 +97,9 @@ impl Inquiry {
             above(block, BLOCKS_ABSTAINED).max(shown(&self.signed, Domain::Block).unwrap_or_default());
         let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
         let slot = duties().filter_map(|d| shown(&self.certified, d).max(shown(&self.signed, d))).max();
-        let slot = slot.map(|slot| above(slot, SLOTS_ABSTAINED));
-        let of_duties = slot.into_iter().flat_map(|slot| duties().map(move |domain| (domain, slot)));
-        [(Domain::Block, block)].into_iter().chain(of_duties).collect()
+        // Members that have restarted may show nothing of duties that nobody has decided.
+        let slot = above(slot.unwrap_or_default(), SLOTS_ABSTAINED);
+        [(Domain::Block, block)].into_iter().chain(duties().map(|domain| (domain, slot))).collect()
     }
 }
 

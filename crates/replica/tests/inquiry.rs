@@ -6,11 +6,11 @@ mod common;
 
 use aequa_replica::{
     BLOCKS_ABSTAINED, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recovery, Replica,
-    SLOTS_ABSTAINED, Ticket, Timer,
+    SLOTS_ABSTAINED, Ticket, Timer, leader,
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Digest, Domain, Height, InstanceId, OperatorIndex, Round, Signed, Value, ValueBytes, Verified,
+    Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Signed, Value, ValueBytes, Verified,
 };
 use common::{EPOCH_MS, PlainKeys, blocks, fetched, prepare, proposed, replica};
 
@@ -59,6 +59,12 @@ fn asked(effects: &[Effect]) -> Vec<u8> {
         _ => None,
     });
     asked.collect()
+}
+
+/// The floors up to a block and up to a slot; duties of all types share their slots.
+fn abstaining(block: u64, slot: u64) -> Vec<(Domain, Height)> {
+    let duties = [Domain::Attester, Domain::Proposer, Domain::Sync].map(|domain| (domain, Height(slot)));
+    [vec![(Domain::Block, Height(block))], duties.to_vec()].concat()
 }
 
 fn inquiring() -> Replica<PlainKeys> {
@@ -117,8 +123,7 @@ fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
     for (from, height) in [(1, 3), (2, 5), (3, 4)] {
         let effects = replica.step(now(1), at_height(from, height));
         if from == 3 {
-            let expected = vec![(Domain::Block, Height(5 + BLOCKS_ABSTAINED))];
-            assert_eq!(floors(&effects), Some(expected));
+            assert_eq!(floors(&effects), Some(abstaining(5 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
         }
     }
     for next in 0..9 {
@@ -139,9 +144,7 @@ fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
     replica.step(now(1), testimony(1, &[InstanceId::block(Height(5)), slot(120)], &[]));
     replica.step(now(1), testimony(2, &[], &shown));
     let effects = replica.step(now(1), testimony(3, &[], &[]));
-    let slot = Height(120 + SLOTS_ABSTAINED);
-    let duties = [Domain::Attester, Domain::Proposer, Domain::Sync].map(|domain| (domain, slot));
-    let expected = [vec![(Domain::Block, Height(40))], duties.to_vec()].concat();
+    let expected = abstaining(40, 120 + SLOTS_ABSTAINED);
     assert_eq!(floors(&effects), Some(expected), "duties of all types share their slots");
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Halt(_))).count(), 0);
     // What was shown is known now, from whoever.
@@ -155,7 +158,25 @@ fn a_claim_without_a_certificate_keeps_nobody_out() {
     replica.step(now(1), Input::PeerHeight { from: OperatorIndex(1), height: Height(1 << 60) });
     [1, 2].into_iter().for_each(|from| drop(replica.step(now(1), at_height(from, 1))));
     let effects = replica.step(now(1), at_height(3, 1));
-    assert_eq!(floors(&effects), Some(vec![(Domain::Block, Height(1 + BLOCKS_ABSTAINED))]));
+    assert_eq!(floors(&effects), Some(abstaining(1 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
+}
+
+/// Simulator seed 14985: members that restarted showed nothing of a duty that nobody had decided, and it
+/// proposed another value for it.
+#[test]
+fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
+    let mut replica = inquiring();
+    let effects: Vec<Effect> =
+        [1, 2, 3].into_iter().flat_map(|from| replica.step(now(1), testimony(from, &[], &[]))).collect();
+    assert_eq!(floors(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
+    let leads = |height: &u64| leader(Quorum::of(4).unwrap(), slot(*height), Round(0)) == ME;
+    let last = (0..=SLOTS_ABSTAINED).rev().find(leads).unwrap();
+    let first = (SLOTS_ABSTAINED + 1..).find(leads).unwrap();
+    for (height, signed) in [(last, false), (first, true)] {
+        let value = Value::duty(slot(height), ValueBytes(b"{}".as_slice().into()));
+        let duty = Input::Duty { instance: slot(height), value, ticket: Ticket(height) };
+        assert_eq!(signs(&replica.step(now(2), duty)), signed, "slot {height}");
+    }
 }
 
 #[test]
