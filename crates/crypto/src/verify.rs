@@ -24,7 +24,9 @@ use crate::recent::Recent;
 use crate::seal::GroupKey;
 use crate::transaction;
 use aequa_types::json::parse_canonical;
-use aequa_types::limits::{BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, VALUE_BYTES_MAX};
+use aequa_types::limits::{
+    BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, TESTIMONY_STATEMENTS_MAX, VALUE_BYTES_MAX,
+};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::statement::seal_bytes;
 use aequa_types::sync::{CheckedTestimony, Testimony};
@@ -132,13 +134,14 @@ impl Verifier {
         Ok((Arc::new(block), certificate))
     }
 
-    /// Checks what a member says it has seen of operator `about`: nothing counts that is not proven.
+    /// Checks what a member says it has seen of operator `about`: only where it is bound itself is not proven.
     pub fn testimony(&self, about: OperatorIndex, testimony: Testimony) -> Result<CheckedTestimony, Refusal> {
-        let Testimony { certificates, statements } = testimony;
+        let Testimony { certificates, statements, bound } = testimony;
         let domains = Domain::ALL.len();
         let lists = [
             ("certificates", certificates.len(), domains),
-            ("statements", statements.len(), Kind::ALL.len() * domains),
+            ("statements", statements.len(), TESTIMONY_STATEMENTS_MAX),
+            ("bound", bound.len(), domains),
         ];
         for (what, size, size_max) in lists {
             if size > size_max {
@@ -153,7 +156,7 @@ impl Verifier {
         }
         certificates.iter().try_for_each(|certificate| self.certificate(certificate))?;
         let certified = certificates.iter().map(|certificate| certificate.instance).collect();
-        Ok(CheckedTestimony { certified, signed: statements })
+        Ok(CheckedTestimony { certified, signed: statements, bound })
     }
 
     /// Decodes a value and checks what can be checked of it alone.

@@ -5,12 +5,13 @@
 //! signers, so an honest one of those who answer is at most one height behind it; and whoever voted
 //! in a height has decided the one before. So nothing was signed above the highest certified height
 //! plus two. Only what is proven raises that: certificates, and statements with this operator's own
-//! signature. A bare claim cannot keep it out.
+//! signature. A bare claim cannot keep it out. Duties have slots that do not follow each other; there a slot
+//! counts too that f+1 members say they have signed in, for one of them is honest.
 //!
 //! | domain | nothing is signed up to |
 //! |---|---|
 //! | block | the highest certified height + [`BLOCKS_ABSTAINED`], or the highest instance shown |
-//! | duties | the highest slot certified or shown, or 0, + [`SLOTS_ABSTAINED`] |
+//! | duties | the highest slot certified or shown, or reached by f+1 members, or 0, + [`SLOTS_ABSTAINED`] |
 //!
 //! Until then it follows the chain and signs nothing, not even what it signed before.
 //!
@@ -23,6 +24,7 @@ use crate::duties::DUTIES_OPEN_MAX;
 use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
 use crate::replica::Replica;
 use crate::signer::Keys;
+use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{Domain, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed, Verified};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,10 @@ pub(crate) struct Inquiry {
     heard: BTreeSet<OperatorIndex>,
     certified: BTreeMap<Domain, Height>,
     signed: BTreeMap<Domain, Height>,
+    /// The highest slot of a duty in which each member says that it is bound itself.
+    bound: BTreeMap<OperatorIndex, Height>,
+    /// How many members must say so for an honest one to be among them.
+    weak_quorum: usize,
     asked_ms: Option<u64>,
     /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
     duties: Vec<Input>,
@@ -62,6 +68,8 @@ impl Inquiry {
             heard: BTreeSet::new(),
             certified: BTreeMap::new(),
             signed: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            weak_quorum: quorum.weak_quorum(),
             asked_ms: None,
             duties: Vec::new(),
         })
@@ -69,17 +77,17 @@ impl Inquiry {
 
     fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         self.heard.insert(from);
-        let raise = |highest: &mut BTreeMap<Domain, Height>, instance: InstanceId| {
-            let height = highest.entry(instance.domain).or_default();
-            *height = instance.height.max(*height);
-        };
         testimony.certified.iter().for_each(|instance| raise(&mut self.certified, *instance));
         testimony.signed.iter().for_each(|signed| raise(&mut self.signed, signed.instance));
+        let slots = testimony.bound.iter().filter(|instance| instance.domain != Domain::Block);
+        if let Some(slot) = slots.map(|instance| instance.height).max() {
+            self.bound.insert(from, slot);
+        }
     }
 
     /// Where a duty may wait. After a loss it takes too long.
     fn room_for_duty(&mut self) -> Option<&mut Vec<Input>> {
-        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_OPEN_MAX;
+        let waits = self.memory != Memory::Lost && self.duties.len() < DUTIES_OPEN_MAX;
         waits.then_some(&mut self.duties)
     }
 
@@ -96,11 +104,23 @@ impl Inquiry {
         let block =
             above(block, BLOCKS_ABSTAINED).max(shown(&self.signed, Domain::Block).unwrap_or_default());
         let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-        let slot = duties().filter_map(|d| shown(&self.certified, d).max(shown(&self.signed, d))).max();
-        // Members that have restarted may show nothing of duties that nobody has decided.
-        let slot = above(slot.unwrap_or_default(), SLOTS_ABSTAINED);
+        let slots = duties().filter_map(|d| shown(&self.certified, d).max(shown(&self.signed, d)));
+        let slot = slots.chain(self.slot_of_honest()).max().unwrap_or_default();
+        let slot = above(slot, SLOTS_ABSTAINED);
         [(Domain::Block, block)].into_iter().chain(duties().map(|domain| (domain, slot))).collect()
     }
+
+    /// A slot that an honest member is bound in, or one above it: the highest that f+1 say they have reached.
+    fn slot_of_honest(&self) -> Option<Height> {
+        let mut slots: Vec<Height> = self.bound.values().copied().collect();
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
+        slots.get(self.weak_quorum.checked_sub(1)?).copied()
+    }
+}
+
+fn raise(highest: &mut BTreeMap<Domain, Height>, instance: InstanceId) {
+    let height = highest.entry(instance.domain).or_default();
+    *height = instance.height.max(*height);
 }
 
 impl<K: Keys> Replica<K> {
@@ -112,21 +132,38 @@ impl<K: Keys> Replica<K> {
     /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
-        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
-        !lost && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
+        !self.is_lost() && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
     }
 
-    /// The newest statement of each kind that this replica has seen of `operator` in each domain, to be
-    /// shown to it.
+    /// Whether what it remembers is known not to be all it signed.
+    fn is_lost(&self) -> bool {
+        self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost)
+    }
+
+    /// What this replica has seen of `operator`, to be shown to it: of blocks, whose heights follow each other,
+    /// the newest statement of each kind; of duties that of each one in memory, the highest slots first.
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
-        let mut newest: BTreeMap<(Domain, Kind), &Signed> = BTreeMap::new();
+        let mut newest: BTreeMap<(Option<InstanceId>, Kind), &Signed> = BTreeMap::new();
         for signed in self.witness.statements_of(operator).chain(self.early.statements_of(operator)) {
-            let kept = newest.entry((signed.instance.domain, signed.kind())).or_insert(signed);
+            let duty = Some(signed.instance).filter(|instance| instance.domain != Domain::Block);
+            let kept = newest.entry((duty, signed.kind())).or_insert(signed);
             if kept.place() < signed.place() {
                 *kept = signed;
             }
         }
-        newest.into_values().cloned().collect()
+        let mut newest: Vec<&Signed> = newest.into_values().collect();
+        newest.sort_by_key(|signed| {
+            (signed.instance.domain != Domain::Block, std::cmp::Reverse(signed.instance.height))
+        });
+        newest.into_iter().take(TESTIMONY_STATEMENTS_MAX).cloned().collect()
+    }
+
+    /// The highest instance of each domain in which this operator is bound, where there is one.
+    pub fn bound(&self) -> Vec<InstanceId> {
+        let highest = Domain::ALL
+            .into_iter()
+            .map(|domain| InstanceId { domain, height: self.signer.highest_bound(domain) });
+        highest.filter(|instance| instance.height > Height(0)).collect()
     }
 
     /// Takes an input while the members are being asked.
@@ -139,7 +176,11 @@ impl<K: Keys> Replica<K> {
                 self.fetch_if_behind();
                 self.set_timer(Timer::CatchUp, crate::catchup::CATCH_UP_INTERVAL_MS);
             }
-            Input::Message { from, message } => self.note_height(from, &message),
+            Input::Message { from, message } => {
+                // What it carries of our own stops an old copy, and is abstained from after a loss.
+                self.witness_message(&message);
+                self.note_height(from, &message)
+            }
             Input::Duty { ticket, .. } => match self.inquiry.as_mut().and_then(Inquiry::room_for_duty) {
                 Some(duties) => duties.push(input),
                 None => self.out.push(Effect::DutyReply(ticket, DutyAdmission::Overloaded)),
@@ -162,7 +203,7 @@ impl<K: Keys> Replica<K> {
         if inquiry.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
             return;
         }
-        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory == Memory::Unproven;
+        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory != Memory::Lost;
         let me = self.config.me;
         let silent = self.config.quorum.members().filter(|member| *member != me);
         self.out.extend(silent.filter(|member| !inquiry.heard.contains(member)).map(Effect::Inquire));
@@ -176,14 +217,12 @@ impl<K: Keys> Replica<K> {
     fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
         inquiry.hear(from, testimony);
-        let (memory, over, floors) = (inquiry.memory, inquiry.is_over(), inquiry.floors());
-        let duties = if over { std::mem::take(&mut inquiry.duties) } else { Vec::new() };
+        let memory = inquiry.memory;
         if memory == Memory::Unproven {
             self.compare(testimony);
         }
-        if !over {
-            return;
-        }
+        let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.is_over()) else { return };
+        let (floors, duties) = (inquiry.floors(), std::mem::take(&mut inquiry.duties));
         self.inquiry = None;
         if memory == Memory::Lost {
             for (domain, floor) in &floors {
@@ -206,13 +245,18 @@ impl<K: Keys> Replica<K> {
     /// A statement of ours that we know nothing of means that the key is used elsewhere, or that the
     /// directory is older than what was signed.
     pub(crate) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
-        let (operator, height) = (self.config.me, signed.instance.height);
-        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
-        let unknown = signed.author == operator && !lost && !self.signer.knows(signed);
-        if unknown {
-            self.out.push(Effect::Halt(Halt::SignedElsewhere { operator, height }));
+        let (operator, InstanceId { domain, height }) = (self.config.me, signed.instance);
+        if signed.author != operator || self.signer.knows(signed) {
+            return false;
         }
-        unknown
+        if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.memory == Memory::Lost) {
+            raise(&mut inquiry.signed, signed.instance);
+            return false;
+        }
+        // Whoever showed it may not be there the next time it asks.
+        self.out.push(Effect::RaiseFloors(vec![(domain, height)]));
+        self.out.push(Effect::Halt(Halt::SignedElsewhere { operator, height }));
+        true
     }
 
     /// The same for what comes with other statements, where old ones are. At a decided height nothing is at

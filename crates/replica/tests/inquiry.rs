@@ -30,7 +30,7 @@ fn slot(height: u64) -> InstanceId {
 
 fn testimony(from: u8, certified: &[InstanceId], signed: &[InstanceId]) -> Input {
     let signed = signed.iter().copied().map(own_prepare).collect();
-    let testimony = CheckedTestimony { certified: certified.to_vec(), signed };
+    let testimony = CheckedTestimony { certified: certified.to_vec(), signed, bound: Vec::new() };
     Input::Testimony { from: OperatorIndex(from), testimony }
 }
 
@@ -161,6 +161,41 @@ fn a_claim_without_a_certificate_keeps_nobody_out() {
     assert_eq!(floors(&effects), Some(abstaining(1 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
 }
 
+/// One of f+1 is honest; one alone may say what it likes.
+#[test]
+fn it_abstains_from_slots_near_those_that_f_plus_1_members_say_they_have_signed_in() {
+    let claims = |slots: [u64; 3]| {
+        let mut replica = inquiring();
+        let answers = [1, 2, 3].into_iter().zip(slots).flat_map(|(from, height)| {
+            let bound = vec![InstanceId::block(Height(1 << 50)), slot(height)];
+            let testimony = CheckedTestimony { bound, ..CheckedTestimony::default() };
+            replica.step(now(1), Input::Testimony { from: OperatorIndex(from), testimony })
+        });
+        floors(&answers.collect::<Vec<_>>()).unwrap()
+    };
+    assert_eq!(
+        claims([9_000_000, 1 << 60, 8_000_000]),
+        abstaining(BLOCKS_ABSTAINED, 9_000_000 + SLOTS_ABSTAINED)
+    );
+    assert_eq!(claims([0, 1 << 60, 0]), abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED));
+}
+
+#[test]
+fn its_own_signature_in_a_message_counts_while_it_asks() {
+    let of_mine = |from| {
+        let message = Verified::Prepare(own_prepare(slot(7_000)));
+        Input::Message { from: OperatorIndex(from), message }
+    };
+    let mut replica = inquiring();
+    assert!(replica.step(now(1), of_mine(2)).is_empty());
+    let answers = [1, 2, 3].map(|from| replica.step(now(2), testimony(from, &[], &[]))).concat();
+    assert_eq!(floors(&answers), Some(abstaining(BLOCKS_ABSTAINED, 7_000 + SLOTS_ABSTAINED)));
+
+    let mut replica = unproven(Recovery::default());
+    let effects = replica.step(now(1), of_mine(2));
+    assert!(matches!(effects[..], [Effect::RaiseFloors(_), Effect::Halt(_)]), "{effects:?}");
+}
+
 /// Simulator seed 14985: members that restarted showed nothing of a duty that nobody had decided, and it
 /// proposed another value for it.
 #[test]
@@ -191,11 +226,16 @@ fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_i
     });
     let testimony_of = |signed: Signed| Input::Testimony {
         from: OperatorIndex(2),
-        testimony: CheckedTestimony { certified: Vec::new(), signed: vec![signed] },
+        testimony: CheckedTestimony { signed: vec![signed], ..CheckedTestimony::default() },
     };
     assert!(replica.step(now(2), testimony_of(signed.unwrap())).is_empty());
     let effects = replica.step(now(3), testimony(2, &[], &[InstanceId::block(Height(7))]));
-    assert!(matches!(effects[..], [Effect::Halt(Halt::SignedElsewhere { height: Height(7), .. })]));
+    let [Effect::RaiseFloors(floors), Effect::Halt(Halt::SignedElsewhere { height: Height(7), .. })] =
+        &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*floors, [(Domain::Block, Height(7))], "whoever showed it may not be there the next time");
 }
 
 #[test]
@@ -207,9 +247,12 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
         let message = Verified::Prepare(own_prepare(InstanceId::block(Height(height))));
         replica.step(now(1), Input::Message { from: ME, message });
     }
-    let message = Verified::Prepare(own_prepare(slot(50)));
-    replica.step(now(1), Input::Message { from: ME, message });
-    let newest = [InstanceId::block(Height(3)), slot(50)].map(own_prepare);
+    // Slots come in any order: a copy taken after the later one may lack the earlier one.
+    for height in [50, 40] {
+        let message = Verified::Prepare(own_prepare(slot(height)));
+        replica.step(now(1), Input::Message { from: ME, message });
+    }
+    let newest = [InstanceId::block(Height(3)), slot(50), slot(40)].map(own_prepare);
     assert_eq!(replica.newest_statements_of(ME), newest);
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Notice, leader};
+use aequa_replica::{Memory, Notice, leader};
 use aequa_types::{ConsensusParams, Height, InstanceId, OperatorIndex, Round};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
@@ -110,15 +110,18 @@ fn a_chain_whose_every_seal_fails_goes_on_with_its_commits() {
     }
 }
 
+/// Empty directories, and members that have restarted too: were a statement of theirs shown to them, they would
+/// stop, and start again as in the test below.
 #[test]
 fn more_than_f_operators_that_lost_everything_sync_enter_the_live_height_and_start_its_timer() {
     let mut cluster = Cluster::new(4, params());
     assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() == 10), 20_000));
     // Between two heights: nobody has signed anything at the live one.
     cluster.run_for(300);
+    cluster.forgetful = true;
     let live = InstanceId::block(Height(11));
     for id in [2, 3] {
-        cluster.restart_with_nothing(id);
+        cluster.restart_with_nothing(id, Memory::Unproven);
         assert_eq!(cluster.nodes[id].height(), 0);
     }
     for id in [2, 3] {
@@ -132,4 +135,23 @@ fn more_than_f_operators_that_lost_everything_sync_enter_the_live_height_and_sta
     let deadline_ms = cluster.now_ms + 10_000;
     let goes_on = |cluster: &Cluster| cluster.nodes.iter().all(|node| node.height() >= 15);
     assert!(cluster.run_until(goes_on, deadline_ms), "the cluster decides with them again");
+}
+
+/// Nobody can prove what they signed: with them, a second decision of a height could come to be (ADR 7).
+#[test]
+fn more_than_f_operators_that_know_they_lost_their_memory_follow_the_chain_and_abstain() {
+    let mut cluster = Cluster::new(4, params());
+    assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() == 10), 20_000));
+    // They are down at the same time: neither answers the other from before.
+    cluster.cut.insert(3);
+    cluster.restart_with_nothing(2, Memory::Lost);
+    cluster.cut.remove(&3);
+    cluster.restart_with_nothing(3, Memory::Lost);
+    cluster.run_for(10_000);
+    for id in [2, 3] {
+        // Either knows too little to answer the other.
+        assert!(cluster.nodes[id].replica.is_inquiring());
+        assert_eq!(cluster.nodes[id].height(), cluster.nodes[0].height());
+    }
+    assert!(cluster.nodes[0].height() <= 11, "two of four decide nothing");
 }

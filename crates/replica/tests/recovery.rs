@@ -135,7 +135,10 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
     let message = own_prepare(1);
     let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
     assert!(
-        matches!(&effects[..], [Effect::Halt(Halt::SignedElsewhere { height: Height(1), .. })]),
+        matches!(
+            &effects[..],
+            [Effect::RaiseFloors(_), Effect::Halt(Halt::SignedElsewhere { height: Height(1), .. })]
+        ),
         "{effects:?}"
     );
 }

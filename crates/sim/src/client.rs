@@ -12,6 +12,8 @@ use aequa_types::{
 const SENDERS: u8 = 4;
 /// Slots a duty may lag behind the newest: posts meet open, decided and unknown ones.
 const DUTY_LAG: u64 = 2;
+/// Slots a jump may pass over: a few times what is abstained from.
+const SLOTS_JUMPED: u64 = 300;
 
 /// What the clients remember.
 #[derive(Debug, Default)]
@@ -49,9 +51,10 @@ impl World {
     pub(crate) fn duty_posted(&mut self) {
         self.sometimes(self.plan.duty_every_ms, Event::Duty);
         if self.dice.chance(700) {
-            self.client.slot += 1;
+            let far = self.plan.slots_jump && self.dice.chance(100);
+            self.client.slot += if far { self.dice.between(2, SLOTS_JUMPED) } else { 1 };
         }
-        let slot = self.client.slot.saturating_sub(self.dice.below(DUTY_LAG));
+        let slot = self.plan.first_slot + self.client.slot.saturating_sub(self.dice.below(DUTY_LAG));
         let domain = self.dice.pick(&[Domain::Attester, Domain::Proposer, Domain::Sync]);
         let instance = InstanceId { domain, height: Height(slot) };
         for _ in 0..self.dice.between(1, 3) {

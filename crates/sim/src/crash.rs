@@ -132,12 +132,12 @@ impl World {
             0..3 => node.copy = Some(node.directory()),
             3..6 => {
                 node.lose_directory();
-                node.suspected = true;
+                node.memory = Memory::Lost;
                 node.limbo.clear();
                 if with_blocks {
                     node.store.forget();
                 }
-                self.oracle.forgets(self.nodes[id].operator);
+                self.forgets(id);
                 self.fault(fault::DIRECTORY_LOST);
                 self.note(id, 0, || "its log and marks are lost".into());
             }
@@ -148,7 +148,8 @@ impl World {
                 // Decisions in it go with it; peers have them.
                 node.disk.rot(Path::new(WAL), bytes);
                 node.log_rotten = true;
-                self.oracle.forgets(self.nodes[id].operator);
+                let node = &self.nodes[id];
+                self.oracle.falls_back(node.operator, node.store.tip());
                 self.fault(fault::LOG_ROTTEN);
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
             }
@@ -165,6 +166,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Log and marks are gone. What it signed is known to others, who keep what they signed themselves.
+    fn forgets(&mut self, id: usize) {
+        let (operator, tip) = (self.nodes[id].operator, self.nodes[id].store.tip());
+        self.oracle.falls_back(operator, tip);
+        let careless = &self.plan.careless;
+        let reliable =
+            self.plan.quorum.members().filter(|other| *other != operator && !careless.contains(other));
+        self.oracle.forgets(operator, reliable.collect());
     }
 
     /// Up again, from disk.
@@ -300,8 +311,7 @@ impl World {
         let node = &self.nodes[id];
         match node.kind {
             Kind::Traitor(_) | Kind::Twin => Memory::Whole,
-            Kind::Honest if node.suspected => Memory::Lost,
-            Kind::Honest => Memory::Unproven,
+            Kind::Honest => node.memory,
         }
     }
 

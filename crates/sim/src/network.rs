@@ -250,6 +250,7 @@ impl World {
         let mut testimony = CheckedTestimony {
             certified: node.store.certified(),
             signed: replica.newest_statements_of(about),
+            bound: replica.bound(),
         };
         if let Kind::Traitor(traits) = kind {
             if self.is_calm() && self.plan.silent_at_last {

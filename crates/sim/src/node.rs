@@ -5,7 +5,7 @@ use crate::promises::Promises;
 use crate::ram::RamDisk;
 use crate::store::Store;
 use crate::traitor::Traits;
-use aequa_replica::{Effect, Input, Now, Replica, Timer};
+use aequa_replica::{Effect, Input, Memory, Now, Replica, Timer};
 use aequa_types::recording::Numbered;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,8 +69,8 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     /// What was copied for a later restore.
     pub(crate) copy: Option<Directory>,
-    /// A file that says: what is remembered here is not all that was signed.
-    pub(crate) suspected: bool,
+    /// How far notes in its directory say that it can be relied on.
+    pub(crate) memory: Memory,
     /// Runs on a copy of its directory that is older than what it signed.
     pub(crate) restored: bool,
     pub(crate) doomed: Option<CrashPoint>,
@@ -111,7 +111,7 @@ impl Node {
             half_known: BTreeSet::new(),
             store: Store::default(),
             copy: None,
-            suspected: false,
+            memory: Memory::Unproven,
             restored: false,
             doomed: None,
             frozen: false,

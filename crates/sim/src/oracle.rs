@@ -176,6 +176,8 @@ impl Violation {
 /// Sendings of an honest operator for one instance: at most so many for each operator there is, and so many
 /// more for every pause after which newest messages are sent again.
 const SENDINGS_PER_PEER: usize = 40;
+/// Slots above those of the others in which an operator without memory signs nothing.
+const SLOTS_COVERED: u64 = 64;
 const SENDINGS_PER_PAUSE: usize = 12;
 
 type Place = (InstanceId, Round, Kind);
@@ -197,6 +199,8 @@ pub(crate) struct Oracle {
     nonces: BTreeMap<(Address, TxKind), u64>,
     history: BTreeMap<(OperatorIndex, Height), Digest>,
     tips: BTreeMap<OperatorIndex, Height>,
+    /// Slots up to which an operator that lost its memory is sure to be kept from repeating itself.
+    covered: BTreeMap<OperatorIndex, Height>,
     /// Operators whose true shares of a seal exist.
     shared: BTreeMap<(InstanceId, Round, Digest), BTreeSet<OperatorIndex>>,
     /// When an honest operator first sent something for an instance, and how often it has.
@@ -226,6 +230,7 @@ impl Oracle {
             nonces: BTreeMap::new(),
             history: BTreeMap::new(),
             tips: BTreeMap::new(),
+            covered: BTreeMap::new(),
             shared: BTreeMap::new(),
             sendings: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -239,10 +244,42 @@ impl Oracle {
         self.quorum
     }
 
-    /// This operator's directory is gone: it need not come back with the blocks it had. It is still held to
-    /// every word it said.
-    pub(crate) fn forgets(&mut self, operator: OperatorIndex) {
-        self.tips.remove(&operator);
+    /// Decisions of this operator went with its log: it comes back with what its store holds.
+    pub(crate) fn falls_back(&mut self, operator: OperatorIndex, tip: Height) {
+        self.tips.insert(operator, tip);
+    }
+
+    /// This operator's memory is gone. It is still held to every word it said about blocks, and about duties in
+    /// slots that the others have come near to; `reliable` are those who will not lose what they signed.
+    pub(crate) fn forgets(&mut self, operator: OperatorIndex, reliable: BTreeSet<OperatorIndex>) {
+        let mut reached: BTreeMap<OperatorIndex, Height> = BTreeMap::new();
+        for (author, (instance, ..)) in self.durable.keys() {
+            let counts =
+                instance.domain != Domain::Block && self.honest.contains(author) && reliable.contains(author);
+            if counts {
+                let slot = reached.entry(*author).or_default();
+                *slot = instance.height.max(*slot);
+            }
+        }
+        let mut slots: Vec<Height> = reached.into_values().collect();
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
+        // q answers of the n-1 others: f-1 of the honest ones may be missing, and f+1 must name a slot.
+        let faulty = (self.operators - 1) / 3;
+        let reached =
+            (2 * faulty).checked_sub(1).and_then(|last| slots.get(last)).copied().unwrap_or_default();
+        self.covered.insert(operator, Height(reached.0 + SLOTS_COVERED));
+        let covered = self.covered.get(&operator).copied();
+        let forgotten = |(author, (instance, ..)): &(OperatorIndex, Place)| {
+            *author == operator && instance.domain != Domain::Block && Some(instance.height) > covered
+        };
+        self.said.retain(|place, _| !forgotten(place));
+        self.durable.retain(|place, _| !forgotten(place));
+    }
+
+    /// Whether this operator may say another thing here than in the life it forgot.
+    pub(crate) fn may_repeat(&self, operator: OperatorIndex, instance: InstanceId) -> bool {
+        let covered = self.covered.get(&operator);
+        instance.domain != Domain::Block && covered.is_some_and(|covered| instance.height > *covered)
     }
 
     /// From now on this operator is held to nothing.
@@ -409,7 +446,8 @@ impl Oracle {
             && first.claim != second.claim
             && keys::holds(first)
             && keys::holds(second);
-        if self.honest.contains(&first.author) || !sound {
+        let honest = self.honest.contains(&first.author) && !self.may_repeat(first.author, first.instance);
+        if honest || !sound {
             self.complain(Violation::FalseEvidence { operator: first.author });
         }
     }

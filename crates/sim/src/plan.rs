@@ -98,6 +98,9 @@ pub(crate) struct Plan {
     pub(crate) client_every_ms: u64,
     /// Mean time between duties; 0 is never.
     pub(crate) duty_every_ms: u64,
+    /// Where slots begin, and whether they jump: as far as an abstaining operator does not see.
+    pub(crate) first_slot: u64,
+    pub(crate) slots_jump: bool,
     /// Clocks differ by up to this much from true time, either way.
     pub(crate) skew_ms: u64,
 }
@@ -137,6 +140,8 @@ impl Plan {
             crash_in_recovery: 0,
             partition_every_ms: 0,
             duty_every_ms: 0,
+            first_slot: 0,
+            slots_jump: false,
             skew_ms: 0,
             ..self
         }
@@ -181,6 +186,10 @@ impl Plan {
             flush_every: dice.pick(&[1, 3, 10]),
             client_every_ms: dice.pick(&[40, 150, 600]),
             duty_every_ms: dice.pick(&[0, 0, 700]),
+            // Honest operators that lose their directories are sure to say nothing twice only in slots near those
+            // of the others.
+            first_slot: if options.honest { 0 } else { dice.pick(&[0, 40_000]) },
+            slots_jump: !options.honest && dice.chance(300),
             skew_ms: dice.pick(&[0, 50, 400]),
         }
     }

@@ -12,7 +12,7 @@ use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Halt, Input, Notice, Promised};
+use aequa_replica::{Effect, Halt, Input, Memory, Notice, Promised};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
@@ -85,11 +85,15 @@ impl World {
     pub(crate) fn take_effects(&mut self, id: usize, mut effects: Vec<Effect>) {
         let node = &mut self.nodes[id];
         node.timers.absorb(&mut effects);
+        if matches!(node.kind, Kind::Traitor(_) | Kind::Twin) {
+            // They are used to seeing their signature under what they did not say.
+            effects.retain(|effect| !matches!(effect, Effect::Halt(_) | Effect::RaiseFloors(_)));
+        }
         if let Some(halt) = effects.iter().find_map(|effect| match effect {
-            Effect::Halt(halt) if !matches!(node.kind, Kind::Traitor(_) | Kind::Twin) => Some(halt.clone()),
+            Effect::Halt(halt) => Some(halt.clone()),
             _ => None,
         }) {
-            return self.halted(id, &halt);
+            return self.halted(id, &halt, effects);
         }
         let Some(promises) = &mut node.promises else { return };
         if let Err(error) = promises.write(&effects) {
@@ -107,13 +111,21 @@ impl World {
     }
 
     /// A replica stops its node before anything of the turn is promised to anybody.
-    fn halted(&mut self, id: usize, halt: &Halt) {
+    fn halted(&mut self, id: usize, halt: &Halt, mut shown: Vec<Effect>) {
+        shown.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
         let node = &mut self.nodes[id];
-        if !node.restored || !matches!(halt, Halt::SignedElsewhere { .. }) {
-            let (operator, reason) = (node.operator, halt.to_string());
+        let operator = node.operator;
+        let floors = Promised::of(&shown).floors;
+        let mut shown_in = floors.into_iter().map(|(domain, height)| InstanceId { domain, height });
+        let forgotten = shown_in.any(|instance| self.oracle.may_repeat(operator, instance));
+        if !(node.restored || forgotten) || !matches!(halt, Halt::SignedElsewhere { .. }) {
+            let reason = halt.to_string();
             return self.oracle.complain(Violation::Halted { operator, reason });
         }
-        node.suspected = true;
+        node.memory = Memory::Lost;
+        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.sync(&shown)) {
+            return self.disk_failed(id, &error);
+        }
         self.sight(sights::COPY_NOTICED);
         self.note(id, 0, || format!("stops: {halt}"));
         self.down(id);
@@ -266,7 +278,7 @@ impl World {
             Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
             // Only now is it durable up to where nothing is signed.
             Effect::Notify(Notice::Abstaining(_)) => {
-                node.suspected = false;
+                node.memory = Memory::Unproven;
                 self.sight(sights::ABSTAINED);
             }
             _ => {}

@@ -13,6 +13,7 @@ use crate::StorageError;
 use crate::atomic::{self, Loaded};
 use crate::files::{at, create_dir_durable, open_or_create, remove_if_present, sync_dir};
 use crate::frame::{Frame, FrameKind};
+use crate::last_state;
 use aequa_types::{ClusterId, OperatorIndex};
 use alloy_primitives::B256;
 use ssz::Encode as _;
@@ -32,7 +33,7 @@ const SUSPECT_FILE: &str = "suspect";
 /// Longest reason that is read back.
 const REASON_BYTES_MAX: u64 = 1024;
 /// Directories whose content means that the node has lived here.
-const LIFE_SIGNS: [&str; 5] = ["wal", "marks", "chain", "slashing", "checkpoints"];
+const LIFE_SIGNS: [&str; 6] = ["wal", "marks", "chain", "slashing", "checkpoints", "journal"];
 
 /// Whose directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -210,8 +211,9 @@ fn remove_note(root: &Path, name: &str) -> Result<(), StorageError> {
 fn shows_life(root: &Path) -> Result<bool, StorageError> {
     for entry in fs::read_dir(root).map_err(at("list", root))? {
         let name = entry.map_err(at("list", root))?.file_name();
-        // An unreadable identity moved aside by an earlier start.
-        if name.to_string_lossy().starts_with("identity.dat.corrupt") {
+        // A tip, or an unreadable identity that an earlier start moved aside.
+        let name = name.to_string_lossy();
+        if name.starts_with(last_state::FILE_NAME) || name.starts_with("identity.dat.corrupt") {
             return Ok(true);
         }
     }
@@ -323,6 +325,10 @@ mod tests {
         life(dir.path());
         let error = DataDir::open(dir.path(), identity(0)).unwrap_err();
         assert!(matches!(error, StorageError::IdentityLost { .. }) && error.is_safety_refusal());
+
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(last_state::FILE_NAME), b"a tip").unwrap();
+        assert!(matches!(DataDir::open(dir.path(), identity(0)), Err(StorageError::IdentityLost { .. })));
 
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(IDENTITY_FILE), b"garbage").unwrap();

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`frame`] | the 16-byte head of every small state file: magic, version, length, CRC | – |
 //! | [`atomic`] | replacing such a file so that the old or the new one is always there | on return |
-//! | [`last_state`] | height and round for tools, never a safety record | on return |
+//! | [`last_state`] | height and round for tools | on return |
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
 //! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |

@@ -20,6 +20,8 @@ pub const TX_FRAME_BYTES_MAX: usize = 128 * 1024;
 pub const SYNC_FRAME_BYTES_MAX: usize = 4 << 20;
 /// Largest answer about an operator in bytes: a certificate of 100 commits per domain and some statements.
 pub const TESTIMONY_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Most statements in a testimony: half of its frame.
+pub const TESTIMONY_STATEMENTS_MAX: usize = 512;
 /// Most blocks in one synchronisation reply.
 pub const SYNC_BLOCKS_MAX: u64 = 64;
 /// Most operators in a cluster: a justification is O(n) long.

@@ -61,21 +61,25 @@ pub enum SyncReply {
     Testimony(Testimony),
 }
 
-/// How far a member is, and the newest it has seen of an operator: at most one certificate per domain, and one
-/// statement of each kind.
+/// How far a member is, and the newest it has seen of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Testimony {
-    /// The certificates of its highest decided instances.
+    /// The certificates of its highest decided instances, at most one per domain.
     pub certificates: Vec<Certificate>,
-    /// Statements of the operator.
+    /// Statements of the operator: of blocks the newest of each kind, of duties the newest of each kind in each
+    /// one in memory. At most [`TESTIMONY_STATEMENTS_MAX`](crate::limits::TESTIMONY_STATEMENTS_MAX).
     pub statements: Vec<Signed>,
+    /// The highest instance of each domain in which the member itself is bound; nothing proves it.
+    pub bound: Vec<InstanceId>,
 }
 
-/// A [`Testimony`] of which everything holds; made by whoever verified it.
+/// A [`Testimony`] of which everything holds that can be proven; made by whoever verified it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckedTestimony {
     /// Instances that are decided.
     pub certified: Vec<InstanceId>,
     /// Statements of the operator asked about, each with its signature.
     pub signed: Vec<Signed>,
+    /// Where the member says that it is bound itself: a claim.
+    pub bound: Vec<InstanceId>,
 }

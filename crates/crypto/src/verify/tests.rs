@@ -580,10 +580,12 @@ fn a_testimony_counts_only_what_is_proven() {
     let good = Testimony {
         certificates: vec![fixture.certificate(instance, 0, digest, &[0, 1, 2])],
         statements: vec![vote.clone()],
+        bound: vec![InstanceId::block(Height(6))],
     };
     let about = OperatorIndex(1);
     let checked = fixture.verifier.testimony(about, good.clone()).unwrap();
-    assert_eq!(checked, CheckedTestimony { certified: vec![instance], signed: vec![vote.clone()] });
+    let (certified, signed, bound) = (vec![instance], vec![vote.clone()], good.bound.clone());
+    assert_eq!(checked, CheckedTestimony { certified, signed, bound });
 
     let refused = |testimony| fixture.verifier.testimony(about, testimony).is_err();
     let few = vec![fixture.certificate(instance, 0, digest, &[0, 1])];
@@ -594,5 +596,7 @@ fn a_testimony_counts_only_what_is_proven() {
     let of_another = vec![fixture.prepare(2, instance, 0, digest)];
     assert!(refused(Testimony { statements: of_another, ..good.clone() }));
     let with = |count| Testimony { statements: vec![vote.clone(); count], ..good.clone() };
-    assert!(!refused(with(16)) && refused(with(17)), "one of each kind per domain is enough");
+    assert!(!refused(with(TESTIMONY_STATEMENTS_MAX)) && refused(with(TESTIMONY_STATEMENTS_MAX + 1)));
+    let bound = |count| Testimony { bound: vec![instance; count], ..good.clone() };
+    assert!(!refused(bound(Domain::ALL.len())) && refused(bound(Domain::ALL.len() + 1)));
 }

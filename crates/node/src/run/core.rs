@@ -178,12 +178,18 @@ impl CoreThread {
             timers.absorb(&mut effects);
         }
         // Before anything of this turn is promised to anybody.
-        if let Some(Effect::Halt(halt)) = effects.iter().find(|effect| matches!(effect, Effect::Halt(_))) {
+        let halt = effects.iter().find_map(|effect| match effect {
+            Effect::Halt(halt) => Some(halt.clone()),
+            _ => None,
+        });
+        if let Some(halt) = halt {
             if let Halt::SignedElsewhere { .. } = halt {
-                // The next start has to find out what was signed.
+                // The next start has to find out what was signed, and abstains at least from what was shown.
                 self.data_dir.suspect(&halt.to_string())?;
+                effects.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
+                self.promises.keep(&effects)?;
             }
-            return Err(halt.clone().into());
+            return Err(halt.into());
         }
         self.promises.keep(&effects)?;
         // Signatures that are durable, and only those: of any other the next life may make a second one.

@@ -25,14 +25,15 @@ pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<Testim
     let (tell, told) = oneshot::channel();
     let question = Command::Ask(Box::new(move |replica| {
         // The asker may have gone away.
-        let _ = tell.send(replica.may_testify().then(|| replica.newest_statements_of(about)));
+        let _ =
+            tell.send(replica.may_testify().then(|| (replica.newest_statements_of(about), replica.bound())));
     }));
     context.core.send(question).await.ok()?;
-    let statements = told.await.ok()??;
+    let (statements, bound) = told.await.ok()??;
     // After the statements: whoever voted in a height has stored the one before.
     let store = Arc::clone(&context.store);
     let certificates = tokio::task::spawn_blocking(move || certificates(&store)).await.ok()?.ok()?;
-    Some(Testimony { certificates, statements })
+    Some(Testimony { certificates, statements, bound })
 }
 
 /// The certificate of the highest decided instance of each domain.

@@ -3,7 +3,8 @@
 
 use super::{EPOCH_MS, PlainKeys, config, replica_of};
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Input, Notice, Now, Recovery, Replica, Timer};
+use aequa_replica::{Effect, Input, Memory, Notice, Now, Recovery, Replica, Timer};
+use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
     OperatorIndex, Round, Seal, Value, Verified,
@@ -57,6 +58,8 @@ pub struct Cluster {
     pub cut: BTreeSet<usize>,
     /// Operators whose seal shares are bad.
     pub spoilers: BTreeSet<OperatorIndex>,
+    /// Whether members show no statements of others, as when they have restarted.
+    pub forgetful: bool,
     params: ConsensusParams,
     queue: BTreeMap<(u64, u64), (usize, Input)>,
     sequence: u64,
@@ -71,27 +74,28 @@ impl Cluster {
             now_ms: 0,
             cut: BTreeSet::new(),
             spoilers: BTreeSet::new(),
+            forgetful: false,
             params,
             queue: BTreeMap::new(),
             sequence: 0,
             values: BTreeMap::new(),
         };
         for me in 0..operators {
-            let node = cluster.fresh(me, operators);
+            let node = cluster.fresh(me, operators, Memory::Whole);
             cluster.nodes.push(node);
         }
         (0..operators).for_each(|id| cluster.start(id));
         cluster
     }
 
-    fn fresh(&self, me: usize, operators: usize) -> Node {
+    fn fresh(&self, me: usize, operators: usize, memory: Memory) -> Node {
         let config = aequa_replica::Config {
             params: self.params.clone(),
             builder: true,
             ..config(me as u8, operators)
         };
         Node {
-            replica: replica_of(config, Recovery::default()),
+            replica: replica_of(config, Recovery { memory, ..Recovery::default() }),
             committed: Vec::new(),
             sealed: BTreeSet::new(),
             notices: Vec::new(),
@@ -107,10 +111,11 @@ impl Cluster {
         self.carry_out(id, effects);
     }
 
-    /// Loses everything this operator had, disk included, and starts it again.
-    pub fn restart_with_nothing(&mut self, id: usize) {
+    /// Loses everything this operator had, and starts it again in an empty directory, as the node does
+    /// ([`Memory::Unproven`]), or in one that says that it had something ([`Memory::Lost`]).
+    pub fn restart_with_nothing(&mut self, id: usize, memory: Memory) {
         self.queue.retain(|_, (to, _)| *to != id);
-        self.nodes[id] = self.fresh(id, self.nodes.len());
+        self.nodes[id] = self.fresh(id, self.nodes.len(), memory);
         self.start(id);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.input(id, Input::PeerConnected(OperatorIndex(peer as u8)));
@@ -181,6 +186,19 @@ impl Cluster {
         }
     }
 
+    fn inquire(&mut self, id: usize, of: OperatorIndex) {
+        let member = &self.nodes[of.as_usize()];
+        if member.replica.may_testify() && !self.cut.contains(&of.as_usize()) {
+            let seen = member.replica.newest_statements_of(OperatorIndex(id as u8));
+            let testimony = CheckedTestimony {
+                certified: vec![InstanceId::block(Height(member.height()))],
+                signed: if self.forgetful { Vec::new() } else { seen },
+                bound: member.replica.bound(),
+            };
+            self.input(id, Input::Testimony { from: of, testimony });
+        }
+    }
+
     fn verified(&self, message: Message) -> Option<Verified> {
         let block = |bytes| self.values.values().find(|value| *value.bytes() == bytes).cloned();
         Some(match message {
@@ -209,6 +227,7 @@ impl Cluster {
                 }
                 Effect::Send(to, message) => self.message(id, to.as_usize(), &message),
                 Effect::Fetch { from, height } => self.fetch(id, from, height),
+                Effect::Inquire(of) => self.inquire(id, of),
                 Effect::Combine { instance, round, digest, shares } => {
                     let bad: Vec<OperatorIndex> = shares
                         .iter()
