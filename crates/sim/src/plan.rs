@@ -163,7 +163,7 @@ impl Plan {
             drop_by_kind[PREPARE] = dice.between(400, 900);
         }
         let fastest_ms = dice.between(1, 20);
-        Self {
+        let mut plan = Self {
             quorum,
             params: draw_params(dice, nodes),
             seals: options.seals.unwrap_or(dice.chance(700)),
@@ -186,12 +186,17 @@ impl Plan {
             flush_every: dice.pick(&[1, 3, 10]),
             client_every_ms: dice.pick(&[40, 150, 600]),
             duty_every_ms: dice.pick(&[0, 0, 700]),
-            // Honest operators that lose their directories are sure to say nothing twice only in slots near those
-            // of the others.
-            first_slot: if options.honest { 0 } else { dice.pick(&[0, 40_000]) },
-            slots_jump: !options.honest && dice.chance(300),
+            first_slot: 0,
+            slots_jump: false,
             skew_ms: dice.pick(&[0, 50, 400]),
+        };
+        // Honest operators that lose their directories are sure to say nothing twice only in slots near those of
+        // the others.
+        if plan.duty_every_ms > 0 && !options.honest {
+            plan.first_slot = dice.pick(&[0, 40_000]);
+            plan.slots_jump = dice.chance(300);
         }
+        plan
     }
 }
 

@@ -52,6 +52,9 @@ fn arrived(attacks: &[Box<dyn Attack>], books: &Books) -> Check {
     }
 }
 
+/// How far a count must lie above the usual one, in standard deviations of what happens at random.
+const DEVIATIONS: f64 = 4.0;
+
 /// What must be refused was counted as that, more than honest operators cause by themselves.
 fn refused(attacks: &[Box<dyn Attack>], books: &Books, quiet: &Quiet) -> Check {
     let (mut moved, mut missing) = (Vec::new(), Vec::new());
@@ -59,7 +62,7 @@ fn refused(attacks: &[Box<dyn Attack>], books: &Books, quiet: &Quiet) -> Check {
         let entry = books.attacks.get(attack.name()).cloned().unwrap_or_default();
         for result in attack.refused_as() {
             let (counted, usual) = (entry.verdicts.refused(result), quiet.expected(result, entry.time));
-            let found = if counted > usual { &mut moved } else { &mut missing };
+            let found = if counted > usual + DEVIATIONS * usual.sqrt() { &mut moved } else { &mut missing };
             found.push(match usual > 0.0 {
                 true => format!("{}: {counted:.0} {result} (usual {usual:.0})", attack.name()),
                 false => format!("{}: {counted:.0} {result}", attack.name()),
@@ -131,8 +134,8 @@ mod tests {
         let verdicts = Verdicts::parse("qbft_msg_verified_total{result=\"replay\"} 30");
         let quiet = Quiet { verdicts, time: Duration::from_secs(6) };
         let judge = |counted: u32| hold(&checks(&named("replay"), &replayed(9, counted), &quiet, false));
-        assert_eq!(judge(50), [true, false]);
-        assert_eq!(judge(51), [true, true]);
+        assert_eq!(judge(78), [true, false]);
+        assert_eq!(judge(79), [true, true]);
     }
 
     #[test]

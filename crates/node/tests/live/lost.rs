@@ -117,7 +117,7 @@ fn a_directory_lost_with_its_identity_stops_before_it_signs_asks_and_votes_again
     for folder in ["wal", "marks", "chain"] {
         std::fs::remove_dir_all(dir.join(folder)).unwrap();
     }
-    for file in ["identity.dat", "laststate.dat"] {
+    for file in ["identity.dat", "laststate.dat", "laststate.dat.bak"] {
         std::fs::remove_file(dir.join(file)).unwrap();
     }
     cluster.nodes[LEADER].spawn();
