@@ -87,7 +87,7 @@ impl Inquiry {
 
     /// Where a duty may wait. After a loss it takes too long.
     fn room_for_duty(&mut self) -> Option<&mut Vec<Input>> {
-        let waits = self.memory != Memory::Lost && self.duties.len() < DUTIES_OPEN_MAX;
+        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_OPEN_MAX;
         waits.then_some(&mut self.duties)
     }
 
@@ -132,12 +132,8 @@ impl<K: Keys> Replica<K> {
     /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
-        !self.is_lost() && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
-    }
-
-    /// Whether what it remembers is known not to be all it signed.
-    fn is_lost(&self) -> bool {
-        self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost)
+        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
+        !lost && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
     }
 
     /// What this replica has seen of `operator`, to be shown to it: of blocks, whose heights follow each other,
@@ -203,7 +199,7 @@ impl<K: Keys> Replica<K> {
         if inquiry.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
             return;
         }
-        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory != Memory::Lost;
+        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory == Memory::Unproven;
         let me = self.config.me;
         let silent = self.config.quorum.members().filter(|member| *member != me);
         self.out.extend(silent.filter(|member| !inquiry.heard.contains(member)).map(Effect::Inquire));

@@ -148,7 +148,6 @@ impl World {
                 // Decisions in it go with it; peers have them.
                 node.disk.rot(Path::new(WAL), bytes);
                 node.log_rotten = true;
-                let node = &self.nodes[id];
                 self.oracle.falls_back(node.operator, node.store.tip());
                 self.fault(fault::LOG_ROTTEN);
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));

@@ -267,10 +267,10 @@ impl Oracle {
         let faulty = (self.operators - 1) / 3;
         let reached =
             (2 * faulty).checked_sub(1).and_then(|last| slots.get(last)).copied().unwrap_or_default();
-        self.covered.insert(operator, Height(reached.0 + SLOTS_COVERED));
-        let covered = self.covered.get(&operator).copied();
+        let covered = Height(reached.0 + SLOTS_COVERED);
+        self.covered.insert(operator, covered);
         let forgotten = |(author, (instance, ..)): &(OperatorIndex, Place)| {
-            *author == operator && instance.domain != Domain::Block && Some(instance.height) > covered
+            *author == operator && is_beyond(*instance, covered)
         };
         self.said.retain(|place, _| !forgotten(place));
         self.durable.retain(|place, _| !forgotten(place));
@@ -278,8 +278,7 @@ impl Oracle {
 
     /// Whether this operator may say another thing here than in the life it forgot.
     pub(crate) fn may_repeat(&self, operator: OperatorIndex, instance: InstanceId) -> bool {
-        let covered = self.covered.get(&operator);
-        instance.domain != Domain::Block && covered.is_some_and(|covered| instance.height > *covered)
+        self.covered.get(&operator).is_some_and(|covered| is_beyond(instance, *covered))
     }
 
     /// From now on this operator is held to nothing.
@@ -570,6 +569,11 @@ impl Oracle {
 /// Blocks among decided instances.
 pub(crate) fn blocks<'a>(instances: impl Iterator<Item = &'a InstanceId>) -> usize {
     instances.filter(|instance| instance.domain == Domain::Block).count()
+}
+
+/// Whether this is a duty above the slots in which an operator without memory is kept from repeating itself.
+fn is_beyond(instance: InstanceId, covered: Height) -> bool {
+    instance.domain != Domain::Block && instance.height > covered
 }
 
 fn place(signed: &Signed) -> Place {
