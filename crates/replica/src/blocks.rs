@@ -328,12 +328,30 @@ impl<K: Keys> Replica<K> {
         self.fetch_if_behind();
     }
 
+    /// The shares of blocks that were fetched while nothing could be signed.
+    pub(crate) fn add_owed_shares(
+        &mut self,
+        owed: impl IntoIterator<Item = (Arc<CheckedBlock>, Certificate)>,
+    ) {
+        let me = self.config.me;
+        for (block, certificate) in owed {
+            let commit = self.add_share(block, &certificate);
+            if commit.is_some() {
+                self.record(|recorder, now, out| recorder.fetched(me, certificate, commit, now, out));
+            }
+        }
+    }
+
     /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
     /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
     /// whose shares are still collected. The log takes the decision first, as for one made here.
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
         let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
-        if !self.config.seals || !asked_for || self.is_inquiring() {
+        if !self.config.seals || !asked_for {
+            return None;
+        }
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.owes_share(block, certificate.clone());
             return None;
         }
         let (instance, round) = (certificate.instance, certificate.round);

@@ -22,12 +22,15 @@
 
 use crate::duties::DUTIES_OPEN_MAX;
 use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
-use crate::replica::Replica;
+use crate::replica::{INSTANCES_KEPT, Replica};
 use crate::signer::Keys;
 use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
 use aequa_types::sync::CheckedTestimony;
-use aequa_types::{Domain, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed, Verified};
-use std::collections::{BTreeMap, BTreeSet};
+use aequa_types::{
+    Certificate, CheckedBlock, Domain, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed, Verified,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Heights above the highest certified one that may hold a vote of this operator.
 pub const BLOCKS_ABSTAINED: u64 = 2;
@@ -52,6 +55,8 @@ pub(crate) struct Inquiry {
     asked_ms: Option<u64>,
     /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
     duties: Vec<Input>,
+    /// The newest blocks fetched meanwhile: the others may need this operator's share for their seals.
+    fetched: VecDeque<(Arc<CheckedBlock>, Certificate)>,
 }
 
 impl Inquiry {
@@ -72,6 +77,7 @@ impl Inquiry {
             weak_quorum: quorum.weak_quorum(),
             asked_ms: None,
             duties: Vec::new(),
+            fetched: VecDeque::new(),
         })
     }
 
@@ -82,6 +88,14 @@ impl Inquiry {
         let slots = testimony.bound.iter().filter(|instance| instance.domain != Domain::Block);
         if let Some(slot) = slots.map(|instance| instance.height).max() {
             self.bound.insert(from, slot);
+        }
+    }
+
+    /// A block whose share is to be given when signing is allowed again.
+    pub(crate) fn owes_share(&mut self, block: Arc<CheckedBlock>, certificate: Certificate) {
+        self.fetched.push_back((block, certificate));
+        if self.fetched.len() as u64 > INSTANCES_KEPT {
+            self.fetched.pop_front();
         }
     }
 
@@ -219,6 +233,7 @@ impl<K: Keys> Replica<K> {
         }
         let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.is_over()) else { return };
         let (floors, duties) = (inquiry.floors(), std::mem::take(&mut inquiry.duties));
+        let fetched = std::mem::take(&mut inquiry.fetched);
         self.inquiry = None;
         if memory == Memory::Lost {
             for (domain, floor) in &floors {
@@ -227,6 +242,7 @@ impl<K: Keys> Replica<K> {
             self.out.push(Effect::RaiseFloors(floors.clone()));
             self.out.push(Effect::Notify(Notice::Abstaining(floors)));
         }
+        self.add_owed_shares(fetched);
         self.begin();
         duties.into_iter().for_each(|duty| self.take(duty));
     }
