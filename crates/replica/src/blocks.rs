@@ -1,5 +1,6 @@
 //! Heights of the chain: when to propose, what to accept, what a decision does.
 
+use crate::inquiry::OwedShare;
 use crate::io::{Effect, Halt, Notice, Ticket, Timer};
 use crate::replica::{INSTANCES_KEPT, Replica, decision, leader};
 use crate::sealing::SEALS_PENDING_MAX;
@@ -317,7 +318,13 @@ impl<K: Keys> Replica<K> {
             if !self.commit_block(block.clone(), certificate.clone(), false) {
                 return;
             }
-            let commit = self.add_share(block, &certificate);
+            let commit = match &mut self.inquiry {
+                Some(inquiry) => {
+                    inquiry.owe_share(from, block, certificate.clone());
+                    None
+                }
+                None => self.add_share(block, &certificate),
+            };
             self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
         }
         let moved = self.chain.tip().height > before;
@@ -328,16 +335,12 @@ impl<K: Keys> Replica<K> {
         self.fetch_if_behind();
     }
 
-    /// The shares of blocks that were fetched while nothing could be signed.
-    pub(crate) fn add_owed_shares(
-        &mut self,
-        owed: impl IntoIterator<Item = (Arc<CheckedBlock>, Certificate)>,
-    ) {
-        let me = self.config.me;
-        for (block, certificate) in owed {
+    /// Gives the shares of blocks that were fetched while nothing could be signed.
+    pub(crate) fn add_owed_shares(&mut self, owed: impl IntoIterator<Item = OwedShare>) {
+        for OwedShare { from, block, certificate } in owed {
             let commit = self.add_share(block, &certificate);
             if commit.is_some() {
-                self.record(|recorder, now, out| recorder.fetched(me, certificate, commit, now, out));
+                self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
             }
         }
     }
@@ -348,10 +351,6 @@ impl<K: Keys> Replica<K> {
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
         let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
         if !self.config.seals || !asked_for {
-            return None;
-        }
-        if let Some(inquiry) = &mut self.inquiry {
-            inquiry.owes_share(block, certificate.clone());
             return None;
         }
         let (instance, round) = (certificate.instance, certificate.round);

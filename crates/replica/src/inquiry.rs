@@ -56,7 +56,16 @@ pub(crate) struct Inquiry {
     /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
     duties: Vec<Input>,
     /// The newest blocks fetched meanwhile: the others may need this operator's share for their seals.
-    fetched: VecDeque<(Arc<CheckedBlock>, Certificate)>,
+    owed: VecDeque<OwedShare>,
+}
+
+/// A block whose seal may still need this operator's share.
+#[derive(Debug)]
+pub(crate) struct OwedShare {
+    /// Who handed the block over.
+    pub from: OperatorIndex,
+    pub block: Arc<CheckedBlock>,
+    pub certificate: Certificate,
 }
 
 impl Inquiry {
@@ -77,7 +86,7 @@ impl Inquiry {
             weak_quorum: quorum.weak_quorum(),
             asked_ms: None,
             duties: Vec::new(),
-            fetched: VecDeque::new(),
+            owed: VecDeque::new(),
         })
     }
 
@@ -91,11 +100,16 @@ impl Inquiry {
         }
     }
 
-    /// A block whose share is to be given when signing is allowed again.
-    pub(crate) fn owes_share(&mut self, block: Arc<CheckedBlock>, certificate: Certificate) {
-        self.fetched.push_back((block, certificate));
-        if self.fetched.len() as u64 > INSTANCES_KEPT {
-            self.fetched.pop_front();
+    /// Keeps a fetched block until signing is allowed again.
+    pub(crate) fn owe_share(
+        &mut self,
+        from: OperatorIndex,
+        block: Arc<CheckedBlock>,
+        certificate: Certificate,
+    ) {
+        self.owed.push_back(OwedShare { from, block, certificate });
+        if self.owed.len() as u64 > INSTANCES_KEPT {
+            self.owed.pop_front();
         }
     }
 
@@ -233,7 +247,7 @@ impl<K: Keys> Replica<K> {
         }
         let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.is_over()) else { return };
         let (floors, duties) = (inquiry.floors(), std::mem::take(&mut inquiry.duties));
-        let fetched = std::mem::take(&mut inquiry.fetched);
+        let owed = std::mem::take(&mut inquiry.owed);
         self.inquiry = None;
         if memory == Memory::Lost {
             for (domain, floor) in &floors {
@@ -242,7 +256,7 @@ impl<K: Keys> Replica<K> {
             self.out.push(Effect::RaiseFloors(floors.clone()));
             self.out.push(Effect::Notify(Notice::Abstaining(floors)));
         }
-        self.add_owed_shares(fetched);
+        self.add_owed_shares(owed);
         self.begin();
         duties.into_iter().for_each(|duty| self.take(duty));
     }

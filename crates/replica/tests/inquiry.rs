@@ -10,7 +10,8 @@ use aequa_replica::{
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Signed, Value, ValueBytes, Verified,
+    Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, Signed, Value,
+    ValueBytes, Verified,
 };
 use common::{EPOCH_MS, PlainKeys, blocks, fetched, prepare, proposed, replica};
 
@@ -380,4 +381,34 @@ fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
     let effects = replica.step(now(3), at_height(2, 0));
     let accepted = |effect: &Effect| matches!(effect, Effect::DutyReply(Ticket(1), DutyAdmission::Accepted));
     assert!(effects.iter().any(accepted), "{effects:?}");
+}
+
+#[test]
+fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
+    let blocks = blocks(4);
+    let share_of = |effects: &[Effect]| -> Vec<u64> {
+        let mine = effects.iter().filter_map(|effect| match effect {
+            Effect::Broadcast(Message::Commit(vote)) if vote.author == ME => Some(vote.instance.height.0),
+            _ => None,
+        });
+        mine.collect()
+    };
+    // Nothing is known to be lost: the share may be the one without which the seal stays incomplete.
+    let mut unproven = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    unproven.start(now(0));
+    assert_eq!(share_of(&unproven.step(now(1), fetched(&blocks))), [] as [u64; 0]);
+    unproven.step(now(2), at_height(1, 4));
+    let effects = unproven.step(now(2), at_height(2, 4));
+    assert_eq!(share_of(&effects), [1, 2, 3, 4]);
+    let place = |found: fn(&Effect) -> bool| effects.iter().position(found).unwrap();
+    let durable = place(|effect| matches!(effect, Effect::Persist(Record::Commit(_))));
+    assert!(durable < place(|effect| matches!(effect, Effect::Broadcast(Message::Commit(_)))));
+
+    // Where it may have voted already it gives none.
+    let mut lost = inquiring();
+    lost.step(now(1), fetched(&blocks));
+    for from in 1..=3 {
+        assert_eq!(share_of(&lost.step(now(2), at_height(from, 4))), [] as [u64; 0]);
+    }
+    assert!(!lost.is_inquiring());
 }
