@@ -3,7 +3,7 @@
 
 mod common;
 
-use aequa_qbft::{Effect, ROUND_CHANGES_KEPT_PER_OPERATOR};
+use aequa_qbft::{Effect, Event, ROUND_CHANGES_KEPT_PER_OPERATOR};
 use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim};
@@ -76,6 +76,28 @@ fn a_flood_of_distinct_messages_of_one_operator_leaves_memory_flat() {
         }
     }
     assert!(settled > 0 && largest <= settled, "{settled} bytes of text grew to {largest}");
+}
+
+/// Nobody decides, as when half of the clocks are too far off for any fresh block.
+#[test]
+fn ten_thousand_rounds_with_a_fresh_proposal_in_each_fourth_leave_memory_flat() {
+    let mut node = Node::new(3, 4);
+    let (mut proposals, mut settled) = (0, 0);
+    // Of one width in text.
+    for round in 10_001..20_001 {
+        for author in 0..3 {
+            node.receive(author, round_change(author, round, None));
+        }
+        let effects = node.event(Event::Input { round: Round(round), value: value(round as u8) });
+        proposals += usize::from(proposed(&effects).is_some());
+        node.effects.clear();
+        if round == 10_100 {
+            settled = size(&node);
+        }
+    }
+    assert_eq!(proposals, 2_500, "it leads each fourth round");
+    let end = size(&node);
+    assert!(end <= settled, "{settled} bytes of text grew to {end}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod turn;
 
 use crate::votes::Votes;
 use crate::{Effect, Event, Host};
+use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::record::{PreparedRecord, ProposalRecord};
 use aequa_types::{
     Certificate, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Record, Round, RoundChange,
@@ -329,6 +330,22 @@ impl Instance {
         claimed.map(|prepared| prepared.digest).filter(|digest| !self.values.contains_key(digest)).collect()
     }
 
+    /// Drops what only the rounds before this one needed: of votes, all but late COMMITs, which may still decide;
+    /// of own statements, all but the COMMITs, whose shares a seal may want.
+    fn forget_earlier_rounds(&mut self) {
+        let round = self.round;
+        self.prepares.forget_below(round);
+        self.commits.forget_below(Round(round.0.saturating_sub(ROUND_WINDOW)));
+        self.proposals.forget_below(Round(round.0.saturating_sub(1)));
+        self.own.retain(|of, own| *of >= round || own.commit.is_some());
+        for own in self.own.range_mut(..round).map(|(_, own)| own) {
+            *own = Own { commit: own.commit.take(), ..Own::default() };
+        }
+        // What is still missing is asked for again.
+        self.values_wanted.clear();
+        self.forget_values();
+    }
+
     /// Drops values nobody can need any more: a leader may propose one in each of its rounds.
     fn forget_values(&mut self) {
         let weak = self.quorum.weak_quorum();
@@ -345,5 +362,6 @@ impl Instance {
         self.values.retain(|digest, _| {
             Some(*digest) == prepared || own.contains(digest) || committed.contains(digest)
         });
+        self.values_persisted.retain(|digest| self.values.contains_key(digest));
     }
 }

@@ -129,8 +129,11 @@ impl<H: Host> Turn<'_, H> {
         if self.above_window(round) {
             return self.refuse(carrier, Refusal::RoundAboveWindow);
         }
-        if proposal.author != self.host.leader(round) || proposal.digest() != Some(value.digest()) {
+        if proposal.author != self.host.leader(round) {
             return self.refuse(carrier, Refusal::NotLeader);
+        }
+        if proposal.digest() != Some(value.digest()) {
+            return self.refuse(carrier, Refusal::BadValue);
         }
         let justified = match check_proposal(
             self.instance.quorum,
@@ -313,10 +316,7 @@ impl<H: Host> Turn<'_, H> {
     fn enter(&mut self, round: Round, change: Option<Signed>) {
         self.instance.round = round;
         self.instance.accepted = None;
-        self.instance.prepares.forget_below(round);
-        self.instance.commits.forget_below(Round(round.0.saturating_sub(ROUND_WINDOW)));
-        self.instance.proposals.forget_below(Round(round.0.saturating_sub(1)));
-        self.instance.forget_values();
+        self.instance.forget_earlier_rounds();
         let record = RoundRecord { instance: self.instance.id, round, change };
         self.effects.push(Effect::Persist(Record::Round(record)));
         self.effects.push(Effect::KeepSending(round));
