@@ -70,7 +70,9 @@ impl Promises {
 
     /// Hands the records of a turn to the operating system.
     pub(crate) fn write(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
-        Promised::of(effects).records.into_iter().try_for_each(|record| self.wal.append(record))?;
+        let Promised { records, marks, .. } = Promised::of(effects);
+        self.marks.gate().check(&marks)?;
+        records.into_iter().try_for_each(|record| self.wal.append(record))?;
         self.wal.write()
     }
 

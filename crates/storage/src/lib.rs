@@ -52,5 +52,5 @@ pub use data_dir::{DataDir, Identity};
 pub use error::StorageError;
 pub use journal::Journal;
 pub use last_state::LastState;
-pub use marks::{MarkOptions, MarkStore};
+pub use marks::{Gate, MarkOptions, MarkStore};
 pub use wal::{Recovered, Wal, WalOptions};

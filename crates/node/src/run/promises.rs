@@ -1,17 +1,18 @@
 //! What the operator promised, in two independent places: the vote log and the signing marks.
 //!
 //! ```text
-//! log: write ─▶ sync ─┐                     ┌─▶ messages leave
-//!                     └─▶ marks: take, write ┤
-//!                                           └─▶ sync, on a thread of its own, before the next turn sends
+//! gate: check ─▶ log: write ─▶ sync ─▶ marks: take, write ─┬─▶ messages leave
+//!                                                          └─▶ sync, on a thread of its own, before the
+//!                                                              next turn sends
 //! ```
 //!
+//! The marks are the second gate, and asked before the log takes a record: it never holds what was refused.
 //! The log alone is what a turn waits for. A mark is written only when its record is durable, so a mark
 //! without a record means that the log lost what it had, and never that a turn was cut short: a node that
 //! loses power is free to vote as if the turn had not been, for nobody heard of it.
 
 use aequa_replica::{Effect, Promised};
-use aequa_storage::{MarkStore, StorageError, Wal};
+use aequa_storage::{Gate, MarkStore, StorageError, Wal};
 use aequa_types::{Domain, Height, Mark};
 use std::sync::mpsc;
 
@@ -27,6 +28,7 @@ type Outcome = Result<(), StorageError>;
 /// Vote log and signing marks of the running node.
 pub struct Promises {
     wal: Wal,
+    gate: Gate,
     jobs: mpsc::Sender<Job>,
     taken: mpsc::Receiver<Outcome>,
     synced: mpsc::Receiver<Outcome>,
@@ -38,6 +40,7 @@ impl Promises {
     /// Takes over both, and starts the thread of the marks.
     pub fn start(wal: Wal, mut marks: MarkStore) -> std::io::Result<Self> {
         // One `Keep` at a time, and floors once per flush of the block store: neither queue grows.
+        let gate = marks.gate();
         let (jobs, inbox) = mpsc::channel();
         let (tell_taken, taken) = mpsc::channel();
         let (tell_synced, synced) = mpsc::channel();
@@ -55,12 +58,13 @@ impl Promises {
                 }
             }
         })?;
-        Ok(Self { wal, jobs, taken, synced, syncing: false })
+        Ok(Self { wal, gate, jobs, taken, synced, syncing: false })
     }
 
     /// Makes the records of a turn durable and takes its places. After an error nothing may be sent, ever.
     pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
         let Promised { records, floors, marks } = Promised::of(effects);
+        self.gate.check(&marks)?;
         for record in records {
             self.wal.append(record)?;
         }
@@ -252,5 +256,9 @@ mod tests {
         promises.keep(&prepare(1, 1)).unwrap();
         let error = promises.keep(&prepare(1, 2)).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(StorageError::MarkRefused { .. })), "{error}");
+        drop(promises);
+        let (_, records, marks) = fixture.open();
+        assert_eq!(records.len(), 1, "the log never held it");
+        assert_eq!(marks, [records[0].statement().unwrap().mark()]);
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! The second gate before a signature leaves the node: it knows nothing of records, values or
 //! consensus, and shares no format and no reading code with the log. It refuses by itself a second
-//! statement for one place and anything at or below a floor; that refusal ends the process.
+//! statement for one place and anything at or below a floor; that refusal ends the process. [`Gate::check`]
+//! asks it before the log takes a record, so that the log never holds what was refused.
 //!
 //! - The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
 //!   unreadable one costs only what it said. What the log and the marks know is added up.
@@ -21,6 +22,7 @@
 //!   the log.
 //! - Floors replace the marks at and below them, so the file does not grow with the chain.
 
+mod gate;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,9 @@ use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};
-use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Place};
-use alloy_primitives::B256;
+use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex};
+pub use gate::Gate;
 use slot::{Entry, SLOT_BYTES, Slot};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,8 +75,7 @@ pub struct MarkStore {
     unsynced: bool,
     /// Slots that were not whole when the file was opened.
     unreadable: usize,
-    marks: BTreeMap<Place, B256>,
-    floors: BTreeMap<Domain, Height>,
+    gate: Gate,
     poisoned: bool,
 }
 
@@ -91,7 +91,7 @@ impl MarkStore {
         medium.create_dir(dir).map_err(at("create directory", dir))?;
         medium.remove(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
         let path = dir.join(FILE);
-        let (marks, floors) = (BTreeMap::new(), BTreeMap::new());
+        let gate = Gate::default();
         if !exists(dir, &*medium)? {
             let slots = options.slots.max(1);
             let file = replace(dir, cluster_id, operator, &[], slots, &*medium)?;
@@ -107,8 +107,7 @@ impl MarkStore {
                 used,
                 unsynced,
                 unreadable,
-                marks,
-                floors,
+                gate,
                 poisoned,
             });
         }
@@ -127,22 +126,26 @@ impl MarkStore {
             used: 0,
             unsynced: false,
             unreadable: 0,
-            marks,
-            floors,
+            gate,
             poisoned: false,
         };
         store.read_slots(&path, &bytes[SLOT_BYTES..])?;
         Ok(store)
     }
 
+    /// What is taken and what is below a floor, to be asked by whoever writes elsewhere first.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
     /// Every mark above the floors, in order.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.marks.iter().map(|(place, digest)| Mark { place: *place, digest: *digest })
+        self.gate.marks().into_iter()
     }
 
     /// The floors: nothing is signed at or below them.
     pub fn floors(&self) -> impl Iterator<Item = (Domain, Height)> {
-        self.floors.iter().map(|(domain, height)| (*domain, *height))
+        self.gate.floors().into_iter()
     }
 
     /// Slots that were not whole when the file was opened: what they said is lost here.
@@ -157,7 +160,7 @@ impl MarkStore {
         self.guarded(|store| {
             let mut entries = Vec::with_capacity(marks.len());
             for mark in marks {
-                if store.take(mark)? {
+                if store.gate.take(mark)? {
                     entries.push(Entry::Mark(*mark));
                 }
             }
@@ -168,11 +171,7 @@ impl MarkStore {
     /// Adds, durably, the marks of what the log holds above the floors: a crash may have come between a
     /// record and its mark, and the log is pruned one day.
     pub fn complete(&mut self, of_log: impl Iterator<Item = Mark>) -> Result<(), StorageError> {
-        let is_above = |mark: &Mark| {
-            let instance = mark.place.instance;
-            self.floors.get(&instance.domain).is_none_or(|floor| instance.height > *floor)
-        };
-        let above: Vec<Mark> = of_log.filter(is_above).collect();
+        let above: Vec<Mark> = of_log.filter(|mark| self.gate.is_above_floor(mark)).collect();
         self.write(&above)?;
         self.sync()
     }
@@ -187,8 +186,7 @@ impl MarkStore {
         self.guarded(|store| {
             let mut entries = Vec::new();
             for (domain, height) in floors {
-                if store.floors.get(domain) < Some(height) {
-                    store.set_floor(*domain, *height);
+                if store.gate.raise(*domain, *height) {
                     entries.push(Entry::Floor(*domain, *height));
                 }
             }
@@ -207,27 +205,6 @@ impl MarkStore {
         let changed = change(self);
         self.poisoned = changed.is_err();
         changed
-    }
-
-    /// Takes a place; false when this very statement has it already.
-    fn take(&mut self, mark: &Mark) -> Result<bool, StorageError> {
-        let instance = mark.place.instance;
-        let refused = |reason| Err(StorageError::MarkRefused { place: mark.place, reason });
-        if self.floors.get(&instance.domain) >= Some(&instance.height) {
-            return refused("it is not above what may have been signed before");
-        }
-        match self.marks.insert(mark.place, mark.digest) {
-            None => Ok(true),
-            Some(before) if before == mark.digest => Ok(false),
-            Some(_) => refused("another statement was made there"),
-        }
-    }
-
-    fn set_floor(&mut self, domain: Domain, height: Height) {
-        self.floors.insert(domain, height);
-        let first = Place::first_of(InstanceId { domain, height: Height(0) });
-        let above = Place::first_of(InstanceId { domain, height: height.next() });
-        self.marks.extract_if(first..above, |_, _| true).for_each(drop);
     }
 
     fn write_out(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
@@ -256,7 +233,7 @@ impl MarkStore {
 
     /// Replaces the file by one that holds only what still matters.
     fn start_over(&mut self) -> Result<(), StorageError> {
-        let floors = self.floors.iter().map(|(domain, height)| Entry::Floor(*domain, *height));
+        let floors = self.floors().map(|(domain, height)| Entry::Floor(domain, height));
         let entries: Vec<Entry> = floors.chain(self.marks().map(Entry::Mark)).collect();
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
@@ -267,25 +244,21 @@ impl MarkStore {
 
     fn read_slots(&mut self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
         let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
+        let mut floors = Vec::new();
         for (n, slot) in slots.iter().enumerate() {
             match Slot::read(slot) {
                 Slot::Free => continue,
                 Slot::Unreadable => self.unreadable += 1,
-                Slot::Taken(Entry::Floor(domain, height)) => {
-                    let floor = self.floors.entry(domain).or_insert(height);
-                    *floor = height.max(*floor);
-                }
+                Slot::Taken(Entry::Floor(domain, height)) => floors.push((domain, height)),
                 Slot::Taken(Entry::Mark(mark)) => {
-                    let before = self.marks.insert(mark.place, mark.digest);
-                    if before.is_some_and(|before| before != mark.digest) {
-                        return Err(corrupt(path, "two statements for one place"));
-                    }
+                    self.gate.take(&mark).map_err(|_| corrupt(path, "two statements for one place"))?;
                 }
             }
             self.used = n + 1;
         }
-        for (domain, height) in self.floors.clone() {
-            self.set_floor(domain, height);
+        // Marks stand below a floor that was raised after them.
+        for (domain, height) in floors {
+            self.gate.raise(domain, height);
         }
         Ok(())
     }
@@ -295,8 +268,7 @@ impl std::fmt::Debug for MarkStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MarkStore")
             .field("dir", &self.dir)
-            .field("marks", &self.marks.len())
-            .field("floors", &self.floors)
+            .field("gate", &self.gate)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
     }

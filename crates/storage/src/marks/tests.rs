@@ -1,7 +1,8 @@
 use super::*;
 use crate::medium::testing::BadDisk;
-use aequa_types::Round;
 use aequa_types::statement::Kind;
+use aequa_types::{InstanceId, Place, Round};
+use alloy_primitives::B256;
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 
