@@ -123,16 +123,25 @@ impl Inquiry {
         self.heard.len() >= self.needed
     }
 
+    /// The highest height of each domain that is certified, or in which this operator was seen to sign.
+    fn seen(&self) -> BTreeMap<Domain, Height> {
+        let mut seen = self.certified.clone();
+        for (domain, height) in &self.signed {
+            raise(&mut seen, InstanceId { domain: *domain, height: *height });
+        }
+        seen
+    }
+
     /// Up to where nothing may be signed after all that was heard. Duties of all types share the slots of one
     /// clock.
     fn floors(&self) -> Vec<(Domain, Height)> {
         let above = |height: Height, heights: u64| Height(height.0.saturating_add(heights));
-        let shown = |heights: &BTreeMap<Domain, Height>, domain| heights.get(&domain).copied();
-        let block = shown(&self.certified, Domain::Block).unwrap_or_default();
-        let block =
-            above(block, BLOCKS_ABSTAINED).max(shown(&self.signed, Domain::Block).unwrap_or_default());
+        let seen = self.seen();
+        let shown =
+            |heights: &BTreeMap<Domain, Height>| heights.get(&Domain::Block).copied().unwrap_or_default();
+        let block = above(shown(&self.certified), BLOCKS_ABSTAINED).max(shown(&self.signed));
         let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-        let slots = duties().filter_map(|d| shown(&self.certified, d).max(shown(&self.signed, d)));
+        let slots = duties().filter_map(|domain| seen.get(&domain).copied());
         let slot = slots.chain(self.slot_of_honest()).max().unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
         [(Domain::Block, block)].into_iter().chain(duties().map(|domain| (domain, slot))).collect()
@@ -247,11 +256,11 @@ impl<K: Keys> Replica<K> {
         }
         let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.is_over()) else { return };
         let (floors, duties) = (inquiry.floors(), std::mem::take(&mut inquiry.duties));
-        let owed = std::mem::take(&mut inquiry.owed);
+        let (owed, seen) = (std::mem::take(&mut inquiry.owed), inquiry.seen());
         self.inquiry = None;
         if memory == Memory::Lost {
             for (domain, floor) in &floors {
-                self.signer.raise_floor(*domain, *floor);
+                self.signer.abstain(*domain, seen.get(domain).copied().unwrap_or_default(), *floor);
             }
             self.out.push(Effect::RaiseFloors(floors.clone()));
             self.out.push(Effect::Notify(Notice::Abstaining(floors)));

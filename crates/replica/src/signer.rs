@@ -43,6 +43,8 @@ pub struct Signer<K> {
     seals: bool,
     taken: BTreeMap<Place, Taken>,
     floors: BTreeMap<Domain, Height>,
+    /// Heights in which this operator is known to have been silent: above the first, up to the second.
+    silent: BTreeMap<Domain, (Height, Height)>,
     /// Marks of what was signed and not yet handed out to be made durable.
     fresh: Vec<Mark>,
 }
@@ -50,7 +52,8 @@ pub struct Signer<K> {
 impl<K: Keys> Signer<K> {
     /// A signer that remembers nothing yet; `seals` adds seal shares to COMMITs.
     pub fn new(keys: K, seals: bool) -> Self {
-        Self { keys, seals, taken: BTreeMap::new(), floors: BTreeMap::new(), fresh: Vec::new() }
+        let (taken, floors, silent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { keys, seals, taken, floors, silent, fresh: Vec::new() }
     }
 
     /// Takes over a statement that was signed in an earlier life.
@@ -70,6 +73,15 @@ impl<K: Keys> Signer<K> {
         let first = Place::first_of(InstanceId { domain, height: Height(0) });
         let above = Place::first_of(InstanceId { domain, height: floor.next() });
         self.taken.extract_if(first..above, |_, _| true).for_each(drop);
+    }
+
+    /// As [`Signer::raise_floor`], by an operator of which nobody has seen anything above `seen`: a
+    /// statement of its own in between is not from here, for nothing will be signed there. What stopped it
+    /// once is below the floor of then, and stops it no more.
+    pub fn abstain(&mut self, domain: Domain, seen: Height, height: Height) {
+        let seen = self.floors.get(&domain).copied().unwrap_or_default().max(seen);
+        self.silent.insert(domain, (seen, height));
+        self.raise_floor(domain, height);
     }
 
     /// At and below these heights nothing is signed.
@@ -92,7 +104,10 @@ impl<K: Keys> Signer<K> {
 
     /// Whether this statement of our own is one we made, or too old to tell.
     pub fn knows(&self, signed: &Signed) -> bool {
-        self.is_below_floor(signed.instance)
+        let InstanceId { domain, height } = signed.instance;
+        let was_silent =
+            self.silent.get(&domain).is_some_and(|(seen, up_to)| height > *seen && height <= *up_to);
+        (self.is_below_floor(signed.instance) && !was_silent)
             || match self.taken.get(&signed.place()) {
                 Some(Taken::By(known)) => known.statement == signed.statement,
                 Some(Taken::Lost(mark)) => *mark == signed.mark(),

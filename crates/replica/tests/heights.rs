@@ -136,13 +136,19 @@ fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that
     let third = (params.round_timeout_ms + params.block_interval_ms) / 3;
     assert_eq!(resend(&node.start(at(0))), Some(third));
     let value = Value::block(block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms));
-    let effects = deliver(&mut node, at(0), LEADER, proposal(LEADER, FIRST, 0, value, &[]));
+    let voted = third / 2;
+    let effects = deliver(&mut node, at(voted), LEADER, proposal(LEADER, FIRST, 0, value, &[]));
     let vote: Vec<Message> = sent(&effects).into_iter().cloned().collect();
     assert!(matches!(vote[..], [Message::Prepare(_)]));
-    let again = node.step(at(third), Input::Timer(Timer::Resend(FIRST)));
+    assert_eq!(
+        resend(&effects),
+        Some(voted + third),
+        "not before a third has passed since it was first sent"
+    );
+    let again = node.step(at(voted + third), Input::Timer(Timer::Resend(FIRST)));
     assert_eq!(sent(&again), vote.iter().collect::<Vec<_>>(), "as it was signed");
-    assert_eq!(resend(&again), Some(2 * third));
-    let connected = node.step(at(third), Input::PeerConnected(OperatorIndex(2)));
+    assert_eq!(resend(&again), Some(voted + 2 * third));
+    let connected = node.step(at(voted + third), Input::PeerConnected(OperatorIndex(2)));
     assert!(matches!(&connected[0], Effect::Send(OperatorIndex(2), message) if *message == vote[0]));
     assert_eq!(sent(&connected).len(), 1);
 }

@@ -412,3 +412,38 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     }
     assert!(!lost.is_inquiring());
 }
+
+#[test]
+fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_so_once() {
+    let in_change = |height: u64| {
+        let id = InstanceId::block(Height(height));
+        let change = common::change(1, id, 1, None);
+        let message = aequa_types::RoundChange { change, prepares: vec![own_prepare(id)] };
+        Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) }
+    };
+    let stops = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Halt(_)));
+    // Members have seen it up to block 4, and in slot 4.
+    let abstaining_from = |floors: Vec<(Domain, Height)>| {
+        let recovery = Recovery { memory: Memory::Lost, floors, ..Recovery::default() };
+        let mut replica = replica(ME.0, recovery);
+        replica.start(now(0));
+        replica.step(now(1), fetched(&blocks(3)));
+        for from in 1..=3 {
+            let seen = [InstanceId::block(Height(4)), slot(4)];
+            replica.step(now(1), testimony(from, &[InstanceId::block(Height(3))], &seen));
+        }
+        assert!(!replica.is_inquiring());
+        replica
+    };
+    let mut replica = abstaining_from(Vec::new());
+    assert!(!stops(&replica.step(now(2), in_change(4))), "its own of before");
+    assert!(!stops(&replica.step(now(2), testimony(1, &[], &[slot(4)]))));
+    for sign_of_life in
+        [in_change(5), testimony(1, &[], &[InstanceId::block(Height(5))]), testimony(1, &[], &[slot(5)])]
+    {
+        assert!(stops(&abstaining_from(Vec::new()).step(now(2), sign_of_life.clone())), "{sign_of_life:?}");
+    }
+    // What it was shown then is a floor when it starts again: of an old statement there is only one.
+    let mut replica = abstaining_from(vec![(Domain::Block, Height(5))]);
+    assert!(!stops(&replica.step(now(2), in_change(5))));
+}

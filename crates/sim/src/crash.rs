@@ -234,9 +234,8 @@ impl World {
         let node = &mut self.nodes[id];
         let known: BTreeSet<Place> =
             found.records.iter().filter_map(Record::statement).map(|signed| signed.place()).collect();
-        let alone = found.marks.iter().filter(|mark| !known.contains(&mark.place));
-        let instances = alone.map(|mark| mark.place.instance);
-        node.half_known = instances.filter(|instance| !node.store.has(*instance)).collect();
+        let alone = found.marks.iter().map(|mark| mark.place).filter(|place| !known.contains(place));
+        node.half_known = alone.filter(|place| !node.store.has(place.instance)).collect();
         let half_known = !node.half_known.is_empty();
         let (operator, honest, limbo) = (node.operator, node.is_honest(), std::mem::take(&mut node.limbo));
         let kept = limbo.iter().filter(|record| found.records.contains(record)).count();

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::traitor::Traits;
 use aequa_replica::{Effect, Input, Memory, Now, Replica, Timer};
 use aequa_types::recording::Numbered;
-use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
+use aequa_types::{ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.
@@ -64,8 +64,8 @@ pub(crate) struct Node {
     pub(crate) promises: Option<Promises>,
     /// Records that were written and not synced when it went down.
     pub(crate) limbo: Vec<Record>,
-    /// Instances in which a mark says that something was signed, and the log no longer knows what.
-    pub(crate) half_known: BTreeSet<InstanceId>,
+    /// Places in which a mark says that something was signed, and the log no longer knows what.
+    pub(crate) half_known: BTreeSet<Place>,
     pub(crate) store: Store,
     /// What was copied for a later restore.
     pub(crate) copy: Option<Directory>,
@@ -148,11 +148,22 @@ impl Node {
         self.log_rotten = false;
     }
 
-    /// Whether the signer may refuse here what the rules want: it knows that something was signed, and not what.
-    pub(crate) fn may_refuse(&self, instance: InstanceId) -> bool {
-        let floors = self.replica.iter().flat_map(|replica| replica.signing_floors());
-        let below = |(domain, floor): (Domain, Height)| domain == instance.domain && instance.height <= floor;
-        self.half_known.contains(&instance) || floors.into_iter().any(below)
+    /// Whether the signer may refuse in this round what the rules want: it abstains, or knows that something was
+    /// signed, and not what. A lost COMMIT binds later ROUND-CHANGEs too, and a lost ROUND-CHANGE earlier COMMITs.
+    pub(crate) fn may_refuse(&self, instance: InstanceId, round: Round) -> bool {
+        let binds = |lost: &Place| match lost.kind {
+            Said::Commit => lost.round <= round,
+            Said::RoundChange => lost.round >= round,
+            Said::PrePrepare | Said::Prepare => lost.round == round,
+        };
+        self.half_known.iter().filter(|lost| lost.instance == instance).any(binds)
+            || self.is_below_floor(instance)
+    }
+
+    /// Whether its signer abstains here.
+    pub(crate) fn is_below_floor(&self, instance: InstanceId) -> bool {
+        let mut floors = self.replica.iter().flat_map(|replica| replica.signing_floors());
+        floors.any(|(domain, floor)| domain == instance.domain && instance.height <= floor)
     }
 
     /// Every record its log would give back now.

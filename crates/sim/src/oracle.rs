@@ -281,6 +281,11 @@ impl Oracle {
         self.covered.get(&operator).is_some_and(|covered| is_beyond(instance, *covered))
     }
 
+    /// Whether its memory was ever lost.
+    pub(crate) fn has_forgotten(&self, operator: OperatorIndex) -> bool {
+        self.covered.contains_key(&operator)
+    }
+
     /// From now on this operator is held to nothing.
     pub(crate) fn excuses(&mut self, operator: OperatorIndex) {
         self.honest.remove(&operator);

@@ -117,7 +117,11 @@ impl World {
         let operator = node.operator;
         let floors = Promised::of(&shown).floors;
         let mut shown_in = floors.into_iter().map(|(domain, height)| InstanceId { domain, height });
-        let forgotten = shown_in.any(|instance| self.oracle.may_repeat(operator, instance));
+        // What it made before a loss may have been under way while it asked.
+        let forgotten = shown_in.any(|instance| {
+            self.oracle.may_repeat(operator, instance)
+                || (self.oracle.has_forgotten(operator) && node.is_below_floor(instance))
+        });
         if !(node.restored || forgotten) || !matches!(halt, Halt::SignedElsewhere { .. }) {
             let reason = halt.to_string();
             return self.oracle.complain(Violation::Halted { operator, reason });
@@ -397,7 +401,7 @@ impl World {
                 });
             }
             Notice::Consensus(instance, Note::SignerRefused(round)) => {
-                if self.nodes[id].may_refuse(*instance) {
+                if self.nodes[id].may_refuse(*instance, *round) {
                     return self.sight(sights::GATE_REFUSED);
                 }
                 let operator = self.nodes[id].operator;
