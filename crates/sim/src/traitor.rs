@@ -27,6 +27,8 @@ const ROUNDS_AHEAD: u64 = 2;
 pub(crate) struct Traits {
     /// Proposes two blocks, one to each half.
     pub(crate) equivocate: bool,
+    /// Shows each half of the nodes what belongs to one of its two blocks.
+    pub(crate) divide: bool,
     /// Votes for every digest it knows.
     pub(crate) double_vote: bool,
     /// Commits without waiting for prepares.
@@ -55,6 +57,7 @@ impl Traits {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         Self {
             equivocate: dice.chance(400),
+            divide: false,
             double_vote: dice.chance(400),
             premature: dice.chance(250),
             lie: dice.chance(300),
@@ -71,8 +74,13 @@ impl Traits {
 
     /// What it takes to fork a cluster that has too many of these.
     pub(crate) fn forking() -> Self {
-        Self { equivocate: true, double_vote: true, premature: true, ..Self::default() }
+        Self { equivocate: true, divide: true, double_vote: true, ..Self::default() }
     }
+}
+
+/// The nodes that a divider shows this digest: those with even or those with odd numbers.
+fn half(digest: Digest) -> usize {
+    usize::from(digest[0] % 2)
 }
 
 /// What traitors know of each other and of the past; they work together.
@@ -155,6 +163,17 @@ impl Treason<'_> {
             self.count(fault::REPLAY);
             sendings.push((receivers.to_vec(), self.conspiracy.archive[old].clone()));
         }
+        if self.traits.divide {
+            for (to, message) in &mut sendings {
+                let half = match message {
+                    Message::PrePrepare(message) => message.proposal.digest(),
+                    Message::Prepare(vote) | Message::Commit(vote) => vote.digest(),
+                    _ => None,
+                }
+                .map(half);
+                to.retain(|receiver| half.is_none_or(|half| receiver % 2 == half));
+            }
+        }
         if self.traits.withhold > 0 {
             for (to, _) in &mut sendings {
                 let before = to.len();
@@ -179,6 +198,9 @@ impl Treason<'_> {
         };
         let Some(second) = second else { return vec![(receivers.to_vec(), Message::PrePrepare(first))] };
         self.count(if fresh { fault::EQUIVOCATION } else { fault::USURPATION });
+        if self.traits.divide {
+            return [first, second].map(|each| (receivers.to_vec(), Message::PrePrepare(each))).into();
+        }
         let (mut one, mut two) = (Vec::new(), Vec::new());
         for receiver in receivers {
             if self.dice.chance(500) { one.push(*receiver) } else { two.push(*receiver) }
@@ -195,6 +217,10 @@ impl Treason<'_> {
         let (value, digest) = if instance.domain == Domain::Block {
             let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
             block.header.timestamp_ms += 1;
+            while self.traits.divide && first.proposal.digest().map(half) == Some(half(block.header.digest()))
+            {
+                block.header.timestamp_ms += 1;
+            }
             (ValueBytes(block.as_ssz_bytes().into()), block.header.digest())
         } else {
             let bytes = format!("{{\"slot\":{},\"choice\":{}}}", instance.height, 2 + self.dice.below(2));

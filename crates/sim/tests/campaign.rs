@@ -110,8 +110,9 @@ fn a_chain_lost_in_a_restart_is_noticed() {
 fn more_traitors_than_the_protocol_bears_fork_the_cluster_and_it_is_noticed() {
     let options =
         Options { nodes: Some(4), sabotage: Some(Sabotage::TooManyTraitors), liveness_heights: 0, ..short() };
+    // About every sixth does.
     let forked =
-        (150..160).any(|seed| matches!(run(seed, &options).violation, Some(Violation::Disagreement { .. })));
+        (0..40).any(|seed| matches!(run(seed, &options).violation, Some(Violation::Disagreement { .. })));
     assert!(forked, "no seed forks a cluster with f + 1 traitors");
 }
 
