@@ -216,7 +216,11 @@ fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) ->
                 "vote log and signing marks contradict each other at height {} round {} ({:?})",
                 place.instance.height, place.round, place.kind
             ))
-            .hint("the directory was put together from two, or the disk fails: restore it whole"));
+            .hint(
+                "the directory was put together from two, or the disk fails: put back the `wal` and `marks` that \
+                 belong together; where they are gone, remove both and leave the rest, and the members are asked \
+                 what was signed",
+            ));
         }
     }
     Ok(())
@@ -270,9 +274,12 @@ fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, 
         history_root: stored.history_root,
     };
     Chain::restore(lock.cluster_id(), lock.quorum(), rows, tip).map_err(|error| {
-        ExitError::failure(format!("the stored state does not match its root: {error}")).hint(
-            "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers",
-        )
+        let hint = if lock.quorum().operators() > 1 {
+            "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers"
+        } else {
+            "restore the folder `chain` from a backup: a cluster of one has no peer to fetch it from"
+        };
+        ExitError::failure(format!("the stored state does not match its root: {error}")).hint(hint)
     })
 }
 

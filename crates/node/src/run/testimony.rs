@@ -17,8 +17,10 @@ use ssz::Encode as _;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
-/// Newest results of a duty domain looked at for one that was decided: each may be a megabyte.
-const DUTIES_LOOKED_AT: usize = 4;
+/// Results of a duty domain read at a time when one is sought that was decided: each may be a megabyte.
+const DUTIES_AT_A_TIME: usize = 4;
+/// Newest results of a duty domain looked at. When as many in a row expired, nothing worth a quorum happened.
+const DUTIES_LOOKED_AT: usize = 256;
 
 /// Answers what this node has seen of `about`; nothing while it knows less than it once did, or is stopping.
 pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<Testimony> {
@@ -41,10 +43,22 @@ fn certificates(store: &Store) -> Result<Vec<Certificate>, StorageError> {
     let tip = store.latest()?.map(|tip| store.block(tip.height)).transpose()?.flatten();
     let mut certificates: Vec<Certificate> = tip.map(|block| block.certificate).into_iter().collect();
     for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
-        let rows = store.duties(Some(domain), None, DUTIES_LOOKED_AT)?;
-        certificates.extend(rows.iter().find_map(|(_, report)| duty_report::certificate(report)));
+        certificates.extend(newest_decided(&**store, domain)?);
     }
     Ok(certificates)
+}
+
+fn newest_decided(store: &impl ChainStore, domain: Domain) -> Result<Option<Certificate>, StorageError> {
+    let mut before = None;
+    for _ in 0..DUTIES_LOOKED_AT / DUTIES_AT_A_TIME {
+        let rows = store.duties(Some(domain), before, DUTIES_AT_A_TIME)?;
+        if let Some(certificate) = rows.iter().find_map(|(_, report)| duty_report::certificate(report)) {
+            return Ok(Some(certificate));
+        }
+        let Some((oldest, _)) = rows.last() else { break };
+        before = Some(oldest.height);
+    }
+    Ok(None)
 }
 
 /// Asks `operator` what it has seen of this one, and checks that all of it holds.
@@ -65,4 +79,43 @@ pub async fn ask(
     };
     tokio::task::block_in_place(|| context.verifier.testimony(context.me, testimony))
         .map_err(|refusal| FetchError::Malformed(refusal.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
+    use aequa_types::statement::{Claim, CommitClaim};
+    use aequa_types::{
+        ClusterId, Height, InstanceId, Round, Signature, Signed, Statement, Value, ValueBytes,
+    };
+
+    #[test]
+    fn the_newest_decided_duty_is_found_behind_many_that_expired() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = ClusterId::repeat_byte(1);
+        let store = FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap();
+        assert_eq!(newest_decided(&store, Domain::Sync).unwrap(), None);
+        let of = |slot| InstanceId { domain: Domain::Sync, height: Height(slot) };
+        for slot in 1..=2 {
+            let (instance, value) = (of(slot), Value::duty(of(slot), ValueBytes(b"{}".as_slice().into())));
+            let commit = |author| {
+                let claim = Claim::Commit(CommitClaim { digest: value.digest(), seal: None });
+                let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
+                Signed { statement, signature: Signature::ZERO }
+            };
+            let commits: Vec<Signed> = (0..3).map(commit).collect();
+            let certificate = Certificate::from_commits(instance, Round(0), value.digest(), &commits);
+            let report = duty_report::report(instance, None, Some(&(value, certificate)));
+            store.put_duty(instance, &report).unwrap();
+        }
+        for slot in 3..3 + 10 * DUTIES_AT_A_TIME as u64 {
+            store.put_duty(of(slot), &duty_report::report(of(slot), None, None)).unwrap();
+            let attester = InstanceId { domain: Domain::Attester, ..of(slot) };
+            store.put_duty(attester, &duty_report::report(attester, None, None)).unwrap();
+        }
+        let found = newest_decided(&store, Domain::Sync).unwrap();
+        assert_eq!(found.map(|certificate| certificate.instance), Some(of(2)));
+        assert_eq!(newest_decided(&store, Domain::Attester).unwrap(), None);
+    }
 }
