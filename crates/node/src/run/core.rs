@@ -163,9 +163,9 @@ impl CoreThread {
         Ok(false)
     }
 
-    /// Fires what is due, syncs once, and carries everything out.
-    fn turn(&mut self, mut effects: Vec<Effect>, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
-        timers.absorb(&mut effects);
+    /// Takes the timers among the effects, and lets the replica take those that are due.
+    fn fire_due(&mut self, effects: &mut Vec<Effect>, timers: &mut Timers) {
+        timers.absorb(effects);
         for _ in 0..TURN_TIMER_PASSES_MAX {
             let now = self.now();
             let due = timers.take_due(now.elapsed_ms);
@@ -175,21 +175,26 @@ impl CoreThread {
             for timer in due {
                 effects.extend(self.replica.step(now, Input::Timer(timer)));
             }
-            timers.absorb(&mut effects);
+            timers.absorb(effects);
         }
-        // Before anything of this turn is promised to anybody.
-        let halt = effects.iter().find_map(|effect| match effect {
-            Effect::Halt(halt) => Some(halt.clone()),
-            _ => None,
-        });
-        if let Some(halt) = halt {
-            if let Halt::SignedElsewhere { .. } = halt {
-                // The next start has to find out what was signed, and abstains at least from what was shown.
-                self.data_dir.suspect(&halt.to_string())?;
-                effects.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
-                self.promises.keep(&effects)?;
-            }
-            return Err(halt.into());
+    }
+
+    /// Ends the node before anything of this turn is promised to anybody.
+    fn halt(&mut self, halt: Halt, mut effects: Vec<Effect>) -> anyhow::Result<()> {
+        if let Halt::SignedElsewhere { .. } = halt {
+            // The next start has to find out what was signed, and abstains at least from what was shown.
+            self.data_dir.suspect(&halt.to_string())?;
+            effects.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
+            self.promises.keep(&effects)?;
+        }
+        Err(halt.into())
+    }
+
+    /// Fires what is due, syncs once, and carries everything out.
+    fn turn(&mut self, mut effects: Vec<Effect>, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
+        self.fire_due(&mut effects, timers);
+        if let Some(halt) = halt_in(&effects) {
+            return self.halt(halt, effects);
         }
         self.promises.keep(&effects)?;
         // Signatures that are durable, and only those: of any other the next life may make a second one.
@@ -308,6 +313,14 @@ impl CoreThread {
         };
         self.promises.prune(&height_of, floors)
     }
+}
+
+/// Why the replica must not go on, if it must not.
+fn halt_in(effects: &[Effect]) -> Option<Halt> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Halt(halt) => Some(halt.clone()),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
