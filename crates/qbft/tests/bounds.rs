@@ -88,7 +88,9 @@ fn ten_thousand_rounds_with_a_fresh_proposal_in_each_fourth_leave_memory_flat() 
         for author in 0..3 {
             node.receive(author, round_change(author, round, None));
         }
-        let effects = node.event(Event::Input { round: Round(round), value: value(round as u8) });
+        let value = aequa_types::ValueBytes(round.to_be_bytes().to_vec().into());
+        let value = aequa_types::Value::duty(INSTANCE, value);
+        let effects = node.event(Event::Input { round: Round(round), value });
         proposals += usize::from(proposed(&effects).is_some());
         node.effects.clear();
         if round == 10_100 {

@@ -281,9 +281,10 @@ impl Oracle {
         self.covered.get(&operator).is_some_and(|covered| is_beyond(instance, *covered))
     }
 
-    /// Whether its memory was ever lost.
-    pub(crate) fn has_forgotten(&self, operator: OperatorIndex) -> bool {
+    /// Whether it has lost its memory, and has said something in this instance.
+    pub(crate) fn may_be_reminded(&self, operator: OperatorIndex, instance: InstanceId) -> bool {
         self.covered.contains_key(&operator)
+            && self.said.keys().any(|(author, (of, ..))| *author == operator && *of == instance)
     }
 
     /// From now on this operator is held to nothing.

@@ -120,7 +120,7 @@ impl World {
         // What it made before a loss may have been under way while it asked.
         let forgotten = shown_in.any(|instance| {
             self.oracle.may_repeat(operator, instance)
-                || (self.oracle.has_forgotten(operator) && node.is_below_floor(instance))
+                || (self.oracle.may_be_reminded(operator, instance) && node.is_below_floor(instance))
         });
         if !(node.restored || forgotten) || !matches!(halt, Halt::SignedElsewhere { .. }) {
             let reason = halt.to_string();

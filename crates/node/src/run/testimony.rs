@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 /// Results of a duty domain read at a time when one is sought that was decided: each may be a megabyte.
 const DUTIES_AT_A_TIME: usize = 4;
-/// Newest results of a duty domain looked at. When as many in a row expired, nothing worth a quorum happened.
+/// Newest results of a duty domain looked at: bounds the work of an answer.
 const DUTIES_LOOKED_AT: usize = 256;
 
 /// Answers what this node has seen of `about`; nothing while it knows less than it once did, or is stopping.
