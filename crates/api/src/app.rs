@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, Options};
 use crate::error::ApiError;
+use crate::guard::Guard;
 use crate::limits::RateLimiter;
 use crate::proxy::Proxy;
 use crate::{observe, routes};
@@ -18,6 +19,7 @@ pub const STREAMS_MAX: usize = 256;
 /// State of one listener.
 pub(crate) struct App<B> {
     pub backend: Arc<B>,
+    pub guard: Guard,
     pub proxy: Option<Proxy>,
     pub streams: Arc<Semaphore>,
     pub rate: Option<RateLimiter>,
@@ -36,6 +38,7 @@ pub fn validator_router<B: Backend>(
 ) -> Result<Router, ApiError> {
     let app = Arc::new(App {
         backend,
+        guard: Guard::new(&options.hosts),
         proxy: options.upstream.clone().map(Proxy::new).transpose()?,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         rate: RateLimiter::new(options.rate_limit),
@@ -55,20 +58,22 @@ pub fn validator_router<B: Backend>(
 }
 
 /// Routes of the monitoring listener.
-pub fn monitoring_router<B: Backend>(backend: Arc<B>) -> Router {
-    finish(routes::health::router().merge(routes::metrics::router()), bare(backend))
+pub fn monitoring_router<B: Backend>(backend: Arc<B>, options: &Options) -> Router {
+    let app = bare(backend, Guard::new(&options.hosts));
+    finish(routes::health::router().merge(routes::metrics::router()), app)
 }
 
 /// Test routes, with everything around them that other routes have.
 #[cfg(feature = "e2e")]
 pub(crate) fn test_router<B: Backend>(backend: Arc<B>, routes: Router<Arc<App<B>>>) -> Router {
-    finish(routes, bare(backend))
+    finish(routes, bare(backend, Guard::default()))
 }
 
 /// A listener without proxy, streams and rate limit.
-fn bare<B: Backend>(backend: Arc<B>) -> Arc<App<B>> {
+fn bare<B: Backend>(backend: Arc<B>, guard: Guard) -> Arc<App<B>> {
     Arc::new(App {
         backend,
+        guard,
         proxy: None,
         streams: Arc::new(Semaphore::new(0)),
         rate: None,

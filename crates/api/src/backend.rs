@@ -612,6 +612,8 @@ pub struct Options {
     pub tx_api: bool,
     /// `--upstream`: where paths go that no route takes; `http` only.
     pub upstream: Option<http::Uri>,
+    /// `--api.hosts`: names the listeners are asked under, besides addresses and localhost.
+    pub hosts: Vec<String>,
     /// `--api.rate-limit`: requests per second and address; 0 is off.
     pub rate_limit: u32,
 }

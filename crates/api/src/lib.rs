@@ -3,7 +3,7 @@
 //! ```text
 //!  client ── connection ── observe ── route ── Backend (the node)
 //!            │             │          └ proxy ── upstream
-//!            │             └ trace id, fence, rate limit, panic, metrics, log line
+//!            │             └ trace id, guard, fence, rate limit, panic, metrics, log line
 //!            └ caps, deadlines, head size
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! | `server` | the two listeners; binding, serving, stopping |
 //! | `connections` | caps and deadlines of connections |
 //! | `observe` | what happens around every request |
+//! | `guard` | requests that are not taken whatever they ask: of other sites' pages, under foreign names |
 //! | `routes` | handlers by subject, and the OpenAPI document generated from them |
 //! | `proxy` | every path no route takes |
 //! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
@@ -41,6 +42,7 @@ mod connections;
 pub mod e2e;
 mod error;
 mod evidence;
+mod guard;
 mod limits;
 mod observe;
 mod proof;

@@ -2,6 +2,7 @@
 
 use crate::app::{App, Shared};
 use crate::backend::Backend;
+use crate::guard::Asked;
 use crate::reply::{Reason, Refusal, TakenBytes, internal};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
@@ -29,9 +30,12 @@ const PROXY: &str = "proxy";
 /// Seconds a client is asked to wait while the node is fenced.
 const FENCED_RETRY_S: u32 = 30;
 
-/// The client's address; set by the serve loop.
+/// Where a request came from, and on which listener; set by the serve loop.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Client(pub SocketAddr);
+pub(crate) struct Arrival {
+    pub client: SocketAddr,
+    pub listener: SocketAddr,
+}
 
 /// Routes that answer while the node is fenced; `/readyz` and the indexer's alias say so in their own way.
 fn survives_fence(route: &str) -> bool {
@@ -91,12 +95,19 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
 }
 
 fn refuse_early<B: Backend>(app: &App<B>, route: &str, request: &Request) -> Option<Refusal> {
+    let arrival = request.extensions().get::<Arrival>();
+    let asked = Asked {
+        route: (route != PROXY).then_some(route),
+        on_loopback: arrival.is_some_and(|arrival| arrival.listener.ip().to_canonical().is_loopback()),
+    };
+    if let Err(refusal) = app.guard.check(request, asked) {
+        return Some(refusal);
+    }
     if is_cut_off(app, route) {
         return Some(fenced());
     }
     let limiter = app.rate.as_ref().filter(|_| !survives_rate_limit(route))?;
-    let client = request.extensions().get::<Client>()?;
-    let wait = limiter.admit(client.0.ip(), Instant::now()).err()?;
+    let wait = limiter.admit(arrival?.client.ip(), Instant::now()).err()?;
     let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
     let message = "more requests per second than this address may send";
     Some(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).retry(seconds))

@@ -7,7 +7,7 @@
 use crate::app::{App, Shared};
 use crate::backend::Backend;
 use crate::error::ApiError;
-use crate::observe::{Client as ClientAddress, X_TRACE_ID};
+use crate::observe::{Arrival, X_TRACE_ID};
 use crate::reply::{text_error, text_error_because};
 use aequa_telemetry::TraceId;
 use axum::body::Body;
@@ -122,7 +122,7 @@ async fn forward<B: Backend>(proxy: &Proxy, app: &App<B>, mut request: Request) 
 }
 
 fn prepare(request: &mut Request, upgrade: Option<&HeaderValue>) {
-    let client = request.extensions().get::<ClientAddress>().map(|client| client.0.ip().to_string());
+    let client = request.extensions().get::<Arrival>().map(|arrival| arrival.client.ip().to_string());
     let trace_id = request.extensions().get::<TraceId>().cloned();
     let headers = request.headers_mut();
     strip_hop_by_hop(headers);

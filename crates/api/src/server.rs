@@ -4,7 +4,7 @@ use crate::app::{monitoring_router, validator_router};
 use crate::backend::{Backend, Options};
 use crate::connections::{Busy, Connections, Place, Watched};
 use crate::error::ApiError;
-use crate::observe::Client;
+use crate::observe::Arrival;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::Router;
@@ -62,7 +62,7 @@ impl Server {
         let router = validator_router(Arc::clone(&backend), &config.options, stopping.clone())?;
         let validator_api =
             Listener::start("api", &config.validator_api, router, Arc::clone(&metrics), stopping).await?;
-        let router = monitoring_router(backend);
+        let router = monitoring_router(backend, &config.options);
         let monitoring =
             Listener::start("monitoring", &config.monitoring, router, metrics, CancellationToken::new())
                 .await?;
@@ -119,7 +119,7 @@ impl Listener {
             // Neither TLS nor a token stands before these routes.
             tracing::warn!(target: "event", service, addr = %address, "listen");
         }
-        let task = tokio::spawn(accept(socket, router, stopping.clone()));
+        let task = tokio::spawn(accept(socket, address, router, stopping.clone()));
         Ok(Self { service, address, metrics, stopping, task })
     }
 
@@ -147,7 +147,7 @@ fn report_op(metrics: &Metrics, service: &str, op: &str, start: Instant, error: 
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stopping: CancellationToken) {
+async fn accept(listener: TcpListener, address: SocketAddr, router: Router, stopping: CancellationToken) {
     let connections = Arc::new(Connections::default());
     let tasks = TaskTracker::new();
     let abort = CancellationToken::new();
@@ -159,7 +159,8 @@ async fn accept(listener: TcpListener, router: Router, stopping: CancellationTok
         match accepted {
             Ok((stream, client)) => {
                 if let Some(place) = connections.admit(client.ip()) {
-                    let serve = serve(stream, client, router.clone(), place, stopping.clone());
+                    let arrival = Arrival { client, listener: address };
+                    let serve = serve(stream, arrival, router.clone(), place, stopping.clone());
                     let abort = abort.clone();
                     tasks.spawn(async move { abort.run_until_cancelled(serve).await });
                 }
@@ -178,7 +179,7 @@ async fn accept(listener: TcpListener, router: Router, stopping: CancellationTok
 /// Serves one connection until it ends, is evicted, or its client is too slow.
 async fn serve(
     stream: TcpStream,
-    client: SocketAddr,
+    arrival: Arrival,
     router: Router,
     place: Place,
     stopping: CancellationToken,
@@ -187,7 +188,7 @@ async fn serve(
     let activity = Arc::clone(&place.activity);
     let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
     let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Client(client));
+        request.extensions_mut().insert(arrival);
         answer(router.clone(), request, activity.begin())
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -5,7 +5,7 @@ mod common;
 
 use aequa_api::backend::Options;
 use aequa_api::{ApiError, Config, Server};
-use common::{Node, Running, raw};
+use common::{Node, Running, raw, request};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,7 +41,7 @@ async fn a_head_above_16_kib_is_refused() {
     let running = Running::start(Options::default()).await;
     let head = |fill: usize| {
         format!(
-            "GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\nX-Fill: {}\r\n\r\n",
+            "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Fill: {}\r\n\r\n",
             "x".repeat(fill)
         )
     };
@@ -86,7 +86,7 @@ async fn a_connection_serves_several_requests() {
     let running = Running::start(Options::default()).await;
     let mut stream = TcpStream::connect(running.server.validator_api()).await.unwrap();
     for _ in 0..3 {
-        stream.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut seen = Vec::new();
         while !seen.ends_with(b"\r\n\r\nok") {
             seen.push(stream.read_u8().await.unwrap());
@@ -124,7 +124,7 @@ async fn in_flight(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(
-            b"POST /v1/duty HTTP/1.1\r\nHost: test\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n",
+            b"POST /v1/duty HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n",
         )
         .await
         .unwrap();
@@ -141,4 +141,42 @@ async fn finish(stream: &mut TcpStream) -> String {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
     answer
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing_and_reads_nothing() {
+    let running = Running::with_tx_api().await;
+    let evil = [("Origin", "https://evil.example"), ("Content-Type", "application/json")];
+    for path in ["/v1/duty", "/v1/tx", "/v1/tx/plain", "/v1/tx/auction", "/v1/tx/private", "/any/thing"] {
+        let body = br#"{"type":"sync","height":1}"#;
+        running.send("POST", path, &evil, body).await.assert_refusal(403, "FOREIGN_ORIGIN");
+        running.send("OPTIONS", path, &evil, b"").await.assert_refusal(403, "FOREIGN_ORIGIN");
+        if path.starts_with("/v1") {
+            let form = [("Content-Type", "text/plain")];
+            running.send("POST", path, &form, body).await.assert_refusal(415, "BAD_CONTENT_TYPE");
+        }
+    }
+    running.send("GET", "/v1/events", &evil, b"").await.assert_refusal(403, "FOREIGN_ORIGIN");
+    assert!(running.node.duties.lock().unwrap().is_empty());
+    assert!(running.node.submitted.lock().unwrap().is_empty());
+    let monitoring = running.server.monitoring();
+    request(monitoring, "GET", "/status", &evil, b"").await.assert_refusal(403, "FOREIGN_ORIGIN");
+    assert_eq!(request(monitoring, "GET", "/metrics", &evil, b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_its_owner_points_here_reaches_neither_listener() {
+    let running = Running::start(Options::default()).await;
+    for address in [running.server.validator_api(), running.server.monitoring()] {
+        for path in ["/status", "/health", "/metrics", "/no/route"] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
+            raw(address, head.as_bytes()).await.assert_refusal(421, "MISDIRECTED");
+        }
+        let none = b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n";
+        raw(address, none).await.assert_refusal(400, "BAD_HOST");
+        let two = b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        raw(address, two).await.assert_refusal(400, "BAD_HOST");
+        let connect = b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n";
+        raw(address, connect).await.assert_refusal(405, "METHOD_NOT_ALLOWED");
+    }
 }

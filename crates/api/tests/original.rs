@@ -104,7 +104,7 @@ async fn a_body_that_does_not_arrive_is_a_read_error() {
     for path in ["/v1/duty", "/v1/tx/plain"] {
         let running = if path == "/v1/duty" { &running } else { &Running::with_tx_api().await };
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n"
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n"
         );
         let reply = common::raw(running.server.validator_api(), head.as_bytes()).await;
         reply.assert_text_error(400, "read error");

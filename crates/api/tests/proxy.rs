@@ -118,7 +118,7 @@ async fn request_bytes_pass_as_they_come_and_beyond_a_mebibyte() {
     let running = upstream.node_before_it("").await;
     let mut client = TcpStream::connect(running.server.validator_api()).await.unwrap();
     let size = 3 << 20;
-    let head = format!("POST /up HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\nfirst");
+    let head = format!("POST /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\nfirst");
     client.write_all(head.as_bytes()).await.unwrap();
     let (mut stream, _) = upstream.accept().await;
     let mut first = [0; 5];
@@ -139,7 +139,7 @@ async fn an_accepted_upgrade_becomes_a_tunnel() {
     let running = upstream.node_before_it("").await;
     let headers = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "k")];
     let mut client = TcpStream::connect(running.server.validator_api()).await.unwrap();
-    let mut head = "GET /ws HTTP/1.1\r\nHost: test\r\n".to_owned();
+    let mut head = "GET /ws HTTP/1.1\r\nHost: localhost\r\n".to_owned();
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

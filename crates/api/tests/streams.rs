@@ -130,7 +130,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
         socket.bind(from).unwrap();
         let mut stream = socket.connect(running.server.validator_api()).await.unwrap();
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();
         assert_eq!(&head, b"HTTP/1.1 200");

@@ -13,7 +13,6 @@ use crate::app::App;
 use crate::backend::Backend;
 use crate::reply::Refusal;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
-use http::StatusCode;
 use std::sync::Arc;
 
 /// A new route that only answers GET.
@@ -31,5 +30,5 @@ fn write<B: Backend, T: 'static>(
 }
 
 async fn wrong_method() -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route has no such method")
+    crate::guard::wrong_method("this route has no such method")
 }

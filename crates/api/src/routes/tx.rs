@@ -19,8 +19,8 @@ use axum::extract::State;
 use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, post};
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::HeaderValue;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -87,15 +87,7 @@ pub(crate) struct Admitted {
     (status = 429, description = "POOL_FULL, SENDER_LIMIT", body = ErrorBody),
     (status = 503, description = "DISABLED, NOT_READY, OVERLOADED", body = ErrorBody),
 ))]
-pub(crate) async fn post_tx<B: Backend>(
-    State(app): Shared<B>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refusal> {
-    if !is_json(&headers) {
-        let message = "Content-Type: must be application/json";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CONTENT_TYPE", message));
-    }
+pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, body: Body) -> Result<Response, Refusal> {
     let bytes = read_body(body).await?;
     let transaction = parse_transaction(&bytes).map_err(|error| {
         if matches!(error, JsonError::PrivateDisabled) {
@@ -250,13 +242,6 @@ fn with_verdict(mut response: Response, submission: &Submission) -> Response {
 /// What cannot even be read never reaches the pool, which counts the rest.
 fn count_invalid<B: Backend>(app: &App<B>) {
     app.backend.metrics().mempool_in_total.inc(["invalid"]);
-}
-
-/// `application/json` with or without parameters; clients that say nothing are believed.
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }
 
 /// A transaction's whereabouts, with the proof when asked for.

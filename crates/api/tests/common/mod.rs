@@ -395,7 +395,7 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Reply {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -457,7 +457,7 @@ pub struct Stream {
 impl Stream {
     pub async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let mut head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n");
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -1,5 +1,6 @@
 //! Configuration of the running node: from texts of four sources to one typed value.
 
+mod exposure;
 pub mod keys;
 mod legacy;
 mod shared;
@@ -41,6 +42,8 @@ pub struct RunConfig {
     pub p2p: P2pConfig,
     /// Transaction pool caps.
     pub mempool: MempoolConfig,
+    /// Names the listeners are asked under, besides addresses and localhost.
+    pub api_hosts: Vec<String>,
     /// Requests per second and address; 0 = off.
     pub api_rate_limit: u32,
     /// Most bytes of the recording; none = nothing is recorded.
@@ -143,7 +146,7 @@ impl RunConfig {
         )?;
         let mut settings = flags;
         let unknown = settings.add_env(env)?;
-        let warnings = unknown
+        let mut warnings: Vec<String> = unknown
             .into_iter()
             .map(|name| format!("environment variable {name} matches no setting and has no effect"))
             .collect();
@@ -153,6 +156,7 @@ impl RunConfig {
             None if beside_data.exists() => settings.add_file(&beside_data)?,
             None => {}
         }
+        warnings.extend(exposure::check(&settings)?);
         settings.refuse_later()?;
         Self::from_settings(&settings, warnings)
     }
@@ -181,6 +185,7 @@ impl RunConfig {
                 max_bytes: size(settings, keys::MEMPOOL_MAX_BYTES),
                 per_sender: size(settings, keys::MEMPOOL_PER_SENDER),
             },
+            api_hosts: hosts(settings)?,
             api_rate_limit: small(settings, keys::API_RATE_LIMIT),
             record_bytes_max: settings
                 .switch(keys::RECORD)
@@ -220,6 +225,18 @@ fn address(settings: &Settings, key: keys::Key) -> Result<SocketAddr, ExitError>
     let mut found: Vec<_> = full.to_socket_addrs().map_err(|error| fail(error.to_string()))?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().ok_or_else(|| fail("the name has no address".into()))
+}
+
+/// Names without port; a browser sends them as `Host`.
+fn hosts(settings: &Settings) -> Result<Vec<String>, ExitError> {
+    let hosts = settings.list(keys::API_HOSTS);
+    let is_name =
+        |host: &String| host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    match hosts.iter().find(|host| !is_name(host)) {
+        Some(bad) => Err(ExitError::usage(format!("--api.hosts: \"{bad}\" is no name of a host"))
+            .hint("a name looks like node.example, without scheme and port")),
+        None => Ok(hosts),
+    }
 }
 
 fn upstream(settings: &Settings) -> Result<Option<String>, ExitError> {

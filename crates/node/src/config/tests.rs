@@ -181,3 +181,35 @@ fn credentials_of_a_url_are_not_reported() {
     assert_eq!(source(&config, keys::UPSTREAM).0, "http://***@host/x");
     assert_eq!(config.upstream.as_deref(), Some("http://user:secret@host/x"));
 }
+
+#[test]
+fn a_listener_beyond_loopback_is_warned_about_and_refused_with_what_signs() {
+    assert_eq!(resolve(&[], &[]).unwrap().warnings, [""; 0]);
+    for key in ["validator-api", "monitoring"] {
+        let warnings = resolve(&[(key, "0.0.0.0:1")], &[]).unwrap().warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains(&format!("--{key} listens on 0.0.0.0:1 without TLS")), "{warnings:?}");
+        for (feature, on) in
+            [("eth.enable", "true"), ("grpc.listen", "127.0.0.1:1"), ("remote-signer.listen", "127.0.0.1:2")]
+        {
+            let error = resolve(&[(key, "0.0.0.0:1"), (feature, on)], &[]).unwrap_err();
+            assert_eq!(error.code, 2);
+            assert!(error.message.contains(key) && error.message.contains(feature), "{error}");
+        }
+    }
+    for feature in ["grpc.listen", "remote-signer.listen"] {
+        let error = resolve(&[(feature, "0.0.0.0:1")], &[]).unwrap_err();
+        assert_eq!(error.code, 2);
+        assert!(error.message.contains("without TLS"), "{error}");
+    }
+    assert!(resolve(&[("validator-api", "[::ffff:127.0.0.1]:1")], &[]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn names_of_the_api_are_names() {
+    let hosts = |text: &str| resolve(&[], &[("AEQUA_API_HOSTS", text)]).map(|config| config.api_hosts);
+    assert_eq!(hosts("node.example, op-1_a").unwrap(), ["node.example", "op-1_a"]);
+    for bad in ["http://a", "a:1", "a/b", "a@b", "a,,b"] {
+        assert_eq!(hosts(bad).unwrap_err().code, 2, "{bad}");
+    }
+}

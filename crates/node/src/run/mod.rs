@@ -398,6 +398,7 @@ async fn start_api(
         options: aequa_api::Options {
             tx_api: config.enable_tx_api,
             upstream: upstream.map_err(|error| ExitError::usage(format!("--upstream: {error}")))?,
+            hosts: config.api_hosts.clone(),
             rate_limit: config.api_rate_limit,
         },
     };

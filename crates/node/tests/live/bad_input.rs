@@ -197,7 +197,7 @@ fn reads(node: &Node) {
 }
 
 fn framing(node: &Node) {
-    let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(20_000));
+    let long = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "a".repeat(20_000));
     let answer = node.raw(long.as_bytes()).unwrap_or_default();
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "a head above 16 KiB was taken");
     let forged = "X-Trace-ID: \"}\\n{\"msg\":\"forged\r\n";
@@ -285,7 +285,8 @@ fn garbage(dice: &mut Dice) -> Garbage {
         1 => Garbage::Bytes([method.as_bytes(), b" ", path.as_bytes(), b" HTTP/9.9\r\n", &body].concat()),
         2 => {
             let length = body.len() + dice.roll(70_000);
-            let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
             Garbage::Bytes([head.as_bytes(), &body].concat())
         }
         _ => Garbage::Request { method, path, body },
