@@ -8,7 +8,7 @@ use aequa_types::block::{Items, LeaderProof};
 use aequa_types::evidence::{CheckedEvidence, Evidence, EvidenceList};
 use aequa_types::{
     Address, Block, CheckedBlock, CheckedTransaction, ClusterId, Digest, Header, Height, OperatorIndex,
-    Quorum, TimestampMs, TxKind,
+    Quorum, TimestampMs, Totals, TxKind,
 };
 use alloy_primitives::B256;
 
@@ -126,7 +126,7 @@ impl Chain {
         items: Vec<CheckedTransaction>,
         evidence: &[CheckedEvidence],
     ) -> Result<CheckedBlock, ChainError> {
-        let totals = Totals::of(&items)?;
+        let totals = Totals::of(&items);
         let transactions: Vec<_> = items.iter().map(|tx| tx.transaction().clone()).collect();
         let list = Items::try_from(transactions).map_err(|_| ChainError::TooManyItems(items.len()))?;
         let pieces: Vec<Evidence> = evidence.iter().map(|piece| Evidence::clone(piece)).collect();
@@ -243,9 +243,7 @@ impl Chain {
 /// Whether the header describes the items, in both of their forms, and the evidence.
 fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
     let (header, items) = (block.header(), block.items());
-    let totals = Totals::of(items).map_err(|_| HeaderError::Totals)?;
-    let stated = Totals { fees: header.total_fees, bids: header.total_bids, items: header.items };
-    if totals != stated {
+    if Totals::of(items) != header.totals() {
         return Err(HeaderError::Totals);
     }
     let same = block.block().items.iter().eq(items.iter().map(CheckedTransaction::transaction));
@@ -256,26 +254,4 @@ fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
         return Err(HeaderError::EvidenceRoot);
     }
     Ok(())
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Totals {
-    fees: u64,
-    bids: u64,
-    items: u64,
-}
-
-impl Totals {
-    fn of(items: &[CheckedTransaction]) -> Result<Self, ChainError> {
-        let mut totals = Self { items: items.len() as u64, ..Self::default() };
-        for tx in items {
-            let kind = tx.body().kind();
-            let total = match kind {
-                TxKind::PlaintextV1 => &mut totals.fees,
-                TxKind::AuctionBidV1 => &mut totals.bids,
-            };
-            *total = total.checked_add(tx.body().key()).ok_or(ChainError::TotalOverflow(kind))?;
-        }
-        Ok(totals)
-    }
 }

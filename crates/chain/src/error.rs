@@ -94,9 +94,6 @@ pub enum ChainError {
     /// The header is wrong.
     #[error("invalid header: {0}")]
     Header(#[from] HeaderError),
-    /// The sum of fees or bids does not fit into a header.
-    #[error("total of type {} overflows", .0.name())]
-    TotalOverflow(TxKind),
     /// More items than a block can be encoded with.
     #[error("{0} items do not fit into a block")]
     TooManyItems(usize),

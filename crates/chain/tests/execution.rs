@@ -5,7 +5,7 @@ mod common;
 
 use aequa_chain::{Chain, ChainError, FRESH_WITHIN_MS, Freshness, HeaderError, OperatorLedger, Table};
 use aequa_types::block::LeaderProof;
-use aequa_types::{CheckedBlock, ClusterId, Header, Height, OperatorIndex, TxKind};
+use aequa_types::{Amount, CheckedBlock, ClusterId, Header, Height, OperatorIndex, TxKind};
 use common::*;
 
 #[test]
@@ -28,7 +28,7 @@ fn fees_and_bids_go_to_the_proposer_and_bids_to_their_recipient() {
 }
 
 #[test]
-fn ledgers_go_past_what_one_header_can_say() {
+fn ledgers_go_past_64_bits() {
     let mut chain = genesis();
     for nonce in 0..3 {
         extend(&mut chain, 0, &[bid(2, nonce, u64::MAX, 0xfe), plaintext(1, nonce, u64::MAX)]);
@@ -78,10 +78,16 @@ fn a_nonce_out_of_sequence_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn totals_that_do_not_fit_into_a_header_are_not_built() {
-    let items = vec![plaintext(1, 0, u64::MAX), plaintext(2, 0, 1)];
-    let built = genesis().build_block(OperatorIndex(0), 1, POLICY, items, &[]);
-    assert_eq!(built, Err(ChainError::TotalOverflow(TxKind::PlaintextV1)));
+fn a_header_holds_the_sum_of_any_number_of_the_largest_fees_and_bids() {
+    let mut chain = genesis();
+    let items = [1, 2, 3].map(|sender| plaintext(sender, 0, u64::MAX));
+    let bids = [1, 2, 3].map(|sender| bid(sender, 0, u64::MAX, 0xfe));
+    let block = next(&chain, 1, &[&bids[..], &items].concat());
+    let sum = 3 * u128::from(u64::MAX);
+    let Header { total_fees, total_bids, .. } = block.header();
+    assert_eq!((total_fees.to::<u128>(), total_bids.to::<u128>()), (sum, sum));
+    assert_eq!(checked(&chain, &block, None), Ok(()));
+    chain.apply(&block).unwrap();
 }
 
 #[test]
@@ -123,8 +129,8 @@ fn every_field_of_the_header_is_checked() {
     assert_eq!(result(|h| h.evidence_root.0[0] ^= 1), Err(HeaderError::EvidenceRoot));
     let proof = |h: &mut Header| h.leader_proof = LeaderProof::try_from(vec![0]).unwrap();
     assert_eq!(result(proof), Err(HeaderError::LeaderProof));
-    assert_eq!(result(|h| h.total_fees += 1), Err(HeaderError::Totals));
-    assert_eq!(result(|h| h.total_bids -= 1), Err(HeaderError::Totals));
+    assert_eq!(result(|h| h.total_fees += Amount::ONE), Err(HeaderError::Totals));
+    assert_eq!(result(|h| h.total_bids -= Amount::ONE), Err(HeaderError::Totals));
     assert_eq!(result(|h| h.items -= 1), Err(HeaderError::Totals));
     let stale = altered(&chain, |h| h.timestamp_ms = parent_ms);
     assert!(matches!(checked(&chain, &stale, None), Err(HeaderError::NotAfterParent { .. })));

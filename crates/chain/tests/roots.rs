@@ -4,7 +4,8 @@
 mod common;
 
 use aequa_chain::{Chain, ChainError, SCHEMA_VERSION, State, StoredRow, Tip};
-use aequa_types::{CheckedTransaction, Height};
+use aequa_types::{CheckedTransaction, Header, Height, OperatorIndex};
+use alloy_primitives::B256;
 use common::*;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -59,6 +60,29 @@ fn the_history_root_after_a_block_is_the_golden_one() {
     let second = &golden()["vectors"][1];
     assert_eq!(applied.state_root.as_slice(), bytes(&second["state_root"]));
     assert_eq!(applied.history_root.as_slice(), bytes(&second["history_root"]));
+}
+
+#[test]
+fn a_header_has_the_golden_encoding_and_digest() {
+    let golden = &golden()["header"];
+    let root = B256::repeat_byte;
+    let header = Header {
+        cluster_id: root(1),
+        height: Height(golden["height"].as_u64().unwrap()),
+        parent_root: root(2),
+        timestamp_ms: golden["timestamp_ms"].as_u64().unwrap(),
+        proposer: OperatorIndex(3),
+        policy_hash: root(3),
+        payload_root: root(4),
+        evidence_root: root(5),
+        state_root: root(6),
+        leader_proof: bytes(&golden["leader_proof"]).try_into().unwrap(),
+        total_fees: golden["total_fees"].as_str().unwrap().parse().unwrap(),
+        total_bids: golden["total_bids"].as_str().unwrap().parse().unwrap(),
+        items: golden["items"].as_u64().unwrap(),
+    };
+    assert_eq!(aequa_types::decode::<Header>("header", &bytes(&golden["ssz"]), 1024), Ok(header.clone()));
+    assert_eq!(header.digest().as_slice(), bytes(&golden["digest"]));
 }
 
 #[test]

@@ -10,10 +10,6 @@ use aequa_types::{BuilderPolicy, CheckedTransaction, TxKind};
 pub struct Selection {
     /// Items in block order.
     pub items: Vec<CheckedTransaction>,
-    /// Sum of the fees.
-    pub total_fees: u64,
-    /// Sum of the bids.
-    pub total_bids: u64,
     /// Sum of the items' SSZ sizes in bytes.
     pub bytes: u64,
     /// Senders that were closed before their transactions ran out, by type and reason.
@@ -29,8 +25,6 @@ pub enum RejectReason {
     BelowMinBid,
     /// Does not fit into what is left of `max_bytes`.
     OverBudget,
-    /// The total of fees or bids would not fit into the header.
-    TotalOverflow,
 }
 
 impl RejectReason {
@@ -40,7 +34,6 @@ impl RejectReason {
             RejectReason::BelowMinFee => "below_min_fee",
             RejectReason::BelowMinBid => "below_min_bid",
             RejectReason::OverBudget => "over_budget",
-            RejectReason::TotalOverflow => "total_overflow",
         }
     }
 
@@ -110,11 +103,6 @@ impl Selection {
         if bytes > policy.max_bytes {
             return Err(RejectReason::OverBudget);
         }
-        let total = match kind {
-            TxKind::PlaintextV1 => &mut self.total_fees,
-            TxKind::AuctionBidV1 => &mut self.total_bids,
-        };
-        *total = total.checked_add(key).ok_or(RejectReason::TotalOverflow)?;
         self.bytes = bytes;
         self.items.push(candidate.tx.clone());
         Ok(())
@@ -162,6 +150,5 @@ mod tests {
         fill(&policy, TxKind::PlaintextV1, order, only_low, &mut selection);
         assert_eq!(selection.items, [low[0].clone(), other.clone()]);
         assert_eq!(selection.rejected, [(TxKind::PlaintextV1, RejectReason::BelowMinFee)]);
-        assert_eq!(selection.total_fees, 15);
     }
 }

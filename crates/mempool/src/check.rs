@@ -6,17 +6,6 @@ use aequa_types::{Address, BuilderPolicy, CheckedTransaction, TxHash, TxKind};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Sums over the items of a block, as its header must state them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Sum of the fees.
-    pub fees: u64,
-    /// Sum of the bids.
-    pub bids: u64,
-    /// Number of items.
-    pub items: u64,
-}
-
 /// Checks the items of a block against the parent state and the policy of the lock, and nothing else: every
 /// node comes to the same answer. The policy must have passed [`crate::validate_policy`].
 ///
@@ -25,16 +14,13 @@ pub fn check_items(
     policy: &BuilderPolicy,
     nonces: &dyn Nonces,
     items: &[CheckedTransaction],
-) -> Result<Totals, ItemsError> {
+) -> Result<(), ItemsError> {
     check_sizes(policy, items)?;
     check_types(policy, items)?;
     check_distinct(items)?;
     check_nonces(nonces, items)?;
     check_minima(policy, items)?;
-    for run in items.chunk_by(|a, b| a.body().kind() == b.body().kind()) {
-        check_order(run)?;
-    }
-    sum(items)
+    items.chunk_by(|a, b| a.body().kind() == b.body().kind()).try_for_each(check_order)
 }
 
 fn check_sizes(policy: &BuilderPolicy, items: &[CheckedTransaction]) -> Result<(), ItemsError> {
@@ -125,17 +111,4 @@ fn check_order(run: &[CheckedTransaction]) -> Result<(), ItemsError> {
         }
     }
     Ok(())
-}
-
-fn sum(items: &[CheckedTransaction]) -> Result<Totals, ItemsError> {
-    let mut totals = Totals { items: items.len() as u64, ..Totals::default() };
-    for tx in items {
-        let kind = tx.body().kind();
-        let total = match kind {
-            TxKind::PlaintextV1 => &mut totals.fees,
-            TxKind::AuctionBidV1 => &mut totals.bids,
-        };
-        *total = total.checked_add(tx.body().key()).ok_or(ItemsError::TotalOverflow(kind))?;
-    }
-    Ok(totals)
 }

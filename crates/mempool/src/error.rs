@@ -98,7 +98,4 @@ pub enum ItemsError {
     /// The builder would have put these items in another order.
     #[error("sortkey not non-increasing for type: {}", .0.name())]
     Order(TxKind),
-    /// Fees or bids do not fit into the header's totals.
-    #[error("total of type {} overflows", .0.name())]
-    TotalOverflow(TxKind),
 }

@@ -9,7 +9,7 @@
 //!  Transaction ── precheck ──▶ (signature check, elsewhere) ── admit ──▶ pools ── propose ──▶ Selection
 //!                                                                          ▲
 //!                                              decided block ── on_decided ┘
-//!  CheckedBlock of another node ── check_items ──▶ Totals | ItemsError
+//!  CheckedBlock of another node ── check_items ──▶ in order | ItemsError
 //! ```
 //!
 //! # Rules
@@ -64,7 +64,7 @@ mod room;
 
 pub use admission::{Admission, InvalidReason, OverflowReason};
 pub use builder::{RejectReason, Selection};
-pub use check::{Totals, check_items};
+pub use check::check_items;
 pub use error::{ItemsError, PolicyError};
 pub use limits::{Cap, Limits};
 pub use mempool::{Mempool, TxStatus};

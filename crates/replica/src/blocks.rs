@@ -61,15 +61,14 @@ pub(crate) fn acceptable(
     proposer: OperatorIndex,
     wall_ms: TimestampMs,
 ) -> bool {
-    let (header, policy) = (block.header(), &params.builder);
+    let policy = &params.builder;
     let is_empty = block.items().is_empty() && block.evidence().is_empty();
     if !params.empty_blocks && round == Round(0) && is_empty {
         return false;
     }
     let fresh = Freshness { now_ms: wall_ms, behind_ms: fresh_within_ms(params, round) };
     chain.check_header(block, proposer, policy.hash(), Some(fresh)).is_ok()
-        && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items())
-            .is_ok_and(|totals| totals.fees == header.total_fees && totals.bids == header.total_bids)
+        && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items()).is_ok()
 }
 
 /// How far behind the local clock a block first proposed in `round` may be: where messages take longer than

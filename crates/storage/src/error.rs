@@ -43,6 +43,18 @@ pub enum StorageError {
         /// Newest version this program reads.
         known: u16,
     },
+    /// The blocks were written by an earlier version, in another encoding.
+    #[error(
+        "{path} has layout {found} of an earlier version, this program needs {known}: its blocks have other digests, so that chain cannot go on"
+    )]
+    OlderVersion {
+        /// The directory.
+        path: PathBuf,
+        /// Layout found in it.
+        found: u16,
+        /// The only layout this program reads.
+        known: u16,
+    },
     /// Another process holds the directory.
     #[error(
         "data directory in use: another process holds {path}; stop it first, never run two nodes on one directory"
@@ -163,6 +175,7 @@ impl StorageError {
     pub fn is_safety_refusal(&self) -> bool {
         match self {
             Self::NewerVersion { .. }
+            | Self::OlderVersion { .. }
             | Self::InUse { .. }
             | Self::ForeignDirectory { .. }
             | Self::IdentityLost { .. }

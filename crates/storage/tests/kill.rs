@@ -7,8 +7,8 @@
 use aequa_storage::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Wal, WalOptions};
 use aequa_types::record::ValueRecord;
 use aequa_types::{
-    Block, Certificate, ClusterId, Header, Height, InstanceId, OperatorIndex, Proof, Record, Round, Seal,
-    ValueBytes,
+    Amount, Block, Certificate, ClusterId, Header, Height, InstanceId, OperatorIndex, Proof, Record, Round,
+    Seal, ValueBytes,
 };
 use alloy_primitives::B256;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -123,8 +123,8 @@ fn block(height: Height, parent_root: B256) -> Block {
         evidence_root: B256::ZERO,
         state_root: B256::ZERO,
         leader_proof: Default::default(),
-        total_fees: 0,
-        total_bids: 0,
+        total_fees: Amount::ZERO,
+        total_bids: Amount::ZERO,
         items: 0,
     };
     Block { header, items: Default::default(), evidence: Default::default() }

@@ -1,7 +1,10 @@
 //! What the cluster decides and remembers.
 
 use crate::evidence::{Evidence, EvidenceList};
-use crate::{CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxHash};
+use crate::{
+    Amount, CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxBody,
+    TxHash,
+};
 use alloy_primitives::B256;
 use ssz_derive::{Decode, Encode};
 use ssz_types::VariableList;
@@ -16,7 +19,8 @@ pub type LeaderProof = VariableList<u8, U128>;
 
 /// Head of a block. Its hash root is the digest consensus votes on.
 ///
-/// The round is not in it: a value proposed again in a later round keeps its digest.
+/// The round is not in it: a value proposed again in a later round keeps its digest. The encoding is held by
+/// a vector derived by other means; another one changes every digest and needs a new layout of the block store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, TreeHash)]
 pub struct Header {
     /// The cluster this chain belongs to.
@@ -40,9 +44,9 @@ pub struct Header {
     /// Leader proof, empty with `round_robin`.
     pub leader_proof: LeaderProof,
     /// Sum of the fees of `plaintext_v1` items.
-    pub total_fees: u64,
+    pub total_fees: Amount,
     /// Sum of the bids of `auction_bid_v1` items.
-    pub total_bids: u64,
+    pub total_bids: Amount,
     /// Number of items.
     pub items: u64,
 }
@@ -51,6 +55,36 @@ impl Header {
     /// The digest consensus votes on.
     pub fn digest(&self) -> Digest {
         self.tree_hash_root()
+    }
+
+    /// What it says of its items.
+    pub fn totals(&self) -> Totals {
+        Totals { fees: self.total_fees, bids: self.total_bids, items: self.items }
+    }
+}
+
+/// Sums over the items of a block. One item, however dear, leaves room for all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Sum of the fees.
+    pub fees: Amount,
+    /// Sum of the bids.
+    pub bids: Amount,
+    /// Number of items.
+    pub items: u64,
+}
+
+impl Totals {
+    /// The sums over these items.
+    pub fn of(items: &[CheckedTransaction]) -> Self {
+        let mut totals = Self { items: items.len() as u64, ..Self::default() };
+        for item in items {
+            match item.body() {
+                TxBody::Plaintext(body) => totals.fees += Amount::from(body.fee),
+                TxBody::AuctionBid(body) => totals.bids += Amount::from(body.bid),
+            }
+        }
+        totals
     }
 }
 

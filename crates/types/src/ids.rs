@@ -1,6 +1,6 @@
 //! Identifiers and quorum arithmetic.
 
-use alloy_primitives::{Address as EthAddress, B256, FixedBytes};
+use alloy_primitives::{Address as EthAddress, B256, FixedBytes, U128};
 use serde::{Deserialize, Serialize};
 use ssz::{Decode, DecodeError, Encode};
 use tree_hash::{Hash256, PackedEncoding, TreeHash, TreeHashType};
@@ -17,6 +17,8 @@ pub type TxHash = B256;
 pub type Signature = FixedBytes<64>;
 /// BLS12-381 signature in G1 (min-sig): an operator's share of a seal, or the whole group's seal.
 pub type Seal = FixedBytes<48>;
+/// A sum of fees or bids: 2^64 of the largest fit, so no sum over the items of a block overflows.
+pub type Amount = U128;
 /// Milliseconds since the Unix epoch.
 pub type TimestampMs = u64;
 

@@ -39,12 +39,12 @@ pub mod statement;
 pub mod sync;
 pub mod transaction;
 
-pub use block::{Block, CheckedBlock, Header};
+pub use block::{Block, CheckedBlock, Header, Totals};
 pub use certificate::{Certificate, CertifiedBlock, CommitSignature, Proof};
 pub use evidence::{CheckedEvidence, Evidence, EvidenceError, Offence};
 pub use ids::{
-    Address, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal, Signature,
-    TimestampMs, TxHash,
+    Address, Amount, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal,
+    Signature, TimestampMs, TxHash,
 };
 pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};

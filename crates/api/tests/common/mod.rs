@@ -8,9 +8,9 @@ use aequa_telemetry::metrics::Format;
 use aequa_types::block::{Items, empty_evidence_root};
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Address, AuctionBidV1, Block, Certificate, CertifiedBlock, Claim, CommitSignature, Digest, Domain,
-    Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Signed, Statement,
-    Transaction, TxBody, TxHash, TxKind,
+    Address, Amount, AuctionBidV1, Block, Certificate, CertifiedBlock, Claim, CommitSignature, Digest,
+    Domain, Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Signed,
+    Statement, Transaction, TxBody, TxHash, TxKind,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -102,8 +102,8 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
         evidence_root: empty_evidence_root(),
         state_root: Digest::repeat_byte(4),
         leader_proof: Default::default(),
-        total_fees: 5 * items.len() as u64,
-        total_bids: 0,
+        total_fees: Amount::from(5 * items.len()),
+        total_bids: Amount::ZERO,
         items: items.len() as u64,
     };
     let commit = |operator| CommitSignature {

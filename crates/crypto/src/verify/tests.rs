@@ -5,7 +5,7 @@ use crate::transaction::{AccountKey, sign};
 use aequa_types::block::{LeaderProof, empty_evidence_root};
 use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
-use aequa_types::{ConsensusParams, Header, PlaintextV1, Statement, TxBody};
+use aequa_types::{Amount, ConsensusParams, Header, PlaintextV1, Statement, TxBody};
 use alloy_primitives::B256;
 use ssz::Encode as _;
 
@@ -84,8 +84,8 @@ impl Cluster {
                 evidence_root: empty_evidence_root(),
                 state_root: B256::ZERO,
                 leader_proof: LeaderProof::empty(),
-                total_fees: 0,
-                total_bids: 0,
+                total_fees: Amount::ZERO,
+                total_bids: Amount::ZERO,
                 items: items.len() as u64,
             },
             items: items.try_into().unwrap(),

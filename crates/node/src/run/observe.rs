@@ -192,10 +192,11 @@ impl Observatory {
     ) {
         let header = block.header();
         let (height, round) = (header.height, certificate.round);
+        let (bids, fees) = (header.total_bids.to::<u128>(), header.total_fees.to::<u128>());
         self.metrics.swarm_blockchain_height.set([], height.0 as f64);
         self.metrics.swarm_blockchain_blocks_total.inc([if live { "live" } else { "batch" }]);
-        self.metrics.block_value_bids.observe([], header.total_bids as f64);
-        self.metrics.block_value_fees.observe([], header.total_fees as f64);
+        self.metrics.block_value_bids.observe([], bids as f64);
+        self.metrics.block_value_fees.observe([], fees as f64);
         if live {
             let round_seconds = self.round_entered.elapsed().as_secs_f64();
             self.metrics.swarm_consensus_round_duration_seconds.observe([], round_seconds);
@@ -215,8 +216,8 @@ impl Observatory {
             target: "event",
             height = height.0,
             round = round.0,
-            bids = header.total_bids,
-            fees = header.total_fees,
+            bids,
+            fees,
             items = header.items,
             "consensus_block_value"
         );
@@ -298,8 +299,8 @@ impl Observatory {
             height = height.0,
             round = round.0,
             items = header.items,
-            bids = header.total_bids,
-            fees = header.total_fees,
+            bids = header.total_bids.to::<u128>(),
+            fees = header.total_fees.to::<u128>(),
             "consensus_builder"
         );
     }

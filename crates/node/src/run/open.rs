@@ -163,6 +163,10 @@ fn refusal(error: StorageError) -> ExitError {
         }
         StorageError::MarksCorrupt { .. } => "the disk may be failing: check it first",
         StorageError::NewerVersion { .. } => "install the newer version again",
+        StorageError::OlderVersion { .. } => {
+            "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
+             this directory stays as it is"
+        }
         _ => "check the disk and the permissions of the data directory",
     };
     match error.is_safety_refusal() {

@@ -25,8 +25,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-/// Layout of keyspaces and keys; raised when they change.
-const SCHEMA: u16 = 2;
+/// Layout of keyspaces, keys and blocks; raised when they change. 3: a header's totals have 128 bits.
+const SCHEMA: u16 = 3;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
 /// Followed by the number of the domain; the slot big-endian.
@@ -127,9 +127,7 @@ impl FjallChainStore {
             return Err(StorageError::NewerVersion { path: dir.into(), found: schema, known: SCHEMA });
         }
         if schema < SCHEMA {
-            return Err(corrupt(format!(
-                "its layout {schema} is that of an earlier version, {SCHEMA} is expected"
-            )));
+            return Err(StorageError::OlderVersion { path: dir.into(), found: schema, known: SCHEMA });
         }
         let stored = self.meta.get(CLUSTER_KEY)?.ok_or_else(|| corrupt("no cluster id"))?;
         if stored[..] != *self.cluster_id.as_slice() {

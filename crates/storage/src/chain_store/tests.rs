@@ -1,7 +1,9 @@
 use super::*;
 use aequa_types::certificate::CommitSignature;
 use aequa_types::transaction::{PlaintextV1, TxBody};
-use aequa_types::{Address, ClusterId, Header, OperatorIndex, Proof, Round, Seal, Signature, Transaction};
+use aequa_types::{
+    Address, Amount, ClusterId, Header, OperatorIndex, Proof, Round, Seal, Signature, Transaction,
+};
 use fjall::{Database, KeyspaceCreateOptions};
 use proptest::prelude::*;
 use std::fs;
@@ -80,8 +82,8 @@ fn header(height: u64, parent_root: Digest) -> Header {
         evidence_root: B256::ZERO,
         state_root: B256::ZERO,
         leader_proof: Default::default(),
-        total_fees: 1,
-        total_bids: 0,
+        total_fees: Amount::ONE,
+        total_bids: Amount::ZERO,
         items: 1,
     }
 }
@@ -538,7 +540,7 @@ fn a_store_of_an_earlier_layout_is_refused() {
     drop(store);
     let database = Database::builder(dir.path()).open().unwrap();
     let meta = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
-    meta.insert(b"schema", 1u16.to_be_bytes()).unwrap();
+    meta.insert(b"schema", 2u16.to_be_bytes()).unwrap();
     drop((meta, database));
-    assert!(matches!(open(dir.path()), Err(StorageError::ChainCorrupt { .. })));
+    assert!(matches!(open(dir.path()), Err(StorageError::OlderVersion { found: 2, .. })));
 }

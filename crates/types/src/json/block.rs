@@ -5,8 +5,8 @@ use crate::block::{Items, LeaderProof};
 use crate::evidence::EvidenceList;
 use crate::limits::{BLOCK_ITEMS_MAX, EVIDENCE_PER_BLOCK_MAX};
 use crate::{
-    Block, Certificate, CertifiedBlock, ClusterId, CommitSignature, Digest, Domain, Evidence, Header, Height,
-    InstanceId, OperatorIndex, Proof, Round, Seal, Signature, TimestampMs, Transaction,
+    Amount, Block, Certificate, CertifiedBlock, ClusterId, CommitSignature, Digest, Domain, Evidence, Header,
+    Height, InstanceId, OperatorIndex, Proof, Round, Seal, Signature, TimestampMs, Transaction,
 };
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -67,10 +67,10 @@ pub struct HeaderJson {
     pub leader_proof: Vec<u8>,
     /// Sum of the fees, a decimal string.
     #[serde(with = "spelling::decimal")]
-    pub total_fees: u64,
+    pub total_fees: Amount,
     /// Sum of the bids, a decimal string.
     #[serde(with = "spelling::decimal")]
-    pub total_bids: u64,
+    pub total_bids: Amount,
     /// Number of items.
     pub items: u64,
 }

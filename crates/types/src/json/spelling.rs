@@ -1,6 +1,8 @@
 //! The one spelling of bytes and amounts, for `#[serde(with = …)]`.
 
 use serde::{Deserialize as _, Deserializer, de::Error as _};
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// Decodes `0x` and lower-case hex digits; nothing else is accepted.
 fn canonical_hex(text: &str) -> Result<Vec<u8>, &'static str> {
@@ -78,17 +80,22 @@ pub(super) mod bytes {
 pub(super) mod decimal {
     use super::*;
 
-    pub fn serialize<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).ok_or_else(|| D::Error::custom("an amount must be a decimal string below 2^64"))
+    pub fn deserialize<'de, T: FromStr + Display, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        parse(&String::deserialize(deserializer)?)
     }
 
-    pub(super) fn parse(text: &str) -> Option<u64> {
-        text.parse().ok().filter(|value: &u64| value.to_string() == text)
+    /// Only what [`serialize`] writes is read, whatever else a number's own parser takes.
+    pub(super) fn parse<T: FromStr + Display, E: serde::de::Error>(text: &str) -> Result<T, E> {
+        text.parse().ok().filter(|value: &T| value.to_string() == text).ok_or_else(|| {
+            let bits = 8 * size_of::<T>();
+            E::custom(format!("an amount must be a decimal string below 2^{bits}"))
+        })
     }
 }
 
@@ -105,8 +112,6 @@ pub(super) mod decimal_option {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        decimal::parse(&text)
-            .map(Some)
-            .ok_or_else(|| D::Error::custom("an amount must be a decimal string below 2^64"))
+        decimal::parse(&text).map(Some)
     }
 }
