@@ -43,7 +43,7 @@ impl Traitor {
         let mut dealt = deal_cluster(DealRequest {
             name: "test".into(),
             nodes: 5,
-            chain_id: 1337,
+            chain_id: None,
             fork_version: [0; 4],
             params: aequa_types::ConsensusParams::default(),
             multiaddrs: Vec::new(),

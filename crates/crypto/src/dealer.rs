@@ -18,8 +18,8 @@ pub struct DealRequest {
     pub name: String,
     /// Number of operators.
     pub nodes: usize,
-    /// Chain id of the EIP-712 domain of transactions.
-    pub chain_id: u64,
+    /// Chain id of the EIP-712 domain of transactions; without one the cluster gets its own.
+    pub chain_id: Option<u64>,
     /// Ethereum network of later validators.
     pub fork_version: [u8; 4],
     /// What all operators do the same way.
@@ -99,7 +99,7 @@ fn unsigned_lock(
         epoch: 0,
         parent_lock_hash: B256::ZERO,
         created_at: request.created_at,
-        chain_id: request.chain_id,
+        chain_id: 0,
         fork_version: FixedBytes(request.fork_version),
         threshold: quorum.quorum() as u64,
         operators,
@@ -114,10 +114,19 @@ fn unsigned_lock(
         signature_aggregate: Seal::ZERO,
         node_signatures: Vec::new(),
     };
+    lock.chain_id = request.chain_id.unwrap_or_else(|| own_chain_id(&lock.compute_definition_hash()));
     lock.definition_hash = lock.compute_definition_hash();
     lock.cluster_id = lock.definition_hash;
     lock.lock_hash = lock.compute_lock_hash();
     lock
+}
+
+/// A chain id no other cluster has. The cluster id is a hash over it, so that it comes from the hash of the
+/// same definition with chain id 0, and with the operators' keys in it. It lies from 2^50 to 2^51: chains
+/// that are known by name have small ids, and wallets take none that needs more than 52 bits.
+fn own_chain_id(definition: &B256) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = definition.0;
+    (1 << 50) | (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 14)
 }
 
 fn sign_lock(lock: &mut ClusterLock, identities: &[IdentityKey], dealing: &Dealing) -> Result<(), Error> {

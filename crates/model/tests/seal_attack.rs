@@ -136,7 +136,7 @@ impl Cluster {
         let dealt = deal_cluster(DealRequest {
             name: "seal attack".into(),
             nodes: 4,
-            chain_id: 1,
+            chain_id: None,
             fork_version: [0; 4],
             params: ConsensusParams::default(),
             multiaddrs: vec![],

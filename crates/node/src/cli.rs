@@ -10,6 +10,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
+/// Chain ids that every JSON reader keeps exact.
+const CHAIN_IDS: std::ops::Range<u64> = 1..1 << 53;
+
 /// Subcommands of the contract that this version lacks.
 const LATER: [&str; 11] = [
     "dkg",
@@ -89,8 +92,8 @@ pub struct DevnetArgs {
     /// Peer to peer port of node i of a new cluster: this + i [default: 31000]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub base_p2p_port: Option<u16>,
-    /// EIP-712 chain id of a new cluster [default: 1337]
-    #[arg(long, value_name = "ID")]
+    /// EIP-712 chain id of a new cluster [default: one of its own]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(CHAIN_IDS))]
     pub chain_id: Option<u64>,
     /// Submit so many signed transactions per second
     #[arg(long, value_name = "TPS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -127,9 +130,9 @@ pub struct CreateClusterArgs {
     /// Name of the cluster
     #[arg(long, default_value = "aequa-devnet", value_parser = text())]
     pub name: String,
-    /// EIP-712 chain id
-    #[arg(long, value_name = "ID", default_value_t = 1337)]
-    pub chain_id: u64,
+    /// EIP-712 chain id: a transaction is valid in every cluster with the same [default: one of its own]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(CHAIN_IDS))]
+    pub chain_id: Option<u64>,
     /// Shares needed for a seal; only ceil(2n/3) is possible
     #[arg(long, value_name = "Q")]
     pub threshold: Option<u8>,

@@ -45,8 +45,8 @@ pub struct NewCluster {
     pub nodes: u8,
     /// Name.
     pub name: String,
-    /// EIP-712 chain id.
-    pub chain_id: u64,
+    /// EIP-712 chain id; the cluster's own without one.
+    pub chain_id: Option<u64>,
     /// Consensus parameters.
     pub params: ConsensusParams,
     /// Cheap key derivation.
@@ -124,7 +124,7 @@ pub fn ensure_single_operator(config: &RunConfig) -> Result<(), ExitError> {
         out: dir.clone(),
         nodes: 1,
         name: "aequa-single".into(),
-        chain_id: 1337,
+        chain_id: None,
         params: config.shared.over_defaults()?,
         insecure_keys: false,
         base_port: 0,
@@ -166,7 +166,7 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
             args.nodes
         )));
     }
-    if args.insecure_keys && args.chain_id == MAINNET_CHAIN_ID {
+    if args.insecure_keys && args.chain_id == Some(MAINNET_CHAIN_ID) {
         return Err(ExitError::usage("--insecure-keys is refused for chain id 1"));
     }
     let last = u16::from(args.nodes - 1);

@@ -204,7 +204,7 @@ mod tests {
             out: out.clone(),
             nodes,
             name: "t".into(),
-            chain_id: 1337,
+            chain_id: None,
             params: ConsensusParams::default(),
             insecure_keys: true,
             base_port: 4600,

@@ -213,7 +213,7 @@ mod tests {
         deal_cluster(DealRequest {
             name: "t".into(),
             nodes,
-            chain_id: 1337,
+            chain_id: Some(1337),
             fork_version: [0; 4],
             params: ConsensusParams::default(),
             multiaddrs: Vec::new(),

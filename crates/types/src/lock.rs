@@ -12,6 +12,10 @@
 //! - `lock_hash`: the definition hash with the keys. Every operator signs it, with its identity key
 //!   (`node_signatures`) and with its share of the sequencer key (`signature_aggregate`).
 //!
+//! The chain id is what a client signs for: whoever sees a transaction of one cluster can submit it to every
+//! other that has the same, and it is valid there. So a cluster gets its own, made from the rest of its
+//! definition, unless it is given one on purpose.
+//!
 //! Fields that belong to features not built yet keep their place: `vrf_key` and `enc_key` are `null`
 //! where an operator has none, and `validators` is an empty list. Whether a lock *holds* is for
 //! `aequa-crypto` to say; parsing says only that the text is one.

@@ -8,7 +8,7 @@ fn request(nodes: usize) -> DealRequest {
     DealRequest {
         name: "devnet".into(),
         nodes,
-        chain_id: 1337,
+        chain_id: Some(1337),
         fork_version: [0; 4],
         params: ConsensusParams::default(),
         multiaddrs: (0..nodes).map(|node| vec![format!("/ip4/127.0.0.1/tcp/{}", 31_000 + node)]).collect(),
@@ -58,6 +58,18 @@ fn a_dealt_lock_verifies_in_every_size() {
             assert_eq!(verified.check_own_share(secrets.index, &secrets.share), Ok(()));
         }
     }
+}
+
+#[test]
+fn a_cluster_gets_a_chain_id_of_its_own_unless_told() {
+    let own = || deal_cluster(DealRequest { chain_id: None, ..request(4) }).unwrap();
+    let (one, other) = (own(), own());
+    assert_ne!(one.lock.chain_id, other.lock.chain_id, "equal requests, other keys");
+    for cluster in [&one, &other] {
+        assert!((1 << 50..1 << 51).contains(&cluster.lock.chain_id), "{}", cluster.lock.chain_id);
+        assert_eq!(load(&cluster.lock.to_json()).unwrap().lock(), &cluster.lock);
+    }
+    assert_eq!(dealt(4).lock.chain_id, 1337);
 }
 
 #[test]

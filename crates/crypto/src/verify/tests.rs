@@ -24,7 +24,7 @@ impl Cluster {
         let dealt = deal_cluster(DealRequest {
             name: "test".into(),
             nodes: 4,
-            chain_id: CHAIN_ID,
+            chain_id: Some(CHAIN_ID),
             fork_version: [0; 4],
             params: ConsensusParams::default(),
             multiaddrs: vec![],

@@ -395,7 +395,7 @@ fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitEr
     if usize::from(nodes) > NODES_MAX {
         return Err(ExitError::usage(format!("a devnet has at most {NODES_MAX} nodes")));
     }
-    let (chain_id, base_p2p_port) = (args.chain_id.unwrap_or(1337), args.base_p2p_port.unwrap_or(31_000));
+    let base_p2p_port = args.base_p2p_port.unwrap_or(31_000);
     if base_p2p_port.checked_add(u16::from(nodes)).is_none() {
         return Err(ExitError::usage("--base-p2p-port is too high for the ports of all nodes"));
     }
@@ -404,9 +404,9 @@ fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitEr
         out: args.dir.clone(),
         nodes,
         name: "aequa-devnet".into(),
-        chain_id,
+        chain_id: args.chain_id,
         params: given.over_defaults()?,
-        insecure_keys: chain_id != cluster::MAINNET_CHAIN_ID,
+        insecure_keys: args.chain_id != Some(cluster::MAINNET_CHAIN_ID),
         base_port: args.base_port,
         base_p2p_port,
     };

@@ -23,7 +23,7 @@ pub fn dealt() -> (DealtCluster, VerifiedLock) {
     let dealt = deal_cluster(DealRequest {
         name: "test".into(),
         nodes: 4,
-        chain_id: CHAIN_ID,
+        chain_id: Some(CHAIN_ID),
         fork_version: [0; 4],
         params: ConsensusParams { block_interval_ms: 0, ..ConsensusParams::default() },
         multiaddrs: vec![],

@@ -34,7 +34,7 @@ fn dealt() -> DealtCluster {
     deal_cluster(DealRequest {
         name: "stress".into(),
         nodes: 4,
-        chain_id: 1337,
+        chain_id: Some(1337),
         fork_version: [0; 4],
         params: ConsensusParams::default(),
         multiaddrs: Vec::new(),

@@ -45,6 +45,8 @@ impl Cluster {
             &shape.nodes.to_string(),
             "--out",
             &out.to_string_lossy(),
+            "--chain-id",
+            &super::CHAIN_ID.to_string(),
             "--base-port",
             &ports.api().to_string(),
             "--base-p2p-port",

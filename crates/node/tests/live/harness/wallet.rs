@@ -6,7 +6,7 @@ use aequa_types::json::TransactionJson;
 use aequa_types::transaction::Payload;
 use aequa_types::{AuctionBidV1, PlaintextV1, Transaction, TxBody};
 
-/// Chain id of clusters made without another.
+/// Chain id of the tests' clusters.
 pub const CHAIN_ID: u64 = 1337;
 
 /// A key.
