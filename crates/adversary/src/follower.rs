@@ -40,6 +40,7 @@ impl Follower {
             wall_clock_ms: 0,
         };
         let chain = Chain::genesis(lock.cluster_id(), lock.quorum());
+        let chain = chain.begun_at(lock.lock().created_at.saturating_mul(1000));
         Self { verifier: Verifier::new(lock), chain: Mutex::new(chain), status }
     }
 

@@ -166,6 +166,23 @@ fn a_fresh_proposal_is_within_the_time_given_and_a_repeated_one_is_not_timed() {
 }
 
 #[test]
+fn the_millisecond_after_the_parent_is_in_time_whatever_the_clock_says() {
+    let mut chain = genesis().begun_at(1_000_000);
+    extend(&mut chain, 0, &[]);
+    let parent_ms = chain.tip().timestamp_ms;
+    assert!(parent_ms > 1_000_000);
+    let at = |timestamp_ms, now_ms| {
+        let block = altered(&chain, |header| header.timestamp_ms = timestamp_ms);
+        checked(&chain, &block, Some(Freshness { now_ms, behind_ms: FRESH_WITHIN_MS }))
+    };
+    for now_ms in [0, parent_ms - 60_000, parent_ms, parent_ms + 60_000, u64::MAX] {
+        assert_eq!(at(parent_ms + 1, now_ms), Ok(()), "{now_ms}");
+    }
+    assert!(matches!(at(parent_ms + 2, parent_ms - 60_000), Err(HeaderError::NotFresh { .. })));
+    assert!(matches!(at(parent_ms, parent_ms), Err(HeaderError::NotAfterParent { .. })));
+}
+
+#[test]
 fn the_next_timestamp_is_now_unless_the_parent_is_ahead() {
     let mut chain = genesis();
     assert_eq!(chain.next_timestamp_ms(0), 1);

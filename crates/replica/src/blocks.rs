@@ -17,6 +17,11 @@ use aequa_types::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Rounds whose new blocks carry the proposer's clock: the first leader may be down, and the second one's block
+/// still tells the time. Where both found no quorum, clocks may disagree, and later blocks carry the millisecond
+/// after their parent, which nobody refuses.
+const CLOCK_ROUNDS: Round = Round(2);
+
 /// When the next block may be proposed, and why not yet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pacing {
@@ -226,7 +231,8 @@ impl<K: Keys> Replica<K> {
             true => self.mempool.propose(&ChainNonces(&self.chain)),
             false => Selection::default(),
         };
-        let timestamp_ms = self.chain.next_timestamp_ms(self.now.wall_ms);
+        let clock_ms = if round < CLOCK_ROUNDS { self.now.wall_ms } else { 0 };
+        let timestamp_ms = self.chain.next_timestamp_ms(clock_ms);
         let policy_hash = self.config.params.builder.hash();
         let built = self.chain.build_block(
             self.config.me,

@@ -15,7 +15,7 @@
 //! # A run
 //!
 //! Under faults first: messages are delayed, dropped, doubled and reordered, the network falls
-//! apart both ways and one way, nodes crash between and inside turns, up to f operators lie. Every
+//! apart both ways and one way, nodes crash between and inside turns, clocks are set, up to f operators lie. Every
 //! seed draws its own mix. Then the faults end ("calm"): all links heal, all nodes are up, traitors
 //! fall silent or go on, and every honest node must add a number of heights within a bound of
 //! virtual time, each with its group seal where seals are on.
@@ -25,7 +25,7 @@
 //! | `plan` | what a caller fixes and what a seed draws |
 //! | `world` | the queue, the goal, the end |
 //! | `turn` | a node's turn, as the node binary takes it |
-//! | `network`, `crash`, `client` | links, restarts, load |
+//! | `network`, `crash`, `clocks`, `client` | links, restarts, clocks that are set, load |
 //! | `traitor` | operators that lie |
 //! | `ram` | a disk with sectors, names and syncs, and what a power cut leaves of them |
 //! | `promises` | the production vote log and signing marks on that disk |
@@ -51,6 +51,7 @@
 
 mod campaign;
 mod client;
+mod clocks;
 mod crash;
 mod dice;
 mod keys;

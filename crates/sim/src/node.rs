@@ -50,7 +50,8 @@ pub(crate) struct Node {
     /// Counts restarts; what was meant for an earlier life is not delivered.
     pub(crate) life: u64,
     pub(crate) born_ms: u64,
-    skew_ms: i64,
+    /// Its wall clock minus true time.
+    pub(crate) skew_ms: i64,
     pub(crate) timers: Timers,
     pub(crate) inbox: Vec<Input>,
     /// Effects of the turn whose sync is under way.

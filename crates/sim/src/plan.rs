@@ -103,6 +103,8 @@ pub(crate) struct Plan {
     pub(crate) slots_jump: bool,
     /// Clocks differ by up to this much from true time, either way.
     pub(crate) skew_ms: u64,
+    /// Mean time between moments at which clocks are set; 0 is never.
+    pub(crate) clock_step_every_ms: u64,
 }
 
 impl Plan {
@@ -143,6 +145,7 @@ impl Plan {
             first_slot: 0,
             slots_jump: false,
             skew_ms: 0,
+            clock_step_every_ms: 0,
             ..self
         }
     }
@@ -189,6 +192,7 @@ impl Plan {
             first_slot: 0,
             slots_jump: false,
             skew_ms: dice.pick(&[0, 50, 400]),
+            clock_step_every_ms: dice.pick(&[0, 0, 3000]),
         };
         // Honest operators that lose their directories are sure to say nothing twice only in slots near those of
         // the others.

@@ -19,6 +19,7 @@ sights! {
     PREPARED_REPROPOSED = "prepared value proposed again",
     WEAK_QUORUM_JUMP = "round entered because f+1 were ahead",
     PROPOSAL_JUMP = "round entered through a justified proposal",
+    NEXT_MOMENT = "block that carries the millisecond after its parent",
     LATE_ROUND = "block decided in round 2 or later",
     DECIDED_CATCH_UP = "decision taken over from a DECIDED",
     FETCH_CATCH_UP = "block fetched from a peer",
@@ -55,6 +56,7 @@ pub(crate) mod fault {
     pub(crate) const DROPPED: &str = "message dropped";
     pub(crate) const DUPLICATED: &str = "message duplicated";
     pub(crate) const BLOCKED: &str = "message into a partition";
+    pub(crate) const CLOCKS_STEPPED: &str = "clocks set";
     pub(crate) const PARTITION: &str = "partition";
     pub(crate) const ONE_WAY: &str = "one-way partition";
     pub(crate) const CRASH_IDLE: &str = "crash between turns";

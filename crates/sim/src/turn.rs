@@ -242,6 +242,11 @@ impl World {
                 if honest {
                     self.oracle.commits(operator, &block, &certificate, &applied);
                 }
+                let parent = height.previous().and_then(|parent| self.nodes[id].store.block(parent));
+                let parent_ms = parent.map(|parent| parent.block.header().timestamp_ms);
+                if parent_ms.is_some_and(|parent_ms| block.header().timestamp_ms == parent_ms + 1) {
+                    self.sight(sights::NEXT_MOMENT);
+                }
                 if !block.evidence().is_empty() {
                     self.sight(sights::EVIDENCE_COMMITTED);
                 }

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     Restart { node: usize },
     /// Somebody goes down.
     CrashSomebody,
+    /// Clocks are set.
+    ClocksStep,
     /// The network falls apart.
     Partition,
     /// These pairs can talk again.
@@ -174,6 +176,7 @@ impl World {
         self.sometimes(self.plan.duty_every_ms, Event::Duty);
         self.sometimes(self.plan.crash_every_ms, Event::CrashSomebody);
         self.sometimes(self.plan.partition_every_ms, Event::Partition);
+        self.sometimes(self.plan.clock_step_every_ms, Event::ClocksStep);
         let plan = self.plan.clone();
         self.trace.note(&[self.seed], || format!("{plan:?}"));
     }
@@ -255,6 +258,7 @@ impl World {
             Event::Crash { node, point } => self.crash(node, point),
             Event::Restart { node } => self.restart(node),
             Event::CrashSomebody => self.crash_somebody(),
+            Event::ClocksStep => self.clocks_step(),
             Event::Partition => self.partition(),
             Event::Heal(pairs) => self.heal(pairs),
             Event::Client => self.client_acts(),
@@ -274,9 +278,10 @@ impl World {
         let heights = self.options.liveness_heights;
         let faulty_max = self.plan.quorum.faulty_max() as u32;
         // Rounds that were far apart meet within a few capped timeouts; then each height may cost
-        // one round per faulty leader.
+        // one round per faulty leader, and one more where clocks disagree for good.
+        let rounds = faulty_max + 2 + u32::from(self.plan.clock_step_every_ms > 0);
         let per_height_ms = params.block_interval_ms
-            + (params.round_timeout_ms << (faulty_max + 2)).min(8 * params.round_timeout_cap_ms);
+            + (params.round_timeout_ms << rounds).min((4 + u64::from(rounds)) * params.round_timeout_cap_ms);
         let within_ms = 12 * params.round_timeout_cap_ms + (heights + 3) * per_height_ms + 10_000;
         self.goal = Some(Goal {
             height: Height(start.0 + heights + 2),

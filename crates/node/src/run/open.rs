@@ -267,7 +267,8 @@ fn memory(data_dir: &DataDir, quorum: Quorum) -> Result<Memory, ExitError> {
 fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
     let lock = &operator.lock;
     let Some(stored) = store.latest().map_err(refusal)? else {
-        return Ok(Chain::genesis(lock.cluster_id(), lock.quorum()));
+        let begun_ms = lock.lock().created_at.saturating_mul(1000);
+        return Ok(Chain::genesis(lock.cluster_id(), lock.quorum()).begun_at(begun_ms));
     };
     let rows: Vec<StoredRow> = store.rows().collect::<Result<_, _>>().map_err(refusal)?;
     let tip = Tip {

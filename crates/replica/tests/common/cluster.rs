@@ -24,6 +24,8 @@ pub struct Node {
     pub notices: Vec<Notice>,
     /// Round timers it started.
     pub timers_started: Vec<(InstanceId, Round)>,
+    /// How far its wall clock is ahead.
+    pub clock_ahead_ms: i64,
     timers: BTreeMap<(Option<InstanceId>, u8), (u64, Timer)>,
     born_ms: u64,
 }
@@ -47,7 +49,8 @@ impl Node {
     }
 
     fn clock(&self, now_ms: u64) -> Now {
-        Now { elapsed_ms: now_ms - self.born_ms, wall_ms: EPOCH_MS + now_ms }
+        let wall_ms = (EPOCH_MS + now_ms).saturating_add_signed(self.clock_ahead_ms);
+        Now { elapsed_ms: now_ms - self.born_ms, wall_ms }
     }
 }
 
@@ -100,6 +103,7 @@ impl Cluster {
             sealed: BTreeSet::new(),
             notices: Vec::new(),
             timers_started: Vec::new(),
+            clock_ahead_ms: 0,
             timers: BTreeMap::new(),
             born_ms: self.now_ms,
         }
