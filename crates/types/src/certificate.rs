@@ -1,7 +1,7 @@
 //! Proof that a cluster decided.
 
 use crate::statement::{Claim, CommitClaim};
-use crate::{Block, Digest, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
+use crate::{Block, Digest, Header, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
 use ssz_derive::{Decode, Encode};
 
 /// One operator's COMMIT, without what the certificate says once for all.
@@ -94,6 +94,15 @@ impl Certificate {
 pub struct CertifiedBlock {
     /// The block.
     pub block: Block,
+    /// Its certificate.
+    pub certificate: Certificate,
+}
+
+/// The head of a block and the proof that it was decided: all that is needed to follow the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertifiedHeader {
+    /// The header.
+    pub header: Header,
     /// Its certificate.
     pub certificate: Certificate,
 }

@@ -40,7 +40,7 @@ pub mod sync;
 pub mod transaction;
 
 pub use block::{Block, CheckedBlock, Header, Totals};
-pub use certificate::{Certificate, CertifiedBlock, CommitSignature, Proof};
+pub use certificate::{Certificate, CertifiedBlock, CertifiedHeader, CommitSignature, Proof};
 pub use evidence::{CheckedEvidence, Evidence, EvidenceError, Offence};
 pub use ids::{
     Address, Amount, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal,

@@ -4,7 +4,7 @@
 //! of the others on disk; opening checks that all the same.
 
 use super::keys::{
-    HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
+    Body, HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
     place_value,
 };
 use super::{BlockCommit, ChainStore, Committed, DutyRow, Roots, Rows, Tip};
@@ -14,7 +14,8 @@ use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, ClusterId, Domain, Evidence, Height, InstanceId, Proof, TxHash,
+    Block, Certificate, CertifiedBlock, CertifiedHeader, ClusterId, Domain, Evidence, Header, Height,
+    InstanceId, Proof, TxHash,
 };
 use fjall::{
     Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable as _,
@@ -25,8 +26,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-/// Layout of keyspaces, keys and blocks; raised when they change. 3: a header's totals have 128 bits.
-const SCHEMA: u16 = 3;
+/// Layout of keyspaces, keys and blocks; raised when they change. 3: a header's totals have 128 bits. 4: headers
+/// are apart from bodies, reports of duties are SSZ.
+const SCHEMA: u16 = 4;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
 /// Followed by the number of the domain; the slot big-endian.
@@ -66,7 +68,7 @@ impl Default for ChainOptions {
 pub struct FjallChainStore {
     database: Database,
     cluster_id: ClusterId,
-    blocks: Keyspace,
+    bodies: Keyspace,
     certificates: Keyspace,
     heights: Keyspace,
     transactions: Keyspace,
@@ -92,7 +94,7 @@ impl FjallChainStore {
         };
         let store = Self {
             cluster_id,
-            blocks: database.keyspace("blocks", large)?,
+            bodies: database.keyspace("bodies", large)?,
             certificates: database.keyspace("certificates", small)?,
             heights: database.keyspace("heights", small)?,
             transactions: database.keyspace("transactions", small)?,
@@ -146,15 +148,28 @@ impl FjallChainStore {
         let snapshot = self.database.snapshot();
         let last = |keyspace: &Keyspace| last_height(&snapshot, keyspace);
         let height = last(&self.heights)?;
-        if last(&self.blocks)? != height || last(&self.certificates)? != height {
-            return Err(corrupt("blocks, certificates and heights end at different heights"));
+        if last(&self.bodies)? != height || last(&self.certificates)? != height {
+            return Err(corrupt("bodies, certificates and heights end at different heights"));
         }
         let Some(height) = height else { return Ok(None) };
-        Ok(self.height_row(&snapshot, height)?.map(|row| row.tip(height)))
+        Ok(self.height_row(&snapshot, height)?.map(|row| row.tip()))
     }
 
     fn height_row(&self, snapshot: &Snapshot, height: Height) -> Result<Option<HeightRow>, StorageError> {
         snapshot.get(&self.heights, height_key(height))?.map(|bytes| HeightRow::decode(&bytes)).transpose()
+    }
+
+    fn certified(
+        &self,
+        snapshot: &Snapshot,
+        height: Height,
+    ) -> Result<Option<CertifiedHeader>, StorageError> {
+        let Some(HeightRow { header, .. }) = self.height_row(snapshot, height)? else { return Ok(None) };
+        let certificate = self.certificate(snapshot, height)?;
+        if header.height != height || header.digest() != certificate.digest {
+            return Err(corrupt(format!("block {height} is not the certified one")));
+        }
+        Ok(Some(CertifiedHeader { header, certificate }))
     }
 
     fn certificate(&self, snapshot: &Snapshot, height: Height) -> Result<Certificate, StorageError> {
@@ -162,6 +177,11 @@ impl FjallChainStore {
             .get(&self.certificates, height_key(height))?
             .ok_or_else(|| corrupt(format!("block {height} has no certificate")))?;
         aequa_types::decode("certificate", &bytes, CONSENSUS_FRAME_BYTES_MAX).map_err(corrupt)
+    }
+
+    #[cfg(test)]
+    pub(super) fn damage_body(&self, height: Height) {
+        self.bodies.insert(height_key(height), b"damaged").unwrap();
     }
 
     /// A writer that panicked may have left the tip behind the batch.
@@ -226,11 +246,11 @@ impl FjallChainStore {
         Ok(batch.commit()?)
     }
 
-    fn write_block(&self, commit: &BlockCommit<'_>, row: HeightRow) -> Result<(), StorageError> {
+    fn write_block(&self, commit: &BlockCommit<'_>, row: &HeightRow) -> Result<(), StorageError> {
         let height = commit.block.header.height;
         let key = height_key(height);
         let mut batch = self.database.batch();
-        batch.insert(&self.blocks, key, commit.block.as_ssz_bytes());
+        batch.insert(&self.bodies, key, Body::encode(commit.block));
         batch.insert(&self.certificates, key, commit.certificate.as_ssz_bytes());
         batch.insert(&self.heights, key, row.as_ssz_bytes());
         for (index, hash) in (0u32..).zip(commit.tx_hashes) {
@@ -254,14 +274,14 @@ impl ChainStore for FjallChainStore {
             return Ok(Committed::Same);
         }
         let row = HeightRow {
+            header: header.clone(),
             digest: header.digest(),
-            timestamp_ms: header.timestamp_ms,
             state_root: commit.state_root,
             history_root: commit.history_root,
         };
         check_parts(commit, &row, &self.cluster_id)?;
-        self.write_block(commit, row)?;
-        self.set_tip(Some(row.tip(header.height)));
+        self.write_block(commit, &row)?;
+        self.set_tip(Some(row.tip()));
         Ok(Committed::New)
     }
 
@@ -285,13 +305,22 @@ impl ChainStore for FjallChainStore {
 
     fn block(&self, height: Height) -> Result<Option<CertifiedBlock>, StorageError> {
         let snapshot = self.database.snapshot();
-        let Some(bytes) = snapshot.get(&self.blocks, height_key(height))? else { return Ok(None) };
-        let block: Block = aequa_types::decode("block", &bytes, VALUE_BYTES_MAX).map_err(corrupt)?;
-        let certificate = self.certificate(&snapshot, height)?;
-        if block.header.height != height || block.header.digest() != certificate.digest {
-            return Err(corrupt(format!("block {height} is not the certified one")));
-        }
-        Ok(Some(CertifiedBlock { block, certificate }))
+        let Some(CertifiedHeader { header, certificate }) = self.certified(&snapshot, height)? else {
+            return Ok(None);
+        };
+        let body = snapshot.get(&self.bodies, height_key(height))?;
+        let body = body.ok_or_else(|| corrupt(format!("block {height} has no body")))?;
+        let Body { items, evidence } = Body::decode(&body)?;
+        Ok(Some(CertifiedBlock { block: Block { header, items, evidence }, certificate }))
+    }
+
+    fn certified_header(&self, height: Height) -> Result<Option<CertifiedHeader>, StorageError> {
+        self.certified(&self.database.snapshot(), height)
+    }
+
+    fn headers(&self, from: Height, limit: usize) -> Result<Vec<Header>, StorageError> {
+        let rows = self.heights.range(height_key(from)..).take(limit);
+        rows.map(|guard| Ok(HeightRow::decode(&guard.value()?)?.header)).collect()
     }
 
     fn latest(&self) -> Result<Option<Tip>, StorageError> {
@@ -299,7 +328,7 @@ impl ChainStore for FjallChainStore {
     }
 
     fn roots(&self, height: Height) -> Result<Option<Roots>, StorageError> {
-        Ok(self.height_row(&self.database.snapshot(), height)?.map(HeightRow::roots))
+        Ok(self.height_row(&self.database.snapshot(), height)?.map(|row| row.roots()))
     }
 
     fn transaction(&self, hash: &TxHash) -> Result<Option<(Height, u32)>, StorageError> {
@@ -375,9 +404,8 @@ impl ChainStore for FjallChainStore {
         before: Option<Height>,
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError> {
-        let end = before.map_or_else(|| vec![u8::MAX; 9], |slot| height_key(slot).to_vec());
         let mut found = Vec::new();
-        for guard in self.duties.range(..end).rev() {
+        for guard in self.duties.range(..end_of_duties(before)).rev() {
             if found.len() >= limit {
                 break;
             }
@@ -392,6 +420,20 @@ impl ChainStore for FjallChainStore {
             }
         }
         Ok(found)
+    }
+
+    fn duty_instances(
+        &self,
+        domain: Option<Domain>,
+        before: Option<Height>,
+        limit: usize,
+    ) -> Result<Vec<InstanceId>, StorageError> {
+        let instances = self.duties.range(..end_of_duties(before)).rev().map(|guard| {
+            let key = guard.key()?;
+            instance_of_duty_key(&key)
+        });
+        let fits = |instance: &InstanceId| domain.is_none_or(|domain| domain == instance.domain);
+        instances.filter(|instance| instance.as_ref().map_or(true, fits)).take(limit).collect()
     }
 
     fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError> {
@@ -421,6 +463,11 @@ impl ChainStore for FjallChainStore {
     fn flush(&self) -> Result<(), StorageError> {
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
+}
+
+/// The key all duties below a slot come before; without one, all duties.
+fn end_of_duties(before: Option<Height>) -> Vec<u8> {
+    before.map_or_else(|| vec![u8::MAX; 9], |slot| height_key(slot).to_vec())
 }
 
 const DUTY_DOMAINS: [Domain; 3] = [Domain::Attester, Domain::Proposer, Domain::Sync];

@@ -2,38 +2,70 @@
 
 use super::{Roots, Tip};
 use crate::StorageError;
-use aequa_types::{Digest, Domain, Height, InstanceId, TimestampMs};
+use aequa_types::block::Items;
+use aequa_types::evidence::EvidenceList;
+use aequa_types::{Block, Digest, Domain, Header, Height, InstanceId};
 use alloy_primitives::B256;
+use ssz::{BYTES_PER_LENGTH_OFFSET, Decode as _, Encode as _, SszEncoder};
 use ssz_derive::{Decode, Encode};
 
-/// Size of an encoded [`HeightRow`].
-const HEIGHT_ROW_BYTES: usize = 32 + 8 + 32 + 32;
+/// Largest encoded [`HeightRow`]: a header with the longest leader proof is half of it.
+const HEIGHT_ROW_BYTES_MAX: usize = 1024;
 
-/// What is kept per height beside block and certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+/// What is kept per height beside body and certificate: all that is asked about many heights at once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct HeightRow {
+    pub header: Header,
     pub digest: Digest,
-    pub timestamp_ms: TimestampMs,
     pub state_root: B256,
     pub history_root: B256,
 }
 
 impl HeightRow {
     pub fn decode(bytes: &[u8]) -> Result<Self, StorageError> {
-        aequa_types::decode("height row", bytes, HEIGHT_ROW_BYTES).map_err(corrupt)
+        aequa_types::decode("height row", bytes, HEIGHT_ROW_BYTES_MAX).map_err(corrupt)
     }
 
-    pub fn tip(self, height: Height) -> Tip {
-        let Self { digest, timestamp_ms, state_root, history_root } = self;
-        Tip { height, digest, timestamp_ms, state_root, history_root }
+    pub fn tip(&self) -> Tip {
+        let Self { header, digest, state_root, history_root } = self;
+        Tip {
+            height: header.height,
+            digest: *digest,
+            timestamp_ms: header.timestamp_ms,
+            state_root: *state_root,
+            history_root: *history_root,
+        }
     }
 
-    pub fn roots(self) -> Roots {
+    pub fn roots(&self) -> Roots {
         Roots { state_root: self.state_root, history_root: self.history_root }
     }
 }
 
-/// Key of blocks, certificates and height rows.
+/// A block without its header.
+#[derive(Debug, Decode)]
+pub(super) struct Body {
+    pub items: Items,
+    pub evidence: EvidenceList,
+}
+
+impl Body {
+    /// The body of a block, encoded. Borrowed: a block is megabytes.
+    pub fn encode(block: &Block) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(block.ssz_bytes_len());
+        let mut encoder = SszEncoder::container(&mut bytes, 2 * BYTES_PER_LENGTH_OFFSET);
+        encoder.append(&block.items);
+        encoder.append(&block.evidence);
+        encoder.finalize();
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, StorageError> {
+        Self::from_ssz_bytes(bytes).map_err(|error| corrupt(format!("block unreadable: {error:?}")))
+    }
+}
+
+/// Key of bodies, certificates and height rows.
 pub(super) fn height_key(height: Height) -> [u8; 8] {
     height.0.to_be_bytes()
 }
@@ -81,7 +113,6 @@ pub(super) fn corrupt(reason: impl ToString) -> StorageError {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use ssz::Encode as _;
 
     proptest! {
         #[test]
@@ -108,15 +139,27 @@ mod tests {
     }
 
     #[test]
-    fn a_height_row_has_the_size_its_cap_allows() {
+    fn a_height_row_with_the_longest_header_is_within_its_cap() {
         let row = HeightRow {
-            digest: B256::repeat_byte(1),
-            timestamp_ms: 2,
-            state_root: B256::repeat_byte(3),
-            history_root: B256::repeat_byte(4),
+            header: Header {
+                cluster_id: B256::repeat_byte(1),
+                height: Height(2),
+                parent_root: B256::repeat_byte(3),
+                timestamp_ms: 4,
+                proposer: aequa_types::OperatorIndex(5),
+                policy_hash: B256::repeat_byte(6),
+                payload_root: B256::repeat_byte(7),
+                evidence_root: B256::repeat_byte(8),
+                state_root: B256::repeat_byte(9),
+                leader_proof: vec![10; 128].try_into().unwrap(),
+                total_fees: aequa_types::Amount::from(11),
+                total_bids: aequa_types::Amount::MAX,
+                items: 13,
+            },
+            digest: B256::repeat_byte(14),
+            state_root: B256::repeat_byte(15),
+            history_root: B256::repeat_byte(16),
         };
-        let bytes = row.as_ssz_bytes();
-        assert_eq!(bytes.len(), HEIGHT_ROW_BYTES);
-        assert_eq!(HeightRow::decode(&bytes).unwrap(), row);
+        assert_eq!(HeightRow::decode(&row.as_ssz_bytes()).unwrap(), row);
     }
 }

@@ -1,7 +1,8 @@
 //! Blocks, certificates, state rows, duty results and evidence that waits for its block.
 //!
-//! One batch per block: the block, its certificate, the transaction index, the changed rows and
-//! the roots become visible together or not at all. Heights have no gaps, every block names the
+//! One batch per block: header and roots, body, certificate, transaction index and changed rows become
+//! visible together or not at all. Headers are apart from bodies: who lists or follows the chain reads
+//! no body. Heights have no gaps, every block names the
 //! one before as its parent, and the first block stored at a height stays.
 //!
 //! [`ChainStore::commit`] is buffered by the operating system: it survives the end of the process, not
@@ -19,7 +20,8 @@ pub use engine::{ChainOptions, FjallChainStore};
 
 use crate::StorageError;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, Digest, Domain, Evidence, Height, InstanceId, TimestampMs, TxHash,
+    Block, Certificate, CertifiedBlock, CertifiedHeader, Digest, Domain, Evidence, Header, Height,
+    InstanceId, TimestampMs, TxHash,
 };
 use alloy_primitives::B256;
 
@@ -97,6 +99,12 @@ pub trait ChainStore: Send + Sync {
     /// The block at a height with its certificate.
     fn block(&self, height: Height) -> Result<Option<CertifiedBlock>, StorageError>;
 
+    /// Header and certificate at a height; the body is not read.
+    fn certified_header(&self, height: Height) -> Result<Option<CertifiedHeader>, StorageError>;
+
+    /// Headers from a height upwards, at most `limit`; no body is read.
+    fn headers(&self, from: Height, limit: usize) -> Result<Vec<Header>, StorageError>;
+
     /// The last block; `None` before the first.
     fn latest(&self) -> Result<Option<Tip>, StorageError>;
 
@@ -146,6 +154,14 @@ pub trait ChainStore: Send + Sync {
         before: Option<Height>,
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError>;
+
+    /// The duties [`ChainStore::duties`] would give; no result is read.
+    fn duty_instances(
+        &self,
+        domain: Option<Domain>,
+        before: Option<Height>,
+        limit: usize,
+    ) -> Result<Vec<InstanceId>, StorageError>;
 
     /// Forgets the results of all duties below `slot`; gives how many. They stay closed: the watermarks
     /// rise first.

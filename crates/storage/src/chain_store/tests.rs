@@ -171,6 +171,36 @@ fn f1_latest_of_1_to_100_000_written_in_random_order_is_100_000() {
 }
 
 #[test]
+fn headers_are_read_without_their_bodies() {
+    let decisions = chain(5, 100);
+    let (_dir, store) = stored(&decisions);
+    let header = |height: usize| decisions[height - 1].block.header.clone();
+    // Whatever has become of the bodies: they are not looked at.
+    for height in 1..=5u64 {
+        store.damage_body(Height(height));
+    }
+    assert_eq!(store.headers(Height(2), 3).unwrap(), [header(2), header(3), header(4)]);
+    assert_eq!(store.headers(Height(5), 100).unwrap(), [header(5)]);
+    assert_eq!(store.headers(Height(6), 100).unwrap(), []);
+    let certified = store.certified_header(Height(3)).unwrap().unwrap();
+    assert_eq!((certified.header, certified.certificate), (header(3), decisions[2].certificate.clone()));
+    assert_eq!(store.certified_header(Height(6)).unwrap(), None);
+    assert!(store.block(Height(3)).is_err());
+}
+
+#[test]
+fn a_directory_of_an_earlier_layout_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let database = Database::builder(dir.path()).open().unwrap();
+    let meta = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    meta.insert("schema", 3u16.to_be_bytes()).unwrap();
+    drop((meta, database));
+    let error = open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains("its layout 3 is that of an earlier version, 4 is expected"), "{error}");
+}
+
+#[test]
 fn f1_state_rows_cannot_be_read_as_blocks() {
     let decisions = chain(1, 10);
     let (_dir, store) = stored(&[]);
