@@ -1,5 +1,6 @@
 //! From a `tracing` event to one line.
 
+use super::plain::plain;
 use super::writer::Writer;
 use super::{EVENT_TARGET, Format};
 use serde::Serialize;
@@ -177,7 +178,7 @@ impl Visit for Fields {
         IS_JSON.set(false);
         let text = format!("{value:?}");
         if IS_JSON.replace(false) && is_json(&text) {
-            self.push(field, text);
+            self.push(field, plain(&text).into_owned());
         } else {
             self.push_text(field, &text);
         }
@@ -190,7 +191,7 @@ fn is_json(text: &str) -> bool {
 }
 
 fn text_json(text: &str) -> String {
-    serde_json::Value::from(cut(text)).to_string()
+    plain(&serde_json::Value::from(cut(text)).to_string()).into_owned()
 }
 
 /// The longest prefix of whole characters that fits.

@@ -12,7 +12,8 @@
 //! a value that is not a scalar goes through [`json`].
 //!
 //! - Every string is cut at [`TEXT_BYTES_MAX`] bytes and escaped, so text from outside cannot forge a
-//!   line or a field. Only [`json`] is exempt from the cut: use it for text of our own.
+//!   line or a field, nor speak to the terminal that shows it ([`plain`]). Only [`json`] is exempt from the
+//!   cut: use it for text of our own.
 //! - Lines of libraries become the event `log` with `target` and `text`, from `warn` upwards.
 //! - Writing never waits for stdout: a full queue drops the line, counts it, and says so in
 //!   `log_dropped` as soon as there is room again.
@@ -20,11 +21,13 @@
 mod events;
 mod limiter;
 mod line;
+mod plain;
 mod writer;
 
 pub use events::{EVENTS, EventInfo, check};
 pub use limiter::{Admit, EVENTS_PER_WINDOW, KEYS_MAX, RateLimiter, Suppressed, WINDOW};
 pub use line::{Json, TEXT_BYTES_MAX, json};
+pub use plain::plain;
 pub use writer::{FLUSH_MAX, LINES_MAX};
 
 use line::EventLayer;

@@ -62,6 +62,23 @@ fn text_from_outside_can_forge_neither_line_nor_field() {
 }
 
 #[test]
+fn no_line_of_either_format_speaks_to_a_terminal() {
+    let evil = "\u{1b}[2J\u{9b}31m\u{202e}\r\u{7f}\n";
+    let own = vec![evil.to_owned()];
+    for format in [Format::Json, Format::Text] {
+        let lines = logged(format, Level::Info, || {
+            tracing::info!(target: "event", peer = evil, shown = %evil, debugged = ?evil, own = json(&own), "x");
+            tracing::warn!(target: "library", "{evil}");
+        });
+        assert_eq!(lines.len(), 2);
+        for line in lines {
+            assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+            assert!(line.contains("\\u009b31m\\u202e"), "{line:?}");
+        }
+    }
+}
+
+#[test]
 fn the_head_of_a_line_cannot_be_overwritten_by_a_field() {
     let lines = logged(Format::Json, Level::Info, || {
         tracing::info!(target: "event", ts = "now", level = "none", msg = "forged", "x");
