@@ -16,12 +16,16 @@ use tokio_util::sync::CancellationToken;
 /// Most event streams open at once: each holds a connection and a place in the event queue.
 pub const STREAMS_MAX: usize = 256;
 
+/// Most blocks being shown at once: up to 8 MiB each while a client takes it.
+pub const BLOCKS_SHOWN_MAX: usize = 8;
+
 /// State of one listener.
 pub(crate) struct App<B> {
     pub backend: Arc<B>,
     pub guard: Guard,
     pub proxy: Option<Proxy>,
     pub streams: Arc<Semaphore>,
+    pub blocks: Arc<Semaphore>,
     pub rate: Option<RateLimiter>,
     /// Set when the listener stops: event streams end themselves.
     pub stopping: CancellationToken,
@@ -41,6 +45,7 @@ pub fn validator_router<B: Backend>(
         guard: Guard::new(&options.hosts),
         proxy: options.upstream.clone().map(Proxy::new).transpose()?,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        blocks: Arc::new(Semaphore::new(BLOCKS_SHOWN_MAX)),
         rate: RateLimiter::new(options.rate_limit),
         stopping,
     });
@@ -50,7 +55,7 @@ pub fn validator_router<B: Backend>(
         .merge(routes::chain::router())
         .merge(routes::evidence::router())
         .merge(routes::events::router())
-        .merge(routes::openapi::router());
+        .merge(routes::openapi::router(options.tx_api));
     if options.tx_api {
         router = router.merge(routes::tx::router());
     }
@@ -76,6 +81,7 @@ fn bare<B: Backend>(backend: Arc<B>, guard: Guard) -> Arc<App<B>> {
         guard,
         proxy: None,
         streams: Arc::new(Semaphore::new(0)),
+        blocks: Arc::new(Semaphore::new(0)),
         rate: None,
         stopping: CancellationToken::new(),
     })

@@ -6,15 +6,15 @@
 
 pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
-use aequa_types::json::EvidenceJson;
+use aequa_types::json::{CertificateJson, EvidenceJson, ValueJson};
 use aequa_types::{
-    Address, CertifiedBlock, ClusterId, Digest, Domain, Header, Height, OperatorIndex, Round, Transaction,
-    TxHash, TxKind,
+    Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, Domain, Header, Height, InstanceId,
+    OperatorIndex, Round, Transaction, TxHash, TxKind, ValueBytes,
 };
+use bytes::Bytes;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
@@ -25,6 +25,9 @@ pub type Answer<T> = Result<T, BackendError>;
 
 /// Capacity the channel behind [`Backend::events`] must have: a reader this far behind is cut off
 /// (contract: http, section 4.1).
+///
+/// All streams share the queue, and each event's bytes. The largest event is a duty with its value and
+/// certificate, below 96 KiB: 24 MiB for all of them.
 pub const EVENT_QUEUE: usize = 256;
 
 /// A node as the API sees it.
@@ -46,8 +49,8 @@ pub trait Backend: Send + Sync + 'static {
     /// The node's view of itself.
     fn status(&self) -> impl Future<Output = Status> + Send;
 
-    /// The public parts of the cluster lock, as JSON object.
-    fn cluster(&self) -> Value;
+    /// The public parts of the cluster lock, as the text of a JSON object.
+    fn cluster(&self) -> Bytes;
 
     /// Checks and admits a transaction. The outcome is the pool's final word. The node counts
     /// `mempool_in_total` for what arrives here; the API counts what never does (`invalid`).
@@ -68,6 +71,12 @@ pub trait Backend: Send + Sync + 'static {
     /// A stored block. `None`: above the tip; [`BackendError::Pruned`]: no longer kept.
     fn block(&self, height: Height) -> impl Future<Output = Answer<Option<Arc<CertifiedBlock>>>> + Send;
 
+    /// Header and certificate of a stored block, without its body. Answers as [`Backend::block`].
+    fn certified_header(
+        &self,
+        height: Height,
+    ) -> impl Future<Output = Answer<Option<CertifiedHeader>>> + Send;
+
     /// Headers from `from` upwards, ascending, at most `limit`; fewer at the tip. `Pruned` when `from` is.
     fn headers(&self, from: Height, limit: usize) -> impl Future<Output = Answer<Vec<Header>>> + Send;
 
@@ -85,8 +94,8 @@ pub trait Backend: Send + Sync + 'static {
     /// One duty, `None` when unknown.
     fn duty(&self, domain: Domain, height: Height) -> impl Future<Output = Answer<Option<DutyView>>> + Send;
 
-    /// Duties, newest first.
-    fn duties(&self, query: DutyQuery) -> impl Future<Output = Answer<Vec<DutyView>>> + Send;
+    /// Which duties there are, newest first.
+    fn duties(&self, query: DutyQuery) -> impl Future<Output = Answer<Vec<InstanceId>>> + Send;
 
     /// Events from now on. The channel holds [`EVENT_QUEUE`] entries. A block's event is sent after
     /// the block can be read through [`Backend::block`].
@@ -277,8 +286,8 @@ pub struct DutyRequest {
     pub height: Height,
     /// Accepted for compatibility and without meaning.
     pub round: Round,
-    /// This node's candidate value; null when absent.
-    pub payload: Value,
+    /// This node's candidate value as RFC 8785 canonical JSON; null when absent.
+    pub payload: ValueBytes,
     /// Of the request that brought it.
     pub trace_id: String,
 }
@@ -332,14 +341,14 @@ pub struct DutyView {
     /// Digest decided.
     #[schema(value_type = Option<String>)]
     pub digest: Option<Digest>,
-    /// Value decided.
-    #[schema(value_type = Option<Object>)]
-    pub value: Option<Value>,
+    /// Value decided: any JSON.
+    #[schema(value_type = Value)]
+    pub value: Option<ValueJson>,
     /// Group signature, 0x-hex.
     pub signature: Option<String>,
     /// Certificate of the decision, in the form of `/v1/blocks/{height}/certificate`.
     #[schema(value_type = Option<Object>)]
-    pub certificate: Option<Value>,
+    pub certificate: Option<CertificateJson>,
     /// Operators whose slashing protection refused.
     #[schema(value_type = Vec<u8>)]
     pub refused_by: Vec<OperatorIndex>,
@@ -561,7 +570,7 @@ impl Topic {
 }
 
 /// Something that happened. Its id is `<height>-<n>`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Event {
     /// Last decided height when it happened; a block's own height.
     pub height: Height,
@@ -569,13 +578,22 @@ pub struct Event {
     pub n: u64,
     /// What happened.
     pub body: EventBody,
+    /// As it is sent: made once, by the first stream that sends it.
+    pub(crate) frame: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// An event.
+    pub fn new(height: Height, n: u64, body: EventBody) -> Self {
+        Self { height, n, body, frame: OnceLock::new() }
+    }
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventBody {
     /// A block was decided and stored.
-    Block(Arc<CertifiedBlock>),
+    Block(CertifiedHeader),
     /// A transaction changed its status.
     Tx(TxView),
     /// A duty changed its status.

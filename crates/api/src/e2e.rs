@@ -8,9 +8,10 @@ use crate::app::test_router;
 use crate::backend::Backend;
 use crate::error::ApiError;
 use crate::reply::text_error_because;
-use crate::request::{digits, read_body, strict_json};
+use crate::request::read_body;
 use crate::server::Listener;
 use aequa_telemetry::TraceId;
+use aequa_types::json::{Raw, object};
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::response::{IntoResponse as _, Response};
@@ -20,7 +21,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +105,8 @@ impl TestServer {
 type Tests = Extension<Arc<dyn TestBackend>>;
 
 async fn inject(Extension(tests): Tests, Extension(trace_id): Extension<TraceId>, body: Body) -> Response {
-    let message = match read(body).await.and_then(|fields| Injected::of(fields, trace_id)) {
+    let read = read_body(body).await.map_err(|error| error.to_string());
+    let message = match read.and_then(|body| Injected::of(Fields::of(&body)?, trace_id)) {
         Ok(message) => message,
         Err(reason) => return bad_json(&reason),
     };
@@ -113,7 +116,8 @@ async fn inject(Extension(tests): Tests, Extension(trace_id): Extension<TraceId>
 
 /// A made-up peer has no connection to keep: coming and leaving are both a look at the gates.
 async fn judge(Extension(tests): Tests, body: Body) -> Response {
-    let id = match read(body).await.and_then(|mut fields| fields.text("id")) {
+    let read = read_body(body).await.map_err(|error| error.to_string());
+    let id = match read.and_then(|body| Fields::of(&body)?.text("id")) {
         Ok(id) => id,
         Err(reason) => return bad_json(&reason),
     };
@@ -128,39 +132,34 @@ fn bad_json(reason: &str) -> Response {
 }
 
 /// The fields of an object under lower-case names: the original's decoder did not tell cases apart.
-struct Fields(Map<String, Value>);
+struct Fields<'a>(BTreeMap<String, Raw<'a>>);
 
-async fn read(body: Body) -> Result<Fields, String> {
-    let bytes = read_body(body).await.map_err(|error| error.to_string())?;
-    let Value::Object(object) = strict_json(&bytes)? else { return Err("the body must be an object".into()) };
-    let mut fields = Map::new();
-    for (key, value) in object {
-        let key = key.to_ascii_lowercase();
-        if fields.contains_key(&key) {
-            return Err(format!("{key}: given twice"));
+impl<'a> Fields<'a> {
+    fn of(body: &'a [u8]) -> Result<Self, String> {
+        let mut fields = BTreeMap::new();
+        for (key, value) in object(body).map_err(|error| error.to_string())? {
+            let key = key.to_ascii_lowercase();
+            if fields.contains_key(&key) {
+                return Err(format!("{key}: given twice"));
+            }
+            fields.insert(key, value);
         }
-        fields.insert(key, value);
+        Ok(Self(fields))
     }
-    Ok(Fields(fields))
-}
 
-impl Fields {
+    /// The value of a field that is there and not null.
+    fn take(&mut self, key: &str) -> Option<Raw<'a>> {
+        self.0.remove(key).filter(|value| !value.is_null())
+    }
+
     fn text(&mut self, key: &str) -> Result<String, String> {
-        match self.0.remove(key) {
-            None | Some(Value::Null) => Ok(String::new()),
-            Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(format!("{key}: must be a string")),
-        }
+        let Some(value) = self.take(key) else { return Ok(String::new()) };
+        value.text().map(Into::into).ok_or_else(|| format!("{key}: must be a string"))
     }
 
     fn number(&mut self, key: &str) -> Result<u64, String> {
-        let number = match self.0.remove(key) {
-            None | Some(Value::Null) => Some(0),
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(text)) => digits(&text),
-            Some(_) => None,
-        };
-        number.ok_or_else(|| format!("{key}: must be an integer from 0 to {}", u64::MAX))
+        let Some(value) = self.take(key) else { return Ok(0) };
+        value.integer().ok_or_else(|| format!("{key}: must be an integer from 0 to {}", u64::MAX))
     }
 
     fn bytes(&mut self, key: &str) -> Result<Vec<u8>, String> {
@@ -169,7 +168,7 @@ impl Fields {
 }
 
 impl Injected {
-    fn of(mut fields: Fields, request: TraceId) -> Result<Self, String> {
+    fn of(mut fields: Fields<'_>, request: TraceId) -> Result<Self, String> {
         let trace_id = TraceId::accept(&fields.text("traceid")?).unwrap_or(request);
         Ok(Self {
             from: fields.text("from")?,
@@ -189,8 +188,8 @@ mod tests {
     use super::*;
 
     async fn parse(text: &str) -> Result<Injected, String> {
-        let fields = read(Body::from(text.to_owned())).await?;
-        Injected::of(fields, TraceId::accept("request").unwrap())
+        let body = read_body(Body::from(text.to_owned())).await.map_err(|error| error.to_string())?;
+        Injected::of(Fields::of(&body)?, TraceId::accept("request").unwrap())
     }
 
     #[tokio::test]

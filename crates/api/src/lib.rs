@@ -18,13 +18,16 @@
 //! | `proxy` | every path no route takes |
 //! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
+//! | `block_pieces` | the JSON form of a block, piece by piece |
 //! | `proof` | the branch from a transaction to its block's payload root |
 //!
 //! Two families of routes: the original ones answer in exact texts (`invalid json` and a newline), the
 //! detail is in the header `X-Aequa-Reason`; all others answer JSON, errors as [`ErrorBody`].
 //!
 //! Invariants:
-//! - bytes are bounded before they are parsed: head, body, nesting, time, connections;
+//! - bytes are bounded before they are parsed: head, body, all bodies together, nesting, values, time,
+//!   connections;
+//! - what clients send is never built into a tree, and what may be large is written while it is sent;
 //! - an answer about admission is given after the pool decided, never before;
 //! - while the node is fenced no data byte leaves but through the routes that survive a fence, and a
 //!   body on its way breaks off;
@@ -37,6 +40,7 @@
 
 mod app;
 pub mod backend;
+mod block_pieces;
 mod connections;
 #[cfg(feature = "e2e")]
 pub mod e2e;
@@ -52,11 +56,11 @@ mod request;
 mod routes;
 mod server;
 
-pub use app::{STREAMS_MAX, monitoring_router, validator_router};
+pub use app::{BLOCKS_SHOWN_MAX, STREAMS_MAX, monitoring_router, validator_router};
 pub use backend::{Backend, BackendError, Options};
 pub use connections::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX};
 pub use error::ApiError;
 pub use reply::ErrorBody;
-pub use request::{BODY_BYTES_MAX, BODY_TIME_MAX, JSON_DEPTH_MAX};
-pub use routes::openapi::ApiDoc;
+pub use request::{BODY_BYTES_MAX, BODY_TIME_MAX};
+pub use routes::openapi::api_document;
 pub use server::{Config, HEAD_BYTES_MAX, STOP_WITHIN, Server};

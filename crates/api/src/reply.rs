@@ -1,9 +1,10 @@
 //! Answers in the shapes of the two route families (contract: http, section 2).
 
-use crate::backend::BackendError;
+use crate::backend::{Answer, BackendError};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 pub(crate) const X_REASON: HeaderName = HeaderName::from_static("x-aequa-reason");
 
 /// Content type of JSON answers.
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// Content type of text answers.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
@@ -124,6 +125,37 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
 /// 200 with a JSON body.
 pub(crate) fn ok<T: Serialize>(value: &T) -> Response {
     json(StatusCode::OK, value)
+}
+
+/// 200 with `{name: […]}`, each element written when the client takes it.
+pub(crate) fn list<T: Serialize>(
+    name: &str,
+    elements: impl Stream<Item = Answer<T>> + Send + 'static,
+) -> Response {
+    let piece = |bytes: Vec<u8>| stream::once(async { Ok(Bytes::from(bytes)) });
+    let mut separator: &[u8] = b"";
+    let elements = elements.map(move |element| {
+        let mut bytes = std::mem::replace(&mut separator, b",").to_vec();
+        serde_json::to_writer(&mut bytes, &element?).map_err(|e| BackendError::Internal(e.to_string()))?;
+        Ok(Bytes::from(bytes))
+    });
+    let head = piece(format!("{{\"{name}\":[").into_bytes());
+    streamed(JSON, head.chain(elements).chain(piece(b"]}".to_vec())))
+}
+
+/// 200 with a body that is made while it is sent. A failure on the way breaks it off.
+pub(crate) fn streamed(
+    content_type: HeaderValue,
+    pieces: impl Stream<Item = Answer<Bytes>> + Send + 'static,
+) -> Response {
+    let pieces = pieces.inspect_err(|error| {
+        if let BackendError::Internal(detail) = error {
+            let _ = internal(detail);
+        }
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 /// 200 with text and nothing added.

@@ -1,32 +1,41 @@
-//! Reading requests: bodies, queries, path parameters, JSON.
+//! Reading requests: bodies, queries, path parameters.
 
+use crate::backend::BackendError;
 use crate::reply::Refusal;
+use aequa_types::json::decimal;
 use aequa_types::limits::HEIGHT_MAX;
 use aequa_types::{Digest, Height};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
-use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use std::convert::Infallible;
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 /// Largest request body on `/v1/*`: the largest transaction envelope.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time a body may take: 1 MiB at 70 kB/s.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(15);
-/// Deepest JSON nesting; deeper costs stack and says nothing.
-pub const JSON_DEPTH_MAX: usize = 32;
+/// Bytes of a body that need no place: what wallets and validator clients send, 16 MiB for all connections.
+pub const BODY_BYTES_FREE: usize = 16 * 1024;
+/// Bytes of all larger bodies that are held at one time; further ones wait until they find room.
+pub const BODIES_BYTES_MAX: usize = 32 << 20;
+
+/// Room for large bodies, in KiB. Memory is the process's, so both listeners share it.
+static BODIES: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX / 1024);
 
 /// Why a body did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BodyError {
     TooLarge,
     Slow,
+    Crowded,
     Broken(String),
 }
 
@@ -35,6 +44,9 @@ impl fmt::Display for BodyError {
         match self {
             BodyError::TooLarge => write!(f, "body exceeds {BODY_BYTES_MAX} bytes"),
             BodyError::Slow => write!(f, "body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
+            BodyError::Crowded => {
+                write!(f, "bodies above {BODY_BYTES_FREE} bytes already use {BODIES_BYTES_MAX} bytes")
+            }
             BodyError::Broken(detail) => write!(f, "body did not arrive: {detail}"),
         }
     }
@@ -46,20 +58,49 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message),
             BodyError::Slow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message),
+            BodyError::Crowded => BackendError::Overloaded.into(),
             BodyError::Broken(_) => Refusal::bad("READ_ERROR", message),
         }
     }
 }
 
-/// The whole body, within [`BODY_BYTES_MAX`] and [`BODY_TIME_MAX`].
-pub(crate) async fn read_body(body: Body) -> Result<Bytes, BodyError> {
-    let collect = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_TIME_MAX, collect).await {
-        Err(_) => Err(BodyError::Slow),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(error)) => Err(BodyError::Broken(error.to_string())),
+/// A body that arrived, and the room it takes.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    bytes: Vec<u8>,
+    _room: Option<SemaphorePermit<'static>>,
+}
+
+impl Deref for Taken {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
     }
+}
+
+/// The whole body, within [`BODY_BYTES_MAX`] and [`BODY_TIME_MAX`].
+pub(crate) async fn read_body(mut body: Body) -> Result<Taken, BodyError> {
+    let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes_max = declared.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
+    let deadline = Instant::now() + BODY_TIME_MAX;
+    let mut taken = Taken { bytes: Vec::new(), _room: None };
+    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| BodyError::Slow)? {
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let bytes = taken.bytes.len() + data.len();
+        if bytes > bytes_max {
+            return Err(BodyError::TooLarge);
+        }
+        if bytes > BODY_BYTES_FREE && taken._room.is_none() {
+            let room = BODIES.acquire_many(u32::try_from(bytes_max.div_ceil(1024)).unwrap_or(u32::MAX));
+            let room = timeout_at(deadline, room).await.map_err(|_| BodyError::Crowded)?;
+            taken._room = Some(room.map_err(|_| BodyError::Crowded)?);
+            taken.bytes.reserve_exact(bytes_max - taken.bytes.len());
+        }
+        taken.bytes.extend_from_slice(&data);
+    }
+    Ok(taken)
 }
 
 /// The query, decoded. A key given twice counts as its first value.
@@ -78,7 +119,7 @@ impl Params {
     /// `limit`, 1 to `max`.
     pub fn limit(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         let Some(text) = self.text("limit") else { return Ok(default) };
-        digits(text)
+        decimal(text)
             .and_then(|limit| usize::try_from(limit).ok())
             .filter(|limit| (1..=max).contains(limit))
             .ok_or_else(|| Refusal::bad("BAD_REQUEST", format!("limit: must be an integer from 1 to {max}")))
@@ -104,15 +145,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Param {
     }
 }
 
-/// A u64 of digits only.
-pub(crate) fn digits(text: &str) -> Option<u64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
-}
-
 /// A height; no chain gets above [`HEIGHT_MAX`].
 pub(crate) fn height(field: &str, text: &str) -> Result<Height, Refusal> {
-    digits(text).filter(|height| *height <= HEIGHT_MAX).map(Height).ok_or_else(|| {
+    decimal(text).filter(|height| *height <= HEIGHT_MAX).map(Height).ok_or_else(|| {
         Refusal::bad("BAD_HEIGHT", format!("{field}: must be a decimal integer from 0 to {HEIGHT_MAX}"))
     })
 }
@@ -125,137 +160,35 @@ pub(crate) fn hash(field: &str, text: &str) -> Result<Digest, Refusal> {
         .ok_or_else(|| Refusal::bad("BAD_HASH", format!("{field}: must be 0x and 64 hex digits")))
 }
 
-/// Reads JSON strictly: no duplicate keys, nothing after the value, at most [`JSON_DEPTH_MAX`] deep.
-pub(crate) fn strict_json(bytes: &[u8]) -> Result<Value, String> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }.deserialize(&mut json).map_err(|error| error.to_string())?;
-    json.end().map_err(|error| error.to_string())?;
-    Ok(value)
-}
-
-/// A value below `depth` arrays and objects.
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
-        if self.depth >= JSON_DEPTH_MAX {
-            return Err(E::custom(format_args!("nested deeper than {JSON_DEPTH_MAX} levels")));
-        }
-        Ok(self.depth + 1)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
-        let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed(Strict { depth })? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
-        let mut object = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if object.contains_key(&key) {
-                return Err(A::Error::custom("duplicate key"));
-            }
-            let value = map.next_value_seed(Strict { depth })?;
-            object.insert(key, value);
-        }
-        Ok(Value::Object(object))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use bytes::Bytes;
+    use futures::stream;
 
-    #[test]
-    fn json_is_strict() {
-        assert_eq!(strict_json(br#"{"a":[1,-2,0.5,"x",null,true]}"#).unwrap()["a"][0], 1);
-        for bad in [
-            r#"{"a":1,"a":1}"#,
-            r#"{"x":{"a":1,"a":2}}"#,
-            "{} {}",
-            "{}x",
-            "",
-            "{",
-            "[1,]",
-            "1e999",
-            "\u{feff}{}",
-        ] {
-            assert!(strict_json(bad.as_bytes()).is_err(), "{bad}");
-        }
+    /// A body of so many bytes that says nothing of its length.
+    fn body(bytes: usize) -> Body {
+        let piece =
+            move |at: usize| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; (bytes - at).min(10_000)]));
+        Body::from_stream(stream::iter((0..bytes).step_by(10_000).map(piece)))
     }
 
-    #[test]
-    fn json_may_be_32_levels_deep_and_not_33() {
-        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(strict_json(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
-        assert!(strict_json(nested(JSON_DEPTH_MAX + 1).as_bytes()).is_err());
-        assert!(strict_json(nested(100_000).as_bytes()).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_strict_json_takes_means_what_serde_json_reads(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(value) = strict_json(&bytes) {
-                prop_assert_eq!(value, serde_json::from_slice::<Value>(&bytes).unwrap());
-            }
+    #[tokio::test]
+    async fn large_bodies_wait_for_room_and_small_ones_do_not() {
+        let mut held = Vec::new();
+        for _ in 0..BODIES_BYTES_MAX / BODY_BYTES_MAX {
+            held.push(read_body(body(BODY_BYTES_FREE + 1)).await.unwrap());
         }
-
-        #[test]
-        fn a_number_is_taken_exactly_when_it_is_its_own_decimal_form(text in "[0-9+.eEx -]{0,21}") {
-            let expected = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
-            prop_assert_eq!(digits(&text), expected);
-        }
+        assert_eq!(read_body(body(BODY_BYTES_FREE)).await.unwrap().len(), BODY_BYTES_FREE);
+        let mut waiting = std::pin::pin!(read_body(body(BODY_BYTES_FREE + 1)));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        held.pop();
+        assert_eq!(waiting.await.unwrap().len(), BODY_BYTES_FREE + 1);
+        assert_eq!(read_body(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(read_body(body(BODY_BYTES_MAX + 1)).await.unwrap_err(), BodyError::TooLarge);
+        // A body that says how long it is takes no more room than that.
+        let known = vec![b'x'; BODY_BYTES_FREE + 1];
+        let one = read_body(Body::from(known.clone())).await.unwrap();
+        assert_eq!(read_body(Body::from(known)).await.unwrap().len(), one.len());
     }
 }

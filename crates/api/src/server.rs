@@ -28,6 +28,9 @@ use tower::ServiceExt as _;
 
 /// Largest request head: any client's cookies and tokens, and no more.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// What a connection buffers in each direction: two heads, so that a thousand clients that do not read
+/// hold 32 MiB.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// How long requests in flight may take to end when the node stops: the node has 5 s for all of it, and its
 /// core needs the rest.
 pub const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -196,6 +199,7 @@ async fn serve(
         // Deadlines are kept by `Activity`, which tells a slow head from an idle connection.
         .header_read_timeout(None)
         .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

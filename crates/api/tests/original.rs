@@ -32,7 +32,7 @@ async fn a_valid_duty_is_202_without_a_body() {
         assert_eq!((reply.status, reply.text()), (202, ""));
         let duty = running.node.duties.lock().unwrap().pop().unwrap();
         assert_eq!((duty.domain, duty.height.0, duty.round.0), (domain, 7, 1));
-        assert_eq!((duty.payload, duty.trace_id.as_str()), (json!({"a": [1]}), "trace-1"));
+        assert_eq!((&*duty.payload.0, duty.trace_id.as_str()), (br#"{"a":[1]}"#.as_slice(), "trace-1"));
     }
 }
 
@@ -40,6 +40,8 @@ async fn a_valid_duty_is_202_without_a_body() {
 async fn duty_refusals_are_the_contracts_texts() {
     let running = Running::start(Options::default()).await;
     let deep = format!(r#"{{"type":"sync","payload":{}{}}}"#, "[".repeat(32), "]".repeat(32));
+    let many = format!(r#"{{"type":"sync","payload":[{}]}}"#, vec!["{}"; 10_000].join(","));
+    let long = format!(r#"{{"type":"sync","payload":"{}"}}"#, "x".repeat(65_535));
     let rows: Vec<(Vec<u8>, &str)> = vec![
         (b"".into(), "empty"),
         (vec![b' '; (1 << 20) + 1], "read error"),
@@ -59,6 +61,13 @@ async fn duty_refusals_are_the_contracts_texts() {
         (br#"{"type":"sync","round":[]}"#.into(), "invalid json"),
         (br#"{"type":"block","round":"x"}"#.into(), "invalid json"),
         (deep.into_bytes(), "invalid json"),
+        (many.into_bytes(), "invalid json"),
+        (long.into_bytes(), "invalid json"),
+        (br#"{"type":"sync","height":"007"}"#.into(), "invalid json"),
+        (br#"{"type":"sync","payload":{"amount":9007199254740993}}"#.into(), "invalid json"),
+        (br#"{"type":"sync","payload":[-9007199254740992]}"#.into(), "invalid json"),
+        (br#"{"type":"sync","payload":1e400}"#.into(), "invalid json"),
+        (br#"{"type":"sync","payload":"\ud800"}"#.into(), "invalid json"),
         (b"{}".into(), "invalid type"),
         (br#"{"type":null}"#.into(), "invalid type"),
         (br#"{"type":"block"}"#.into(), "invalid type"),
@@ -77,8 +86,42 @@ async fn duty_refusals_are_the_contracts_texts() {
         reply.assert_text_error(400, text);
     }
     assert!(running.node.duties.lock().unwrap().is_empty());
-    let reply = running.post("/v1/duty", br#"{"type":"sync","height":-1}"#).await;
-    assert!(reply.header("x-aequa-reason").unwrap().starts_with("height: "));
+}
+
+#[tokio::test]
+async fn the_reason_of_a_refused_duty_names_field_and_limit() {
+    let running = Running::start(Options::default()).await;
+    let many = format!(r#"{{"payload":[{}]}}"#, vec!["0"; 10_000].join(","));
+    let long = format!(r#"{{"payload":"{}"}}"#, "x".repeat(65_535));
+    for (body, field, limit) in [
+        (r#"{"height":-1}"#, "height: ", "18446744073709551615"),
+        (r#"{"height":"01"}"#, "height: ", "without leading zeros"),
+        (r#"{"payload":[1,9007199254740993]}"#, "payload: ", "9007199254740993 is an integer beyond"),
+        (r#"{"payload":1e400}"#, "payload: ", "1.7976931348623157e308"),
+        (r#"{"payload":0.1234567890123456789}"#, "payload: ", "17 at most"),
+        (many.as_str(), "not valid JSON", "more than 10000 values"),
+        (long.as_str(), "payload: ", "has 65537 bytes, the limit is 65536"),
+    ] {
+        let reply = running.post("/v1/duty", body).await;
+        let reason = reply.header("x-aequa-reason").unwrap();
+        assert!(reason.starts_with(field) && reason.contains(limit), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_of_exactly_64_kib_is_taken_and_shown_as_it_is_signed() {
+    let running = Running::start(Options::default()).await;
+    let sample = r#"{"type":"sync","height":2,"payload":{"b": 1E2, "a": "\u00e4"}}"#;
+    assert_eq!(running.post("/v1/duty", sample).await.status, 202);
+    let largest = format!(r#"{{"type":"sync","height":3,"payload":"{}"}}"#, "x".repeat(65_534));
+    assert_eq!(running.post("/v1/duty", largest).await.status, 202);
+    let shown = running.get("/v1/duty?type=sync&height=2").await;
+    assert!(shown.text().contains(r#""value":{"a":"ä","b":100}"#), "{}", shown.text());
+    let list = running.get("/v1/duty").await.json();
+    let duties = list["duties"].as_array().unwrap();
+    assert_eq!(duties.len(), 2);
+    assert_eq!(duties[0]["value"].as_str().unwrap().len(), 65_534);
+    assert_eq!(running.get("/v1/duty?before=1").await.json(), json!({"duties": []}));
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 
 mod common;
 
-use aequa_api::BackendError;
 use aequa_api::backend::{Admission, NotReady, Options};
+use aequa_api::{BLOCKS_SHOWN_MAX, BackendError};
 use aequa_types::json::BlockJson;
-use aequa_types::{CertifiedBlock, Height};
+use aequa_types::{CertifiedBlock, Height, TxBody};
 use common::{Running, SENDER, envelope, plain_tx};
 use serde_json::json;
 use ssz::Decode as _;
@@ -110,7 +110,7 @@ async fn heights_that_are_bad_unknown_or_pruned_are_told_apart() {
     }
     *running.node.pruned_below.lock().unwrap() = 2;
     for suffix in ["", "/certificate"] {
-        for bad in ["x", "-1", "1e3", "0x10", "+1", "4611686018427387905", "99999999999999999999999"] {
+        for bad in ["x", "-1", "1e3", "0x10", "+1", "01", "4611686018427387905", "99999999999999999999999"] {
             running.get(&format!("/v1/blocks/{bad}{suffix}")).await.assert_refusal(400, "BAD_HEIGHT");
         }
         for unknown in [0u64, 4, 1 << 62] {
@@ -213,7 +213,9 @@ async fn duties_are_read_singly_and_newest_first() {
     assert_eq!(heights(running.get("/v1/duty?type=attester&limit=1").await.json()), [3]);
     assert_eq!(heights(running.get("/v1/duty?before=3").await.json()), [2, 1]);
     running.get("/v1/duty?type=sync&height=9").await.assert_refusal(404, "UNKNOWN_DUTY");
-    for bad in ["type=block", "height=1", "type=sync&height=x", "limit=0", "limit=101", "before=-1"] {
+    assert_eq!(heights(running.get("/v1/duty?height=3").await.json()), [3]);
+    assert!(heights(running.get("/v1/duty?height=9").await.json()).is_empty());
+    for bad in ["type=block", "height=01", "type=sync&height=x", "limit=0", "limit=101", "before=-1"] {
         running.get(&format!("/v1/duty?{bad}")).await.assert_refusal(400, "BAD_REQUEST");
     }
 }
@@ -380,6 +382,50 @@ async fn every_route_is_in_the_document_and_answers() {
         document["components"]["schemas"]["ErrorBody"]["required"],
         json!(["code", "message", "trace_id"])
     );
+    let without = Running::start(Options::default()).await.get("/openapi.json").await.json();
+    let paths = without["paths"].as_object().unwrap();
+    assert!(paths.contains_key("/v1/blocks") && !paths.contains_key("/v1/tx"), "only what is there");
+}
+
+#[tokio::test]
+async fn a_block_too_large_for_one_piece_arrives_whole() {
+    let running = Running::start(Options::default()).await;
+    let large = |nonce| {
+        let mut transaction = plain_tx(nonce);
+        let TxBody::Plaintext(body) = &mut transaction.body else { panic!() };
+        body.payload = vec![nonce as u8; 65_536].try_into().unwrap();
+        transaction
+    };
+    let block = running
+        .node
+        .decide((0..20).map(|nonce| if nonce % 3 == 0 { large(nonce) } else { plain_tx(nonce) }).collect());
+    let reply = running.get("/v1/blocks/1").await;
+    assert_eq!(reply.header("transfer-encoding"), Some("chunked"), "it is written while it is sent");
+    assert_eq!(BlockJson::parse(&reply.body).unwrap(), *block);
+}
+
+#[tokio::test]
+async fn blocks_being_shown_are_few_and_the_next_reader_waits_for_a_place() {
+    let running = Running::start(Options::default()).await;
+    let mut transaction = plain_tx(0);
+    let TxBody::Plaintext(body) = &mut transaction.body else { panic!() };
+    body.payload = vec![7; 65_536].try_into().unwrap();
+    let items: Vec<_> = std::iter::repeat_n(transaction, 200).collect();
+    running.node.decide(items);
+    // More than sockets take by themselves, and nobody reads.
+    let address = running.server.validator_api();
+    let mut held = Vec::new();
+    for _ in 0..BLOCKS_SHOWN_MAX {
+        held.push(common::Stream::open(address, "/v1/blocks/1", &[]).await);
+    }
+    for stream in &mut held {
+        stream.until("\r\n\r\n").await;
+    }
+    running.get("/v1/blocks/1").await.assert_refusal(503, "OVERLOADED");
+    assert_eq!(running.get("/v1/blocks").await.status, 200, "headers need no place");
+    assert_eq!(running.get("/v1/blocks/1/certificate").await.status, 200, "nor do certificates");
+    drop(held);
+    while running.get("/v1/blocks/1").await.status == 503 {}
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::lock::VerifiedLock;
 use crate::recent::Recent;
 use crate::seal::GroupKey;
 use crate::transaction;
-use aequa_types::json::parse_canonical;
+use aequa_types::json::check_canonical;
 use aequa_types::limits::{
     BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, TESTIMONY_STATEMENTS_MAX, VALUE_BYTES_MAX,
 };
@@ -173,7 +173,7 @@ impl Verifier {
         }
         if instance.domain != Domain::Block {
             // Every operator can show and store what it agrees on, whoever proposed it.
-            parse_canonical(&bytes.0).map_err(|error| Refusal::Malformed(format!("duty value: {error}")))?;
+            check_canonical(&bytes.0).map_err(|error| Refusal::Malformed(format!("duty value: {error}")))?;
             return Ok(Value::duty(instance, bytes));
         }
         let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX)?;

@@ -32,8 +32,8 @@ pub const HEIGHT_MAX: u64 = 1 << 62;
 pub const ROUND_WINDOW: u64 = 64;
 /// How far above the next expected nonce a transaction may be and still be kept.
 pub const NONCE_GAP_MAX: u64 = 64;
-/// Largest opaque duty value in bytes.
-pub const DUTY_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Largest opaque duty value in bytes (64 KiB: sixteen times a Beacon-API attestation; hundreds are kept at a time).
+pub const DUTY_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Most pieces of evidence in a block: 32 signatures to check, and less than one transaction's bytes.
 pub const EVIDENCE_PER_BLOCK_MAX: usize = 16;
 /// Largest SSZ form of one piece of evidence in bytes: two statements, each below 256.

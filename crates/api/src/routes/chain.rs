@@ -3,25 +3,32 @@
 use super::read;
 use crate::app::{App, Shared};
 use crate::backend::{Backend, BackendError, StateRootView};
-use crate::reply::{ErrorBody, Refusal, json, ok, with_type};
-use crate::request::{Param, Params, digits, height};
-use aequa_types::json::{BlockJson, CertificateJson, HeaderJson};
-use aequa_types::{CertifiedBlock, Digest, Header, Height};
+use crate::block_pieces::BlockPieces;
+use crate::reply::{ErrorBody, JSON, Refusal, internal, json, ok, streamed, with_type};
+use crate::request::{Param, Params, height};
+use aequa_types::json::{CertificateJson, HeaderJson, decimal};
+use aequa_types::{CertifiedBlock, CertifiedHeader, Digest, Header, Height};
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
 use http::header::{ACCEPT, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json as object};
 use ssz::Encode as _;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Most headers in one answer.
 pub const HEADERS_MAX: usize = 100;
 /// Headers when nobody says how many.
 const HEADERS_DEFAULT: usize = 20;
+
+/// How long a reader waits for a place among the blocks being shown.
+const BLOCK_PLACE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Canonical SSZ.
 const OCTETS: &str = "application/octet-stream";
@@ -38,21 +45,18 @@ pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
 }
 
 /// A list of headers.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Headers {
     /// Ascending.
     headers: Vec<HeaderEntry>,
 }
 
 /// A header and its digest.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct HeaderEntry {
-    #[schema(value_type = u64)]
     height: Height,
     /// Hash root of the header: what was decided.
-    #[schema(value_type = String)]
     digest: Digest,
-    #[schema(value_type = Object)]
     header: HeaderJson,
 }
 
@@ -67,7 +71,7 @@ impl From<&Header> for HeaderEntry {
     ("from" = Option<u64>, Query, description = "first height; without it, the newest headers"),
     ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),
 ), responses(
-    (status = 200, body = Headers),
+    (status = 200, body = ref("#/components/schemas/Headers")),
     (status = 400, description = "BAD_HEIGHT, BAD_REQUEST", body = ErrorBody),
     (status = 410, description = "PRUNED", body = ErrorBody),
 ))]
@@ -81,19 +85,19 @@ pub(crate) async fn headers<B: Backend>(State(app): Shared<B>, params: Params) -
 
 /// The last decided block.
 #[utoipa::path(get, path = "/v1/blocks/latest", responses(
-    (status = 200, description = "as /v1/blocks/{height}", body = Object),
+    (status = 200, description = "as /v1/blocks/{height}", body = ref("#/components/schemas/Block")),
     (status = 404, description = "UNKNOWN_HEIGHT: no block yet", body = ErrorBody),
 ))]
 pub(crate) async fn latest<B: Backend>(
     State(app): Shared<B>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(&*stored(&app, app.backend.latest_height()).await?, &headers)
+    block_answer(stored(&app, app.backend.latest_height()).await?, &headers)
 }
 
 /// A block with its certificate.
 #[utoipa::path(get, path = "/v1/blocks/{height}", params(("height" = u64, Path)), responses(
-    (status = 200, description = "`{height, digest, header, items, certificate}`; SSZ of the certified block when Accept names application/octet-stream", body = Object),
+    (status = 200, description = "the certified block; as SSZ when Accept names application/octet-stream", body = ref("#/components/schemas/Block")),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
     (status = 410, description = "PRUNED", body = ErrorBody),
@@ -103,15 +107,22 @@ pub(crate) async fn block<B: Backend>(
     Param(text): Param,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(&*stored(&app, height("height", &text)?).await?, &headers)
+    block_answer(stored(&app, height("height", &text)?).await?, &headers)
 }
 
-fn block_answer(block: &CertifiedBlock, headers: &HeaderMap) -> Result<Response, Refusal> {
+/// A block and its place among those being shown.
+pub(super) type Shown = (Arc<CertifiedBlock>, OwnedSemaphorePermit);
+
+/// The block goes out piece by piece, and keeps its place until the last one is sent.
+fn block_answer((block, place): Shown, headers: &HeaderMap) -> Result<Response, Refusal> {
     if wants_octets(headers) {
-        let bytes = block.as_ssz_bytes();
-        return Ok(with_type(StatusCode::OK, HeaderValue::from_static(OCTETS), bytes.into()));
+        let bytes = Bytes::from(block.as_ssz_bytes());
+        let pieces = stream::once(async move { Ok(bytes) }).inspect(move |_| _ = &place);
+        return Ok(streamed(HeaderValue::from_static(OCTETS), pieces));
     }
-    Ok(ok(&BlockJson::from(block)))
+    let pieces = BlockPieces::new(block).map_err(|error| internal(&error.to_string()))?;
+    let pieces = stream::iter(pieces).inspect(move |_| _ = &place);
+    Ok(streamed(JSON, pieces.map(|piece| piece.map_err(|e| BackendError::Internal(e.to_string())))))
 }
 
 fn wants_octets(headers: &HeaderMap) -> bool {
@@ -123,17 +134,26 @@ fn wants_octets(headers: &HeaderMap) -> bool {
         .any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(OCTETS))
 }
 
-async fn stored<B: Backend>(app: &App<B>, height: Height) -> Result<Arc<CertifiedBlock>, Refusal> {
-    let unknown = || Refusal::not_found("UNKNOWN_HEIGHT", format!("no block at height {height} yet"));
-    if height == Height(0) {
-        return Err(unknown());
-    }
-    app.backend.block(height).await?.ok_or_else(unknown)
+/// A stored block, once there is a place for it.
+pub(super) async fn stored<B: Backend>(app: &App<B>, height: Height) -> Result<Shown, Refusal> {
+    let place = Arc::clone(&app.blocks).acquire_owned();
+    let place = tokio::time::timeout(BLOCK_PLACE_WITHIN, place).await;
+    let place = place.ok().and_then(Result::ok).ok_or(BackendError::Overloaded)?;
+    let block = match height {
+        Height(0) => None,
+        _ => app.backend.block(height).await?,
+    };
+    Ok((block.ok_or_else(|| unknown(height))?, place))
+}
+
+fn unknown(height: Height) -> Refusal {
+    Refusal::not_found("UNKNOWN_HEIGHT", format!("no block at height {height} yet"))
 }
 
 /// The proof that a block was decided.
 #[utoipa::path(get, path = "/v1/blocks/{height}/certificate", params(("height" = u64, Path)), responses(
-    (status = 200, description = "`{height, round, digest, seal, signers, …}`", body = Object),
+    (status = 200, description = "the certificate", body = ref("#/components/schemas/Certificate")),
+    (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
     (status = 410, description = "PRUNED", body = ErrorBody),
 ))]
@@ -141,14 +161,19 @@ pub(crate) async fn certificate<B: Backend>(
     State(app): Shared<B>,
     Param(text): Param,
 ) -> Result<Response, Refusal> {
-    let block = stored(&app, height("height", &text)?).await?;
-    Ok(ok(&CertificateJson::from(&block.certificate)))
+    let height = height("height", &text)?;
+    let certified = match height {
+        Height(0) => None,
+        _ => app.backend.certified_header(height).await?,
+    };
+    let CertifiedHeader { certificate, .. } = certified.ok_or_else(|| unknown(height))?;
+    Ok(ok(&CertificateJson::from(&certificate)))
 }
 
 /// Public parts of the cluster lock.
-#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = ref("#/components/schemas/Cluster"))))]
 pub(crate) async fn cluster<B: Backend>(State(app): Shared<B>) -> Response {
-    ok(&app.backend.cluster())
+    with_type(StatusCode::OK, JSON, app.backend.cluster())
 }
 
 /// State root after a height.
@@ -172,13 +197,15 @@ pub(crate) async fn state_root<B: Backend>(
 
 /// Heights of state roots go to 2^63 − 1, as the indexer's did.
 fn state_height(text: &str) -> Option<Height> {
-    digits(text).filter(|height| *height <= i64::MAX as u64).map(Height)
+    decimal(text).filter(|height| *height <= i64::MAX as u64).map(Height)
 }
 
 /// The indexer's alias, in the indexer's words.
 #[utoipa::path(get, path = "/api/state-root", params(("ledger" = u64, Query)), responses(
-    (status = 200, description = "`{ledger, root}`, root without 0x", body = Object),
-    (status = 400, body = Object), (status = 404, body = Object), (status = 503, body = Object),
+    (status = 200, description = "root without 0x", body = ref("#/components/schemas/IndexerRoot")),
+    (status = 400, description = "no number", body = ref("#/components/schemas/IndexerError")),
+    (status = 404, description = "unknown or pruned", body = ref("#/components/schemas/IndexerError")),
+    (status = 503, description = "SELF_FENCED, NOT_READY", body = ref("#/components/schemas/IndexerError")),
 ))]
 pub(crate) async fn indexer_state_root<B: Backend>(State(app): Shared<B>, params: Params) -> Response {
     let error = |status, body: Value| json(status, &body);

@@ -1,23 +1,22 @@
 //! Duties: the original's POST, and what became of them.
 
 use crate::app::{App, Shared};
-use crate::backend::{Backend, DutyQuery, DutyRequest, DutyView};
+use crate::backend::{Backend, BackendError, DutyQuery, DutyRequest};
 use crate::observe::fenced;
-use crate::reply::{Refusal, accepted, ok, text_error, text_error_because, text_failure};
-use crate::request::{Params, read_body, strict_json};
+use crate::reply::{Refusal, accepted, list, ok, text_error, text_error_because, text_failure};
+use crate::request::{BodyError, Params, read_body};
 use aequa_telemetry::TraceId;
-use aequa_types::limits::HEIGHT_MAX;
-use aequa_types::{Domain, Height, Round};
+use aequa_types::json::{Raw, canonical, object};
+use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX};
+use aequa_types::{Domain, Height, InstanceId, Round, ValueBytes};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, get};
+use futures::stream::{self, StreamExt as _};
 use http::StatusCode;
-use serde::Serialize;
-use serde_json::Value;
 use std::sync::Arc;
-use utoipa::ToSchema;
 
 /// Highest round a duty may name; the original's bound. The number has no meaning any more.
 pub const DUTY_ROUND_MAX: u64 = 1 << 40;
@@ -36,24 +35,8 @@ pub(super) async fn method_not_allowed() -> Response {
     text_error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
 }
 
-/// Body of a duty.
-#[derive(Debug, ToSchema)]
-#[allow(dead_code, reason = "names the fields for the OpenAPI document; the handler reads them strictly")]
-pub(crate) struct DutyBody {
-    /// attester, proposer or sync.
-    #[schema(rename = "type")]
-    kind: String,
-    /// The slot, at most 2^62.
-    height: u64,
-    /// At most 2^40; without meaning.
-    round: u64,
-    /// This node's candidate value.
-    #[schema(value_type = Object)]
-    payload: Value,
-}
-
 /// Hands a duty to consensus.
-#[utoipa::path(post, path = "/v1/duty", request_body = DutyBody, responses(
+#[utoipa::path(post, path = "/v1/duty", request_body = ref("#/components/schemas/DutyBody"), responses(
     (status = 202, description = "taken, or known already"),
     (status = 400, description = "empty, read error, invalid json, invalid type, height out of range, round out of range", body = String),
     (status = 503, description = "overloaded", body = String),
@@ -67,17 +50,20 @@ pub(crate) async fn post_duty<B: Backend>(
     let bytes = match read_body(body).await {
         Ok(bytes) if bytes.is_empty() => return text_error(StatusCode::BAD_REQUEST, "empty"),
         Ok(bytes) => bytes,
+        Err(BodyError::Crowded) => return text_failure(BackendError::Overloaded),
         Err(error) => return bad("read error", &error.to_string()),
     };
     let duty = match parse(&bytes, &trace_id) {
         Ok(duty) => duty,
         Err((text, reason)) => return bad(text, &reason),
     };
+    let taken = bytes.len();
+    drop(bytes);
     if app.backend.fenced() {
         return fenced().into_response();
     }
     match app.backend.submit_duty(duty).await {
-        Ok(()) => accepted(bytes.len()),
+        Ok(()) => accepted(taken),
         Err(error) => text_failure(error),
     }
 }
@@ -85,19 +71,28 @@ pub(crate) async fn post_duty<B: Backend>(
 /// In the contract's order: JSON and field types, type, height, round.
 fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str, String)> {
     let json = |reason: String| ("invalid json", reason);
-    let mut body = match strict_json(bytes).map_err(json)? {
-        Value::Object(body) => body,
-        _ => return Err(json("the body must be an object".into())),
+    let body = object(bytes).map_err(|error| json(error.to_string()))?;
+    let field = |name: &str| body.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
+    let given = |name: &str| field(name).filter(|value| !value.is_null());
+    let kind = match given("type") {
+        None => "".into(),
+        Some(kind) => kind.text().ok_or_else(|| json("type: must be a string".into()))?,
     };
-    let kind = match body.get("type") {
-        None | Some(Value::Null) => "",
-        Some(Value::String(kind)) => kind,
-        Some(_) => return Err(json("type: must be a string".into())),
+    let number = |name: &str| match given(name) {
+        None => Ok(0),
+        Some(value) => value.integer().ok_or_else(|| {
+            json(format!("{name}: must be an integer from 0 to {}, without leading zeros", u64::MAX))
+        }),
     };
-    let height = number(&body, "height").map_err(json)?;
-    let round = number(&body, "round").map_err(json)?;
+    let (height, round) = (number("height")?, number("round")?);
+    let payload = field("payload").map_or("null", Raw::as_str);
+    let payload = canonical(payload.as_bytes()).map_err(|error| json(format!("payload: {error}")))?;
+    if payload.len() > DUTY_VALUE_BYTES_MAX {
+        let bytes = payload.len();
+        return Err(json(format!("payload: has {bytes} bytes, the limit is {DUTY_VALUE_BYTES_MAX}")));
+    }
 
-    let domain = Domain::duty(kind)
+    let domain = Domain::duty(&kind)
         .ok_or_else(|| ("invalid type", "type: must be attester, proposer or sync".to_owned()))?;
     if height > HEIGHT_MAX {
         return Err(("height out of range", format!("height: must be at most {HEIGHT_MAX}")));
@@ -105,37 +100,18 @@ fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str,
     if round > DUTY_ROUND_MAX {
         return Err(("round out of range", format!("round: must be at most {DUTY_ROUND_MAX}")));
     }
-    let payload = body.remove("payload").unwrap_or(Value::Null);
-    let (height, round) = (Height(height), Round(round));
+    let (height, round, payload) = (Height(height), Round(round), ValueBytes(payload.into()));
     Ok(DutyRequest { domain, height, round, payload, trace_id: trace_id.to_string() })
 }
 
-/// A u64 as number or decimal string; 0 when absent.
-fn number(body: &serde_json::Map<String, Value>, field: &str) -> Result<u64, String> {
-    match body.get(field) {
-        None | Some(Value::Null) => Some(0),
-        Some(Value::Number(number)) => number.as_u64(),
-        Some(Value::String(text)) => crate::request::digits(text),
-        Some(_) => None,
-    }
-    .ok_or_else(|| format!("{field}: must be an integer from 0 to {}", u64::MAX))
-}
-
-/// A list of duties.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Duties {
-    /// Newest first.
-    duties: Vec<DutyView>,
-}
-
-/// One duty by type and height, or the newest ones.
+/// One duty by type and height, those of one slot, or the newest ones.
 #[utoipa::path(get, path = "/v1/duty", params(
     ("type" = Option<String>, Query, description = "attester, proposer or sync"),
-    ("height" = Option<u64>, Query, description = "slot; with it, one duty is returned"),
+    ("height" = Option<u64>, Query, description = "slot; with type one duty is returned, without it a list"),
     ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),
     ("before" = Option<u64>, Query, description = "only slots below"),
 ), responses(
-    (status = 200, description = "one duty, or `{duties: […]}` without height", body = DutyView),
+    (status = 200, description = "one duty with type and height; else `{duties: […]}`", body = ref("#/components/schemas/DutyAnswer")),
     (status = 400, description = "BAD_REQUEST", body = crate::reply::ErrorBody),
     (status = 404, description = "UNKNOWN_DUTY", body = crate::reply::ErrorBody),
 ))]
@@ -149,14 +125,26 @@ pub(crate) async fn read_duty<B: Backend>(
         .text("type")
         .map(|name| Domain::duty(name).ok_or_else(|| bad("type: must be attester, proposer or sync")))
         .transpose()?;
-    if let Some(height) = params.height("height").map_err(as_bad_request)? {
-        let domain = domain.ok_or_else(|| bad("type: is required with height"))?;
-        let duty = app.backend.duty(domain, height).await?;
-        let unknown = || Refusal::not_found("UNKNOWN_DUTY", format!("no {} duty at {height}", domain.name()));
-        return Ok(ok(&duty.ok_or_else(unknown)?));
-    }
+    let height = params.height("height").map_err(as_bad_request)?;
     let before = params.height("before").map_err(as_bad_request)?;
     let limit = params.limit(DUTIES_DEFAULT, DUTIES_MAX)?;
-    let duties = app.backend.duties(DutyQuery { domain, before, limit }).await?;
-    Ok(ok(&Duties { duties }))
+    let duties = match (domain, height) {
+        (Some(domain), Some(height)) => {
+            let duty = app.backend.duty(domain, height).await?;
+            let unknown =
+                || Refusal::not_found("UNKNOWN_DUTY", format!("no {} duty at {height}", domain.name()));
+            return Ok(ok(&duty.ok_or_else(unknown)?));
+        }
+        (None, Some(height)) => {
+            let duties = Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
+            duties.map(|domain| InstanceId { domain, height }).collect()
+        }
+        (_, None) => app.backend.duties(DutyQuery { domain, before, limit }).await?,
+    };
+    // Each is read when the client takes it: a list of the largest values is never whole in memory.
+    let duties = stream::iter(duties).filter_map(move |InstanceId { domain, height }| {
+        let app = Arc::clone(&app);
+        async move { app.backend.duty(domain, height).await.transpose() }
+    });
+    Ok(list("duties", duties))
 }

@@ -8,29 +8,31 @@
 //! ```
 //!
 //! A reader that falls [`crate::backend::EVENT_QUEUE`] events behind gets `lagged` and is closed; the
-//! channel never waits for it. When the node fences, one `fence` event ends the stream.
+//! channel never waits for it. An event is written once and its bytes are shared by all streams; a
+//! replay holds one header at a time. When the node fences, one `fence` event ends the stream.
 
 use super::read;
 use crate::app::{App, Shared};
-use crate::backend::{Backend, BackendError, Event, EventBody, Topic};
-use crate::reply::{ErrorBody, Refusal};
-use crate::request::{Params, digits, height};
-use aequa_types::json::{CertificateJson, HeaderJson};
-use aequa_types::{CertifiedBlock, Height};
+use crate::backend::{Answer, Backend, BackendError, Event, EventBody, Topic};
+use crate::reply::{ErrorBody, Refusal, streamed};
+use crate::request::{Params, height};
+use aequa_types::json::{CertificateJson, HeaderJson, decimal};
+use aequa_types::{CertifiedHeader, Height};
 use axum::Router;
 use axum::extract::State;
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
+use bytes::Bytes;
 use futures::stream;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::time::timeout;
 
 /// The route.
 pub(crate) const PATH: &str = "/v1/events";
@@ -66,17 +68,18 @@ pub(crate) async fn events<B: Backend>(
     let live = app.backend.events();
     let phase = match resume_at(&params, &headers)?.filter(|_| topics.contains(&Topic::Block)) {
         None => Phase::Live { live, blocks_from: Height(0) },
-        Some(next) => match app.backend.block(next).await {
+        Some(next) => match app.backend.certified_header(next).await {
             Err(BackendError::Pruned) => return Err(BackendError::Pruned.into()),
             _ => Phase::Replay { next },
         },
     };
     let stream = EventStream { app, topics, phase, _permit: permit };
-    let keep_alive = KeepAlive::new().interval(HEARTBEAT);
-    let mut response =
-        Sse::new(stream::unfold(stream, EventStream::next)).keep_alive(keep_alive).into_response();
+    let frames = stream::unfold(stream, EventStream::next);
+    let mut response = streamed(HeaderValue::from_static("text/event-stream"), frames);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // The end of the stream is the end of the connection: a reader need not guess.
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
 }
 
@@ -98,7 +101,7 @@ fn topics(params: &Params) -> Result<BTreeSet<Topic>, Refusal> {
 fn resume_at(params: &Params, headers: &HeaderMap) -> Result<Option<Height>, Refusal> {
     if let Some(id) = headers.get("last-event-id") {
         let seen = id.to_str().ok().and_then(|id| id.split_once('-'));
-        return match seen.and_then(|(height, n)| digits(n).and(digits(height))) {
+        return match seen.and_then(|(height, n)| decimal(n).and(decimal(height))) {
             Some(seen) => Ok(Some(height("Last-Event-ID", &seen.to_string())?.next())),
             None => Err(Refusal::bad("BAD_REQUEST", "Last-Event-ID: must be <height>-<n>")),
         };
@@ -126,26 +129,24 @@ enum Phase {
     Closed,
 }
 
-type Item = Result<sse::Event, Infallible>;
-
 impl<B: Backend> EventStream<B> {
-    async fn next(mut self) -> Option<(Item, Self)> {
-        let event = loop {
+    async fn next(mut self) -> Option<(Answer<Bytes>, Self)> {
+        let frame = loop {
             if matches!(self.phase, Phase::Closed) || self.app.stopping.is_cancelled() {
                 return None;
             }
             if self.app.backend.fenced() {
                 break self.last_words().await;
             }
-            if let Some(event) = self.step().await? {
-                break event;
+            if let Some(frame) = self.step().await? {
+                break frame;
             }
         };
-        Some((Ok(event), self))
+        Some((Ok(frame), self))
     }
 
     /// One step; `Some(None)` when it brought nothing to send, `None` when the stream is over.
-    async fn step(&mut self) -> Option<Option<sse::Event>> {
+    async fn step(&mut self) -> Option<Option<Bytes>> {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Closed => None,
             Phase::Replay { next } => Some(self.replay(next).await),
@@ -153,27 +154,31 @@ impl<B: Backend> EventStream<B> {
                 let stopping = self.app.stopping.clone();
                 let received = tokio::select! {
                     () = stopping.cancelled() => return None,
-                    received = live.recv() => received,
+                    received = timeout(HEARTBEAT, live.recv()) => received,
                 };
                 match received {
-                    Ok(event) => {
+                    Err(_silence) => {
+                        self.phase = Phase::Live { live, blocks_from };
+                        Some(Some(Bytes::from_static(b":\n\n")))
+                    }
+                    Ok(Ok(event)) => {
                         self.phase = Phase::Live { live, blocks_from };
                         Some(self.deliver(&event, blocks_from))
                     }
-                    Err(RecvError::Lagged(_)) => Some(Some(lagged())),
-                    Err(RecvError::Closed) => None,
+                    Ok(Err(RecvError::Lagged(_))) => Some(Some(lagged())),
+                    Ok(Err(RecvError::Closed)) => None,
                 }
             }
         }
     }
 
-    async fn replay(&mut self, next: Height) -> Option<sse::Event> {
+    async fn replay(&mut self, next: Height) -> Option<Bytes> {
         // Subscribed before asking: a block that is not there yet will be announced.
         let live = self.app.backend.events();
-        match self.app.backend.block(next).await {
-            Ok(Some(block)) => {
+        match self.app.backend.certified_header(next).await {
+            Ok(Some(certified)) => {
                 self.phase = Phase::Replay { next: next.next() };
-                Some(block_event(&block))
+                Some(frame(Topic::Block, Some((next, 0)), &block_data(&certified)))
             }
             Ok(None) => {
                 self.phase = Phase::Live { live, blocks_from: next };
@@ -183,60 +188,83 @@ impl<B: Backend> EventStream<B> {
         }
     }
 
-    fn deliver(&mut self, event: &Event, blocks_from: Height) -> Option<sse::Event> {
+    fn deliver(&mut self, event: &Event, blocks_from: Height) -> Option<Bytes> {
         let topic = event.body.topic();
         if topic == Topic::Fence {
             self.phase = Phase::Closed;
-            return Some(encode(event));
+            return Some(shared(event));
         }
         // Whoever set the flag sends the event too; data must not overtake it.
         if self.app.backend.fenced() {
             return None;
         }
         let replayed = topic == Topic::Block && event.height < blocks_from;
-        (self.topics.contains(&topic) && !replayed).then(|| encode(event))
+        (self.topics.contains(&topic) && !replayed).then(|| shared(event))
     }
 
     /// The fence as the node's status tells it, when the flag is seen before the event.
-    async fn last_words(&mut self) -> sse::Event {
+    async fn last_words(&mut self) -> Bytes {
         self.phase = Phase::Closed;
-        let fence = self.app.backend.status().await.fence;
-        let data = serde_json::to_value(fence).unwrap_or_default();
-        sse::Event::default().event(Topic::Fence.name()).data(data.to_string())
+        frame(Topic::Fence, None, &self.app.backend.status().await.fence)
     }
 }
 
-fn lagged() -> sse::Event {
-    sse::Event::default().event("lagged").data("{}")
+fn lagged() -> Bytes {
+    Bytes::from_static(b"event: lagged\ndata: {}\n\n")
 }
 
-fn encode(event: &Event) -> sse::Event {
-    let data = match &event.body {
-        EventBody::Block(block) => return block_event(block),
-        EventBody::Tx(view) => serde_json::to_value(view),
-        EventBody::Duty(view) => serde_json::to_value(view),
-        EventBody::Checkpoint(checkpoint) => serde_json::to_value(checkpoint),
-        EventBody::Evidence(evidence) => serde_json::to_value(evidence),
+/// The event as it is sent: all streams send the same bytes.
+fn shared(event: &Event) -> Bytes {
+    event.frame.get_or_init(|| encode(event)).clone()
+}
+
+fn encode(event: &Event) -> Bytes {
+    let (topic, id) = (event.body.topic(), Some((event.height, event.n)));
+    match &event.body {
+        EventBody::Block(certified) => frame(topic, id, &block_data(certified)),
+        EventBody::Tx(view) => frame(topic, id, view),
+        EventBody::Duty(view) => frame(topic, id, view),
+        EventBody::Checkpoint(checkpoint) => frame(topic, id, checkpoint),
+        EventBody::Evidence(evidence) => frame(topic, id, evidence),
         EventBody::Readiness(readiness) => {
-            Ok(json!({"ready": readiness.is_ready(), "reasons": readiness.reasons}))
+            frame(topic, id, &json!({"ready": readiness.is_ready(), "reasons": readiness.reasons}))
         }
-        EventBody::Fence(fence) => serde_json::to_value(fence),
-    };
-    named(event.body.topic(), event.height, event.n, &data.unwrap_or_default())
+        EventBody::Fence(fence) => frame(topic, id, fence),
+    }
 }
 
 /// Header and certificate; the items are at `/v1/blocks/{height}`.
-fn block_event(block: &CertifiedBlock) -> sse::Event {
-    let header = &block.block.header;
-    let data = json!({
+fn block_data(certified: &CertifiedHeader) -> impl Serialize + use<> {
+    let header = &certified.header;
+    json!({
         "height": header.height,
         "digest": header.digest(),
         "header": HeaderJson::from(header),
-        "certificate": CertificateJson::from(&block.certificate),
-    });
-    named(Topic::Block, header.height, 0, &data)
+        "certificate": CertificateJson::from(&certified.certificate),
+    })
 }
 
-fn named(topic: Topic, height: Height, n: u64, data: &Value) -> sse::Event {
-    sse::Event::default().id(format!("{height}-{n}")).event(topic.name()).data(data.to_string())
+/// One event of a stream. JSON has no line breaks, so one data line holds it.
+fn frame(topic: Topic, id: Option<(Height, u64)>, data: &impl Serialize) -> Bytes {
+    let mut bytes = id.map(|(height, n)| format!("id: {height}-{n}\n")).unwrap_or_default().into_bytes();
+    bytes.extend_from_slice(format!("event: {}\ndata: ", topic.name()).as_bytes());
+    if serde_json::to_writer(&mut bytes, data).is_err() {
+        bytes.extend_from_slice(b"null");
+    }
+    bytes.extend_from_slice(b"\n\n");
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Readiness;
+
+    #[test]
+    fn all_streams_send_the_same_bytes_of_an_event() {
+        let event = Event::new(Height(7), 3, EventBody::Readiness(Readiness::default()));
+        let (one, other) = (shared(&event), shared(&event));
+        assert_eq!(&one[..], b"id: 7-3\nevent: readiness\ndata: {\"ready\":true,\"reasons\":[]}\n\n");
+        assert_eq!(one.as_ptr(), other.as_ptr());
+    }
 }

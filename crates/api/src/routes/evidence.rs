@@ -2,7 +2,7 @@
 
 use super::read;
 use crate::app::{App, Shared};
-use crate::backend::{Backend, EvidenceView};
+use crate::backend::Backend;
 use crate::reply::{ErrorBody, Refusal, ok};
 use crate::request::Params;
 use axum::Router;
@@ -18,7 +18,7 @@ pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
 #[utoipa::path(get, path = "/v1/evidence", params(
     ("from" = Option<u64>, Query, description = "first height whose block's evidence is shown; default 0"),
 ), responses(
-    (status = 200, description = "evidence of at most 16 blocks, and all that is pending", body = EvidenceView),
+    (status = 200, description = "evidence of at most 16 blocks, and all that is pending", body = ref("#/components/schemas/EvidenceView")),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 503, description = "NOT_READY", body = ErrorBody),
 ))]

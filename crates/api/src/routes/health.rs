@@ -50,8 +50,8 @@ pub(crate) struct NotReadyBody {
     trace_id: String,
 }
 
-/// The process runs.
-#[utoipa::path(get, path = "/health", responses((status = 200, description = "`ok`", body = String)))]
+/// The process runs: any method.
+#[utoipa::path(method(get, put, post, delete, options, head, patch, trace), path = "/health", responses((status = 200, description = "`ok`", body = String)))]
 pub(crate) async fn health() -> Response {
     plain("ok")
 }

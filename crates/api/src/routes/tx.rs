@@ -3,15 +3,17 @@
 use super::duty::method_not_allowed;
 use super::{read, write};
 use crate::app::{App, Shared};
-use crate::backend::{AccountView, Admission, Backend, MempoolView, Submission, TxStatus, TxView};
+use crate::backend::{
+    AccountView, Admission, Backend, BackendError, MempoolView, Submission, TxStatus, TxView,
+};
 use crate::observe::fenced;
 use crate::proof::{ItemProof, item_proof};
 use crate::reply::{
     ErrorBody, Refusal, TakenBytes, accepted, json, ok, retry_soon, text_error, text_error_because,
     text_failure,
 };
-use crate::request::{Param, Params, hash, read_body, strict_json};
-use aequa_types::json::{JsonError, parse_address, parse_transaction, parse_transaction_as};
+use crate::request::{BodyError, Param, Params, hash, read_body};
+use aequa_types::json::{JsonError, object, parse_address, parse_transaction, parse_transaction_as};
 use aequa_types::{Transaction, TxKind};
 use axum::Router;
 use axum::body::Body;
@@ -22,7 +24,6 @@ use axum::routing::{MethodRouter, post};
 use http::StatusCode;
 use http::header::HeaderValue;
 use serde::Serialize;
-use serde_json::Value;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -42,31 +43,6 @@ fn text_post<B: Backend, T: 'static>(handler: impl Handler<T, Arc<App<B>>>) -> M
     post(handler).fallback(method_not_allowed)
 }
 
-/// Transaction envelope (any type).
-#[derive(Debug, ToSchema)]
-#[allow(dead_code, reason = "names the fields for the OpenAPI document; aequa-types reads them")]
-pub(crate) struct Envelope {
-    /// plaintext_v1 when missing or empty, auction_bid_v1.
-    #[schema(rename = "type")]
-    kind: Option<String>,
-    /// Address of the sender.
-    from: String,
-    /// Next nonce of (sender, type); number or decimal string, as all integers.
-    nonce: u64,
-    /// Greater than 0.
-    gas: u64,
-    /// plaintext_v1 only.
-    fee: Option<u64>,
-    /// auction_bid_v1 only; greater than 0.
-    bid: Option<u64>,
-    /// auction_bid_v1 only.
-    fee_recipient: Option<String>,
-    /// At most 65,536 bytes, 0x-hex or base64.
-    payload: Option<String>,
-    /// EIP-712 signature, 65 bytes.
-    sig: String,
-}
-
 /// Answer to an admitted transaction.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Admitted {
@@ -78,7 +54,7 @@ pub(crate) struct Admitted {
 }
 
 /// Submits a transaction; JSON answers.
-#[utoipa::path(post, path = "/v1/tx", request_body = Envelope, responses(
+#[utoipa::path(post, path = "/v1/tx", request_body = ref("#/components/schemas/Envelope"), responses(
     (status = 202, body = Admitted),
     (status = 400, description = "TX_INVALID", body = ErrorBody),
     (status = 409, description = "TX_OLD, TX_DUP", body = ErrorBody),
@@ -96,6 +72,8 @@ pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, body: Body) -> Re
         count_invalid(&app);
         Refusal::bad("TX_INVALID", error.to_string())
     })?;
+    let taken = TakenBytes(bytes.len());
+    drop(bytes);
     if app.backend.fenced() {
         return Err(fenced());
     }
@@ -108,7 +86,7 @@ pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, body: Body) -> Re
         nonce: submission.nonce,
     };
     let mut response = json(StatusCode::ACCEPTED, &admitted);
-    response.extensions_mut().insert(TakenBytes(bytes.len()));
+    response.extensions_mut().insert(taken);
     Ok(with_verdict(response, &submission))
 }
 
@@ -131,7 +109,7 @@ fn refuse(submission: &Submission) -> Result<(), Refusal> {
 }
 
 /// Submits a transaction; the original's text answers.
-#[utoipa::path(post, path = "/v1/tx/plain", request_body = Envelope, responses(
+#[utoipa::path(post, path = "/v1/tx/plain", request_body = ref("#/components/schemas/Envelope"), responses(
     (status = 202, description = "admitted; headers X-Aequa-Tx-Hash and X-Aequa-Tx-Result"),
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 409, description = "old nonce, duplicate", body = String),
@@ -143,8 +121,12 @@ pub(crate) async fn post_plain<B: Backend>(State(app): Shared<B>, body: Body) ->
 }
 
 /// Submits an auction bid; text answers.
-#[utoipa::path(post, path = "/v1/tx/auction", request_body = Envelope, responses(
-    (status = 202, description = "admitted"), (status = 400, description = "as /v1/tx/plain", body = String),
+#[utoipa::path(post, path = "/v1/tx/auction", request_body = ref("#/components/schemas/Envelope"), responses(
+    (status = 202, description = "admitted; headers as of /v1/tx/plain"),
+    (status = 400, description = "invalid json, read error, invalid tx", body = String),
+    (status = 409, description = "old nonce, duplicate", body = String),
+    (status = 429, description = "pool full", body = String),
+    (status = 503, description = "overloaded", body = String),
 ))]
 pub(crate) async fn post_auction<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
     let other_type = |found: &str| JsonError::Field {
@@ -161,25 +143,21 @@ pub(crate) async fn post_auction<B: Backend>(State(app): Shared<B>, body: Body) 
 }
 
 /// Submits a private transaction: this node cannot open them.
-#[utoipa::path(post, path = "/v1/tx/private", responses(
+#[utoipa::path(post, path = "/v1/tx/private", request_body = ref("#/components/schemas/PrivateEnvelope"), responses(
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 503, description = "beast disabled", body = String),
 ))]
 pub(crate) async fn post_private<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
     let parse = |bytes: &[u8]| {
-        let envelope = strict_json(bytes).map_err(|detail| JsonError::Syntax { detail })?;
-        let Value::Object(envelope) = envelope else {
-            return Err(JsonError::Syntax { detail: "the body must be an object".into() });
-        };
-        match envelope.get("type") {
-            None | Some(Value::Null) => Err(JsonError::PrivateDisabled),
-            Some(Value::String(kind)) if matches!(kind.as_str(), "" | "private_v1") => {
-                Err(JsonError::PrivateDisabled)
+        let envelope = object(bytes)?;
+        let kind = envelope.iter().find(|(key, _)| key == "type").map(|(_, kind)| *kind);
+        Err(match kind.filter(|kind| !kind.is_null()) {
+            None => JsonError::PrivateDisabled,
+            Some(kind) if kind.text().is_some_and(|kind| matches!(&*kind, "" | "private_v1")) => {
+                JsonError::PrivateDisabled
             }
-            Some(_) => {
-                Err(JsonError::Field { field: "type", problem: "must be private_v1 or missing".into() })
-            }
-        }
+            Some(_) => JsonError::Field { field: "type", problem: "must be private_v1 or missing".into() },
+        })
     };
     submit_text(&app, body, parse).await
 }
@@ -192,6 +170,7 @@ async fn submit_text<B: Backend>(
     let bad = |text, reason: &str| text_error_because(StatusCode::BAD_REQUEST, text, reason);
     let bytes = match read_body(body).await {
         Ok(bytes) => bytes,
+        Err(BodyError::Crowded) => return text_failure(BackendError::Overloaded),
         Err(error) => return bad("read error", &error.to_string()),
     };
     let transaction = match parse(&bytes) {
@@ -205,11 +184,13 @@ async fn submit_text<B: Backend>(
             return bad("invalid tx", &error.to_string());
         }
     };
+    let taken = bytes.len();
+    drop(bytes);
     if app.backend.fenced() {
         return fenced().into_response();
     }
     match app.backend.submit(transaction).await {
-        Ok(submission) => with_verdict(text_verdict(&submission, bytes.len()), &submission),
+        Ok(submission) => with_verdict(text_verdict(&submission, taken), &submission),
         Err(error) => text_failure(error),
     }
 }
@@ -278,8 +259,8 @@ async fn prove<B: Backend>(app: &App<B>, view: &TxView) -> Result<Option<ItemPro
     let (TxStatus::Included, Some(height), Some(index)) = (view.status, view.height, view.index) else {
         return Ok(None);
     };
-    let block = app.backend.block(height).await?;
-    Ok(block.and_then(|certified| item_proof(&certified.block.items, index)))
+    let (block, _place) = super::chain::stored(app, height).await?;
+    Ok(item_proof(&block.block.items, index))
 }
 
 /// Nonces and pending transactions of an address.

@@ -6,11 +6,11 @@ use aequa_api::{Config, Server};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::Format;
 use aequa_types::block::{Items, empty_evidence_root};
-use aequa_types::json::EvidenceJson;
+use aequa_types::json::{EvidenceJson, ValueJson};
 use aequa_types::{
-    Address, Amount, AuctionBidV1, Block, Certificate, CertifiedBlock, Claim, CommitSignature, Digest,
-    Domain, Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof, Round, Signed,
-    Statement, Transaction, TxBody, TxHash, TxKind,
+    Address, Amount, AuctionBidV1, Block, Certificate, CertifiedBlock, CertifiedHeader, Claim,
+    CommitSignature, Digest, Domain, Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof,
+    Round, Signed, Statement, Transaction, TxBody, TxHash, TxKind,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -68,13 +68,12 @@ impl Node {
         let block = certified(blocks.len() as u64 + 1, items);
         let height = block.block.header.height;
         blocks.insert(height.0, Arc::clone(&block));
-        let event = Event { height, n: 0, body: EventBody::Block(Arc::clone(&block)) };
-        let _ = self.events.send(Arc::new(event));
+        self.announce(height.0, 0, EventBody::Block(certified_header(&block)));
         block
     }
 
     pub fn announce(&self, height: u64, n: u64, body: EventBody) {
-        let _ = self.events.send(Arc::new(Event { height: Height(height), n, body }));
+        let _ = self.events.send(Arc::new(Event::new(Height(height), n, body)));
     }
 
     fn readable(&self, height: Height) -> Answer<()> {
@@ -118,6 +117,10 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
         proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
     };
     Arc::new(CertifiedBlock { block: Block { header, items, evidence: Default::default() }, certificate })
+}
+
+pub fn certified_header(certified: &CertifiedBlock) -> CertifiedHeader {
+    CertifiedHeader { header: certified.block.header.clone(), certificate: certified.certificate.clone() }
 }
 
 /// Evidence against operator 2 in block 7, and one more piece that is pending.
@@ -201,8 +204,8 @@ impl Backend for Node {
         }
     }
 
-    fn cluster(&self) -> Value {
-        json!({"cluster_id": Digest::repeat_byte(1), "threshold": 3})
+    fn cluster(&self) -> bytes::Bytes {
+        json!({"cluster_id": Digest::repeat_byte(1), "threshold": 3}).to_string().into()
     }
 
     async fn submit(&self, transaction: Transaction) -> Answer<Submission> {
@@ -247,6 +250,11 @@ impl Backend for Node {
         Ok(self.blocks.lock().unwrap().get(&height.0).cloned())
     }
 
+    async fn certified_header(&self, height: Height) -> Answer<Option<CertifiedHeader>> {
+        self.readable(height)?;
+        Ok(self.blocks.lock().unwrap().get(&height.0).map(|certified| certified_header(certified)))
+    }
+
     async fn headers(&self, from: Height, limit: usize) -> Answer<Vec<Header>> {
         self.readable(from)?;
         let blocks = self.blocks.lock().unwrap();
@@ -280,11 +288,14 @@ impl Backend for Node {
 
     async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
         let duties = self.duties.lock().unwrap();
-        let known = duties.iter().any(|duty| duty.domain == domain && duty.height == height);
-        Ok(known.then(|| duty_view(domain, height.0)))
+        let known = duties.iter().find(|duty| duty.domain == domain && duty.height == height);
+        Ok(known.map(|duty| {
+            let value = Some(ValueJson(duty.payload.clone()));
+            DutyView { value, ..duty_view(domain, height.0) }
+        }))
     }
 
-    async fn duties(&self, query: DutyQuery) -> Answer<Vec<DutyView>> {
+    async fn duties(&self, query: DutyQuery) -> Answer<Vec<InstanceId>> {
         let duties = self.duties.lock().unwrap();
         Ok(duties
             .iter()
@@ -292,7 +303,7 @@ impl Backend for Node {
             .filter(|duty| query.domain.is_none_or(|domain| domain == duty.domain))
             .filter(|duty| query.before.is_none_or(|before| duty.height < before))
             .take(query.limit)
-            .map(|duty| duty_view(duty.domain, duty.height.0))
+            .map(|duty| InstanceId { domain: duty.domain, height: duty.height })
             .collect())
     }
 

@@ -335,7 +335,9 @@ fn a_duty_value_that_is_not_canonical_json_is_refused() {
     let cluster = Cluster::new();
     let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
     let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
-    for bad in ["attestation", r#"{"slot": 5}"#, r#"{"b":1,"a":2}"#, deep.as_str()] {
+    let many = format!("[{}]", vec!["{}"; 10_000].join(","));
+    let inexact = r#"{"amount":9007199254740993}"#;
+    for bad in ["attestation", r#"{"slot": 5}"#, r#"{"b":1,"a":2}"#, deep.as_str(), many.as_str(), inexact] {
         let value = ValueBytes(bad.as_bytes().into());
         let proposal = PrePrepare {
             proposal: cluster.sign(1, duty, 0, Claim::PrePrepare(duty_digest(duty, &value.0))),

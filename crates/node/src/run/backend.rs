@@ -14,14 +14,14 @@ use aequa_mempool as pool;
 use aequa_replica::{DUTY_SLOTS_AHEAD, DutyAdmission, DutyState, Replica};
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::{CertificateJson, EvidenceJson, canonical_bytes};
+use aequa_types::json::{CertificateJson, EvidenceJson, ValueJson};
 use aequa_types::{
-    Address, CertifiedBlock, Domain, Header, Height, InstanceId, OperatorIndex, Transaction, TxHash, TxKind,
-    ValueBytes,
+    Address, CertifiedBlock, CertifiedHeader, Domain, Header, Height, InstanceId, OperatorIndex, Transaction,
+    TxHash, TxKind,
 };
-use serde_json::{Value as Json, json};
+use bytes::Bytes;
 use ssz::Encode as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
@@ -39,8 +39,8 @@ pub struct NodeBackend {
     pub context: Arc<Context>,
     /// Where events come from.
     pub events: broadcast::Sender<Arc<Event>>,
-    /// The lock's public parts.
-    pub cluster: Json,
+    /// The lock's public parts, which are all of it: it holds keys and signatures, no secrets.
+    pub cluster: Bytes,
     /// Names of the optional features that are on.
     pub features: Vec<String>,
     /// When the node started.
@@ -137,7 +137,7 @@ impl Backend for NodeBackend {
         }
     }
 
-    fn cluster(&self) -> Json {
+    fn cluster(&self) -> Bytes {
         self.cluster.clone()
     }
 
@@ -226,19 +226,18 @@ impl Backend for NodeBackend {
         self.read(move |store| store.block(height)).await.map(|block| block.map(Arc::new))
     }
 
+    async fn certified_header(&self, height: Height) -> Answer<Option<CertifiedHeader>> {
+        if height > self.latest_height() {
+            return Ok(None);
+        }
+        self.read(move |store| store.certified_header(height)).await
+    }
+
     async fn headers(&self, from: Height, limit: usize) -> Answer<Vec<Header>> {
         let tip = self.latest_height();
-        self.read(move |store| {
-            let mut headers = Vec::new();
-            let mut height = from.max(Height(1));
-            while height <= tip && headers.len() < limit {
-                let Some(block) = store.block(height)? else { break };
-                headers.push(block.block.header);
-                height = height.next();
-            }
-            Ok(headers)
-        })
-        .await
+        let mut headers = self.read(move |store| store.headers(from, limit)).await?;
+        headers.retain(|header| header.height <= tip);
+        Ok(headers)
     }
 
     async fn state_root(&self, height: Height) -> Answer<Option<StateRootView>> {
@@ -267,28 +266,24 @@ impl Backend for NodeBackend {
         if let Some(next) = next {
             heights.split_off(&next);
         }
-        let blocks = self
-            .read(move |store| {
-                heights.into_iter().map(|height| store.block(height)).collect::<Result<Vec<_>, _>>()
-            })
-            .await?;
-        off_reactor(move || {
-            let pieces = blocks.iter().flatten().flat_map(|certified| {
-                let committed_height = certified.block.header.height;
+        self.read(move |store| {
+            // One block at a time: of its megabytes only the evidence stays.
+            let mut committed = Vec::new();
+            for committed_height in heights {
+                let Some(certified) = store.block(committed_height)? else { continue };
                 let pieces = certified.block.evidence.iter().map(EvidenceJson::from);
-                pieces.map(move |evidence| CommittedEvidence { committed_height, evidence })
-            });
+                committed.extend(pieces.map(|evidence| CommittedEvidence { committed_height, evidence }));
+            }
             let pending = pending.iter().map(|evidence| EvidenceJson::from(&**evidence)).collect();
-            EvidenceView { committed: pieces.collect(), pending, next }
+            Ok(EvidenceView { committed, pending, next })
         })
         .await
     }
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
         let instance = InstanceId { domain: duty.domain, height: duty.height };
-        let bytes = ValueBytes(canonical_bytes(&duty.payload).into());
         // What the other operators would refuse is refused here, where the client hears why.
-        let value = self.context.verifier.value(instance, bytes);
+        let value = self.context.verifier.value(instance, duty.payload);
         let value = value.map_err(|refusal| BackendError::Invalid {
             what: "invalid json",
             reason: format!("payload: {refusal}"),
@@ -311,40 +306,27 @@ impl Backend for NodeBackend {
     async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
         let instance = InstanceId { domain, height };
         if let Some(state) = self.ask(move |replica| replica.duty(instance).cloned()).await? {
-            return off_reactor(move || Some(duty_view(instance, &state))).await;
+            return Ok(Some(duty_view(instance, &state)));
         }
         let stored = self.read(move |store| store.duty(instance)).await?;
-        off_reactor(move || stored.and_then(|report| stored_view(instance, &report))).await
+        Ok(stored.and_then(|report| duty_report::view(instance, &report)))
     }
 
-    async fn duties(&self, query: DutyQuery) -> Answer<Vec<DutyView>> {
+    async fn duties(&self, query: DutyQuery) -> Answer<Vec<InstanceId>> {
         let DutyQuery { domain, before, limit } = query;
         let fits = move |instance: &InstanceId| {
             domain.is_none_or(|wanted| instance.domain == wanted)
                 && before.is_none_or(|before| instance.height < before)
         };
-        // The core only picks them, and shares the values: making JSON of megabytes is not its work.
-        let live: Vec<(InstanceId, DutyState)> = self
-            .ask(move |replica| {
-                let mut fitting: Vec<_> = replica.duties().filter(|(instance, _)| fits(instance)).collect();
-                fitting.sort_by_key(|(instance, _)| newest_first(instance));
-                fitting.truncate(limit);
-                fitting.into_iter().map(|(instance, state)| (instance, state.clone())).collect()
-            })
-            .await?;
-        let stored = self.read(move |store| store.duties(domain, before, limit)).await?;
-        off_reactor(move || {
-            let mut rows: BTreeMap<_, DutyRow> = stored
-                .into_iter()
-                .map(|(instance, report)| (newest_first(&instance), DutyRow::Stored(instance, report)))
-                .collect();
-            // What is in memory is never older than what is stored.
-            rows.extend(
-                live.into_iter().map(|(id, state)| (newest_first(&id), DutyRow::Live(id, Box::new(state)))),
-            );
-            rows.into_values().filter_map(DutyRow::view).take(limit).collect()
-        })
-        .await
+        let live = self.ask(move |replica| {
+            replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
+        });
+        let stored = self.read(move |store| store.duty_instances(domain, before, limit));
+        let all: BTreeSet<InstanceId> = live.await?.into_iter().chain(stored.await?).collect();
+        let mut newest_first: Vec<InstanceId> = all.into_iter().collect();
+        newest_first.sort_by_key(|instance| std::cmp::Reverse((instance.height, instance.domain)));
+        newest_first.truncate(limit);
+        Ok(newest_first)
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -394,31 +376,6 @@ fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
     }
 }
 
-/// The order of a list of duties.
-fn newest_first(instance: &InstanceId) -> std::cmp::Reverse<(Height, Domain)> {
-    std::cmp::Reverse((instance.height, instance.domain))
-}
-
-/// A duty to be listed.
-enum DutyRow {
-    Live(InstanceId, Box<DutyState>),
-    Stored(InstanceId, Vec<u8>),
-}
-
-impl DutyRow {
-    fn view(self) -> Option<DutyView> {
-        match self {
-            DutyRow::Live(instance, state) => Some(duty_view(instance, &state)),
-            DutyRow::Stored(instance, report) => stored_view(instance, &report),
-        }
-    }
-}
-
-/// Does work of some milliseconds on a thread that may be busy.
-async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| BackendError::Internal(error.to_string()))
-}
-
 /// A duty of this life.
 pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
     let certificate = state.decided.as_ref().map(|(_, certificate)| certificate);
@@ -429,49 +386,13 @@ pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
         status: duty_status(state.status),
         round: certificate.map(|certificate| certificate.round),
         digest: certificate.map(|certificate| certificate.digest),
-        value: state.decided.as_ref().map(|(value, _)| duty_report::shown(value)),
+        value: state.decided.as_ref().map(|(value, _)| ValueJson(value.bytes().clone())),
         signature: certificate.and_then(|certificate| certificate.group_seal()).map(|seal| seal.to_string()),
-        certificate: certificate.and_then(|c| serde_json::to_value(CertificateJson::from(c)).ok()),
+        certificate: certificate.map(CertificateJson::from),
         refused_by: Vec::new(),
         reason: None,
         timeline: state.timeline.iter().map(step).collect(),
     }
-}
-
-/// A duty of an earlier life, from its stored report.
-fn stored_view(instance: InstanceId, report: &[u8]) -> Option<DutyView> {
-    let report: Json = serde_json::from_slice(report).ok()?;
-    let status = match report["status"].as_str()? {
-        "signed" => aequa_api::backend::DutyStatus::Signed,
-        "decided" => aequa_api::backend::DutyStatus::Decided,
-        _ => aequa_api::backend::DutyStatus::Expired,
-    };
-    let some = |field: &Json| (!field.is_null()).then(|| field.clone());
-    let steps = report["timeline"].as_array().cloned().unwrap_or_default();
-    Some(DutyView {
-        domain: instance.domain,
-        height: instance.height,
-        status,
-        round: report["round"].as_u64().map(aequa_types::Round),
-        digest: report["digest"].as_str().and_then(|digest| digest.parse().ok()),
-        value: some(&report["value"]),
-        signature: report["signature"].as_str().map(str::to_owned),
-        certificate: some(&report["certificate"]),
-        refused_by: Vec::new(),
-        reason: None,
-        timeline: steps
-            .iter()
-            .filter_map(|step| {
-                Some(DutyStep { t_ms: step["t_ms"].as_f64()?, step: step["step"].as_str()?.to_owned() })
-            })
-            .collect(),
-    })
-}
-
-/// The public parts of the lock, for `GET /v1/cluster`.
-pub fn public_lock(lock: &aequa_types::lock::ClusterLock) -> Json {
-    // Everything in a lock is public: it holds keys and signatures, no secrets.
-    serde_json::from_str(&lock.to_json()).unwrap_or_else(|_| json!({}))
 }
 
 #[cfg(test)]

@@ -1,99 +1,116 @@
-//! What the store keeps of a duty that ended: the JSON that `GET /v1/duty` answers with.
+//! What the store keeps of a duty that ended.
 //!
-//! Making, sealing and reading a report cannot fail on what members agreed on: a value that is not
-//! canonical JSON is kept as hex, and a report that cannot be read says nothing.
+//! Facts, in SSZ: the value as the bytes that were agreed on, the certificate, the steps. JSON is made
+//! where it is shown. Making, sealing and reading a report cannot fail on what members agreed on, and a
+//! report that cannot be read says nothing.
 
+use aequa_api::backend::{DutyStatus, DutyStep, DutyView};
 use aequa_replica::{DutyState, Recall};
-use aequa_types::json::{CertificateJson, canonical_bytes, parse_canonical};
+use aequa_types::json::{CertificateJson, ValueJson};
+use aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX;
 use aequa_types::message::ValueReply;
-use aequa_types::{Certificate, Decided, Digest, InstanceId, Message, Value, ValueBytes};
-use serde_json::{Value as Json, json};
+use aequa_types::{Certificate, Decided, InstanceId, Message, Value, ValueBytes};
+use ssz::Encode as _;
+use ssz_derive::{Decode, Encode};
+
+/// A duty that ended.
+#[derive(Debug, Encode, Decode)]
+struct Report {
+    /// None when its time was over first.
+    decided: Option<Decision>,
+    timeline: Vec<Step>,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Decision {
+    certificate: Certificate,
+    value: ValueBytes,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Step {
+    t_ms: u64,
+    name: Vec<u8>,
+}
 
 /// The report of a duty that was decided, or expired.
-pub fn report(
-    instance: InstanceId,
-    state: Option<&DutyState>,
-    decided: Option<&(Value, Certificate)>,
-) -> Vec<u8> {
+pub fn report(state: Option<&DutyState>, decided: Option<&(Value, Certificate)>) -> Vec<u8> {
     let steps = state.map(|state| state.timeline.as_slice()).unwrap_or_default();
-    let timeline: Vec<Json> = steps.iter().map(|(t_ms, step)| json!({"t_ms": t_ms, "step": step})).collect();
-    let mut report = json!({
-        "type": instance.domain.name(),
-        "height": instance.height.0,
-        "status": "expired",
-        "timeline": timeline,
-    });
-    if let Some((value, certificate)) = decided {
-        report["round"] = json!(certificate.round.0);
-        report["digest"] = json!(certificate.digest);
-        report["value"] = shown(value);
-        put_certificate(&mut report, certificate);
-    }
-    report.to_string().into_bytes()
+    let step = |(t_ms, name): &(u64, &str)| Step { t_ms: *t_ms, name: name.as_bytes().to_vec() };
+    let decision = |(value, certificate): &(Value, Certificate)| Decision {
+        certificate: certificate.clone(),
+        value: value.bytes().clone(),
+    };
+    Report { decided: decided.map(decision), timeline: steps.iter().map(step).collect() }.as_ssz_bytes()
 }
 
 /// The report with the group seal; none when there is nothing to replace: it is sealed already, it is
 /// about another decision, or it cannot be read.
 pub fn sealed(stored: &[u8], certificate: &Certificate) -> Option<Vec<u8>> {
-    let known = self::certificate(stored)?;
+    let mut report = read(stored)?;
+    let known = &mut report.decided.as_mut()?.certificate;
     if known.group_seal().is_some() || known.digest != certificate.digest {
         return None;
     }
-    let mut report: Json = serde_json::from_slice(stored).ok()?;
-    put_certificate(&mut report, certificate);
-    Some(report.to_string().into_bytes())
+    *known = certificate.clone();
+    Some(report.as_ssz_bytes())
 }
 
 /// The certificate in a stored report, if it was decided.
 pub fn certificate(stored: &[u8]) -> Option<Certificate> {
-    /// The value is skipped and not built.
-    #[derive(serde::Deserialize)]
-    struct Part {
-        certificate: Option<CertificateJson>,
-    }
-    serde_json::from_slice::<Part>(stored).ok()?.certificate?.try_into().ok()
+    Some(read(stored)?.decided?.certificate)
 }
 
 /// What a straggler asked for, if the report has it.
 pub fn recall(instance: InstanceId, stored: &[u8], recall: Recall) -> Option<Message> {
+    let Decision { certificate, value } = read(stored)?.decided?;
     match recall {
-        Recall::Certificate => {
-            certificate(stored).map(|certificate| Message::Decided(Decided { certificate }))
-        }
+        Recall::Certificate => Some(Message::Decided(Decided { certificate })),
         Recall::Value(digest) => {
-            let value = value(instance, stored, digest)?.bytes().clone();
-            Some(Message::ValueReply(ValueReply { instance, value }))
+            (certificate.digest == digest).then_some(Message::ValueReply(ValueReply { instance, value }))
         }
     }
 }
 
-/// The value of a duty as clients see it.
-pub fn shown(value: &Value) -> Json {
-    let bytes = &value.bytes().0;
-    parse_canonical(bytes).unwrap_or_else(|_| json!(format!("0x{}", hex::encode(bytes))))
+/// A duty of an earlier life, as clients see it.
+pub fn view(instance: InstanceId, stored: &[u8]) -> Option<DutyView> {
+    let Report { decided, timeline } = read(stored)?;
+    let certificate = decided.as_ref().map(|decision| &decision.certificate);
+    let seal = certificate.and_then(Certificate::group_seal);
+    let step = |step: &Step| DutyStep {
+        t_ms: step.t_ms as f64,
+        step: String::from_utf8_lossy(&step.name).into_owned(),
+    };
+    Some(DutyView {
+        domain: instance.domain,
+        height: instance.height,
+        status: match (certificate, seal) {
+            (None, _) => DutyStatus::Expired,
+            (Some(_), None) => DutyStatus::Decided,
+            (Some(_), Some(_)) => DutyStatus::Signed,
+        },
+        round: certificate.map(|certificate| certificate.round),
+        digest: certificate.map(|certificate| certificate.digest),
+        signature: seal.map(ToString::to_string),
+        certificate: certificate.map(CertificateJson::from),
+        value: decided.as_ref().map(|decision| ValueJson(decision.value.clone())),
+        refused_by: Vec::new(),
+        reason: None,
+        timeline: timeline.iter().map(step).collect(),
+    })
 }
 
-fn value(instance: InstanceId, stored: &[u8], digest: Digest) -> Option<Value> {
-    let report: Json = serde_json::from_slice(stored).ok()?;
-    let shown = report.get("value")?;
-    let hex = shown.as_str().and_then(|text| hex::decode(text.strip_prefix("0x")?).ok());
-    let forms = std::iter::once(canonical_bytes(shown)).chain(hex);
-    forms.map(|bytes| Value::duty(instance, ValueBytes(bytes.into()))).find(|value| value.digest() == digest)
-}
-
-fn put_certificate(report: &mut Json, certificate: &Certificate) {
-    let seal = certificate.group_seal();
-    report["status"] = json!(if seal.is_some() { "signed" } else { "decided" });
-    report["signature"] = json!(seal);
-    // Numbers, strings and lists only: this has a JSON form.
-    report["certificate"] = serde_json::to_value(CertificateJson::from(certificate)).unwrap_or_default();
+fn read(stored: &[u8]) -> Option<Report> {
+    aequa_types::decode("duty report", stored, CONSENSUS_FRAME_BYTES_MAX).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::{Domain, Height, OperatorIndex, Proof, Round, Seal, Signature, Signed, Statement};
+    use aequa_types::{
+        Digest, Domain, Height, OperatorIndex, Proof, Round, Seal, Signature, Signed, Statement,
+    };
 
     const DUTY: InstanceId = InstanceId { domain: Domain::Sync, height: Height(7) };
 
@@ -129,30 +146,35 @@ mod tests {
         ];
         for bytes in values {
             let (value, certificate) = decided(bytes);
-            let stored = report(DUTY, None, Some(&(value.clone(), certificate.clone())));
+            let stored = report(None, Some(&(value.clone(), certificate.clone())));
             let asked = Recall::Value(value.digest());
             let expected = ValueReply { instance: DUTY, value: value.bytes().clone() };
             assert_eq!(recall(DUTY, &stored, asked), Some(Message::ValueReply(expected)));
             let seal = with_seal(&certificate, 9);
             let stored = sealed(&stored, &seal).unwrap();
             assert_eq!(self::certificate(&stored), Some(seal));
+            let view = view(DUTY, &stored).unwrap();
+            assert_eq!(
+                (view.status, view.value),
+                (DutyStatus::Signed, Some(ValueJson(value.bytes().clone())))
+            );
         }
     }
 
     #[test]
     fn a_seal_stays_and_another_decision_changes_nothing() {
         let (value, certificate) = decided(b"1");
-        let first = report(DUTY, None, Some(&(value, with_seal(&certificate, 1))));
+        let first = report(None, Some(&(value, with_seal(&certificate, 1))));
         assert_eq!(sealed(&first, &with_seal(&certificate, 2)), None);
         let other = decided(b"2");
-        let open = report(DUTY, None, Some(&other));
+        let open = report(None, Some(&other));
         assert_eq!(sealed(&open, &with_seal(&certificate, 1)), None);
         assert_eq!(sealed(b"garbage", &certificate), None);
     }
 
     #[test]
     fn an_expired_duty_has_nothing_to_recall() {
-        let stored = report(DUTY, None, None);
+        let stored = report(None, None);
         assert_eq!(certificate(&stored), None);
         assert_eq!(recall(DUTY, &stored, Recall::Certificate), None);
         assert_eq!(recall(DUTY, &stored, Recall::Value(Digest::ZERO)), None);

@@ -1,7 +1,7 @@
 //! Numbers events and hands them to the event streams.
 
 use aequa_api::backend::{EVENT_QUEUE, Event, EventBody};
-use aequa_types::{CertifiedBlock, Height};
+use aequa_types::{CertifiedHeader, Height};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -25,11 +25,11 @@ impl Events {
         &self.sender
     }
 
-    /// A block was decided. It is made only when somebody reads.
-    pub fn block(&self, height: Height, block: impl FnOnce() -> CertifiedBlock) {
+    /// A block was decided. What is told is made only when somebody reads.
+    pub fn block(&self, height: Height, block: impl FnOnce() -> CertifiedHeader) {
         *self.last.lock() = (height, 0);
         if self.sender.receiver_count() > 0 {
-            self.send(height, 0, EventBody::Block(Arc::new(block())));
+            self.send(height, 0, EventBody::Block(block()));
         }
     }
 
@@ -47,7 +47,7 @@ impl Events {
 
     fn send(&self, height: Height, n: u64, body: EventBody) {
         // Without readers there is nobody to tell.
-        let _ = self.sender.send(Arc::new(Event { height, n, body }));
+        let _ = self.sender.send(Arc::new(Event::new(height, n, body)));
     }
 }
 

@@ -127,7 +127,7 @@ impl Ledger {
         };
         let report = match stored.filter(|stored| has_seal(stored)) {
             Some(sealed) => sealed,
-            None => duty_report::report(instance, state, decided),
+            None => duty_report::report(state, decided),
         };
         Ok(self.store.close_duty(instance, &report, watermark)?)
     }

@@ -160,7 +160,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
     let backend = Arc::new(backend::NodeBackend {
         context: Arc::clone(&context),
         events: events.sender().clone(),
-        cluster: backend::public_lock(operator.lock.lock()),
+        cluster: operator.lock.lock().to_json().into(),
         features: features(&config),
         started,
     });

@@ -11,7 +11,7 @@ use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Certificate, CertifiedBlock, CheckedBlock, Claim, Domain, Evidence, Height, InstanceId, Offence,
+    Certificate, CertifiedHeader, CheckedBlock, Claim, Domain, Evidence, Height, InstanceId, Offence,
     OperatorIndex, Record, Round, TxKind, Verified,
 };
 use std::collections::BTreeMap;
@@ -221,7 +221,7 @@ impl Observatory {
             items = header.items,
             "consensus_block_value"
         );
-        self.events.block(height, || CertifiedBlock { block: block.block().clone(), certificate });
+        self.events.block(height, || CertifiedHeader { header: header.clone(), certificate });
     }
 
     /// An operator contradicted itself, and this node sees the proof for the first time.

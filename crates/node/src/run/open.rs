@@ -413,7 +413,7 @@ mod tests {
             let instance = InstanceId { domain: Domain::Sync, height: Height(slot) };
             let value = Value::duty(instance, ValueBytes(b"1".as_slice().into()));
             let certificate = Certificate { instance, round: Round(0), digest: value.digest(), proof };
-            let report = duty_report::report(instance, None, Some(&(value, certificate.clone())));
+            let report = duty_report::report(None, Some(&(value, certificate.clone())));
             store.close_duty(instance, &report, None).unwrap();
             certificate
         };

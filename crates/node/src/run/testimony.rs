@@ -106,13 +106,13 @@ mod tests {
             };
             let commits: Vec<Signed> = (0..3).map(commit).collect();
             let certificate = Certificate::from_commits(instance, Round(0), value.digest(), &commits);
-            let report = duty_report::report(instance, None, Some(&(value, certificate)));
+            let report = duty_report::report(None, Some(&(value, certificate)));
             store.put_duty(instance, &report).unwrap();
         }
         for slot in 3..3 + 10 * DUTIES_AT_A_TIME as u64 {
-            store.put_duty(of(slot), &duty_report::report(of(slot), None, None)).unwrap();
+            store.put_duty(of(slot), &duty_report::report(None, None)).unwrap();
             let attester = InstanceId { domain: Domain::Attester, ..of(slot) };
-            store.put_duty(attester, &duty_report::report(attester, None, None)).unwrap();
+            store.put_duty(attester, &duty_report::report(None, None)).unwrap();
         }
         let found = newest_decided(&store, Domain::Sync).unwrap();
         assert_eq!(found.map(|certificate| certificate.instance), Some(of(2)));

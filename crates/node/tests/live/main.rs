@@ -7,6 +7,7 @@
 //! | [`crashes`] | kill -9 of one, of two, of all |
 //! | [`kills`] | kill -9 at random moments, and what every disk says after it |
 //! | [`lost`] | data directories without what was signed, or with an old copy of it |
+//! | [`memory`] | what strangers can make a node hold |
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
 //! | [`refusals`] | starts that must not happen |
 //! | [`bad_input`] | what the API gets that it should not |
@@ -38,6 +39,7 @@ mod harness;
 mod kills;
 mod logs;
 mod lost;
+mod memory;
 mod metrics;
 mod refusals;
 #[cfg(not(feature = "e2e"))]

@@ -189,18 +189,6 @@ fn headers_are_read_without_their_bodies() {
 }
 
 #[test]
-fn a_directory_of_an_earlier_layout_is_refused_in_words() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()).unwrap());
-    let database = Database::builder(dir.path()).open().unwrap();
-    let meta = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
-    meta.insert("schema", 3u16.to_be_bytes()).unwrap();
-    drop((meta, database));
-    let error = open(dir.path()).err().unwrap().to_string();
-    assert!(error.contains("its layout 3 is that of an earlier version, 4 is expected"), "{error}");
-}
-
-#[test]
 fn f1_state_rows_cannot_be_read_as_blocks() {
     let decisions = chain(1, 10);
     let (_dir, store) = stored(&[]);

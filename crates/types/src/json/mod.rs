@@ -2,14 +2,17 @@
 //!
 //! | item | direction | strictness |
 //! |---|---|---|
+//! | [`object`], [`Raw`] | in | any object of a client, as the text of its members |
 //! | [`parse_transaction`] | in | the envelope clients send: numbers or decimal strings, hex or base64, unknown fields ignored |
 //! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
-//! | [`canonical_bytes`], [`parse_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
+//! | [`canonical`], [`check_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
+//! | [`ValueJson`] | out | a duty's value, as its own bytes |
 //! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
 //!
 //! Out: bytes are 0x and lower-case hex; heights, rounds, nonces and counts are numbers; amounts
 //! (fee, bid, gas, totals) are decimal strings. In, everywhere: duplicate keys and trailing data
-//! are not JSON. The envelope goes at most [`DEPTH_MAX`] levels deep.
+//! are not JSON. What clients send is walked and not built: at most [`DEPTH_MAX`] levels deep and
+//! [`VALUES_MAX`] values.
 //!
 //! A form that parses says nothing about signatures or roots: `aequa-crypto` checks those.
 
@@ -19,12 +22,16 @@ mod envelope;
 mod evidence;
 mod spelling;
 mod transaction;
+mod value;
+mod walk;
 
 pub use block::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson, CommitJson, HeaderJson};
-pub use canonical::{canonical_bytes, parse_canonical};
-pub use envelope::{DEPTH_MAX, parse_address, parse_bytes, parse_transaction, parse_transaction_as};
+pub use canonical::{canonical, check_canonical};
+pub use envelope::{parse_address, parse_bytes, parse_transaction, parse_transaction_as};
 pub use evidence::{EvidenceJson, StatementJson};
 pub use transaction::TransactionJson;
+pub use value::ValueJson;
+pub use walk::{DEPTH_MAX, Raw, VALUES_MAX, decimal, object};
 
 /// A JSON text was not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -82,6 +82,9 @@ fn a_bad_field_is_named_with_its_rule() {
         (plain(), "nonce", json!("+1"), "must be an integer"),
         (plain(), "nonce", json!(""), "must be an integer"),
         (plain(), "nonce", json!("18446744073709551616"), "must be an integer"),
+        (plain(), "nonce", json!("0257"), "without leading zeros"),
+        (plain(), "gas", json!("00"), "without leading zeros"),
+        (plain(), "fee", json!("01000"), "without leading zeros"),
         (plain(), "gas", json!(0), "greater than 0"),
         (plain(), "gas", json!([]), "must be an integer"),
         (plain(), "fee", json!(true), "must be an integer"),
@@ -127,6 +130,7 @@ fn what_is_not_one_json_object_is_a_syntax_error() {
         text.replacen('{', "{\"a\":1,\"a\":1,", 1),
         text.replacen('{', "{\"a\":{\"b\":1,\"b\":1},", 1),
         nested(DEPTH_MAX),
+        format!("{{\"x\":[{}]}}", vec!["0"; VALUES_MAX].join(",")),
     ] {
         assert!(parse_transaction(bad.as_bytes()).unwrap_err().is_syntax(), "{bad}");
     }

@@ -15,7 +15,7 @@ fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
     let backend = NodeBackend {
         context,
         events: broadcast::channel(1).0,
-        cluster: Json::Null,
+        cluster: Bytes::new(),
         features: Vec::new(),
         started: Instant::now(),
     };
@@ -33,7 +33,7 @@ fn duty() -> DutyRequest {
         domain: Domain::Sync,
         height: Height(1),
         round: Round(0),
-        payload: json!({}),
+        payload: aequa_types::ValueBytes(b"{}".as_slice().into()),
         trace_id: String::new(),
     }
 }
