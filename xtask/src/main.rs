@@ -6,6 +6,7 @@
 //! | [`deny`] | supply chain: sources, bans, floors, licences |
 //! | [`docs`] | rustdoc, links, decision records, and whether documented commands exist |
 //! | [`gates`] | small rules about the sources, each with its reason |
+//! | [`schemathesis`] | the API of a running cluster against its own description |
 //! | [`tree`] | the files of the repository |
 //! | [`shell`] | running programs and saying so |
 //!
@@ -18,6 +19,7 @@ mod deny;
 mod docs;
 mod failure;
 mod gates;
+mod schemathesis;
 mod shell;
 mod tree;
 
@@ -101,6 +103,12 @@ pub const COMMANDS: &[Command] = &[
         run: chores::adversary,
     },
     Command {
+        name: "schemathesis",
+        takes: "[--max-examples N] [--seconds S]",
+        about: "test a cluster of the built nodes against its own /openapi.json with schemathesis from PyPI",
+        run: schemathesis::schemathesis,
+    },
+    Command {
         name: "bench",
         takes: "[name]",
         about: "run the benchmarks of all crates, or the one of this name",
@@ -143,7 +151,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
 fn help() -> String {
     let mut text = String::from("Every chore of the workspace.\n\nUsage: cargo xtask <command>\n\n");
     for command in COMMANDS {
-        text.push_str(&format!("  {:<10}{}\n", command.name, command.about));
+        text.push_str(&format!("  {:<13}{}\n", command.name, command.about));
     }
     text
 }
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        assert!(COMMANDS.iter().all(|command| help().contains(&format!("  {:<10}", command.name))));
+        assert!(COMMANDS.iter().all(|command| help().contains(&format!("  {:<13}", command.name))));
     }
 
     #[test]
