@@ -17,7 +17,7 @@ pub enum ApiError {
     /// `--upstream` is not a URL the proxy can use.
     #[error("upstream {url:?} is unusable: {reason}")]
     Upstream {
-        /// The URL.
+        /// The URL, without its secrets.
         url: String,
         /// What is wrong with it.
         reason: &'static str,

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::observe::{Arrival, X_TRACE_ID};
 use crate::reply::{text_error, text_error_because};
 use aequa_telemetry::TraceId;
+use aequa_telemetry::log::public_url;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -50,7 +51,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A proxy to `base`, whose path is put before every request's.
     pub fn new(base: Uri) -> Result<Self, ApiError> {
-        let unusable = |reason| Err(ApiError::Upstream { url: base.to_string(), reason });
+        let unusable = |reason| Err(ApiError::Upstream { url: public_url(&base.to_string()), reason });
         if base.scheme() != Some(&Scheme::HTTP) {
             return unusable("the scheme must be http");
         }
@@ -205,8 +206,9 @@ mod tests {
 
     #[tokio::test]
     async fn unusable_upstreams_are_refused_at_start() {
-        for bad in ["https://h", "/only/path", "http://user@h", "http://h/?q=1"] {
-            assert!(Proxy::new(bad.parse().unwrap()).is_err(), "{bad}");
+        for bad in ["https://h/secret", "/only/path", "http://user:secret@h", "http://h/?q=secret"] {
+            let error = Proxy::new(bad.parse().unwrap()).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Asks a node's API, as `tx`, `verify-block` and `devnet` do.
 
+use aequa_telemetry::log::public_url;
 use aequa_types::{Address, TxHash, TxKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct NodeClient {
     base: String,
+    shown: String,
     http: reqwest::Client,
 }
 
@@ -132,7 +134,7 @@ struct ApiError {
 impl NodeClient {
     /// A client of the node at `url`, a base like `http://127.0.0.1:4600`.
     pub fn new(url: &str) -> Result<Self, ClientError> {
-        let bad = || ClientError::BadUrl { url: url.to_owned() };
+        let bad = || ClientError::BadUrl { url: public_url(url) };
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
             return Err(bad());
@@ -144,12 +146,13 @@ impl NodeClient {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|_| bad())?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+        let base = url.trim_end_matches('/');
+        Ok(Self { base: base.to_owned(), shown: public_url(base), http })
     }
 
-    /// Where the node is.
-    pub fn base(&self) -> &str {
-        &self.base
+    /// Where the node is, without the secrets of its URL.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The node's view of itself.
@@ -204,7 +207,7 @@ impl NodeClient {
     /// The stream of block events.
     pub async fn block_events(&self) -> Result<BlockEvents, ClientError> {
         let request = self.http.get(format!("{}/v1/events?topics=block", self.base));
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         if !response.status().is_success() {
             return Err(refused(response.status().as_u16(), b""));
         }
@@ -218,9 +221,9 @@ impl NodeClient {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             if body.len() + chunk.len() > bytes_max {
                 return Err(self.malformed(format!("the answer is longer than {bytes_max} bytes")));
             }
@@ -236,18 +239,19 @@ impl NodeClient {
         serde_json::from_slice(body).map_err(|error| self.malformed(error.to_string()))
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        let error = error.without_url();
         let mut why = error.to_string();
-        let mut source = std::error::Error::source(error);
+        let mut source = std::error::Error::source(&error);
         while let Some(inner) = source {
             why = inner.to_string();
             source = inner.source();
         }
-        ClientError::Unreachable { url: self.base.clone(), why }
+        ClientError::Unreachable { url: self.shown.clone(), why }
     }
 
     fn malformed(&self, why: String) -> ClientError {
-        ClientError::Malformed { url: self.base.clone(), why }
+        ClientError::Malformed { url: self.shown.clone(), why }
     }
 }
 
@@ -327,7 +331,19 @@ mod tests {
         for bad in ["", "127.0.0.1:4600", "ftp://host", "http://"] {
             assert!(NodeClient::new(bad).is_err(), "{bad}");
         }
-        assert_eq!(NodeClient::new("http://127.0.0.1:4600/").unwrap().base(), "http://127.0.0.1:4600");
+        assert_eq!(NodeClient::new("http://127.0.0.1:4600/").unwrap().shown(), "http://127.0.0.1:4600");
+    }
+
+    #[tokio::test]
+    async fn an_error_does_not_show_the_secrets_of_a_url() {
+        let bad = NodeClient::new("ftp://user:secret@host/secret").unwrap_err();
+        // Port 9 of the own machine: nobody answers there, and at once.
+        let node = NodeClient::new("http://user:secret@127.0.0.1:9/secret").unwrap();
+        let silent = node.status().await.unwrap_err();
+        for error in [bad, silent] {
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        assert_eq!(node.shown(), "http://***@127.0.0.1:9/***");
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn wait(node: &NodeClient, hash: &str, patience: Duration) -> Result<(), E
                 console::line(format!("included in block {height}{index}"));
                 console::line(format!(
                     "check it: dvt-node verify-block --lock cluster-lock.json --url {} --height {height}",
-                    node.base()
+                    node.shown()
                 ));
                 return Ok(());
             }
@@ -143,7 +143,7 @@ async fn wait(node: &NodeClient, hash: &str, patience: Duration) -> Result<(), E
             }
             _ if Instant::now() >= deadline => {
                 return Err(ExitError::failure(format!("not in a block after {} s", patience.as_secs()))
-                    .hint(format!("ask again: dvt-node tx status --url {} {hash}", node.base())));
+                    .hint(format!("ask again: dvt-node tx status --url {} {hash}", node.shown())));
             }
             _ => tokio::time::sleep(POLL).await,
         }
@@ -158,7 +158,7 @@ async fn status(url: &str, hash: &str) -> Result<(), ExitError> {
     }
     let found = node.transaction(&format!("0x{digits}")).await.map_err(ExitError::failure)?;
     let Some(found) = found else {
-        return Err(ExitError::failure(format!("{url} does not know this transaction")));
+        return Err(ExitError::failure(format!("{} does not know this transaction", node.shown())));
     };
     let place = match (found.height, found.index) {
         (Some(height), Some(index)) => format!(" in block {height}, item {index}"),

@@ -179,7 +179,7 @@ fn ask(url: &str, height: u64) -> Result<Vec<u8>, ExitError> {
     let answer: Result<Option<Vec<u8>>, ClientError> = runtime()?.block_on(node.block(height));
     answer
         .map_err(ExitError::unchecked)?
-        .ok_or_else(|| ExitError::unchecked(format!("{url} has no block {height}")))
+        .ok_or_else(|| ExitError::unchecked(format!("{} has no block {height}", node.shown())))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ExitError> {

@@ -12,6 +12,7 @@ pub use shared::{SharedParams, check_against_lock, check_shared};
 pub use sources::{Settings, Source, check_value, not_in_this_version};
 
 use crate::exit::ExitError;
+use aequa_telemetry::log::public_url;
 use aequa_types::OperatorIndex;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -221,7 +222,9 @@ fn small(settings: &Settings, key: keys::Key) -> u32 {
 fn address(settings: &Settings, key: keys::Key) -> Result<SocketAddr, ExitError> {
     let text = settings.text(key);
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
-    let fail = |why: String| ExitError::usage(format!("--{}: \"{text}\" is no host:port: {why}", key.name));
+    let fail = |why: String| {
+        ExitError::usage(format!("--{}: \"{}\" is no host:port: {why}", key.name, public_url(&text)))
+    };
     let mut found: Vec<_> = full.to_socket_addrs().map_err(|error| fail(error.to_string()))?.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().ok_or_else(|| fail("the name has no address".into()))
@@ -233,8 +236,10 @@ fn hosts(settings: &Settings) -> Result<Vec<String>, ExitError> {
     let is_name =
         |host: &String| host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     match hosts.iter().find(|host| !is_name(host)) {
-        Some(bad) => Err(ExitError::usage(format!("--api.hosts: \"{bad}\" is no name of a host"))
-            .hint("a name looks like node.example, without scheme and port")),
+        Some(bad) => {
+            Err(ExitError::usage(format!("--api.hosts: \"{}\" is no name of a host", public_url(bad)))
+                .hint("a name looks like node.example, without scheme and port"))
+        }
         None => Ok(hosts),
     }
 }
@@ -303,9 +308,9 @@ fn report(settings: &Settings) -> Vec<ReportedSetting> {
     let reported = |key: &'static keys::Key| {
         let value = match key.kind {
             keys::Kind::List => settings.list(*key).join(","),
-            _ => without_credentials(&settings.text(*key)),
+            _ => settings.text(*key),
         };
-        ReportedSetting { key: key.name, value, source: settings.source(*key) }
+        ReportedSetting { key: key.name, value: public_url(&value), source: settings.source(*key) }
     };
     let matters = |key: &&'static keys::Key| match key.scope {
         keys::Scope::Local => true,
@@ -314,12 +319,4 @@ fn report(settings: &Settings) -> Vec<ReportedSetting> {
         keys::Scope::Later => false,
     };
     keys::ALL.iter().filter(matters).map(reported).collect()
-}
-
-/// Replaces `user:password@` of a URL.
-fn without_credentials(text: &str) -> String {
-    match (text.split_once("://"), text.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
-        _ => text.to_owned(),
-    }
 }

@@ -109,7 +109,11 @@ impl Settings {
 
     /// Adds TOML text.
     pub fn add_toml(&mut self, text: &str) -> Result<(), ExitError> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ExitError::usage(error))?;
+        // The parser's own words show the whole line, and with it the secrets in it.
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            ExitError::usage(format!("line {}: {}", line.matches('\n').count() + 1, error.message()))
+        })?;
         self.add_table("", table)
     }
 

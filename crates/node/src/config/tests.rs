@@ -176,10 +176,26 @@ fn bootnodes_are_a_list_or_a_file() {
 }
 
 #[test]
-fn credentials_of_a_url_are_not_reported() {
+fn secrets_of_a_url_are_neither_reported_nor_told_in_errors() {
     let config = resolve(&[("upstream", "http://user:secret@host/x")], &[]).unwrap();
-    assert_eq!(source(&config, keys::UPSTREAM).0, "http://***@host/x");
+    assert_eq!(source(&config, keys::UPSTREAM).0, "http://***@host/***");
     assert_eq!(config.upstream.as_deref(), Some("http://user:secret@host/x"));
+    for (key, value) in [
+        ("upstream", "ftp://user:secret@host/secret"),
+        ("upstream", "http://user:secret@:x"),
+        ("upstream", "user:secret@host"),
+        ("validator-api", "http://user:secret@host"),
+        ("api.hosts", "http://user:secret@host"),
+        ("fee-sink.webhook", "http://user:secret@host/secret"),
+        ("eth.beacon-nodes", "http://user:secret@host/secret"),
+        ("otlp.endpoint", "http://user:secret@host/secret"),
+    ] {
+        let error = resolve(&[(key, value)], &[]).unwrap_err();
+        assert!(!error.report().contains("secret"), "{key}: {}", error.report());
+    }
+    let broken = "enable-tss = true\nupstream = \"http://user:secret@host/secret";
+    let error = Settings::default().add_toml(broken).unwrap_err();
+    assert!(error.message.contains("line 2") && !error.message.contains("secret"), "{error}");
 }
 
 #[test]

@@ -161,11 +161,11 @@ impl Devnet {
             let port = usize::from(args.base_port + MONITORING_OFFSET) + node;
             console::line(format!(
                 "node {node}: API {} metrics http://127.0.0.1:{port}/metrics pid {} log {dir}/node{node}/node.log",
-                client.base(),
+                client.shown(),
                 child.pid()
             ));
         }
-        let url = self.clients.first().map_or("", NodeClient::base);
+        let url = self.clients.first().map_or("", NodeClient::shown);
         console::line(format!("fetch a block:  curl {url}/v1/blocks/1"));
         console::line(format!(
             "check a block:  dvt-node verify-block --lock {dir}/{LOCK_FILE} --url {url} --height 1"

@@ -22,12 +22,14 @@ mod events;
 mod limiter;
 mod line;
 mod plain;
+mod url;
 mod writer;
 
 pub use events::{EVENTS, EventInfo, check};
 pub use limiter::{Admit, EVENTS_PER_WINDOW, KEYS_MAX, RateLimiter, Suppressed, WINDOW};
 pub use line::{Json, TEXT_BYTES_MAX, json};
 pub use plain::plain;
+pub use url::public_url;
 pub use writer::{FLUSH_MAX, LINES_MAX};
 
 use line::EventLayer;
