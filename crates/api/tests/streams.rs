@@ -95,6 +95,17 @@ async fn bad_resume_points_and_topics_are_refused() {
 }
 
 #[tokio::test]
+async fn an_empty_last_event_id_is_none() {
+    let running = Running::start(Options::default()).await;
+    running.node.decide(vec![]);
+    let mut stream = open(&running, "", &[("Last-Event-ID", "")]).await;
+    running.node.decide(vec![]);
+    assert!(stream.until("\n\n").await.contains("id: 2-0\n"));
+    let mut replay = open(&running, "?from_height=1", &[("Last-Event-ID", "")]).await;
+    assert!(replay.until("\n\n").await.contains("id: 1-0\n"));
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_told_that_it_lagged_and_closed() {
     let running = Running::start(Options::default()).await;
     let stream = open(&running, "?topics=tx", &[]).await;

@@ -99,7 +99,8 @@ fn topics(params: &Params) -> Result<BTreeSet<Topic>, Refusal> {
 
 /// The first block to replay. The id of an event of height h says that block h was seen.
 fn resume_at(params: &Params, headers: &HeaderMap) -> Result<Option<Height>, Refusal> {
-    if let Some(id) = headers.get("last-event-id") {
+    // A browser that has seen no id yet sends an empty one.
+    if let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) {
         let seen = id.to_str().ok().and_then(|id| id.split_once('-'));
         return match seen.and_then(|(height, n)| decimal(n).and(decimal(height))) {
             Some(seen) => Ok(Some(height("Last-Event-ID", &seen.to_string())?.next())),
