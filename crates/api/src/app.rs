@@ -1,8 +1,8 @@
 //! What all handlers share, and the routers of the two listeners.
 
 use crate::backend::{Backend, Options};
+use crate::door::Door;
 use crate::error::ApiError;
-use crate::guard::Guard;
 use crate::limits::RateLimiter;
 use crate::proxy::Proxy;
 use crate::{observe, routes};
@@ -13,18 +13,14 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Most event streams open at once: each holds a connection and a place in the event queue.
-pub const STREAMS_MAX: usize = 256;
-
 /// Most blocks being shown at once: up to 8 MiB each while a client takes it.
 pub const BLOCKS_SHOWN_MAX: usize = 8;
 
 /// State of one listener.
 pub(crate) struct App<B> {
     pub backend: Arc<B>,
-    pub guard: Guard,
+    pub door: Arc<Door>,
     pub proxy: Option<Proxy>,
-    pub streams: Arc<Semaphore>,
     pub blocks: Arc<Semaphore>,
     pub rate: Option<RateLimiter>,
     /// Set when the listener stops: event streams end themselves.
@@ -35,16 +31,17 @@ pub(crate) struct App<B> {
 pub(crate) type Shared<B> = State<Arc<App<B>>>;
 
 /// Routes of the validator API; every other path goes to the proxy.
-pub fn validator_router<B: Backend>(
+pub(crate) fn validator_router<B: Backend>(
     backend: Arc<B>,
+    door: Arc<Door>,
     options: &Options,
     stopping: CancellationToken,
 ) -> Result<Router, ApiError> {
+    let proxy = options.upstream.clone().map(Proxy::new).transpose()?;
     let app = Arc::new(App {
         backend,
-        guard: Guard::new(&options.hosts),
-        proxy: options.upstream.clone().map(Proxy::new).transpose()?,
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        door,
+        proxy,
         blocks: Arc::new(Semaphore::new(BLOCKS_SHOWN_MAX)),
         rate: RateLimiter::new(options.rate_limit),
         stopping,
@@ -63,28 +60,24 @@ pub fn validator_router<B: Backend>(
 }
 
 /// Routes of the monitoring listener.
-pub fn monitoring_router<B: Backend>(backend: Arc<B>, options: &Options) -> Router {
-    let app = bare(backend, Guard::new(&options.hosts));
-    finish(routes::health::router().merge(routes::metrics::router()), app)
+pub(crate) fn monitoring_router<B: Backend>(backend: Arc<B>, door: Arc<Door>) -> Router {
+    finish(routes::health::router().merge(routes::metrics::router()), bare(backend, door))
 }
 
 /// Test routes, with everything around them that other routes have.
 #[cfg(feature = "e2e")]
-pub(crate) fn test_router<B: Backend>(backend: Arc<B>, routes: Router<Arc<App<B>>>) -> Router {
-    finish(routes, bare(backend, Guard::default()))
+pub(crate) fn test_router<B: Backend>(
+    backend: Arc<B>,
+    door: Arc<Door>,
+    routes: Router<Arc<App<B>>>,
+) -> Router {
+    finish(routes, bare(backend, door))
 }
 
 /// A listener without proxy, streams and rate limit.
-fn bare<B: Backend>(backend: Arc<B>, guard: Guard) -> Arc<App<B>> {
-    Arc::new(App {
-        backend,
-        guard,
-        proxy: None,
-        streams: Arc::new(Semaphore::new(0)),
-        blocks: Arc::new(Semaphore::new(0)),
-        rate: None,
-        stopping: CancellationToken::new(),
-    })
+fn bare<B: Backend>(backend: Arc<B>, door: Arc<Door>) -> Arc<App<B>> {
+    let blocks = Arc::new(Semaphore::new(0));
+    Arc::new(App { backend, door, proxy: None, blocks, rate: None, stopping: CancellationToken::new() })
 }
 
 fn finish<B: Backend>(router: Router<Arc<App<B>>>, app: Arc<App<B>>) -> Router {

@@ -624,7 +624,7 @@ impl EventBody {
 }
 
 /// How the validator API is configured.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// `--enable-tx-api`: whether the transaction routes exist.
     pub tx_api: bool,
@@ -632,6 +632,23 @@ pub struct Options {
     pub upstream: Option<http::Uri>,
     /// `--api.hosts`: names the listeners are asked under, besides addresses and localhost.
     pub hosts: Vec<String>,
+    /// `--api.trusted-proxies`: whose `X-Forwarded-For` is believed, besides that of loopback addresses.
+    pub trusted_proxies: Vec<crate::Network>,
+    /// Most connections of the validator API; monitoring gets a quarter as many.
+    pub connections_max: usize,
     /// `--api.rate-limit`: requests per second and address; 0 is off.
     pub rate_limit: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tx_api: false,
+            upstream: None,
+            hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            connections_max: crate::CONNECTIONS_MAX,
+            rate_limit: 0,
+        }
+    }
 }

@@ -5,8 +5,10 @@
 //! message.
 
 use crate::app::test_router;
-use crate::backend::Backend;
+use crate::backend::{Backend, Options};
+use crate::door::Door;
 use crate::error::ApiError;
+use crate::guard::Guard;
 use crate::reply::text_error_because;
 use crate::request::read_body;
 use crate::server::Listener;
@@ -72,17 +74,19 @@ impl TestServer {
         qbft: &str,
         p2p: &str,
     ) -> Result<Self, ApiError> {
-        let metrics = Arc::clone(backend.metrics());
+        let door =
+            |service| Door::new(service, Arc::clone(backend.metrics()), Guard::new(&[]), &Options::default());
         let routes = Router::new().route("/e2e/qbft", post(inject)).layer(Extension(Arc::clone(&tests)));
-        let router = test_router(Arc::clone(&backend), routes);
-        let qbft =
-            Listener::start("e2e_qbft", qbft, router, Arc::clone(&metrics), CancellationToken::new()).await?;
+        let messages = door("e2e_qbft");
+        let router = test_router(Arc::clone(&backend), Arc::clone(&messages), routes);
+        let qbft = Listener::start(messages, qbft, router, CancellationToken::new()).await?;
         let routes = Router::new()
             .route("/e2e/p2p/connect", post(judge))
             .route("/e2e/p2p/disconnect", post(judge))
             .layer(Extension(tests));
-        let router = test_router(backend, routes);
-        let p2p = Listener::start("e2e_p2p", p2p, router, metrics, CancellationToken::new()).await?;
+        let peers = door("e2e_p2p");
+        let router = test_router(Arc::clone(&backend), Arc::clone(&peers), routes);
+        let p2p = Listener::start(peers, p2p, router, CancellationToken::new()).await?;
         Ok(Self { qbft, p2p })
     }
 

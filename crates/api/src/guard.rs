@@ -7,6 +7,7 @@
 //! | rule | refusal |
 //! |---|---|
 //! | the target is a path: no `CONNECT`, no `*` | 405 |
+//! | it has not passed this node before, on its way through the proxy | 508 |
 //! | one `Host` that names somebody; none only in HTTP/1.0, which no browser speaks | 400 |
 //! | a listener on loopback is asked under a name of its own | 421 |
 //! | a page that asks is the listener's own, except about health and metrics | 403 |
@@ -16,9 +17,10 @@
 //! of `--api.hosts`.
 
 use crate::reply::Refusal;
-use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN, VIA};
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -34,20 +36,32 @@ pub(crate) struct Asked<'a> {
 }
 
 /// The rules, with the names of `--api.hosts`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guard {
     hosts: Vec<String>,
+    /// What this node calls itself in `Via`; another one each time it starts.
+    pseudonym: String,
 }
 
 impl Guard {
     pub fn new(hosts: &[String]) -> Self {
-        Self { hosts: hosts.to_vec() }
+        let pseudonym = format!("aequa-{:016x}", RandomState::new().hash_one(std::process::id()));
+        Self { hosts: hosts.to_vec(), pseudonym }
+    }
+
+    /// The mark of this node, for requests that go on (RFC 9110, section 7.6.3).
+    pub fn via(&self) -> String {
+        format!("1.1 {}", self.pseudonym)
     }
 
     /// Whether the request may go on.
     pub fn check<B>(&self, request: &Request<B>, asked: Asked<'_>) -> Result<(), Refusal> {
         if request.method() == Method::CONNECT || request.uri().path() == "*" {
             return Err(wrong_method("the request target must be a path"));
+        }
+        if self.has_passed(request.headers()) {
+            let message = "the upstream leads back to this node";
+            return Err(Refusal::new(StatusCode::LOOP_DETECTED, "LOOP_DETECTED", message));
         }
         let host = host(request)?;
         if let Some(host) = host.as_ref().filter(|host| asked.on_loopback && !self.is_own(host.host())) {
@@ -65,6 +79,12 @@ impl Guard {
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CONTENT_TYPE", message));
         }
         Ok(())
+    }
+
+    fn has_passed(&self, headers: &HeaderMap) -> bool {
+        let hops = headers.get_all(VIA).iter().filter_map(|value| value.to_str().ok());
+        let mut names = hops.flat_map(|hops| hops.split(',')).filter_map(|hop| hop.split_whitespace().nth(1));
+        names.any(|name| name == self.pseudonym)
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -218,7 +238,7 @@ mod tests {
         assert_eq!(answer("GET /status", &twice, Some("/status"), false), 400);
         let old = Request::builder().version(Version::HTTP_10).uri("/health").body(()).unwrap();
         let asked = Asked { route: Some("/health"), on_loopback: true };
-        assert!(Guard::default().check(&old, asked).is_ok());
+        assert!(Guard::new(&[]).check(&old, asked).is_ok());
     }
 
     #[test]
@@ -226,6 +246,25 @@ mod tests {
         let host = [("Host", "localhost")];
         assert_eq!(answer("CONNECT localhost:80", &host, None, true), 405);
         assert_eq!(answer("OPTIONS *", &host, None, true), 405);
+    }
+
+    #[test]
+    fn what_has_passed_this_node_is_a_loop_and_what_passed_others_is_none() {
+        let (guard, other) = (Guard::new(&[]), Guard::new(&[]));
+        let passed = |via: &[&str]| {
+            let mut request = Request::builder().uri("/x").header("Host", "localhost");
+            for hops in via {
+                request = request.header("Via", *hops);
+            }
+            let asked = Asked { route: None, on_loopback: true };
+            guard.check(&request.body(()).unwrap(), asked).map_err(|refusal| refusal.status.as_u16())
+        };
+        let (own, others) = (guard.via(), other.via());
+        assert_ne!(own, others);
+        assert_eq!((passed(&[&others]), passed(&["1.0 fred, 1.1 p.example.net"])), (Ok(()), Ok(())));
+        for via in [&[own.as_str()][..], &[&others, &own], &[&format!("{others}, {own}, 1.0 fred (x)")]] {
+            assert_eq!(passed(via), Err(508), "{via:?}");
+        }
     }
 
     #[test]

@@ -11,11 +11,13 @@
 //! |---|---|
 //! | [`backend`] | what the API asks of a node: the only way in |
 //! | `server` | the two listeners; binding, serving, stopping |
-//! | `connections` | caps and deadlines of connections |
+//! | `door`, `clients` | who may come in, who is counted, what is said of those turned away |
+//! | `connections`, `activity` | places of connections, and how long a client may keep us waiting |
+//! | `budget` | places of event streams, proxied requests and tunnels |
 //! | `observe` | what happens around every request |
 //! | `guard` | requests that are not taken whatever they ask: of other sites' pages, under foreign names |
 //! | `routes` | handlers by subject, and the OpenAPI document generated from them |
-//! | `proxy` | every path no route takes |
+//! | `proxy`, `paths` | every path no route takes, and how it may be spelled |
 //! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `block_pieces` | the JSON form of a block, piece by piece |
@@ -31,17 +33,23 @@
 //! - an answer about admission is given after the pool decided, never before;
 //! - while the node is fenced no data byte leaves but through the routes that survive a fence, and a
 //!   body on its way breaks off;
-//! - a slow client costs its own connection: event readers are cut off, silent connections make way;
+//! - a slow client costs its own connection: event readers are cut off, who keeps us waiting makes way;
+//! - streams, proxied requests and tunnels never take the places of own routes; who is turned away is told
+//!   so (503) and counted;
 //! - every answer carries a trace id, is counted under its route template and logged once.
 //!
 //! HTTP/1.1 without TLS: both listeners are loopback by default, and a reverse proxy ends TLS. For the
 //! same reason the upstream is `http` only.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod activity;
 mod app;
 pub mod backend;
 mod block_pieces;
+mod budget;
+mod clients;
 mod connections;
+mod door;
 #[cfg(feature = "e2e")]
 pub mod e2e;
 mod error;
@@ -49,6 +57,7 @@ mod evidence;
 mod guard;
 mod limits;
 mod observe;
+mod paths;
 mod proof;
 mod proxy;
 mod reply;
@@ -56,9 +65,12 @@ mod request;
 mod routes;
 mod server;
 
-pub use app::{BLOCKS_SHOWN_MAX, STREAMS_MAX, monitoring_router, validator_router};
+pub use activity::{ANSWER_PATIENCE, BODY_PATIENCE, BYTES_PER_S_MIN, HEAD_TIME_MAX, IDLE_TIME_MAX};
+pub use app::BLOCKS_SHOWN_MAX;
 pub use backend::{Backend, BackendError, Options};
-pub use connections::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, HEAD_TIME_MAX, IDLE_TIME_MAX};
+pub use budget::{PROXIED_MAX, STREAMS_MAX, TUNNELS_MAX};
+pub use clients::{Network, NotANetwork};
+pub use connections::{CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, connections_within};
 pub use error::ApiError;
 pub use reply::ErrorBody;
 pub use request::{BODY_BYTES_MAX, BODY_TIME_MAX};

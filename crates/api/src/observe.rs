@@ -2,7 +2,10 @@
 
 use crate::app::{App, Shared};
 use crate::backend::Backend;
+use crate::clients::Client;
+use crate::connections::Place;
 use crate::guard::Asked;
+use crate::limits::RateLimiter;
 use crate::reply::{Reason, Refusal, TakenBytes, internal};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
@@ -31,11 +34,16 @@ const PROXY: &str = "proxy";
 const FENCED_RETRY_S: u32 = 30;
 
 /// Where a request came from, and on which listener; set by the serve loop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arrival {
-    pub client: SocketAddr,
+    pub peer: SocketAddr,
     pub listener: SocketAddr,
+    pub place: Arc<Place>,
 }
+
+/// The answer is the upstream's: its status codes are not ours to enumerate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FromUpstream;
 
 /// Routes that answer while the node is fenced; `/readyz` and the indexer's alias say so in their own way.
 fn survives_fence(route: &str) -> bool {
@@ -69,12 +77,15 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
         request.extensions().get::<MatchedPath>().map_or(PROXY, |matched| matched.as_str()).into();
     request.extensions_mut().insert(trace_id.clone());
 
-    let mut response = match refuse_early(&app, &route, &request) {
-        Some(refusal) => refusal.into_response(),
-        None => AssertUnwindSafe(next.run(request))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| internal("a handler panicked").into_response()),
+    let mut response = match admit(&app, &route, &mut request) {
+        Err(refusal) => refusal.into_response(),
+        Ok(arrival) => {
+            let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+            match arrival.place.evicted.run_until_cancelled(answer).await {
+                None => evicted().into_response(),
+                Some(answer) => answer.unwrap_or_else(|_| internal("a handler panicked").into_response()),
+            }
+        }
     };
     let cut_off = is_cut_off(&app, &route);
     if cut_off {
@@ -94,23 +105,37 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
     response.map(|body| Body::new(FenceBody { app, body }))
 }
 
-fn refuse_early<B: Backend>(app: &App<B>, route: &str, request: &Request) -> Option<Refusal> {
-    let arrival = request.extensions().get::<Arrival>();
-    let asked = Asked {
-        route: (route != PROXY).then_some(route),
-        on_loopback: arrival.is_some_and(|arrival| arrival.listener.ip().to_canonical().is_loopback()),
-    };
-    if let Err(refusal) = app.guard.check(request, asked) {
-        return Some(refusal);
-    }
+/// Lets a request pass to its handler, which then knows whose it is.
+fn admit<B: Backend>(app: &App<B>, route: &str, request: &mut Request) -> Result<Arrival, Refusal> {
+    let arrival = request.extensions().get::<Arrival>().cloned();
+    let arrival = arrival.ok_or_else(|| internal("a request came through no listener"))?;
+    let on_loopback = arrival.listener.ip().to_canonical().is_loopback();
+    let asked = Asked { route: (route != PROXY).then_some(route), on_loopback };
+    app.door.guard.check(request, asked)?;
     if is_cut_off(app, route) {
-        return Some(fenced());
+        return Err(fenced());
     }
-    let limiter = app.rate.as_ref().filter(|_| !survives_rate_limit(route))?;
-    let wait = limiter.admit(arrival?.client.ip(), Instant::now()).err()?;
-    let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
-    let message = "more requests per second than this address may send";
-    Some(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).retry(seconds))
+    let client = app.door.clients.asking(arrival.peer.ip(), request.headers());
+    request.extensions_mut().insert(client);
+    match &app.rate {
+        Some(limiter) if !survives_rate_limit(route) => within_rate(limiter, client)?,
+        Some(_) | None => {}
+    }
+    Ok(arrival)
+}
+
+fn within_rate(limiter: &RateLimiter, client: Client) -> Result<(), Refusal> {
+    limiter.admit(client.network, Instant::now()).map_err(|wait| {
+        let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
+        let message = "more requests per second than this address may send";
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).retry(seconds)
+    })
+}
+
+/// The answer to a client that kept us waiting longest when somebody else came.
+fn evicted() -> Refusal {
+    let message = "all connections are taken, and this client kept the node waiting longest";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS", message).retry_soon()
 }
 
 fn is_cut_off<B: Backend>(app: &App<B>, route: &str) -> bool {
@@ -125,7 +150,12 @@ pub(crate) fn fenced() -> Refusal {
 
 fn account<B: Backend>(app: &App<B>, route: &str, trace_id: &TraceId, response: &Response, latency_ms: f64) {
     let metrics = app.backend.metrics();
-    metrics.api_requests_total.inc([route, response.status().as_str()]);
+    let status = response.status();
+    match response.extensions().get::<FromUpstream>() {
+        // Alerts match the first digit.
+        Some(FromUpstream) => metrics.api_requests_total.inc([route, class(status)]),
+        None => metrics.api_requests_total.inc([route, status.as_str()]),
+    }
     metrics.api_latency_ms.observe([route], latency_ms);
 
     let code = response.status().as_u16();
@@ -142,6 +172,12 @@ fn account<B: Backend>(app: &App<B>, route: &str, trace_id: &TraceId, response: 
     } else {
         tracing::info!(target: "event", route, code, latency_ms, result, trace_id, bytes, err, "api_request");
     }
+}
+
+/// The class of a status code, of which there are nine.
+fn class(status: StatusCode) -> &'static str {
+    const CLASSES: [&str; 9] = ["1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
+    CLASSES[usize::from(status.as_u16() / 100).clamp(1, 9) - 1]
 }
 
 /// A body that breaks off when the node fences itself: no data leaves after the flag is set.

@@ -1,36 +1,57 @@
 //! Everything no route takes goes to the upstream (contract: http, section 6).
 //!
 //! Method, path, query, headers and body pass as they are, in both directions and as they come; only
-//! hop-by-hop headers are removed, `X-Forwarded-For` is appended and `Host` is the upstream's. An
-//! upgrade that the upstream accepts becomes a tunnel.
+//! hop-by-hop headers are removed, `X-Forwarded-For` and `Via` are appended and `Host` is the upstream's. A
+//! `websocket` upgrade that the upstream accepts becomes a tunnel; no other protocol is upgraded to, for a tunnel
+//! carries what no rule here has seen.
 
+use crate::activity::{Activity, Busy};
 use crate::app::{App, Shared};
 use crate::backend::Backend;
+use crate::budget::Permit;
+use crate::clients::{Client as Asking, X_FORWARDED_FOR};
 use crate::error::ApiError;
-use crate::observe::{Arrival, X_TRACE_ID};
-use crate::reply::{text_error, text_error_because};
+use crate::observe::{Arrival, FromUpstream, X_TRACE_ID};
+use crate::paths::{OwnPaths, PathRefusal};
+use crate::reply::{Refusal, internal, text_error, text_error_because};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::log::public_url;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
-use http::header::{CONNECTION, HOST, UPGRADE};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, UPGRADE, VIA};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// How long connecting may take: the upstream is a neighbour, not the world.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// How long the upstream may let a whole request wait for the head of its answer.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// Most idle connections kept to the upstream.
+pub(crate) const IDLE_UPSTREAM_MAX: usize = 32;
+/// Longest silence in a tunnel, both ways: websockets that live send pings, those whose peer vanished do not.
+const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(300);
+/// How often a tunnel looks at its clock.
+const TUNNEL_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The one protocol a connection may be upgraded to.
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// Headers between two neighbours only (RFC 9110, section 7.6.1, and the older ones in use).
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
@@ -45,6 +66,7 @@ const HOP_BY_HOP: [&str; 9] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     base: Uri,
+    own: OwnPaths,
     client: Client<HttpConnector, Body>,
 }
 
@@ -64,7 +86,9 @@ impl Proxy {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         connector.set_nodelay(true);
-        Ok(Self { base, client: Client::builder(TokioExecutor::new()).build(connector) })
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = client.pool_max_idle_per_host(IDLE_UPSTREAM_MAX).build(connector);
+        Ok(Self { base, own: OwnPaths::new(), client })
     }
 
     fn target(&self, uri: &Uri) -> Result<Uri, http::Error> {
@@ -79,67 +103,146 @@ impl Proxy {
 /// The route of last resort.
 pub(crate) async fn fallback<B: Backend>(State(app): Shared<B>, request: Request) -> Response {
     match &app.proxy {
-        Some(proxy) => forward(proxy, &app, request).await,
+        Some(proxy) => forward(proxy, &app, request).await.unwrap_or_else(Refusal::into_response),
         None => text_error(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
 
-async fn forward<B: Backend>(proxy: &Proxy, app: &App<B>, mut request: Request) -> Response {
+async fn forward<B: Backend>(
+    proxy: &Proxy,
+    app: &Arc<App<B>>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    match proxy.own.check(request.uri().path()) {
+        Ok(()) => {}
+        Err(PathRefusal::Climbs) => {
+            return Err(Refusal::bad("BAD_PATH", "the path must have no segment . or .."));
+        }
+        Err(PathRefusal::Own(plain)) => {
+            let reason = format!("this is {plain}, spelled otherwise");
+            return Ok(text_error_because(StatusCode::NOT_FOUND, "404 page not found", &reason));
+        }
+    }
     let Ok(target) = proxy.target(request.uri()) else {
-        return text_error(StatusCode::BAD_GATEWAY, "bad upstream");
+        return Ok(text_error(StatusCode::BAD_GATEWAY, "bad upstream"));
     };
-    let wants_upgrade = upgrade_protocol(request.headers());
-    let client_side = wants_upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    prepare(&mut request, wants_upgrade.as_ref());
+    let wants_tunnel = request.method() == Method::GET && asks_for_websocket(request.headers());
+    let client_side = wants_tunnel.then(|| hyper::upgrade::on(&mut request));
+    let visit = Visit::begin(app, &request, wants_tunnel)?;
+    prepare(&mut request, &visit.arrival, &app.door.guard.via(), wants_tunnel);
     *request.uri_mut() = target;
     *request.version_mut() = http::Version::HTTP_11;
 
-    let mut response = match proxy.client.request(request).await {
-        Ok(response) => response,
-        Err(error) => {
-            return text_error_because(StatusCode::BAD_GATEWAY, "upstream error", &chain(&error));
+    let answered = tokio::select! {
+        answered = proxy.client.request(request) => answered,
+        () = silence(&visit.arrival.place.activity) => {
+            let reason = format!("no response head within {} s", HEAD_WITHIN.as_secs());
+            return Ok(text_error_because(StatusCode::GATEWAY_TIMEOUT, "upstream timeout", &reason));
         }
     };
-    let upgraded = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| upgrade_protocol(response.headers()))
-        .flatten();
+    let failed = |reason: &str| Ok(text_error_because(StatusCode::BAD_GATEWAY, "upstream error", reason));
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(error) => return failed(&chain(&error)),
+    };
+    let accepts_tunnel = asks_for_websocket(response.headers());
     strip_hop_by_hop(response.headers_mut());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(protocol), Some(client_side)) = (upgraded, client_side) else {
-            return text_error_because(StatusCode::BAD_GATEWAY, "upstream error", "unasked upgrade");
-        };
-        let Ok(permit) = app.streams.clone().try_acquire_owned() else {
-            return text_error_because(StatusCode::BAD_GATEWAY, "upstream error", "too many tunnels");
-        };
-        put_upgrade(response.headers_mut(), &protocol);
-        let upstream_side = hyper::upgrade::on(&mut response);
-        let stopping = app.stopping.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            stopping.run_until_cancelled(tunnel(client_side, upstream_side)).await;
-        });
+    response.extensions_mut().insert(FromUpstream);
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response.map(|body| Body::new(VisitBody { body: Body::new(body), _visit: visit })));
     }
-    response.map(Body::new)
+    let Some(client_side) = client_side.filter(|_| accepts_tunnel) else {
+        return failed("unasked upgrade");
+    };
+    put_upgrade(response.headers_mut());
+    let upstream_side = hyper::upgrade::on(&mut response);
+    let stopping = app.stopping.clone();
+    let tunnel = tunnel(Arc::clone(app), client_side, upstream_side, visit);
+    tokio::spawn(async move { stopping.run_until_cancelled(tunnel).await });
+    Ok(response.map(Body::new))
 }
 
-fn prepare(request: &mut Request, upgrade: Option<&HeaderValue>) {
-    let client = request.extensions().get::<Arrival>().map(|arrival| arrival.client.ip().to_string());
+/// A request at the upstream: its place in a budget, and that of its connection, which a tunnel outlives.
+struct Visit {
+    arrival: Arrival,
+    _busy: Busy,
+    _permit: Permit,
+}
+
+impl Visit {
+    fn begin<B: Backend>(app: &App<B>, request: &Request, wants_tunnel: bool) -> Result<Self, Refusal> {
+        let extensions = request.extensions();
+        let (Some(arrival), Some(client)) = (extensions.get::<Arrival>(), extensions.get::<Asking>()) else {
+            return Err(internal("a request came through no listener"));
+        };
+        let budgets = &app.door.budgets;
+        let budget = if wants_tunnel { &budgets.tunnels } else { &budgets.proxied };
+        let permit = app.door.take(budget, *client)?;
+        let busy = arrival.place.activity.begin();
+        arrival.place.activity.keep_place();
+        Ok(Self { arrival: arrival.clone(), _busy: busy, _permit: permit })
+    }
+}
+
+/// An answer that is at the upstream until it is sent or given up.
+struct VisitBody {
+    body: Body,
+    _visit: Visit,
+}
+
+impl HttpBody for VisitBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Ends when the upstream has been silent for too long: counted from the last byte of the request.
+async fn silence(activity: &Activity) {
+    let begun = Instant::now();
+    loop {
+        let deadline = activity.moved().max(begun) + HEAD_WITHIN;
+        if Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep_until(deadline.into()).await;
+    }
+}
+
+fn prepare(request: &mut Request, arrival: &Arrival, via: &str, wants_tunnel: bool) {
     let trace_id = request.extensions().get::<TraceId>().cloned();
     let headers = request.headers_mut();
     strip_hop_by_hop(headers);
     headers.remove(HOST);
-    if let Some(protocol) = upgrade {
-        put_upgrade(headers, protocol);
+    if wants_tunnel {
+        put_upgrade(headers);
     }
-    if let Some(client) = client {
-        let before = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let all = before.chain([client.as_str()]).collect::<Vec<_>>().join(", ");
-        if let Ok(value) = HeaderValue::from_str(&all) {
-            headers.insert(X_FORWARDED_FOR, value);
-        }
-    }
+    append(headers, X_FORWARDED_FOR, &arrival.peer.ip().to_canonical().to_string());
+    append(headers, VIA, via);
     if let Some(value) = trace_id.and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
         headers.insert(X_TRACE_ID, value);
+    }
+}
+
+/// Adds an entry to a list that may be spread over several headers.
+fn append(headers: &mut HeaderMap, name: HeaderName, entry: &str) {
+    let before = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok());
+    let all = before.chain([entry]).collect::<Vec<_>>().join(", ");
+    if let Ok(value) = HeaderValue::from_str(&all) {
+        headers.insert(name, value);
     }
 }
 
@@ -162,21 +265,40 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .flat_map(|value| value.split(',').map(str::trim))
 }
 
-/// The protocol of an upgrade that `Connection` announces.
-fn upgrade_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+/// Whether `Connection` announces an upgrade to this one protocol.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let announced = connection_options(headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| announced).cloned()
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let first =
+        protocols.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()));
+    announced && first && protocols.next().is_none()
 }
 
-fn put_upgrade(headers: &mut HeaderMap, protocol: &HeaderValue) {
+fn put_upgrade(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol.clone());
+    headers.insert(UPGRADE, WEBSOCKET);
 }
 
-/// Copies both ways until one side ends.
-async fn tunnel(client_side: OnUpgrade, upstream_side: OnUpgrade) {
-    if let Ok((client, upstream)) = tokio::try_join!(client_side, upstream_side) {
-        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await;
+/// Copies both ways until one side ends, both are silent, or the node fences itself.
+async fn tunnel<B: Backend>(
+    app: Arc<App<B>>,
+    client_side: OnUpgrade,
+    upstream_side: OnUpgrade,
+    visit: Visit,
+) {
+    let Ok((client, upstream)) = tokio::try_join!(client_side, upstream_side) else { return };
+    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream);
+    let activity = &visit.arrival.place.activity;
+    let over = async {
+        let mut clock = tokio::time::interval(TUNNEL_LOOK_EVERY);
+        while !app.backend.fenced() && activity.moved().elapsed() < TUNNEL_SILENCE_MAX {
+            clock.tick().await;
+        }
+    };
+    tokio::select! {
+        _ = copied => {}
+        () = over => {}
     }
 }
 

@@ -1,11 +1,14 @@
 //! The two listeners.
 
+use crate::activity::{Busy, Watched, WatchedBody};
 use crate::app::{monitoring_router, validator_router};
 use crate::backend::{Backend, Options};
-use crate::connections::{Busy, Connections, Place, Watched};
+use crate::clients::Client;
+use crate::connections::monitoring_max;
+use crate::door::{Door, TurnedAway};
 use crate::error::ApiError;
+use crate::guard::Guard;
 use crate::observe::Arrival;
-use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::Router;
 use axum::body::Body;
@@ -20,7 +23,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +39,10 @@ const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// How long requests in flight may take to end when the node stops: the node has 5 s for all of it, and its
 /// core needs the rest.
 pub const STOP_WITHIN: Duration = Duration::from_secs(3);
+/// Most clients that are told at once why they are turned away: each still holds a descriptor.
+pub(crate) const FAREWELLS_MAX: usize = 32;
+/// How long such a client may take to hear it.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// How often a connection looks at its own clock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause after a failed accept: it fails again at once while file descriptors are used up.
@@ -60,15 +69,21 @@ pub struct Server {
 impl Server {
     /// Binds both listeners and serves them.
     pub async fn start<B: Backend>(backend: Arc<B>, config: &Config) -> Result<Self, ApiError> {
-        let metrics = Arc::clone(backend.metrics());
+        let options = &config.options;
+        let guard = Guard::new(&options.hosts);
+        let door = |service, options: &Options| {
+            Door::new(service, Arc::clone(backend.metrics()), guard.clone(), options)
+        };
+
+        let (api, stopping) = (door("api", options), CancellationToken::new());
+        let router = validator_router(Arc::clone(&backend), Arc::clone(&api), options, stopping.clone())?;
+        let validator_api = Listener::start(api, &config.validator_api, router, stopping).await?;
+
+        let connections_max = monitoring_max(options.connections_max);
+        let monitoring = door("monitoring", &Options { connections_max, ..options.clone() });
+        let router = monitoring_router(Arc::clone(&backend), Arc::clone(&monitoring));
         let stopping = CancellationToken::new();
-        let router = validator_router(Arc::clone(&backend), &config.options, stopping.clone())?;
-        let validator_api =
-            Listener::start("api", &config.validator_api, router, Arc::clone(&metrics), stopping).await?;
-        let router = monitoring_router(backend, &config.options);
-        let monitoring =
-            Listener::start("monitoring", &config.monitoring, router, metrics, CancellationToken::new())
-                .await?;
+        let monitoring = Listener::start(monitoring, &config.monitoring, router, stopping).await?;
         Ok(Self { validator_api, monitoring })
     }
 
@@ -91,39 +106,39 @@ impl Server {
 
 #[derive(Debug)]
 pub(crate) struct Listener {
-    service: &'static str,
+    door: Arc<Door>,
     address: SocketAddr,
-    metrics: Arc<Metrics>,
     stopping: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Listener {
     pub async fn start(
-        service: &'static str,
+        door: Arc<Door>,
         addr: &str,
         router: Router,
-        metrics: Arc<Metrics>,
         stopping: CancellationToken,
     ) -> Result<Self, ApiError> {
         let start = Instant::now();
+        let service = door.service;
         let bound = match TcpListener::bind(addr).await {
             Ok(socket) => socket.local_addr().map(|address| (socket, address)),
             Err(error) => Err(error),
         };
         let (socket, address) = bound.map_err(|source| {
-            report_op(&metrics, service, "start", start, Some(&source));
+            report_op(&door, "start", start, Some(&source));
             ApiError::Bind { service, addr: addr.to_owned(), source }
         })?;
-        report_op(&metrics, service, "start", start, None);
+        report_op(&door, "start", start, None);
         if address.ip().is_loopback() {
             tracing::info!(target: "event", service, addr = %address, "listen");
         } else {
             // Neither TLS nor a token stands before these routes.
             tracing::warn!(target: "event", service, addr = %address, "listen");
         }
-        let task = tokio::spawn(accept(socket, address, router, stopping.clone()));
-        Ok(Self { service, address, metrics, stopping, task })
+        let hall = Hall { door: Arc::clone(&door), address, router, stopping: stopping.clone() };
+        let task = tokio::spawn(Arc::new(hall).accept(socket));
+        Ok(Self { door, address, stopping, task })
     }
 
     /// Where it listens.
@@ -135,13 +150,13 @@ impl Listener {
         let start = Instant::now();
         self.stopping.cancel();
         let _ = self.task.await;
-        report_op(&self.metrics, self.service, "stop", start, None);
+        report_op(&self.door, "stop", start, None);
     }
 }
 
-fn report_op(metrics: &Metrics, service: &str, op: &str, start: Instant, error: Option<&std::io::Error>) {
-    let latency_ms = elapsed_ms(start);
-    metrics.service_op_ms.observe([service, op], latency_ms);
+fn report_op(door: &Door, op: &str, start: Instant, error: Option<&std::io::Error>) {
+    let (service, latency_ms) = (door.service, elapsed_ms(start));
+    door.metrics.service_op_ms.observe([service, op], latency_ms);
     match error {
         None => tracing::info!(target: "event", service, op, result = "ok", latency_ms, "service_op"),
         Some(err) => {
@@ -150,84 +165,133 @@ fn report_op(metrics: &Metrics, service: &str, op: &str, start: Instant, error: 
     }
 }
 
-async fn accept(listener: TcpListener, address: SocketAddr, router: Router, stopping: CancellationToken) {
-    let connections = Arc::new(Connections::default());
-    let tasks = TaskTracker::new();
-    let abort = CancellationToken::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stopping.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                if let Some(place) = connections.admit(client.ip()) {
-                    let arrival = Arrival { client, listener: address };
-                    let serve = serve(stream, arrival, router.clone(), place, stopping.clone());
+/// What the connections of one listener share.
+struct Hall {
+    door: Arc<Door>,
+    address: SocketAddr,
+    router: Router,
+    stopping: CancellationToken,
+}
+
+impl Hall {
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
+        let tasks = TaskTracker::new();
+        let abort = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.stopping.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let client = self.door.clients.connecting(peer.ip());
+            match self.door.connections.admit(client) {
+                Ok((place, evicted)) => {
+                    if let Some(evicted) = evicted {
+                        self.door.turned_away(TurnedAway::Evicted, evicted);
+                    }
+                    let arrival = Arrival { peer, listener: self.address, place: Arc::new(place) };
+                    let serve = Arc::clone(&self).serve(stream, client, arrival, Arc::clone(&farewells));
                     let abort = abort.clone();
                     tasks.spawn(async move { abort.run_until_cancelled(serve).await });
                 }
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-    drop(listener);
-    tasks.close();
-    if tokio::time::timeout(STOP_WITHIN, tasks.wait()).await.is_err() {
-        abort.cancel();
-        tasks.wait().await;
-    }
-}
-
-/// Serves one connection until it ends, is evicted, or its client is too slow.
-async fn serve(
-    stream: TcpStream,
-    arrival: Arrival,
-    router: Router,
-    place: Place,
-    stopping: CancellationToken,
-) {
-    let _ = stream.set_nodelay(true);
-    let activity = Arc::clone(&place.activity);
-    let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(arrival);
-        answer(router.clone(), request, activity.begin())
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Deadlines are kept by `Activity`, which tells a slow head from an idle connection.
-        .header_read_timeout(None)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(io, service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let mut clock = tokio::time::interval(LOOK_EVERY);
-    let mut told_to_stop = false;
-    loop {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = place.evicted.cancelled() => return,
-            () = stopping.cancelled(), if !told_to_stop => {
-                told_to_stop = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ = clock.tick() => {
-                if place.activity.is_overdue(Instant::now()) {
-                    return;
+                Err(full) => {
+                    self.door.turned_away(full.into(), client);
+                    if let Ok(permit) = Arc::clone(&farewells).try_acquire_owned() {
+                        tasks.spawn(turn_away(stream, permit));
+                    }
                 }
             }
         }
+        drop(listener);
+        tasks.close();
+        if tokio::time::timeout(STOP_WITHIN, tasks.wait()).await.is_err() {
+            abort.cancel();
+            tasks.wait().await;
+        }
     }
+
+    /// Serves one connection until it ends, makes way for another, or its client is too slow.
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        client: Client,
+        arrival: Arrival,
+        farewells: Arc<Semaphore>,
+    ) {
+        let _ = stream.set_nodelay(true);
+        let place = Arc::clone(&arrival.place);
+        let activity = Arc::clone(&place.activity);
+        let io = TokioIo::new(Watched { inner: stream, activity: Arc::clone(&activity) });
+        let router = self.router.clone();
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(arrival.clone());
+            let activity = Arc::clone(&arrival.place.activity);
+            let busy = activity.begin();
+            answer(router.clone(), request.map(|body| Body::new(WatchedBody { body, activity })), busy)
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Deadlines are kept by `Activity`, which tells a slow head from an idle connection.
+            .header_read_timeout(None)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let mut clock = tokio::time::interval(LOOK_EVERY);
+        let mut told_to_stop = false;
+        loop {
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = place.evicted.cancelled() => break,
+                () = self.stopping.cancelled(), if !told_to_stop => {
+                    told_to_stop = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = clock.tick() => {
+                    if let Some(overdue) = activity.overdue(Instant::now()) {
+                        self.door.overdue(overdue, client);
+                        return;
+                    }
+                }
+            }
+        }
+        // A request that has begun is answered; its place is somebody else's already, so few may do so at once.
+        if let Some(_permit) = farewells.try_acquire().ok().filter(|_| activity.is_busy()) {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(FAREWELL_TIME, connection).await;
+        }
+    }
+}
+
+/// Tells a client that there is no place, and waits for it to have read so.
+async fn turn_away(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    let body = r#"{"code":"TOO_MANY_CONNECTIONS","message":"no more connections are open at once, or by this client","trace_id":""}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\nRetry-After: 1\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let farewell = async {
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+        // Closed with bytes unread, the connection is reset, and the answer lost.
+        let mut unread = [0; 4096];
+        while matches!(stream.read(&mut unread).await, Ok(1..)) {}
+    };
+    let _ = tokio::time::timeout(FAREWELL_TIME, farewell).await;
 }
 
 async fn answer(
     router: Router,
-    request: http::Request<Incoming>,
+    request: http::Request<Body>,
     busy: Busy,
 ) -> Result<http::Response<BusyBody>, Infallible> {
-    let response = router.oneshot(request.map(Body::new)).await?;
+    let response = router.oneshot(request).await?;
     Ok(response.map(|body| BusyBody { body, _busy: busy }))
 }
 

@@ -138,6 +138,11 @@ async fn in_flight(address: SocketAddr) -> TcpStream {
 /// Sends the body; the answer, empty when the server gave up before.
 async fn finish(stream: &mut TcpStream) -> String {
     let _ = stream.write_all(br#"{"type":"sync"}"#).await;
+    rest(stream).await
+}
+
+/// What comes until the server closes.
+async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
     answer
@@ -179,4 +184,62 @@ async fn a_name_that_its_owner_points_here_reaches_neither_listener() {
         let connect = b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n";
         raw(address, connect).await.assert_refusal(405, "METHOD_NOT_ALLOWED");
     }
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_make_way_for_a_validator_and_are_told_so() {
+    let running = Running::start(Options { connections_max: 32, ..Options::default() }).await;
+    let address = running.server.validator_api();
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        slow.push(in_flight(address).await);
+    }
+    assert_eq!(running.post("/v1/duty", r#"{"type":"sync","height":1}"#).await.status, 202);
+    let answer = rest(&mut slow[0]).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("TOO_MANY_CONNECTIONS"), "{answer}");
+    assert_eq!(running.metric(r#"api_turned_away_total{reason="evicted",service="api"}"#), 1);
+    let answer = finish(&mut slow[31]).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_so_and_counted() {
+    let running = Running::start(Options { connections_max: 32, ..Options::default() }).await;
+    let address = running.server.validator_api();
+    running.node.stuck.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut waiting = Vec::new();
+    for n in 1..=32 {
+        let mut stream = in_flight(address).await;
+        stream.write_all(br#"{"type":"sync"}"#).await.unwrap();
+        while running.node.duties.lock().unwrap().len() < n {
+            tokio::task::yield_now().await;
+        }
+        waiting.push(stream);
+    }
+    let reply = running.get("/health").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    assert_eq!(reply.json()["code"], "TOO_MANY_CONNECTIONS");
+    assert_eq!(running.metric(r#"api_turned_away_total{reason="connections",service="api"}"#), 1);
+    assert_eq!(running.monitoring("/livez").await.status, 200, "monitoring has places of its own");
+    drop(waiting.pop());
+    // The node notices the closed connection when it is next polled.
+    while running.get("/health").await.status != 200 {}
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_is_limited_by_its_own_address() {
+    let running = Running::start(Options { rate_limit: 1, ..Options::default() }).await;
+    let from = |address: &'static str| [("X-Forwarded-For", address)];
+    let status = async |headers: &[(&str, &str)]| running.send("GET", "/status", headers, b"").await.status;
+    while status(&from("192.0.2.1")).await != 429 {}
+    assert_eq!(status(&from("192.0.2.2")).await, 200);
+}
+
+#[tokio::test]
+async fn a_body_below_the_least_rate_costs_its_connection_before_its_time_is_over() {
+    let running = Running::start(Options::default()).await;
+    let mut stream = in_flight(running.server.validator_api()).await;
+    let answer = rest(&mut stream).await;
+    assert!(answer.is_empty(), "{answer}");
+    assert_eq!(running.metric(r#"api_turned_away_total{reason="slow",service="api"}"#), 1);
 }

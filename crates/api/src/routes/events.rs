@@ -14,24 +14,27 @@
 use super::read;
 use crate::app::{App, Shared};
 use crate::backend::{Answer, Backend, BackendError, Event, EventBody, Topic};
+use crate::budget::Permit;
+use crate::clients::Client;
+use crate::observe::Arrival;
 use crate::reply::{ErrorBody, Refusal, streamed};
 use crate::request::{Params, height};
 use aequa_types::json::{CertificateJson, HeaderJson, decimal};
 use aequa_types::{CertifiedHeader, Height};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
+use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::timeout;
 
 /// The route.
@@ -56,14 +59,14 @@ pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
 ))]
 pub(crate) async fn events<B: Backend>(
     State(app): Shared<B>,
+    Extension(client): Extension<Client>,
+    Extension(arrival): Extension<Arrival>,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let topics = topics(&params)?;
-    let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-        let message = format!("at most {} event streams are open at once", crate::app::STREAMS_MAX);
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", message).retry_soon()
-    })?;
+    let permit = app.door.take(&app.door.budgets.streams, client)?;
+    arrival.place.activity.keep_place();
     // Subscribed before anything is asked, so that nothing falls between.
     let live = app.backend.events();
     let phase = match resume_at(&params, &headers)?.filter(|_| topics.contains(&Topic::Block)) {
@@ -114,7 +117,7 @@ struct EventStream<B> {
     app: Arc<App<B>>,
     topics: BTreeSet<Topic>,
     phase: Phase,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 enum Phase {

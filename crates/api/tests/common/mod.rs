@@ -28,6 +28,8 @@ pub struct Node {
     pub fenced: AtomicBool,
     pub dead: AtomicBool,
     pub panics: AtomicBool,
+    /// Duties arrive and are never answered.
+    pub stuck: AtomicBool,
     pub reasons: Mutex<Vec<NotReady>>,
     pub verdict: Mutex<Answer<Admission>>,
     pub duty_answer: Mutex<Answer<()>>,
@@ -47,6 +49,7 @@ impl Default for Node {
             fenced: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             reasons: Mutex::default(),
             verdict: Mutex::new(Ok(Admission::Ok)),
             duty_answer: Mutex::new(Ok(())),
@@ -283,6 +286,9 @@ impl Backend for Node {
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
         self.duty_answer.lock().unwrap().clone()?;
         self.duties.lock().unwrap().push(duty);
+        if self.stuck.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
@@ -346,6 +352,13 @@ impl Running {
 
     pub async fn monitoring(&self, path: &str) -> Reply {
         request(self.server.monitoring(), "GET", path, &[], b"").await
+    }
+
+    /// Value of one series; 0 when there is none.
+    pub fn metric(&self, series: &str) -> u64 {
+        let text = self.exposition();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
     pub fn exposition(&self) -> String {

@@ -45,6 +45,8 @@ pub struct RunConfig {
     pub mempool: MempoolConfig,
     /// Names the listeners are asked under, besides addresses and localhost.
     pub api_hosts: Vec<String>,
+    /// Whose `X-Forwarded-For` is believed, besides loopback.
+    pub api_trusted_proxies: Vec<aequa_api::Network>,
     /// Requests per second and address; 0 = off.
     pub api_rate_limit: u32,
     /// Most bytes of the recording; none = nothing is recorded.
@@ -187,6 +189,7 @@ impl RunConfig {
                 per_sender: size(settings, keys::MEMPOOL_PER_SENDER),
             },
             api_hosts: hosts(settings)?,
+            api_trusted_proxies: trusted_proxies(settings)?,
             api_rate_limit: small(settings, keys::API_RATE_LIMIT),
             record_bytes_max: settings
                 .switch(keys::RECORD)
@@ -242,6 +245,13 @@ fn hosts(settings: &Settings) -> Result<Vec<String>, ExitError> {
         }
         None => Ok(hosts),
     }
+}
+
+fn trusted_proxies(settings: &Settings) -> Result<Vec<aequa_api::Network>, ExitError> {
+    let parse = |text: &String| {
+        text.parse().map_err(|error| ExitError::usage(format!("--api.trusted-proxies: \"{text}\" {error}")))
+    };
+    settings.list(keys::API_TRUSTED_PROXIES).iter().map(parse).collect()
 }
 
 fn upstream(settings: &Settings) -> Result<Option<String>, ExitError> {

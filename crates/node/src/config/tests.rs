@@ -229,3 +229,13 @@ fn names_of_the_api_are_names() {
         assert_eq!(hosts(bad).unwrap_err().code, 2, "{bad}");
     }
 }
+
+#[test]
+fn trusted_proxies_are_addresses_or_networks() {
+    let proxies = |text: &str| resolve(&[], &[("AEQUA_API_TRUSTED_PROXIES", text)]);
+    assert_eq!(proxies("10.0.0.1, 172.16.0.0/12,::1").unwrap().api_trusted_proxies.len(), 3);
+    for bad in ["proxy.example", "10.0.0.0/33", "10.0.0.1:80"] {
+        let error = proxies(bad).unwrap_err();
+        assert!(error.code == 2 && error.message.contains(bad), "{error}");
+    }
+}

@@ -13,6 +13,7 @@
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `accepted`, `sync`, `testimony` | frames to inputs and effects to frames |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
+//! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
 //! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
@@ -20,6 +21,7 @@
 mod accepted;
 mod backend;
 mod core;
+mod descriptors;
 mod duty_report;
 #[cfg(feature = "e2e")]
 mod e2e;
@@ -67,6 +69,7 @@ pub fn run(config: RunConfig) -> Result<(), ExitError> {
     let format = config.log.format.parse().map_err(ExitError::usage)?;
     let level = config.log.level.parse().map_err(ExitError::usage)?;
     let log = aequa_telemetry::log::init(format, level).map_err(ExitError::failure)?;
+    descriptors::raise();
     announce(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -399,6 +402,8 @@ async fn start_api(
             tx_api: config.enable_tx_api,
             upstream: upstream.map_err(|error| ExitError::usage(format!("--upstream: {error}")))?,
             hosts: config.api_hosts.clone(),
+            trusted_proxies: config.api_trusted_proxies.clone(),
+            connections_max: descriptors::api_connections(config.p2p.max_conns),
             rate_limit: config.api_rate_limit,
         },
     };

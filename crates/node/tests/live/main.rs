@@ -11,6 +11,7 @@
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
 //! | [`refusals`] | starts that must not happen |
 //! | [`bad_input`] | what the API gets that it should not |
+//! | [`clients`] | what clients may take of a node, and what they may not |
 //! | [`devnet`] | one command, a whole cluster, and a clean end |
 //! | [`duties`] | opaque duties agreed and signed |
 //! | [`replay`] | recorded heights run again |
@@ -30,6 +31,7 @@
 mod adversary;
 mod agreement;
 mod bad_input;
+mod clients;
 mod crashes;
 mod devnet;
 mod duties;

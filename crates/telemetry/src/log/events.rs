@@ -134,6 +134,7 @@ events! {
     snapshot: "op result height chunks err?"
     // Of this implementation: what an operator should know at start, a library's line, and lines
     // the output had no room for.
+    api_turned_away: "service reason client"
     warning: "text"
     log: "target text"
     log_dropped: "count"

@@ -24,6 +24,18 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
+/// The same, with at most so many file descriptors.
+fn command_within(descriptors_max: usize, args: &[&str]) -> Command {
+    let node = command(args);
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -n {descriptors_max}; exec \"$0\" \"$@\""));
+    shell.arg(node.get_program()).args(node.get_args()).stdin(Stdio::null());
+    for (name, _) in node.get_envs() {
+        shell.env_remove(name);
+    }
+    shell
+}
+
 /// Runs `dvt-node` to its end.
 pub fn output(args: &[&str]) -> Output {
     command(args).output().unwrap()
@@ -41,6 +53,8 @@ pub struct Node {
     pub dir: PathBuf,
     pub api: u16,
     pub monitoring: u16,
+    /// Most file descriptors of the process; none = as many as this one.
+    pub descriptors_max: Option<usize>,
     flags: Vec<String>,
     child: Option<Child>,
 }
@@ -48,7 +62,7 @@ pub struct Node {
 impl Node {
     /// A node that is not started. Its log is beside its data directory `dir`.
     pub fn new(dir: PathBuf, api: u16, monitoring: u16, flags: Vec<String>) -> Self {
-        Self { dir, api, monitoring, flags, child: None }
+        Self { dir, api, monitoring, descriptors_max: None, flags, child: None }
     }
 
     /// Starts the process without waiting for anything.
@@ -59,7 +73,10 @@ impl Node {
         let dir = self.dir.to_string_lossy().into_owned();
         let (api, monitoring) = (format!("127.0.0.1:{}", self.api), format!("127.0.0.1:{}", self.monitoring));
         let args = ["--data-dir", &dir, "--validator-api", &api, "--monitoring", &monitoring];
-        let mut command = command(&args);
+        let mut command = match self.descriptors_max {
+            None => command(&args),
+            Some(max) => command_within(max, &args),
+        };
         #[cfg(feature = "e2e")]
         command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
         command

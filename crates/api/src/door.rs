@@ -1,0 +1,111 @@
+//! What one listener knows about who may come in, and what it says of those it turns away.
+
+use crate::activity::Overdue;
+use crate::backend::Options;
+use crate::budget::{Budget, Budgets, Permit};
+use crate::clients::{Client, Clients};
+use crate::connections::{Connections, Full};
+use crate::guard::Guard;
+use crate::reply::Refusal;
+use aequa_telemetry::Metrics;
+use aequa_telemetry::log::{Admit, RateLimiter};
+use http::StatusCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The way into one listener.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub service: &'static str,
+    pub metrics: Arc<Metrics>,
+    pub guard: Guard,
+    pub clients: Clients,
+    pub connections: Arc<Connections>,
+    pub budgets: Budgets,
+    told: RateLimiter<&'static str>,
+}
+
+/// Why somebody is turned away or cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// All connections wait for us.
+    Connections,
+    /// The client has all the connections it may have.
+    Client,
+    /// It kept us waiting longest when somebody else came.
+    Evicted,
+    /// It is too slow.
+    Slow,
+    /// A budget is used up.
+    Budget(&'static str),
+}
+
+impl TurnedAway {
+    fn name(self) -> &'static str {
+        match self {
+            TurnedAway::Connections => "connections",
+            TurnedAway::Client => "client",
+            TurnedAway::Evicted => "evicted",
+            TurnedAway::Slow => "slow",
+            TurnedAway::Budget(name) => name,
+        }
+    }
+}
+
+impl From<Full> for TurnedAway {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Client => TurnedAway::Client,
+            Full::Listener => TurnedAway::Connections,
+        }
+    }
+}
+
+impl Door {
+    pub fn new(service: &'static str, metrics: Arc<Metrics>, guard: Guard, options: &Options) -> Arc<Self> {
+        Arc::new(Self {
+            service,
+            metrics,
+            guard,
+            clients: Clients::new(&options.trusted_proxies),
+            connections: Connections::new(options.connections_max),
+            budgets: Budgets::within(options.connections_max),
+            told: RateLimiter::new(),
+        })
+    }
+
+    /// A place of `budget` for `client`, or a refusal.
+    pub fn take(&self, budget: &Arc<Budget>, client: Client) -> Result<Permit, Refusal> {
+        budget.take(client).ok_or_else(|| {
+            self.turned_away(TurnedAway::Budget(budget.name), client);
+            let (code, message) = match budget.name {
+                "streams" => {
+                    ("TOO_MANY_STREAMS", "no more event streams are open at once, or by this client")
+                }
+                "tunnels" => ("TOO_MANY_TUNNELS", "no more tunnels are open at once, or by this client"),
+                _ => {
+                    ("TOO_MANY_PROXIED", "no more requests are with the upstream at once, or by this client")
+                }
+            };
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon()
+        })
+    }
+
+    /// Counts and tells, as often as the log's limits allow.
+    pub fn turned_away(&self, why: TurnedAway, client: Client) {
+        let reason = why.name();
+        self.metrics.api_turned_away_total.inc([self.service, reason]);
+        if let Admit::Write { suppressed } = self.told.admit("api_turned_away", &reason, Instant::now()) {
+            let (service, client) = (self.service, client.network.to_string());
+            tracing::warn!(target: "event", service, reason, client, suppressed, "api_turned_away");
+        }
+    }
+
+    /// The client has used up its time; what ends a mere silence is nothing to tell.
+    pub fn overdue(&self, why: Overdue, client: Client) {
+        match why {
+            Overdue::Idle => {}
+            Overdue::Slow => self.turned_away(TurnedAway::Slow, client),
+        }
+    }
+}
