@@ -350,7 +350,7 @@ impl Duties {
     }
 
     /// The lowest slot of a domain that is still open.
-    pub(crate) fn lowest_open(&self, domain: Domain) -> Option<Height> {
+    fn lowest_open(&self, domain: Domain) -> Option<Height> {
         self.open.keys().find(|instance| instance.domain == domain).map(|instance| instance.height)
     }
 
@@ -368,7 +368,7 @@ impl Duties {
         self.open.iter().chain(&self.recent).map(|(instance, duty)| (*instance, duty))
     }
 
-    fn is_open(&self, instance: InstanceId) -> bool {
+    pub(crate) fn is_open(&self, instance: InstanceId) -> bool {
         self.open.contains_key(&instance)
     }
 

@@ -266,9 +266,9 @@ impl<K: Keys> Replica<K> {
         self.duties.all()
     }
 
-    /// The lowest slot of a duty domain that is still open: records below it are not needed.
-    pub fn lowest_open_duty(&self, domain: Domain) -> Option<Height> {
-        self.duties.lowest_open(domain)
+    /// Whether a duty is still open: the records of all others are not needed once their end is stored.
+    pub fn is_open_duty(&self, instance: InstanceId) -> bool {
+        self.duties.is_open(instance)
     }
 
     /// How much is kept in memory; all of it is bounded.

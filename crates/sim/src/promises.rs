@@ -5,7 +5,7 @@
 use crate::ram::RamDisk;
 use aequa_replica::{Effect, Promised};
 use aequa_storage::{MarkOptions, MarkStore, StorageError, Wal, WalOptions};
-use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record};
+use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Record};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,15 +96,16 @@ impl Promises {
         self.decided.contains(&height)
     }
 
-    /// Drops what durable blocks and duty results have replaced, and marks at and below `floors`.
+    /// Drops what durable blocks up to `stored` and duty results have replaced, and marks at and below `floors`.
     pub(crate) fn prune(
         &mut self,
-        height_of: &dyn Fn(Domain) -> Height,
+        is_needed: &dyn Fn(InstanceId) -> bool,
+        stored: Height,
         floors: &[(Domain, Height)],
     ) -> Result<usize, StorageError> {
-        self.decided = self.decided.split_off(&height_of(Domain::Block));
+        self.decided = self.decided.split_off(&stored.next());
         self.marks.sync()?;
-        let dropped = self.wal.prune_below(height_of)?;
+        let dropped = self.wal.prune(is_needed)?;
         self.marks.raise_floors(floors)?;
         Ok(dropped)
     }

@@ -303,12 +303,12 @@ impl World {
         if !prune {
             return;
         }
-        let height_of = |domain| match domain {
-            Domain::Block => height.next(),
-            _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
+        let is_needed = |instance: InstanceId| match instance.domain {
+            Domain::Block => instance.height > height,
+            _ => replica.is_open_duty(instance),
         };
         let floors: Vec<(Domain, Height)> = replica.signing_floors().collect();
-        match promises.prune(&height_of, &floors) {
+        match promises.prune(&is_needed, height, &floors) {
             Ok(0) => {}
             Ok(_) => self.sight(sights::LOG_PRUNED),
             Err(error) => self.disk_failed(id, &error),

@@ -154,6 +154,8 @@ pub(crate) mod testing {
         /// Writes or syncs that still succeed, plus one; 0 for all.
         pub(crate) writes_left: AtomicUsize,
         pub(crate) syncs_left: AtomicUsize,
+        /// The same for changes of names: files created, renamed, removed, and directories synced.
+        pub(crate) names_left: AtomicUsize,
         /// Syncs are counted and not done: for tests of many writes.
         pub(crate) skips_syncs: AtomicBool,
     }
@@ -198,6 +200,7 @@ pub(crate) mod testing {
         }
 
         fn create(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
+            BadDisk::spend(&self.names_left)?;
             Ok(BadFile::on(self, SystemMedium.create(path)?))
         }
 
@@ -210,14 +213,17 @@ pub(crate) mod testing {
         }
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            BadDisk::spend(&self.names_left)?;
             SystemMedium.rename(from, to)
         }
 
         fn remove(&self, path: &Path) -> io::Result<()> {
+            BadDisk::spend(&self.names_left)?;
             SystemMedium.remove(path)
         }
 
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            BadDisk::spend(&self.names_left)?;
             SystemMedium.sync_dir(dir)
         }
     }

@@ -306,12 +306,12 @@ impl CoreThread {
     fn prune_log(&mut self, flushed: Height) -> anyhow::Result<()> {
         let replica = &self.replica;
         let floors = replica.signing_floors().collect();
-        let height_of = |domain| match domain {
-            Domain::Block => flushed.next(),
+        let is_needed = |instance: InstanceId| match instance.domain {
+            Domain::Block => instance.height > flushed,
             // Closed duties are durable in the store before their instance is forgotten.
-            _ => replica.lowest_open_duty(domain).unwrap_or(Height(u64::MAX)),
+            _ => replica.is_open_duty(instance),
         };
-        self.promises.prune(&height_of, floors)
+        self.promises.prune(&is_needed, floors)
     }
 }
 

@@ -13,7 +13,7 @@
 
 use aequa_replica::{Effect, Promised};
 use aequa_storage::{Gate, MarkStore, StorageError, Wal};
-use aequa_types::{Domain, Height, Mark};
+use aequa_types::{Domain, Height, InstanceId, Mark};
 use std::sync::mpsc;
 
 enum Job {
@@ -86,18 +86,18 @@ impl Promises {
         Ok(())
     }
 
-    /// Drops segments of the log that durable blocks and duty results have replaced, and, some time
-    /// soon, the marks at and below `floors`.
+    /// Drops segments of the log of which durable blocks and duty results have replaced all that is not
+    /// needed, and, some time soon, the marks at and below `floors`.
     pub fn prune(
         &mut self,
-        height_of: &dyn Fn(Domain) -> Height,
+        is_needed: &dyn Fn(InstanceId) -> bool,
         floors: Vec<(Domain, Height)>,
     ) -> anyhow::Result<()> {
         // One segment is always kept, so that usually there is nothing to wait for.
         if self.wal.segments() > 1 {
             // The log may forget only what the marks have durably.
             self.await_marks()?;
-            self.wal.prune_below(height_of)?;
+            self.wal.prune(is_needed)?;
         }
         // Without its thread the next turn ends the node.
         let _ = self.jobs.send(Job::Prune(floors));
@@ -114,9 +114,7 @@ mod tests {
     use super::*;
     use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
     use aequa_storage::{MarkOptions, WalOptions};
-    use aequa_types::{
-        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
-    };
+    use aequa_types::{Claim, ClusterId, Digest, OperatorIndex, Record, Round, Signature, Signed, Statement};
     use std::io;
     use std::path::Path;
     use std::sync::Arc;
@@ -245,7 +243,7 @@ mod tests {
         let fixture = Fixture::new();
         let (mut promises, ..) = fixture.open();
         fixture.marks_disk.0.store(true, SeqCst);
-        promises.prune(&|_| Height(0), vec![(Domain::Block, Height(5))]).unwrap();
+        promises.prune(&|_| true, vec![(Domain::Block, Height(5))]).unwrap();
         assert!(promises.keep(&prepare(9, 1)).is_err());
     }
 

@@ -215,3 +215,16 @@ fn what_the_log_holds_without_a_mark_is_marked_before_the_log_may_forget_it() {
     assert_eq!(held(&store), expected);
     assert!(store.complete([mark(5, Kind::Commit, 0xee)].into_iter()).is_err(), "they contradict each other");
 }
+
+/// The log may be pruned right after a start, and then only the mark is left.
+#[test]
+fn marks_completed_at_a_start_are_durable_before_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(BadDisk::default());
+    let mut store = open_on(dir.path(), Arc::new(disk.clone())).unwrap();
+    let syncs = disk.syncs.load(SeqCst);
+    store.complete((1..=5).flat_map(marks_of)).unwrap();
+    assert_eq!(disk.syncs.load(SeqCst), syncs + 1);
+    disk.fail_from(1, true);
+    assert!(matches!(store.complete(marks_of(6).into_iter()), Err(StorageError::Io { op: "sync", .. })));
+}

@@ -15,17 +15,19 @@
 //! - [`Wal::append`] only collects; [`Wal::sync`] makes everything collected durable with one write
 //!   and one fdatasync (one more when a segment fills up in between).
 //! - After any error the log is poisoned: nothing is retried, the process must end.
-//! - What one sync covers is a **batch**. A length of at most 4 MiB leaves nine bits, which say how
-//!   far behind the first record of its batch a record is (255: that far or further), with a parity
-//!   bit, so that no single flipped bit moves a record to another batch. The first record of a batch
-//!   has them all zero.
+//! - What one sync covers is a **batch** of at most 255 records; a turn of more takes several syncs. A
+//!   length of at most 4 MiB leaves nine bits, which say how far behind the first record of its batch a
+//!   record is, with a parity bit, so that no single flipped bit moves a record to another batch. The
+//!   first record of a batch has them all zero. (255 is in logs of earlier versions: that far or further.)
 //! - Reading stops at the first record that does not verify. If nothing behind it verifies, or only
 //!   records of the **same batch** do, that was a write which never completed, so nobody was told of
 //!   it: it is wiped, and `torn` says so. If a record of a later batch does verify, the one missing
 //!   had been synced, something durable was lost, and opening is refused.
 //! - A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
 //!   removed when the log is opened. The head chains segments, so a missing one is noticed.
-//! - Whole segments are dropped once nothing in them is needed ([`Wal::prune_below`]).
+//! - Whole segments are dropped from the front once nothing in them is needed ([`Wal::prune`]). What is still
+//!   needed of old segments that are mostly done with is moved into one ([`compact`]), so that a single
+//!   instance that stays open does not keep everything after it.
 //!
 //! # Damage in the last batch
 //!
@@ -37,6 +39,7 @@
 //! ROUND-CHANGE that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared
 //! certificates and values promise nothing by themselves: peers have them.
 
+mod compact;
 mod recovery;
 mod segment;
 #[cfg(test)]
@@ -49,9 +52,9 @@ use crate::StorageError;
 use crate::files::at;
 use crate::medium::write_all;
 use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
-use segment::{HEAD_BYTES, Head, RecordHead, Salt, push_record};
+use segment::{BATCH_RECORDS_MAX, HEAD_BYTES, Head, RecordHead, Salt, push_record};
 use ssz::Encode as _;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,10 +118,8 @@ pub struct Wal {
     /// Seq of the next record appended.
     next_seq: u64,
     batch: Batch,
-    /// How many records come before the next one in what the next sync covers.
-    batch_place: u8,
-    /// Whether something was written to the active segment since its last sync.
-    unsynced: bool,
+    /// Records written since the last sync, at most [`BATCH_RECORDS_MAX`].
+    unsynced: usize,
     poisoned: bool,
 }
 
@@ -138,13 +139,17 @@ impl Wal {
         let options = WalOptions { segment_bytes, ..options };
         let medium = &*options.medium;
         medium.create_dir(dir).map_err(at("create directory", dir))?;
-        medium.remove(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
+        for unnamed in [SPARE_FILE, compact::FILE] {
+            medium.remove(&dir.join(unnamed)).map_err(at("remove", dir))?;
+        }
         let mut found = recovery::read_all(dir, medium, cluster_id, operator)?;
+        compact::remove(&found.replaced, dir, medium)?;
         let (active, torn) = match found.segments.pop() {
             Some(last) => recovery::reopen(last, medium)?,
             None => {
                 let salt = Salt((options.fresh_salt)().map_err(at("make the salt of", dir))?);
-                let head = Head { cluster_id, operator, first_seq: 1, previous_crc: 0, salt };
+                let head =
+                    Head { cluster_id, operator, first_seq: 1, previous_crc: 0, salt, is_compacted: false };
                 let spare =
                     zeroed(dir, options.segment_bytes, medium).map_err(at("preallocate segment in", dir))?;
                 (Active::named(dir, spare, head, medium)?, false)
@@ -160,8 +165,7 @@ impl Wal {
             spare: None,
             next_seq: found.next_seq,
             batch: Batch::default(),
-            batch_place: 0,
-            unsynced: false,
+            unsynced: 0,
             poisoned: false,
         };
         Ok((wal, Recovered { records: found.records, torn }))
@@ -174,10 +178,10 @@ impl Wal {
             return Err(StorageError::Poisoned);
         }
         let start = self.batch.bytes.len();
-        let head = RecordHead { seq: self.next_seq, place: self.batch_place };
+        let place = (self.unsynced + self.batch.entries.len()) % BATCH_RECORDS_MAX;
+        let head = RecordHead { seq: self.next_seq, place: place as u8 };
         let crc =
             push_record(&mut self.batch.bytes, self.active.salt, head, |buffer| record.ssz_append(buffer))?;
-        self.batch_place = self.batch_place.saturating_add(1);
         self.batch.entries.push(Entry {
             seq: self.next_seq,
             crc,
@@ -188,16 +192,15 @@ impl Wal {
         Ok(())
     }
 
-    /// Hands everything appended to the operating system: it survives the end of the process, but
-    /// not that of the machine. Only [`Wal::sync`] makes it durable.
+    /// Hands what was appended to the operating system, as far as it fits into one batch: it survives the
+    /// end of the process, but not that of the machine. Only [`Wal::sync`] makes it durable, and all of it.
     pub fn write(&mut self) -> Result<(), StorageError> {
         self.guarded(|wal| {
-            if wal.batch.entries.is_empty() {
-                return Ok(());
-            }
-            let batch = std::mem::take(&mut wal.batch);
-            wal.write_out(&batch)?;
-            wal.batch = batch.emptied();
+            let mut batch = std::mem::take(&mut wal.batch);
+            let fitting = batch.entries.len().min(BATCH_RECORDS_MAX - wal.unsynced);
+            wal.write_out(&batch, fitting)?;
+            batch.forget(fitting);
+            wal.batch = batch;
             Ok(())
         })
     }
@@ -206,25 +209,29 @@ impl Wal {
     ///
     /// After an error nothing may be sent, and the log refuses everything.
     pub fn sync(&mut self) -> Result<(), StorageError> {
-        self.write()?;
-        self.guarded(Self::sync_active)?;
+        loop {
+            self.write()?;
+            self.guarded(Self::sync_active)?;
+            if self.batch.entries.is_empty() {
+                break;
+            }
+        }
         self.prepare_spare();
         Ok(())
     }
 
     fn sync_active(&mut self) -> Result<(), StorageError> {
-        if self.unsynced {
+        if self.unsynced > 0 {
             self.active.sync()?;
-            self.unsynced = false;
-            self.batch_place = 0;
+            self.unsynced = 0;
         }
         Ok(())
     }
 
-    fn guarded(
+    fn guarded<T>(
         &mut self,
-        work: impl FnOnce(&mut Self) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+        work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
@@ -233,24 +240,26 @@ impl Wal {
         done
     }
 
-    /// Drops the oldest segments in which every record is below `height_of` its domain. Call it
-    /// only when what replaces them, a checkpoint or a stored block, is durable. Gives the number
-    /// of segments dropped.
+    /// [`Wal::prune`] of every instance below `height_of` its domain.
     pub fn prune_below(&mut self, height_of: &dyn Fn(Domain) -> Height) -> Result<usize, StorageError> {
-        if self.poisoned {
-            return Err(StorageError::Poisoned);
-        }
-        let mut dropped = 0;
-        while let Some(oldest) = self.closed.front()
-            && oldest.heights.all_below(height_of)
-        {
-            self.options.medium.remove(&oldest.path).map_err(at("remove", &oldest.path))?;
-            // One by one: were a later removal durable before an earlier one, the log had a hole.
-            self.options.medium.sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
-            self.closed.pop_front();
-            dropped += 1;
-        }
-        Ok(dropped)
+        self.prune(&|instance| instance.height >= height_of(instance.domain))
+    }
+
+    /// Drops the oldest segments in which no instance is needed, and makes one of many in which few are.
+    /// Call it only when what replaces the others, a checkpoint or a stored result, is durable. Gives the
+    /// number of segments dropped.
+    pub fn prune(&mut self, is_needed: &dyn Fn(InstanceId) -> bool) -> Result<usize, StorageError> {
+        self.guarded(|wal| {
+            let before = wal.closed.len();
+            while let Some(oldest) = wal.closed.front()
+                && !oldest.contents.any(is_needed)
+            {
+                compact::remove([&oldest.path], &wal.dir, &*wal.options.medium)?;
+                wal.closed.pop_front();
+            }
+            wal.compact(is_needed)?;
+            Ok(before - wal.closed.len())
+        })
     }
 
     /// Seq the next appended record will get, from 1.
@@ -268,14 +277,15 @@ impl Wal {
         self.poisoned
     }
 
-    fn write_out(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        let mut entries = batch.entries.as_slice();
+    /// Writes the first `records` of a batch.
+    fn write_out(&mut self, batch: &Batch, records: usize) -> Result<(), StorageError> {
+        let mut entries = &batch.entries[..records];
         let mut bytes = batch.bytes.as_slice();
         while let Some(first) = entries.first() {
             let (fitting, taken) = self.active.room_for(entries);
             if fitting == 0 {
                 // What is in the full segment is durable before anything is in the next one.
-                if self.unsynced {
+                if self.unsynced > 0 {
                     self.active.sync()?;
                 }
                 self.roll(first)?;
@@ -283,7 +293,7 @@ impl Wal {
             }
             let (now, later) = bytes.split_at(taken);
             self.active.write(now, &entries[..fitting])?;
-            self.unsynced = true;
+            self.unsynced += fitting;
             (entries, bytes) = (&entries[fitting..], later);
         }
         Ok(())
@@ -299,6 +309,7 @@ impl Wal {
             first_seq: next.seq,
             previous_crc: self.active.last_crc,
             salt: self.active.salt,
+            is_compacted: false,
         };
         let active = Active::named(&self.dir, file, head, &*self.options.medium)?;
         let full = std::mem::replace(&mut self.active, active);
@@ -367,19 +378,18 @@ struct Entry {
 }
 
 impl Batch {
-    /// The same memory for the next batch, less what only a large value needed.
-    fn emptied(mut self) -> Self {
-        self.bytes.clear();
-        self.entries.clear();
+    /// Drops the first `records`, which are written; keeps the memory, less what only a large value needed.
+    fn forget(&mut self, records: usize) {
+        let bytes: usize = self.entries.drain(..records).map(|entry| entry.bytes).sum();
+        self.bytes.drain(..bytes);
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
-        self
     }
 }
 
 /// A segment's place and what is in it.
 struct Segment {
     path: PathBuf,
-    heights: MaxHeights,
+    contents: Contents,
 }
 
 /// The segment being written.
@@ -411,7 +421,7 @@ impl Active {
         file.sync().map_err(at("sync", &spare))?;
         medium.rename(&spare, &path).map_err(at("rename to", &path))?;
         medium.sync_dir(dir).map_err(at("sync directory", dir))?;
-        let segment = Segment { path, heights: MaxHeights::default() };
+        let segment = Segment { path, contents: Contents::default() };
         let Head { previous_crc: last_crc, salt, .. } = head;
         Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc, salt })
     }
@@ -435,7 +445,7 @@ impl Active {
         write_all(&*self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
         self.used += bytes.len();
         for entry in entries {
-            self.segment.heights.raise(entry.instance);
+            self.segment.contents.add(entry.instance, entry.bytes);
             self.last_crc = entry.crc;
         }
         Ok(())
@@ -446,21 +456,21 @@ impl Active {
     }
 }
 
-/// Highest height per domain.
+/// Bytes of records per instance.
 #[derive(Default)]
-struct MaxHeights([Option<Height>; Domain::ALL.len()]);
+struct Contents(BTreeMap<InstanceId, usize>);
 
-impl MaxHeights {
-    fn raise(&mut self, instance: InstanceId) {
-        let slot = &mut self.0[usize::from(instance.domain.number())];
-        *slot = (*slot).max(Some(instance.height));
+impl Contents {
+    fn add(&mut self, instance: InstanceId, bytes: usize) {
+        *self.0.entry(instance).or_default() += bytes;
     }
 
-    fn all_below(&self, height_of: &dyn Fn(Domain) -> Height) -> bool {
-        Domain::ALL
-            .into_iter()
-            .zip(self.0)
-            .all(|(domain, highest)| highest.is_none_or(|highest| highest < height_of(domain)))
+    fn any(&self, is_needed: &dyn Fn(InstanceId) -> bool) -> bool {
+        self.0.keys().any(|instance| is_needed(*instance))
+    }
+
+    fn bytes(&self, is_counted: &dyn Fn(InstanceId) -> bool) -> usize {
+        self.0.iter().filter(|(instance, _)| is_counted(**instance)).map(|(_, bytes)| bytes).sum()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading a log back: all of it, or a refusal.
 
-use super::segment::{Head, RECORD_BYTES_MAX, Salt, Tail, walk};
-use super::{Active, MaxHeights, SEGMENT_BYTES_MAX, Segment};
+use super::segment::{Head, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, RawRecord, Salt, Tail, walk};
+use super::{Active, Contents, SEGMENT_BYTES_MAX, Segment};
 use crate::StorageError;
 use crate::data_dir::owner;
 use crate::files::at;
@@ -16,6 +16,17 @@ pub(super) struct Found {
     pub segments: Vec<FoundSegment>,
     pub records: Vec<Record>,
     pub next_seq: u64,
+    /// Segments that a compacted one has replaced, and that a crash kept from being removed.
+    pub replaced: Vec<PathBuf>,
+}
+
+impl Found {
+    /// Forgets what was read, because what follows replaces it.
+    fn restart(&mut self, first_seq: u64) {
+        self.replaced.extend(self.segments.drain(..).map(|found| found.segment.path));
+        self.records.clear();
+        self.next_seq = first_seq;
+    }
 }
 
 /// A segment that was read.
@@ -27,6 +38,7 @@ pub(super) struct FoundSegment {
     torn_until: Option<usize>,
     last_crc: u32,
     salt: Salt,
+    is_compacted: bool,
 }
 
 /// Path of the segment whose first record is `first_seq`; names sort like numbers.
@@ -42,11 +54,19 @@ pub(super) fn read_all(
     operator: OperatorIndex,
 ) -> Result<Found, StorageError> {
     let names = segment_seqs(dir, medium)?;
-    let mut found = Found { segments: Vec::with_capacity(names.len()), records: Vec::new(), next_seq: 1 };
+    let (segments, records, replaced) = (Vec::with_capacity(names.len()), Vec::new(), Vec::new());
+    let mut found = Found { segments, records, next_seq: 1, replaced };
     for (n, first_seq) in names.iter().enumerate() {
         let path = segment_path(dir, *first_seq);
+        if *first_seq < found.next_seq && found.segments.first().is_some_and(|first| first.is_compacted) {
+            found.replaced.push(path);
+            continue;
+        }
         let bytes = read_segment(&path, medium)?;
         let head = read_head(&path, &bytes, cluster_id, operator)?;
+        if head.is_compacted {
+            found.restart(head.first_seq);
+        }
         check_chain(&path, &head, *first_seq, &found)?;
         let is_last = n + 1 == names.len();
         read_records(&mut found, path, &bytes, head, is_last)?;
@@ -83,7 +103,7 @@ fn segment_seqs(dir: &Path, medium: &dyn Medium) -> Result<Vec<u64>, StorageErro
     Ok(seqs)
 }
 
-fn read_segment(path: &Path, medium: &dyn Medium) -> Result<Vec<u8>, StorageError> {
+pub(super) fn read_segment(path: &Path, medium: &dyn Medium) -> Result<Vec<u8>, StorageError> {
     let content = medium.read(path, SEGMENT_BYTES_MAX as u64).map_err(at("read", path))?;
     content.ok_or_else(|| corrupt(path, 0, "larger than any segment"))
 }
@@ -143,27 +163,32 @@ fn read_records(
         }
         Tail::Corrupt => return Err(corrupt(&path, walked.end, "damaged, and a later record is intact")),
     };
-    let mut heights = MaxHeights::default();
+    let mut contents = Contents::default();
     for raw in &walked.records {
-        let payload = &bytes[raw.payload.clone()];
-        let record: Record = aequa_types::decode("vote log record", payload, RECORD_BYTES_MAX)
-            .map_err(|_| corrupt(&path, raw.payload.start, "intact bytes that are no record"))?;
-        heights.raise(record.instance());
+        let record = decode(&path, bytes, raw)?;
+        contents.add(record.instance(), RECORD_HEAD_BYTES + raw.payload.len());
         found.records.push(record);
     }
     found.next_seq = head.first_seq.saturating_add(walked.records.len() as u64);
     found.segments.push(FoundSegment {
-        segment: Segment { path, heights },
+        segment: Segment { path, contents },
         bytes: bytes.len(),
         used: walked.end,
         newest_batch: walked.newest_batch,
         torn_until,
         salt: head.salt,
+        is_compacted: head.is_compacted,
         last_crc: walked.records.last().map_or(head.previous_crc, |raw| raw.crc),
     });
     Ok(())
 }
 
-fn corrupt(path: &Path, offset: usize, reason: &'static str) -> StorageError {
+/// The record that `raw` is.
+pub(super) fn decode(path: &Path, segment: &[u8], raw: &RawRecord) -> Result<Record, StorageError> {
+    aequa_types::decode("vote log record", &segment[raw.payload.clone()], RECORD_BYTES_MAX)
+        .map_err(|_| corrupt(path, raw.payload.start, "intact bytes that are no record"))
+}
+
+pub(super) fn corrupt(path: &Path, offset: usize, reason: &'static str) -> StorageError {
     StorageError::WalCorrupt { path: path.to_path_buf(), offset: offset as u64, reason }
 }

@@ -10,10 +10,12 @@ pub(super) const SEGMENT_FRAME: FrameKind = FrameKind {
     name: "vote log segment",
     magic: *b"QWAL",
     version: 2,
-    flags_known: 0,
+    flags_known: FLAG_COMPACTED,
     payload_bytes_max: HEAD_PAYLOAD_BYTES,
 };
 
+/// Flag bit 1: the segment holds what was kept of all before it, which is gone, or is to go.
+const FLAG_COMPACTED: u16 = 2;
 /// Cluster id, operator, first seq, CRC of the last record before, salt.
 const HEAD_PAYLOAD_BYTES: usize = 32 + 1 + 8 + 4 + 8;
 /// Where the first record begins.
@@ -22,8 +24,10 @@ pub(super) const HEAD_BYTES: usize = HEADER_BYTES + HEAD_PAYLOAD_BYTES;
 pub(super) const RECORD_HEAD_BYTES: usize = 16;
 /// Largest payload of a record: a value of 3 MiB and room to spare (contract: 4 MiB).
 pub const RECORD_BYTES_MAX: usize = 4 << 20;
-/// A record this far behind the first of its batch, or further, does not say how far.
-pub(super) const BATCH_PLACE_MAX: u8 = u8::MAX;
+/// Most records that one sync covers: their places are below [`BATCH_PLACE_MAX`].
+pub(super) const BATCH_RECORDS_MAX: usize = BATCH_PLACE_MAX as usize;
+/// Earlier versions wrote this for a record that far behind the first of its batch, or further.
+const BATCH_PLACE_MAX: u8 = u8::MAX;
 /// Bits of the length field that hold the length.
 const LENGTH_BITS: u32 = 23;
 /// Bytes a search for later records may checksum. Nobody who does not know the salt can make it need
@@ -41,6 +45,8 @@ pub(super) struct Head {
     pub previous_crc: u32,
     /// What goes into every record of the log, so that nothing inside a payload passes for a record.
     pub salt: Salt,
+    /// Whether it holds what was kept of all segments before it.
+    pub is_compacted: bool,
 }
 
 /// Chosen at random when a log is made. Payloads are chosen by others: without it they could hold whole
@@ -66,12 +72,12 @@ impl Head {
         payload.extend_from_slice(&self.first_seq.to_be_bytes());
         payload.extend_from_slice(&self.previous_crc.to_be_bytes());
         payload.extend_from_slice(&self.salt.0.to_be_bytes());
-        SEGMENT_FRAME.encode(0, &payload)
+        SEGMENT_FRAME.encode(if self.is_compacted { FLAG_COMPACTED } else { 0 }, &payload)
     }
 
     pub fn decode(segment: &[u8]) -> Result<Self, FrameFault> {
         let head = segment.get(..HEAD_BYTES).ok_or(FrameFault::Unreadable("shorter than its head"))?;
-        let Frame { payload, .. } = SEGMENT_FRAME.parse(head)?;
+        let Frame { payload, flags, .. } = SEGMENT_FRAME.parse(head)?;
         let (cluster_id, rest) = payload.split_at(32);
         let (operator, rest) = rest.split_at(1);
         let (first_seq, rest) = rest.split_at(8);
@@ -82,6 +88,7 @@ impl Head {
             operator: OperatorIndex(operator[0]),
             first_seq: be_u64(first_seq),
             previous_crc: be_u32(previous_crc),
+            is_compacted: flags & FLAG_COMPACTED != 0,
         })
     }
 }
@@ -172,6 +179,8 @@ pub(super) struct Walk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawRecord {
     pub crc: u32,
+    /// Its place in its batch.
+    pub place: u8,
     pub payload: Range<usize>,
 }
 
@@ -194,7 +203,7 @@ pub(super) fn walk(segment: &[u8], salt: Salt, first_seq: u64) -> Walk {
         end = claim.payload.end;
         seq = seq.saturating_add(1);
         place = Some(claim.head.place);
-        records.push(RawRecord { crc: claim.crc, payload: claim.payload });
+        records.push(RawRecord { crc: claim.crc, place: claim.head.place, payload: claim.payload });
     }
     let tail = judge_tail(segment, salt, end, seq);
     Walk { records, end, newest_batch, tail }
@@ -274,6 +283,7 @@ mod tests {
             first_seq: 5,
             previous_crc: 0,
             salt: SALT,
+            is_compacted: false,
         };
         let mut segment = head.encode().unwrap();
         for (n, record) in records.iter().enumerate() {
@@ -292,6 +302,7 @@ mod tests {
             first_seq: u64::MAX,
             previous_crc: 0xdead_beef,
             salt: SALT,
+            is_compacted: true,
         };
         let bytes = head.encode().unwrap();
         assert_eq!(bytes.len(), HEAD_BYTES);
