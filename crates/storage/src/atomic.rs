@@ -13,11 +13,11 @@
 //! reads it must take the maximum over everything else it knows before it signs.
 
 use crate::StorageError;
-use crate::files::{at, create_exclusive, parent, remove_if_present, sync_dir};
+use crate::files::{at, create_exclusive, open_to_read, parent, remove_if_present, sync_dir};
 use crate::frame::{Frame, FrameFault, FrameKind};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -163,7 +163,8 @@ fn links_are_impossible(error: &io::Error) -> bool {
 }
 
 fn copy_durable(from: &Path, to: &Path, before: Observer<'_>) -> Result<(), StorageError> {
-    let bytes = fs::read(from).map_err(at("read", from))?;
+    let mut bytes = Vec::new();
+    open_to_read(from).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(at("read", from))?;
     before("copy").map_err(at("create", to))?;
     let mut file = create_exclusive(to).map_err(at("create", to))?;
     file.write_all(&bytes).map_err(at("write", to))?;
@@ -181,7 +182,7 @@ fn read_one<T>(
     kind: &FrameKind,
     decode: &impl Fn(&Frame) -> Option<T>,
 ) -> Result<One<T>, StorageError> {
-    let file = match File::open(path) {
+    let file = match open_to_read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(One::Missing),
         Err(error) => return Err(at("open", path)(error)),

@@ -3,7 +3,7 @@
 
 use crate::StorageError;
 use crate::files::{self, at};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -65,7 +65,7 @@ impl Medium for SystemMedium {
     }
 
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        let file = File::open(path)?;
+        let file = files::open_to_read(path)?;
         let bytes = file.metadata()?.len();
         if bytes > bytes_max {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Medium for SystemMedium {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn MediumFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Box::new(files::open_to_write(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use super::{ENTRY_FRAME, HEAD_BYTES, HEAD_FRAME, Head, SEGMENT_BYTES_MAX};
 use crate::StorageError;
-use crate::files::at;
+use crate::files::{at, open_to_read};
 use crate::frame::FrameFault;
 use aequa_types::recording::{ENTRY_BYTES_MAX, Entry, Numbered};
 use aequa_types::{ClusterId, OperatorIndex};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -134,7 +134,7 @@ pub(super) fn segments(dir: &Path) -> Result<Vec<u64>, StorageError> {
 /// node dropped it since the directory was listed.
 pub(super) fn read_segment(path: &Path) -> Result<Option<ReadSegment>, StorageError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SEGMENT_READ_MAX).read_to_end(&mut bytes));
+    let read = open_to_read(path).and_then(|file| file.take(SEGMENT_READ_MAX).read_to_end(&mut bytes));
     match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(at("read", path))?,
