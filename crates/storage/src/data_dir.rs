@@ -4,23 +4,25 @@
 //! the directory holds and is written before anything else, so a directory with data and without a
 //! readable identity was damaged or put together by hand, and is refused.
 //!
-//! Two small files beside it carry a fact from one start to the next. `new` is there from before the
+//! Two [`notes`](crate::notes) beside it carry a fact from one start to the next. `new` is there from before the
 //! identity is written until log and marks exist: without it, an identity and no log mean that the log
 //! was lost. `suspect` says that what is remembered here is not all that was signed, and stays until
 //! the members have been asked.
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};
-use crate::files::{at, create_dir_durable, open_or_create, remove_if_present, sync_dir};
+use crate::files::{at, create_dir_durable, open_or_create};
 use crate::frame::{Frame, FrameKind};
-use crate::last_state;
+use crate::medium::SystemMedium;
+use crate::notes::Notes;
 use aequa_types::{ClusterId, OperatorIndex};
 use alloy_primitives::B256;
 use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Frame of `identity.dat`. The payload is 73 bytes; the cap leaves room for later versions.
 pub const IDENTITY_FRAME: FrameKind =
@@ -30,8 +32,6 @@ const IDENTITY_FILE: &str = "identity.dat";
 const LOCK_FILE: &str = "LOCK";
 const NEW_FILE: &str = "new";
 const SUSPECT_FILE: &str = "suspect";
-/// Longest reason that is read back.
-const REASON_BYTES_MAX: u64 = 1024;
 /// Directories whose content means that the node has lived here.
 const LIFE_SIGNS: [&str; 6] = ["wal", "marks", "chain", "slashing", "checkpoints", "journal"];
 
@@ -52,6 +52,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
+    notes: Notes,
     identity: Identity,
     is_new: bool,
     _lock: File,
@@ -63,15 +64,19 @@ impl DataDir {
     /// Refuses a directory held by another process, of another cluster or operator, or with data but
     /// no identity. An existing directory keeps its own creation time and lock hash.
     pub fn open(root: &Path, identity: Identity) -> Result<Self, StorageError> {
-        create_dir_durable(root)?;
+        // What the operator names may be a link; what is in it may not.
+        if !root.is_dir() {
+            create_dir_durable(root)?;
+        }
         let lock = hold(&root.join(LOCK_FILE))?;
         atomic::remove_strays(root)?;
+        let notes = Notes::new(root, Arc::new(SystemMedium));
 
         let file = root.join(IDENTITY_FILE);
         let stored = match atomic::read(&file, &IDENTITY_FRAME, decode_identity)? {
             Loaded::Ok(stored) | Loaded::Fallback(stored) => stored,
             Loaded::Missing if !shows_life(root)? => {
-                write_note(root, NEW_FILE, "")?;
+                notes.put(NEW_FILE, "")?;
                 write_identity(root, &identity)?;
                 identity
             }
@@ -84,8 +89,8 @@ impl DataDir {
                 expected: owner(identity.cluster_id, identity.operator),
             });
         }
-        let is_new = root.join(NEW_FILE).exists();
-        Ok(Self { root: root.to_path_buf(), identity: stored, is_new, _lock: lock })
+        let is_new = notes.get(NEW_FILE)?.is_some();
+        Ok(Self { root: root.to_path_buf(), notes, identity: stored, is_new, _lock: lock })
     }
 
     /// The directory.
@@ -108,7 +113,7 @@ impl DataDir {
     /// Log and marks exist: from now on a missing one was lost.
     pub fn settle(&mut self) -> Result<(), StorageError> {
         if self.is_new {
-            remove_note(&self.root, NEW_FILE)?;
+            self.notes.remove(NEW_FILE)?;
             self.is_new = false;
         }
         Ok(())
@@ -116,26 +121,17 @@ impl DataDir {
 
     /// Notes durably that what is remembered here is not all that was signed.
     pub fn suspect(&self, reason: &str) -> Result<(), StorageError> {
-        write_note(&self.root, SUSPECT_FILE, reason)
+        self.notes.put(SUSPECT_FILE, reason)
     }
 
     /// Why the members have to be asked what was signed, if they have to be.
     pub fn suspicion(&self) -> Result<Option<String>, StorageError> {
-        let path = self.root.join(SUSPECT_FILE);
-        let mut reason = String::new();
-        match File::open(&path) {
-            Ok(file) => {
-                file.take(REASON_BYTES_MAX).read_to_string(&mut reason).map_err(at("read", &path))?;
-                Ok(Some(reason.trim_end().to_owned()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at("open", &path)(error)),
-        }
+        self.notes.get(SUSPECT_FILE)
     }
 
     /// The members were asked, and what they said is durable.
     pub fn trust(&self) -> Result<(), StorageError> {
-        remove_note(&self.root, SUSPECT_FILE)
+        self.notes.remove(SUSPECT_FILE)
     }
 
     /// Records that the node now runs under another lock of the same cluster.
@@ -192,28 +188,11 @@ fn hold(path: &Path) -> Result<File, StorageError> {
     Ok(file)
 }
 
-/// Makes a small file with this text durable. Its being there is what counts.
-fn write_note(root: &Path, name: &str, text: &str) -> Result<(), StorageError> {
-    let path = root.join(name);
-    let mut file = open_or_create(&path).map_err(at("open", &path))?;
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{text}"))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| sync_dir(root))
-        .map_err(at("write", &path))
-}
-
-fn remove_note(root: &Path, name: &str) -> Result<(), StorageError> {
-    let path = root.join(name);
-    remove_if_present(&path).and_then(|()| sync_dir(root)).map_err(at("remove", &path))
-}
-
 fn shows_life(root: &Path) -> Result<bool, StorageError> {
     for entry in fs::read_dir(root).map_err(at("list", root))? {
         let name = entry.map_err(at("list", root))?.file_name();
-        // A tip, or an unreadable identity that an earlier start moved aside.
-        let name = name.to_string_lossy();
-        if name.starts_with(last_state::FILE_NAME) || name.starts_with("identity.dat.corrupt") {
+        // An unreadable identity that an earlier start moved aside.
+        if name.to_string_lossy().starts_with("identity.dat.corrupt") {
             return Ok(true);
         }
     }
@@ -327,14 +306,26 @@ mod tests {
         assert!(matches!(error, StorageError::IdentityLost { .. }) && error.is_safety_refusal());
 
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(last_state::FILE_NAME), b"a tip").unwrap();
-        assert!(matches!(DataDir::open(dir.path(), identity(0)), Err(StorageError::IdentityLost { .. })));
-
-        let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(IDENTITY_FILE), b"garbage").unwrap();
         for _ in 0..2 {
             assert!(matches!(DataDir::open(dir.path(), identity(0)), Err(StorageError::IdentityLost { .. })));
         }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_gets_no_other_file_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        fs::create_dir(&root).unwrap();
+        fs::write(dir.path().join("victim"), b"precious").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("victim"), root.join(LOCK_FILE)).unwrap();
+        let error = DataDir::open(&root, identity(0)).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"precious");
+        // The directory itself may be named by a link.
+        fs::remove_file(root.join(LOCK_FILE)).unwrap();
+        std::os::unix::fs::symlink(&root, dir.path().join("named")).unwrap();
+        DataDir::open(&dir.path().join("named"), identity(0)).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`frame`] | the 16-byte head of every small state file: magic, version, length, CRC | – |
 //! | [`atomic`] | replacing such a file so that the old or the new one is always there | on return |
 //! | [`last_state`] | height and round for tools | on return |
+//! | [`notes`] | that a directory is new, or that its memory is in doubt | on return |
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
 //! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
@@ -45,6 +46,7 @@ pub mod journal;
 pub mod last_state;
 pub mod marks;
 pub mod medium;
+pub mod notes;
 pub mod wal;
 
 pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
@@ -53,4 +55,5 @@ pub use error::StorageError;
 pub use journal::Journal;
 pub use last_state::LastState;
 pub use marks::{Gate, MarkOptions, MarkStore};
+pub use notes::Notes;
 pub use wal::{Recovered, Wal, WalOptions};
