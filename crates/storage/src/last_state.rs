@@ -1,7 +1,7 @@
 //! `laststate.dat`: where the node was, for tools that look from outside.
 //!
-//! It is a convenience: what the operator promised is in the vote log and the marks. Where those are lost,
-//! its height is still one that was decided, so nothing is signed up to there; nothing relies on its being there.
+//! It is a convenience and binds nothing: what the operator promised is in the vote log and the marks, and a
+//! file of elsewhere must not silence it.
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};

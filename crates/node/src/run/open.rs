@@ -10,6 +10,7 @@ use aequa_chain::{Chain, StoredRow, Tip};
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Memory, Recovery, Replica};
+use aequa_storage::atomic::Loaded;
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
@@ -57,7 +58,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     };
     let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
-    let last_height = report_last_state(config, metrics)?;
+    report_last_state(config, metrics);
     suspect_if_lost(&data_dir)?;
     let memory = memory(&data_dir, lock.quorum())?;
 
@@ -85,7 +86,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         closed_duties: store.closed_duties().map_err(refusal)?,
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
-        floors: last_height.map(|height| (Domain::Block, height)).into_iter().chain(marks.floors()).collect(),
+        floors: marks.floors().collect(),
         memory,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
@@ -175,9 +176,14 @@ fn refusal(error: StorageError) -> ExitError {
     }
 }
 
-/// Reads `laststate.dat`; gives the last height that was decided here, as far as it tells.
-fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<Option<Height>, ExitError> {
-    let loaded = LastState::load(&config.data_dir).map_err(refusal)?;
+/// Tells what `laststate.dat` says. It binds nothing: what cannot be read is said, and written again with the
+/// next block.
+fn report_last_state(config: &RunConfig, metrics: &Metrics) {
+    let loaded = LastState::load(&config.data_dir).unwrap_or_else(|error| {
+        let text = format!("laststate.dat is ignored: {error}");
+        tracing::warn!(target: "event", text, "warning");
+        Loaded::Fail
+    });
     let outcome = loaded.outcome();
     if outcome != "missing" && outcome != "miss" {
         metrics.state_recovery_total.inc([outcome]);
@@ -192,7 +198,6 @@ fn report_last_state(config: &RunConfig, metrics: &Metrics) -> Result<Option<Hei
         trace_id = "",
         "consensus_state"
     );
-    Ok(last.map(|last| last.height))
 }
 
 /// Opens the second record of what was signed.
@@ -376,30 +381,30 @@ mod tests {
         floor.map_or(Height(0), |(_, height)| height)
     }
 
-    /// `laststate.dat` binds like a mark: it may be the only file that knows how far the operator was.
     #[test]
-    fn of_all_that_tells_how_far_the_operator_was_the_highest_counts() {
-        let decided =
-            |height, dir: &Path| LastState { height: Height(height), round: Round(1) }.save(dir).unwrap();
+    fn a_last_state_of_elsewhere_or_of_garbage_binds_nothing() {
         let marked = |height, dir: &Path, cluster| {
             let marks =
                 MarkStore::open(&dir.join("marks"), cluster, OperatorIndex(0), MarkOptions::default());
             marks.unwrap().raise_floors(&[(Domain::Block, Height(height))]).unwrap();
         };
-        assert_eq!(signing_floor(|_, _| {}), Height(0));
-        assert_eq!(signing_floor(|dir, _| decided(9, dir)), Height(9));
-        let only_the_backup = |dir: &Path, _| {
-            decided(8, dir);
-            decided(9, dir);
-            std::fs::write(dir.join(aequa_storage::last_state::FILE_NAME), b"damaged").unwrap();
+        let file = |dir: &Path| dir.join(aequa_storage::last_state::FILE_NAME);
+        let far = |dir: &Path| LastState { height: Height(u64::MAX), round: Round(1) }.save(dir).unwrap();
+        let newer = |dir: &Path| {
+            far(dir);
+            let mut bytes = std::fs::read(file(dir)).unwrap();
+            bytes[5] = 9;
+            std::fs::write(file(dir), bytes).unwrap();
         };
-        assert_eq!(signing_floor(only_the_backup), Height(8));
-        for (state, mark) in [(9, 12), (12, 9)] {
+        let garbage = |dir: &Path| std::fs::write(file(dir), b"garbage").unwrap();
+        let folder = |dir: &Path| std::fs::create_dir(file(dir)).unwrap();
+        for put in [&far as &dyn Fn(&Path), &newer, &garbage, &folder] {
             let both = |dir: &Path, cluster| {
-                decided(state, dir);
-                marked(mark, dir, cluster);
+                put(dir);
+                marked(9, dir, cluster);
             };
-            assert_eq!(signing_floor(both), Height(12));
+            assert_eq!(signing_floor(|dir, _| put(dir)), Height(0));
+            assert_eq!(signing_floor(both), Height(9), "the marks bind");
         }
     }
 
