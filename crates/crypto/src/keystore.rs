@@ -95,13 +95,13 @@ pub struct Label {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keystore {
     crypto: Crypto,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_absent")]
     description: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_absent")]
     pubkey: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_absent")]
     path: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_absent")]
     uuid: String,
     version: u64,
 }
@@ -239,13 +239,13 @@ enum Kdf {
     #[serde(rename = "pbkdf2")]
     Pbkdf2 {
         params: Pbkdf2Params,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_absent")]
         message: String,
     },
     #[serde(rename = "scrypt")]
     Scrypt {
         params: ScryptParams,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_absent")]
         message: String,
     },
 }
@@ -270,6 +270,7 @@ struct ScryptParams {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksum {
     function: String,
+    #[serde(default, deserialize_with = "or_absent")]
     params: Empty,
     message: Hex,
 }
@@ -286,8 +287,17 @@ struct CipherParams {
     iv: Hex,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Empty {}
+
+/// Other tools write null where they have nothing to say.
+fn or_absent<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
 
 /// Bytes as hex without 0x, the way EIP-2335 writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -431,6 +441,27 @@ mod tests {
 
     fn cheap(secret: &[u8], password: &str) -> Keystore {
         Keystore::encrypt(secret, password, Label::default(), Cost::Insecure).unwrap()
+    }
+
+    #[test]
+    fn null_in_an_optional_field_counts_as_absent() {
+        let text = Keystore::encrypt(&[7; 32], "pass", Label::default(), Cost::Insecure).unwrap().to_json();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for field in
+            ["/description", "/pubkey", "/path", "/uuid", "/crypto/kdf/message", "/crypto/checksum/params"]
+        {
+            *json.pointer_mut(field).unwrap() = serde_json::Value::Null;
+            let opened = Keystore::from_json(&json.to_string()).unwrap();
+            assert_eq!(*opened.decrypt("pass").unwrap(), [7; 32], "{field}");
+        }
+        assert_eq!(Keystore::from_json(&json.to_string()).unwrap().label(), Label::default());
+        for field in
+            ["/version", "/crypto/cipher/message", "/crypto/kdf/params/c", "/crypto/checksum/message"]
+        {
+            let mut without = json.clone();
+            *without.pointer_mut(field).unwrap() = serde_json::Value::Null;
+            assert!(Keystore::from_json(&without.to_string()).is_err(), "{field}");
+        }
     }
 
     #[test]
