@@ -116,7 +116,7 @@ impl Agent {
             addrs: operator.multiaddrs.clone(),
         });
         let seed = traitor.identity.seed();
-        let mut config = Config::new(*seed, lock.cluster_id, traitor.index, members.collect());
+        let mut config = Config::new(&seed, lock.cluster_id, traitor.index, members.collect());
         // The lower peer id opens streams: the traitor may have to be dialled.
         config.listen = lock.operators[traitor.index.as_usize()].multiaddrs.clone();
         let network = aequa_p2p::start(config, Arc::clone(&ear) as _, Arc::new(Unobserved))?;

@@ -5,13 +5,14 @@
 //! encodings), so that a signature has one meaning for everybody.
 
 use crate::Error;
+use crate::kept::Kept;
 use aequa_types::{ClusterId, Signature, Signed, Statement};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 /// An operator's secret key. Zeroised when dropped; `Debug` shows the public half only.
 pub struct IdentityKey {
-    key: SigningKey,
+    key: Kept<SigningKey>,
 }
 
 impl IdentityKey {
@@ -24,7 +25,7 @@ impl IdentityKey {
 
     /// The key of an RFC 8032 seed.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self { key: SigningKey::from_bytes(seed) }
+        Self { key: Kept::new(SigningKey::from_bytes(seed)) }
     }
 
     /// The seed, for the keystore.

@@ -23,18 +23,20 @@
 //! 1. A type whose name promises a check (`Verified…`, `Checked…`, [`seal::GroupKey`]) cannot be had
 //!    without it. Points are checked for curve, subgroup and identity once, where they are parsed.
 //! 2. What fails a check leaves no trace: caches hold only what passed.
-//! 3. Secrets are zeroised when dropped, never compared in variable time, and have no `Debug` that
+//! 3. Secret keys lie in one place each, out of swap where the system allows it. Secrets are zeroised when dropped, never compared in variable time, and have no `Debug` that
 //!    shows them.
 //! 4. Every verification is bounded by the size of the cluster before it starts.
 //! 5. Signed bytes of different meaning differ: consensus statements, seals and transactions carry
 //!    tags or types; a lock hash is the only thing signed that is 32 bytes long.
-//! 6. `unsafe` lives in `seal::curve` alone, around the C functions of `blst` that have no safe form.
+//! 6. `unsafe` lives in `seal::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
+//!    around the one call that keeps a page out of swap.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod dealer;
 mod error;
 pub mod identity;
+mod kept;
 pub mod keystore;
 pub mod lock;
 mod recent;

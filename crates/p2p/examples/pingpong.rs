@@ -48,7 +48,7 @@ async fn play(name: &str, listen: &str) {
     let member = |i: u8, addrs| Member { operator: OperatorIndex(i), peer_id: peer_id_of([i; 32]), addrs };
     let config = |i: u8, addrs| {
         let members = vec![member(1, addrs), member(2, vec![])];
-        let mut config = Config::new([i; 32], ClusterId::ZERO, OperatorIndex(i), members);
+        let mut config = Config::new(&[i; 32], ClusterId::ZERO, OperatorIndex(i), members);
         config.listen = vec![listen.to_owned()];
         config
     };

@@ -18,7 +18,7 @@ pub const MAX_CONNS_DEFAULT: i64 = 128;
 #[derive(Clone)]
 pub struct Config {
     /// Seed of the operator's ed25519 identity key.
-    pub secret_key: Zeroizing<[u8; 32]>,
+    pub secret_key: Box<Zeroizing<[u8; 32]>>,
     /// Cluster whose messages are taken.
     pub cluster_id: ClusterId,
     /// This node.
@@ -64,9 +64,14 @@ impl std::fmt::Debug for Config {
 
 impl Config {
     /// A configuration with the defaults of the contract, without listeners.
-    pub fn new(secret_key: [u8; 32], cluster_id: ClusterId, me: OperatorIndex, members: Vec<Member>) -> Self {
+    pub fn new(
+        secret_key: &[u8; 32],
+        cluster_id: ClusterId,
+        me: OperatorIndex,
+        members: Vec<Member>,
+    ) -> Self {
         Self {
-            secret_key: Zeroizing::new(secret_key),
+            secret_key: Box::new(Zeroizing::new(*secret_key)),
             cluster_id,
             me,
             members,
@@ -90,7 +95,7 @@ impl Config {
 
 /// The peer id of the identity key with this seed.
 pub fn peer_id_of(secret_key: [u8; 32]) -> String {
-    keypair(&Zeroizing::new(secret_key)).map(|key| key.public().to_peer_id().to_string()).unwrap_or_default()
+    keypair(&secret_key).map(|key| key.public().to_peer_id().to_string()).unwrap_or_default()
 }
 
 /// A configuration whose strings were parsed and whose numbers make sense.
@@ -149,8 +154,8 @@ impl Checked {
     }
 }
 
-fn keypair(seed: &Zeroizing<[u8; 32]>) -> Result<Keypair, P2pError> {
-    let mut bytes = seed.clone();
+fn keypair(seed: &[u8; 32]) -> Result<Keypair, P2pError> {
+    let mut bytes = Zeroizing::new(*seed);
     let secret = ed25519::SecretKey::try_from_bytes(&mut *bytes)
         .map_err(|_| invalid("the secret key is not an ed25519 seed"))?;
     Ok(ed25519::Keypair::from(secret).into())
@@ -270,7 +275,7 @@ mod tests {
                 addrs: vec![format!("/ip4/10.0.0.{i}/tcp/31000")],
             })
             .collect();
-        Config::new([1; 32], ClusterId::ZERO, OperatorIndex(0), members)
+        Config::new(&[1; 32], ClusterId::ZERO, OperatorIndex(0), members)
     }
 
     fn refusal(change: impl FnOnce(&mut Config)) -> String {

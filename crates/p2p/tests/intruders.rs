@@ -16,10 +16,10 @@ use std::sync::atomic::Ordering::SeqCst;
 fn stranger(target: &Config) -> Config {
     // Lower than the target's, so that the stranger is the side that opens streams.
     let id = |seed: [u8; 32]| peer_id_of(seed).parse::<libp2p::PeerId>().unwrap();
-    let seed = (100..=255u8).map(|i| [i; 32]).find(|seed| id(*seed) < id(*target.secret_key)).unwrap();
+    let seed = (100..=255u8).map(|i| [i; 32]).find(|seed| id(*seed) < id(**target.secret_key)).unwrap();
     let me = op(9);
     let member = Member { operator: me, peer_id: peer_id_of(seed), addrs: vec![] };
-    Config::new(seed, CLUSTER, me, vec![target.members[target.me.as_usize()].clone(), member])
+    Config::new(&seed, CLUSTER, me, vec![target.members[target.me.as_usize()].clone(), member])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,7 +39,7 @@ async fn a_stranger_is_refused_and_gets_no_stream() {
 async fn an_allowed_peer_that_is_no_member_connects_but_gets_no_stream() {
     let mut configs = cluster(2, Net::Tcp);
     let friend = stranger(&configs[1]);
-    configs[1].allow = vec![peer_id_of(*friend.secret_key)];
+    configs[1].allow = vec![peer_id_of(**friend.secret_key)];
     let target = Node::start(configs[1].clone());
     let friend = Node::start(friend);
     friend.until("connected", |node| node.log.opened.load(SeqCst) == 1).await;
@@ -55,7 +55,7 @@ async fn an_allowed_peer_that_is_no_member_connects_but_gets_no_stream() {
 async fn where_the_lock_is_required_an_allowed_peer_stays_outside() {
     let mut configs = cluster(2, Net::Tcp);
     let friend = stranger(&configs[1]);
-    configs[1].allow = vec![peer_id_of(*friend.secret_key)];
+    configs[1].allow = vec![peer_id_of(**friend.secret_key)];
     configs[1].dkg_required = true;
     let target = Node::start(configs[1].clone());
     let _friend = Node::start(friend);
@@ -68,7 +68,7 @@ async fn where_the_lock_is_required_an_allowed_peer_stays_outside() {
 async fn the_rate_gate_limits_dials_and_opens_again() {
     let mut configs = cluster(2, Net::Tcp);
     let friend = stranger(&configs[1]);
-    configs[1].allow = vec![peer_id_of(*friend.secret_key)];
+    configs[1].allow = vec![peer_id_of(**friend.secret_key)];
     configs[1].rate_limit = 1;
     let target = Node::start(configs[1].clone());
     // A friend that comes and goes uses up its attempts; afterwards they refill.
@@ -98,7 +98,7 @@ struct Rogue {
 
 impl Rogue {
     async fn dial(own: &Config, target: &Config) -> Self {
-        let key = libp2p::identity::Keypair::ed25519_from_bytes(*own.secret_key).unwrap();
+        let key = libp2p::identity::Keypair::ed25519_from_bytes(**own.secret_key).unwrap();
         let mut swarm = SwarmBuilder::with_existing_identity(key)
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -111,7 +111,7 @@ impl Rogue {
         swarm.dial(addr).unwrap();
         while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
         let driver = tokio::spawn(async move { while swarm.next().await.is_some() {} });
-        Self { control, target: peer_id_of(*target.secret_key).parse().unwrap(), driver }
+        Self { control, target: peer_id_of(**target.secret_key).parse().unwrap(), driver }
     }
 
     async fn open(&mut self) -> Stream {

@@ -3,6 +3,7 @@
 use super::curve::{self, SCALAR_BITS, Scalar};
 use super::{GroupKey, PublicShare, SecretShare, coordinate};
 use crate::Error;
+use crate::kept::Kept;
 use aequa_types::OperatorIndex;
 use aequa_types::limits::OPERATORS_MAX;
 use blst::blst_p2_affine;
@@ -42,7 +43,7 @@ fn evaluate(polynomial: &[Scalar], operators: usize) -> Option<Dealing> {
         .map(|operator| {
             let x = Scalar::from_u64(coordinate(operator));
             let value = polynomial.iter().rev().fold(Scalar::from_u64(0), |sum, a| sum.mul(&x).add(a));
-            Some(SecretShare { operator, key: value.to_secret_key()? })
+            Some(SecretShare { operator, key: Kept::new(value.to_secret_key()?) })
         })
         .collect::<Option<Vec<_>>>()?;
     let public_shares = secret_shares.iter().map(SecretShare::public).collect();

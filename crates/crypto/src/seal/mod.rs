@@ -26,6 +26,7 @@ pub use combine::{Combiner, Sealing, combine};
 pub use deal::{Dealing, deal, shares_on_one_polynomial};
 
 use crate::Error;
+use crate::kept::Kept;
 use aequa_types::{OperatorIndex, Seal};
 use blst::{BLST_ERROR, Pairing, blst_p1_affine, blst_p2_affine, min_sig};
 use curve::{Scalar, WEIGHT_BITS};
@@ -149,7 +150,7 @@ impl std::fmt::Debug for PublicShare {
 #[derive(Clone)]
 pub struct SecretShare {
     operator: OperatorIndex,
-    key: min_sig::SecretKey,
+    key: Kept<min_sig::SecretKey>,
 }
 
 impl SecretShare {
@@ -159,7 +160,7 @@ impl SecretShare {
             what: "secret share",
             reason: "not a scalar between 1 and the group order",
         })?;
-        Ok(Self { operator, key })
+        Ok(Self { operator, key: Kept::new(key) })
     }
 
     /// The big-endian scalar, for the keystore.

@@ -359,7 +359,7 @@ fn start_network(
         addrs: member.multiaddrs.clone(),
     });
     let seed = operator.identity.seed();
-    let mut p2p = aequa_p2p::Config::new(*seed, lock.cluster_id, operator.index, members.collect());
+    let mut p2p = aequa_p2p::Config::new(&seed, lock.cluster_id, operator.index, members.collect());
     p2p.listen = match config.p2p.listen.is_empty() {
         true => P2P_LISTEN.map(String::from).to_vec(),
         false => config.p2p.listen.clone(),

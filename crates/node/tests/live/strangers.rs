@@ -106,7 +106,7 @@ fn traitor(runtime: &tokio::runtime::Runtime, cluster: &Cluster) -> Network {
         addrs: operator.multiaddrs.clone(),
     });
     let seed: [u8; 32] = seed.as_slice().try_into().unwrap();
-    let mut config = Config::new(seed, lock.cluster_id(), OperatorIndex(3), members.collect());
+    let mut config = Config::new(&seed, lock.cluster_id(), OperatorIndex(3), members.collect());
     // The lower peer id opens streams: the traitor may have to be dialled.
     config.listen = lock.lock().operators[3].multiaddrs.clone();
     let _inside = runtime.enter();
@@ -125,7 +125,7 @@ fn enter(runtime: &tokio::runtime::Runtime, cluster: &Cluster, seed: [u8; 32], e
         Member { operator: target.index, peer_id: target.peer_id.clone(), addrs: target.multiaddrs.clone() },
         Member { operator: OperatorIndex(9), peer_id: peer_id_of(seed), addrs: Vec::new() },
     ];
-    let config = Config::new(seed, lock.cluster_id(), OperatorIndex(9), members);
+    let config = Config::new(&seed, lock.cluster_id(), OperatorIndex(9), members);
     let _inside = runtime.enter();
     aequa_p2p::start(config, ear.clone(), Arc::new(Unobserved)).unwrap()
 }

@@ -58,7 +58,7 @@ pub fn cluster(n: usize, net: Net) -> Vec<Config> {
         .collect();
     (0..n)
         .map(|i| {
-            let mut config = Config::new(seeds[i], CLUSTER, OperatorIndex(i as u8), members.clone());
+            let mut config = Config::new(&seeds[i], CLUSTER, OperatorIndex(i as u8), members.clone());
             config.listen = vec![addrs[i].clone()];
             config
         })
