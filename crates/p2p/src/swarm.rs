@@ -8,9 +8,10 @@ use crate::shared::Shared;
 use crate::topic::{Carriage, Topic};
 use crate::{gossip, streams};
 use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::dummy::DummyTransport;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, gossipsub, identify, noise, ping, tcp, tls, yamux};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, dns, gossipsub, identify, noise, ping, tcp, tls, yamux};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -48,24 +49,32 @@ pub(crate) fn build(config: &Checked, shared: &Shared) -> Result<Swarm<Behaviour
         )
         .map_err(|error| failed(error.to_string()))?
         .with_quic();
-    let settings = |config: libp2p::swarm::Config| config.with_idle_connection_timeout(IDLE_TIMEOUT);
-    // A host without a resolver configuration can still run a cluster of plain addresses.
-    if needs_names(config) {
-        Ok(transports
-            .with_dns()
-            .map_err(|error| failed(error.to_string()))?
-            .with_behaviour(|_| behaviour)
-            .map_err(|error| failed(error.to_string()))?
-            .with_swarm_config(settings)
-            .with_connection_timeout(HANDSHAKE_TIMEOUT)
-            .build())
-    } else {
-        Ok(transports
-            .with_behaviour(|_| behaviour)
-            .map_err(|error| failed(error.to_string()))?
-            .with_swarm_config(settings)
-            .with_connection_timeout(HANDSHAKE_TIMEOUT)
-            .build())
+    macro_rules! finish {
+        ($transports:expr) => {
+            $transports
+                .with_behaviour(|_| behaviour)
+                .map_err(|error| failed(error.to_string()))?
+                .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+                .with_connection_timeout(HANDSHAKE_TIMEOUT)
+                .build()
+        };
+    }
+    // A host without a resolver can still run a cluster of plain addresses, and reach those it has names for.
+    if !needs_names(config) {
+        return Ok(finish!(transports));
+    }
+    match dns::tokio::Transport::system(DummyTransport::<()>::new()).map(drop) {
+        Ok(()) => Ok(finish!(transports.with_dns().map_err(|error| failed(error.to_string()))?)),
+        Err(error) => {
+            let text = format!(
+                "the resolver has no usable configuration (/etc/resolv.conf: {error}): names of members and \
+                 bootnodes are looked up in the hosts file only"
+            );
+            tracing::warn!(target: "event", text, "warning");
+            Ok(finish!(
+                transports.with_dns_config(dns::ResolverConfig::default(), dns::ResolverOpts::default())
+            ))
+        }
     }
 }
 
