@@ -4,14 +4,13 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The address cannot be listened on.
-    #[error("{service} cannot listen on {addr}")]
+    #[error("{service} cannot listen on {addr}: {source}")]
     Bind {
         /// Which listener.
         service: &'static str,
         /// The address asked for.
         addr: String,
         /// Why not.
-        #[source]
         source: std::io::Error,
     },
     /// `--upstream` is not a URL the proxy can use.

@@ -1,4 +1,5 @@
-//! What happens around every request: trace id, fence, limits, panics, metrics, the log line.
+//! What happens around every request: trace id, fence, limits, metrics, the log line. A handler that panics ends
+//! the operator (ADR 14): nothing is caught here.
 
 use crate::app::{App, Shared};
 use crate::backend::Backend;
@@ -6,7 +7,7 @@ use crate::clients::Client;
 use crate::connections::Place;
 use crate::guard::Asked;
 use crate::limits::RateLimiter;
-use crate::reply::{Reason, Refusal, TakenBytes, internal};
+use crate::reply::{Reason, Refusal, TakenBytes};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::body::Body;
@@ -14,11 +15,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -79,13 +78,10 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
 
     let mut response = match admit(&app, &route, &mut request) {
         Err(refusal) => refusal.into_response(),
-        Ok(arrival) => {
-            let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-            match arrival.place.evicted.run_until_cancelled(answer).await {
-                None => evicted().into_response(),
-                Some(answer) => answer.unwrap_or_else(|_| internal("a handler panicked").into_response()),
-            }
-        }
+        Ok(arrival) => match arrival.place.evicted.run_until_cancelled(next.run(request)).await {
+            None => evicted().into_response(),
+            Some(answer) => answer,
+        },
     };
     let cut_off = is_cut_off(&app, &route);
     if cut_off {
