@@ -7,15 +7,19 @@
 //! OUT/node<i>/keys/identity.json  identity.txt  keystore-sequencer.json  keystore-sequencer.txt
 //! ```
 //!
-//! Everything is written beside its place and moved there in one step: an interrupted command leaves
-//! no half of a cluster.
+//! Every folder is made all at once ([`creation`](crate::creation)): an interrupted command leaves no half
+//! of a cluster. A node that makes one for itself puts the lock into its keys folder first, from where it is
+//! copied into the data directory, by the next start if need be.
 
 use crate::cli::CreateClusterArgs;
 use crate::config::{LOCK_FILE, NODE_FILE, RunConfig, Settings, SharedParams, not_in_this_version};
+use crate::creation::Draft;
 use crate::exit::ExitError;
+use crate::given::environment;
 use crate::{console, files};
 use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
 use aequa_crypto::keystore::{Cost, Keystore, Label};
+use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::{ConsensusParams, Quorum};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,25 +96,25 @@ pub fn make(new: &NewCluster) -> Result<Vec<String>, ExitError> {
             .hint("choose another folder; keys are never overwritten"));
     }
     let dealt = deal(new, |node| multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node)))?;
-    let staging = staging_beside(out).map_err(fail)?;
-    let result = write_cluster(&staging, new, &dealt).and_then(|()| move_into_place(&staging, out));
-    if result.is_err() {
-        let _ = std::fs::remove_dir_all(&staging);
-    }
-    result.map_err(fail)?;
-    Ok(dealt.warnings)
+    let removed = write_cluster(new, &dealt).map_err(fail)?;
+    Ok(dealt.warnings.into_iter().chain(removed).collect())
 }
 
 /// Makes a cluster of one operator in the data directory of `config`, which has no lock.
 ///
 /// Refuses when there are traces of an earlier one: making new keys then would hide the loss of the
 /// old ones.
-pub fn ensure_single_operator(config: &RunConfig) -> Result<(), ExitError> {
+pub fn ensure_single_operator(config: &RunConfig) -> Result<Vec<String>, ExitError> {
     let dir = &config.data_dir;
     let fail =
         |error: io::Error| ExitError::failure(format!("cannot make a cluster in {}: {error}", dir.display()));
+    let prepared = config.keys_dir.join(LOCK_FILE);
+    if files::is_there(&prepared) {
+        publish_lock(&prepared, config).map_err(fail)?;
+        return Ok(vec!["an earlier first start was interrupted, and has been finished".into()]);
+    }
     for trace in [dir.join("identity.dat"), config.keys_dir.join(IDENTITY_KEYSTORE)] {
-        if trace.exists() {
+        if files::is_there(&trace) {
             return Err(ExitError::refused(format!(
                 "{} is missing, but {} shows that this operator has a cluster",
                 config.cluster_lock.display(),
@@ -131,22 +135,37 @@ pub fn ensure_single_operator(config: &RunConfig) -> Result<(), ExitError> {
         base_p2p_port: 0,
     };
     let dealt = deal(&new, |_| Vec::new())?;
-    let staging = staging_beside(&config.keys_dir).map_err(fail)?;
     let write = || {
-        for secrets in &dealt.operators {
-            write_keys(&staging, secrets, Cost::Standard)?;
-        }
-        move_into_place(&staging, &config.keys_dir)?;
-        // The lock comes last: it is what the next start looks for.
-        let draft = dir.join(format!("{LOCK_FILE}.tmp-{}", std::process::id()));
-        files::write_new(&draft, dealt.lock.to_json().as_bytes(), files::PUBLIC)?;
-        std::fs::rename(&draft, &config.cluster_lock)?;
-        files::sync_dir(dir)
+        let keystores = keystores(&dealt, Cost::Standard)?;
+        let (draft, removed) = Draft::begin(&config.keys_dir)?;
+        files::write_new(&draft.path().join(LOCK_FILE), dealt.lock.to_json().as_bytes(), files::PUBLIC)?;
+        keystores.iter().flatten().try_for_each(|keystore| keystore.write(draft.path()))?;
+        draft.publish()?;
+        publish_lock(&prepared, config)?;
+        Ok(told(&removed))
     };
-    write().map_err(|error| {
-        let _ = std::fs::remove_dir_all(&staging);
-        fail(error)
-    })
+    write().map_err(fail)
+}
+
+/// Copies the lock from the keys folder to where starts look for it, and removes it there.
+fn publish_lock(prepared: &Path, config: &RunConfig) -> io::Result<()> {
+    let lock = files::read_input(prepared, Some(&config.data_dir), LOCK_BYTES_MAX)?;
+    let draft = config.data_dir.join(format!("{LOCK_FILE}.tmp-{}", std::process::id()));
+    // In a container every process may have the same id.
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => files::write_new(&draft, lock.as_bytes(), files::PUBLIC)?,
+    }
+    std::fs::rename(&draft, &config.cluster_lock)?;
+    files::sync_dir(&config.data_dir)?;
+    std::fs::remove_file(prepared)?;
+    files::sync_dir(&config.keys_dir)
+}
+
+/// What to say of drafts that interrupted runs have left.
+fn told(removed: &[PathBuf]) -> Vec<String> {
+    let say = |path: &PathBuf| format!("removed {}, left by a run that was interrupted", path.display());
+    removed.iter().map(say).collect()
 }
 
 fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
@@ -208,46 +227,33 @@ fn multiaddrs(host: &str, port: u16) -> Vec<String> {
     vec![format!("/ip4/{host}/tcp/{port}"), format!("/ip4/{host}/udp/{port}/quic-v1")]
 }
 
-/// A fresh folder on the same file system as `target`.
-fn staging_beside(target: &Path) -> io::Result<PathBuf> {
-    let name = target.file_name().ok_or_else(|| io::Error::other("it is no folder name"))?;
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent)?;
-    let staging = parent.join(format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id()));
-    files::make_private_dir(&staging)?;
-    Ok(staging)
-}
-
-/// Renames over a missing or empty folder; anything else is an error of the file system.
-fn move_into_place(staging: &Path, target: &Path) -> io::Result<()> {
-    std::fs::rename(staging, target)?;
-    match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => files::sync_dir(parent),
-        _ => files::sync_dir(Path::new(".")),
-    }
-}
-
-fn write_cluster(dir: &Path, new: &NewCluster, dealt: &DealtCluster) -> io::Result<()> {
+/// Writes a cluster; says what interrupted runs had left.
+fn write_cluster(new: &NewCluster, dealt: &DealtCluster) -> io::Result<Vec<String>> {
     let lock = dealt.lock.to_json();
     let cost = if new.insecure_keys { Cost::Insecure } else { Cost::Standard };
-    files::write_new(&dir.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
-    for secrets in &dealt.operators {
-        let node = dir.join(format!("node{}", secrets.index));
+    // Deriving keys takes seconds, writing them none: a draft with secrets is there for a moment only.
+    let keystores = keystores(dealt, cost)?;
+    let (draft, removed) = Draft::begin(&new.out)?;
+    files::write_new(&draft.path().join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+    for (secrets, keystores) in dealt.operators.iter().zip(keystores) {
+        let node = draft.path().join(format!("node{}", secrets.index));
         let keys = node.join("keys");
         files::make_private_dir(&node)?;
         files::make_private_dir(&keys)?;
         files::write_new(&node.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
         files::write_new(&node.join(NODE_FILE), node_file(new, secrets.index.0).as_bytes(), files::PUBLIC)?;
-        write_keys(&keys, secrets, cost)?;
+        keystores.iter().try_for_each(|keystore| keystore.write(&keys))?;
+        files::sync_dir(&keys)?;
         files::sync_dir(&node)?;
     }
-    files::sync_dir(dir)
+    draft.publish()?;
+    Ok(told(&removed))
 }
 
 /// The parameters a new cluster is asked to have: flags, then `AEQUA_*` variables. What is not part of this
 /// version is refused, what matches nothing is said.
 pub fn given_params(mut settings: Settings) -> Result<SharedParams, ExitError> {
-    for name in settings.add_env(std::env::vars())? {
+    for name in settings.add_env(environment()?)? {
         console::complain(format!(
             "warning: environment variable {name} matches no setting and has no effect"
         ));
@@ -280,7 +286,35 @@ fn node_file(new: &NewCluster, node: u8) -> String {
     )
 }
 
-fn write_keys(dir: &Path, secrets: &OperatorSecrets, cost: Cost) -> io::Result<()> {
+/// An encrypted secret with its password, before both are files.
+struct NewKeystore {
+    name: &'static str,
+    keystore: Keystore,
+    password: Zeroizing<String>,
+}
+
+impl NewKeystore {
+    fn of(name: &'static str, secret: &[u8], label: Label, cost: Cost) -> io::Result<Self> {
+        let mut random = Zeroizing::new([0u8; 16]);
+        getrandom::fill(random.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
+        let password = Zeroizing::new(hex::encode(random.as_slice()));
+        let keystore = Keystore::encrypt(secret, &password, label, cost).map_err(io::Error::other)?;
+        Ok(Self { name, keystore, password })
+    }
+
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        let path = dir.join(self.name);
+        files::write_new(&path, self.keystore.to_json().as_bytes(), files::SECRET)?;
+        files::write_new(&path.with_extension("txt"), self.password.as_bytes(), files::SECRET)
+    }
+}
+
+/// The keystores of every operator.
+fn keystores(dealt: &DealtCluster, cost: Cost) -> io::Result<Vec<[NewKeystore; 2]>> {
+    dealt.operators.iter().map(|secrets| keystores_of(secrets, cost)).collect()
+}
+
+fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<[NewKeystore; 2]> {
     let identity = Label {
         pubkey: hex::encode(secrets.identity.public().to_bytes()),
         path: String::new(),
@@ -291,18 +325,10 @@ fn write_keys(dir: &Path, secrets: &OperatorSecrets, cost: Cost) -> io::Result<(
         path: String::new(),
         description: format!("share of the sequencer key of operator {}", secrets.index),
     };
-    write_keystore(&dir.join(IDENTITY_KEYSTORE), secrets.identity.seed().as_slice(), identity, cost)?;
-    write_keystore(&dir.join(SHARE_KEYSTORE), secrets.share.to_bytes().as_slice(), share, cost)?;
-    files::sync_dir(dir)
-}
-
-fn write_keystore(path: &Path, secret: &[u8], label: Label, cost: Cost) -> io::Result<()> {
-    let mut random = Zeroizing::new([0u8; 16]);
-    getrandom::fill(random.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
-    let password = Zeroizing::new(hex::encode(random.as_slice()));
-    let keystore = Keystore::encrypt(secret, &password, label, cost).map_err(io::Error::other)?;
-    files::write_new(path, keystore.to_json().as_bytes(), files::SECRET)?;
-    files::write_new(&path.with_extension("txt"), password.as_bytes(), files::SECRET)
+    Ok([
+        NewKeystore::of(IDENTITY_KEYSTORE, secrets.identity.seed().as_slice(), identity, cost)?,
+        NewKeystore::of(SHARE_KEYSTORE, secrets.share.to_bytes().as_slice(), share, cost)?,
+    ])
 }
 
 #[cfg(test)]
@@ -367,6 +393,19 @@ mod tests {
         assert_eq!(config.monitoring.port(), 7021);
         assert_eq!(config.p2p.listen, ["/ip4/127.0.0.1/tcp/8001", "/ip4/127.0.0.1/udp/8001/quic-v1"]);
         assert!(config.enable_tx_api && config.enable_builder && config.seals());
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_removed_by_the_next_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("c");
+        let left = dir.path().join(".c.tmp-1");
+        std::fs::create_dir_all(left.join("node0/keys")).unwrap();
+        std::fs::write(left.join("node0/keys/identity.txt"), b"secret").unwrap();
+        let line = format!("create-cluster --nodes 1 --insecure-keys --out {}", out.display());
+        let warnings = make(&request_of(args(&line)).unwrap()).unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains(".c.tmp-1")), "{warnings:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Small files written once: keys, locks, configuration.
+//! Small files: written once, or given by somebody and read with suspicion.
 
+use rustix::fs::OFlags;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -27,15 +28,52 @@ pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Reads at most `bytes_max` bytes of text; a longer file is an error.
+/// Opens what a node is given: a regular file, so that nobody waits for the other end of a pipe. In `home`, the
+/// data directory, no link is followed; elsewhere a file may be named as its owner likes.
+pub fn open_input(path: &Path, home: Option<&Path>) -> Result<File> {
+    if let Some(home) = home
+        && let Ok(inside) = path.strip_prefix(home)
+    {
+        let mut at = home.to_path_buf();
+        for part in inside.components() {
+            at.push(part);
+            if at.symlink_metadata()?.is_symlink() {
+                return Err(refused("a symbolic link; none is followed in the data directory"));
+            }
+        }
+    }
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused("no regular file")) }
+}
+
+/// Reads at most `bytes_max` bytes of text that a node is given; see [`open_input`].
+pub fn read_input(path: &Path, home: Option<&Path>, bytes_max: usize) -> Result<String> {
+    bounded(open_input(path, home)?, bytes_max)
+}
+
+/// Reads at most `bytes_max` bytes of text from any kind of file; a longer one is an error.
 pub fn read_text(path: &Path, bytes_max: usize) -> Result<String> {
+    bounded(File::open(path)?, bytes_max)
+}
+
+/// Reads at most `bytes_max` bytes of text; more is an error.
+pub fn bounded(file: File, bytes_max: usize) -> Result<String> {
     let mut text = String::new();
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    File::open(path)?.take(limit.saturating_add(1)).read_to_string(&mut text)?;
+    file.take(limit.saturating_add(1)).read_to_string(&mut text)?;
     if text.len() > bytes_max {
-        return Err(Error::new(ErrorKind::InvalidData, format!("longer than {bytes_max} bytes")));
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            format!("longer than the limit of {bytes_max} bytes"),
+        ));
     }
     Ok(text)
+}
+
+/// Whether there is something of this name, be it a link to nothing.
+pub fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Whether a folder is missing or has no entries. A file in its place is an error.
@@ -44,5 +82,41 @@ pub fn is_absent_or_empty(path: &Path) -> Result<bool> {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
+    }
+}
+
+fn refused(what: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("it is {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A pipe without a writer would make this test wait for ever.
+    #[test]
+    fn pipes_devices_and_links_inside_the_data_directory_are_no_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        std::fs::create_dir_all(home.join("keys")).unwrap();
+        let (file, pipe) = (dir.path().join("file"), home.join("pipe"));
+        std::fs::write(&file, "text").unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        symlink(&file, home.join("link")).unwrap();
+        symlink(home.join("keys"), home.join("folder")).unwrap();
+        std::fs::write(home.join("keys/real"), "text").unwrap();
+        let read = |path: &Path| read_input(path, Some(&home), 10);
+        for refused in
+            [pipe.as_path(), Path::new("/dev/zero"), &home.join("link"), &home.join("folder/real"), &home]
+        {
+            assert!(read(refused).is_err(), "{}", refused.display());
+        }
+        assert_eq!(read(&home.join("keys/real")).unwrap(), "text");
+        // Secret stores hand out links.
+        symlink(&file, dir.path().join("outside")).unwrap();
+        assert_eq!(read(&dir.path().join("outside")).unwrap(), "text");
+        assert!(read_input(&file, None, 3).unwrap_err().to_string().contains("limit of 3 bytes"));
     }
 }

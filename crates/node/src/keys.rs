@@ -11,11 +11,16 @@ use aequa_crypto::seal::SecretShare;
 use aequa_types::OperatorIndex;
 use aequa_types::lock::LOCK_BYTES_MAX;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Longest password file in bytes.
 const PASSWORD_BYTES_MAX: usize = 4096;
+/// Mode bits no secret may have: the group writes, others do anything.
+const OPEN_TO_OTHERS: u32 = 0o027;
+/// Stores of secrets hand files to a process by its group: worth a warning, and no refusal.
+const GROUP_READS: u32 = 0o040;
 
 /// This operator: its cluster, its place there and its keys.
 #[derive(Debug)]
@@ -38,7 +43,8 @@ pub struct Operator {
 /// operator is made there first. Everything that contradicts something else is refused with the item
 /// named and what to do.
 pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
-    let newly_made = !config.cluster_lock.exists();
+    let newly_made = !files::is_there(&config.cluster_lock);
+    let mut warnings = Vec::new();
     if newly_made {
         if config.dkg_required {
             return Err(ExitError::usage(format!("there is no lock at {}", config.cluster_lock.display()))
@@ -50,11 +56,11 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
                 config.cluster_lock.display()
             )));
         }
-        cluster::ensure_single_operator(config)?;
+        warnings.extend(cluster::ensure_single_operator(config)?);
     }
-    let lock = load_lock(&config.cluster_lock)?;
+    let lock = load_lock_in(&config.cluster_lock, Some(&config.data_dir))?;
     check_config(config, &lock)?;
-    let mut warnings = lock.warnings().to_vec();
+    warnings.extend_from_slice(lock.warnings());
     let identity = load_identity(config, &lock, &mut warnings)?;
     let index = place_of(config, &lock, &identity)?;
     let share = load_share(config, &lock, index, &mut warnings)?;
@@ -63,7 +69,11 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
 
 /// Reads and verifies a lock; what does not hold is refused for safety.
 pub fn load_lock(path: &Path) -> Result<VerifiedLock, ExitError> {
-    let text = files::read_text(path, LOCK_BYTES_MAX)
+    load_lock_in(path, None)
+}
+
+fn load_lock_in(path: &Path, home: Option<&Path>) -> Result<VerifiedLock, ExitError> {
+    let text = files::read_input(path, home, LOCK_BYTES_MAX)
         .map_err(|error| ExitError::refused(format!("cannot read the lock {}: {error}", path.display())))?;
     lock::load(&text).map_err(|error| {
         ExitError::refused(format!("the lock {} does not verify: {error}", path.display()))
@@ -152,7 +162,7 @@ fn open(
 ) -> Result<Zeroizing<Vec<u8>>, ExitError> {
     let path = config.keys_dir.join(name);
     let at = path.display();
-    let text = files::read_text(&path, KEYSTORE_BYTES_MAX).map_err(|error| missing(&path, what, &error))?;
+    let text = read_secret(&path, config, KEYSTORE_BYTES_MAX, warnings, |error| missing(&path, what, error))?;
     let keystore = Keystore::from_json(&text).map_err(|error| {
         ExitError::refused(format!("{at}: {error}")).hint("restore the file from a backup of this operator")
     })?;
@@ -165,11 +175,10 @@ fn open(
         warnings.push(format!("{at} is encrypted with a cheap key derivation: for development only"));
     }
     let password_path = config.password_file.clone().unwrap_or_else(|| path.with_extension("txt"));
-    let password =
-        files::read_text(&password_path, PASSWORD_BYTES_MAX).map(Zeroizing::new).map_err(|error| {
-            ExitError::refused(format!("cannot read the password {}: {error}", password_path.display()))
-                .hint("put it there, or name a file with --keys.password-file")
-        })?;
+    let password = read_secret(&password_path, config, PASSWORD_BYTES_MAX, warnings, |error| {
+        ExitError::refused(format!("cannot read the password {}: {error}", password_path.display()))
+            .hint("put it there, or name a file with --keys.password-file")
+    })?;
     // Editors end files with a newline; no generated password contains one.
     keystore.decrypt(password.trim_end_matches(['\r', '\n'])).map_err(|error| match error {
         KeystoreError::WrongPassword => {
@@ -178,6 +187,30 @@ fn open(
         }
         other => ExitError::refused(format!("{at}: {other}")),
     })
+}
+
+/// Reads a file that nobody but this operator should be able to read.
+fn read_secret(
+    path: &Path,
+    config: &RunConfig,
+    bytes_max: usize,
+    warnings: &mut Vec<String>,
+    unreadable: impl Fn(&io::Error) -> ExitError,
+) -> Result<Zeroizing<String>, ExitError> {
+    let file = files::open_input(path, Some(&config.data_dir)).map_err(|error| unreadable(&error))?;
+    let mode = file.metadata().map_err(|error| unreadable(&error))?.mode();
+    let (at, mend) = (path.display(), format!("chmod go-rwx {}", path.display()));
+    if mode & OPEN_TO_OTHERS != 0 {
+        return Err(ExitError::refused(format!(
+            "{at} is a secret, and its mode {:03o} opens it to others",
+            mode & 0o777
+        ))
+        .hint(format!("{mend}; if others could read it for long, its key is no secret any more")));
+    }
+    if mode & GROUP_READS != 0 {
+        warnings.push(format!("{at} is a secret that its whole group can read: {mend}"));
+    }
+    files::bounded(file, bytes_max).map(Zeroizing::new).map_err(|error| unreadable(&error))
 }
 
 fn missing(path: &Path, what: &str, error: &io::Error) -> ExitError {
@@ -230,7 +263,7 @@ mod tests {
 
     fn replace(path: &Path, content: &[u8]) {
         let _ = std::fs::remove_file(path);
-        std::fs::write(path, content).unwrap();
+        files::write_new(path, content, files::SECRET).unwrap();
     }
 
     #[test]
@@ -316,6 +349,80 @@ mod tests {
         let second = load(&data, &[]).unwrap();
         assert!(!second.newly_made);
         assert_eq!(first.lock.cluster_id(), second.lock.cluster_id());
+    }
+
+    #[test]
+    fn secrets_open_to_others_are_refused_with_the_command_that_mends_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let node = cluster(dir.path(), 4).join("node0");
+        for name in [IDENTITY_KEYSTORE, "identity.txt", SHARE_KEYSTORE, "keystore-sequencer.txt"] {
+            let path = node.join("keys").join(name);
+            let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            for mode in [0o404, 0o604, 0o666, 0o777, 0o420, 0o401] {
+                set(mode);
+                let error = load(&node, &[]).unwrap_err();
+                assert_eq!(error.code, 4, "{mode:o}");
+                assert!(error.hint.starts_with(&format!("chmod go-rwx {}", path.display())), "{error:?}");
+            }
+            set(0o440);
+            let operator = load(&node, &[]).unwrap();
+            assert!(operator.warnings.iter().any(|warning| warning.contains("chmod go-rwx")), "{name}");
+            set(0o400);
+        }
+        assert_eq!(
+            load(&node, &[]).unwrap().warnings.len(),
+            2,
+            "both keystores are insecure, and nothing else"
+        );
+    }
+
+    /// A pipe would make the start wait for whoever never comes.
+    #[test]
+    fn pipes_and_links_in_place_of_lock_keys_passwords_and_settings_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = cluster(dir.path(), 1).join("node0");
+        for name in [LOCK_FILE, "keys/identity.json", "keys/identity.txt", "node.toml"] {
+            let path = node.join(name);
+            let kept = dir.path().join("kept");
+            std::fs::rename(&path, &kept).unwrap();
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            let resolved = || {
+                let mut settings = Settings::default();
+                let at = node.to_str().unwrap().to_owned();
+                settings.set(keys::find("data-dir").unwrap(), vec![at], Source::Flag).unwrap();
+                load_operator(&RunConfig::resolve(settings, [])?)
+            };
+            assert!(resolved().unwrap_err().message.contains("no regular file"), "{name}");
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&kept, &path).unwrap();
+            assert!(resolved().unwrap_err().message.contains("symbolic link"), "{name}");
+            std::fs::remove_file(&path).unwrap();
+            std::fs::rename(&kept, &path).unwrap();
+            resolved().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_first_start_that_was_interrupted_is_finished_or_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        // Before the keys were in place: nothing of it counts.
+        let early = dir.path().join("early");
+        std::fs::create_dir_all(early.join(".keys.tmp-1")).unwrap();
+        std::fs::write(early.join(".keys.tmp-1/identity.txt"), b"secret").unwrap();
+        let operator = load(&early, &[]).unwrap();
+        assert!(operator.newly_made && operator.warnings.iter().any(|text| text.contains(".keys.tmp-1")));
+        assert!(!early.join(".keys.tmp-1").exists());
+        // After that, and before the lock was: these are the keys.
+        let late = dir.path().join("late");
+        let first = load(&late, &[]).unwrap();
+        std::fs::rename(late.join(LOCK_FILE), late.join("keys").join(LOCK_FILE)).unwrap();
+        std::fs::write(late.join(format!("{LOCK_FILE}.tmp-{}", std::process::id())), b"half").unwrap();
+        let second = load(&late, &[]).unwrap();
+        assert_eq!(first.lock.cluster_id(), second.lock.cluster_id());
+        assert!(!late.join("keys").join(LOCK_FILE).exists());
+        assert!(!load(&late, &[]).unwrap().newly_made);
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! |---|---|
 //! | [`cli`] | arguments to a [`cli::Command`] |
 //! | [`config`] | flags, environment and file to one typed [`config::RunConfig`] |
+//! | [`given`] | arguments and environment as text |
 //! | [`exit`] | exit codes and hints |
 //! | [`run`] | the running node |
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
+//! | [`creation`] | folders made all at once |
+//! | [`hardening`] | keeps the memory of a process with keys private |
 //! | [`verify_block`] | checks a block with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
@@ -29,9 +32,12 @@ mod client;
 mod cluster;
 mod config;
 mod console;
+mod creation;
 mod devnet;
 mod exit;
 mod files;
+mod given;
+mod hardening;
 mod keys;
 mod load;
 mod replay;
@@ -46,7 +52,8 @@ use exit::ExitError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args().skip(1)) {
+    hardening::keep_memory_private();
+    match given::arguments().map_err(cli::Refusal::from).and_then(cli::parse) {
         Ok(command) => match dispatch(command) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -69,7 +76,8 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
         Command::Run(args) => {
             devnet::follow_parent();
-            run::run(RunConfig::resolve(args.settings, std::env::vars())?)
+            let signals = run::Signals::listen().map_err(ExitError::failure)?;
+            run::run(RunConfig::resolve(args.settings, given::environment()?)?, signals)
         }
         Command::Version { json } => {
             version::print(json);

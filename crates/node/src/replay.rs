@@ -87,7 +87,7 @@ fn lock(args: &ReplayArgs) -> Result<VerifiedLock, ExitError> {
     if let Some(path) = &args.cluster_lock {
         set(&keys::CLUSTER_LOCK, path)?;
     }
-    let path = RunConfig::resolve(settings, std::env::vars())?.cluster_lock;
+    let path = RunConfig::resolve(settings, crate::given::environment()?)?.cluster_lock;
     if !path.exists() {
         return Err(ExitError::unchecked(format!("there is no lock at {}", path.display()))
             .hint("--data-dir is the folder of one operator; name the lock with --cluster-lock"));

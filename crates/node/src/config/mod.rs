@@ -12,8 +12,10 @@ pub use shared::{SharedParams, check_against_lock, check_shared};
 pub use sources::{Settings, Source, check_value, not_in_this_version};
 
 use crate::exit::ExitError;
+use crate::files;
 use aequa_telemetry::log::public_url;
 use aequa_types::OperatorIndex;
+use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,9 @@ use std::path::{Path, PathBuf};
 pub const NODE_FILE: &str = "node.toml";
 /// Name of the lock in a data directory.
 pub const LOCK_FILE: &str = "cluster-lock.json";
+
+/// Largest file with settings in bytes; people write them by hand.
+const INPUT_BYTES_MAX: usize = 1 << 20;
 
 /// Everything a node needs to know to start.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,7 +150,11 @@ impl RunConfig {
         let env: Vec<_> = env.into_iter().collect();
         legacy::check(
             |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()),
-            |path| std::fs::read(path),
+            |path| {
+                let mut bytes = Vec::new();
+                let file = files::open_input(Path::new(path), None)?;
+                file.take(INPUT_BYTES_MAX as u64).read_to_end(&mut bytes).map(|_| bytes)
+            },
         )?;
         let mut settings = flags;
         let unknown = settings.add_env(env)?;
@@ -155,8 +164,8 @@ impl RunConfig {
             .collect();
         let beside_data = PathBuf::from(settings.text(keys::DATA_DIR)).join(NODE_FILE);
         match settings.text_option(keys::CONFIG) {
-            Some(path) => settings.add_file(Path::new(&path))?,
-            None if beside_data.exists() => settings.add_file(&beside_data)?,
+            Some(path) => settings.add_file(Path::new(&path), None)?,
+            None if files::is_there(&beside_data) => settings.add_file(&beside_data, beside_data.parent())?,
             None => {}
         }
         warnings.extend(exposure::check(&settings)?);
@@ -292,7 +301,7 @@ fn bootnodes(text: &str) -> Result<Vec<String>, ExitError> {
     let inline = text.split(',').all(|part| is_multiaddr(part.trim()));
     let content = match inline {
         true => text.replace(',', "\n"),
-        false => std::fs::read_to_string(text).map_err(|error| {
+        false => files::read_input(Path::new(text), None, INPUT_BYTES_MAX).map_err(|error| {
             ExitError::usage(format!(
                 "--p2p.bootnodes: \"{text}\" is neither multiaddrs nor a readable file: {error}"
             ))

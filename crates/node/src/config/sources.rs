@@ -1,7 +1,9 @@
 //! Where settings come from, and which one wins: flag > environment > file > default.
 
+use super::INPUT_BYTES_MAX;
 use super::keys::{self, Key, Kind, Scope};
 use crate::exit::ExitError;
+use crate::files;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,9 +15,6 @@ const OTHER_VARIABLES: [&str; 5] = [
     "AEQUA_TSS_KEYSTORE_KEY_FILE",
     "AEQUA_TSS_ZEROIZE",
 ];
-
-/// Largest configuration file in bytes; it is written by hand.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,15 +94,11 @@ impl Settings {
         Ok(unknown)
     }
 
-    /// Adds a TOML file.
-    pub fn add_file(&mut self, path: &Path) -> Result<(), ExitError> {
+    /// Adds a TOML file, in the data directory `home` or elsewhere.
+    pub fn add_file(&mut self, path: &Path, home: Option<&Path>) -> Result<(), ExitError> {
         let fail =
             |problem: String| ExitError::usage(format!("configuration file {}: {problem}", path.display()));
-        let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(fail(format!("has {size} bytes, the limit is {FILE_BYTES_MAX}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        let text = files::read_input(path, home, INPUT_BYTES_MAX).map_err(|error| fail(error.to_string()))?;
         self.add_toml(&text).map_err(|error| fail(error.message))
     }
 

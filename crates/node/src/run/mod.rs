@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `core` | the turn; nothing else touches the replica or the vote log |
 //! | `promises` | the vote log, and beside it the signing marks |
+//! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `accepted`, `sync`, `testimony` | frames to inputs and effects to frames |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
@@ -30,6 +31,7 @@ mod facts;
 #[cfg(test)]
 mod fixture;
 mod keys;
+mod last_words;
 mod ledger;
 mod network;
 mod observe;
@@ -38,6 +40,7 @@ mod promises;
 mod readiness;
 mod recorder;
 mod seals;
+mod signals;
 #[cfg(test)]
 mod stress;
 mod sync;
@@ -53,9 +56,10 @@ use aequa_replica::Halt;
 use aequa_storage::StorageError;
 use aequa_telemetry::Metrics;
 use aequa_types::BuilderPolicy;
+pub use signals::Signals;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 /// What a node promises: requests in flight, the core's turn, and the farewell to its peers all end within
@@ -65,18 +69,20 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 const P2P_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/31000", "/ip4/0.0.0.0/udp/31000/quic-v1"];
 
 /// Runs a node until it is stopped.
-pub fn run(config: RunConfig) -> Result<(), ExitError> {
+pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let format = config.log.format.parse().map_err(ExitError::usage)?;
     let level = config.log.level.parse().map_err(ExitError::usage)?;
     let log = aequa_telemetry::log::init(format, level).map_err(ExitError::failure)?;
     descriptors::raise();
+    signals.log_to(log.clone());
+    last_words::end_on_panic(log.clone());
     announce(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("node")
         .build()
         .map_err(ExitError::failure)?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, signals));
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
     }
@@ -125,8 +131,7 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
     );
 }
 
-async fn serve(config: RunConfig) -> Result<(), ExitError> {
-    let signals = Signals::listen().map_err(ExitError::failure)?;
+async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let started = Instant::now();
     let operator = load_operator(&config)?;
     for warning in &operator.warnings {
@@ -214,6 +219,7 @@ async fn serve(config: RunConfig) -> Result<(), ExitError> {
         sync::watch_peers(&weak, &context);
     }
     facts.set_started();
+    signals.runs();
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
 
     let (outcome, deadline) = tokio::select! {
@@ -288,44 +294,6 @@ fn spawn_core(
     Ok(ended)
 }
 
-/// What a process may be told; listened to before anything answers, so that none takes it by surprise.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
-    async fn stop_requested(mut self) {
-        tokio::spawn(async move {
-            while self.hangup.recv().await.is_some() {
-                let text = "SIGHUP: nothing to reload, logs go to stdout and there are no TLS certificates";
-                tracing::warn!(target: "event", text, "warning");
-            }
-        });
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
-            std::process::exit(130);
-        });
-    }
-}
-
 fn peers(operator: &Operator) -> Vec<facts::Peer> {
     let operators = &operator.lock.lock().operators;
     operators.iter().map(|o| facts::Peer { peer_id: o.peer_id.clone(), ..Default::default() }).collect()
@@ -381,7 +349,11 @@ fn start_network(
     let start = Instant::now();
     let network = aequa_p2p::start(p2p, Arc::clone(inbox) as _, observer).map_err(|error| {
         tracing::error!(target: "event", result = "error", err = %error, "p2p_start");
-        ExitError::failure(error).hint("another process may hold the port: change --p2p.listen or stop it")
+        let hint = match &error {
+            aequa_p2p::P2pError::Listen { source, .. } => cannot_listen(source, "--p2p.listen"),
+            _ => "see the log before this line".into(),
+        };
+        ExitError::failure(error).hint(hint)
     })?;
     let ms = aequa_telemetry::metrics::elapsed_ms(start);
     context.metrics.service_op_ms.observe(["p2p", "start"], ms);
@@ -408,7 +380,25 @@ async fn start_api(
         },
     };
     aequa_api::Server::start(backend, &api).await.map_err(|error| {
-        ExitError::failure(error)
-            .hint("another process may hold the port: change --validator-api or --monitoring, or stop it")
+        let hint = match &error {
+            aequa_api::ApiError::Bind { source, .. } => {
+                cannot_listen(source, "--validator-api or --monitoring")
+            }
+            aequa_api::ApiError::Upstream { .. } => "check --upstream".into(),
+        };
+        ExitError::failure(error).hint(hint)
     })
+}
+
+/// What to do when an address of these flags cannot be listened on.
+fn cannot_listen(error: &io::Error, flags: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            format!("no interface of this machine has that address: change {flags}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege: choose another with {flags}, or grant it")
+        }
+        _ => format!("another process may hold the port: change {flags} or stop it"),
+    }
 }

@@ -20,6 +20,7 @@
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
+//! | [`starts`] | the first moments of a process: what it is given, told, and left |
 //! | [`strangers`] | whoever is not in the lock gets no stream, and garbage stops nothing |
 //!
 //! Every test has its own folder and its own ports, waits for conditions with a deadline, and prints the
@@ -48,5 +49,6 @@ mod refusals;
 mod release;
 mod replay;
 mod single;
+mod starts;
 mod strangers;
 mod transactions;

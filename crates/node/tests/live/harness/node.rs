@@ -6,7 +6,8 @@ use aequa_types::json::BlockJson;
 use aequa_types::{CertifiedBlock, Digest};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -273,6 +274,8 @@ pub fn copy_dir(from: &Path, to: &Path) {
         } else {
             let _ = std::fs::remove_file(&target);
             std::fs::write(&target, std::fs::read(entry.path()).unwrap()).unwrap();
+            // To be changed by a test, and read by nobody else: there are keys among them.
+            std::fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
         }
     }
 }
