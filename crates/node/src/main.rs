@@ -10,7 +10,7 @@
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
 //! | [`creation`] | folders made all at once |
-//! | [`hardening`] | keeps the memory of a process with keys private |
+//! | [`hardening`] | keeps memory and files of a process with keys private |
 //! | [`verify_block`] | checks a block with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
@@ -76,6 +76,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
         Command::Run(args) => {
             devnet::follow_parent();
+            hardening::keep_files_private();
             let signals = run::Signals::listen().map_err(ExitError::failure)?;
             run::run(RunConfig::resolve(args.settings, given::environment()?)?, signals)
         }

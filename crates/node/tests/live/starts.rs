@@ -89,6 +89,26 @@ fn a_running_node_leaves_no_core_dump() {
 }
 
 #[test]
+fn what_a_node_makes_is_its_owners_alone_whatever_the_mask_it_was_started_with() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cluster = Cluster::start(Shape { nodes: 1, ..Shape::default() });
+    cluster.until_all_at(2);
+    let mut folders = vec![cluster.nodes[0].dir.join("chain")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            // Files of the store come and go.
+            let Ok(found) = entry.metadata() else { continue };
+            assert_eq!(found.permissions().mode() & 0o077, 0, "{}", entry.path().display());
+            files += 1;
+            folders.extend(found.is_dir().then(|| entry.path()));
+        }
+    }
+    assert!(files > 3, "the store has files");
+}
+
+#[test]
 fn a_foreign_last_state_does_not_silence_an_operator() {
     let mut cluster = Cluster::start(Shape { nodes: 1, ..Shape::default() });
     let tip = {
