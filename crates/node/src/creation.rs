@@ -114,7 +114,7 @@ mod tests {
         held.try_lock().unwrap();
 
         let (_draft, removed) = Draft::begin(&target).unwrap();
-        assert_eq!(removed, [orphan.clone()]);
+        assert_eq!(removed, std::slice::from_ref(&orphan));
         assert!(!orphan.exists() && running.exists() && others.iter().all(|path| path.exists()));
     }
 }

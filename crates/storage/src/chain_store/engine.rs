@@ -9,7 +9,7 @@ use super::keys::{
 };
 use super::{BlockCommit, ChainStore, Committed, DutyRow, Roots, Rows, Tip};
 use crate::StorageError;
-use crate::files::create_dir_durable;
+use crate::files::{at, create_dir_durable, parent, sync_dir};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
@@ -25,6 +25,7 @@ use ssz::Encode as _;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::{fs, io};
 
 /// Layout of keyspaces, keys and blocks; raised when they change. 3: a header's totals have 128 bits. 4: headers
 /// are apart from bodies, reports of duties are SSZ.
@@ -49,6 +50,9 @@ const OPEN_FILES_MAX: usize = 64;
 const WORKER_THREADS: usize = 2;
 /// Results removed in one batch when pruning; bounds the batch.
 const PRUNE_BATCH: usize = 4096;
+
+/// Extension of a store under construction.
+const DRAFT: &str = "tmp-0";
 
 /// Sizes an operator may want to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,26 @@ pub struct FjallChainStore {
 impl FjallChainStore {
     /// Opens the store of a cluster in `dir`, creating it when there is none.
     pub fn open(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
+        if !dir.exists() {
+            Self::create(dir, cluster_id, options)?;
+        }
+        Self::open_in(dir, cluster_id, options)
+    }
+
+    /// Makes an empty store beside its place and moves it there: one whose making was interrupted is nothing the
+    /// engine can open.
+    fn create(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<(), StorageError> {
+        let draft = dir.with_extension(DRAFT);
+        match fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &draft)(error)),
+            _ => {}
+        }
+        drop(Self::open_in(&draft, cluster_id, options)?);
+        fs::rename(&draft, dir).map_err(at("rename to", dir))?;
+        sync_dir(parent(dir)).map_err(at("sync directory", parent(dir)))
+    }
+
+    fn open_in(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
         create_dir_durable(dir)?;
         let database = open_database(dir, options)?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);

@@ -562,3 +562,17 @@ fn a_store_of_an_earlier_layout_is_refused() {
     drop((meta, database));
     assert!(matches!(open(dir.path()), Err(StorageError::OlderVersion { found: 2, .. })));
 }
+
+#[test]
+fn a_store_whose_making_was_interrupted_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = dir.path().join("chain");
+    // What the engine leaves when it is killed while it makes a store, and cannot open.
+    fs::create_dir_all(dir.path().join("chain.tmp-0/keyspaces")).unwrap();
+    fs::write(dir.path().join("chain.tmp-0/0.jnl"), b"").unwrap();
+    for _ in 0..2 {
+        let store = open(&chain).unwrap();
+        assert_eq!(store.latest().unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
