@@ -167,6 +167,9 @@ impl<K: Keys> Replica<K> {
         for (transaction, ticket) in transactions {
             let hash: TxHash = transaction.hash();
             let admission = self.mempool.admit(transaction.clone(), height, &ChainNonces(&self.chain));
+            if admission.is_held() && self.config.quorum.operators() > 1 {
+                self.offers.add(hash, ticket.is_some(), self.now.elapsed_ms);
+            }
             if let Some(ticket) = ticket {
                 self.out.push(Effect::Reply(ticket, hash, admission));
                 if admission.is_held() {

@@ -104,6 +104,11 @@ impl CatchUp {
         self.progress_at_ms = now_ms;
     }
 
+    /// For how long no block was decided.
+    pub(crate) fn idle_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.progress_at_ms)
+    }
+
     /// The operator asked has answered or failed.
     pub(crate) fn answered(&mut self, by: OperatorIndex, useful: bool) {
         if self.asked == Some(by) {
@@ -120,7 +125,7 @@ impl CatchUp {
         if self.asked.is_some() {
             return None;
         }
-        let stalled = now_ms.saturating_sub(self.progress_at_ms) >= STALLED_MS;
+        let stalled = self.idle_ms(now_ms) >= STALLED_MS;
         let ahead = self.quorum.members().filter(|operator| {
             let gap = self.shown.get(operator).map_or(0, |height| height.0.saturating_sub(tip.0));
             gap > 1 || (gap == 1 && stalled)

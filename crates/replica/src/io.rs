@@ -201,6 +201,8 @@ pub enum Effect {
     Send(OperatorIndex, Message),
     /// Spread an admitted transaction.
     Gossip(CheckedTransaction),
+    /// Spread transactions that were spread before, for whoever missed them. One frame of gossip holds them.
+    Offer(Vec<CheckedTransaction>),
     /// Spread evidence to every member.
     GossipEvidence(CheckedEvidence),
     /// Store this as all the evidence that is pending, in place of what was stored before.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   peer messages ─┐                        ┌─▶ Persist  (durable before anything after it)
-//!   transactions ──┤   step(now, input)     ├─▶ Send, Broadcast, Gossip
+//!   transactions ──┤   step(now, input)     ├─▶ Send, Broadcast, Gossip, Offer
 //!   duties ────────┼──▶   Replica   ────────┼─▶ Commit, Sealed      (to the block store)
 //!   timers ────────┤  chain · pools · qbft  ├─▶ SetTimer, CancelTimers
 //!   seals, sync ───┘                        └─▶ Reply, Notify
@@ -20,6 +20,7 @@
 //! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
 //! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; up to which slot they may begin |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
+//! | `offers` | transactions that wait, offered to the others again |
 //! | `catchup` | noticing that others are ahead, and messages that came too early |
 //! | [`recording`] | what instances take and are told, to be run again |
 //! | `witness` | what operators were seen to say: noticing contradictions |
@@ -44,6 +45,7 @@ mod duty_window;
 mod evidence;
 mod inquiry;
 mod io;
+mod offers;
 mod promised;
 pub mod recording;
 mod replica;

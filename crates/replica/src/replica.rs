@@ -5,6 +5,7 @@ use crate::duties::Duties;
 use crate::evidence::Pending;
 use crate::inquiry::Inquiry;
 use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
+use crate::offers::Offers;
 use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
@@ -64,6 +65,7 @@ pub struct Replica<K> {
     /// Under way until enough members have said what they saw this operator sign.
     pub(crate) inquiry: Option<Inquiry>,
     pub(crate) pacing: Pacing,
+    pub(crate) offers: Offers,
     pub(crate) witness: Witness,
     pub(crate) pending: Pending,
     pub(crate) now: Now,
@@ -84,6 +86,7 @@ impl<K: Keys> Replica<K> {
             duties: Duties::new(config.me, config.quorum),
             inquiry: Inquiry::begin(recovery.memory, config.quorum),
             pacing: Pacing::default(),
+            offers: Offers::default(),
             witness: Witness::default(),
             pending: Pending::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
@@ -209,6 +212,7 @@ impl<K: Keys> Replica<K> {
             }
             Input::PeerConnected(operator) => {
                 self.resend_to(operator);
+                self.offers.connected(self.now.elapsed_ms);
                 self.gossip_evidence();
                 self.out.push(Effect::Inquire(operator));
             }
@@ -423,6 +427,7 @@ impl<K: Keys> Replica<K> {
             Timer::Propose(height) => self.propose_block(height),
             Timer::CatchUp => {
                 self.expire_duties();
+                self.offer_again();
                 self.fetch_if_behind();
                 self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }

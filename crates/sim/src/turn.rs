@@ -218,6 +218,9 @@ impl World {
             Effect::Broadcast(message) => self.emit(id, None, message.clone()),
             Effect::Send(to, message) => self.emit(id, Some(*to), message.clone()),
             Effect::Gossip(transaction) => self.gossip(id, transaction),
+            Effect::Offer(transactions) => {
+                transactions.iter().for_each(|transaction| self.gossip(id, transaction))
+            }
             Effect::GossipEvidence(evidence) => self.gossip_evidence(id, evidence),
             Effect::Fetch { from, height } => self.fetch(id, *from, *height),
             Effect::Inquire(of) => self.inquire(id, *of),

@@ -228,6 +228,7 @@ impl CoreThread {
             Effect::Broadcast(message) => self.outbox.broadcast(message),
             Effect::Send(to, message) => self.outbox.send(*to, message),
             Effect::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
+            Effect::Offer(transactions) => self.outbox.offer(transactions),
             Effect::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
             Effect::Fetch { from, height } => self.outbox.fetch(*from, *height),
             Effect::Inquire(operator) => self.outbox.inquire(*operator),

@@ -37,7 +37,7 @@ use tokio::sync::mpsc;
 const GOSSIP_GATHER: Duration = Duration::from_millis(3);
 /// A gossip frame is closed at this size, well below its limit.
 const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
-/// Admitted transactions waiting to be gossiped; beyond that they travel only inside blocks.
+/// Admitted transactions waiting to be gossiped; what finds no room is offered again later.
 const GOSSIP_QUEUE_MAX: usize = 16_384;
 /// Envelope kind of a list of transactions.
 const KIND_TRANSACTIONS: u8 = 1;
@@ -430,8 +430,16 @@ impl Outbox {
 
     /// Queues a transaction for gossip.
     pub fn gossip(&self, transaction: CheckedTransaction) {
-        // When full, the transaction still reaches the others inside a block.
+        // When full, the transaction is offered again later, or reaches the others inside a block.
         let _ = self.gossip.try_send(transaction);
+    }
+
+    /// Spreads transactions once more. Gossip drops a frame it has seen, and its trace id makes this one another.
+    pub fn offer(&self, transactions: &[CheckedTransaction]) {
+        let Some(network) = self.network.upgrade() else { return };
+        self.context.metrics.mempool_offered_again_total.add([], transactions.len() as u64);
+        let trace_id = format!("offer-{}-{}", self.context.me, sync::wall_ms());
+        network.gossip(Topic::Tx, &transactions_frame(transactions).traced(trace_id));
     }
 
     /// Spreads a piece of evidence.
@@ -492,7 +500,7 @@ async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransac
         None => queue.recv().await,
     } {
         let mut bytes = first.bytes();
-        let mut batch = vec![first.transaction().clone()];
+        let mut batch = vec![first];
         let until = tokio::time::Instant::now() + GOSSIP_GATHER;
         while let Ok(Some(next)) = tokio::time::timeout_at(until, queue.recv()).await {
             if bytes + next.bytes() > GOSSIP_BYTES {
@@ -500,11 +508,16 @@ async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransac
                 break;
             }
             bytes += next.bytes();
-            batch.push(next.transaction().clone());
+            batch.push(next);
         }
         let Some(network) = network.upgrade() else { return };
-        network.gossip(Topic::Tx, &Frame::new(KIND_TRANSACTIONS, Bytes::from(batch.as_ssz_bytes())));
+        network.gossip(Topic::Tx, &transactions_frame(&batch));
     }
+}
+
+fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
+    let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
+    Frame::new(KIND_TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
 }
 
 /// The question for blocks from `height` upwards.

@@ -133,6 +133,26 @@ impl Cluster {
         }
     }
 
+    /// Transactions reach everybody who is connected.
+    fn spread(&mut self, from: usize, transactions: &[CheckedTransaction]) {
+        let reached = |to: &usize| *to != from && !self.cut.contains(&from) && !self.cut.contains(to);
+        for to in (0..self.nodes.len()).filter(reached).collect::<Vec<_>>() {
+            let peers = transactions.iter().map(|transaction| (transaction.clone(), None)).collect();
+            self.input(to, Input::Transactions(peers));
+        }
+    }
+
+    /// An operator that was cut off is reached again, and both ends notice.
+    pub fn rejoin(&mut self, id: usize) {
+        self.cut.remove(&id);
+        for peer in
+            (0..self.nodes.len()).filter(|peer| *peer != id && !self.cut.contains(peer)).collect::<Vec<_>>()
+        {
+            self.input(id, Input::PeerConnected(OperatorIndex(peer as u8)));
+            self.input(peer, Input::PeerConnected(OperatorIndex(id as u8)));
+        }
+    }
+
     pub fn run_for(&mut self, span_ms: u64) {
         let end_ms = self.now_ms + span_ms;
         self.run_until(|cluster| cluster.now_ms > end_ms, end_ms);
@@ -176,7 +196,7 @@ impl Cluster {
         self.carry_out(id, effects);
     }
 
-    fn input(&mut self, to: usize, input: Input) {
+    pub fn input(&mut self, to: usize, input: Input) {
         self.sequence += 1;
         self.queue.insert((self.now_ms + LATENCY_MS, self.sequence), (to, input));
     }
@@ -230,6 +250,8 @@ impl Cluster {
                     (0..self.nodes.len()).filter(|to| *to != id).for_each(|to| self.message(id, to, &message))
                 }
                 Effect::Send(to, message) => self.message(id, to.as_usize(), &message),
+                Effect::Gossip(transaction) => self.spread(id, &[transaction]),
+                Effect::Offer(transactions) => self.spread(id, &transactions),
                 Effect::Fetch { from, height } => self.fetch(id, from, height),
                 Effect::Inquire(of) => self.inquire(id, of),
                 Effect::Combine { instance, round, digest, shares } => {

@@ -185,5 +185,6 @@ registry! {
     counter duty_results_total { duty: open("attester", "proposer", "sync"), result: closed("signed", "refused", "expired", "undecided") } "how duties ended";
     gauge readiness { reason: open("starting", "replaying", "syncing", "insufficient_peers", "fenced", "storage_error", "clock", "beacon_down", "beacon_syncing", "beacon_no_peers", "engine", "stopping") } "1 while the reason for not being ready holds";
     counter api_turned_away_total { service: open("api", "monitoring"), reason: closed("connections", "client", "evicted", "slow", "streams", "proxied", "tunnels") } "connections and requests turned away or cut off by a limit";
+    counter mempool_offered_again_total {} "transactions offered to the members again because no block held them";
     counter block_store_conflicts_total {} "another block arrived for a stored height";
 }
