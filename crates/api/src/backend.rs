@@ -377,8 +377,12 @@ pub enum NotReady {
     Replaying,
     /// Behind its peers.
     Syncing,
-    /// Fewer than q operators connected.
+    /// Fewer than q operators answer.
     InsufficientPeers,
+    /// There is work, and several rounds brought no decision.
+    NoProgress,
+    /// Signs no block at the height being agreed on.
+    NotSigning,
     /// Fenced itself.
     Fenced,
     /// The disk failed.
@@ -405,6 +409,8 @@ impl NotReady {
             NotReady::Replaying => "replaying",
             NotReady::Syncing => "syncing",
             NotReady::InsufficientPeers => "insufficient_peers",
+            NotReady::NoProgress => "no_progress",
+            NotReady::NotSigning => "not_signing",
             NotReady::Fenced => "fenced",
             NotReady::StorageError => "storage_error",
             NotReady::Clock => "clock",
@@ -413,6 +419,30 @@ impl NotReady {
             NotReady::BeaconNoPeers => "beacon_no_peers",
             NotReady::Engine => "engine",
             NotReady::Stopping => "stopping",
+        }
+    }
+
+    /// What it means and what helps, where the name does not say it.
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            NotReady::Replaying => Some(
+                "the members are being asked what this operator signed; it signs nothing until enough answer",
+            ),
+            NotReady::InsufficientPeers => Some(
+                "fewer than a quorum of operators answer: check the network, the ports and the other nodes",
+            ),
+            NotReady::NoProgress => Some(
+                "there is work and several rounds brought no decision: a quorum of operators must answer and sign, \
+                 see peers in /status and the reasons of their nodes",
+            ),
+            NotReady::NotSigning => Some(
+                "this operator signs no block at this height, because it may have signed another one there before \
+                 its memory was lost: it takes part again above, and until then a quorum of others must do without",
+            ),
+            NotReady::Clock => Some(
+                "this node's clock is more than 500 ms from a majority's: check its time synchronisation",
+            ),
+            _ => None,
         }
     }
 }

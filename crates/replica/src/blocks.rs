@@ -2,7 +2,7 @@
 
 use crate::inquiry::OwedShare;
 use crate::io::{Effect, Halt, Notice, Ticket, Timer};
-use crate::replica::{INSTANCES_KEPT, Replica, decision, leader};
+use crate::replica::{INSTANCES_KEPT, Replica, decision, leader, timeout_ms};
 use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
 use aequa_chain::{Chain, FRESH_WITHIN_MS, Freshness};
@@ -11,8 +11,9 @@ use aequa_qbft::{Event, Phase};
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId,
-    Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
+    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Domain, Height,
+    InstanceId, Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value,
+    Verified,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 /// still tells the time. Where both found no quorum, clocks may disagree, and later blocks carry the millisecond
 /// after their parent, which nobody refuses.
 const CLOCK_ROUNDS: Round = Round(2);
+
+/// Rounds without a decision after which it is no longer a leader or two that are down.
+const STALLED_ROUNDS: u64 = 3;
 
 /// When the next block may be proposed, and why not yet.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Pacing {
     accepted_ms: Option<u64>,
     /// Empty blocks are off and there is nothing to agree on: no proposal, no round timer.
     pub(crate) idle: bool,
+    /// When the height began, or its work came.
+    begun_ms: u64,
     /// This operator leads round 0 and holds its proposal back.
     held: Option<Held>,
     /// Operators that have voted in the height while this node was idle.
@@ -79,10 +85,26 @@ pub(crate) fn acceptable(
 /// How far behind the local clock a block first proposed in `round` may be: where messages take longer than
 /// the least, no round would ever be fresh enough, however long rounds grow.
 fn fresh_within_ms(params: &ConsensusParams, round: Round) -> u64 {
-    crate::replica::timeout_ms(params, round).max(FRESH_WITHIN_MS)
+    timeout_ms(params, round).max(FRESH_WITHIN_MS)
 }
 
 impl<K: Keys> Replica<K> {
+    /// Whether there is something to agree on, and several rounds have brought no decision.
+    pub fn has_stalled(&self) -> bool {
+        let params = &self.config.params;
+        let rounds_ms: u64 = (0..STALLED_ROUNDS).map(|round| timeout_ms(params, Round(round))).sum();
+        let waited_ms = self.now.elapsed_ms.saturating_sub(self.pacing.begun_ms);
+        !self.pacing.idle && !self.is_inquiring() && waited_ms > rounds_ms + params.block_interval_ms
+    }
+
+    /// The height up to which this operator signs no block, where that is at or above the one being agreed on.
+    pub fn abstains_up_to(&self) -> Option<Height> {
+        let next = self.chain.tip().height.next();
+        self.signing_floors()
+            .find(|(domain, floor)| *domain == Domain::Block && *floor >= next)
+            .map(|(_, floor)| floor)
+    }
+
     /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
     fn finish_decided(&mut self) {
         loop {
@@ -106,6 +128,7 @@ impl<K: Keys> Replica<K> {
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
         self.pacing.stirring.clear();
+        self.pacing.begun_ms = self.now.elapsed_ms;
         let restored = self.instances.contains_key(&id);
         self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
         self.open_instance(id);
@@ -152,6 +175,7 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn wake(&mut self) {
         if self.pacing.idle {
             self.pacing.idle = false;
+            self.pacing.begun_ms = self.now.elapsed_ms;
             let id = InstanceId::block(self.chain.tip().height.next());
             self.set_round_timer(id, Round(0));
         }

@@ -4,8 +4,8 @@
 
 mod common;
 
-use aequa_replica::{Memory, Notice, leader};
-use aequa_types::{ConsensusParams, Height, InstanceId, OperatorIndex, Round};
+use aequa_replica::{Memory, Notice, Recovery, leader};
+use aequa_types::{ConsensusParams, Domain, Height, InstanceId, OperatorIndex, Round};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
 use std::collections::BTreeSet;
@@ -38,6 +38,34 @@ fn an_idle_minute_without_empty_blocks_has_no_timeout_and_work_begins_at_once() 
             assert_eq!(node.faults(), 0);
         }
     }
+}
+
+#[test]
+fn work_without_a_decision_for_several_rounds_is_a_stall_and_silence_is_none() {
+    let stalled = |cluster: &Cluster| cluster.nodes.iter().filter(|node| node.replica.has_stalled()).count();
+    let mut idle = Cluster::new(4, ConsensusParams { empty_blocks: false, ..params() });
+    idle.run_for(60_000);
+    assert_eq!(stalled(&idle), 0, "there is nothing to agree on");
+    let mut cluster = Cluster::new(4, params());
+    cluster.cut.insert(3);
+    for _ in 0..20 {
+        cluster.run_for(1_000);
+        assert_eq!(stalled(&cluster), usize::from(cluster.nodes[3].replica.has_stalled()), "f may be gone");
+    }
+    cluster.cut.insert(2);
+    cluster.run_for(10_000);
+    assert_eq!(stalled(&cluster), 4);
+}
+
+#[test]
+fn an_operator_that_abstains_says_up_to_where() {
+    let floors = vec![(Domain::Block, Height(10)), (Domain::Sync, Height(99))];
+    let replica = |floors| common::replica(0, Recovery { floors, ..Recovery::default() });
+    assert_eq!(replica(floors).abstains_up_to(), Some(Height(10)));
+    assert_eq!(replica(vec![(Domain::Sync, Height(99))]).abstains_up_to(), None);
+    let mut cluster = Cluster::new(4, params());
+    cluster.run_for(10_000);
+    assert!(cluster.nodes.iter().all(|node| node.replica.abstains_up_to().is_none()));
 }
 
 #[test]

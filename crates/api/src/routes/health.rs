@@ -46,6 +46,8 @@ pub(crate) struct NotReadyBody {
     code: String,
     /// Every reason that holds now.
     reasons: Vec<NotReady>,
+    /// What some of them mean, and what helps.
+    hints: Vec<&'static str>,
     message: String,
     trace_id: String,
 }
@@ -78,6 +80,7 @@ pub(crate) async fn readyz<B: Backend>(
     let body = NotReadyBody {
         code: "NOT_READY".into(),
         message: format!("not ready: {}", names.join(", ")),
+        hints: readiness.reasons.iter().filter_map(|reason| reason.hint()).collect(),
         reasons: readiness.reasons,
         trace_id: trace_id.to_string(),
     };

@@ -2,6 +2,7 @@
 
 use super::core::Command;
 use super::duty_report;
+use super::facts::SILENT_FOR;
 use super::ledger::Store;
 use super::network::Context;
 use super::observe::duty_status;
@@ -26,8 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
 
-/// Fewer than a quorum connected for this long is no longer a blip (contract: http, section 5).
-const QUORUM_LOST: Duration = Duration::from_secs(6);
 /// Behind for this long is no longer a blip.
 const BEHIND: Duration = Duration::from_secs(10);
 /// Clock offset to a majority from which the node is not ready.
@@ -87,11 +86,10 @@ impl Backend for NodeBackend {
             (NotReady::Starting, !facts.is_started()),
             (NotReady::StorageError, facts.is_storage_failed()),
             (NotReady::Replaying, facts.is_inquiring()),
-            (
-                NotReady::InsufficientPeers,
-                facts.quorum_lost_for(self.context.me).is_some_and(|lost| lost >= QUORUM_LOST),
-            ),
+            (NotReady::InsufficientPeers, facts.quorum_lost_for(self.context.me) >= SILENT_FOR),
             (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
+            (NotReady::NoProgress, facts.is_stalled()),
+            (NotReady::NotSigning, facts.is_inquiring() || facts.is_abstaining()),
             (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
         ];
         Readiness {
@@ -109,8 +107,8 @@ impl Backend for NodeBackend {
         let others = facts.peers().into_iter().enumerate().filter(|(i, _)| *i != self.context.me.as_usize());
         let peers = others.map(|(i, peer)| PeerView {
             operator: OperatorIndex(u8::try_from(i).unwrap_or(u8::MAX)),
+            connected: peer.answers(),
             peer_id: peer.peer_id,
-            connected: peer.connected,
             rtt_ms: peer.rtt_ms,
             height: peer.height,
         });

@@ -218,6 +218,8 @@ impl CoreThread {
         let (round, leader) = self.replica.round_and_leader();
         self.facts.set_agreeing(round, leader);
         self.facts.set_inquiring(self.replica.is_inquiring());
+        self.facts.set_abstaining(self.replica.abstains_up_to().is_some());
+        self.facts.set_stalled(self.replica.has_stalled());
         self.observatory.turn_ended(&self.replica);
         Ok(())
     }

@@ -3,21 +3,34 @@
 use aequa_types::{Digest, Height, OperatorIndex, Quorum, Round};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Members ask each other for their status every second: silent for this long is no longer a blip (contract: http,
+/// section 5).
+pub const SILENT_FOR: Duration = Duration::from_secs(6);
 
 /// Another operator as last seen.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
     /// libp2p peer id.
     pub peer_id: String,
-    /// Whether direct messages reach it.
+    /// Whether there is a connection to it.
     pub connected: bool,
+    /// When it last said anything that only a living node of this cluster says.
+    pub heard: Option<Instant>,
     /// Last round-trip time of a status exchange, in milliseconds.
     pub rtt_ms: Option<f64>,
     /// Height it has shown.
     pub height: Option<Height>,
     /// Its clock minus ours, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+}
+
+impl Peer {
+    /// Whether it is connected and alive: a process that hangs keeps its connections for a minute.
+    pub fn answers(&self) -> bool {
+        self.connected && self.heard.is_some_and(|heard| heard.elapsed() < SILENT_FOR)
+    }
 }
 
 /// A snapshot board, written by the core and the network, read by the API.
@@ -33,7 +46,9 @@ pub struct Facts {
     stopping: AtomicBool,
     storage_failed: AtomicBool,
     inquiring: AtomicBool,
-    quorum_lost_since: Mutex<Option<Instant>>,
+    abstaining: AtomicBool,
+    stalled: AtomicBool,
+    since: Instant,
     behind_since: Mutex<Option<Instant>>,
 }
 
@@ -51,7 +66,9 @@ impl Facts {
             stopping: AtomicBool::new(false),
             storage_failed: AtomicBool::new(false),
             inquiring: AtomicBool::new(false),
-            quorum_lost_since: Mutex::new(None),
+            abstaining: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            since: Instant::now(),
             behind_since: Mutex::new(None),
         }
     }
@@ -134,6 +151,26 @@ impl Facts {
         self.inquiring.load(Relaxed)
     }
 
+    /// Whether this operator signs no block at the height being agreed on.
+    pub fn set_abstaining(&self, abstaining: bool) {
+        self.abstaining.store(abstaining, Relaxed);
+    }
+
+    /// Whether this operator signs no block at the height being agreed on.
+    pub fn is_abstaining(&self) -> bool {
+        self.abstaining.load(Relaxed)
+    }
+
+    /// Whether work waits and rounds bring no decision.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Relaxed);
+    }
+
+    /// Whether work waits and rounds bring no decision.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed)
+    }
+
     /// The log or the store failed.
     pub fn set_storage_failed(&self) {
         self.storage_failed.store(true, Relaxed);
@@ -144,26 +181,70 @@ impl Facts {
         self.storage_failed.load(Relaxed)
     }
 
-    /// How long fewer than a quorum of operators have been connected, this one included.
-    pub fn quorum_lost_for(&self, me: OperatorIndex) -> Option<std::time::Duration> {
+    /// For how long fewer than a quorum of operators have been heard, this one included.
+    pub fn quorum_lost_for(&self, me: OperatorIndex) -> Duration {
         let peers = self.peers.lock();
-        let up = peers.iter().enumerate().filter(|(i, peer)| *i == me.as_usize() || peer.connected).count();
-        holds_since(&self.quorum_lost_since, up < self.quorum.quorum())
+        let heard = |peer: &Peer| peer.heard.unwrap_or(self.since);
+        let others = peers.iter().enumerate().filter(|(i, _)| *i != me.as_usize());
+        let mut silent: Vec<Duration> = others.map(|(_, peer)| heard(peer).elapsed()).collect();
+        silent.sort_unstable();
+        let needed = self.quorum.quorum() - 1;
+        needed.checked_sub(1).and_then(|last| silent.get(last)).copied().unwrap_or_default()
     }
 
     /// How long this node has been more than two blocks behind a peer.
-    pub fn behind_for(&self) -> Option<std::time::Duration> {
+    pub fn behind_for(&self) -> Option<Duration> {
         let lag = self.best_peer_height().0.saturating_sub(self.tip_height().0);
         holds_since(&self.behind_since, lag > 2)
     }
 }
 
 /// Remembers since when a condition holds.
-fn holds_since(since: &Mutex<Option<Instant>>, holds: bool) -> Option<std::time::Duration> {
+fn holds_since(since: &Mutex<Option<Instant>>, holds: bool) -> Option<Duration> {
     let mut since = since.lock();
     if !holds {
         *since = None;
         return None;
     }
     Some(since.get_or_insert_with(Instant::now).elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: OperatorIndex = OperatorIndex(1);
+
+    /// A board of four whose peers were heard so many seconds ago.
+    fn board(heard: [Option<u64>; 3]) -> Facts {
+        let facts = Facts::new(Quorum::of(4).unwrap(), vec![Peer::default(); 4], Height(0), Digest::ZERO);
+        for (operator, seconds) in [0, 2, 3].into_iter().zip(heard) {
+            let heard = seconds.and_then(|seconds| Instant::now().checked_sub(Duration::from_secs(seconds)));
+            facts.update_peer(OperatorIndex(operator), |peer| {
+                peer.connected = true;
+                peer.heard = heard;
+            });
+        }
+        facts
+    }
+
+    #[test]
+    fn a_quorum_is_lost_since_one_too_few_was_heard() {
+        let lost_for = |heard| board(heard).quorum_lost_for(ME).as_secs();
+        assert_eq!(lost_for([Some(0), Some(0), Some(72)]), 0, "f may be silent");
+        assert_eq!(lost_for([Some(72), Some(9), Some(0)]), 9);
+        assert_eq!(lost_for([None, Some(0), None]), 0, "not yet longer than this node is there");
+        let alone = Facts::new(Quorum::of(1).unwrap(), vec![Peer::default()], Height(0), Digest::ZERO);
+        assert_eq!(alone.quorum_lost_for(OperatorIndex(0)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_connected_peer_that_says_nothing_does_not_answer() {
+        let answers = |seconds| {
+            let peer = board([seconds; 3]).peers().remove(0);
+            peer.answers()
+        };
+        assert!(answers(Some(5)));
+        assert!(!answers(Some(6)) && !answers(None));
+    }
 }

@@ -209,7 +209,12 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         recorder,
         outbox,
         seals,
-        observatory: observe::Observatory::new(Arc::clone(&metrics), events.clone(), tip.height),
+        observatory: observe::Observatory::new(
+            Arc::clone(&metrics),
+            events.clone(),
+            tip.height,
+            config.seals(),
+        ),
         facts: Arc::clone(&facts),
         started,
         flushed: None,

@@ -377,7 +377,10 @@ impl Handler for Inbox {
     }
 
     fn disconnected(&self, operator: OperatorIndex) {
-        self.context.facts.update_peer(operator, |peer| peer.connected = false);
+        self.context.facts.update_peer(operator, |peer| {
+            peer.connected = false;
+            peer.clock_offset_ms = None;
+        });
     }
 }
 

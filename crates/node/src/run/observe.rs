@@ -2,6 +2,7 @@
 
 use super::events::Events;
 use super::keys::OperatorKeys;
+use super::sync::wall_ms;
 use aequa_api::backend::{DutyStatus, EventBody};
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
 use aequa_qbft::{Note, Phase};
@@ -18,6 +19,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Blocks without a group seal that are worth a warning, since seals come a block or two late; told again
+/// whenever there are twice as many.
+const UNSEALED_TOLD: u64 = 16;
+
 /// Metrics, log events and event streams of one node; owned by the core.
 pub struct Observatory {
     metrics: Arc<Metrics>,
@@ -27,6 +32,8 @@ pub struct Observatory {
     round_entered: Instant,
     last_takeover: Option<Instant>,
     refusals: RateLimiter<OperatorIndex>,
+    /// The last block with a group seal, where decisions are sealed.
+    last_sealed: Option<Height>,
 }
 
 /// What a turn has taken so far.
@@ -38,7 +45,7 @@ struct Turn {
 
 impl Observatory {
     /// An observatory that has seen nothing yet but the `tip` the node starts from.
-    pub fn new(metrics: Arc<Metrics>, events: Events, tip: Height) -> Self {
+    pub fn new(metrics: Arc<Metrics>, events: Events, tip: Height, seals: bool) -> Self {
         if tip > Height(0) {
             metrics.swarm_blockchain_height.set([], tip.0 as f64);
         }
@@ -50,6 +57,7 @@ impl Observatory {
             round_entered: Instant::now(),
             last_takeover: None,
             refusals: RateLimiter::new(),
+            last_sealed: seals.then_some(tip),
         }
     }
 
@@ -146,7 +154,9 @@ impl Observatory {
             }
             Notice::Sealed(certificate) => {
                 self.metrics.tss_sessions_total.inc(["ok"]);
-                if certificate.instance.domain != Domain::Block {
+                if certificate.instance.domain == Domain::Block {
+                    self.block_sealed(certificate.instance.height);
+                } else {
                     self.duty_result(certificate.instance, "signed", replica);
                     self.duty_event(certificate.instance, replica);
                 }
@@ -192,6 +202,11 @@ impl Observatory {
     ) {
         let header = block.header();
         let (height, round) = (header.height, certificate.round);
+        if certificate.group_seal().is_some() {
+            self.block_sealed(height);
+        }
+        self.look_for_seals(height);
+        self.metrics.chain_time_ahead_ms.set([], header.timestamp_ms as f64 - wall_ms() as f64);
         let (bids, fees) = (header.total_bids.to::<u128>(), header.total_fees.to::<u128>());
         self.metrics.swarm_blockchain_height.set([], height.0 as f64);
         self.metrics.swarm_blockchain_blocks_total.inc([if live { "live" } else { "batch" }]);
@@ -222,6 +237,30 @@ impl Observatory {
             "consensus_block_value"
         );
         self.events.block(height, || CertifiedHeader { header: header.clone(), certificate });
+    }
+
+    fn block_sealed(&mut self, height: Height) {
+        if let Some(last) = self.last_sealed.as_mut() {
+            *last = height.max(*last);
+        }
+    }
+
+    /// Without a group seal a block is checked with the commits of q operators and no longer with the group key
+    /// alone. Nothing else stops, so somebody has to say it.
+    fn look_for_seals(&self, height: Height) {
+        let Some(last) = self.last_sealed else { return };
+        let unsealed = height.0.saturating_sub(last.0);
+        self.metrics.blocks_unsealed.set([], unsealed as f64);
+        if unsealed >= UNSEALED_TOLD && unsealed.is_power_of_two() {
+            tracing::warn!(
+                target: "event",
+                height = height.0,
+                unsealed,
+                hint = "fewer than a quorum of operators run with --enable-tss and --enable-tss-sign, or their shares \
+                        are bad (share_blamed): these blocks are not checkable with the group key",
+                "seals_missing"
+            );
+        }
     }
 
     /// An operator contradicted itself, and this node sees the proof for the first time.

@@ -42,6 +42,13 @@ fn tell(backend: &NodeBackend, events: &Events, before: Option<&Readiness>, now:
         gauge.set([gone.name()], 0.0);
     }
     now.reasons.iter().for_each(|reason| gauge.set([reason.name()], 1.0));
+    let held = |reason: &NotReady| before.is_some_and(|before| before.reasons.contains(reason));
+    for reason in now.reasons.iter().filter(|reason| !held(reason)) {
+        if let Some(hint) = reason.hint() {
+            let text = format!("not ready, {}: {hint}", reason.name());
+            tracing::warn!(target: "event", text, "warning");
+        }
+    }
     let reasons: Vec<&str> = now.reasons.iter().map(|reason| reason.name()).collect();
     tracing::info!(
         target: "event",

@@ -146,12 +146,14 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     let Ok(answer) = network.request(operator, &question).await else { return };
     let rtt_ms = start.elapsed().as_secs_f64() * 1000.0;
     let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };
+    let offset_ms = clock_offset_ms(status.wall_clock_ms, wall_ms(), rtt_ms);
     context.facts.update_peer(operator, |peer| {
         peer.rtt_ms = Some(rtt_ms);
-        peer.clock_offset_ms = Some(clock_offset_ms(status.wall_clock_ms, wall_ms(), rtt_ms));
+        peer.clock_offset_ms = Some(offset_ms);
     });
+    context.metrics.clock_offset_ms.set([&operator.to_string()], offset_ms as f64);
     let peer = context.facts.peers().into_iter().nth(operator.as_usize()).unwrap_or_default();
-    if let Some(offset_ms) = peer.clock_offset_ms.filter(|offset| offset.abs() > CLOCK_OFFSET_WARN_MS) {
+    if offset_ms.abs() > CLOCK_OFFSET_WARN_MS {
         tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, "clock_offset");
     }
     take_status(context, operator, &status).await;
@@ -173,7 +175,10 @@ async fn take_status(context: &Context, from: OperatorIndex, status: &Status) ->
         tracing::warn!(target: "event", result = "error", err, "p2p_dkg_cluster");
         return None;
     }
-    context.facts.update_peer(from, |peer| peer.height = Some(status.height));
+    context.facts.update_peer(from, |peer| {
+        peer.height = Some(status.height);
+        peer.heard = Some(Instant::now());
+    });
     context.input(Input::PeerHeight { from, height: status.height }).await;
     Some(())
 }

@@ -20,6 +20,7 @@
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
+//! | [`readiness`] | a cluster that does not get on says so |
 //! | [`starts`] | the first moments of a process: what it is given, told, and left |
 //! | [`strangers`] | whoever is not in the lock gets no stream, and garbage stops nothing |
 //!
@@ -44,6 +45,7 @@ mod logs;
 mod lost;
 mod memory;
 mod metrics;
+mod readiness;
 mod refusals;
 #[cfg(not(feature = "e2e"))]
 mod release;

@@ -132,6 +132,7 @@ events! {
     readiness: "ready reasons"
     clock_offset: "peer_id offset_ms"
     snapshot: "op result height chunks err?"
+    seals_missing: "height unsealed hint"
     // Of this implementation: what an operator should know at start, a library's line, and lines
     // the output had no room for.
     api_turned_away: "service reason client"

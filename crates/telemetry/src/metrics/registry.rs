@@ -186,5 +186,8 @@ registry! {
     gauge readiness { reason: open("starting", "replaying", "syncing", "insufficient_peers", "fenced", "storage_error", "clock", "beacon_down", "beacon_syncing", "beacon_no_peers", "engine", "stopping") } "1 while the reason for not being ready holds";
     counter api_turned_away_total { service: open("api", "monitoring"), reason: closed("connections", "client", "evicted", "slow", "streams", "proxied", "tunnels") } "connections and requests turned away or cut off by a limit";
     counter mempool_offered_again_total {} "transactions offered to the members again because no block held them";
+    gauge clock_offset_ms { operator: open() } "a member's clock minus this node's, by its last status";
+    gauge chain_time_ahead_ms {} "timestamp of the last block minus this node's clock when it was decided";
+    gauge blocks_unsealed {} "decided blocks since the last one with a group seal, where seals are on";
     counter block_store_conflicts_total {} "another block arrived for a stored height";
 }

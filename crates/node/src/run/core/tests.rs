@@ -150,7 +150,7 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, u64, usize) {
             core.clone(),
         )
         .unwrap(),
-        observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0)),
+        observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
         facts: Arc::clone(&context.facts),
         started: Instant::now(),
         flushed: None,

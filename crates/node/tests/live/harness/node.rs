@@ -56,7 +56,7 @@ pub struct Node {
     pub monitoring: u16,
     /// Most file descriptors of the process; none = as many as this one.
     pub descriptors_max: Option<usize>,
-    flags: Vec<String>,
+    pub flags: Vec<String>,
     child: Option<Child>,
 }
 
@@ -126,6 +126,16 @@ impl Node {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// The process stands still and keeps its connections.
+    pub fn hang(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::STOP).unwrap();
+    }
+
+    /// The process goes on after [`Node::hang`].
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::CONT).unwrap();
     }
 
     /// SIGTERM, then its end.
