@@ -134,9 +134,10 @@ events! {
     snapshot: "op result height chunks err?"
     seals_missing: "height unsealed hint"
     // Of this implementation: what an operator should know at start, a library's line, and lines
-    // the output had no room for.
+    // the output had no room for, or that said the same too often.
     api_turned_away: "service reason client"
     warning: "text"
     log: "target text"
-    log_dropped: "count"
+    log_dropped: "count warnings?"
+    log_repeated: "event count"
 }

@@ -1,12 +1,14 @@
 //! From a `tracing` event to one line.
 
 use super::plain::plain;
+use super::repeats::{LeftOut, Repeats};
 use super::writer::Writer;
 use super::{EVENT_TARGET, Format};
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -49,11 +51,16 @@ impl<T: Serialize> fmt::Debug for Json<'_, T> {
 pub(super) struct EventLayer {
     writer: Arc<Writer>,
     format: Format,
+    repeats: Repeats,
 }
 
 impl EventLayer {
     pub(super) fn new(writer: Arc<Writer>, format: Format) -> Self {
-        Self { writer, format }
+        Self { writer, format, repeats: Repeats::default() }
+    }
+
+    fn write(&self, level: Level, msg: &str, pairs: &[(String, String)]) {
+        self.writer.send(line(self.format, level_name(level), msg, pairs), level);
     }
 }
 
@@ -65,7 +72,14 @@ impl<S: Subscriber> Layer<S> for EventLayer {
         if metadata.target() != EVENT_TARGET {
             fields.make_foreign(metadata.target());
         }
-        self.writer.send(line(self.format, level_name(*metadata.level()), &fields.message, &fields.pairs));
+        let (level, now) = (*metadata.level(), Instant::now());
+        for LeftOut { event, level, count } in self.repeats.left_out(now) {
+            let pairs = [("event".to_owned(), text_json(&event)), ("count".to_owned(), count.to_string())];
+            self.write(level, "log_repeated", &pairs);
+        }
+        if self.repeats.admit(metadata.callsite(), &fields.message, level, now) {
+            self.write(level, &fields.message, &fields.pairs);
+        }
     }
 }
 

@@ -15,13 +15,18 @@
 //!   line or a field, nor speak to the terminal that shows it ([`plain`]). Only [`json`] is exempt from the
 //!   cut: use it for text of our own.
 //! - Lines of libraries become the event `log` with `target` and `text`, from `warn` upwards.
+//! - A cause that repeats itself is counted instead of written, and `log_repeated` tells how often: beyond
+//!   [`REPEATS_PER_WINDOW`] lines of one place in the code, and where a peer is the cause, far earlier
+//!   ([`RateLimiter`]).
 //! - Writing never waits for stdout: a full queue drops the line, counts it, and says so in
-//!   `log_dropped` as soon as there is room again.
+//!   `log_dropped` as soon as there is room again. Warnings and errors have [`GRAVE_LINES_MAX`] places that
+//!   nothing else can take.
 
 mod events;
 mod limiter;
 mod line;
 mod plain;
+mod repeats;
 mod url;
 mod writer;
 
@@ -29,8 +34,9 @@ pub use events::{EVENTS, EventInfo, check};
 pub use limiter::{Admit, EVENTS_PER_WINDOW, KEYS_MAX, RateLimiter, Suppressed, WINDOW};
 pub use line::{Json, TEXT_BYTES_MAX, json};
 pub use plain::plain;
+pub use repeats::{REPEATS_PER_WINDOW, REPEATS_WINDOW};
 pub use url::public_url;
-pub use writer::{FLUSH_MAX, LINES_MAX};
+pub use writer::{FLUSH_MAX, GRAVE_LINES_MAX, LINES_MAX};
 
 use line::EventLayer;
 use std::io::Write;

@@ -196,28 +196,81 @@ impl Write for Stuck {
     }
 }
 
+fn written(bytes: &Mutex<Vec<u8>>) -> Vec<Value> {
+    let bytes = bytes.lock().clone();
+    String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn sum(lines: &[Value], msg: &str, field: &str) -> u64 {
+    lines.iter().filter(|line| line["msg"] == msg).filter_map(|line| line[field].as_u64()).sum()
+}
+
+fn count(lines: &[Value], msg: &str) -> u64 {
+    lines.iter().filter(|line| line["msg"] == msg).count() as u64
+}
+
 #[test]
 fn a_stuck_output_costs_lines_and_not_the_caller_and_the_loss_is_told() {
     let output = Stuck::default();
-    let (layer, guard) = layer(output.clone(), Format::Json, Level::Info).unwrap();
-    let sent = 3 * LINES_MAX;
+    let (layer, guard) = layer(output.clone(), Format::Json, Level::Debug).unwrap();
+    let sent = 3 * LINES_MAX as u64;
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         for n in 0..sent {
-            tracing::info!(target: "event", n, "x");
+            tracing::debug!(target: "event", n, "x");
         }
     });
     assert!(guard.dropped() > 0);
     output.release();
     guard.flush();
-    let bytes = output.1.0.lock().clone();
-    let lines: Vec<Value> =
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: u64 = lines
-        .iter()
-        .filter(|line| line["msg"] == "log_dropped")
-        .map(|line| line["count"].as_u64().unwrap())
-        .sum();
-    let written = lines.iter().filter(|line| line["msg"] == "x").count();
-    assert_eq!(told, guard.dropped());
-    assert_eq!(written + usize::try_from(told).unwrap(), sent);
+    let lines = written(&output.1.0);
+    assert_eq!(sum(&lines, "log_dropped", "count"), guard.dropped());
+    assert_eq!(count(&lines, "x") + guard.dropped(), sent);
+}
+
+#[test]
+fn no_number_of_lesser_lines_takes_the_place_of_a_warning() {
+    let output = Stuck::default();
+    let (layer, guard) = layer(output.clone(), Format::Json, Level::Debug).unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for n in 0..2 * LINES_MAX {
+            tracing::debug!(target: "event", n, "flood");
+        }
+        assert!(guard.dropped() > 0, "full");
+        tracing::warn!(target: "event", "a_warning");
+        tracing::error!(target: "event", "an_error");
+    });
+    output.release();
+    guard.flush();
+    let lines = written(&output.1.0);
+    assert_eq!((count(&lines, "a_warning"), count(&lines, "an_error")), (1, 1));
+    assert_eq!(sum(&lines, "log_dropped", "warnings"), 0);
+}
+
+#[test]
+fn what_repeats_itself_is_counted_and_hides_nothing_else() {
+    let output = Shared::default();
+    let (layer, guard) = layer(output.clone(), Format::Json, Level::Debug).unwrap();
+    let flood = || tracing::info!(target: "event", "flood");
+    let mut sent = 0;
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for _ in 0..20 * REPEATS_PER_WINDOW {
+            flood();
+            sent += 1;
+        }
+        tracing::info!(target: "event", "something_else");
+        // Once the window is over the count is told, whatever is logged next.
+        let told = |lines: &[Value]| count(lines, "flood") + sum(lines, "log_repeated", "count");
+        while told(&written(&output.0)) < sent {
+            std::thread::sleep(REPEATS_WINDOW / 20);
+            tracing::debug!(target: "event", "later");
+            guard.flush();
+        }
+        assert_eq!(told(&written(&output.0)), sent);
+    });
+    let lines = written(&output.0);
+    assert!(count(&lines, "flood") < sent / 2);
+    assert_eq!(count(&lines, "something_else"), 1);
+    let told = lines.iter().find(|line| line["msg"] == "log_repeated").unwrap();
+    assert_eq!((told["event"].clone(), told["level"].clone()), ("flood".into(), "info".into()));
+    check(told).unwrap();
 }
