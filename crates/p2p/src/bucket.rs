@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Tokens per second up to a burst. Time is handed in, so tests need no clock.
 #[derive(Debug, Clone)]
-pub(crate) struct TokenBucket {
+pub struct TokenBucket {
     per_second: f64,
     burst: f64,
     tokens: f64,

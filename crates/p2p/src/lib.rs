@@ -59,6 +59,7 @@ mod streams;
 mod swarm;
 mod topic;
 
+pub use bucket::TokenBucket;
 pub use config::{Config, MAX_CONNS_DEFAULT, Member, peer_id_of};
 pub use envelope::{EnvelopeError, Message, OVERHEAD_BYTES_MAX, TRACE_ID_BYTES_MAX, VERSION};
 pub use error::P2pError;

@@ -32,7 +32,8 @@ const TURN_COMMANDS_MAX: usize = 512;
 /// proposal share one sync.
 const TURN_TIMER_PASSES_MAX: usize = 4;
 
-type Core = Replica<OperatorKeys>;
+/// The state machine of a node.
+pub type Core = Replica<OperatorKeys>;
 type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the core is asked to do.

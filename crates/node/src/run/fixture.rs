@@ -1,5 +1,6 @@
 //! What the tests of this folder share: a dealt cluster, and what surrounds a core.
 
+use super::budget::Budgets;
 use super::core::Command;
 use super::facts::Facts;
 use super::ledger::Store;
@@ -56,5 +57,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
         metrics: Arc::new(Metrics::new()),
         core,
         wanted: Default::default(),
+        budgets: Budgets::new(quorum),
+        warnings: Default::default(),
     })
 }

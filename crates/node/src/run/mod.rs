@@ -12,7 +12,8 @@
 //! | `promises` | the vote log, and beside it the signing marks |
 //! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
-//! | `network`, `accepted`, `sync`, `testimony` | frames to inputs and effects to frames |
+//! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and effects to frames |
+//! | `budget` | what a member may cost |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `ledger`, `timers` | sealing, storing, time |
@@ -21,6 +22,7 @@
 
 mod accepted;
 mod backend;
+mod budget;
 mod core;
 mod descriptors;
 mod duty_report;
@@ -46,6 +48,7 @@ mod stress;
 mod sync;
 mod testimony;
 mod timers;
+mod wanted;
 mod wire_metrics;
 
 use crate::config::RunConfig;
@@ -159,6 +162,8 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         metrics: Arc::clone(&metrics),
         core: core_queue.clone(),
         wanted: Default::default(),
+        budgets: budget::Budgets::new(operator.lock.quorum()),
+        warnings: Default::default(),
     });
 
     let inbox = Arc::new(network::Inbox::new(Arc::clone(&context)));

@@ -5,11 +5,13 @@
 //! effects into frames. Neither decides anything.
 
 use super::accepted::Accepted;
-use super::core::Command;
+use super::budget::{Budgets, Call};
+use super::core::{Command, Core};
 use super::facts::Facts;
 use super::ledger::Store;
 use super::sync;
 use super::testimony;
+use super::wanted::Wanted;
 use aequa_crypto::verify::{Refusal, Verifier};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
 use aequa_replica::{Input, leader};
@@ -18,20 +20,19 @@ use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX,
 };
+use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::{
-    CheckedEvidence, CheckedTransaction, Domain, Evidence, Height, InstanceId, Message, OperatorIndex,
-    Quorum, Signed, Transaction,
+    CheckedEvidence, CheckedTransaction, Domain, Evidence, Height, Message, OperatorIndex, Quorum, Signed,
+    Transaction, TxHash, Verified,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parking_lot::Mutex;
 use ssz::Encode;
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A transaction waits this long for others to share its gossip frame.
 const GOSSIP_GATHER: Duration = Duration::from_millis(3);
@@ -48,8 +49,6 @@ const KIND_EVIDENCE: u8 = 1;
 const HEIGHTS_AHEAD: u64 = 8;
 /// Messages of blocks this far below are dropped: the core has forgotten their instances.
 const HEIGHTS_BEHIND: u64 = 33;
-/// Instances whose value was asked for and may be answered.
-const WANTED_MAX: usize = 64;
 /// Values above this size are checked off the reactor's own threads.
 const LARGE_VALUE_BYTES: usize = 16 * 1024;
 
@@ -71,8 +70,12 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The core's queue.
     pub core: mpsc::Sender<Command>,
-    /// Instances whose value this node has asked for: nobody else's values are decoded.
-    pub wanted: Mutex<BTreeSet<InstanceId>>,
+    /// Values this node has asked for.
+    pub wanted: Wanted,
+    /// What every member may cost.
+    pub budgets: Budgets,
+    /// Keeps members from filling the log with warnings about them.
+    pub warnings: RateLimiter<OperatorIndex>,
 }
 
 impl Context {
@@ -85,6 +88,28 @@ impl Context {
     /// Queues an input; waits while the queue is full. False when the node is stopping.
     pub async fn input(&self, input: Input) -> bool {
         self.core.send(Command::Input(input)).await.is_ok()
+    }
+
+    /// Asks the core when everything queued so far is done; `None` when the node is stopping.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let question = Command::Ask(Box::new(move |replica| {
+            // The asker may have gone away.
+            let _ = tell.send(question(replica));
+        }));
+        self.core.send(question).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Whether a warning about a member is to be written, and how many before it were not.
+    pub fn warns(&self, event: &'static str, of: OperatorIndex) -> Option<u64> {
+        match self.warnings.admit(event, &of, Instant::now()) {
+            Admit::Write { suppressed } => Some(suppressed),
+            Admit::Suppress => None,
+        }
     }
 }
 
@@ -160,19 +185,18 @@ impl Inbox {
             self.count(type_name, "old");
             return Err(self.compare(late).await);
         }
-        if let Some((result, verdict)) = self.out_of_place(&message) {
+        let unasked = self.is_unasked(&message);
+        let refused =
+            self.out_of_place(&message).or_else(|| self.over_budget(from, &message, unasked, bytes));
+        if let Some((result, verdict)) = refused {
             self.count(type_name, result);
             return Err(verdict);
         }
-        let checked = if bytes > LARGE_VALUE_BYTES {
-            tokio::task::block_in_place(|| context.verifier.message(message))
-        } else {
-            context.verifier.message(message)
-        };
-        match checked {
+        match self.verify(from, message, bytes) {
             Ok(message) => {
                 // Known ones are handed on too: to an instance that has decided, a repetition is a call for help.
                 let (result, verdict) = match self.accepted.is_new(&message) {
+                    true if unasked => ("ok", Verdict::Useless),
                     true => ("ok", Verdict::Accept),
                     false => ("replay", Verdict::Useless),
                 };
@@ -252,11 +276,52 @@ impl Inbox {
             {
                 Some(("round_oob", Verdict::Useless))
             }
-            Message::ValueReply(_) if !self.context.wanted.lock().contains(&instance) => {
-                Some(("old", Verdict::Useless))
-            }
+            Message::ValueReply(_) if !self.context.wanted.of(instance) => Some(("old", Verdict::Useless)),
             _ => None,
         }
+    }
+
+    /// Whether a message is the value of a duty that nobody here asked for. Its bytes are hashed, not parsed.
+    fn is_unasked(&self, message: &Message) -> bool {
+        let Message::ValueReply(ValueReply { instance, value }) = message else { return false };
+        instance.domain != Domain::Block
+            && !(self.context.wanted.of(*instance)
+                && self.context.wanted.contains(*instance, duty_digest(*instance, &value.0)))
+    }
+
+    /// What its sender has no budget left for. Whoever needs an answer asks again.
+    fn over_budget(
+        &self,
+        from: OperatorIndex,
+        message: &Message,
+        unasked: bool,
+        bytes: usize,
+    ) -> Option<(&'static str, Verdict)> {
+        let budgets = &self.context.budgets;
+        let call = match message {
+            Message::ValueRequest(_) => Call::Value,
+            _ if unasked => Call::Offer,
+            _ => return None,
+        };
+        if !budgets.take(from, call) {
+            return Some(("old", Verdict::Useless));
+        }
+        if unasked {
+            budgets.charge(from, call, bytes, Duration::ZERO);
+        }
+        None
+    }
+
+    /// Checks a message at the cost of its sender.
+    fn verify(&self, from: OperatorIndex, message: Message, bytes: usize) -> Result<Verified, Refusal> {
+        let (verifier, start) = (&self.context.verifier, Instant::now());
+        let checked = if bytes > LARGE_VALUE_BYTES {
+            tokio::task::block_in_place(|| verifier.message(message))
+        } else {
+            verifier.message(message)
+        };
+        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        checked
     }
 
     /// Whether a statement of the height being agreed is of a round the core would not keep it for.
@@ -276,22 +341,25 @@ impl Inbox {
         }
     }
 
-    async fn evidence(&self, frame: Frame) -> GossipVerdict {
+    /// A piece travels on when it is one of those this node keeps: one that finds no place here, or is known
+    /// in another form, would find none anywhere.
+    async fn evidence(&self, from: OperatorIndex, frame: Frame) -> GossipVerdict {
         if frame.kind != KIND_EVIDENCE {
             return GossipVerdict::Ignore;
         }
         let decoded = aequa_types::decode::<Evidence>("evidence", &frame.body, EVIDENCE_BYTES_MAX);
         let Ok(evidence) = decoded else { return GossipVerdict::Reject };
-        match self.context.verifier.evidence(evidence) {
-            Ok(checked) => {
-                self.context.input(Input::Evidence(checked)).await;
-                GossipVerdict::Accept
-            }
-            Err(_) => GossipVerdict::Reject,
-        }
+        let start = Instant::now();
+        let checked = self.context.verifier.evidence(evidence);
+        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        let Ok(checked) = checked else { return GossipVerdict::Reject };
+        self.context.input(Input::Evidence(checked.clone())).await;
+        let kept = move |replica: &Core| replica.pending_evidence().any(|pending| *pending == checked);
+        self.travels_if(kept).await
     }
 
-    async fn transactions(&self, frame: Frame) -> GossipVerdict {
+    /// Transactions travel on together, when any of them is in the pool.
+    async fn transactions(&self, from: OperatorIndex, frame: Frame) -> GossipVerdict {
         if frame.kind != KIND_TRANSACTIONS {
             return GossipVerdict::Ignore;
         }
@@ -305,12 +373,19 @@ impl Inbox {
                 .map(|transaction| Ok((verifier.transaction(transaction)?, None)))
                 .collect()
         };
-        match tokio::task::block_in_place(check) {
-            Ok(checked) => {
-                self.context.input(Input::Transactions(checked)).await;
-                GossipVerdict::Accept
-            }
-            Err(_) => GossipVerdict::Reject,
+        let start = Instant::now();
+        let checked = tokio::task::block_in_place(check);
+        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        let Ok(checked) = checked else { return GossipVerdict::Reject };
+        let hashes: Vec<TxHash> = checked.iter().map(|(transaction, _)| transaction.hash()).collect();
+        self.context.input(Input::Transactions(checked)).await;
+        self.travels_if(move |replica| hashes.iter().any(|hash| replica.mempool().get(hash).is_some())).await
+    }
+
+    async fn travels_if(&self, kept: impl FnOnce(&Core) -> bool + Send + 'static) -> GossipVerdict {
+        match self.context.ask(kept).await {
+            Some(true) => GossipVerdict::Accept,
+            Some(false) | None => GossipVerdict::Ignore,
         }
     }
 }
@@ -349,18 +424,23 @@ fn verdict(refusal: &Refusal) -> Verdict {
 impl Handler for Inbox {
     fn frame(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
         Box::pin(async move {
-            match topic {
+            let verdict = match topic {
                 Topic::Qbft => self.consensus(from, frame).await,
                 _ => Verdict::Unknown,
-            }
+            };
+            // Its stream is left unread until its checks are paid for.
+            tokio::time::sleep(self.context.budgets.debt(from, Call::Check)).await;
+            verdict
         })
     }
 
-    fn gossip(&self, _: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, GossipVerdict> {
+    fn gossip(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, GossipVerdict> {
         Box::pin(async move {
             match topic {
-                Topic::Tx => self.transactions(frame).await,
-                Topic::Evidence => self.evidence(frame).await,
+                // Gossip cannot be slowed down, only left alone.
+                _ if !self.context.budgets.debt(from, Call::Check).is_zero() => GossipVerdict::Ignore,
+                Topic::Tx => self.transactions(from, frame).await,
+                Topic::Evidence => self.evidence(from, frame).await,
                 _ => GossipVerdict::Ignore,
             }
         })
@@ -403,13 +483,7 @@ impl Outbox {
 
     /// To every other operator.
     pub fn broadcast(&self, message: &Message) {
-        if let Message::ValueRequest(request) = message {
-            let mut wanted = self.context.wanted.lock();
-            wanted.insert(request.instance);
-            while wanted.len() > WANTED_MAX {
-                wanted.pop_first();
-            }
-        }
+        self.note_question(message);
         let result = match self.network.upgrade() {
             Some(network) => {
                 network.broadcast(Topic::Qbft, &consensus_frame(message));
@@ -426,8 +500,18 @@ impl Outbox {
 
     /// To one operator.
     pub fn send(&self, to: OperatorIndex, message: &Message) {
+        self.note_question(message);
+        if let Message::ValueReply(reply) = message {
+            self.context.budgets.charge(to, Call::Value, reply.value.0.len(), Duration::ZERO);
+        }
         if let Some(network) = self.network.upgrade() {
             network.send(to, Topic::Qbft, &consensus_frame(message));
+        }
+    }
+
+    fn note_question(&self, message: &Message) {
+        if let Message::ValueRequest(request) = message {
+            self.context.wanted.asked(request.instance, request.digest);
         }
     }
 

@@ -164,15 +164,22 @@ impl Observatory {
             Notice::DutyEnded { instance, certificate } => self.duty_ended(instance, certificate, replica),
             Notice::Evidence(evidence) => self.evidence_found(&evidence),
             Notice::Consensus(instance, note) => self.consensus(instance, note),
-            Notice::ShareBlamed { operator, instance, round } => tracing::warn!(
-                target: "event",
-                operator = operator.0,
-                domain = instance.domain.name(),
-                height = instance.height.0,
-                round = round.0,
-                reason = "share does not verify",
-                "share_blamed"
-            ),
+            Notice::ShareBlamed { operator, instance, round } => {
+                if let Admit::Write { suppressed } =
+                    self.refusals.admit("share_blamed", &operator, Instant::now())
+                {
+                    tracing::warn!(
+                        target: "event",
+                        operator = operator.0,
+                        domain = instance.domain.name(),
+                        height = instance.height.0,
+                        round = round.0,
+                        reason = "share does not verify",
+                        suppressed,
+                        "share_blamed"
+                    );
+                }
+            }
             Notice::Removed(_) => {}
             Notice::Proposed { height, round, block, rejected } => {
                 self.proposed(height, round, &block, &rejected)

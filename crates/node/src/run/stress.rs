@@ -54,7 +54,7 @@ fn vote(dealt: &DealtCluster, operator: usize, round: u64, byte: u8) -> Signed {
     dealt.operators[operator - 1].identity.sign_statement(&dealt.lock.cluster_id, statement)
 }
 
-fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
+pub fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
     let (quorum, limits) = (Quorum::of(4).unwrap(), Limits::default());
     let cluster_id = keys.cluster;
     let config = Config {
@@ -72,7 +72,7 @@ fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
 }
 
 /// The part of the core that has to do with evidence: steps, stores, answers.
-fn run_core(
+pub fn run_core(
     mut replica: Replica<OperatorKeys>,
     store: &FjallChainStore,
     mut commands: mpsc::Receiver<Command>,

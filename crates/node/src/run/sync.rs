@@ -1,5 +1,6 @@
 //! Questions between operators: where are you, give me blocks, and what have you seen of me.
 
+use super::budget::Call;
 use super::network::{Context, blocks_request};
 use super::testimony;
 use aequa_p2p::{Message as Frame, Network};
@@ -19,6 +20,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const REPLY_BYTES: usize = SYNC_FRAME_BYTES_MAX - 512 * 1024;
 /// Clock offsets above this are worth a warning (contract: logs, section 4).
 const CLOCK_OFFSET_WARN_MS: i64 = 200;
+
+/// Largest question: a status has half of it.
+const REQUEST_BYTES_MAX: usize = 1024;
 
 const KIND_STATUS: u8 = 1;
 const KIND_BLOCKS: u8 = 2;
@@ -58,24 +62,51 @@ pub fn wall_ms() -> u64 {
     u64::try_from(wall).unwrap_or(u64::MAX)
 }
 
-/// Answers a question of a member.
+/// Answers a question of a member, once it may have one more answer of that kind.
 pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) -> Option<Frame> {
-    let request: SyncRequest = aequa_types::decode("sync request", &frame.body, 1024).ok()?;
-    let (kind, reply) = match request {
+    let request: SyncRequest = aequa_types::decode("sync request", &frame.body, REQUEST_BYTES_MAX).ok()?;
+    let call = match request {
+        SyncRequest::Status(_) => Call::Status,
+        SyncRequest::Blocks(_) => Call::Blocks,
+        SyncRequest::Testimony(_) => Call::Testimony,
+    };
+    let turn = context.budgets.turn(from, call).await?;
+    let (kind, reply, busy) = answer(context, from, request).await?;
+    let body = Bytes::from(reply.as_ssz_bytes());
+    turn.charge(body.len(), busy);
+    Some(Frame::new(kind, body))
+}
+
+/// The answer, and how long a thread was busy with it.
+async fn answer(
+    context: &Arc<Context>,
+    from: OperatorIndex,
+    request: SyncRequest,
+) -> Option<(u8, SyncReply, Duration)> {
+    match request {
         SyncRequest::Status(status) => {
             take_status(context, from, &status).await?;
-            (KIND_STATUS, SyncReply::Status(context.own_status()))
+            Some((KIND_STATUS, SyncReply::Status(context.own_status()), Duration::ZERO))
         }
         SyncRequest::Blocks(request) => {
             let context = Arc::clone(context);
-            let blocks = tokio::task::spawn_blocking(move || read_blocks(&context, request)).await.ok()?;
-            (KIND_BLOCKS, SyncReply::Blocks(blocks))
+            let (blocks, busy) = blocking(move || read_blocks(&context, request)).await?;
+            Some((KIND_BLOCKS, SyncReply::Blocks(blocks), busy))
         }
         SyncRequest::Testimony(request) => {
-            (KIND_TESTIMONY, SyncReply::Testimony(testimony::give(context, request.about).await?))
+            let (testimony, busy) = testimony::give(context, request.about).await?;
+            Some((KIND_TESTIMONY, SyncReply::Testimony(testimony), busy))
         }
+    }
+}
+
+/// What blocking work gives, and how long it took.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<(T, Duration)> {
+    let timed = move || {
+        let start = Instant::now();
+        (work(), start.elapsed())
     };
-    Some(Frame::new(kind, Bytes::from(reply.as_ssz_bytes())))
+    tokio::task::spawn_blocking(timed).await.ok()
 }
 
 fn read_blocks(context: &Context, request: BlocksRequest) -> Vec<CertifiedBlock> {
@@ -153,8 +184,10 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     });
     context.metrics.clock_offset_ms.set([&operator.to_string()], offset_ms as f64);
     let peer = context.facts.peers().into_iter().nth(operator.as_usize()).unwrap_or_default();
-    if offset_ms.abs() > CLOCK_OFFSET_WARN_MS {
-        tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, "clock_offset");
+    if offset_ms.abs() > CLOCK_OFFSET_WARN_MS
+        && let Some(suppressed) = context.warns("clock_offset", operator)
+    {
+        tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, suppressed, "clock_offset");
     }
     take_status(context, operator, &status).await;
 }
@@ -171,8 +204,10 @@ fn clock_offset_ms(theirs_ms: u64, ours_ms: u64, rtt_ms: f64) -> i64 {
 async fn take_status(context: &Context, from: OperatorIndex, status: &Status) -> Option<()> {
     let own = &context.status;
     if (status.cluster_id, status.lock_hash) != (own.cluster_id, own.lock_hash) {
-        let err = "peer runs under another cluster lock";
-        tracing::warn!(target: "event", result = "error", err, "p2p_dkg_cluster");
+        if let Some(suppressed) = context.warns("p2p_dkg_cluster", from) {
+            let err = format!("operator {from} runs under another cluster lock");
+            tracing::warn!(target: "event", result = "error", err, suppressed, "p2p_dkg_cluster");
+        }
         return None;
     }
     context.facts.update_peer(from, |peer| {

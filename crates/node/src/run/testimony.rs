@@ -1,11 +1,11 @@
 //! What members have seen of an operator: asked by one that may have lost its memory of what it
 //! signed, answered from the block store and the instances of the core.
 
-use super::core::Command;
+use super::core::Core;
 use super::duty_report;
 use super::ledger::Store;
 use super::network::Context;
-use super::sync::{FetchError, KIND_TESTIMONY};
+use super::sync::{self, FetchError, KIND_TESTIMONY};
 use aequa_p2p::{Message as Frame, Network};
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
@@ -15,27 +15,24 @@ use aequa_types::{Certificate, Domain, OperatorIndex};
 use bytes::Bytes;
 use ssz::Encode as _;
 use std::sync::{Arc, Weak};
-use tokio::sync::oneshot;
+use std::time::Duration;
 
 /// Results of a duty domain read at a time when one is sought that was decided: each may be a megabyte.
 const DUTIES_AT_A_TIME: usize = 4;
 /// Newest results of a duty domain looked at: bounds the work of an answer.
 const DUTIES_LOOKED_AT: usize = 256;
 
-/// Answers what this node has seen of `about`; nothing while it knows less than it once did, or is stopping.
-pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<Testimony> {
-    let (tell, told) = oneshot::channel();
-    let question = Command::Ask(Box::new(move |replica| {
-        // The asker may have gone away.
-        let _ =
-            tell.send(replica.may_testify().then(|| (replica.newest_statements_of(about), replica.bound())));
-    }));
-    context.core.send(question).await.ok()?;
-    let (statements, bound) = told.await.ok()??;
+/// Answers what this node has seen of `about`, and how long a thread was busy with it; nothing while it knows
+/// less than it once did, or is stopping.
+pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<(Testimony, Duration)> {
+    let seen = move |replica: &Core| {
+        replica.may_testify().then(|| (replica.newest_statements_of(about), replica.bound()))
+    };
+    let (statements, bound) = context.ask(seen).await??;
     // After the statements: whoever voted in a height has stored the one before.
     let store = Arc::clone(&context.store);
-    let certificates = tokio::task::spawn_blocking(move || certificates(&store)).await.ok()?.ok()?;
-    Some(Testimony { certificates, statements, bound })
+    let (certificates, busy) = sync::blocking(move || certificates(&store)).await?;
+    Some((Testimony { certificates: certificates.ok()?, statements, bound }, busy))
 }
 
 /// The certificate of the highest decided instance of each domain.

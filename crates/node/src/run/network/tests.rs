@@ -1,9 +1,14 @@
 use super::*;
 use crate::run::fixture;
+use crate::run::keys::OperatorKeys;
+use crate::run::stress::{replica, run_core};
 use aequa_crypto::dealer::DealtCluster;
-use aequa_types::message::Decided;
+use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
+use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{CommitClaim, RoundChangeClaim};
-use aequa_types::{Certificate, Claim, Digest, PrePrepare, Round, RoundChange, Statement, ValueBytes};
+use aequa_types::{
+    Certificate, Claim, Digest, InstanceId, PrePrepare, Round, RoundChange, Statement, ValueBytes,
+};
 
 /// The height being agreed.
 const CURRENT: Height = Height(50);
@@ -186,4 +191,124 @@ async fn a_certificate_with_a_bad_or_repeated_signer_is_refused_counted_and_char
         let counted = desk.inbox.context.metrics.qbft_verify_results_total.value(["decided", result]);
         assert_eq!((counted, desk.core.try_recv().is_ok()), (1, result == "ok"), "{result}");
     }
+}
+
+/// The verdict about a message of operator 3, and whether the core got it.
+async fn verdict_of(desk: &mut Desk, message: Message) -> (Verdict, bool) {
+    let bytes = message.ssz_bytes_len();
+    let (Ok(verdict) | Err(verdict)) = desk.inbox.take(OperatorIndex(3), message, bytes).await;
+    (verdict, desk.core.try_recv().is_ok())
+}
+
+fn duty(slot: u64) -> InstanceId {
+    InstanceId { domain: Domain::Attester, height: Height(slot) }
+}
+
+fn value_of(instance: InstanceId, bytes: &[u8]) -> Message {
+    Message::ValueReply(ValueReply { instance, value: ValueBytes(bytes.into()) })
+}
+
+#[tokio::test]
+async fn the_value_of_a_block_is_taken_after_any_number_of_questions_about_duties() {
+    let desk = Desk::new();
+    let outbox = Outbox::start(Weak::new(), Arc::clone(&desk.inbox.context));
+    let digest = Digest::repeat_byte(1);
+    let question = |instance| Message::ValueRequest(ValueRequest { instance, digest });
+    outbox.broadcast(&question(InstanceId::block(CURRENT)));
+    for slot in 0..10_000 {
+        outbox.broadcast(&question(duty(slot)));
+    }
+    let reply = value_of(InstanceId::block(CURRENT), b"");
+    assert!(desk.inbox.out_of_place(&reply).is_none(), "asked for and taken");
+    let other = value_of(InstanceId::block(CURRENT.next()), b"");
+    assert_eq!(desk.inbox.out_of_place(&other), Some(("old", Verdict::Useless)));
+}
+
+#[tokio::test]
+async fn a_value_of_a_duty_is_useful_only_where_it_was_asked_for() {
+    let mut desk = Desk::new();
+    let bytes = b"{\"a\":1}";
+    assert_eq!(verdict_of(&mut desk, value_of(duty(1), bytes)).await, (Verdict::Useless, true));
+    desk.inbox.context.wanted.asked(duty(1), duty_digest(duty(1), bytes));
+    assert_eq!(verdict_of(&mut desk, value_of(duty(1), bytes)).await, (Verdict::Accept, true));
+    let other = value_of(duty(1), b"{\"a\":2}");
+    assert_eq!(verdict_of(&mut desk, other).await, (Verdict::Useless, true), "not the one asked for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn values_that_nobody_asked_for_are_not_parsed_beyond_the_budget_of_their_sender() {
+    let mut desk = Desk::new();
+    // Not canonical: parsed, it would be malformed.
+    let nested = || value_of(duty(1), &[b'['; 100_000]);
+    let mut verdicts = Vec::new();
+    while verdicts.last() != Some(&Verdict::Useless) {
+        verdicts.push(verdict_of(&mut desk, nested()).await.0);
+        assert!(verdicts.len() < 1000);
+    }
+    assert!(verdicts[..verdicts.len() - 1].iter().all(|verdict| *verdict == Verdict::Malformed));
+    // Who was asked is heard all the same, and so is everybody else.
+    let good = b"{}";
+    desk.inbox.context.wanted.asked(duty(2), duty_digest(duty(2), good));
+    assert_eq!(verdict_of(&mut desk, value_of(duty(2), good)).await, (Verdict::Accept, true));
+    let bytes = nested().ssz_bytes_len();
+    let other = desk.inbox.take(OperatorIndex(2), nested(), bytes).await;
+    assert_eq!(other, Err(Verdict::Malformed));
+}
+
+#[tokio::test]
+async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_its_budget_allows() {
+    let mut desk = Desk::new();
+    let question = |round: u8| {
+        let digest = Digest::repeat_byte(round);
+        Message::ValueRequest(ValueRequest { instance: InstanceId::block(CURRENT), digest })
+    };
+    let mut taken = 0;
+    for round in 0..=255 {
+        let (verdict, reached) = verdict_of(&mut desk, question(round)).await;
+        assert_eq!(reached, verdict == Verdict::Accept);
+        taken += usize::from(reached);
+    }
+    assert!((1..200).contains(&taken), "{taken}");
+    // What it already gets counts too.
+    let outbox = Outbox::start(Weak::new(), Arc::clone(&desk.inbox.context));
+    let large = value_of(InstanceId::block(CURRENT), &vec![0; 3 << 20]);
+    (0..20).for_each(|_| outbox.send(OperatorIndex(2), &large));
+    let bytes = question(0).ssz_bytes_len();
+    let refused = desk.inbox.take(OperatorIndex(2), question(0), bytes).await;
+    assert_eq!(refused, Err(Verdict::Useless));
+}
+
+/// What operator 1 said of itself in this round: two things.
+fn contradiction(dealt: &DealtCluster, round: u64) -> Frame {
+    let vote = |byte| {
+        let claim = Claim::Prepare(Digest::repeat_byte(byte));
+        let instance = InstanceId::block(Height(1));
+        let statement = Statement { instance, round: Round(round), author: OperatorIndex(1), claim };
+        dealt.operators[0].identity.sign_statement(&dealt.lock.cluster_id, statement)
+    };
+    let evidence = Evidence::new(vote(1), vote(2)).unwrap();
+    Frame::new(KIND_EVIDENCE, Bytes::from(evidence.as_ssz_bytes()))
+}
+
+#[tokio::test]
+async fn evidence_that_finds_no_place_here_travels_no_further() {
+    let Desk { mut dealt, inbox, core, _dir } = Desk::new();
+    let secrets = dealt.operators.remove(0);
+    let keys =
+        OperatorKeys { cluster: dealt.lock.cluster_id, identity: secrets.identity, share: secrets.share };
+    let store = Arc::clone(&inbox.context.store);
+    let core = std::thread::spawn(move || run_core(replica(keys), &store, core));
+    let places = EVIDENCE_PER_OPERATOR_MAX as u64;
+    for round in 0..places {
+        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&dealt, round)).await;
+        assert_eq!(verdict, GossipVerdict::Accept, "{round}");
+    }
+    for round in places..places + 10 {
+        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&dealt, round)).await;
+        assert_eq!(verdict, GossipVerdict::Ignore, "{round}");
+    }
+    let known = inbox.evidence(OperatorIndex(2), contradiction(&dealt, 0)).await;
+    assert_eq!(known, GossipVerdict::Accept, "one of those kept");
+    drop(inbox);
+    core.join().unwrap();
 }
