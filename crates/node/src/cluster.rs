@@ -222,9 +222,9 @@ fn deal(new: &NewCluster, addrs: impl Fn(u8) -> Vec<String>) -> Result<DealtClus
     .map_err(|error| ExitError::usage(format!("no such cluster can be made: {error}")))
 }
 
-/// Both transports of one node.
+/// Where one node listens.
 fn multiaddrs(host: &str, port: u16) -> Vec<String> {
-    vec![format!("/ip4/{host}/tcp/{port}"), format!("/ip4/{host}/udp/{port}/quic-v1")]
+    vec![format!("/ip4/{host}/tcp/{port}")]
 }
 
 /// Writes a cluster; says what interrupted runs had left.
@@ -391,7 +391,7 @@ mod tests {
         let config = RunConfig::resolve(settings, []).unwrap();
         assert_eq!(config.validator_api.port(), 7001);
         assert_eq!(config.monitoring.port(), 7021);
-        assert_eq!(config.p2p.listen, ["/ip4/127.0.0.1/tcp/8001", "/ip4/127.0.0.1/udp/8001/quic-v1"]);
+        assert_eq!(config.p2p.listen, ["/ip4/127.0.0.1/tcp/8001"]);
         assert!(config.enable_tx_api && config.enable_builder && config.seals());
     }
 

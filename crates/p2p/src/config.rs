@@ -2,6 +2,7 @@
 
 use crate::error::P2pError;
 use crate::score::{SCORE_MAX, SCORE_MIN};
+use crate::swarm::{Scope, scope};
 use crate::topic::Topic;
 use aequa_types::limits::OPERATORS_MAX;
 use aequa_types::{ClusterId, OperatorIndex};
@@ -41,7 +42,7 @@ pub struct Config {
     pub score_threshold: i64,
     /// Turn away everybody the lock does not name, [`Config::allow`] included.
     pub dkg_required: bool,
-    /// Tell members about loopback and private addresses too.
+    /// Tell members about loopback and private addresses too, though none of theirs is given by such.
     pub advertise_private: bool,
 }
 
@@ -102,6 +103,7 @@ pub fn peer_id_of(secret_key: [u8; 32]) -> String {
 pub(crate) struct Checked {
     pub keypair: Keypair,
     pub cluster_id: ClusterId,
+    pub me: OperatorIndex,
     /// The other members.
     pub others: Vec<CheckedMember>,
     pub topics: BTreeSet<Topic>,
@@ -114,7 +116,8 @@ pub(crate) struct Checked {
     /// `None` is no threshold.
     pub score_threshold: Option<f64>,
     pub dkg_required: bool,
-    pub advertise_private: bool,
+    /// Which addresses are announced, and dialled when a member announces them.
+    pub scopes: BTreeSet<Scope>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,7 +134,8 @@ impl Checked {
         let bootnodes = bootnodes(config, &mut others, keypair.public().to_peer_id())?;
         Ok(Self {
             cluster_id: config.cluster_id,
-            topics: config.topics.iter().copied().collect(),
+            me: config.me,
+            topics: config.topics.iter().copied().chain([Topic::Peers]).collect(),
             listen: config
                 .listen
                 .iter()
@@ -143,7 +147,7 @@ impl Checked {
             rate_limit: non_negative("rate-limit", config.rate_limit)? as f64,
             score_threshold: score_threshold(config.score_threshold)?,
             dkg_required: config.dkg_required,
-            advertise_private: config.advertise_private,
+            scopes: scopes(config, &others),
             others,
             keypair,
         })
@@ -203,6 +207,15 @@ fn bootnodes(
         }
     }
     Ok(strangers)
+}
+
+/// Public addresses mean something everywhere. Those of a local network or of one host do where the members
+/// are given by such.
+fn scopes(config: &Config, others: &[CheckedMember]) -> BTreeSet<Scope> {
+    let given = others.iter().flat_map(|member| &member.addrs).map(scope);
+    let asked = config.advertise_private.then_some([Scope::Private, Scope::Host]);
+    let scopes = given.chain(asked.into_iter().flatten()).chain([Scope::Public]);
+    scopes.filter(|scope| *scope != Scope::Nowhere).collect()
 }
 
 fn max_conns(config: &Config, others: usize) -> Result<usize, P2pError> {
@@ -311,6 +324,20 @@ mod tests {
         assert!(refusal(|c| c.allow.push("x".into())).contains("not a peer id"));
         let wrong = format!("/ip4/1.2.3.4/tcp/1/p2p/{}", peer_id_of([9; 32]));
         assert!(refusal(|c| c.members[1].addrs.push(wrong)).contains("not an address of"));
+    }
+
+    #[test]
+    fn addresses_of_a_local_network_are_told_where_the_members_are_given_by_such() {
+        let scopes = |addr: &str, private| {
+            let mut config = config();
+            config.advertise_private = private;
+            config.members.iter_mut().for_each(|member| member.addrs = vec![addr.into()]);
+            Checked::parse(&config).unwrap().scopes.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(scopes("/ip4/8.8.8.8/tcp/1", false), [Scope::Public]);
+        assert_eq!(scopes("/ip4/8.8.8.8/tcp/1", true), [Scope::Public, Scope::Private, Scope::Host]);
+        assert_eq!(scopes("/ip4/10.0.0.1/tcp/1", false), [Scope::Public, Scope::Private]);
+        assert_eq!(scopes("/ip4/127.0.0.1/tcp/1", false), [Scope::Public, Scope::Host]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The one task that owns the swarm: connections, dials, gossip. Frames of direct streams never pass here.
 
+mod announcing;
 mod bootnodes;
 mod connections;
 mod guards;
@@ -12,7 +13,7 @@ use crate::gossip::JUDGED_AT_ONCE_MAX;
 use crate::queue::Turn;
 use crate::shared::Shared;
 use crate::streams::{OpenError, Reply};
-use crate::swarm::{self, Behaviour, BehaviourEvent};
+use crate::swarm::{self, Behaviour, BehaviourEvent, Scope};
 use crate::topic::Topic;
 use aequa_types::OperatorIndex;
 use bootnodes::Bootnode;
@@ -23,9 +24,9 @@ use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{MessageAcceptance, MessageId};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, Stream, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, ping};
 use members::Member;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -97,7 +98,9 @@ pub(crate) struct Driver {
     bootnodes: Vec<Bootnode>,
     open: OpenConnections,
     judging: Arc<Semaphore>,
-    advertise_private: bool,
+    scopes: BTreeSet<Scope>,
+    /// Addresses listened on.
+    listening: Vec<Multiaddr>,
 }
 
 impl Driver {
@@ -123,7 +126,8 @@ impl Driver {
                 .collect(),
             open: OpenConnections::new(shared.observer.clone()),
             judging: Arc::new(Semaphore::new(JUDGED_AT_ONCE_MAX)),
-            advertise_private: config.advertise_private,
+            scopes: config.scopes,
+            listening: Vec::new(),
             listeners,
             swarm,
             shared,
@@ -148,7 +152,8 @@ impl Driver {
                     Some(command) => self.on_command(command),
                     None => break None,
                 },
-                operators = shared.overflowed() => self.on_overflow(operators),
+                operators = shared.overflowed.taken() => self.on_overflow(operators),
+                operators = shared.announced.taken() => self.on_announced(operators),
                 () = sleep_until(wake) => self.on_deadline(Instant::now()),
             }
         };
@@ -231,7 +236,8 @@ impl Driver {
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 let gone = self.full_address(&address);
                 self.shared.listen_addrs.write().retain(|addr| *addr != gone);
-                self.swarm.remove_external_address(&address);
+                self.listening.retain(|addr| *addr != address);
+                self.announce();
             }
             SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
                 tracing::error!(%error, "listener closed");
@@ -251,11 +257,7 @@ impl Driver {
                 tracing::debug!(%peer, %error, "no answer to ping, closing the connection");
                 self.give_up(peer, connection);
             }
-            BehaviourEvent::Ping(_) => {}
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.member_reported(peer_id, info.listen_addrs);
-            }
-            BehaviourEvent::Identify(_) => {}
+            BehaviourEvent::Ping(_) | BehaviourEvent::Identify(_) => {}
         }
     }
 
@@ -306,9 +308,8 @@ impl Driver {
         let full = self.full_address(&address);
         self.shared.observer.listen_addr(&self.shared.self_id.to_string(), &full);
         self.shared.listen_addrs.write().push(full);
-        if self.advertise_private || swarm::is_public(&address) {
-            self.swarm.add_external_address(address);
-        }
+        self.listening.push(address);
+        self.announce();
     }
 
     fn full_address(&self, address: &Multiaddr) -> String {

@@ -7,8 +7,9 @@ pub(crate) mod behaviour;
 
 use crate::bucket::TokenBucket;
 use crate::score::PeerTable;
-use libp2p::PeerId;
+use behaviour::ip_of;
 use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -19,8 +20,11 @@ use std::time::Instant;
 pub const HANDSHAKES_PER_SECOND: f64 = 8.0;
 /// Handshakes of one address at once.
 pub const HANDSHAKE_BURST: f64 = 16.0;
-/// Handshakes under way from addresses that are no member's; each holds a descriptor for up to 10 s.
-pub const HANDSHAKES_PENDING_MAX: usize = 64;
+/// Handshakes under way from addresses that are no member's; each holds a descriptor for some seconds. With
+/// more the oldest has to go, so that one that makes progress has the time for it however many are silent.
+pub const HANDSHAKES_PENDING_MAX: usize = 256;
+/// Handshakes under way of one such address: a host behind it that dials over both transports, twice.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 4;
 /// Addresses with a bucket; when full, the full buckets are forgotten.
 pub const ADDRESSES_MAX: usize = 4096;
 /// Connections of one peer: the old one and its replacement.
@@ -95,11 +99,36 @@ impl Attempt {
 pub(crate) struct Rules {
     pub members: HashSet<PeerId>,
     pub allow: HashSet<PeerId>,
-    /// How many members each address of the lock belongs to.
-    pub member_addresses: HashMap<IpAddr, usize>,
+    /// Where members are.
+    pub member_addresses: Arc<MemberAddresses>,
     pub max_conns: usize,
     pub score_threshold: Option<f64>,
     pub dkg_required: bool,
+}
+
+/// The networks members are known to call from: those of the lock, and those they announced.
+#[derive(Debug, Default)]
+pub(crate) struct MemberAddresses(Mutex<HashMap<PeerId, HashSet<IpAddr>>>);
+
+impl MemberAddresses {
+    /// All that is known of a member.
+    pub fn set<'a>(&self, member: PeerId, addrs: impl IntoIterator<Item = &'a Multiaddr>) {
+        let networks = addrs.into_iter().filter_map(ip_of).map(network_of).collect();
+        self.0.lock().insert(member, networks);
+    }
+
+    /// How many members share a network; none if it is no member's.
+    fn sharers(&self, network: &IpAddr) -> Option<usize> {
+        let sharers = self.0.lock().values().filter(|networks| networks.contains(network)).count();
+        (sharers > 0).then_some(sharers)
+    }
+}
+
+/// A handshake under way.
+#[derive(Debug, Clone)]
+struct Pending {
+    from: IpAddr,
+    caller: Multiaddr,
 }
 
 /// A connection that may stay, and one that must make room for it.
@@ -113,34 +142,45 @@ pub(crate) struct Gates {
     rules: Rules,
     peers: Arc<Mutex<PeerTable>>,
     addresses: HashMap<IpAddr, TokenBucket>,
-    /// Inbound handshakes under way.
-    pending: HashMap<ConnectionId, IpAddr>,
+    /// Inbound handshakes under way; ids grow, so the first is the oldest.
+    pending: BTreeMap<ConnectionId, Pending>,
     /// Open connections; ids grow, so the first of a peer is its oldest.
     open: BTreeMap<ConnectionId, (PeerId, Option<IpAddr>)>,
 }
 
 impl Gates {
     pub fn new(rules: Rules, peers: Arc<Mutex<PeerTable>>) -> Self {
-        Self { rules, peers, addresses: HashMap::new(), pending: HashMap::new(), open: BTreeMap::new() }
+        Self { rules, peers, addresses: HashMap::new(), pending: BTreeMap::new(), open: BTreeMap::new() }
     }
 
-    /// Gate 0: may this address start a handshake?
+    /// Gate 0: may this caller start a handshake? If so, whose has to be ended for it, if any.
     pub fn admit_handshake(
         &mut self,
         id: ConnectionId,
-        from: Option<IpAddr>,
+        caller: &Multiaddr,
         now: Instant,
-    ) -> Result<(), Gate> {
-        let Some(from) = from.map(network_of) else { return Ok(()) };
-        let sharers = self.rules.member_addresses.get(&from).copied();
+    ) -> Result<Option<Multiaddr>, Gate> {
+        let Some(from) = ip_of(caller).map(network_of) else { return Ok(None) };
+        let sharers = self.rules.member_addresses.sharers(&from);
         self.take_handshake(from, sharers.unwrap_or(1), now)?;
-        let strangers =
-            self.pending.values().filter(|ip| !self.rules.member_addresses.contains_key(ip)).count();
-        if sharers.is_none() && strangers >= HANDSHAKES_PENDING_MAX {
-            return Err(Gate::Resource);
+        let in_the_way = self.handshake_in_the_way(from, sharers);
+        let turned_away = in_the_way.and_then(|id| self.pending.remove(&id)).map(|pending| pending.caller);
+        self.pending.insert(id, Pending { from, caller: caller.clone() });
+        Ok(turned_away)
+    }
+
+    /// The oldest handshake of the same address when that has as many as it may, else of all addresses that
+    /// are no member's. One of a member's address is never in the way of others.
+    fn handshake_in_the_way(&self, from: IpAddr, sharers: Option<usize>) -> Option<ConnectionId> {
+        let of_address = || self.pending.iter().filter(|(_, pending)| pending.from == from);
+        let most = sharers.map_or(HANDSHAKES_PER_ADDRESS_MAX, |sharers| sharers * HANDSHAKE_BURST as usize);
+        if of_address().count() >= most {
+            return of_address().next().map(|(id, _)| *id);
         }
-        self.pending.insert(id, from);
-        Ok(())
+        let is_stranger = |pending: &Pending| self.rules.member_addresses.sharers(&pending.from).is_none();
+        let strangers = || self.pending.iter().filter(|(_, pending)| is_stranger(pending));
+        let full = sharers.is_none() && strangers().count() >= HANDSHAKES_PENDING_MAX;
+        full.then(|| strangers().next().map(|(id, _)| *id)).flatten()
     }
 
     /// A handshake ended, well or badly.

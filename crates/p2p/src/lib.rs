@@ -30,6 +30,10 @@
 //! - **The carrier is scored, the author decides.** A handler must not trust a message more because of the
 //!   member that carried it.
 //! - **Gossip is judged before it travels on.**
+//! - **Members say where they are, under their own signature**, and pass on what others said of themselves
+//!   (`addresses`), so that those who moved find each other through any third.
+//! - **Whoever has not shown who it is goes first.** Handshakes are few per address and short; with too many
+//!   under way the oldest of strangers is ended, never one from where a member is known to be.
 //!
 //! # What may be touched
 //!
@@ -38,9 +42,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod addresses;
 mod backoff;
 mod bucket;
 mod config;
+mod doorway;
 mod driver;
 mod envelope;
 mod error;
@@ -58,6 +64,7 @@ mod shared;
 mod streams;
 mod swarm;
 mod topic;
+mod transport;
 
 pub use bucket::TokenBucket;
 pub use config::{Config, MAX_CONNS_DEFAULT, Member, peer_id_of};

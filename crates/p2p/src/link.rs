@@ -1,5 +1,7 @@
 //! The two halves of a direct stream: one task reads, one writes.
 
+use crate::addresses::{Heard, KIND_ANNOUNCEMENT};
+use crate::envelope::Message;
 use crate::frame::{FrameError, append_frame, append_prefix, read_frame};
 use crate::hooks::{Direction, Outcome};
 use crate::queue::{Queue, Turn};
@@ -51,11 +53,35 @@ async fn receive(shared: &Shared, origin: Origin, frame: Bytes) {
         tokio::time::sleep(pace.wait).await;
     }
     let Ok(message) = shared.decode(&origin.peer, origin.topic, &frame) else { return };
+    if origin.topic == Topic::Peers {
+        return announcement(shared, origin, &message, frame.len());
+    }
     let verdict = shared.handler.frame(origin.operator, origin.topic, message).await;
     if let Some(deed) = verdict.deed() {
         shared.score(&origin.peer, deed);
     }
     shared.count(origin.topic, Direction::Rx, verdict.outcome(), frame.len());
+}
+
+fn announcement(shared: &Shared, origin: Origin, message: &Message, frame_bytes: usize) {
+    let now = Instant::now();
+    // Of another kind: the peer may be newer.
+    let heard = match message.kind {
+        KIND_ANNOUNCEMENT => shared.book.lock().hear(&message.body, now),
+        _ => Heard::Old,
+    };
+    let outcome = match heard {
+        Heard::News(operator) => {
+            shared.announced.raise(operator);
+            Outcome::Ok
+        }
+        Heard::Old => Outcome::Ok,
+        Heard::Bad(deed) => {
+            shared.score(&origin.peer, deed);
+            Outcome::Error
+        }
+    };
+    shared.count(origin.topic, Direction::Rx, outcome, frame_bytes);
 }
 
 /// Writes what is queued until the turn ends or the stream breaks.

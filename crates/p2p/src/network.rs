@@ -131,7 +131,7 @@ impl Network {
         let queued = member.queue(topic).map_or(Queued::Dropped, |queue| queue.push(frame, supersedes));
         if queued == Queued::Overflow {
             tracing::warn!(peer = %member.peer, %topic, "member does not read, closing its connection");
-            self.shared.overflow(member.operator);
+            self.shared.overflowed.raise(member.operator);
         }
         if queued != Queued::Yes {
             self.shared.count(topic, Direction::Tx, Outcome::Error, bytes);

@@ -1,8 +1,10 @@
 //! What the handle, the driver and the stream tasks have in common.
 
+use crate::addresses::AddressBook;
 use crate::config::Checked;
 use crate::envelope::{EnvelopeError, Message};
 use crate::frame::PREFIX_BYTES;
+use crate::gate::MemberAddresses;
 use crate::hooks::{Direction, Handler, Observer, Outcome};
 use crate::queue::Queue;
 use crate::score::{Deed, PeerTable};
@@ -37,8 +39,31 @@ pub(crate) struct Shared {
     /// Ends every stream task.
     pub stop: CancellationToken,
     /// Members that do not read, for the driver to disconnect.
-    overflowed: Mutex<BTreeSet<OperatorIndex>>,
-    overflow: Notify,
+    pub overflowed: Raised,
+    /// Members whose addresses are news, for the driver to dial and to tell others.
+    pub announced: Raised,
+    pub book: Mutex<AddressBook>,
+    pub member_addresses: Arc<MemberAddresses>,
+}
+
+/// Members that something has to be done about.
+#[derive(Default)]
+pub(crate) struct Raised {
+    members: Mutex<BTreeSet<OperatorIndex>>,
+    notify: Notify,
+}
+
+impl Raised {
+    pub fn raise(&self, operator: OperatorIndex) {
+        self.members.lock().insert(operator);
+        self.notify.notify_one();
+    }
+
+    /// All of them, once there are any.
+    pub async fn taken(&self) -> BTreeSet<OperatorIndex> {
+        self.notify.notified().await;
+        std::mem::take(&mut *self.members.lock())
+    }
 }
 
 /// Another member, as senders see it.
@@ -78,10 +103,15 @@ impl Shared {
             };
             (member.operator, shared)
         });
+        let member_addresses = Arc::new(MemberAddresses::default());
+        for member in &config.others {
+            member_addresses.set(member.peer, &member.addrs);
+        }
+        let now = Instant::now();
         Self {
             cluster_id: config.cluster_id,
             self_id: config.peer_id(),
-            peers: Arc::new(Mutex::new(PeerTable::new(ids, config.rate_limit, Instant::now()))),
+            peers: Arc::new(Mutex::new(PeerTable::new(ids, config.rate_limit, now))),
             members: members.collect(),
             handler,
             observer,
@@ -89,8 +119,10 @@ impl Shared {
             listen_addrs: RwLock::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            overflowed: Mutex::default(),
-            overflow: Notify::new(),
+            overflowed: Raised::default(),
+            announced: Raised::default(),
+            book: Mutex::new(AddressBook::new(config, now)),
+            member_addresses,
         }
     }
 
@@ -101,18 +133,6 @@ impl Shared {
             stop.run_until_cancelled(task).await;
         });
         task.abort_handle()
-    }
-
-    /// Asks the driver to disconnect a member that does not read.
-    pub fn overflow(&self, operator: OperatorIndex) {
-        self.overflowed.lock().insert(operator);
-        self.overflow.notify_one();
-    }
-
-    /// Members to disconnect, once there are any.
-    pub async fn overflowed(&self) -> BTreeSet<OperatorIndex> {
-        self.overflow.notified().await;
-        std::mem::take(&mut *self.overflowed.lock())
     }
 
     pub fn score(&self, peer: &PeerId, deed: Deed) {

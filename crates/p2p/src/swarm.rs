@@ -1,23 +1,23 @@
 //! Builds the libp2p swarm: transports, behaviours, listeners.
 
 use crate::config::Checked;
+use crate::doorway::Doorway;
 use crate::error::P2pError;
-use crate::gate::{self, Gates, Rules, behaviour::ip_of, network_of};
+use crate::gate::{self, Gates, Rules, behaviour::ip_of};
 use crate::members_only::MembersOnly;
 use crate::shared::Shared;
 use crate::topic::{Carriage, Topic};
-use crate::{gossip, streams};
+use crate::{gossip, streams, transport};
 use libp2p::core::transport::ListenerId;
-use libp2p::core::transport::dummy::DummyTransport;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, dns, gossipsub, identify, noise, ping, tcp, tls, yamux};
-use std::collections::{HashMap, HashSet};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, ping};
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// A handshake that takes longer holds a descriptor for nothing; intercontinental ones take under a second.
+/// A dial that takes longer has to make way for the next address. Callers have less time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a connection is tried.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Behaviour {
     pub gate: gate::behaviour::Behaviour,
     pub streams: streams::Behaviour,
-    pub gossip: MembersOnly<gossipsub::Behaviour>,
+    pub gossip: MembersOnly<libp2p::gossipsub::Behaviour>,
     ping: ping::Behaviour,
     identify: identify::Behaviour,
 }
@@ -39,43 +39,18 @@ pub(crate) struct Behaviour {
 /// A swarm that does not listen yet.
 pub(crate) fn build(config: &Checked, shared: &Shared) -> Result<Swarm<Behaviour>, P2pError> {
     let failed = |what: String| P2pError::Transport { what };
-    let behaviour = behaviour(config, shared)?;
-    let transports = SwarmBuilder::with_existing_identity(config.keypair.clone())
+    let doorway = Doorway::default();
+    let behaviour = behaviour(config, shared, doorway.clone())?;
+    let transport = transport::build(config, doorway)?;
+    Ok(SwarmBuilder::with_existing_identity(config.keypair.clone())
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            (tls::Config::new, noise::Config::new),
-            yamux::Config::default,
-        )
+        .with_other_transport(|_| transport)
         .map_err(|error| failed(error.to_string()))?
-        .with_quic();
-    macro_rules! finish {
-        ($transports:expr) => {
-            $transports
-                .with_behaviour(|_| behaviour)
-                .map_err(|error| failed(error.to_string()))?
-                .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
-                .with_connection_timeout(HANDSHAKE_TIMEOUT)
-                .build()
-        };
-    }
-    // A host without a resolver can still run a cluster of plain addresses, and reach those it has names for.
-    if !needs_names(config) {
-        return Ok(finish!(transports));
-    }
-    match dns::tokio::Transport::system(DummyTransport::<()>::new()).map(drop) {
-        Ok(()) => Ok(finish!(transports.with_dns().map_err(|error| failed(error.to_string()))?)),
-        Err(error) => {
-            let text = format!(
-                "the resolver has no usable configuration (/etc/resolv.conf: {error}): names of members and \
-                 bootnodes are looked up in the hosts file only"
-            );
-            tracing::warn!(target: "event", text, "warning");
-            Ok(finish!(
-                transports.with_dns_config(dns::ResolverConfig::default(), dns::ResolverOpts::default())
-            ))
-        }
-    }
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| failed(error.to_string()))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .with_connection_timeout(HANDSHAKE_TIMEOUT)
+        .build())
 }
 
 /// Binds all addresses; the first that is taken is the error.
@@ -93,17 +68,34 @@ pub(crate) fn listen(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr]) -> Resul
     Ok(listeners)
 }
 
-/// Whether an address means something outside its own host and local network.
-pub(crate) fn is_public(addr: &Multiaddr) -> bool {
-    match ip_of(addr).map(|ip| ip.to_canonical()) {
-        Some(IpAddr::V4(ip)) => {
+/// How far an address means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// To everybody.
+    Public,
+    /// On its own local network.
+    Private,
+    /// On its own host.
+    Host,
+    /// To nobody.
+    Nowhere,
+}
+
+/// How far an address means something; a name means what its resolver says.
+pub(crate) fn scope(addr: &Multiaddr) -> Scope {
+    let Some(ip) = ip_of(addr).map(|ip| ip.to_canonical()) else { return Scope::Public };
+    let private = match ip {
+        IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
-            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared)
+            ip.is_private() || ip.is_link_local() || shared
         }
-        Some(IpAddr::V6(ip)) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
-        }
-        None => true,
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    match () {
+        () if ip.is_unspecified() || ip.is_multicast() => Scope::Nowhere,
+        () if ip.is_loopback() => Scope::Host,
+        () if private => Scope::Private,
+        () => Scope::Public,
     }
 }
 
@@ -120,12 +112,12 @@ fn probe(addr: &Multiaddr) -> io::Result<()> {
     }
 }
 
-fn behaviour(config: &Checked, shared: &Shared) -> Result<Behaviour, P2pError> {
+fn behaviour(config: &Checked, shared: &Shared, doorway: Doorway) -> Result<Behaviour, P2pError> {
     let members: HashSet<_> = config.others.iter().map(|member| member.peer).collect();
     let rules = Rules {
         members: members.clone(),
         allow: config.allow.clone(),
-        member_addresses: member_addresses(config),
+        member_addresses: shared.member_addresses.clone(),
         max_conns: config.max_conns,
         score_threshold: config.score_threshold,
         dkg_required: config.dkg_required,
@@ -136,7 +128,7 @@ fn behaviour(config: &Checked, shared: &Shared) -> Result<Behaviour, P2pError> {
         .with_agent_version(concat!("aequa/", env!("CARGO_PKG_VERSION")).into())
         .with_hide_listen_addrs(true);
     Ok(Behaviour {
-        gate: gate::behaviour::Behaviour::new(gates, shared.observer.clone()),
+        gate: gate::behaviour::Behaviour::new(gates, shared.observer.clone(), doorway),
         gossip: MembersOnly::new(members.clone(), gossip::behaviour(&config.topics)?),
         streams: streams::Behaviour::new(
             members,
@@ -149,36 +141,22 @@ fn behaviour(config: &Checked, shared: &Shared) -> Result<Behaviour, P2pError> {
     })
 }
 
-fn member_addresses(config: &Checked) -> HashMap<IpAddr, usize> {
-    let mut sharers = HashMap::new();
-    for member in &config.others {
-        let ips: HashSet<_> = member.addrs.iter().filter_map(ip_of).map(network_of).collect();
-        for ip in ips {
-            *sharers.entry(ip).or_default() += 1;
-        }
-    }
-    sharers
-}
-
-fn needs_names(config: &Checked) -> bool {
-    let member_addrs = config.others.iter().flat_map(|member| &member.addrs);
-    let mut addrs = member_addrs.chain(config.bootnodes.iter().map(|(addr, _)| addr));
-    addrs.any(|addr| ip_of(addr).is_none())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_local_network_are_not_public() {
-        let public = |text: &str| is_public(&text.parse().unwrap());
-        let local =
-            ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.1.1", "100.64.0.1", "0.0.0.0"];
-        assert!(local.iter().all(|ip| !public(&format!("/ip4/{ip}/tcp/1"))));
-        assert!(["::1", "fd00::1", "fe80::1"].iter().all(|ip| !public(&format!("/ip6/{ip}/tcp/1"))));
-        assert!(
-            public("/ip4/8.8.8.8/tcp/1") && public("/ip6/2600::1/tcp/1") && public("/dns4/a.example/tcp/1")
-        );
+    fn an_address_means_something_to_everybody_its_network_its_host_or_nobody() {
+        let scope = |text: &str| scope(&text.parse().unwrap());
+        let private =
+            ["ip4/10.1.2.3", "ip4/192.168.0.1", "ip4/172.16.0.1", "ip4/169.254.1.1", "ip4/100.64.0.1"];
+        assert!(private.iter().all(|ip| scope(&format!("/{ip}/tcp/1")) == Scope::Private));
+        assert!(["fd00::1", "fe80::1"].iter().all(|ip| scope(&format!("/ip6/{ip}/tcp/1")) == Scope::Private));
+        assert_eq!(scope("/ip4/127.0.0.1/tcp/1"), Scope::Host);
+        assert_eq!(scope("/ip6/::1/tcp/1"), Scope::Host);
+        assert_eq!(scope("/ip4/0.0.0.0/tcp/1"), Scope::Nowhere);
+        for public in ["/ip4/8.8.8.8/tcp/1", "/ip6/2600::1/tcp/1", "/dns4/a.example/tcp/1"] {
+            assert_eq!(scope(public), Scope::Public);
+        }
     }
 }

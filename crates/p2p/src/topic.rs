@@ -4,6 +4,7 @@ use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, SYNC_FRAME_BYTES_MAX, TX_FRAME_BYTES_MAX,
 };
 
+use crate::addresses::ANNOUNCEMENT_BYTES_MAX;
 use crate::envelope::OVERHEAD_BYTES_MAX;
 
 /// Largest frame of decryption or signature shares: one message per slot with up to 512 validators.
@@ -49,11 +50,13 @@ pub enum Topic {
     Evidence,
     /// Questions of nodes that were away.
     Sync,
+    /// Where members are; of the transport itself and always on.
+    Peers,
 }
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Topic; 9] = [
+    pub const ALL: [Topic; 10] = [
         Topic::Qbft,
         Topic::Tx,
         Topic::PrivateTx,
@@ -63,6 +66,7 @@ impl Topic {
         Topic::State,
         Topic::Evidence,
         Topic::Sync,
+        Topic::Peers,
     ];
 
     /// The libp2p protocol id, such as `/aequa/qbft/v1`.
@@ -77,6 +81,7 @@ impl Topic {
             Topic::State => "/aequa/state/v1",
             Topic::Evidence => "/aequa/evidence/v1",
             Topic::Sync => "/aequa/sync/v1",
+            Topic::Peers => "/aequa/peers/v1",
         }
     }
 
@@ -90,7 +95,9 @@ impl Topic {
         match self {
             Topic::Tx | Topic::PrivateTx | Topic::Evidence => Carriage::Gossip,
             Topic::Sync => Carriage::Request,
-            Topic::Qbft | Topic::BeastShare | Topic::Dkg | Topic::TssShare | Topic::State => Carriage::Direct,
+            Topic::Qbft | Topic::BeastShare | Topic::Dkg | Topic::TssShare | Topic::State | Topic::Peers => {
+                Carriage::Direct
+            }
         }
     }
 
@@ -105,6 +112,7 @@ impl Topic {
             Topic::State => STATE_FRAME_BYTES_MAX,
             // The contract bounds the reply itself; the envelope around it comes on top.
             Topic::Sync => SYNC_FRAME_BYTES_MAX + OVERHEAD_BYTES_MAX,
+            Topic::Peers => ANNOUNCEMENT_BYTES_MAX + OVERHEAD_BYTES_MAX,
         }
     }
 

@@ -205,10 +205,11 @@ async fn warm_up(from: &Node, hearers: &[&Node]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_reaches_members_beyond_the_next_and_what_is_rejected_goes_no_further() {
-    // 0 and 2 know only 1.
+    // 0 and 2 know only 1, and nobody can tell them where to find each other.
     let mut configs = cluster(3, Net::Tcp);
     for (i, hidden) in [(0, 2), (2, 0)] {
         configs[i].members[hidden].addrs.clear();
+        configs[i].listen.clear();
     }
     let nodes: Vec<_> = configs.into_iter().map(Node::start).collect();
     nodes[1].until_connected(2).await;
@@ -256,4 +257,42 @@ async fn a_dropped_handle_ends_the_network() {
     let mut nodes = start_all(cluster(2, Net::Tcp)).await;
     drop(nodes.remove(1));
     nodes[0].until("the member is gone", |node| node.network.connected().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_that_moved_find_each_other_through_a_third() {
+    let mut configs = cluster(3, Net::Tcp);
+    for moved in [1, 2] {
+        configs[moved].listen = vec![fresh_address(Net::Tcp)];
+    }
+    let nodes: Vec<_> = configs.iter().cloned().map(Node::start).collect();
+    for node in &nodes {
+        node.until_connected(2).await;
+    }
+    // What is known outlives the third, and reaches whoever comes later.
+    let mut nodes = nodes.into_iter();
+    nodes.next().unwrap().network.shutdown().await;
+    let (one, other) = (nodes.next().unwrap(), nodes.next().unwrap());
+    one.until_connected(1).await;
+    one.network.send(op(2), Topic::Qbft, &msg("found"));
+    other.until("a frame", |node| node.log.bodies() == ["found"]).await;
+    let late = Node::start(configs[0].clone());
+    late.until_connected(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moves_while_it_is_away_is_linked_again_by_those_that_only_heard_of_it() {
+    let mut configs = cluster(3, Net::Tcp);
+    let nodes = start_all(configs.clone()).await;
+    let mut nodes = nodes.into_iter();
+    let (zero, one) = (nodes.next().unwrap(), nodes.next().unwrap());
+    nodes.next().unwrap().network.shutdown().await;
+    one.until_connected(1).await;
+    // It comes back elsewhere and reaches only 0: 1 has to dial it.
+    configs[2].listen = vec![fresh_address(Net::Tcp)];
+    configs[2].members[1].addrs.clear();
+    let moved = Node::start(configs[2].clone());
+    moved.until_connected(2).await;
+    zero.until_connected(2).await;
+    one.until_connected(2).await;
 }

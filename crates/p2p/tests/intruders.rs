@@ -8,9 +8,12 @@ use aequa_p2p::*;
 use aequa_types::ClusterId;
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{Stream, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 /// A configuration under a key outside the cluster, which takes `target` for a fellow member.
 fn stranger(target: &Config) -> Config {
@@ -33,6 +36,39 @@ async fn a_stranger_is_refused_and_gets_no_stream() {
     assert_eq!(target.log.opened.load(SeqCst), 0);
     assert!(intruder.network.connected().is_empty());
     assert_eq!(intruder.log.ups.load(SeqCst), 0);
+}
+
+/// A stranger at an address of its own that connects, says nothing, and comes back when it is turned away.
+async fn silent_stranger(number: usize, target: SocketAddr) {
+    let own = SocketAddr::from(([127, 7, (number / 250) as u8, (number % 250) as u8 + 1], 0));
+    loop {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(own).unwrap();
+        if let Ok(mut stream) = socket.connect(target).await {
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_strangers_keep_no_member_out_wherever_it_comes_from() {
+    // More than there are places for, each below what its address may.
+    const STRANGERS: usize = 300;
+    let mut configs = cluster(2, Net::Tcp);
+    // Where the member is, nobody knows.
+    configs[1].members[0].addrs.clear();
+    configs[0].listen.clear();
+    let target = Node::start(configs[1].clone());
+    let addr: Multiaddr = configs[1].listen[0].parse().unwrap();
+    let mut parts = addr.iter();
+    let (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) = (parts.next(), parts.next()) else { panic!() };
+    let strangers: Vec<_> =
+        (0..STRANGERS).map(|i| tokio::spawn(silent_stranger(i, (ip, port).into()))).collect();
+    let member = Node::start(configs[0].clone());
+    member.until_connected(1).await;
+    target.until_connected(1).await;
+    strangers.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

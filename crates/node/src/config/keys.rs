@@ -87,7 +87,7 @@ keys! {
     ENABLE_TSS = "enable-tss", Switch, "false", Local, "Threshold signing";
     ENABLE_TSS_SIGN = "enable-tss-sign", Switch, "false", Local, "Group seal on blocks (implied by --enable-tss)";
     P2P_ENABLE = "p2p.enable", Switch, "", Local, "libp2p transport [default: true with more than one operator]";
-    P2P_LISTEN = "p2p.listen", List, "", Local, "Multiaddr to listen on, repeatable [default: port 31000, TCP and QUIC]";
+    P2P_LISTEN = "p2p.listen", List, "", Local, "Multiaddr to listen on, repeatable; QUIC is on where one of it is given [default: /ip4/0.0.0.0/tcp/31000]";
     P2P_BOOTNODES = "p2p.bootnodes", Text, "", Local, "Comma list of multiaddrs, or a file with one per line";
     P2P_MAX_CONNS = "p2p.max-conns", Number(1, 65_535), "128", Local, "Most connections";
     P2P_RATE_LIMIT = "p2p.rate-limit", Number(0, 1_000_000), "0", Local, "Connection attempts per second and peer; 0 = off";

@@ -68,9 +68,6 @@ use tokio::sync::{mpsc, oneshot};
 /// What a node promises: requests in flight, the core's turn, and the farewell to its peers all end within
 /// this. Whoever takes longer takes it from those after it.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Where a node listens for its peers unless told otherwise.
-const P2P_LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/31000", "/ip4/0.0.0.0/udp/31000/quic-v1"];
-
 /// Runs a node until it is stopped.
 pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let format = config.log.format.parse().map_err(ExitError::usage)?;
@@ -338,10 +335,7 @@ fn start_network(
     });
     let seed = operator.identity.seed();
     let mut p2p = aequa_p2p::Config::new(&seed, lock.cluster_id, operator.index, members.collect());
-    p2p.listen = match config.p2p.listen.is_empty() {
-        true => P2P_LISTEN.map(String::from).to_vec(),
-        false => config.p2p.listen.clone(),
-    };
+    p2p.listen = config.p2p.listen.clone();
     p2p.allow = config.p2p.allow.clone();
     p2p.bootnodes = config.p2p.bootnodes.clone();
     p2p.max_conns = i64::from(config.p2p.max_conns);

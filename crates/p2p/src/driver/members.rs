@@ -10,12 +10,11 @@ use crate::bucket::TokenBucket;
 use crate::config::CheckedMember;
 use crate::link::{self, Origin};
 use crate::queue::{Queue, Turn};
+use crate::request;
 use crate::score::Deed;
 use crate::shared::Shared;
 use crate::streams::{Inbound, OpenError};
-use crate::swarm::is_public;
 use crate::topic::{Carriage, Topic};
-use crate::{gate, request};
 use aequa_types::OperatorIndex;
 use futures::AsyncReadExt;
 use libp2p::multiaddr::Protocol;
@@ -40,16 +39,15 @@ const STREAM_BURST: f64 = 64.0;
 const READERS_MAX: usize = 2;
 /// Every so many dials QUIC addresses go before TCP ones.
 const QUIC_FIRST_EVERY: u32 = 4;
-/// Addresses kept of those a member reports about itself.
-const REPORTED_MAX: usize = 8;
 
 pub(super) struct Member {
     pub operator: OperatorIndex,
     pub peer: PeerId,
     /// Whether this node opens the streams.
     opens: bool,
-    addrs: Vec<Multiaddr>,
-    reported: Vec<Multiaddr>,
+    pub addrs: Vec<Multiaddr>,
+    /// Where it says it is.
+    pub announced: Vec<Multiaddr>,
     connections: Connections,
     dialing: Option<ConnectionId>,
     dial_at: Option<Instant>,
@@ -109,7 +107,7 @@ impl Member {
             peer: member.peer,
             opens,
             addrs: member.addrs.clone(),
-            reported: Vec::new(),
+            announced: Vec::new(),
             connections: Connections::new(opens),
             dialing: None,
             dial_at: Some(if opens { now } else { now + HEAD_START }),
@@ -142,27 +140,39 @@ impl Member {
         }
     }
 
-    /// One address after the other, TCP first: the kernel tells at once when a process at the other end of a
+    /// It is known to be up: dialled at once, whatever is still being tried.
+    pub fn seek(&mut self, now: Instant) {
+        if self.connections.is_empty() {
+            self.backoff.reset();
+            self.dialing = None;
+            self.dial_at = Some(if self.opens { now } else { now + HEAD_START });
+        }
+    }
+
+    /// One address after the other, those it announced before those of the lock, and TCP first: the kernel tells at once when a process at the other end of a
     /// TCP connection has died, QUIC only after its idle timeout. Now and then QUIC goes first, for networks
     /// that swallow TCP.
     fn dial_opts(&mut self) -> Option<DialOpts> {
-        let mut addrs: Vec<_> = self.addrs.iter().chain(&self.reported).cloned().collect();
+        let given = self.addrs.iter().filter(|addr| !self.announced.contains(addr));
+        let mut addrs: Vec<_> = self.announced.iter().chain(given).cloned().collect();
         let quic_first = self.dials % QUIC_FIRST_EVERY == QUIC_FIRST_EVERY - 1;
         addrs.sort_by_key(|addr| is_tcp(addr) == quic_first);
         self.dials = self.dials.wrapping_add(1);
+        let known = !addrs.is_empty();
         let opts = DialOpts::peer_id(self.peer)
-            .condition(PeerCondition::NotDialing)
+            .condition(PeerCondition::Disconnected)
             .addresses(addrs)
             .override_dial_concurrency_factor(NonZeroU8::MIN);
         // A port of its own: the listener's would meet a connection that is still closing.
-        (!self.addrs.is_empty() || !self.reported.is_empty()).then(|| opts.allocate_new_port().build())
+        known.then(|| opts.allocate_new_port().build())
     }
 
+    /// Whether it can be talked with: the transport's own topic is no conversation.
     fn is_connected(&self) -> bool {
-        if self.links.is_empty() {
-            !self.connections.is_empty()
-        } else {
-            self.links.values().any(|link| link.serving.is_some())
+        let mut links = self.links.iter().filter(|(topic, _)| **topic != Topic::Peers).peekable();
+        match links.peek() {
+            None => !self.connections.is_empty(),
+            Some(_) => links.any(|(_, link)| link.serving.is_some()),
         }
     }
 }
@@ -238,9 +248,8 @@ impl Driver {
         for link in member.links.values() {
             link.queue.connected();
         }
-        if member.links.is_empty() {
-            member.backoff.reset();
-        }
+        // It is up, and if this connection fails the next is tried at once.
+        member.backoff.reset();
         if moves && member.opens {
             let topics: Vec<_> = member.links.keys().copied().collect();
             for topic in topics {
@@ -306,20 +315,6 @@ impl Driver {
         for (peer, connection) in due {
             self.give_up(peer, connection);
         }
-    }
-
-    /// Addresses a member reports about itself are tried beside those of the lock; a lie costs it a dial.
-    pub(super) fn member_reported(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
-        let Some(member) = self.members.get_mut(&peer) else { return };
-        let dialable = |addr: &Multiaddr| {
-            gate::behaviour::ip_of(addr).is_some() && (self.advertise_private || is_public(addr))
-        };
-        let without_peer = |addr: Multiaddr| -> Multiaddr {
-            addr.into_iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
-        };
-        let known = &member.addrs;
-        let fresh = addrs.into_iter().filter(dialable).map(without_peer).filter(|addr| !known.contains(addr));
-        member.reported = fresh.take(REPORTED_MAX).collect();
     }
 
     pub(super) fn finish_queues(&mut self) {
@@ -461,7 +456,9 @@ impl Driver {
             link::write(&shared, topic, &queue, &turn, writer).await;
             drop(writing);
         });
-        member.backoff.reset();
+        if topic == Topic::Peers {
+            self.tell_addresses(operator);
+        }
         self.tell(peer);
     }
 

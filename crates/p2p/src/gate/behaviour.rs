@@ -1,6 +1,7 @@
 //! The pipeline in the transport's connection hooks. Every attempt is counted here, once.
 
 use super::{Attempt, Gate, Gates};
+use crate::doorway::Doorway;
 use crate::hooks::Observer;
 use libp2p::core::{Endpoint, transport::PortUse};
 use libp2p::multiaddr::Protocol;
@@ -26,11 +27,12 @@ pub(crate) struct Behaviour {
     gates: Gates,
     observer: Arc<dyn Observer>,
     evictions: VecDeque<(PeerId, ConnectionId)>,
+    doorway: Doorway,
 }
 
 impl Behaviour {
-    pub fn new(gates: Gates, observer: Arc<dyn Observer>) -> Self {
-        Self { gates, observer, evictions: VecDeque::new() }
+    pub fn new(gates: Gates, observer: Arc<dyn Observer>, doorway: Doorway) -> Self {
+        Self { gates, observer, evictions: VecDeque::new(), doorway }
     }
 
     fn refuse(&self, gate: Gate, peer: Option<&PeerId>) -> ConnectionDenied {
@@ -86,10 +88,14 @@ impl NetworkBehaviour for Behaviour {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.gates.admit_handshake(id, ip_of(remote), Instant::now()).map_err(|gate| {
+        let admitted = self.gates.admit_handshake(id, remote, Instant::now()).map_err(|gate| {
             self.observer.gate(gate, false);
             self.refuse(gate, None)
-        })
+        })?;
+        if let Some(caller) = admitted {
+            self.doorway.turn_away(&caller);
+        }
+        Ok(())
     }
 
     fn handle_established_inbound_connection(

@@ -21,11 +21,13 @@ impl Scene {
         let mut rules = Rules {
             members: members.iter().copied().collect(),
             allow: HashSet::from([friend]),
-            member_addresses: HashMap::from([(ip(1), 3)]),
+            member_addresses: Arc::default(),
             max_conns: MAX_CONNS,
             score_threshold: None,
             dkg_required: false,
         };
+        let home = [caller(ip(1), 1)];
+        members.iter().for_each(|member| rules.member_addresses.set(*member, &home));
         change(&mut rules);
         let peers = Arc::new(Mutex::new(PeerTable::new(members.iter().copied(), rate, now)));
         Self { gates: Gates::new(rules, peers.clone()), peers, members, friend, now, next_id: 0 }
@@ -33,6 +35,12 @@ impl Scene {
 
     fn attempt(&mut self, peer: PeerId) -> Result<Admission, Gate> {
         self.gates.admit_peer(&peer, Some(ip(9)), self.now, |_, _| {})
+    }
+
+    /// A further handshake of an address.
+    fn call(&mut self, from: IpAddr) -> Result<Option<Multiaddr>, Gate> {
+        let id = self.id();
+        self.gates.admit_handshake(id, &caller(from, self.next_id), self.now)
     }
 
     fn id(&mut self) -> ConnectionId {
@@ -49,6 +57,10 @@ impl Scene {
         self.gates.opened(id, peer, Some(ip(9)));
         Ok(id)
     }
+}
+
+fn caller(from: IpAddr, port: usize) -> Multiaddr {
+    Multiaddr::from(from).with(libp2p::multiaddr::Protocol::Tcp(port as u16))
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -163,7 +175,7 @@ fn handshakes_of_one_address_are_limited_and_members_sharing_one_have_more() {
         (0..100)
             .filter(|_| {
                 let id = scene.id();
-                let result = scene.gates.admit_handshake(id, Some(ip(from)), scene.now);
+                let result = scene.gates.admit_handshake(id, &caller(ip(from), 1), scene.now);
                 scene.gates.handshake_ended(id);
                 result.is_ok()
             })
@@ -174,15 +186,45 @@ fn handshakes_of_one_address_are_limited_and_members_sharing_one_have_more() {
 }
 
 #[test]
-fn pending_handshakes_of_strangers_are_bounded_and_members_are_not_kept_waiting() {
+fn of_too_many_silent_strangers_the_oldest_goes_and_members_stay() {
     let mut scene = Scene::new(0.0, |_| {});
+    let stranger = |i: usize| IpAddr::from([11, 0, (i / 250) as u8, (i % 250) as u8]);
+    assert_eq!(scene.call(ip(1)), Ok(None), "a member's, the oldest of all");
     for i in 0..HANDSHAKES_PENDING_MAX {
-        let id = scene.id();
-        scene.gates.admit_handshake(id, Some(IpAddr::from([11, 0, 0, i as u8])), scene.now).unwrap();
+        assert_eq!(scene.call(stranger(i)), Ok(None));
     }
-    let id = scene.id();
-    assert_eq!(scene.gates.admit_handshake(id, Some(ip(200)), scene.now), Err(Gate::Resource));
-    assert_eq!(scene.gates.admit_handshake(id, Some(ip(1)), scene.now), Ok(()));
+    for newcomer in 0..2 * HANDSHAKES_PENDING_MAX {
+        // The member has port 1, the first stranger port 2.
+        let oldest = scene.gates.pending.values().nth(1).cloned().unwrap();
+        assert_eq!(scene.call(stranger(1000 + newcomer)), Ok(Some(oldest.caller)));
+    }
+    assert_eq!(scene.gates.pending.len(), 1 + HANDSHAKES_PENDING_MAX);
+    assert_eq!(scene.gates.pending.values().next().unwrap().from, ip(1));
+    assert_eq!(scene.call(ip(1)), Ok(None), "nor does a member wait or push anybody out");
+}
+
+#[test]
+fn one_address_has_few_handshakes_under_way_and_costs_no_other_its_place() {
+    let mut scene = Scene::new(0.0, |_| {});
+    let (greedy, other) = (ip(7), ip(8));
+    assert_eq!(scene.call(other), Ok(None));
+    for _ in 0..HANDSHAKES_PER_ADDRESS_MAX {
+        assert_eq!(scene.call(greedy), Ok(None));
+    }
+    let first = caller(greedy, 2);
+    assert_eq!(scene.call(greedy), Ok(Some(first)), "its own oldest");
+    assert_eq!(scene.gates.pending.values().filter(|pending| pending.from == other).count(), 1);
+}
+
+#[test]
+fn an_announced_address_is_a_members() {
+    let mut scene = Scene::new(0.0, |_| {});
+    let (member, moved) = (scene.members[0], ip(9));
+    let granted = |scene: &mut Scene| {
+        (0..100).filter(|_| scene.call(moved).is_ok_and(|turned_away| turned_away.is_none())).count()
+    };
+    scene.gates.rules.member_addresses.set(member, &[caller(moved, 1)]);
+    assert_eq!(granted(&mut scene), HANDSHAKE_BURST as usize, "as many as its bucket holds");
 }
 
 #[test]
@@ -190,7 +232,7 @@ fn the_address_table_is_bounded() {
     let mut scene = Scene::new(0.0, |_| {});
     for i in 0..(ADDRESSES_MAX + 100) as u32 {
         let id = scene.id();
-        let _ = scene.gates.admit_handshake(id, Some(IpAddr::from(i.to_be_bytes())), scene.now);
+        let _ = scene.gates.admit_handshake(id, &caller(IpAddr::from(i.to_be_bytes()), 1), scene.now);
         scene.gates.handshake_ended(id);
         assert!(scene.gates.addresses.len() <= ADDRESSES_MAX);
     }
