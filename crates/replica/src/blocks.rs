@@ -339,11 +339,9 @@ impl<K: Keys> Replica<K> {
     /// Certified blocks from a peer: the chain moves without this operator's vote.
     pub(crate) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
         let before = self.chain.tip().height;
-        for (block, certificate) in blocks {
-            let next = self.chain.tip().height.next();
-            if block.header().height != next {
-                continue;
-            }
+        self.catchup.answered(from, blocks, before, self.now.elapsed_ms);
+        while let Some((from, block, certificate)) = self.catchup.take(self.chain.tip().height.next()) {
+            let next = block.header().height;
             self.witness(&certificate.commits());
             self.out.push(Effect::CancelTimers(InstanceId::block(next)));
             self.instances.remove(&InstanceId::block(next));
@@ -359,9 +357,7 @@ impl<K: Keys> Replica<K> {
             };
             self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
         }
-        let moved = self.chain.tip().height > before;
-        self.catchup.answered(from, moved);
-        if moved {
+        if self.chain.tip().height > before {
             self.begin_height();
         }
         self.fetch_if_behind();
@@ -400,12 +396,12 @@ impl<K: Keys> Replica<K> {
         Some(vote)
     }
 
-    /// Asks a peer that is ahead for blocks, one question at a time.
+    /// Asks peers that are ahead for blocks.
     pub(crate) fn fetch_if_behind(&mut self) {
         let tip = self.chain.tip().height;
-        if let Some(from) = self.catchup.next(tip, self.now.elapsed_ms) {
+        while let Some((from, height)) = self.catchup.next(tip, self.now.elapsed_ms) {
             self.out.push(Effect::Notify(Notice::BestPeerHeight(self.catchup.best())));
-            self.out.push(Effect::Fetch { from, height: tip.next() });
+            self.out.push(Effect::Fetch { from, height });
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Noticing that others are ahead, and keeping what came a little too early.
 
 use crate::replica::made_by;
-use aequa_types::{Height, InstanceId, OperatorIndex, Quorum, Signed, Verified};
+use aequa_types::limits::{EVIDENCE_BYTES_MAX, SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedTransaction, Height, InstanceId, OperatorIndex, Quorum, Signed,
+    Verified,
+};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// How far above the current height messages are kept: peers are at most a few blocks ahead of a
 /// node that keeps up; everything further away is fetched as certified blocks.
@@ -13,6 +19,19 @@ const EARLY_PER_OPERATOR_MAX: usize = 16;
 const STALLED_MS: u64 = 1000;
 /// How often the node looks whether it is behind.
 pub(crate) const CATCH_UP_INTERVAL_MS: u64 = 500;
+
+/// Operators asked for blocks at a time: f+1 of a small cluster and one more, so that one of them may be slow.
+const QUESTIONS_MAX: usize = 3;
+/// Bytes of fetched blocks whose turn has not come: an answer of each, and one more.
+const AHEAD_BYTES_MAX: usize = (QUESTIONS_MAX + 1) * SYNC_FRAME_BYTES_MAX;
+/// An answer is overdue after so many times what the quickest operator took.
+const PATIENCE_FACTOR: u64 = 4;
+/// Never sooner: a disk or a scheduler may pause for so long.
+const PATIENCE_MS_MIN: u64 = 250;
+/// Never later: four megabytes over a slow line.
+const PATIENCE_MS_MAX: u64 = 4000;
+/// As long as nobody has answered.
+const PATIENCE_MS_FIRST: u64 = 1000;
 
 /// The highest height of which messages are kept while `current` is being agreed.
 pub(crate) fn latest_early(current: Height) -> Height {
@@ -70,20 +89,58 @@ impl Early {
     }
 }
 
-/// Who is how far, and whether to ask for blocks.
+/// A block that was fetched, and from whom.
+pub(crate) type FetchedBlock = (OperatorIndex, Arc<CheckedBlock>, Certificate);
+
+/// Who is how far, who was asked for which blocks, and what came before the blocks below it.
+///
+/// Several operators are asked at a time, each for another range. One that takes much longer than the
+/// quickest is left behind: its range is asked of another, and it is asked again only where nobody else is
+/// ahead. So a member that answers slowly, or not at all, costs one wait and not one per question.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     quorum: Quorum,
     /// Highest decided height each operator has shown, by its word or by voting above it.
     shown: BTreeMap<OperatorIndex, Height>,
-    asked: Option<OperatorIndex>,
+    questions: BTreeMap<OperatorIndex, Question>,
+    /// How long each operator took for its last answer.
+    took_ms: BTreeMap<OperatorIndex, u64>,
     last_asked: Option<OperatorIndex>,
+    /// Fetched blocks whose turn has not come.
+    ahead: BTreeMap<Height, FetchedBlock>,
+    ahead_bytes: usize,
     progress_at_ms: u64,
+}
+
+/// What an operator was asked for, and when.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    from: Height,
+    at_ms: u64,
+}
+
+impl Question {
+    fn covers(&self, height: Height) -> bool {
+        (self.from..self.end()).contains(&height)
+    }
+
+    fn end(&self) -> Height {
+        Height(self.from.0.saturating_add(SYNC_BLOCKS_MAX))
+    }
 }
 
 impl CatchUp {
     pub(crate) fn new(quorum: Quorum) -> Self {
-        Self { quorum, shown: BTreeMap::new(), asked: None, last_asked: None, progress_at_ms: 0 }
+        Self {
+            quorum,
+            shown: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            took_ms: BTreeMap::new(),
+            last_asked: None,
+            ahead: BTreeMap::new(),
+            ahead_bytes: 0,
+            progress_at_ms: 0,
+        }
     }
 
     /// An operator claims `height` to be decided. Only a reason to ask: nothing is believed
@@ -109,36 +166,270 @@ impl CatchUp {
         now_ms.saturating_sub(self.progress_at_ms)
     }
 
-    /// The operator asked has answered or failed.
-    pub(crate) fn answered(&mut self, by: OperatorIndex, useful: bool) {
-        if self.asked == Some(by) {
-            self.asked = None;
-        }
-        if !useful {
+    /// An operator has answered with these blocks; those above `tip` are kept until they are taken.
+    pub(crate) fn answered(
+        &mut self,
+        by: OperatorIndex,
+        blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
+        tip: Height,
+        now_ms: u64,
+    ) {
+        let first = blocks.first().map(|(block, _)| block.header().height);
+        let asked = self.ended(by, now_ms);
+        if asked.map_or(first.is_none(), |question| first != Some(question.from)) {
             // A claim that brings no block is forgotten until it is made again.
             self.shown.remove(&by);
         }
+        let window = window(tip);
+        for (block, certificate) in blocks {
+            let (height, bytes) = (block.header().height, bytes_of(&block));
+            if window.contains(&height) && !self.ahead.contains_key(&height) {
+                self.ahead.insert(height, (by, block, certificate));
+                self.ahead_bytes += bytes;
+            }
+        }
     }
 
-    /// Whom to ask for the block after `tip`, if anybody should be.
-    pub(crate) fn next(&mut self, tip: Height, now_ms: u64) -> Option<OperatorIndex> {
-        if self.asked.is_some() {
-            return None;
+    /// An operator has not answered, or with nothing that holds.
+    pub(crate) fn failed(&mut self, by: OperatorIndex, now_ms: u64) {
+        self.ended(by, now_ms);
+        self.shown.remove(&by);
+    }
+
+    fn ended(&mut self, by: OperatorIndex, now_ms: u64) -> Option<Question> {
+        let question = self.questions.remove(&by)?;
+        self.took_ms.insert(by, now_ms.saturating_sub(question.at_ms));
+        Some(question)
+    }
+
+    /// Hands out the block of this height, if it was fetched.
+    pub(crate) fn take(&mut self, height: Height) -> Option<FetchedBlock> {
+        let block = self.ahead.remove(&height)?;
+        self.ahead_bytes = self.ahead_bytes.saturating_sub(bytes_of(&block.1));
+        Some(block)
+    }
+
+    /// Whom to ask next, and for the blocks from which height on, if anybody should be.
+    pub(crate) fn next(&mut self, tip: Height, now_ms: u64) -> Option<(OperatorIndex, Height)> {
+        self.forget(tip);
+        if self.shown.values().all(|shown| *shown <= tip) {
+            // Whoever was slow may have had a reason that is over when it is needed again.
+            self.took_ms.clear();
         }
+        let from = self.uncovered(tip, now_ms)?;
+        let operator = self.choose(tip, from, now_ms)?;
+        self.questions.insert(operator, Question { from, at_ms: now_ms });
+        self.last_asked = Some(operator);
+        Some((operator, from))
+    }
+
+    /// Drops what the chain has passed, and what is too much to keep, the highest first.
+    fn forget(&mut self, tip: Height) {
+        // The next block would have been taken: it came by another way, and is asked for if it has to be.
+        self.ahead = self.ahead.split_off(&tip.next().next());
+        self.ahead_bytes = self.ahead.values().map(|(_, block, _)| bytes_of(block)).sum();
+        while self.ahead_bytes > AHEAD_BYTES_MAX
+            && let Some((_, (_, block, _))) = self.ahead.pop_last()
+        {
+            self.ahead_bytes -= bytes_of(&block);
+        }
+    }
+
+    /// The lowest height above the tip that is neither here nor on its way in time. Beyond the next block only
+    /// what an honest operator is known to have, and only while there is room for the answer.
+    fn uncovered(&self, tip: Height, now_ms: u64) -> Option<Height> {
+        let in_time = |question: &&Question| !self.is_overdue(question, now_ms);
+        let (window, mut at) = (window(tip), tip.next());
+        while window.contains(&at) {
+            let question = self.questions.values().filter(in_time).find(|question| question.covers(at));
+            match question {
+                Some(question) => at = question.end(),
+                None if self.ahead.contains_key(&at) => at = at.next(),
+                None => break,
+            }
+        }
+        let expected = (self.questions.len() + 1) * SYNC_FRAME_BYTES_MAX;
+        let room = self.ahead_bytes + expected <= AHEAD_BYTES_MAX;
+        let wanted = at == tip.next() || (window.contains(&at) && at <= self.best() && room);
+        (wanted && self.questions.len() < QUESTIONS_MAX).then_some(at)
+    }
+
+    /// Round-robin among those that are ahead and idle: a peer that lies about its height must not be asked
+    /// for ever. The slow only where nobody else is ahead.
+    fn choose(&self, tip: Height, from: Height, now_ms: u64) -> Option<OperatorIndex> {
         let stalled = self.idle_ms(now_ms) >= STALLED_MS;
-        let ahead = self.quorum.members().filter(|operator| {
-            let gap = self.shown.get(operator).map_or(0, |height| height.0.saturating_sub(tip.0));
-            gap > 1 || (gap == 1 && stalled)
-        });
-        let ahead: Vec<OperatorIndex> = ahead.collect();
-        // Round-robin: a peer that lies about its height must not be asked for ever.
-        let next = ahead
+        let is_ahead = |operator: &OperatorIndex| {
+            let shown = self.shown.get(operator).copied().unwrap_or_default();
+            let gap = shown.0.saturating_sub(tip.0);
+            shown >= from && (gap > 1 || (gap == 1 && stalled))
+        };
+        let ahead: Vec<OperatorIndex> = self.quorum.members().filter(is_ahead).collect();
+        let quick = |operator: &&OperatorIndex| !self.is_slow(**operator, now_ms);
+        let only_quick = ahead.iter().any(|operator| quick(&operator));
+        let idle: Vec<OperatorIndex> = ahead
             .iter()
-            .find(|operator| self.last_asked.is_none_or(|last| **operator > last))
-            .or(ahead.first())
-            .copied()?;
-        self.asked = Some(next);
-        self.last_asked = Some(next);
-        Some(next)
+            .filter(|operator| !self.questions.contains_key(operator))
+            .filter(|operator| !only_quick || quick(operator))
+            .copied()
+            .collect();
+        let after_last = idle.iter().find(|operator| self.last_asked.is_none_or(|last| **operator > last));
+        after_last.or(idle.first()).copied()
+    }
+
+    fn is_slow(&self, operator: OperatorIndex, now_ms: u64) -> bool {
+        match self.questions.get(&operator) {
+            Some(question) => self.is_overdue(question, now_ms),
+            None => self.took_ms.get(&operator).is_some_and(|took| *took > self.patience_ms()),
+        }
+    }
+
+    fn is_overdue(&self, question: &Question, now_ms: u64) -> bool {
+        now_ms.saturating_sub(question.at_ms) > self.patience_ms()
+    }
+
+    /// A few times what the quickest took.
+    fn patience_ms(&self) -> u64 {
+        let quickest = self.took_ms.values().min();
+        quickest.map_or(PATIENCE_MS_FIRST, |took| {
+            took.saturating_mul(PATIENCE_FACTOR).clamp(PATIENCE_MS_MIN, PATIENCE_MS_MAX)
+        })
+    }
+}
+
+/// The heights that may be asked for while the tip is here.
+fn window(tip: Height) -> RangeInclusive<Height> {
+    tip.next()..=Height(tip.0.saturating_add(SYNC_BLOCKS_MAX * QUESTIONS_MAX as u64))
+}
+
+/// Size of a block in memory, about: its head and its evidence are small.
+fn bytes_of(block: &CheckedBlock) -> usize {
+    const HEAD_BYTES: usize = 1024;
+    let evidence = block.evidence().len() * EVIDENCE_BYTES_MAX;
+    HEAD_BYTES + evidence + block.items().iter().map(CheckedTransaction::bytes).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_chain::Chain;
+    use aequa_types::{Block, ClusterId, Digest, Proof, Round};
+
+    const TIP: Height = Height(100);
+    const BEST: Height = Height(1000);
+
+    fn op(index: u8) -> OperatorIndex {
+        OperatorIndex(index)
+    }
+
+    /// Operator 0 of four, of whom all others claim to be at [`BEST`].
+    fn behind() -> CatchUp {
+        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
+        (1..4).for_each(|operator| catchup.shown(op(operator), BEST));
+        catchup
+    }
+
+    /// Everybody who is asked now.
+    fn asked(catchup: &mut CatchUp, tip: Height, now_ms: u64) -> Vec<(u8, u64)> {
+        std::iter::from_fn(|| catchup.next(tip, now_ms)).map(|(who, from)| (who.0, from.0)).collect()
+    }
+
+    /// Blocks of these heights, whose content matters to nobody here.
+    fn blocks(from: u64, count: u64) -> Vec<(Arc<CheckedBlock>, Certificate)> {
+        let chain = Chain::genesis(ClusterId::ZERO, Quorum::of(4).unwrap());
+        let first = chain.build_block(op(0), 1, Digest::ZERO, Vec::new(), &[]).unwrap();
+        let block = |height| {
+            let mut block: Block = first.block().clone();
+            block.header.height = Height(height);
+            let instance = InstanceId::block(Height(height));
+            let proof = Proof::Commits(Vec::new());
+            let certificate = Certificate { instance, round: Round(0), digest: Digest::ZERO, proof };
+            (Arc::new(CheckedBlock::attest(block, Vec::new())), certificate)
+        };
+        (from..from + count).map(block).collect()
+    }
+
+    /// Lets the chain take what it can.
+    fn advance(catchup: &mut CatchUp, mut tip: Height) -> Height {
+        while catchup.take(tip.next()).is_some() {
+            tip = tip.next();
+        }
+        tip
+    }
+
+    #[test]
+    fn several_operators_are_asked_at_a_time_each_for_other_blocks() {
+        let mut catchup = behind();
+        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
+        // The second answer waits for the first.
+        catchup.answered(op(2), blocks(165, 64), TIP, 10);
+        assert_eq!(advance(&mut catchup, TIP), TIP);
+        catchup.answered(op(1), blocks(101, 64), TIP, 10);
+        let tip = advance(&mut catchup, TIP);
+        assert_eq!(tip, Height(228));
+        assert_eq!(asked(&mut catchup, tip, 10), [(1, 293), (2, 357)]);
+    }
+
+    #[test]
+    fn a_gap_of_a_few_blocks_is_asked_of_one() {
+        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
+        (1..4).for_each(|operator| catchup.shown(op(operator), Height(103)));
+        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101)]);
+    }
+
+    #[test]
+    fn one_that_answers_slowly_costs_one_wait_and_is_then_asked_only_where_it_is_alone() {
+        let (mut catchup, mut tip, mut now_ms) = (behind(), TIP, 0);
+        let mut of_slow = Vec::new();
+        let mut due: BTreeMap<(u64, u8), u64> = BTreeMap::new();
+        while tip < BEST && now_ms < 60_000 {
+            for (who, from) in asked(&mut catchup, tip, now_ms) {
+                let takes_ms = if who == 3 { 3000 } else { 50 };
+                of_slow.extend((who == 3).then_some(from));
+                due.insert((now_ms + takes_ms, who), from);
+            }
+            // The host asks twice a second, and after every answer.
+            let next = due.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
+            now_ms = next.min(now_ms + CATCH_UP_INTERVAL_MS);
+            if now_ms == next
+                && let Some(((_, who), from)) = due.pop_first()
+            {
+                let count = SYNC_BLOCKS_MAX.min(BEST.0 + 1 - from);
+                catchup.answered(op(who), blocks(from, count), tip, now_ms);
+                tip = advance(&mut catchup, tip);
+            }
+        }
+        assert_eq!(tip, BEST);
+        assert_eq!(of_slow.len(), 1, "{of_slow:?}");
+        assert!(now_ms < 3000, "done before the slow one has answered once: {now_ms} ms");
+        let mut alone = catchup;
+        alone.answered(op(3), Vec::new(), tip, now_ms);
+        alone.shown(op(3), Height(2000));
+        assert_eq!(asked(&mut alone, tip, now_ms), [(3, 1001)]);
+    }
+
+    #[test]
+    fn one_that_claims_a_height_and_brings_nothing_is_not_asked_until_it_claims_again() {
+        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
+        catchup.shown(op(2), BEST);
+        assert_eq!(asked(&mut catchup, TIP, 0), [(2, 101)], "one alone is asked for the next blocks only");
+        catchup.answered(op(2), blocks(500, 3), TIP, 10);
+        assert_eq!(asked(&mut catchup, TIP, 20), []);
+        catchup.shown(op(2), BEST);
+        assert_eq!(asked(&mut catchup, TIP, 30), [(2, 101)]);
+        catchup.failed(op(2), 10_000);
+        assert_eq!(asked(&mut catchup, TIP, 10_000), []);
+    }
+
+    #[test]
+    fn what_comes_early_is_bounded_in_heights_and_bytes() {
+        let mut catchup = behind();
+        assert_eq!(asked(&mut catchup, TIP, 0).len(), QUESTIONS_MAX);
+        catchup.answered(op(2), blocks(102, 5000), TIP, 10);
+        assert_eq!(catchup.ahead.len() as u64, SYNC_BLOCKS_MAX * QUESTIONS_MAX as u64 - 1);
+        let each = bytes_of(&blocks(1, 1)[0].0);
+        assert_eq!(catchup.ahead_bytes, catchup.ahead.len() * each);
+        catchup.forget(Height(150));
+        assert_eq!(catchup.ahead_bytes, catchup.ahead.len() * each);
+        assert!(catchup.ahead.keys().all(|height| *height > Height(151)));
     }
 }

@@ -203,7 +203,7 @@ impl<K: Keys> Replica<K> {
             }
             Input::Fetched { from, blocks } => self.on_fetched(from, blocks),
             Input::FetchFailed { from } => {
-                self.catchup.answered(from, false);
+                self.catchup.failed(from, self.now.elapsed_ms);
                 self.fetch_if_behind();
             }
             Input::PeerHeight { from, height } => {
