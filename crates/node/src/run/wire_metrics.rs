@@ -10,12 +10,20 @@ use std::time::{Duration, Instant};
 pub struct WireMetrics {
     metrics: Arc<Metrics>,
     refusals: RateLimiter<()>,
+    /// By peer: one that comes and goes must not fill the log with it.
+    visits: RateLimiter<String>,
 }
 
 impl WireMetrics {
     /// An observer that counts into `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, refusals: RateLimiter::new() }
+        Self { metrics, refusals: RateLimiter::new(), visits: RateLimiter::new() }
+    }
+
+    fn tell_visit(&self, event: &'static str, peer_id: &str, latency_ms: f64) {
+        if let Admit::Write { suppressed } = self.visits.admit(event, &peer_id.to_owned(), Instant::now()) {
+            tracing::info!(target: "event", event, peer_id, latency_ms, result = "ok", trace_id = "", suppressed, "p2p_peer");
+        }
     }
 }
 
@@ -53,15 +61,13 @@ impl Observer for WireMetrics {
     fn peer_joined(&self, peer_id: &str, latency: Duration) {
         self.metrics.p2p_peers_added_total.inc([]);
         self.metrics.p2p_peers_joined_total.inc([]);
-        let latency_ms = ms(latency);
-        tracing::info!(target: "event", event = "join", peer_id, latency_ms, result = "ok", trace_id = "", "p2p_peer");
+        self.tell_visit("join", peer_id, ms(latency));
     }
 
     fn peer_left(&self, peer_id: &str) {
         self.metrics.p2p_peers_removed_total.inc([]);
         self.metrics.p2p_peers_left_total.inc([]);
-        let latency_ms = 0.0;
-        tracing::info!(target: "event", event = "leave", peer_id, latency_ms, result = "ok", trace_id = "", "p2p_peer");
+        self.tell_visit("leave", peer_id, 0.0);
     }
 
     fn message(&self, topic: Topic, direction: Direction, outcome: Outcome, bytes: usize) {
