@@ -87,8 +87,9 @@ pub trait Backend: Send + Sync + 'static {
     /// pending.
     fn evidence(&self, from: Height) -> impl Future<Output = Answer<EvidenceView>> + Send;
 
-    /// Takes a duty. Posting the same (type, height) again is `Ok` without effect; a full queue is
-    /// [`BackendError::Overloaded`], a slot or payload out of bounds [`BackendError::Invalid`].
+    /// Takes a duty. Posting the same (type, height) again is `Ok` without effect, after the decision only the
+    /// payload that stands; a full queue is [`BackendError::Overloaded`], a slot or payload out of bounds
+    /// [`BackendError::Invalid`].
     fn submit_duty(&self, duty: DutyRequest) -> impl Future<Output = Answer<()>> + Send;
 
     /// One duty, `None` when unknown.
@@ -118,6 +119,18 @@ pub enum BackendError {
         what: &'static str,
         /// Why, naming field and limit.
         reason: String,
+    },
+    /// The duty has ended before the post came.
+    #[error("the duty has ended {}", stands.map_or("undecided".to_owned(), |digest| format!("with {digest}")))]
+    DutyEnded {
+        /// What was decided, where anything was.
+        stands: Option<Digest>,
+    },
+    /// The slot of the duty lies below those that are remembered.
+    #[error("height: must be above {watermark}, below which duties are over and forgotten")]
+    DutyForgotten {
+        /// The highest slot that is forgotten.
+        watermark: Height,
     },
     /// A queue is full.
     #[error("node is overloaded")]
@@ -349,6 +362,8 @@ pub struct DutyView {
     /// Certificate of the decision, in the form of `/v1/blocks/{height}/certificate`.
     #[schema(value_type = Option<Object>)]
     pub certificate: Option<CertificateJson>,
+    /// Digests of the payloads that clients of operators were seen to have posted.
+    pub digests: Vec<HeldDigest>,
     /// Operators whose slashing protection refused.
     #[schema(value_type = Vec<u8>)]
     pub refused_by: Vec<OperatorIndex>,
@@ -356,6 +371,17 @@ pub struct DutyView {
     pub reason: Option<String>,
     /// Steps passed, with their time after the start of the slot.
     pub timeline: Vec<DutyStep>,
+}
+
+/// A digest, and who holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct HeldDigest {
+    /// Of the canonical payload.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Operators that were seen to propose or prepare it.
+    #[schema(value_type = Vec<u8>)]
+    pub operators: Vec<OperatorIndex>,
 }
 
 /// One step of a duty.

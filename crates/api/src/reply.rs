@@ -10,6 +10,8 @@ use http::{HeaderName, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// On a duty that came too late: what was decided instead.
+pub(crate) const X_DIGEST: HeaderName = HeaderName::from_static("x-aequa-digest");
 /// Why an original route refused; its body has room for the contract's string only.
 pub(crate) const X_REASON: HeaderName = HeaderName::from_static("x-aequa-reason");
 
@@ -101,6 +103,12 @@ impl From<BackendError> for Refusal {
         match error {
             BackendError::Pruned => Refusal::new(StatusCode::GONE, "PRUNED", "this height is no longer kept"),
             BackendError::Invalid { reason, .. } => Refusal::bad("BAD_REQUEST", reason),
+            error @ BackendError::DutyEnded { .. } => {
+                Refusal::new(StatusCode::CONFLICT, "DUTY_ENDED", error.to_string())
+            }
+            error @ BackendError::DutyForgotten { .. } => {
+                Refusal::new(StatusCode::GONE, "DUTY_FORGOTTEN", error.to_string())
+            }
             BackendError::NotReady => unavailable("NOT_READY", "the node is starting or replaying"),
             BackendError::Overloaded => unavailable("OVERLOADED", "a queue of the node is full"),
             BackendError::Internal(detail) => internal(&detail),
@@ -202,7 +210,17 @@ pub(crate) fn text_failure(error: BackendError) -> Response {
             text_error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
         }
         BackendError::Invalid { what, reason } => text_error_because(StatusCode::BAD_REQUEST, what, &reason),
-        other => {
+        error @ BackendError::DutyEnded { stands } => {
+            let mut response = text_error_because(StatusCode::CONFLICT, "too late", &error.to_string());
+            if let Some(digest) = stands.and_then(|digest| HeaderValue::from_str(&digest.to_string()).ok()) {
+                response.headers_mut().insert(X_DIGEST, digest);
+            }
+            response
+        }
+        error @ BackendError::DutyForgotten { .. } => {
+            text_error_because(StatusCode::GONE, "too old", &error.to_string())
+        }
+        other @ (BackendError::Pruned | BackendError::NotReady | BackendError::Overloaded) => {
             let reason = other.to_string();
             retry_soon(text_error_because(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &reason))
         }

@@ -5,7 +5,7 @@ mod common;
 
 use aequa_api::BackendError;
 use aequa_api::backend::{Admission, Options};
-use aequa_types::Domain;
+use aequa_types::{Digest, Domain, Height};
 use common::{Running, bid_envelope, envelope, is_bid};
 use serde_json::{Value, json};
 
@@ -185,6 +185,26 @@ async fn a_slot_the_node_cannot_take_is_400_with_the_limit_in_the_reason() {
     let reply = running.post("/v1/duty", r#"{"type":"sync","height":99999}"#).await;
     reply.assert_text_error(400, "height out of range");
     assert_eq!(reply.header("x-aequa-reason"), Some(reason.as_str()));
+}
+
+#[tokio::test]
+async fn a_duty_that_comes_too_late_is_409_with_what_stands_and_one_too_old_is_410() {
+    let running = Running::start(Options::default()).await;
+    let stands = Digest::repeat_byte(7);
+    let post = |error: BackendError| {
+        *running.node.duty_answer.lock().unwrap() = Err(error);
+        running.post("/v1/duty", r#"{"type":"sync","height":9}"#)
+    };
+    let reply = post(BackendError::DutyEnded { stands: Some(stands) }).await;
+    reply.assert_text_error(409, "too late");
+    assert_eq!(reply.header("x-aequa-digest"), Some(stands.to_string().as_str()));
+    let reply = post(BackendError::DutyEnded { stands: None }).await;
+    reply.assert_text_error(409, "too late");
+    assert_eq!(reply.header("x-aequa-digest"), None);
+    let reply = post(BackendError::DutyForgotten { watermark: Height(12) }).await;
+    reply.assert_text_error(410, "too old");
+    let reason = "height: must be above 12, below which duties are over and forgotten";
+    assert_eq!(reply.header("x-aequa-reason"), Some(reason));
 }
 
 #[tokio::test]

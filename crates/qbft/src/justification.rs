@@ -25,6 +25,9 @@ pub enum Refusal {
     /// The value was not acceptable.
     #[error("value refused")]
     BadValue,
+    /// The message speaks in this operator's own name: what it says it makes itself, and nobody brings it.
+    #[error("statement in the own name from outside")]
+    OwnName,
 }
 
 /// The (round, digest) with the largest round that any of these ROUND-CHANGEs claims prepared.
@@ -73,12 +76,12 @@ pub(crate) fn check_round_change(
     if holds { Ok(()) } else { Err(Refusal::BadJustification) }
 }
 
-/// What a justified proposal still needs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Justified {
-    /// J1: nothing was prepared before; the value must pass validation.
+/// On what ground a proposal may be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Justified {
+    /// J1: nothing was prepared before.
     Fresh,
-    /// J2: the value was prepared by a quorum before; it is not judged again.
+    /// J2: a quorum prepared the value in an earlier round, so it was found acceptable then.
     Prepared,
 }
 

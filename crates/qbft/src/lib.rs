@@ -34,7 +34,11 @@
 //! own PREPARE quorum names. A ROUND-CHANGE that claims something prepared without that quorum is
 //! refused at receipt, so every stored one can be used. A PREPREPARE of round ρ > 0 needs q
 //! ROUND-CHANGEs of ρ; when one of them was prepared it must propose `HighestPrepared` with its
-//! quorum (and is *not* validated again: clocks move, leaders change), otherwise its value must be valid.
+//! quorum and the host is told so: clocks move and leaders change, so such a
+//! value is not judged again like a fresh one.
+//!
+//! Statements in this operator's own name are made here and come from nowhere else: a message that brings
+//! one is refused, whatever other guards there are.
 //!
 //! # Deviations from the paper and the reference, with reasons
 //!
@@ -64,7 +68,7 @@ mod justification;
 mod votes;
 
 pub use instance::{Instance, Phase, ROUND_CHANGES_KEPT_PER_OPERATOR, Restored};
-pub use justification::{Refusal, highest_prepared};
+pub use justification::{Justified, Refusal, highest_prepared};
 
 use aequa_types::{Certificate, Digest, Message, OperatorIndex, Record, Round, Signed, Statement, Value};
 
@@ -73,8 +77,9 @@ pub trait Host {
     /// The one leader of `round` of this instance.
     fn leader(&self, round: Round) -> OperatorIndex;
 
-    /// Whether a *fresh* value, proposed in `round`, may be prepared.
-    fn validate(&mut self, round: Round, value: &Value) -> bool;
+    /// Whether a value proposed in `round` may be prepared. What a quorum prepared before was valid then and
+    /// is not to be judged by clock and chain again; where this operator's own consent is needed, it still is.
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool;
 
     /// Signs a statement of this operator (adding the seal share to a COMMIT), or refuses because
     /// the signer has signed something else in its place before.

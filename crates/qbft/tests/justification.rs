@@ -3,8 +3,8 @@
 
 mod common;
 
-use aequa_qbft::{Note, Refusal};
-use aequa_types::{Domain, Message, OperatorIndex, Round, RoundChange, Signed, Verified};
+use aequa_qbft::{Event, Note, Refusal};
+use aequa_types::{Domain, Message, OperatorIndex, Record, Round, RoundChange, Signed, Verified};
 use common::*;
 
 /// A ROUND-CHANGE of operator 2 into round 1 that claims `value(1)` prepared in round 0.
@@ -173,4 +173,91 @@ fn a_proposal_of_round_0_needs_no_justification_and_has_none() {
     let bare = |changes, prepares| justified_proposal(0, 0, &value(1), changes, prepares);
     let messages = [bare(changes, Vec::new()), bare(Vec::new(), quorum_of(|i| prepare(i, 0, &value(1))))];
     all_are_refused(Node::new(2, 4), 0, messages);
+}
+
+#[test]
+fn fewer_prepares_than_q_justify_nothing_where_2f_plus_1_are_fewer() {
+    for (operators, quorum) in [(5, 4), (6, 4), (8, 6), (9, 6)] {
+        let votes = |count| (0..count).map(|i| prepare(i, 0, &value(1))).collect::<Vec<_>>();
+        let claim = |count| {
+            let change = change(2, 1, Some((0, &value(1))));
+            Verified::RoundChange(RoundChange { change, prepares: votes(count) })
+        };
+        let again = |count| {
+            let changes = (1..=quorum).map(|i| change(i, 1, Some((0, &value(1))))).collect();
+            justified_proposal(1, 1, &value(1), changes, votes(count))
+        };
+        all_are_refused(Node::new(0, operators), 2, [claim(quorum - 1)]);
+        all_are_refused(Node::new(0, operators), 1, [again(quorum - 1)]);
+        assert_eq!(notes(&Node::new(0, operators).receive(2, claim(quorum))), [], "n = {operators}");
+        let effects = Node::new(0, operators).receive(1, again(quorum));
+        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+    }
+}
+
+#[test]
+fn a_prepared_value_that_the_host_does_not_repeat_is_neither_prepared_nor_proposed_again() {
+    let prepared = value(1);
+    let mut node = Node::new(2, 4);
+    node.host.repeats = false;
+    let changes = [0, 1, 3].map(|i| change(i, 1, Some((0, &prepared)))).to_vec();
+    let effects = node
+        .receive(1, justified_proposal(1, 1, &prepared, changes, quorum_of(|i| prepare(i, 0, &prepared))));
+    assert_eq!(notes(&effects), [Note::Refused(OperatorIndex(1), Refusal::BadValue)]);
+    assert!(sent(&effects).is_empty());
+
+    let mut leader = Node::new(1, 4);
+    leader.host.repeats = false;
+    leader.input = Some(value(11));
+    leader.receive(0, proposal(0, 0, &prepared));
+    leader.timeout();
+    let effects: Vec<_> = [0, 2, 3]
+        .into_iter()
+        .flat_map(|from| leader.receive(from, round_change(from, 1, Some((0, &prepared)))))
+        .collect();
+    assert_eq!(proposed(&effects), None, "neither the prepared value nor another one");
+}
+
+#[test]
+fn what_comes_in_the_own_name_changes_nothing() {
+    let (me, mine) = (OperatorIndex(2), value(1));
+    let mut node = Node::new(2, 4);
+    let messages = [
+        justified_proposal(
+            2,
+            2,
+            &mine,
+            vec![change(0, 2, None), change(1, 2, None), change(3, 2, None)],
+            vec![],
+        ),
+        Verified::Prepare(prepare(2, 0, &mine)),
+        Verified::Commit(commit(2, 0, &mine)),
+        round_change(2, 1, None),
+    ];
+    let before = node.instance.clone();
+    for message in messages {
+        let effects = node.receive(1, message.clone());
+        assert_eq!(notes(&effects), [Note::Refused(OperatorIndex(1), Refusal::OwnName)], "{message:?}");
+        assert_eq!(node.instance, before, "{message:?}");
+    }
+    assert_eq!(node.host.me, me);
+}
+
+#[test]
+fn a_proposal_in_the_own_name_while_the_input_is_awaited_leads_to_one_prepare() {
+    let mut node = Node::new(2, 4);
+    node.receive(0, round_change(0, 2, None));
+    node.receive(1, round_change(1, 2, None));
+    let changes = vec![change(0, 2, None), change(1, 2, None), change(3, 2, None)];
+    node.receive(1, justified_proposal(2, 2, &value(1), changes, Vec::new()));
+    node.event(Event::Input { round: Round(2), value: value(3) });
+    let prepared: Vec<_> = node
+        .records()
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Prepare(vote) => vote.digest(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(prepared, [value(3).digest()]);
 }

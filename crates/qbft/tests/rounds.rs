@@ -260,3 +260,23 @@ fn a_prepared_value_that_is_handed_out_is_proposed_by_the_leader() {
     );
     assert!(proposed);
 }
+
+#[test]
+fn a_value_that_f_plus_1_operators_committed_to_outlives_its_round() {
+    let decided = value(1);
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &decided));
+    for from in [0, 1] {
+        node.commit_from(from, 0, &decided);
+    }
+    node.timeout();
+    assert_eq!(node.instance.value(&decided.digest()), Some(&decided), "one of f+1 is honest");
+    let effects = node.commit_from(2, 0, &decided);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Decided { .. })), "nobody has to be asked");
+
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &decided));
+    node.commit_from(0, 0, &decided);
+    node.timeout();
+    assert_eq!(node.instance.value(&decided.digest()), None, "f operators may name any value");
+}

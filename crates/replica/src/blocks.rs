@@ -125,6 +125,9 @@ impl<K: Keys> Replica<K> {
             return;
         }
         let id = InstanceId::block(self.chain.tip().height.next());
+        if id.height <= self.fetched_only {
+            return self.fetch_if_behind();
+        }
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
         self.pacing.stirring.clear();

@@ -1,6 +1,5 @@
 //! Noticing that others are ahead, and keeping what came a little too early.
 
-use crate::replica::made_by;
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, Height, InstanceId, OperatorIndex, Quorum, Signed,
@@ -75,7 +74,7 @@ impl Early {
     /// Everything kept that this operator said.
     pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
         let kept = self.kept.values().flat_map(BTreeMap::values).flatten();
-        kept.filter_map(made_by).filter(move |signed| signed.author == operator)
+        kept.filter_map(Verified::statement).filter(move |signed| signed.author == operator)
     }
 
     /// Hands out what came early for this instance.

@@ -1,40 +1,45 @@
 //! Instances of the duty domains: which are open, which are closed, what became of them.
 //!
-//! An operator takes part in any duty a member begins, so that a duty known to one operator is agreed
-//! by all. Its own candidate is the first one its client posted; only without one does it propose
-//! what a member shared first.
+//! An opaque duty is its client's to begin: an operator takes part in it only when its *own* client has
+//! posted for it, and prepares only what that client posted. So q operators' clients have agreed on what q
+//! operators sign, and no member and no stranger at another operator opens, decides or closes anything here.
 //!
 //! # Opening
 //!
-//! | what came | may begin a duty |
+//! | what came | begins a duty |
 //! |---|---|
-//! | a post of the own client | yes, while fewer than [`DUTIES_OPEN_MAX`] are open |
-//! | a member's candidate, PREPREPARE, PREPARE or ROUND-CHANGE | yes, inside the slots of `duty_window` and while that member began fewer than its share of [`DUTIES_OPEN_MAX`] |
-//! | anything else | no: questions, answers and the votes of a decision need no new instance |
+//! | a post of the own client | yes, inside the slots of `duty_window` |
+//! | a certificate of q operators | to learn what was decided, and to give the share of its seal |
+//! | anything else of a member | no; statements are kept for a moment (`duty_early`) |
 //!
-//! # Closing
+//! The first post stands. It is durable with its answer, so a restart brings it back.
 //!
-//! A closed duty never opens again: its slot is at or below the watermark of its domain, or it is
-//! among the closed ones above. The watermark only rises. It follows the closed slots at or below
-//! the reach of the window and stays below every open slot, so it never ends a duty that runs. The
-//! host stores it with the duty that raised it, and brings both back at the next start.
+//! # Ending
 //!
-//! A candidate is in memory only, until this operator proposes it: a restart before that forgets it.
+//! A duty ends decided, or after [`DUTY_LIFETIME_MS`] undecided (operators were seen to hold different values) or
+//! expired (they were not seen at all). A closed duty never opens again: it is at or below the watermark of its
+//! domain, or among the closed ones above. The watermark rises to what is settled, and stays below
+//! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
-use crate::duty_window::DutyWindow;
-use aequa_types::{Certificate, Domain, Height, InstanceId, OperatorIndex, Quorum, Value};
+use crate::duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
+use crate::slots::SlotSet;
+use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Signed, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Most duties the own client may have open at a time; more are refused as overload. The other
-/// members together may have as many, each an equal share.
-pub const DUTIES_OPEN_MAX: usize = 256;
-/// Closed duties remembered per domain at or below the reach: posts may be that late.
-const DUTIES_CLOSED_LATE: usize = 1024;
-/// Closed duties remembered per domain before members' duties above the reach are refused: without a
-/// reach nothing raises the watermark. Two windows; a few MB.
-const DUTIES_CLOSED_MAX: usize = 131_072;
+/// Closed slots remembered per domain below those that are near: when more are decided within the settling
+/// time, the oldest are forgotten early.
+const DUTIES_CLOSED_LATE: u64 = 1024;
+/// Runs of closed slots remembered per domain before no more far duties begin: only those of a client that goes on
+/// opening far slots which nobody decides stay apart.
+const CLOSED_RUNS_MAX: usize = 4096;
+/// Certificates of duties not posted here whose values may be under way at a time.
+const DUTIES_LEARNT_MAX: usize = 32;
 /// Ended duties that are still shown from memory.
 const DUTIES_RECENT_MAX: usize = 256;
+/// Bytes of their values.
+const DUTIES_RECENT_BYTES_MAX: usize = 2 << 20;
+/// Digests remembered of one operator and duty: an honest one has one.
+const DIGESTS_PER_OPERATOR_MAX: usize = 4;
 /// Answers about closed duties that one member gets in [`ANSWER_WINDOW_MS`]: each may be a read of
 /// a megabyte, and whoever is stuck asks again.
 const ANSWERS_MAX: u8 = 2;
@@ -54,7 +59,9 @@ pub enum DutyStatus {
     Decided,
     /// Decided and sealed.
     Signed,
-    /// Given up undecided.
+    /// Operators were seen to hold different values, so that none can reach a quorum.
+    Undecided,
+    /// Given up: too few operators took part.
     Expired,
 }
 
@@ -66,6 +73,7 @@ impl DutyStatus {
             DutyStatus::Deciding => "deciding",
             DutyStatus::Decided => "decided",
             DutyStatus::Signed => "signed",
+            DutyStatus::Undecided => "undecided",
             DutyStatus::Expired => "expired",
         }
     }
@@ -78,11 +86,9 @@ pub struct DutyState {
     pub status: DutyStatus,
     /// This operator's candidate: the first its client posted.
     pub candidate: Option<Value>,
-    /// The first candidate a member shared.
-    adopted: Option<Value>,
+    /// The digests that operators were seen to hold, this one included.
+    held: BTreeMap<OperatorIndex, BTreeSet<Digest>>,
     opener: Opener,
-    /// Values were asked for: what members send is an answer, not a post of theirs.
-    asked: bool,
     /// The decided value.
     pub decided: Option<(Value, Certificate)>,
     /// Steps passed, with milliseconds since the duty became known here.
@@ -90,37 +96,61 @@ pub struct DutyState {
     since_ms: u64,
 }
 
-/// Against whom an open duty counts.
+impl DutyState {
+    /// Which operators were seen to hold which digest.
+    pub fn digests(&self) -> BTreeMap<Digest, Vec<OperatorIndex>> {
+        let mut digests: BTreeMap<Digest, Vec<OperatorIndex>> = BTreeMap::new();
+        for (operator, held) in &self.held {
+            held.iter().for_each(|digest| digests.entry(*digest).or_default().push(*operator));
+        }
+        digests
+    }
+
+    /// Whether no digest can reach a quorum any more, if everybody keeps to what it was seen to hold.
+    fn is_split(&self, quorum: Quorum) -> bool {
+        let unknown = quorum.operators() - self.held.len();
+        let most = self.digests().values().map(Vec::len).max().unwrap_or_default();
+        most + unknown < quorum.quorum()
+    }
+}
+
+/// Who began an open duty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Opener {
     Client,
-    Member(OperatorIndex),
-    /// An earlier life: bound by what was signed, so it counts against nobody.
+    /// An earlier life.
     Log,
+    /// A certificate of q operators.
+    Certificate,
 }
 
-/// Where a new duty stands.
+/// What becomes of a client's post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// It is open, since now or before.
-    Open,
-    /// It has ended.
-    Closed,
-    /// Too many are open.
+    /// The candidate stands; the duty is open.
+    First,
+    /// Another candidate stands.
+    Again,
+    /// The duty has ended.
+    Ended,
+    /// It is at or below the watermark: what became of it is forgotten.
+    Below(Height),
+    /// Too many far ones are open.
     Full,
-    /// Its slot is above this one, the highest allowed.
+    /// Its slot is above this one, the highest that may begin now.
     Above(Height),
 }
 
 /// All duties this node knows.
 #[derive(Debug)]
 pub(crate) struct Duties {
-    share: usize,
+    me: OperatorIndex,
+    quorum: Quorum,
     window: DutyWindow,
     open: BTreeMap<InstanceId, DutyState>,
     recent: BTreeMap<InstanceId, DutyState>,
     recent_order: VecDeque<InstanceId>,
-    closed: BTreeMap<Domain, BTreeSet<Height>>,
+    closed: BTreeMap<Domain, SlotSet>,
     watermarks: BTreeMap<Domain, Height>,
     answered: BTreeMap<OperatorIndex, (u64, u8)>,
 }
@@ -128,8 +158,9 @@ pub(crate) struct Duties {
 impl Duties {
     pub(crate) fn new(me: OperatorIndex, quorum: Quorum) -> Self {
         Self {
-            share: (DUTIES_OPEN_MAX / quorum.operators()).max(1),
-            window: DutyWindow::new(me, quorum),
+            me,
+            quorum,
+            window: DutyWindow::default(),
             open: BTreeMap::new(),
             recent: BTreeMap::new(),
             recent_order: VecDeque::new(),
@@ -141,107 +172,91 @@ impl Duties {
 
     /// Whether this duty has ended, now or in an earlier life.
     pub(crate) fn is_closed(&self, instance: InstanceId) -> bool {
-        let below = self.watermarks.get(&instance.domain).is_some_and(|mark| instance.height <= *mark);
-        below || self.closed.get(&instance.domain).is_some_and(|closed| closed.contains(&instance.height))
+        self.is_below(instance)
+            || self.closed.get(&instance.domain).is_some_and(|closed| closed.contains(instance.height))
     }
 
-    /// Takes over a duty the log knows, however many there are.
-    pub(crate) fn restore(&mut self, instance: InstanceId) {
+    fn is_below(&self, instance: InstanceId) -> bool {
+        self.watermark(instance.domain).is_some_and(|mark| instance.height <= mark)
+    }
+
+    /// Whether this duty is under way: what the log has of it is needed.
+    pub(crate) fn is_open(&self, instance: InstanceId) -> bool {
+        self.open.contains_key(&instance)
+    }
+
+    /// Takes over a duty the log knows, with what this operator's client posted, however many there are.
+    pub(crate) fn restore(&mut self, instance: InstanceId, candidate: Option<Value>) {
         self.insert(instance, Opener::Log, 0);
-        if let Some(duty) = self.open.get_mut(&instance) {
-            duty.asked = true;
+        if let Some(candidate) = candidate {
+            self.take_candidate(instance, candidate);
         }
     }
 
     /// The own client posts for this duty.
-    pub(crate) fn post(&mut self, me: OperatorIndex, instance: InstanceId, now_ms: u64) -> Opening {
-        if self.is_closed(instance) {
-            // Late, but it shows where the client is.
-            self.window.posted(instance.domain, me, instance.height, now_ms);
-            return Opening::Closed;
-        }
-        let mark = self.watermark(instance.domain);
-        if let Some(highest) = self.window.highest_posted(instance.domain, mark, now_ms)
-            && instance.height > highest
-        {
-            return Opening::Above(highest);
-        }
-        if !self.is_open(instance) && self.opened_by(Opener::Client) >= DUTIES_OPEN_MAX {
-            return Opening::Full;
-        }
-        self.window.posted(instance.domain, me, instance.height, now_ms);
-        self.insert(instance, Opener::Client, now_ms);
-        Opening::Open
-    }
-
-    /// A member begins this duty.
-    pub(crate) fn join(&mut self, instance: InstanceId, member: OperatorIndex, now_ms: u64) -> Opening {
-        if self.is_open(instance) {
-            return Opening::Open;
+    pub(crate) fn post(&mut self, instance: InstanceId, value: Value, now_ms: u64) -> Opening {
+        let InstanceId { domain, height } = instance;
+        if let Some(mark) = self.watermark(domain).filter(|mark| height <= *mark) {
+            return Opening::Below(mark);
         }
         if self.is_closed(instance) {
-            return Opening::Closed;
+            return Opening::Ended;
         }
-        let highest = self.window.highest(instance.domain, self.watermark(instance.domain), now_ms);
-        if instance.height > highest {
-            return Opening::Above(highest);
+        if !self.is_open(instance) {
+            if let Some(highest) = self.window.highest(domain, now_ms).filter(|highest| height > *highest) {
+                return Opening::Above(highest);
+            }
+            if !self.window.is_near(instance) && !self.has_room_for_far(domain) {
+                let near = self.window.progress(domain);
+                let near = near.map(|slot| Height(slot.0.saturating_add(DUTY_SLOTS_NEAR)));
+                return near.filter(|near| height > *near).map_or(Opening::Full, Opening::Above);
+            }
+            self.insert(instance, Opener::Client, now_ms);
         }
-        let reached =
-            self.window.reach(instance.domain, now_ms).is_some_and(|reach| instance.height <= reach);
-        let closed = self.closed.get(&instance.domain).map_or(0, BTreeSet::len);
-        if self.opened_by(Opener::Member(member)) >= self.share || (!reached && closed >= DUTIES_CLOSED_MAX) {
-            return Opening::Full;
-        }
-        self.insert(instance, Opener::Member(member), now_ms);
-        Opening::Open
+        if self.take_candidate(instance, value) { Opening::First } else { Opening::Again }
     }
 
-    /// A member's vote shows where it is.
-    pub(crate) fn voted(&mut self, instance: InstanceId, member: OperatorIndex, now_ms: u64) {
-        self.window.voted(instance.domain, member, instance.height, now_ms);
+    fn has_room_for_far(&self, domain: Domain) -> bool {
+        let far = self.open.iter().filter(|(id, duty)| {
+            id.domain == domain && duty.opener == Opener::Client && !self.window.is_near(**id)
+        });
+        let runs = self.closed.get(&domain).map_or(0, SlotSet::runs);
+        far.count() < DUTIES_FAR_MAX && runs < CLOSED_RUNS_MAX
     }
 
-    /// A member shared a value. Unless it was asked to, its client posted it.
-    pub(crate) fn shared(&mut self, instance: InstanceId, member: OperatorIndex, now_ms: u64) {
-        if !self.state(instance).is_some_and(|duty| duty.asked) {
-            self.window.posted(instance.domain, member, instance.height, now_ms);
-        }
-    }
-
-    /// The members were asked for a value of this duty.
-    pub(crate) fn asked(&mut self, instance: InstanceId) {
-        if let Some(duty) = self.open.get_mut(&instance) {
-            duty.asked = true;
-        }
-    }
-
-    /// The client's first candidate stands; true when this was it.
-    pub(crate) fn offer(&mut self, instance: InstanceId, value: Value) -> bool {
+    /// The first candidate stands; true when this was it.
+    fn take_candidate(&mut self, instance: InstanceId, value: Value) -> bool {
         let Some(duty) = self.open.get_mut(&instance).filter(|duty| duty.candidate.is_none()) else {
             return false;
         };
+        duty.held.insert(self.me, BTreeSet::from([value.digest()]));
         duty.candidate = Some(value);
-        // It is the client's duty now, and no longer counts against a member.
-        duty.opener = Opener::Client;
         true
     }
 
-    /// Keeps the first candidate a member shares.
-    pub(crate) fn adopt(&mut self, instance: InstanceId, value: Value) {
-        if let Some(duty) = self.open.get_mut(&instance) {
-            duty.adopted.get_or_insert(value);
+    /// A quorum has decided a duty that was not posted here: true when it begins, to learn its value.
+    pub(crate) fn learn(&mut self, instance: InstanceId, now_ms: u64) -> bool {
+        let learning = self.open.values().filter(|duty| duty.opener == Opener::Certificate).count();
+        let begins = !self.is_open(instance) && learning < DUTIES_LEARNT_MAX;
+        if begins {
+            self.insert(instance, Opener::Certificate, now_ms);
+        }
+        begins
+    }
+
+    /// What an operator was seen to hold: it proposes or prepares nothing else.
+    pub(crate) fn saw(&mut self, signed: &Signed) {
+        let (quorum, Some(digest)) = (self.quorum, signed.digest()) else { return };
+        let Some(duty) = self.open.get_mut(&signed.instance) else { return };
+        let held = duty.held.entry(signed.author).or_default();
+        if held.len() < DIGESTS_PER_OPERATOR_MAX && held.insert(digest) && duty.is_split(quorum) {
+            duty.status = DutyStatus::Undecided;
         }
     }
 
-    /// The client's candidate.
-    pub(crate) fn candidate(&self, instance: InstanceId) -> Option<Value> {
-        self.open.get(&instance)?.candidate.clone()
-    }
-
-    /// The client's candidate, else a member's.
-    pub(crate) fn any_candidate(&self, instance: InstanceId) -> Option<Value> {
-        let duty = self.open.get(&instance)?;
-        duty.candidate.as_ref().or(duty.adopted.as_ref()).cloned()
+    /// What the own client posted.
+    pub(crate) fn candidate(&self, instance: InstanceId) -> Option<&Value> {
+        self.open.get(&instance)?.candidate.as_ref()
     }
 
     /// Whether this member may be answered about a closed duty now; counts the answer.
@@ -268,7 +283,7 @@ impl Duties {
         }
         duty.timeline.push((now_ms.saturating_sub(duty.since_ms), step));
         match step {
-            "proposed" => duty.status = DutyStatus::Deciding,
+            "proposed" if duty.status == DutyStatus::Pending => duty.status = DutyStatus::Deciding,
             "combined" => duty.status = DutyStatus::Signed,
             _ => {}
         }
@@ -282,6 +297,7 @@ impl Duties {
         now_ms: u64,
     ) {
         self.passed(instance, "decided", now_ms);
+        self.window.decided(instance, now_ms);
         if let Some(mut duty) = self.open.remove(&instance) {
             duty.status = match certificate.group_seal() {
                 Some(_) => DutyStatus::Signed,
@@ -309,7 +325,10 @@ impl Duties {
             self.open.iter().filter(|(_, duty)| late(duty)).map(|(instance, _)| *instance).collect();
         for instance in &expired {
             if let Some(mut duty) = self.open.remove(instance) {
-                duty.status = DutyStatus::Expired;
+                duty.status = match duty.digests().len() {
+                    0 | 1 => DutyStatus::Expired,
+                    _ => DutyStatus::Undecided,
+                };
                 self.archive(*instance, duty);
             }
             self.close(*instance, now_ms);
@@ -319,7 +338,9 @@ impl Duties {
 
     /// Takes over a duty that ended in an earlier life.
     pub(crate) fn closed_before(&mut self, instance: InstanceId) {
-        self.closed.entry(instance.domain).or_default().insert(instance.height);
+        if !self.is_below(instance) {
+            self.closed.entry(instance.domain).or_default().insert(instance.height);
+        }
     }
 
     /// Closes everything up to `height`; never lowers the watermark.
@@ -327,30 +348,27 @@ impl Duties {
         let mark = self.watermarks.entry(domain).or_insert(height);
         *mark = height.max(*mark);
         if let Some(closed) = self.closed.get_mut(&domain) {
-            *closed = closed.split_off(&mark.next());
+            closed.forget_up_to(*mark);
         }
     }
 
-    /// Marks a duty as ended; raises the watermark when too many late ones are remembered.
+    /// Marks a duty as ended, and raises the watermark to what is settled or too much to remember.
     fn close(&mut self, instance: InstanceId, now_ms: u64) {
         let domain = instance.domain;
-        if self.is_closed(instance) {
-            return;
-        }
         self.closed_before(instance);
-        let Some(reach) = self.window.reach(domain, now_ms) else { return };
-        let lowest_open = self.lowest_open(domain);
         let Some(closed) = self.closed.get(&domain) else { return };
-        let late = closed.range(..=reach).count();
-        let ends = |slot: &&Height| lowest_open.is_none_or(|open| **slot < open);
-        let over = late.saturating_sub(DUTIES_CLOSED_LATE);
-        if let Some(mark) = closed.iter().take(over).take_while(ends).last().copied() {
+        let behind = self.window.progress(domain).map(|slot| Height(slot.0.saturating_sub(DUTY_SLOTS_NEAR)));
+        let crowded = behind.filter(|behind| closed.count_up_to(*behind) > DUTIES_CLOSED_LATE);
+        let over = self.window.settled(domain, now_ms).max(crowded);
+        let below_open = self.lowest_open(domain).map_or(Some(Height(u64::MAX)), Height::previous);
+        let limit = over.zip(below_open).map(|(over, below_open)| over.min(below_open));
+        if let Some(mark) = limit.and_then(|limit| closed.highest_up_to(limit)) {
             self.raise_watermark(domain, mark);
         }
     }
 
     /// The lowest slot of a domain that is still open.
-    fn lowest_open(&self, domain: Domain) -> Option<Height> {
+    pub(crate) fn lowest_open(&self, domain: Domain) -> Option<Height> {
         self.open.keys().find(|instance| instance.domain == domain).map(|instance| instance.height)
     }
 
@@ -368,34 +386,29 @@ impl Duties {
         self.open.iter().chain(&self.recent).map(|(instance, duty)| (*instance, duty))
     }
 
-    pub(crate) fn is_open(&self, instance: InstanceId) -> bool {
-        self.open.contains_key(&instance)
-    }
-
-    fn opened_by(&self, opener: Opener) -> usize {
-        self.open.values().filter(|duty| duty.opener == opener).count()
-    }
-
     fn insert(&mut self, instance: InstanceId, opener: Opener, now_ms: u64) {
         self.open.entry(instance).or_insert_with(|| DutyState {
             status: DutyStatus::Pending,
             candidate: None,
-            adopted: None,
+            held: BTreeMap::new(),
             opener,
-            asked: false,
             decided: None,
             timeline: vec![(0, "received")],
             since_ms: now_ms,
         });
     }
 
-    fn archive(&mut self, instance: InstanceId, duty: DutyState) {
+    fn archive(&mut self, instance: InstanceId, mut duty: DutyState) {
+        // What was decided is kept; what was posted and came to nothing is of no use any more.
+        duty.candidate = None;
         self.recent.insert(instance, duty);
         self.recent_order.push_back(instance);
-        while self.recent_order.len() > DUTIES_RECENT_MAX {
-            if let Some(oldest) = self.recent_order.pop_front() {
-                self.recent.remove(&oldest);
-            }
+        let bytes = |duty: &DutyState| duty.decided.as_ref().map_or(0, |(value, _)| value.bytes().0.len());
+        while self.recent_order.len() > DUTIES_RECENT_MAX
+            || self.recent.values().map(bytes).sum::<usize>() > DUTIES_RECENT_BYTES_MAX
+        {
+            let Some(oldest) = self.recent_order.pop_front() else { break };
+            self.recent.remove(&oldest);
         }
     }
 }

@@ -1,62 +1,75 @@
-//! How duties move: posted by a client, joined through a member, decided, expired, asked about.
+//! How duties move: posted by a client, agreed with the members, decided, expired, asked about.
 
 use crate::duties::Opening;
 use crate::io::{DutyAdmission, Effect, Notice, Recall, Ticket};
-use crate::replica::Replica;
+use crate::replica::{Replica, leader};
 use crate::signer::Keys;
-use aequa_qbft::{Event, Instance};
-use aequa_types::message::ValueReply;
-use aequa_types::{Certificate, Domain, InstanceId, Message, OperatorIndex, Round, Value, Verified};
+use aequa_qbft::Event;
+use aequa_types::message::ValueRequest;
+use aequa_types::record::ValueRecord;
+use aequa_types::{
+    Certificate, Decided, Digest, Domain, InstanceId, Message, OperatorIndex, Record, Round, Value, Verified,
+};
 
 impl<K: Keys> Replica<K> {
-    /// A client's candidate: it stands if it is the first, and the members learn of it.
+    /// A client's candidate: it stands if it is the first.
     pub(crate) fn post_duty(&mut self, instance: InstanceId, value: Value, ticket: Ticket) {
-        let opening = self.duties.post(self.config.me, instance, self.now.elapsed_ms);
+        let opening = self.duties.post(instance, value.clone(), self.now.elapsed_ms);
         let admission = match opening {
-            Opening::Open | Opening::Closed => DutyAdmission::Accepted,
+            Opening::First | Opening::Again => DutyAdmission::Accepted,
+            Opening::Ended => DutyAdmission::Ended,
+            Opening::Below(watermark) => DutyAdmission::Forgotten { watermark },
             Opening::Full => DutyAdmission::Overloaded,
             Opening::Above(highest) => DutyAdmission::TooHigh { highest },
         };
-        self.out.push(Effect::DutyReply(ticket, admission));
-        if opening != Opening::Open {
-            return;
+        if opening == Opening::First {
+            let record = ValueRecord { instance, value: value.bytes().clone() };
+            self.out.push(Effect::Persist(Record::Value(record)));
         }
-        self.begin_duty(instance);
-        if self.duties.offer(instance, value.clone()) {
-            let share = ValueReply { instance, value: value.bytes().clone() };
-            self.out.push(Effect::Broadcast(Message::ValueReply(share)));
-            self.offer_to_instance(instance, value);
+        self.out.push(Effect::DutyReply(ticket, admission));
+        if opening == Opening::First && !self.begin_duty(instance) {
+            // It was there without a candidate.
+            self.offer_candidate(instance, value);
         }
     }
 
-    /// Whether a member's message about a duty is to be taken; opens the duty if need be.
-    pub(crate) fn join_duty(&mut self, id: InstanceId, from: OperatorIndex, message: &Verified) -> bool {
-        let now_ms = self.now.elapsed_ms;
-        let begins = match message {
-            Verified::ValueReply { .. } => {
-                self.duties.shared(id, from, now_ms);
-                true
-            }
-            Verified::PrePrepare { .. } | Verified::Prepare(_) | Verified::RoundChange(_) => {
-                self.duties.voted(id, from, now_ms);
-                true
-            }
-            Verified::Commit(_) | Verified::Decided(_) | Verified::ValueRequest(_) => false,
-        };
-        if !self.instances.contains_key(&id) {
-            if self.duties.is_closed(id) {
-                self.asked_about_closed(id, from, message);
-                return false;
-            }
-            if !begins || self.duties.join(id, from, now_ms) != Opening::Open {
-                return false;
-            }
-            self.begin_duty(id);
+    /// Begins a duty, with what members said of it before; false when it was there.
+    fn begin_duty(&mut self, id: InstanceId) -> bool {
+        if self.instances.contains_key(&id) {
+            return false;
         }
-        if let Verified::ValueReply { value, .. } = message {
-            self.adopt_candidate(id, value.clone());
+        self.open_instance(id);
+        self.drive(id, Event::Start);
+        for (from, message) in self.early_duties.take(id) {
+            self.take_duty_message(id, from, message);
         }
         true
+    }
+
+    /// A member's message about a duty. Only what this operator's client has posted for, and what a quorum has decided,
+    /// has an instance.
+    pub(crate) fn deliver_duty(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
+        if self.instances.contains_key(&id) {
+            return self.take_duty_message(id, from, message);
+        }
+        if self.duties.is_closed(id) {
+            return self.asked_about_closed(id, from, &message);
+        }
+        if !matches!(message, Verified::Decided(_)) {
+            return self.early_duties.keep(from, message);
+        }
+        if self.duties.learn(id, self.now.elapsed_ms) {
+            self.open_instance(id);
+            self.take_duty_message(id, from, message);
+        }
+    }
+
+    fn take_duty_message(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
+        if let Verified::PrePrepare { proposal: signed, .. } | Verified::Prepare(signed) = &message {
+            self.duties.saw(signed);
+        }
+        self.witness_message(&message);
+        self.hand_over(id, from, message);
     }
 
     /// A duty whose instance is gone: late shares still count for its seal, questions go to the store.
@@ -70,54 +83,45 @@ impl<K: Keys> Replica<K> {
             }
             Verified::RoundChange(_) => Recall::Certificate,
             Verified::ValueRequest(request) => Recall::Value(request.digest),
-            _ => return,
+            Verified::PrePrepare { .. }
+            | Verified::Prepare(_)
+            | Verified::Decided(_)
+            | Verified::ValueReply { .. } => return,
         };
         if self.duties.may_answer(from, self.now.elapsed_ms) {
             self.out.push(Effect::RecallDuty { to: from, instance: id, recall });
         }
     }
 
-    fn begin_duty(&mut self, id: InstanceId) {
-        if !self.instances.contains_key(&id) {
-            self.open_instance(id);
-            self.drive(id, Event::Start);
-        }
-    }
-
-    /// A member's candidate waits in round 0, so that the own client's may still come first.
-    fn adopt_candidate(&mut self, id: InstanceId, value: Value) {
-        self.duties.adopt(id, value);
-        if self.instances.get(&id).is_some_and(|instance| instance.round() > Round(0)) {
-            self.offer_any_candidate(id);
-        }
-    }
-
-    /// Proposes what there is, if this operator leads and has not proposed yet.
-    pub(crate) fn offer_any_candidate(&mut self, id: InstanceId) {
-        if let Some(value) = self.duties.any_candidate(id) {
-            self.offer_to_instance(id, value);
-        }
-    }
-
-    fn offer_to_instance(&mut self, id: InstanceId, value: Value) {
-        let Some(round) = self.instances.get(&id).map(Instance::round) else { return };
+    fn offer_candidate(&mut self, id: InstanceId, value: Value) {
+        let Some(round) = self.instances.get(&id).map(aequa_qbft::Instance::round) else { return };
         self.drive(id, Event::Input { round, value });
     }
 
-    /// The leader needs a value. In round 0 a member's candidate is used only when the time to send
-    /// again has come without one of the own client.
+    /// The leader needs a value: what its client posted, and nothing else.
     pub(crate) fn need_duty_value(&mut self, id: InstanceId, round: Round) {
-        let value = match round {
-            Round(0) => self.duties.candidate(id),
-            _ => self.duties.any_candidate(id),
-        };
-        if let Some(value) = value {
+        if let Some(value) = self.duties.candidate(id).cloned() {
             self.drive(id, Event::Input { round, value });
+        }
+    }
+
+    /// A value that is decided and not here: a member may have proposed it before this operator took part.
+    pub(crate) fn fetch_value(&mut self, id: InstanceId, digest: Digest) {
+        match self.early_duties.value(id, digest) {
+            Some(value) => {
+                let (carrier, message) = (self.config.me, Verified::ValueReply { instance: id, value });
+                self.drive(id, Event::Message { carrier, message });
+            }
+            None => {
+                let request = ValueRequest { instance: id, digest };
+                self.out.push(Effect::Broadcast(Message::ValueRequest(request)));
+            }
         }
     }
 
     pub(crate) fn duty_decided(&mut self, id: InstanceId, value: Value, certificate: Certificate) {
         self.duties.decide(id, value.clone(), certificate.clone(), self.now.elapsed_ms);
+        self.early_duties.take(id);
         let decided = Some((value, certificate.clone()));
         self.out.push(Effect::CommitDuty {
             instance: id,
@@ -126,14 +130,27 @@ impl<K: Keys> Replica<K> {
         });
         let ended = Notice::DutyEnded { instance: id, certificate: Some(certificate.clone()) };
         self.out.push(Effect::Notify(ended));
+        self.announce(id, &certificate);
         self.open_seal(&certificate);
         self.forget_duty_instances();
+    }
+
+    /// Operators whose clients have not posted learn of the decision from the leader of its round. Beyond round 0 the instance
+    /// tells everybody itself.
+    fn announce(&mut self, id: InstanceId, certificate: &Certificate) {
+        let led = leader(self.config.quorum, id, certificate.round) == self.config.me;
+        let untold = self.instances.get(&id).is_some_and(|instance| instance.round() == Round(0));
+        if led && untold {
+            let decided = Decided { certificate: certificate.clone() };
+            self.out.push(Effect::Broadcast(Message::Decided(decided)));
+        }
     }
 
     pub(crate) fn expire_duties(&mut self) {
         for id in self.duties.expire(self.now.elapsed_ms) {
             self.instances.remove(&id);
             self.witness.forget(id);
+            self.early_duties.take(id);
             self.out.push(Effect::CancelTimers(id));
             let watermark = self.duties.watermark(id.domain);
             self.out.push(Effect::CommitDuty { instance: id, decided: None, watermark });
@@ -143,7 +160,7 @@ impl<K: Keys> Replica<K> {
     }
 
     /// Forgets instances of duties that ended too long ago to be shown from memory, with what they
-    /// wait for. The store knows them, and the signer what lies above the watermark.
+    /// wait for. The store knows them, and the signer that nothing is signed there any more.
     fn forget_duty_instances(&mut self) {
         let duties = &self.duties;
         let gone = |id: &InstanceId| id.domain != Domain::Block && duties.state(*id).is_none();
@@ -152,6 +169,7 @@ impl<K: Keys> Replica<K> {
             self.instances.remove(&id);
             self.witness.forget(id);
             self.sealing.close(id);
+            self.signer.close(id);
         }
         for domain in Domain::ALL {
             if let Some(mark) = self.duties.watermark(domain) {

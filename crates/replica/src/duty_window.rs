@@ -1,111 +1,103 @@
-//! Up to which slot a duty may begin.
+//! Where the cluster is with the duties of a domain, and so which slots a client may open.
 //!
-//! Members tell each other what their own clients posted. A slot that the last posts of f+1 members
-//! have reached was reached at an honest one, so no member alone can move what is derived from it:
+//! The **progress** of a domain is the slot of the duty decided last. A decision needs q operators, so no
+//! client and no member moves it alone. Around it a client may open
 //!
-//! * the **reach** of a domain is the slot this operator's client posted for last, or the one that
-//!   the last posts of f+1 members have reached, whichever is higher;
-//! * a member's duty begins at most [`DUTY_SLOTS_AHEAD`] slots above the reach, the own client's that
-//!   far above the highest it posted for;
-//! * the watermark of closed duties never passes the reach, so nobody can close slots that are
-//!   still to come.
+//! * every slot that is **near**, at most [`DUTY_SLOTS_NEAR`] away: one duty each, so their number needs no other
+//!   bound, and nothing posted elsewhere takes their place;
+//! * a few **far** ones ([`DUTIES_FAR_MAX`] of a domain at a time), for jumps and for the beginning: as long as
+//!   nothing was decided, every slot is far;
+//! * none above [`DUTY_SLOTS_AHEAD`], while the progress is not older than a duty may live.
 //!
-//! Posts count for as long as a duty lives: a mistaken slot is forgotten with it, and after a long
-//! pause the first post of a client is taken wherever it is. Without a reach the votes of f+1 members
-//! say where the cluster is (an honest one among them votes), and a node that has heard nothing at
-//! all counts from slot 0. Votes are no measure otherwise: one member's candidate at the edge of
-//! the window would be voted for by all, and the window would follow.
-//!
-//! A cluster whose clients post at fewer than f+1 operators has no reach at the others. It works, but
-//! only as long as those have room to remember every closed duty.
+//! What lies at or below the **settled** slot is over: the progress has been above it for
+//! [`SETTLED_AFTER_MS`]. A mistaken slot far ahead settles nothing, for the progress comes back.
 
 use crate::duties::DUTY_LIFETIME_MS;
-use aequa_types::{Domain, Height, OperatorIndex, Quorum};
-use std::collections::BTreeMap;
+use aequa_types::{Domain, Height, InstanceId};
+use std::collections::{BTreeMap, VecDeque};
 
-/// How far above the reach a duty may begin: nine days of Ethereum slots. It bounds how many closed
-/// duties above the reach are remembered.
+/// Slots on each side of the progress that may always be opened: two epochs of Ethereum, the furthest ahead
+/// that its duties are known.
+pub const DUTY_SLOTS_NEAR: u64 = 64;
+/// Duties of a domain that may be open further away than that.
+pub const DUTIES_FAR_MAX: usize = 32;
+/// How far above the progress a duty may begin at all: nine days of Ethereum slots.
 pub const DUTY_SLOTS_AHEAD: u64 = 65_536;
+/// How long the progress must have been past a slot before the slot is forgotten: late posts are told of its
+/// decision until then.
+const SETTLED_AFTER_MS: u64 = 600_000;
+/// The grain in which the progress of the past is kept.
+const SPAN_MS: u64 = 60_000;
 
-/// The latest slot of each operator and domain, with the time it was shown.
-#[derive(Debug, Default)]
-struct Lanes(BTreeMap<(Domain, OperatorIndex), (Height, u64)>);
+/// The decisions of one span of time.
+#[derive(Debug)]
+struct Span {
+    number: u64,
+    lowest: Height,
+    last: Height,
+}
 
-impl Lanes {
-    fn show(&mut self, domain: Domain, operator: OperatorIndex, slot: Height, now_ms: u64) {
-        self.0.insert((domain, operator), (slot, now_ms));
-    }
-
-    fn of(&self, domain: Domain, operator: OperatorIndex, now_ms: u64) -> Option<Height> {
-        let (slot, at_ms) = self.0.get(&(domain, operator))?;
-        (now_ms.saturating_sub(*at_ms) < DUTY_LIFETIME_MS).then_some(*slot)
-    }
+/// One domain.
+#[derive(Debug)]
+struct Progress {
+    at_ms: u64,
+    /// Oldest first; of those before the settling time only the last is needed.
+    spans: VecDeque<Span>,
 }
 
 /// Where the duties of all domains are.
-#[derive(Debug)]
-pub(crate) struct DutyWindow {
-    me: OperatorIndex,
-    quorum: Quorum,
-    posted: Lanes,
-    voted: Lanes,
-    /// The highest slot of the own client, where `posted` has the latest: a late post must not make the
-    /// next regular one look far away.
-    own_highest: Lanes,
-}
+#[derive(Debug, Default)]
+pub(crate) struct DutyWindow(BTreeMap<Domain, Progress>);
 
 impl DutyWindow {
-    pub(crate) fn new(me: OperatorIndex, quorum: Quorum) -> Self {
-        Self { me, quorum, posted: Lanes::default(), voted: Lanes::default(), own_highest: Lanes::default() }
-    }
-
-    /// The client of an operator posted a candidate for this slot.
-    pub(crate) fn posted(&mut self, domain: Domain, operator: OperatorIndex, slot: Height, now_ms: u64) {
-        self.posted.show(domain, operator, slot, now_ms);
-        if operator == self.me && self.own_highest.of(domain, operator, now_ms).is_none_or(|top| slot >= top)
-        {
-            self.own_highest.show(domain, operator, slot, now_ms);
+    /// A duty was decided.
+    pub(crate) fn decided(&mut self, instance: InstanceId, now_ms: u64) {
+        let slot = instance.height;
+        let empty = || Progress { at_ms: now_ms, spans: VecDeque::new() };
+        let progress = self.0.entry(instance.domain).or_insert_with(empty);
+        progress.at_ms = now_ms;
+        let number = now_ms / SPAN_MS;
+        match progress.spans.back_mut().filter(|span| span.number == number) {
+            Some(span) => (span.lowest, span.last) = (span.lowest.min(slot), slot),
+            None => progress.spans.push_back(Span { number, lowest: slot, last: slot }),
+        }
+        let settling = settling_span(now_ms);
+        while progress.spans.get(1).is_some_and(|second| Some(second.number) <= settling) {
+            progress.spans.pop_front();
         }
     }
 
-    /// A member votes for this slot.
-    pub(crate) fn voted(&mut self, domain: Domain, operator: OperatorIndex, slot: Height, now_ms: u64) {
-        self.voted.show(domain, operator, slot, now_ms);
+    /// The slot decided last.
+    pub(crate) fn progress(&self, domain: Domain) -> Option<Height> {
+        self.0.get(&domain)?.spans.back().map(|span| span.last)
     }
 
-    /// Where honest clients are, if they were heard lately.
-    pub(crate) fn reach(&self, domain: Domain, now_ms: u64) -> Option<Height> {
-        let own = self.posted.of(domain, self.me, now_ms);
-        own.max(self.reached_by_weak_quorum(&self.posted, domain, now_ms))
+    pub(crate) fn is_near(&self, instance: InstanceId) -> bool {
+        let progress = self.progress(instance.domain);
+        progress.is_some_and(|slot| slot.0.abs_diff(instance.height.0) <= DUTY_SLOTS_NEAR)
     }
 
-    /// The highest slot the own client may post for; none as long as nothing says where that is.
-    pub(crate) fn highest_posted(
-        &self,
-        domain: Domain,
-        watermark: Option<Height>,
-        now_ms: u64,
-    ) -> Option<Height> {
-        let reach = self.reach(domain, now_ms)?;
-        let from = self.own_highest.of(domain, self.me, now_ms).max(watermark).unwrap_or_default().max(reach);
-        Some(Height(from.0.saturating_add(DUTY_SLOTS_AHEAD)))
+    /// The highest slot that may begin; none as long as nothing says where the cluster is.
+    pub(crate) fn highest(&self, domain: Domain, now_ms: u64) -> Option<Height> {
+        let progress = self.0.get(&domain)?;
+        let fresh = now_ms.saturating_sub(progress.at_ms) < DUTY_LIFETIME_MS;
+        let slot = self.progress(domain).filter(|_| fresh)?;
+        Some(Height(slot.0.saturating_add(DUTY_SLOTS_AHEAD)))
     }
 
-    /// The highest slot a member's duty may have.
-    pub(crate) fn highest(&self, domain: Domain, watermark: Option<Height>, now_ms: u64) -> Height {
-        let votes = || self.reached_by_weak_quorum(&self.voted, domain, now_ms);
-        let from = self.reach(domain, now_ms).or_else(votes).max(watermark).unwrap_or_default();
-        Height(from.0.saturating_add(DUTY_SLOTS_AHEAD))
+    /// The slot that the progress has been at or above for the whole settling time.
+    pub(crate) fn settled(&self, domain: Domain, now_ms: u64) -> Option<Height> {
+        let settling = settling_span(now_ms)?;
+        let spans = &self.0.get(&domain)?.spans;
+        let before = spans.iter().rev().find(|span| span.number <= settling)?;
+        let since = spans.iter().filter(|span| span.number > settling).map(|span| span.lowest);
+        since.chain([before.last]).min()
     }
+}
 
-    /// The highest slot that f+1 operators have shown or passed.
-    fn reached_by_weak_quorum(&self, lanes: &Lanes, domain: Domain, now_ms: u64) -> Option<Height> {
-        let members = self.quorum.members();
-        let mut slots: Vec<Height> =
-            members.filter_map(|operator| lanes.of(domain, operator, now_ms)).collect();
-        slots.sort_by_key(|slot| std::cmp::Reverse(*slot));
-        slots.get(self.quorum.weak_quorum().checked_sub(1)?).copied()
-    }
+/// The last span that is over for long enough.
+fn settling_span(now_ms: u64) -> Option<u64> {
+    (now_ms / SPAN_MS).checked_sub(SETTLED_AFTER_MS / SPAN_MS + 1)
 }
 
 #[cfg(test)]
@@ -114,52 +106,57 @@ mod tests {
 
     const SYNC: Domain = Domain::Sync;
 
-    fn window() -> DutyWindow {
-        DutyWindow::new(OperatorIndex(0), Quorum::of(4).unwrap())
+    fn at(slot: u64) -> InstanceId {
+        InstanceId { domain: SYNC, height: Height(slot) }
     }
 
     #[test]
-    fn one_member_alone_moves_nothing_and_two_of_four_do() {
-        let mut window = window();
-        let far = Height(1 << 61);
-        window.posted(SYNC, OperatorIndex(3), far, 0);
-        window.voted(SYNC, OperatorIndex(3), far, 0);
-        assert_eq!(window.reach(SYNC, 0), None);
-        assert_eq!(window.highest(SYNC, None, 0), Height(DUTY_SLOTS_AHEAD));
-        window.posted(SYNC, OperatorIndex(2), Height(9_000_000), 0);
-        assert_eq!(window.reach(SYNC, 0), Some(Height(9_000_000)));
-        assert_eq!(window.reach(Domain::Attester, 0), None);
+    fn without_a_decision_nothing_is_near_and_nothing_too_high() {
+        let window = DutyWindow::default();
+        assert!(!window.is_near(at(0)));
+        assert_eq!(window.highest(SYNC, 0), None);
+        assert_eq!(window.settled(SYNC, u64::MAX), None);
     }
 
     #[test]
-    fn votes_count_only_while_nothing_was_posted() {
-        let mut window = window();
-        for member in [1, 2] {
-            window.voted(SYNC, OperatorIndex(member), Height(9_000_000), 0);
+    fn slots_around_the_last_decision_are_near_in_its_domain() {
+        let mut window = DutyWindow::default();
+        window.decided(at(1000), 0);
+        let other = InstanceId { domain: Domain::Attester, height: Height(1000) };
+        assert!(window.is_near(at(1064)) && window.is_near(at(936)));
+        assert!(!window.is_near(at(1065)) && !window.is_near(at(935)) && !window.is_near(other));
+        assert_eq!(window.highest(SYNC, 0), Some(Height(1000 + DUTY_SLOTS_AHEAD)));
+        assert_eq!(
+            window.highest(SYNC, DUTY_LIFETIME_MS),
+            None,
+            "after a long pause a client goes on anywhere"
+        );
+    }
+
+    #[test]
+    fn a_slot_is_settled_when_the_progress_was_past_it_for_the_whole_time() {
+        let mut window = DutyWindow::default();
+        let minute = |minutes: u64| minutes * SPAN_MS;
+        for minutes in 0..=30 {
+            window.decided(at(100 + minutes), minute(minutes));
         }
-        assert_eq!(window.reach(SYNC, 0), None);
-        assert_eq!(window.highest(SYNC, None, 0), Height(9_000_000 + DUTY_SLOTS_AHEAD));
-        window.posted(SYNC, OperatorIndex(0), Height(5), 0);
-        assert_eq!(window.highest(SYNC, None, 0), Height(5 + DUTY_SLOTS_AHEAD));
+        assert_eq!(window.settled(SYNC, minute(30)), Some(Height(119)));
+        // A mistake far ahead, and back.
+        window.decided(at(1 << 61), minute(31));
+        window.decided(at(131), minute(32));
+        for minutes in 33..80 {
+            window.decided(at(100 + minutes), minute(minutes));
+            assert!(window.settled(SYNC, minute(minutes)) <= Some(Height(100 + minutes)), "minute {minutes}");
+        }
+        assert_eq!(window.settled(SYNC, minute(79)), Some(Height(168)));
+        assert!(window.0[&SYNC].spans.len() < 14);
     }
 
     #[test]
-    fn a_late_post_does_not_push_the_client_out_of_its_window() {
-        let mut window = window();
-        assert_eq!(window.highest_posted(SYNC, None, 0), None);
-        window.posted(SYNC, OperatorIndex(0), Height(9_000_000), 0);
-        window.posted(SYNC, OperatorIndex(0), Height(3), 0);
-        assert_eq!(window.highest_posted(SYNC, None, 0), Some(Height(9_000_000 + DUTY_SLOTS_AHEAD)));
-    }
-
-    #[test]
-    fn a_mistaken_slot_is_corrected_by_the_next_post_and_forgotten_in_time() {
-        let mut window = window();
-        window.posted(SYNC, OperatorIndex(0), Height(1 << 61), 0);
-        window.posted(SYNC, OperatorIndex(0), Height(7), 1);
-        assert_eq!(window.reach(SYNC, 1), Some(Height(7)));
-        assert_eq!(window.reach(SYNC, 1 + DUTY_LIFETIME_MS), None);
-        let mark = Some(Height(6));
-        assert_eq!(window.highest(SYNC, mark, 1 + DUTY_LIFETIME_MS), Height(6 + DUTY_SLOTS_AHEAD));
+    fn a_progress_that_goes_back_takes_what_is_settled_with_it() {
+        let mut window = DutyWindow::default();
+        window.decided(at(1 << 61), 0);
+        window.decided(at(7), 10 * SPAN_MS);
+        assert_eq!(window.settled(SYNC, 11 * SPAN_MS), Some(Height(7)));
     }
 }

@@ -7,6 +7,7 @@ use crate::catchup::latest_early;
 use crate::io::{Effect, Notice};
 use crate::replica::{Replica, oldest_kept};
 use crate::signer::Keys;
+use crate::witness::Seen;
 use aequa_chain::Chain;
 use aequa_types::limits::{EVIDENCE_PER_BLOCK_MAX, EVIDENCE_PER_OPERATOR_MAX};
 use aequa_types::{
@@ -98,6 +99,7 @@ pub(crate) fn statements_in(records: &[Record]) -> Vec<Signed> {
             }
             Record::Prepared(record) => said.extend(record.prepares.iter().cloned()),
             Record::Decided(certificate) => said.extend(certificate.commits()),
+            Record::Heard(signed) => said.push(signed.clone()),
             Record::Prepare(_) | Record::Commit(_) | Record::Round(_) | Record::Value(_) => {}
         }
     }
@@ -130,17 +132,48 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Compares verified statements, of instances that are not forgotten.
+    /// Compares verified statements, of instances that are not forgotten; writes down what is new and may matter.
     pub(crate) fn witness<'a>(&mut self, statements: impl IntoIterator<Item = &'a Signed>) {
         for signed in statements {
-            if !self.is_witnessed(signed.instance) {
-                continue;
+            if self.see(signed) && signed.author != self.config.me && self.is_undecided(signed.instance) {
+                self.out.push(Effect::Persist(Record::Heard(signed.clone())));
             }
-            let current = self.instances.get(&signed.instance).map_or(Round(0), |instance| instance.round());
-            if let Some(evidence) = self.witness.see(signed, current) {
+        }
+    }
+
+    /// Compares what the log holds.
+    pub(crate) fn witness_again(&mut self, statements: &[Signed]) {
+        for signed in statements {
+            self.see(signed);
+        }
+    }
+
+    /// Compares a verified statement; true when it is the first of its place and to be written down.
+    fn see(&mut self, signed: &Signed) -> bool {
+        if !self.is_witnessed(signed.instance) {
+            return false;
+        }
+        let current = self.instances.get(&signed.instance).map_or(Round(0), |instance| instance.round());
+        match self.witness.see(signed, current) {
+            Seen::First { write } => write,
+            Seen::Known => false,
+            Seen::Contradiction(evidence) => {
                 // Only what was verified is ever shown to the witness.
-                self.take_evidence(CheckedEvidence::attest(evidence));
+                self.take_evidence(CheckedEvidence::attest(*evidence));
+                false
             }
+        }
+    }
+
+    /// Whether an operator that forgot what it said here could still say something else: the height being agreed, the
+    /// next one, which others may have begun, and open duties.
+    fn is_undecided(&self, id: InstanceId) -> bool {
+        match id.domain {
+            Domain::Block => {
+                let current = self.chain.tip().height.next();
+                id.height >= current && id.height <= current.next()
+            }
+            _ => self.duties.is_open(id),
         }
     }
 

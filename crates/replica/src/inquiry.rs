@@ -15,12 +15,14 @@
 //!
 //! Until then it follows the chain and signs nothing, not even what it signed before.
 //!
+//! Whoever shows the certificate of a height had the block before decided, and so had f+1 honest others: up to
+//! there blocks are fetched and nothing is said about them, at any start.
+//!
 //! A memory that looks whole may be an old copy of one. So every start asks, hears q-1 members, and signs
 //! nothing until then; a statement of its own that the node does not know stops it, now and at any later
 //! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
 //! members that start together answer each other.
 
-use crate::duties::DUTIES_OPEN_MAX;
 use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
 use crate::replica::{INSTANCES_KEPT, Replica};
 use crate::signer::Keys;
@@ -37,6 +39,8 @@ pub const BLOCKS_ABSTAINED: u64 = 2;
 /// Slots above the highest one shown that may hold a vote of this operator: two epochs, the furthest
 /// ahead that duties are known.
 pub const SLOTS_ABSTAINED: u64 = 64;
+/// Posts that wait until the members have answered.
+const DUTIES_WAITING_MAX: usize = 32;
 /// How often those who have not answered are asked again.
 const ASK_INTERVAL_MS: u64 = 2000;
 
@@ -115,7 +119,7 @@ impl Inquiry {
 
     /// Where a duty may wait. After a loss it takes too long.
     fn room_for_duty(&mut self) -> Option<&mut Vec<Input>> {
-        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_OPEN_MAX;
+        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_WAITING_MAX;
         waits.then_some(&mut self.duties)
     }
 
@@ -177,7 +181,12 @@ impl<K: Keys> Replica<K> {
     /// the newest statement of each kind; of duties that of each one in memory, the highest slots first.
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
         let mut newest: BTreeMap<(Option<InstanceId>, Kind), &Signed> = BTreeMap::new();
-        for signed in self.witness.statements_of(operator).chain(self.early.statements_of(operator)) {
+        for signed in self
+            .witness
+            .statements_of(operator)
+            .chain(self.early.statements_of(operator))
+            .chain(self.early_duties.statements_of(operator))
+        {
             let duty = Some(signed.instance).filter(|instance| instance.domain != Domain::Block);
             let kept = newest.entry((duty, signed.kind())).or_insert(signed);
             if kept.place() < signed.place() {
@@ -251,6 +260,12 @@ impl<K: Keys> Replica<K> {
         let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
         inquiry.hear(from, testimony);
         let memory = inquiry.memory;
+        let blocks = testimony.certified.iter().filter(|instance| instance.domain == Domain::Block);
+        for certified in blocks {
+            self.catchup.shown(from, certified.height);
+            // Its q signers had decided the one before.
+            self.fetched_only = self.fetched_only.max(certified.height.previous().unwrap_or_default());
+        }
         if memory == Memory::Unproven {
             self.compare(testimony);
         }

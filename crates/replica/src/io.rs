@@ -300,9 +300,16 @@ pub enum Halt {
 /// What became of a posted duty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DutyAdmission {
-    /// Taken, or known already.
+    /// Taken, or another candidate of this client stands.
     Accepted,
-    /// Too many duties are open.
+    /// The duty has ended; what was decided stands.
+    Ended,
+    /// The slot lies too far back: what became of it is forgotten.
+    Forgotten {
+        /// Every slot up to this one is closed.
+        watermark: Height,
+    },
+    /// Too many duties far from the last decided one are open.
     Overloaded,
     /// The slot is too far above those of the duties the cluster works on.
     TooHigh {

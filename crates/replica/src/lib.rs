@@ -18,7 +18,9 @@
 //! |---|---|
 //! | [`replica`](Replica) | routing of inputs, the turn, recovery |
 //! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
-//! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; up to which slot they may begin |
+//! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; which slots a client may open |
+//! | `duty_early` | what members say of duties that the own client has not posted yet |
+//! | `slots` | sets of slots as runs |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `offers` | transactions that wait, offered to the others again |
 //! | `catchup` | noticing that others are ahead, and messages that came too early |
@@ -40,6 +42,7 @@
 mod blocks;
 mod catchup;
 mod duties;
+mod duty_early;
 mod duty_flow;
 mod duty_window;
 mod evidence;
@@ -51,10 +54,11 @@ pub mod recording;
 mod replica;
 mod sealing;
 mod signer;
+mod slots;
 mod witness;
 
-pub use duties::{DUTIES_OPEN_MAX, DutyState, DutyStatus};
-pub use duty_window::DUTY_SLOTS_AHEAD;
+pub use duties::{DutyState, DutyStatus};
+pub use duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{
     Config, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer,

@@ -29,8 +29,10 @@ impl<'a> Promised<'a> {
         promised
     }
 
-    /// Whether nothing has to be written.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.floors.is_empty() && self.marks.is_empty()
+    /// Whether nothing of the turn may go on before this is durable. What others were heard to say may wait, written
+    /// and not synced, for the next turn that promises something: until then nothing was made of it.
+    pub fn is_urgent(&self) -> bool {
+        let binds = |record: &&Record| !matches!(record, Record::Heard(_));
+        !self.floors.is_empty() || !self.marks.is_empty() || self.records.iter().any(binds)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
+use crate::duty_early::EarlyDuties;
 use crate::evidence::Pending;
 use crate::inquiry::Inquiry;
 use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
@@ -13,11 +14,10 @@ use crate::witness::Witness;
 use crate::{DutyState, blocks::Pacing};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
-use aequa_qbft::{Event, Host, Instance, Note, Restored};
-use aequa_types::message::ValueRequest;
+use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored};
 use aequa_types::{
-    Certificate, CheckedEvidence, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round,
-    Seal, Signed, Statement, Value, Verified,
+    Certificate, CheckedEvidence, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
+    Round, Seal, Signed, Statement, Value, Verified,
 };
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub struct Held {
     pub block_instances: usize,
     /// Duty instances, open and recent.
     pub duty_instances: usize,
-    /// Messages of heights that have not begun here.
+    /// Messages of heights and duties that have not begun here.
     pub early_messages: usize,
     /// Statements that later ones are compared with.
     pub statements: usize,
@@ -62,8 +62,12 @@ pub struct Replica<K> {
     pub(crate) sealing: Sealing,
     pub(crate) catchup: CatchUp,
     pub(crate) duties: Duties,
+    pub(crate) early_duties: EarlyDuties,
     /// Under way until enough members have said what they saw this operator sign.
     pub(crate) inquiry: Option<Inquiry>,
+    /// Up to this height f+1 honest members hold the blocks, as they showed when asked: they are fetched and not
+    /// voted on, for what this operator said there may be forgotten by everybody.
+    pub(crate) fetched_only: Height,
     pub(crate) pacing: Pacing,
     pub(crate) offers: Offers,
     pub(crate) witness: Witness,
@@ -84,7 +88,9 @@ impl<K: Keys> Replica<K> {
             sealing: Sealing::new(config.quorum.quorum()),
             catchup: CatchUp::new(config.quorum),
             duties: Duties::new(config.me, config.quorum),
+            early_duties: EarlyDuties::default(),
             inquiry: Inquiry::begin(recovery.memory, config.quorum),
+            fetched_only: Height::default(),
             pacing: Pacing::default(),
             offers: Offers::default(),
             witness: Witness::default(),
@@ -102,14 +108,18 @@ impl<K: Keys> Replica<K> {
 
     fn recover(&mut self, recovery: Recovery) {
         let mut restored: BTreeMap<InstanceId, Restored> = BTreeMap::new();
-        for instance in recovery.closed_duties {
-            self.duties.closed_before(instance);
-        }
+        let mut heard = Vec::new();
+        recovery.closed_duties.iter().for_each(|instance| self.duties.closed_before(*instance));
         for (domain, mark) in &recovery.duty_watermarks {
             self.duties.raise_watermark(*domain, *mark);
         }
         self.restore_evidence(recovery.evidence);
         for record in recovery.records {
+            if let Record::Heard(signed) = record {
+                // It binds nobody here, so it neither opens an instance nor says where the own log begins.
+                heard.push(signed);
+                continue;
+            }
             if let Some(signed) = record.statement() {
                 self.signer.remember(signed);
             }
@@ -119,6 +129,7 @@ impl<K: Keys> Replica<K> {
             restored.entry(instance).or_default().values.push(value);
         }
         recovery.marks.into_iter().for_each(|mark| self.signer.remember_mark(mark));
+        recovery.closed_duties.into_iter().for_each(|instance| self.signer.close(instance));
         let tip = self.chain.tip().height;
         // Instances up to the tip are over; their marks may be pruned.
         self.signer.raise_floor(Domain::Block, below_log(&restored).max(tip));
@@ -132,7 +143,8 @@ impl<K: Keys> Replica<K> {
             };
             if !over {
                 if id.domain != Domain::Block {
-                    self.duties.restore(id);
+                    // Of a duty that is open the log has one value: what the client posted.
+                    self.duties.restore(id, restored.values.first().cloned());
                 }
                 if let Some(recorder) = &mut self.recorder {
                     recorder.restored(id, &restored.records);
@@ -140,9 +152,10 @@ impl<K: Keys> Replica<K> {
                 let said = crate::evidence::statements_in(&restored.records);
                 let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
                 self.instances.insert(id, instance);
-                self.witness(&said);
+                self.witness_again(&said);
             }
         }
+        self.witness_again(&heard);
         for (domain, mark) in recovery.duty_watermarks {
             self.signer.raise_floor(domain, mark);
         }
@@ -281,7 +294,7 @@ impl<K: Keys> Replica<K> {
         Held {
             block_instances,
             duty_instances: self.instances.len() - block_instances,
-            early_messages: self.early.len(),
+            early_messages: self.early.len() + self.early_duties.len(),
             statements: self.witness.len(),
             evidence: self.pending.len(),
         }
@@ -289,7 +302,7 @@ impl<K: Keys> Replica<K> {
 
     fn deliver(&mut self, from: OperatorIndex, message: Verified) {
         let id = message.instance();
-        if made_by(&message).is_some_and(|signed| self.stop_if_unknown(signed)) {
+        if message.statement().is_some_and(|signed| self.stop_if_unknown(signed)) {
             return;
         }
         if id.domain == Domain::Block {
@@ -304,11 +317,12 @@ impl<K: Keys> Replica<K> {
                 self.early.keep(current.height, from, message);
                 return self.fetch_if_behind();
             }
+            Domain::Block if id == current && id.height <= self.fetched_only => {
+                return self.fetch_if_behind();
+            }
             Domain::Block if id == current => self.stir(&message),
             Domain::Block => {}
-            _ if !self.join_duty(id, from, &message) => return,
-            // Only now is it known whether the duty is in memory.
-            _ => self.witness_message(&message),
+            _ => return self.deliver_duty(id, from, message),
         }
         self.hand_over(id, from, message);
     }
@@ -347,6 +361,7 @@ impl<K: Keys> Replica<K> {
             quorum: self.config.quorum,
             params: &self.config.params,
             chain: &self.chain,
+            candidate: self.duties.candidate(id).map(Value::digest),
             signer: &mut self.signer,
             id,
             wall_ms: self.now.wall_ms,
@@ -371,10 +386,7 @@ impl<K: Keys> Replica<K> {
             aequa_qbft::Effect::SetTimer(round) => self.set_round_timer(id, round),
             aequa_qbft::Effect::KeepSending(round) => self.set_resend_timer(id, round),
             aequa_qbft::Effect::NeedInput(round) => self.need_input(id, round),
-            aequa_qbft::Effect::NeedValue(digest) => {
-                self.duties.asked(id);
-                self.out.push(Effect::Broadcast(Message::ValueRequest(ValueRequest { instance: id, digest })))
-            }
+            aequa_qbft::Effect::NeedValue(digest) => self.fetch_value(id, digest),
             aequa_qbft::Effect::Decided { value, certificate } => self.on_decided(id, value, certificate),
             aequa_qbft::Effect::Note(note) => self.on_note(id, note),
         }
@@ -420,10 +432,7 @@ impl<K: Keys> Replica<K> {
     fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Round { instance, round } => self.drive(instance, Event::Timeout(round)),
-            Timer::Resend(id) => {
-                self.resend(id);
-                self.offer_any_candidate(id);
-            }
+            Timer::Resend(id) => self.resend(id),
             Timer::Propose(height) => self.propose_block(height),
             Timer::CatchUp => {
                 self.expire_duties();
@@ -581,25 +590,17 @@ fn below_log(restored: &BTreeMap<InstanceId, Restored>) -> Height {
     first.and_then(|id| id.height.previous()).unwrap_or_default()
 }
 
-/// The statement a message makes by itself, without its justification.
-pub(crate) fn made_by(message: &Verified) -> Option<&Signed> {
-    match message {
-        Verified::PrePrepare { proposal, .. } => Some(proposal),
-        Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),
-        Verified::RoundChange(message) => Some(&message.change),
-        Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => None,
-    }
-}
-
 /// The decision of an instance restored from the log, when its value is there too.
 pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
     let certificate = instance.decided()?;
     Some((instance.value(&certificate.digest)?.clone(), certificate.clone()))
 }
 
-/// Size of a message on the wire, not too small: a statement has at most 256 bytes.
+/// A statement on the wire has no more bytes than this.
+pub(crate) const STATEMENT_BYTES: usize = 256;
+
+/// Size of a message on the wire, not too small.
 fn bytes_about(message: &Message) -> usize {
-    const STATEMENT_BYTES: usize = 256;
     match message {
         Message::PrePrepare(message) => {
             let statements = 1 + message.round_changes.len() + message.prepares.len();
@@ -618,6 +619,8 @@ struct View<'a, K> {
     quorum: Quorum,
     params: &'a aequa_types::ConsensusParams,
     chain: &'a Chain,
+    /// What this operator's client posted for this duty.
+    candidate: Option<Digest>,
     signer: &'a mut Signer<K>,
     id: InstanceId,
     wall_ms: u64,
@@ -628,17 +631,16 @@ impl<K: Keys> Host for View<'_, K> {
         leader(self.quorum, self.id, round)
     }
 
-    fn validate(&mut self, round: Round, value: &Value) -> bool {
-        match (self.id.domain, value.as_block()) {
-            (Domain::Block, Some(block)) => {
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool {
+        match (self.id.domain, value.as_block(), justified) {
+            (Domain::Block, Some(_), Justified::Prepared) => true,
+            (Domain::Block, Some(block), Justified::Fresh) => {
                 let proposer = self.leader(round);
                 crate::blocks::acceptable(self.chain, self.params, round, block, proposer, self.wall_ms)
             }
-            (Domain::Block, None) => false,
-            // Opaque duties: any well-formed value a member proposes. Ethereum duties go through
-            // slashing protection here.
-            (_, None) => true,
-            (_, Some(_)) => false,
+            (Domain::Block, None, _) => false,
+            // Opaque duties need the consent of this operator's own client, whoever has prepared them.
+            (_, _, _) => self.candidate == Some(value.digest()),
         }
     }
 

@@ -15,6 +15,7 @@
 //!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
 //! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
 
+use crate::slots::SlotSet;
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{Digest, Domain, Height, InstanceId, Mark, Place, Round, Seal, Signed, Statement};
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Signer<K> {
     seals: bool,
     taken: BTreeMap<Place, Taken>,
     floors: BTreeMap<Domain, Height>,
+    /// Duties above the floor that are over.
+    closed: BTreeMap<Domain, SlotSet>,
     /// Heights in which this operator is known to have been silent: above the first, up to the second.
     silent: BTreeMap<Domain, (Height, Height)>,
     /// Marks of what was signed and not yet handed out to be made durable.
@@ -52,8 +55,15 @@ pub struct Signer<K> {
 impl<K: Keys> Signer<K> {
     /// A signer that remembers nothing yet; `seals` adds seal shares to COMMITs.
     pub fn new(keys: K, seals: bool) -> Self {
-        let (taken, floors, silent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { keys, seals, taken, floors, silent, fresh: Vec::new() }
+        Self {
+            keys,
+            seals,
+            taken: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            fresh: Vec::new(),
+        }
     }
 
     /// Takes over a statement that was signed in an earlier life.
@@ -73,6 +83,21 @@ impl<K: Keys> Signer<K> {
         let first = Place::first_of(InstanceId { domain, height: Height(0) });
         let above = Place::first_of(InstanceId { domain, height: floor.next() });
         self.taken.extract_if(first..above, |_, _| true).for_each(drop);
+        let floor = *floor;
+        if let Some(closed) = self.closed.get_mut(&domain) {
+            closed.forget_up_to(floor);
+        }
+    }
+
+    /// Never signs in this instance from now on, and forgets what it knew of it.
+    pub fn close(&mut self, instance: InstanceId) {
+        if self.is_over(instance) {
+            return;
+        }
+        self.closed.entry(instance.domain).or_default().insert(instance.height);
+        let first = Place::first_of(instance);
+        let after = Place::first_of(InstanceId { height: instance.height.next(), ..instance });
+        self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
     /// As [`Signer::raise_floor`], by an operator of which nobody has seen anything above `seen`: a
@@ -94,7 +119,8 @@ impl<K: Keys> Signer<K> {
         let after = Place::first_of(InstanceId { domain, height: Height(u64::MAX) });
         let taken = self.taken.range(..after).next_back().map(|(place, _)| place.instance);
         let taken = taken.filter(|instance| instance.domain == domain).map(|instance| instance.height);
-        taken.max(self.floors.get(&domain).copied()).unwrap_or_default()
+        let closed = self.closed.get(&domain).and_then(|closed| closed.highest_up_to(Height(u64::MAX)));
+        taken.max(closed).max(self.floors.get(&domain).copied()).unwrap_or_default()
     }
 
     /// The marks of what was signed since the last call: to be durable before anything is sent.
@@ -107,7 +133,7 @@ impl<K: Keys> Signer<K> {
         let InstanceId { domain, height } = signed.instance;
         let was_silent =
             self.silent.get(&domain).is_some_and(|(seen, up_to)| height > *seen && height <= *up_to);
-        (self.is_below_floor(signed.instance) && !was_silent)
+        (self.is_over(signed.instance) && !was_silent)
             || match self.taken.get(&signed.place()) {
                 Some(Taken::By(known)) => known.statement == signed.statement,
                 Some(Taken::Lost(mark)) => *mark == signed.mark(),
@@ -117,7 +143,7 @@ impl<K: Keys> Signer<K> {
 
     /// Signs, or returns what was signed in this place before if it says the same, or refuses.
     pub fn sign(&mut self, mut statement: Statement) -> Option<Signed> {
-        if self.is_below_floor(statement.instance) {
+        if self.is_over(statement.instance) {
             return None;
         }
         let lost = match self.taken.get(&statement.place()) {
@@ -141,8 +167,11 @@ impl<K: Keys> Signer<K> {
         Some(signed)
     }
 
-    fn is_below_floor(&self, instance: InstanceId) -> bool {
-        self.floors.get(&instance.domain).is_some_and(|floor| instance.height <= *floor)
+    /// Whether the instance is at or below the floor, or closed.
+    fn is_over(&self, instance: InstanceId) -> bool {
+        let InstanceId { domain, height } = instance;
+        self.floors.get(&domain).is_some_and(|floor| height <= *floor)
+            || self.closed.get(&domain).is_some_and(|closed| closed.contains(height))
     }
 
     /// Whether a statement of a round contradicts what was promised in another round.
@@ -217,6 +246,22 @@ mod tests {
         assert_eq!(signer.sign(prepare(5, 1)), None);
         assert!(signer.sign(prepare(6, 1)).is_some());
         assert!(signer.taken.keys().all(|place| place.instance.height == Height(6)));
+    }
+
+    #[test]
+    fn in_a_closed_instance_nothing_is_signed_and_nothing_is_remembered() {
+        let mut signer = Signer::new(PlainKeys, true);
+        let mine = signer.sign(prepare(5, 1)).unwrap();
+        signer.sign(prepare(6, 1)).unwrap();
+        signer.close(mine.instance);
+        assert_eq!(signer.sign(prepare(5, 1)), None);
+        assert!(signer.knows(&mine), "too old to tell");
+        assert!(signer.taken.keys().all(|place| place.instance.height == Height(6)));
+        signer.close(InstanceId::block(Height(9)));
+        assert_eq!(signer.highest_bound(Domain::Block), Height(9));
+        signer.raise_floor(Domain::Block, Height(7));
+        assert_eq!(signer.sign(prepare(9, 1)), None);
+        assert!(signer.sign(prepare(8, 1)).is_some());
     }
 
     fn said(round: u64, claim: Claim) -> Statement {

@@ -4,6 +4,9 @@
 //! of past rounds, what comes after the decision or before its height begins, the statements inside
 //! justifications and certificates. The first statement of a place stays. An instance notes what
 //! contradicts the votes it counts; here is the rest too, so nothing more is made of those notes.
+//!
+//! What is seen first is written to the vote log where it may still matter, so that an operator which comes
+//! back on an old copy is told of what it said by members that restarted too.
 
 use aequa_types::{Evidence, Height, InstanceId, Kind, OperatorIndex, Round, Signed};
 use std::collections::BTreeMap;
@@ -12,7 +15,28 @@ use std::collections::BTreeMap;
 /// one. An honest operator rarely makes more, and whoever makes thousands must not take the room of others.
 pub(crate) const STATEMENTS_PER_OPERATOR_MAX: usize = 32;
 
-type Said = BTreeMap<(Round, Kind), Signed>;
+/// Statements of one operator in one instance that are written down. What is seen beyond that is known until the
+/// next restart only: an honest operator needs sixteen rounds to say so much, and a liar must not fill the disk.
+pub(crate) const STATEMENTS_WRITTEN_MAX: usize = 64;
+
+/// What one operator said in one instance.
+#[derive(Debug, Default)]
+struct Said {
+    places: BTreeMap<(Round, Kind), Signed>,
+    /// How much of it was written down.
+    written: usize,
+}
+
+/// What a statement is to whoever saw the earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The first of its place, and whether it is to be written down.
+    First { write: bool },
+    /// Seen before, or nothing that proves a contradiction.
+    Known,
+    /// Its author said something else before.
+    Contradiction(Box<Evidence>),
+}
 
 /// The first statement of every place, of the instances that are not forgotten.
 #[derive(Debug, Default)]
@@ -23,18 +47,21 @@ pub(crate) struct Witness {
 impl Witness {
     /// Compares a verified statement with what its author said before in its place. `current` is the round
     /// of the instance: the statements kept are those nearest to it.
-    pub(crate) fn see(&mut self, signed: &Signed, current: Round) -> Option<Evidence> {
+    pub(crate) fn see(&mut self, signed: &Signed, current: Round) -> Seen {
         let said = self.seen.entry(signed.instance).or_default().entry(signed.author).or_default();
         let place = (signed.round, signed.kind());
-        if let Some(first) = said.get(&place) {
+        if let Some(first) = said.places.get(&place) {
             // Refused when it says the same.
-            return Evidence::new(first.clone(), signed.clone()).ok();
+            return Evidence::new(first.clone(), signed.clone())
+                .map_or(Seen::Known, |evidence| Seen::Contradiction(Box::new(evidence)));
         }
-        said.insert(place, signed.clone());
-        if said.len() > STATEMENTS_PER_OPERATOR_MAX {
-            forget_furthest(said, current);
+        said.places.insert(place, signed.clone());
+        let write = said.written < STATEMENTS_WRITTEN_MAX;
+        said.written += usize::from(write);
+        if said.places.len() > STATEMENTS_PER_OPERATOR_MAX {
+            forget_furthest(&mut said.places, current);
         }
-        None
+        Seen::First { write }
     }
 
     /// Forgets an instance.
@@ -50,17 +77,20 @@ impl Witness {
 
     /// Everything kept of what this operator said.
     pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
-        self.seen.values().filter_map(move |authors| authors.get(&operator)).flat_map(BTreeMap::values)
+        self.seen
+            .values()
+            .filter_map(move |authors| authors.get(&operator))
+            .flat_map(|said| said.places.values())
     }
 
     /// Statements kept.
     pub(crate) fn len(&self) -> usize {
-        self.seen.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
+        self.seen.values().flat_map(BTreeMap::values).map(|said| said.places.len()).sum()
     }
 }
 
 /// The map is ordered by round: the furthest is its first or its last.
-fn forget_furthest(said: &mut Said, current: Round) {
+fn forget_furthest(said: &mut BTreeMap<(Round, Kind), Signed>, current: Round) {
     let distance = |place: Option<(&(Round, Kind), &Signed)>| {
         place.map_or(0, |((round, _), _)| round.0.abs_diff(current.0))
     };
@@ -86,13 +116,28 @@ mod tests {
         Signed { statement, signature: Signature::ZERO }
     }
 
+    fn contradicts(seen: &Seen) -> bool {
+        matches!(seen, Seen::Contradiction(_))
+    }
+
+    #[test]
+    fn of_one_operator_and_instance_a_bounded_number_of_statements_is_written_down() {
+        let mut witness = Witness::default();
+        let written = |witness: &mut Witness, height| {
+            let seen = (0..1000).map(|round| witness.see(&prepare(height, round, 1), Round(round)));
+            seen.filter(|seen| *seen == Seen::First { write: true }).count()
+        };
+        assert_eq!(written(&mut witness, 1), STATEMENTS_WRITTEN_MAX);
+        assert_eq!(written(&mut witness, 2), STATEMENTS_WRITTEN_MAX, "each instance anew");
+    }
+
     #[test]
     fn b1_a_hundred_retransmissions_and_votes_of_different_rounds_are_no_evidence() {
         let mut witness = Witness::default();
         for _ in 0..100 {
-            assert_eq!(witness.see(&prepare(1, 0, 1), Round(0)), None);
-            assert_eq!(witness.see(&prepare(1, 1, 2), Round(0)), None);
-            assert_eq!(witness.see(&prepare(2, 0, 3), Round(0)), None);
+            for said in [prepare(1, 0, 1), prepare(1, 1, 2), prepare(2, 0, 3)] {
+                assert!(!contradicts(&witness.see(&said, Round(0))));
+            }
         }
         assert_eq!(witness.len(), 3);
     }
@@ -101,9 +146,9 @@ mod tests {
     fn b2_every_repetition_of_a_contradiction_is_the_same_evidence() {
         let mut witness = Witness::default();
         witness.see(&prepare(1, 0, 1), Round(0));
-        let expected = Evidence::new(prepare(1, 0, 2), prepare(1, 0, 1)).unwrap();
+        let expected = Box::new(Evidence::new(prepare(1, 0, 2), prepare(1, 0, 1)).unwrap());
         for _ in 0..3 {
-            assert_eq!(witness.see(&prepare(1, 0, 2), Round(0)), Some(expected.clone()));
+            assert_eq!(witness.see(&prepare(1, 0, 2), Round(0)), Seen::Contradiction(expected.clone()));
         }
     }
 
@@ -116,20 +161,23 @@ mod tests {
             witness.see(&prepare(1, round, 1), current);
         }
         assert_eq!(witness.len(), STATEMENTS_PER_OPERATOR_MAX);
-        assert!(witness.see(&prepare(1, 100, 2), current).is_some(), "the current round is not forgotten");
-        assert!(witness.see(&prepare(1, 90, 2), current).is_some());
+        assert!(
+            contradicts(&witness.see(&prepare(1, 100, 2), current)),
+            "the current round is not forgotten"
+        );
+        assert!(contradicts(&witness.see(&prepare(1, 90, 2), current)));
     }
 
     #[test]
     fn what_is_forgotten_takes_no_room() {
         let mut witness = Witness::default();
         for height in 1..=5 {
-            assert_eq!(witness.see(&prepare(height, 0, 1), Round(0)), None);
+            assert_eq!(witness.see(&prepare(height, 0, 1), Round(0)), Seen::First { write: true });
         }
         witness.forget_blocks_below(Height(4));
         assert_eq!(witness.len(), 2);
         witness.forget(InstanceId::block(Height(5)));
         assert_eq!(witness.len(), 1);
-        assert!(witness.see(&prepare(4, 0, 2), Round(0)).is_some());
+        assert!(contradicts(&witness.see(&prepare(4, 0, 2), Round(0))));
     }
 }

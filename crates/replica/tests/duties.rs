@@ -5,10 +5,10 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_OPEN_MAX, DUTY_SLOTS_AHEAD, DutyAdmission, Effect, Input, Recall, Recovery, Replica, Ticket,
-    Timer, leader,
+    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Effect, Input, Recall,
+    Recovery, Replica, Ticket, Timer, leader,
 };
-use aequa_types::message::{ValueReply, ValueRequest};
+use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value,
@@ -69,11 +69,10 @@ fn post(replica: &mut Replica<PlainKeys>, id: InstanceId, text: &str) -> (DutyAd
 }
 
 /// Lets a duty be decided by a certificate; gives the watermark stored with it.
-fn decide(replica: &mut Replica<PlainKeys>, id: InstanceId) -> Option<Height> {
-    post(replica, id, "1");
+fn decide_at(replica: &mut Replica<PlainKeys>, ms: u64, id: InstanceId) -> Option<Height> {
     let decided = Verified::Decided(certificate(id, &value(id, "1")));
-    let mut effects = deliver(replica, 1, decided);
-    effects.extend(deliver(replica, 1, candidate(id, "1")));
+    let mut effects = common::deliver(replica, at(ms), 1, decided);
+    effects.extend(common::deliver(replica, at(ms), 1, candidate(id, "1")));
     let stored = effects.into_iter().find_map(|effect| match effect {
         Effect::CommitDuty { instance, watermark, .. } if instance == id => Some(watermark),
         _ => None,
@@ -81,11 +80,30 @@ fn decide(replica: &mut Replica<PlainKeys>, id: InstanceId) -> Option<Height> {
     stored.unwrap()
 }
 
-fn proposed(effects: &[Effect]) -> Option<ValueBytes> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Broadcast(Message::PrePrepare(proposal)) => Some(proposal.value.clone()),
+fn decide(replica: &mut Replica<PlainKeys>, id: InstanceId) -> Option<Height> {
+    decide_at(replica, 0, id)
+}
+
+fn prepares(effects: &[Effect]) -> Vec<aequa_types::Digest> {
+    let prepared = |effect: &Effect| match effect {
+        Effect::Broadcast(Message::Prepare(vote)) => vote.digest(),
         _ => None,
-    })
+    };
+    effects.iter().filter_map(prepared).collect()
+}
+
+fn is_silent(effects: &[Effect]) -> bool {
+    effects.iter().all(|effect| !matches!(effect, Effect::Broadcast(_) | Effect::Send(..) | Effect::Mark(_)))
+}
+
+/// A proposal by whoever leads round 0, of this text.
+fn proposal(id: InstanceId, text: &str) -> Verified {
+    common::proposal(leader(quorum(), id, Round(0)).0, id, 0, value(id, text), &[])
+}
+
+/// The first slot from `from` whose round 0 another operator leads.
+fn led_by_another(from: u64) -> InstanceId {
+    (from..).map(duty).find(|id| leader(quorum(), *id, Round(0)) != ME).unwrap()
 }
 
 fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
@@ -99,129 +117,6 @@ fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
 /// The first slot from `from` on whose round 0 this operator leads.
 fn led_by_me(from: u64) -> InstanceId {
     (from..).map(duty).find(|id| leader(quorum(), *id, Round(0)) == ME).unwrap()
-}
-
-#[test]
-fn questions_and_late_votes_open_nothing() {
-    let mut replica = fresh();
-    for slot in 0..500 {
-        let id = duty((1 << 61) + slot);
-        let near = duty(slot);
-        for id in [id, near] {
-            let digest = value(id, "1").digest();
-            deliver(&mut replica, 3, Verified::ValueRequest(ValueRequest { instance: id, digest }));
-            deliver(&mut replica, 3, Verified::Commit(commit(3, &value(id, "1"), id)));
-            deliver(&mut replica, 3, Verified::Decided(certificate(id, &value(id, "1"))));
-        }
-    }
-    assert_eq!(replica.held().duty_instances, 0);
-}
-
-#[test]
-fn one_member_opens_its_share_and_leaves_room_for_the_others() {
-    let mut replica = fresh();
-    for slot in 0..1000 {
-        deliver(&mut replica, 3, candidate(duty(slot), "1"));
-        deliver(&mut replica, 3, round_change(3, duty(2000 + slot)));
-    }
-    assert_eq!(replica.held().duty_instances, DUTIES_OPEN_MAX / 4);
-    deliver(&mut replica, 1, candidate(duty(5000), "1"));
-    assert!(replica.duty(duty(5000)).is_some());
-    for slot in 6000..6000 + DUTIES_OPEN_MAX as u64 {
-        assert_eq!(post(&mut replica, duty(slot), "1").0, DutyAdmission::Accepted);
-    }
-    assert_eq!(post(&mut replica, duty(9000), "1").0, DutyAdmission::Overloaded);
-}
-
-#[test]
-fn one_member_cannot_move_the_window_and_two_can() {
-    let far = duty(9_000_000);
-    let mut replica = fresh();
-    deliver(&mut replica, 3, candidate(far, "1"));
-    for slot in [9_000_000, 1 << 61] {
-        deliver(&mut replica, 3, round_change(3, duty(slot)));
-    }
-    assert_eq!(replica.held().duty_instances, 0, "nothing is known, and one member says so");
-    deliver(&mut replica, 2, candidate(far, "1"));
-    assert!(replica.duty(far).is_some(), "a fresh node joins what f+1 members posted");
-
-    let mut replica = fresh();
-    deliver(&mut replica, 1, round_change(1, far));
-    deliver(&mut replica, 2, round_change(2, far));
-    assert!(replica.duty(far).is_some(), "or vote for, as long as nothing was posted");
-}
-
-#[test]
-fn a_post_outside_the_window_is_told_the_limit() {
-    let mut replica = fresh();
-    assert_eq!(post(&mut replica, duty(9_000_000), "1").0, DutyAdmission::Accepted, "nothing is known yet");
-    let highest = Height(9_000_000 + DUTY_SLOTS_AHEAD);
-    assert_eq!(post(&mut replica, duty(1 << 61), "1").0, DutyAdmission::TooHigh { highest });
-    assert_eq!(post(&mut replica, duty(highest.0), "1").0, DutyAdmission::Accepted);
-    let later = at(3_600_001);
-    let id = duty(1 << 40);
-    let effects = replica.step(later, Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(2) });
-    let taken = matches!(effects.first(), Some(Effect::DutyReply(_, DutyAdmission::Accepted)));
-    assert!(taken, "after a long pause a client may go on anywhere");
-}
-
-#[test]
-fn a_member_that_decides_far_slots_does_not_close_those_before() {
-    let mut replica = fresh();
-    decide(&mut replica, duty(10));
-    for slot in 0..1500 {
-        let id = duty(60_000 + slot);
-        deliver(&mut replica, 3, candidate(id, "1"));
-        deliver(&mut replica, 3, Verified::Decided(certificate(id, &value(id, "1"))));
-        deliver(&mut replica, 3, candidate(id, "1"));
-    }
-    assert_eq!(post(&mut replica, duty(11), "1").0, DutyAdmission::Accepted);
-    assert!(replica.duty(duty(11)).is_some(), "open, and not taken for closed");
-}
-
-#[test]
-fn a_watermark_only_rises_and_is_stored_with_what_raised_it() {
-    let mut replica = fresh();
-    let mut mark = None;
-    for slot in 1000..2100 {
-        let stored = decide(&mut replica, duty(slot));
-        assert!(stored >= mark);
-        mark = stored;
-    }
-    assert_eq!(mark, Some(Height(1000 + 1100 - 1024 - 1)));
-    post(&mut replica, duty(5), "1");
-    assert!(replica.duty(duty(5)).is_none(), "a slot below the watermark does not open");
-    assert!(decide(&mut replica, duty(2100)) > mark);
-}
-
-#[test]
-fn an_open_duty_is_not_closed_by_later_ones() {
-    let mut replica = fresh();
-    post(&mut replica, duty(1), "1");
-    for slot in 100..1300 {
-        assert_eq!(decide(&mut replica, duty(slot)), None);
-    }
-    assert!(replica.is_open_duty(duty(1)));
-    decide(&mut replica, duty(1));
-    assert!(decide(&mut replica, duty(1300)) > Some(Height(1)));
-}
-
-#[test]
-fn a_closed_duty_does_not_open_after_a_restart() {
-    let mut closed_duties: Vec<InstanceId> = (100..5000).map(duty).collect();
-    closed_duties.push(duty(70_000));
-    let duty_watermarks = vec![(Domain::Sync, Height(99))];
-    let recovery = Recovery { closed_duties, duty_watermarks, ..Recovery::default() };
-    let (mut replica, _) = started(recovery);
-    for slot in [0, 50, 99, 100, 3000, 4999, 70_000] {
-        let (admission, effects) = post(&mut replica, duty(slot), "2");
-        assert_eq!((admission, effects.len()), (DutyAdmission::Accepted, 1), "slot {slot}");
-        deliver(&mut replica, 1, round_change(1, duty(slot)));
-        deliver(&mut replica, 1, candidate(duty(slot), "2"));
-    }
-    assert_eq!(replica.held().duty_instances, 0);
-    post(&mut replica, duty(5000), "2");
-    assert_eq!(replica.held().duty_instances, 1);
 }
 
 /// What the log holds of a duty this operator has prepared and committed.
@@ -242,14 +137,15 @@ fn prepared_records(id: InstanceId) -> (Vec<Record>, (InstanceId, Value)) {
 #[test]
 fn recovery_restores_every_open_duty_of_the_log() {
     let mut recovery = Recovery::default();
-    for slot in 0..2 * DUTIES_OPEN_MAX as u64 {
+    let restored = 2 * DUTIES_FAR_MAX as u64;
+    for slot in 0..restored {
         let (records, value) = prepared_records(duty(slot));
         recovery.records.extend(records);
         recovery.values.push(value);
     }
     recovery.closed_duties = vec![duty(7)];
     let (mut replica, effects) = started(recovery);
-    assert_eq!(replica.held().duty_instances, 2 * DUTIES_OPEN_MAX - 1);
+    assert_eq!(replica.held().duty_instances as u64, restored - 1);
     assert!(replica.is_open_duty(duty(0)) && !replica.is_open_duty(duty(7)));
     assert_eq!(post(&mut replica, duty(1000), "1").0, DutyAdmission::Accepted, "they take nobody's room");
     let again = |id: InstanceId| {
@@ -257,9 +153,9 @@ fn recovery_restores_every_open_duty_of_the_log() {
             .iter()
             .any(|effect| matches!(effect, Effect::Broadcast(Message::Commit(vote)) if vote.instance == id))
     };
-    assert!(again(duty(500)) && !again(duty(7)));
+    assert!(again(duty(50)) && !again(duty(7)));
     // The prepared certificate of the last one is shown when its round passes.
-    let last = duty(2 * DUTIES_OPEN_MAX as u64 - 1);
+    let last = duty(restored - 1);
     let timer = Timer::Round { instance: last, round: Round(0) };
     let effects = replica.step(at(5000), Input::Timer(timer));
     let shown = effects.iter().any(|effect| {
@@ -317,26 +213,331 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
 }
 
 #[test]
-fn the_own_clients_candidate_beats_the_one_a_member_shared_first() {
+fn without_a_post_of_the_own_client_nothing_is_signed_proposed_or_begun() {
     let mut replica = fresh();
-    let id = led_by_me(1);
-    let effects = deliver(&mut replica, 3, candidate(id, "\"theirs\""));
-    assert_eq!(proposed(&effects), None, "the own client may still come");
-    let (_, effects) = post(&mut replica, id, "\"ours\"");
-    assert_eq!(proposed(&effects), Some(value(id, "\"ours\"").bytes().clone()));
-    let shared = effects.iter().any(|effect| {
-        matches!(effect, Effect::Broadcast(Message::ValueReply(ValueReply { instance, .. })) if *instance == id)
-    });
-    assert!(shared, "and the members learn of it");
+    for slot in 0..500 {
+        for id in [duty(slot), duty((1 << 61) + slot)] {
+            let digest = value(id, "1").digest();
+            let messages = [
+                candidate(id, "1"),
+                proposal(id, "1"),
+                Verified::Prepare(prepare(3, id, 0, digest)),
+                Verified::Commit(commit(3, &value(id, "1"), id)),
+                round_change(3, id),
+                round_change(2, id),
+                Verified::ValueRequest(ValueRequest { instance: id, digest }),
+            ];
+            for message in messages {
+                let effects = deliver(&mut replica, 3, message);
+                assert!(is_silent(&effects), "{effects:?}");
+            }
+            let timer = Timer::Round { instance: id, round: Round(0) };
+            assert!(is_silent(&replica.step(at(1), Input::Timer(timer))));
+        }
+    }
+    assert_eq!(replica.held().duty_instances, 0);
+    assert!(replica.held().early_messages <= 2 * 64, "{:?}", replica.held());
+    assert!(replica.bound().iter().all(|bound| bound.domain == Domain::Block));
 }
 
 #[test]
-fn a_members_candidate_is_proposed_when_the_own_client_stays_silent() {
+fn an_operator_prepares_only_what_its_own_client_posted() {
+    let id = led_by_another(1);
+    let leader = leader(quorum(), id, Round(0)).0;
+    let mut replica = fresh();
+    post(&mut replica, id, "\"ours\"");
+    assert!(prepares(&deliver(&mut replica, leader, proposal(id, "\"theirs\""))).is_empty());
+    let mut replica = fresh();
+    post(&mut replica, id, "\"ours\"");
+    let ours = value(id, "\"ours\"").digest();
+    assert_eq!(prepares(&deliver(&mut replica, leader, proposal(id, "\"ours\""))), [ours]);
+}
+
+#[test]
+fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
+    let id = (1..).map(duty).find(|id| leader(quorum(), *id, Round(1)) != ME).unwrap();
+    let theirs = value(id, "\"theirs\"");
+    let next = leader(quorum(), id, Round(1)).0;
+    let prepared = aequa_types::Prepared { round: Round(0), digest: theirs.digest() };
+    let justified = || Verified::PrePrepare {
+        proposal: common::signed(next, id, 1, aequa_types::Claim::PrePrepare(theirs.digest())),
+        value: theirs.clone(),
+        round_changes: (1..4).map(|author| common::change(author, id, 1, Some(prepared))).collect(),
+        prepares: (1..4).map(|author| prepare(author, id, 0, theirs.digest())).collect(),
+    };
+    for (text, expected) in [("\"ours\"", vec![]), ("\"theirs\"", vec![theirs.digest()])] {
+        let mut replica = fresh();
+        post(&mut replica, id, text);
+        assert_eq!(prepares(&deliver(&mut replica, next, justified())), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
+    let id = led_by_another(1);
+    let leader = leader(quorum(), id, Round(0)).0;
+    let mut replica = fresh();
+    deliver(&mut replica, leader, proposal(id, "1"));
+    for author in 1..4 {
+        deliver(&mut replica, author, Verified::Commit(commit(author, &value(id, "1"), id)));
+    }
+    let (admission, effects) = post(&mut replica, id, "1");
+    assert_eq!(admission, DutyAdmission::Accepted);
+    assert_eq!(prepares(&effects), [value(id, "1").digest()]);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
+}
+
+#[test]
+fn no_member_takes_the_room_for_early_messages_of_another() {
+    let id = led_by_another(1);
+    let leader = leader(quorum(), id, Round(0)).0;
+    let liar = if leader == 3 { 2 } else { 3 };
+    let mut replica = fresh();
+    deliver(&mut replica, leader, proposal(id, "1"));
+    for slot in 0..1000 {
+        let large = format!("\"{}\"", "a".repeat(60_000));
+        let far = duty(1000 + slot);
+        deliver(&mut replica, liar, common::proposal(liar, far, 0, value(far, &large), &[]));
+    }
+    assert!(replica.held().early_messages < 5, "two proposals of 60 kB, and what the honest one said");
+    assert_eq!(prepares(&post(&mut replica, id, "1").1).len(), 1);
+}
+
+#[test]
+fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
+    let mut replica = fresh();
+    let id = led_by_another(1);
+    let (_, effects) = post(&mut replica, id, "1");
+    let records: Vec<Record> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Persist(record) => Some(record.clone()),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&effects[0], Effect::Persist(Record::Value(record)) if record.instance == id));
+    let recovery = Recovery { records, values: vec![(id, value(id, "1"))], ..Recovery::default() };
+    let (mut replica, _) = started(recovery);
+    let effects = deliver(&mut replica, leader(quorum(), id, Round(0)).0, proposal(id, "1"));
+    assert_eq!(prepares(&effects), [value(id, "1").digest()]);
+    assert!(prepares(&post(&mut replica, id, "2").1).is_empty(), "and the first post stands");
+}
+
+#[test]
+fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
+    let mut replica = fresh();
+    let id = led_by_another(1);
+    deliver(&mut replica, leader(quorum(), id, Round(0)).0, proposal(id, "1"));
+    let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
+    let asked = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::ValueRequest(_)));
+    assert!(!effects.iter().any(asked), "the proposal had the value");
+    assert!(prepares(&effects).is_empty());
+    let state = replica.duty(id).unwrap();
+    assert_eq!(state.decided.as_ref().map(|(decided, _)| decided.clone()), Some(value(id, "1")));
+    assert_eq!(post(&mut replica, id, "2").0, DutyAdmission::Ended);
+}
+
+#[test]
+fn the_leader_of_the_deciding_round_tells_everybody() {
     let mut replica = fresh();
     let id = led_by_me(1);
-    deliver(&mut replica, 3, candidate(id, "\"theirs\""));
-    let effects = replica.step(at(400), Input::Timer(Timer::Resend(id)));
-    assert_eq!(proposed(&effects), Some(value(id, "\"theirs\"").bytes().clone()));
+    post(&mut replica, id, "1");
+    let mut effects = Vec::new();
+    for author in 1..4 {
+        deliver(&mut replica, author, Verified::Prepare(prepare(author, id, 0, value(id, "1").digest())));
+        effects = deliver(&mut replica, author, Verified::Commit(commit(author, &value(id, "1"), id)));
+        if effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { .. })) {
+            break;
+        }
+    }
+    let told = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::Decided(_)));
+    assert_eq!(effects.iter().filter(|effect| told(effect)).count(), 1);
+}
+
+#[test]
+fn different_payloads_show_as_undecided_with_who_holds_what() {
+    let mut replica = fresh();
+    let id = duty(4);
+    post(&mut replica, id, "0");
+    let says =
+        |author: u8| Verified::Prepare(prepare(author, id, 0, value(id, &author.to_string()).digest()));
+    deliver(&mut replica, 1, says(1));
+    assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Pending, "two more may hold either");
+    deliver(&mut replica, 2, says(2));
+    let state = replica.duty(id).unwrap();
+    assert_eq!(state.status, DutyStatus::Undecided);
+    let held: Vec<_> = state.digests().into_values().collect();
+    assert_eq!(held.len(), 3);
+    assert!(held.contains(&vec![OperatorIndex(1)]) && held.contains(&vec![ME]));
+    // It goes on for its time all the same: what members said may have been a lie.
+    let effects = replica.step(at(3_600_000), Input::Timer(Timer::CatchUp));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: None, .. })));
+    assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Undecided);
+}
+
+#[test]
+fn a_duty_that_others_do_not_take_up_expires() {
+    let mut replica = fresh();
+    let id = duty(4);
+    post(&mut replica, id, "1");
+    replica.step(at(3_600_000), Input::Timer(Timer::CatchUp));
+    assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Expired);
+    assert_eq!(post(&mut replica, id, "1").0, DutyAdmission::Ended);
+}
+
+#[test]
+fn near_slots_are_never_taken_by_far_ones_nor_by_other_types() {
+    let mut replica = fresh();
+    let other = |slot| InstanceId { domain: Domain::Attester, height: Height(slot) };
+    for slot in 0..1000 {
+        post(&mut replica, other((1 << 61) + slot), "1");
+    }
+    assert_eq!(replica.held().duty_instances, DUTIES_FAR_MAX);
+    assert_eq!(
+        post(&mut replica, other(5), "1").0,
+        DutyAdmission::Overloaded,
+        "nothing says where the cluster is"
+    );
+    decide(&mut replica, duty(1000));
+    let highest = Height(1000 + DUTY_SLOTS_NEAR);
+    for slot in 0..1000 {
+        let (admission, _) = post(&mut replica, duty(61_000 + slot), "1");
+        let taken = slot < DUTIES_FAR_MAX as u64;
+        let expected = if taken { DutyAdmission::Accepted } else { DutyAdmission::TooHigh { highest } };
+        assert_eq!(admission, expected, "{slot}");
+    }
+    for slot in 1000 - DUTY_SLOTS_NEAR..=1000 + DUTY_SLOTS_NEAR {
+        let expected = if slot == 1000 { DutyAdmission::Ended } else { DutyAdmission::Accepted };
+        assert_eq!(post(&mut replica, duty(slot), "1").0, expected, "{slot}");
+    }
+    let most = 2 * DUTIES_FAR_MAX + 2 * DUTY_SLOTS_NEAR as usize + 1;
+    assert_eq!(replica.held().duty_instances, most);
+}
+
+#[test]
+fn no_slot_begins_too_far_above_the_last_decision_unless_that_is_long_ago() {
+    let mut replica = fresh();
+    assert_eq!(post(&mut replica, duty(1 << 61), "1").0, DutyAdmission::Accepted, "nothing is known yet");
+    decide(&mut replica, duty(9_000_000));
+    let highest = Height(9_000_000 + DUTY_SLOTS_AHEAD);
+    assert_eq!(post(&mut replica, duty(1 << 60), "1").0, DutyAdmission::TooHigh { highest });
+    assert_eq!(post(&mut replica, duty(highest.0), "1").0, DutyAdmission::Accepted);
+    let id = duty(1 << 40);
+    let input = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(2) };
+    let effects = replica.step(at(3_600_001), input);
+    let taken = |effect: &Effect| matches!(effect, Effect::DutyReply(_, DutyAdmission::Accepted));
+    assert!(effects.iter().any(taken), "after a long pause a client may go on anywhere");
+}
+
+#[test]
+fn far_slots_that_nobody_decides_close_none_of_those_before() {
+    let (mut replica, mut now) = (fresh(), 0);
+    decide(&mut replica, duty(10));
+    for hour in 0..3u64 {
+        for slot in 0..DUTIES_FAR_MAX as u64 {
+            let id = duty(60_000 + hour * 100 + slot);
+            let effects =
+                replica.step(at(now), Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) });
+            assert!(!effects.is_empty());
+        }
+        now += 3_600_000;
+        replica.step(at(now), Input::Timer(Timer::CatchUp));
+        decide_at(&mut replica, now, duty(11 + hour));
+    }
+    for slot in [14, 500, 50_000] {
+        let id = duty(slot);
+        let post = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) };
+        let effects = replica.step(at(now), post);
+        let taken = |effect: &Effect| matches!(effect, Effect::DutyReply(_, DutyAdmission::Accepted));
+        assert!(effects.iter().any(taken) && replica.duty(id).is_some(), "{slot}");
+    }
+}
+
+#[test]
+fn the_watermark_follows_what_is_settled_and_stays_below_open_slots() {
+    let (mut replica, mut mark) = (fresh(), None);
+    let minute = 60_000;
+    for minutes in 0..60u64 {
+        let stored = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
+        assert!(stored >= mark && stored < Some(Height(100 + minutes)));
+        mark = stored;
+    }
+    assert_eq!(mark, Some(Height(100 + 59 - 11)), "ten minutes behind");
+    let now = 60 * minute;
+    let low = InstanceId { domain: Domain::Sync, height: Height(5) };
+    let input = Input::Duty { instance: low, value: value(low, "1"), ticket: Ticket(1) };
+    let effects = replica.step(at(now), input);
+    let forgotten = DutyAdmission::Forgotten { watermark: Height(148) };
+    assert!(
+        matches!(&effects[..], [Effect::DutyReply(_, admission)] if *admission == forgotten),
+        "{effects:?}"
+    );
+    let open = duty(161);
+    replica.step(at(now), Input::Duty { instance: open, value: value(open, "1"), ticket: Ticket(1) });
+    for minutes in 62..90 {
+        mark = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
+    }
+    assert_eq!(mark, Some(Height(159)), "160 was never opened, 161 is open");
+}
+
+#[test]
+fn more_decisions_than_can_be_remembered_raise_the_watermark_early_and_never_near_the_last() {
+    let (mut replica, mut mark) = (fresh(), None);
+    for slot in 1000..3000 {
+        mark = decide(&mut replica, duty(slot));
+        assert!(mark.is_none_or(|mark| mark.0 <= slot - DUTY_SLOTS_NEAR));
+    }
+    assert!(mark > Some(Height(1000)), "{mark:?}");
+}
+
+#[test]
+fn a_closed_duty_does_not_open_after_a_restart_and_nothing_is_signed_there() {
+    let mut closed_duties: Vec<InstanceId> = (100..5000).map(duty).collect();
+    closed_duties.push(duty(70_000));
+    let duty_watermarks = vec![(Domain::Sync, Height(99))];
+    let recovery = Recovery { closed_duties, duty_watermarks, ..Recovery::default() };
+    let (mut replica, _) = started(recovery);
+    for slot in [0, 50, 99, 100, 3000, 4999, 70_000] {
+        let (admission, effects) = post(&mut replica, duty(slot), "2");
+        let expected = match slot {
+            0..=99 => DutyAdmission::Forgotten { watermark: Height(99) },
+            _ => DutyAdmission::Ended,
+        };
+        assert_eq!((admission, effects.len()), (expected, 1), "slot {slot}");
+        assert!(is_silent(&deliver(&mut replica, 1, round_change(1, duty(slot)))));
+    }
+    assert_eq!(replica.held().duty_instances, 0);
+    let floors: Vec<_> = replica.signing_floors().collect();
+    assert!(floors.contains(&(Domain::Sync, Height(99))), "also the signer refuses: {floors:?}");
+    assert!(replica.bound().contains(&duty(70_000)));
+    post(&mut replica, duty(5000), "2");
+    assert_eq!(replica.held().duty_instances, 1);
+}
+
+/// A stranger at the own API that opens a lower slot every hour keeps one slot of the log, not all of it.
+#[test]
+fn what_the_log_has_of_ended_duties_is_not_needed_whatever_lower_slot_is_open() {
+    let mut replica = fresh();
+    for hour in 0..24u64 {
+        let id = duty(1000 - hour);
+        let now = at(hour * 3_600_000);
+        replica.step(now, Input::Timer(Timer::CatchUp));
+        replica.step(now, Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) });
+        let open: Vec<u64> = (0..2000).filter(|slot| replica.is_open_duty(duty(*slot))).collect();
+        assert_eq!(open, [1000 - hour], "nothing but what is open");
+    }
+}
+
+#[test]
+fn no_member_makes_an_operator_sign_so_far_ahead_that_a_lost_one_abstains_for_days() {
+    let mut honest = common::replica(1, Recovery::default());
+    honest.start(at(0));
+    let far = duty(100 + 65_536);
+    common::deliver(&mut honest, at(10), 3, Verified::Prepare(prepare(3, far, 0, value(far, "1").digest())));
+    let timer = Timer::Round { instance: far, round: Round(0) };
+    assert!(is_silent(&honest.step(at(1010), Input::Timer(timer))));
+    assert_eq!(honest.bound(), []);
 }
 
 #[test]

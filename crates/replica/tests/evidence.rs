@@ -5,7 +5,7 @@
 mod common;
 
 use aequa_chain::Chain;
-use aequa_replica::{Config, Effect, Input, Notice, Now, Recovery, Replica, Timer};
+use aequa_replica::{Config, Effect, Input, Notice, Now, Recovery, Replica, Ticket, Timer};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
     BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence, Height,
@@ -292,6 +292,7 @@ fn contradictions_about_duties_count_too() {
     let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
     let value = |text: &str| Value::duty(duty, ValueBytes(text.as_bytes().into()));
     let vote = |text: &str| common::prepare(TRAITOR, duty, 0, value(text).digest());
+    replica.step(now(), Input::Duty { instance: duty, value: value("1"), ticket: Ticket(1) });
     assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
     let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
     assert_eq!(found(&effects)[0].offence().place.instance, duty);

@@ -447,3 +447,88 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     let mut replica = abstaining_from(vec![(Domain::Block, Height(5))]);
     assert!(!stops(&replica.step(now(2), in_change(5))));
 }
+
+fn records(effects: &[Effect]) -> Vec<Record> {
+    let records = effects.iter().filter_map(|effect| match effect {
+        Effect::Persist(record) => Some(record.clone()),
+        _ => None,
+    });
+    records.collect()
+}
+
+/// Rule 1 for an operator whose directory is an old copy, when everybody who could tell it has restarted too.
+#[test]
+fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_one_place() {
+    let id = InstanceId::block(Height(1));
+    let first = blocks(1).swap_remove(0);
+    let mut before = replica(ME.0, Recovery::default());
+    before.start(now(0));
+    let said = before.step(now(0), proposed(&first));
+    let voted = said.iter().find_map(|effect| match effect {
+        Effect::Persist(Record::Prepare(vote)) => Some(vote.clone()),
+        _ => None,
+    });
+    let voted = voted.unwrap();
+    // A member hears it, and restarts with what its disk holds.
+    let mut member = replica(2, Recovery::default());
+    let mut kept = records(&member.start(now(0)));
+    kept.extend(records(&member.step(now(0), proposed(&first))));
+    let message = Verified::Prepare(voted.clone());
+    kept.extend(records(&member.step(now(1), Input::Message { from: ME, message })));
+    let values = vec![(id, Value::block(first))];
+    let memory = Memory::Unproven;
+    let mut member = replica(2, Recovery { records: kept, values, memory, ..Recovery::default() });
+    member.start(now(0));
+    assert!(member.may_testify());
+    let signed = member.newest_statements_of(ME);
+    assert_eq!(signed, [voted]);
+    // The copy was taken before the vote.
+    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    copy.start(now(0));
+    let testimony = CheckedTestimony { signed, ..CheckedTestimony::default() };
+    let effects = copy.step(now(1), Input::Testimony { from: OperatorIndex(2), testimony });
+    let stops = |effect: &Effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { .. }));
+    assert!(effects.iter().any(stops), "{effects:?}");
+}
+
+#[test]
+fn what_is_heard_is_written_where_its_author_could_still_contradict_it() {
+    let mut member = replica(2, Recovery::default());
+    member.start(now(0));
+    let mut heard = |instance, round| {
+        let vote = prepare(ME.0, instance, round, Digest::repeat_byte(9));
+        let effects =
+            member.step(now(1), Input::Message { from: ME, message: Verified::Prepare(vote.clone()) });
+        let once = records(&effects).iter().filter(|record| **record == Record::Heard(vote.clone())).count();
+        let again = member.step(now(1), Input::Message { from: ME, message: Verified::Prepare(vote) });
+        assert_eq!(records(&again), []);
+        once
+    };
+    let block = |height| InstanceId::block(Height(height));
+    assert_eq!([block(1), block(2), block(3)].map(|id| heard(id, 0)), [1, 1, 0]);
+    assert_eq!(heard(block(1), 1), 1);
+    assert_eq!(heard(slot(5), 0), 0, "nothing is made of a duty that was not posted here");
+}
+
+/// A copy so old that members have forgotten what it said then.
+#[test]
+fn at_heights_the_members_have_left_an_operator_fetches_blocks_and_says_nothing() {
+    let blocks = blocks(3);
+    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    copy.start(now(0));
+    for from in [1, 2] {
+        copy.step(now(1), at_height(from, 3));
+    }
+    assert!(!copy.is_inquiring());
+    for block in &blocks[..2] {
+        let effects = copy.step(now(2), proposed(block));
+        assert!(!signs(&effects), "{effects:?}");
+        for author in [1, 2, 3] {
+            let vote = common::round_change(author, InstanceId::block(block.header().height), 5);
+            let effects = copy.step(now(2), Input::Message { from: OperatorIndex(author), message: vote });
+            assert!(!signs(&effects), "{effects:?}");
+        }
+        copy.step(now(3), fetched(std::slice::from_ref(block)));
+    }
+    assert!(signs(&copy.step(now(4), proposed(&blocks[2]))), "the last certified one may need its vote");
+}

@@ -263,3 +263,44 @@ fn votes_of_a_height_that_sync_brings_are_not_made_again_and_the_next_height_goe
     let effects = replica.step(now(), proposed(&blocks[1]));
     assert_eq!(statements(&effects), [own(2, 0, Claim::Prepare(blocks[1].digest()))]);
 }
+
+#[test]
+fn below_the_first_height_of_the_log_nothing_is_signed_after_a_restart() {
+    let vote = prepare(0, InstanceId::block(Height(5)), 0, Digest::repeat_byte(9));
+    let mut replica = replica(0, Recovery { records: vec![Record::Prepare(vote)], ..Recovery::default() });
+    replica.start(now());
+    assert_eq!(replica.signing_floors().collect::<Vec<_>>(), [(Domain::Block, Height(4))]);
+    let effects = replica.step(now(), proposed(&blocks(1)[0]));
+    let signs = |effect: &Effect| matches!(effect, Effect::Mark(_));
+    assert!(!effects.iter().any(signs), "what it signed at height 1 is pruned, and unknown: {effects:?}");
+}
+
+#[test]
+fn a_duty_watermark_is_a_signing_floor_after_a_restart() {
+    let duty = InstanceId { domain: Domain::Sync, height: Height(7) };
+    let vote = prepare(0, duty, 0, Digest::repeat_byte(9));
+    let recovery = Recovery {
+        records: vec![Record::Prepare(vote.clone())],
+        duty_watermarks: vec![(Domain::Sync, Height(9))],
+        ..Recovery::default()
+    };
+    let mut replica = replica(0, recovery);
+    replica.start(now());
+    assert!(replica.signing_floors().any(|floor| floor == (Domain::Sync, Height(9))));
+    let foreign = prepare(0, duty, 3, Digest::repeat_byte(8));
+    let effects = common::deliver(&mut replica, now(), 1, Verified::Prepare(foreign));
+    assert!(effects.is_empty(), "too old to tell whether it made it: {effects:?}");
+}
+
+#[test]
+fn what_was_heard_of_others_comes_back_and_says_nothing_of_the_own_log() {
+    let vote = |height| prepare(2, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9));
+    let records = vec![Record::Heard(vote(2)), Record::Heard(vote(1))];
+    let mut replica = replica(0, Recovery { records, ..Recovery::default() });
+    replica.start(now());
+    assert_eq!(replica.newest_statements_of(OperatorIndex(2)), [vote(2)]);
+    assert!(replica.signing_floors().all(|(_, floor)| floor == Height(0)), "height 1 was not begun");
+    assert_eq!(replica.held().block_instances, 1);
+    let effects = replica.step(now(), proposed(&blocks(1)[0]));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Mark(_))));
+}

@@ -12,6 +12,9 @@ use aequa_types::{
 const SENDERS: u8 = 4;
 /// Slots a duty may lag behind the newest: posts meet open, decided and unknown ones.
 const DUTY_LAG: u64 = 2;
+/// In a thousand posts: how many are left out, and how many say another thing than the rest.
+const DUTY_UNPOSTED: u64 = 100;
+const DUTY_DISPUTED: u64 = 100;
 /// Slots a jump may pass over: a few times what is abstained from.
 const SLOTS_JUMPED: u64 = 300;
 
@@ -47,7 +50,7 @@ impl World {
         self.after(0, Event::Input { node, life: None, input });
     }
 
-    /// A client posts a candidate for a duty, perhaps another one than elsewhere.
+    /// The clients of most operators post their candidates for a duty.
     pub(crate) fn duty_posted(&mut self) {
         self.sometimes(self.plan.duty_every_ms, Event::Duty);
         if self.dice.chance(700) {
@@ -57,10 +60,16 @@ impl World {
         let slot = self.plan.first_slot + self.client.slot.saturating_sub(self.dice.below(DUTY_LAG));
         let domain = self.dice.pick(&[Domain::Attester, Domain::Proposer, Domain::Sync]);
         let instance = InstanceId { domain, height: Height(slot) };
-        for _ in 0..self.dice.between(1, 3) {
-            let Some(node) = self.somebody() else { return };
-            let bytes = format!("{{\"slot\":{slot},\"choice\":{}}}", self.dice.below(2)).into_bytes();
+        // Clients see the same world, but for one that is late to notice, and a stranger now and then.
+        let choice = self.dice.below(2);
+        for node in 0..self.nodes.len() {
+            if self.dice.chance(DUTY_UNPOSTED) {
+                continue;
+            }
+            let choice = if self.dice.chance(DUTY_DISPUTED) { 1 - choice } else { choice };
+            let bytes = format!("{{\"slot\":{slot},\"choice\":{choice}}}").into_bytes();
             let value = Value::duty(instance, ValueBytes(bytes.into()));
+            self.oracle.posts(self.nodes[node].operator, instance, value.digest());
             let ticket = self.ticket();
             let input = Box::new(Input::Duty { instance, value, ticket });
             let delay_ms = self.dice.below(50);

@@ -11,12 +11,14 @@ use crate::world::{Event, World};
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Effect, Memory, Promised, Recovery, Replica};
 use aequa_storage::StorageError;
-use aequa_types::{Domain, InstanceId, Message, Place, Record, Value};
+use aequa_types::{Domain, InstanceId, Message, OperatorIndex, Place, Record, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// How many of the newest blocks may still get their seal after a restart.
 const UNSEALED_BLOCKS: usize = 32;
+/// In a thousand crashes: how many take many nodes down at once.
+const CRASH_MANY: u64 = 80;
 /// Shortest and longest time down.
 const DOWN_MS: (u64, u64) = (50, 4000);
 /// Calls to the disk until a prepared failure: a turn makes four, and ten when a file is replaced.
@@ -29,6 +31,9 @@ impl World {
             return;
         }
         self.sometimes(self.plan.crash_every_ms, Event::CrashSomebody);
+        if self.dice.chance(CRASH_MANY) {
+            return self.crash_many();
+        }
         let node = self.dice.index(self.nodes.len());
         let point = self.dice.pick(&[
             None,
@@ -45,6 +50,18 @@ impl World {
             self.fault(fault::CRASH_IDLE);
         }
         self.after(0, Event::Crash { node, point });
+    }
+
+    /// Everybody goes down at once, or as many as members that could remember for the others.
+    fn crash_many(&mut self) {
+        let mut nodes: Vec<usize> = (0..self.nodes.len()).collect();
+        let weak = self.plan.quorum.weak_quorum();
+        let count = self.dice.pick(&[weak, nodes.len()]);
+        self.fault(fault::CRASH_MANY);
+        for _ in 0..count.min(nodes.len()) {
+            let node = nodes.swap_remove(self.dice.index(nodes.len()));
+            self.after(0, Event::Crash { node, point: None });
+        }
     }
 
     /// Down now, or at this point of the next turn.
@@ -129,7 +146,10 @@ impl World {
         let with_blocks = self.dice.chance(500);
         let node = &mut self.nodes[id];
         match act {
-            0..3 => node.copy = Some(node.directory()),
+            0..3 => {
+                let copy = node.directory();
+                node.copies.push(copy);
+            }
             3..6 => {
                 node.lose_directory();
                 node.memory = Memory::Lost;
@@ -153,13 +173,16 @@ impl World {
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
             }
             7..9 if !self.options.honest => {
-                if !node.restore_copy() {
+                // Of any age: the last turn's, or the first one's.
+                let number = self.dice.index(node.copies.len().max(1));
+                if !node.restore_copy(number) {
                     return;
                 }
                 // What it signed since may reach it as something it knows nothing of: it counts as faulty.
                 node.restored = true;
                 node.limbo.clear();
-                self.oracle.excuses(self.nodes[id].operator);
+                let reliable = self.reliable_but(id);
+                self.oracle.returns_on_copy(self.nodes[id].operator, &reliable);
                 self.fault(fault::COPY_RESTORED);
                 self.note(id, 0, || "runs on an old copy of its directory from now on".into());
             }
@@ -171,10 +194,15 @@ impl World {
     fn forgets(&mut self, id: usize) {
         let (operator, tip) = (self.nodes[id].operator, self.nodes[id].store.tip());
         self.oracle.falls_back(operator, tip);
-        let careless = &self.plan.careless;
-        let reliable =
-            self.plan.quorum.members().filter(|other| *other != operator && !careless.contains(other));
-        self.oracle.forgets(operator, reliable.collect());
+        let reliable = self.reliable_but(id);
+        self.oracle.forgets(operator, reliable);
+    }
+
+    /// The operators that will not lose what they signed or heard, without the one of this node.
+    fn reliable_but(&self, id: usize) -> BTreeSet<OperatorIndex> {
+        let (operator, careless) = (self.nodes[id].operator, &self.plan.careless);
+        let honest = self.nodes.iter().filter(|node| node.is_honest()).map(|node| node.operator);
+        honest.filter(|other| *other != operator && !careless.contains(other)).collect()
     }
 
     /// Up again, from disk.
@@ -293,7 +321,7 @@ impl World {
         let recovery = Recovery {
             values,
             closed_duties: node.store.duties(),
-            duty_watermarks: Vec::new(),
+            duty_watermarks: node.store.watermarks(),
             marks: found.marks,
             floors: found.floors,
             memory: self.memory_of(id),
@@ -304,12 +332,14 @@ impl World {
         Some(Replica::new(config, keys, chain, mempool, recovery))
     }
 
-    /// Traitors and twins ask nobody: they know what they do.
+    /// Traitors ask nobody: they know what they do.
     fn memory_of(&self, id: usize) -> Memory {
         let node = &self.nodes[id];
         match node.kind {
-            Kind::Traitor(_) | Kind::Twin => Memory::Whole,
-            Kind::Honest => node.memory,
+            Kind::Traitor(_) => Memory::Whole,
+            // Two that begin together; each restart asks, and hears of the other.
+            Kind::Twin if node.life == 0 => Memory::Whole,
+            Kind::Twin | Kind::Honest => node.memory,
         }
     }
 

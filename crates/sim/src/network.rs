@@ -38,7 +38,8 @@ impl World {
                 let pause_ms = self.plan.params.round_timeout_ms / 3;
                 self.oracle.sends(operator, &message, self.now_ms, pause_ms);
             }
-            Kind::Honest | Kind::Twin => {}
+            Kind::Honest => self.oracle.sends_from_copy(operator, &message),
+            Kind::Twin => {}
             Kind::Traitor(traits) => {
                 if self.is_calm() && self.plan.silent_at_last {
                     return;

@@ -68,8 +68,8 @@ pub(crate) struct Node {
     /// Places in which a mark says that something was signed, and the log no longer knows what.
     pub(crate) half_known: BTreeSet<Place>,
     pub(crate) store: Store,
-    /// What was copied for a later restore.
-    pub(crate) copy: Option<Directory>,
+    /// What was copied for a later restore, oldest first.
+    pub(crate) copies: Vec<Directory>,
     /// How far notes in its directory say that it can be relied on.
     pub(crate) memory: Memory,
     /// Runs on a copy of its directory that is older than what it signed.
@@ -111,7 +111,7 @@ impl Node {
             limbo: Vec::new(),
             half_known: BTreeSet::new(),
             store: Store::default(),
-            copy: None,
+            copies: Vec::new(),
             memory: Memory::Unproven,
             restored: false,
             doomed: None,
@@ -132,9 +132,11 @@ impl Node {
         }
     }
 
-    /// Puts the copy back, if there is one.
-    pub(crate) fn restore_copy(&mut self) -> bool {
-        let Some(Directory { disk, store, recorded, log_rotten }) = &self.copy else { return false };
+    /// Puts this copy back, if there is one.
+    pub(crate) fn restore_copy(&mut self, number: usize) -> bool {
+        let Some(Directory { disk, store, recorded, log_rotten }) = self.copies.get(number) else {
+            return false;
+        };
         self.disk = disk.copy();
         self.store = store.clone();
         self.recorded.clone_from(recorded);

@@ -105,6 +105,16 @@ pub enum Violation {
         /// Its reason.
         reason: String,
     },
+    /// An honest operator prepared a duty that its own client had not posted.
+    #[error("operator {operator} prepared {digest} for {instance:?}, which its client did not post")]
+    NotPosted {
+        /// The operator.
+        operator: OperatorIndex,
+        /// The instance.
+        instance: InstanceId,
+        /// What it prepared.
+        digest: Digest,
+    },
     /// The rules wanted to sign what the signer had to refuse.
     #[error("the rules of operator {operator} contradicted its signer in {instance:?} round {round}")]
     SignerRefused {
@@ -156,6 +166,7 @@ impl Violation {
             Self::Disagreement { instance, .. }
             | Self::Contradiction { instance, .. }
             | Self::NotDurable { instance, .. }
+            | Self::NotPosted { instance, .. }
             | Self::SignerRefused { instance, .. } => Some(*instance),
             Self::BadCertificate { height, .. }
             | Self::BrokenChain { height, .. }
@@ -192,6 +203,12 @@ pub(crate) struct Oracle {
     decided: BTreeMap<InstanceId, Digest>,
     said: BTreeMap<(OperatorIndex, Place), Signed>,
     durable: BTreeMap<(OperatorIndex, Place), Signed>,
+    /// Who has durably heard what operators said.
+    heard: BTreeMap<(OperatorIndex, Place), BTreeSet<OperatorIndex>>,
+    /// What operators on old copies said before, and members can tell them of.
+    reminded: BTreeMap<(OperatorIndex, Place), Signed>,
+    /// What the clients of operators posted.
+    posted: BTreeSet<(OperatorIndex, InstanceId, Digest)>,
     /// (round, digest) an operator has durably prepared or decided: ground for a COMMIT.
     grounds: BTreeSet<(OperatorIndex, InstanceId, Round, Digest)>,
     roots: BTreeMap<Height, (B256, B256)>,
@@ -224,6 +241,9 @@ impl Oracle {
             decided: BTreeMap::new(),
             said: BTreeMap::new(),
             durable: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            reminded: BTreeMap::new(),
+            posted: BTreeSet::new(),
             grounds: BTreeSet::new(),
             roots: BTreeMap::new(),
             included: BTreeSet::new(),
@@ -287,9 +307,32 @@ impl Oracle {
             && self.said.keys().any(|(author, (of, ..))| *author == operator && *of == instance)
     }
 
-    /// From now on this operator is held to nothing.
-    pub(crate) fn excuses(&mut self, operator: OperatorIndex) {
+    /// This operator comes back on an old copy. Whichever q-1 members it asks, one of them can tell it of what
+    /// enough of `reliable` have durably heard it say about blocks: to that it is held, and to nothing else.
+    pub(crate) fn returns_on_copy(&mut self, operator: OperatorIndex, reliable: &BTreeSet<OperatorIndex>) {
         self.honest.remove(&operator);
+        let enough = self.operators - self.quorum + 1;
+        for (place, signed) in &self.said {
+            let heard = self.heard.get(place).map_or(0, |by| by.intersection(reliable).count());
+            if place.0 == operator && signed.instance.domain == Domain::Block && heard >= enough {
+                self.reminded.insert(*place, signed.clone());
+            }
+        }
+    }
+
+    /// An operator on an old copy sends a message.
+    pub(crate) fn sends_from_copy(&mut self, operator: OperatorIndex, message: &Message) {
+        let signed = match message {
+            Message::PrePrepare(message) => &message.proposal,
+            Message::Prepare(vote) | Message::Commit(vote) => vote,
+            Message::RoundChange(message) => &message.change,
+            Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => return,
+        };
+        let before = self.reminded.get(&(operator, place(signed)));
+        if let Some(before) = before.filter(|before| *before != signed) {
+            let (instance, first, second) = (signed.instance, format!("{before:?}"), format!("{signed:?}"));
+            self.complain(Violation::Contradiction { operator, instance, first, second });
+        }
     }
 
     /// The first complaint stands.
@@ -321,6 +364,9 @@ impl Oracle {
             }
         }
         match record {
+            Record::Heard(signed) => {
+                self.heard.entry((signed.author, place(signed))).or_default().insert(operator);
+            }
             Record::Prepared(prepared) => {
                 let place = (prepared.instance, prepared.round, Kind::Prepare);
                 let distinct: BTreeSet<OperatorIndex> = prepared
@@ -361,6 +407,11 @@ impl Oracle {
             Message::Decided(message) => self.decides(&message.certificate),
             Message::ValueRequest(_) | Message::ValueReply(_) => {}
         }
+    }
+
+    /// The client of an operator posts a candidate.
+    pub(crate) fn posts(&mut self, operator: OperatorIndex, instance: InstanceId, digest: Digest) {
+        self.posted.insert((operator, instance, digest));
     }
 
     /// There is a COMMIT with its share of the seal: it was sent, or is durable with its operator.
@@ -508,6 +559,13 @@ impl Oracle {
             let instance = signed.instance;
             self.complain(Violation::Contradiction { operator, instance, first, second });
         }
+        let InstanceId { domain, .. } = signed.instance;
+        if let (Kind::Prepare | Kind::PrePrepare, Some(digest)) = (signed.kind(), signed.digest())
+            && domain != Domain::Block
+            && !self.posted.contains(&(operator, signed.instance, digest))
+        {
+            self.complain(Violation::NotPosted { operator, instance: signed.instance, digest });
+        }
         let promised = self.durable.get(&place) == Some(signed);
         let grounded = signed.kind() != Kind::Commit
             || signed.digest().is_some_and(|digest| {
@@ -626,6 +684,22 @@ mod tests {
         oracle.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
         oracle.sends(ME, &Message::Prepare(prepare(2)), 0, 100);
         assert!(matches!(oracle.violation, Some(Violation::Contradiction { .. })));
+    }
+
+    #[test]
+    fn an_operator_on_an_old_copy_is_held_to_what_enough_members_have_heard() {
+        let members = [0, 2, 3].map(OperatorIndex);
+        for (heard, held) in [(1, false), (2, true)] {
+            let mut oracle = oracle();
+            oracle.synced(ME, &Record::Prepare(prepare(1)));
+            oracle.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
+            members[..heard].iter().for_each(|member| oracle.synced(*member, &Record::Heard(prepare(1))));
+            oracle.returns_on_copy(ME, &BTreeSet::from(members));
+            oracle.sends_from_copy(ME, &Message::Prepare(prepare(1)));
+            assert_eq!(oracle.violation, None);
+            oracle.sends_from_copy(ME, &Message::Prepare(prepare(2)));
+            assert_eq!(matches!(oracle.violation, Some(Violation::Contradiction { .. })), held);
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(crate) mod fault {
     pub(crate) const DISK_ERROR: &str = "call to the disk failed";
     pub(crate) const DIRECTORY_LOST: &str = "log and marks lost";
     pub(crate) const LOG_ROTTEN: &str = "end of the log rotten";
+    pub(crate) const CRASH_MANY: &str = "many nodes taken down at once";
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";
     pub(crate) const FROZEN: &str = "node frozen for good";
     pub(crate) const CRASH_TORN: &str = "crash before the sync";

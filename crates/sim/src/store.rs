@@ -20,8 +20,8 @@ pub(crate) struct Stored {
 enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
-    /// The end of a duty, and whether it was decided.
-    Duty(InstanceId, bool),
+    /// The end of a duty, whether it was decided, and the watermark of its domain.
+    Duty(InstanceId, bool, Option<Height>),
     Evidence(Vec<CheckedEvidence>),
 }
 
@@ -32,6 +32,7 @@ pub(crate) struct Store {
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
     duties: BTreeMap<InstanceId, bool>,
+    watermarks: BTreeMap<Domain, Height>,
     evidence: Vec<CheckedEvidence>,
 }
 
@@ -45,8 +46,8 @@ impl Store {
     }
 
     /// The end of a duty, durable at once.
-    pub(crate) fn put_duty(&mut self, instance: InstanceId, decided: bool) {
-        self.write(Write::Duty(instance, decided));
+    pub(crate) fn put_duty(&mut self, instance: InstanceId, decided: bool, watermark: Option<Height>) {
+        self.write(Write::Duty(instance, decided, watermark));
         self.flush();
     }
 
@@ -119,9 +120,15 @@ impl Store {
         }
     }
 
-    /// Duties that ended.
+    /// Duties that ended above the watermarks.
     pub(crate) fn duties(&self) -> Vec<InstanceId> {
-        self.duties.keys().copied().collect()
+        let is_above = |id: &InstanceId| self.watermarks.get(&id.domain).is_none_or(|mark| id.height > *mark);
+        self.duties.keys().copied().filter(is_above).collect()
+    }
+
+    /// Slots up to which all duties of a domain are closed.
+    pub(crate) fn watermarks(&self) -> Vec<(Domain, Height)> {
+        self.watermarks.iter().map(|(domain, mark)| (*domain, *mark)).collect()
     }
 
     /// Certificates of the newest `count` blocks that have no group seal.
@@ -160,8 +167,9 @@ impl Store {
                     stored.certificate = certificate.clone();
                 }
             }
-            Write::Duty(instance, decided) => {
+            Write::Duty(instance, decided, watermark) => {
                 self.duties.insert(*instance, *decided);
+                self.watermarks.extend(watermark.map(|mark| (instance.domain, mark)));
             }
             Write::Evidence(evidence) => self.evidence.clone_from(evidence),
         }

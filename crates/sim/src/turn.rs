@@ -25,7 +25,7 @@ const COMBINE_MS: u64 = 8;
 /// Block instances a replica may hold: 32 kept, the one being agreed, and those the log brought back.
 const INSTANCES_MAX: usize = 64;
 /// Duties open and recent.
-const DUTY_INSTANCES_MAX: usize = 512;
+const DUTY_INSTANCES_MAX: usize = 3 * (2 * 64 + 1 + 32) + 32 + 256;
 /// Early messages per operator: four heights of 16.
 const EARLY_PER_OPERATOR_MAX: usize = 64;
 
@@ -100,7 +100,7 @@ impl World {
             node.turn = Some(effects);
             return self.disk_failed(id, &error);
         }
-        let (life, waits) = (node.life, !Promised::of(&effects).is_empty());
+        let (life, waits) = (node.life, Promised::of(&effects).is_urgent());
         node.turn = Some(effects);
         if waits {
             let sync_ms = self.dice.between(1, self.plan.sync_ms);
@@ -138,13 +138,14 @@ impl World {
     /// The sync is done: sends, then stores, then looks for more work.
     pub(crate) fn finish_turn(&mut self, id: usize) {
         let Some(mut effects) = self.nodes[id].turn.take() else { return };
-        let doomed = if Promised::of(&effects).is_empty() { None } else { self.nodes[id].doomed.take() };
+        let urgent = Promised::of(&effects).is_urgent();
+        let doomed = if urgent { self.nodes[id].doomed.take() } else { None };
         if doomed == Some(CrashPoint::BeforeSync) {
             self.fault(fault::CRASH_TORN);
             self.nodes[id].turn = Some(effects);
             return self.down(id);
         }
-        if !self.sync(id, &effects) {
+        if urgent && !self.sync(id, &effects) {
             return;
         }
         recording::set_aside(&mut effects, &mut self.nodes[id].recorded);
@@ -280,8 +281,8 @@ impl World {
                 node.store.put_certificate(certificate);
                 self.note(id, height.0, || format!("seals block {height}"));
             }
-            Effect::CommitDuty { instance, decided, .. } => {
-                node.store.put_duty(instance, decided.is_some());
+            Effect::CommitDuty { instance, decided, watermark } => {
+                node.store.put_duty(instance, decided.is_some(), watermark);
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
                     self.oracle.ends(operator, &certificate);
                     self.sight(sights::DUTY_DECIDED);
@@ -307,7 +308,8 @@ impl World {
             return;
         }
         let is_needed = |instance: InstanceId| match instance.domain {
-            Domain::Block => instance.height > height,
+            // What was heard in the last height is still to be told to an operator that comes back older.
+            Domain::Block => instance.height >= height,
             _ => replica.is_open_duty(instance),
         };
         let floors: Vec<(Domain, Height)> = replica.signing_floors().collect();

@@ -261,4 +261,14 @@ impl Verified {
             Verified::ValueReply { instance, .. } => *instance,
         }
     }
+
+    /// The statement the message makes by itself, without its justification.
+    pub fn statement(&self) -> Option<&Signed> {
+        match self {
+            Verified::PrePrepare { proposal, .. } => Some(proposal),
+            Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),
+            Verified::RoundChange(message) => Some(&message.change),
+            Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => None,
+        }
+    }
 }

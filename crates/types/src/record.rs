@@ -24,6 +24,9 @@ pub enum Record {
     Decided(Certificate),
     /// A value that was voted for: kept so that a prepared value survives the leader.
     Value(ValueRecord),
+    /// What another operator said, as it was first heard here: this operator tells it so when it asks, and its own
+    /// restart must not make it forget.
+    Heard(Signed),
 }
 
 /// Own proposal with its justification, to be sent again byte for byte.
@@ -75,7 +78,7 @@ impl Record {
     pub fn instance(&self) -> InstanceId {
         match self {
             Record::PrePrepare(record) => record.proposal.instance,
-            Record::Prepare(signed) | Record::Commit(signed) => signed.instance,
+            Record::Prepare(signed) | Record::Commit(signed) | Record::Heard(signed) => signed.instance,
             Record::Prepared(record) => record.instance,
             Record::Round(record) => record.instance,
             Record::Decided(certificate) => certificate.instance,
@@ -89,7 +92,7 @@ impl Record {
             Record::PrePrepare(record) => Some(&record.proposal),
             Record::Prepare(signed) | Record::Commit(signed) => Some(signed),
             Record::Round(record) => record.change.as_ref(),
-            Record::Prepared(_) | Record::Decided(_) | Record::Value(_) => None,
+            Record::Prepared(_) | Record::Decided(_) | Record::Value(_) | Record::Heard(_) => None,
         }
     }
 }

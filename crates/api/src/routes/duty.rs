@@ -39,6 +39,8 @@ pub(super) async fn method_not_allowed() -> Response {
 #[utoipa::path(post, path = "/v1/duty", request_body = ref("#/components/schemas/DutyBody"), responses(
     (status = 202, description = "taken, or known already"),
     (status = 400, description = "empty, read error, invalid json, invalid type, height out of range, round out of range", body = String),
+    (status = 409, description = "too late; X-Aequa-Digest names what was decided, if anything was", body = String),
+    (status = 410, description = "too old: at or below the slots that are remembered", body = String),
     (status = 503, description = "overloaded", body = String),
 ))]
 pub(crate) async fn post_duty<B: Backend>(

@@ -154,6 +154,7 @@ pub fn duty_view(domain: Domain, height: u64) -> DutyView {
         value: None,
         signature: None,
         certificate: None,
+        digests: Vec::new(),
         refused_by: vec![],
         reason: None,
         timeline: vec![DutyStep { t_ms: 1.5, step: "received".into() }],

@@ -12,7 +12,7 @@ use aequa_api::backend::{
     PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_mempool as pool;
-use aequa_replica::{DUTY_SLOTS_AHEAD, DutyAdmission, DutyState, Replica};
+use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyState, Replica};
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
 use aequa_types::json::{CertificateJson, EvidenceJson, ValueJson};
@@ -286,16 +286,25 @@ impl Backend for NodeBackend {
             what: "invalid json",
             reason: format!("payload: {refusal}"),
         })?;
+        let digest = value.digest();
         let (answer, answered) = oneshot::channel();
         let post = Command::Duty(instance, value, answer);
         self.context.core.send(post).await.map_err(|_| BackendError::NotReady)?;
         match answered.await.map_err(|_| BackendError::NotReady)? {
             DutyAdmission::Accepted => Ok(()),
+            DutyAdmission::Ended => {
+                match self.duty(duty.domain, duty.height).await?.and_then(|duty| duty.digest) {
+                    // As good as if it had come in time.
+                    Some(stands) if stands == digest => Ok(()),
+                    stands => Err(BackendError::DutyEnded { stands }),
+                }
+            }
+            DutyAdmission::Forgotten { watermark } => Err(BackendError::DutyForgotten { watermark }),
             DutyAdmission::Overloaded => Err(BackendError::Overloaded),
             DutyAdmission::TooHigh { highest } => Err(BackendError::Invalid {
                 what: "height out of range",
                 reason: format!(
-                    "height: must be at most {highest}, {DUTY_SLOTS_AHEAD} above the duties the cluster works on"
+                    "height: must be at most {highest} now: more than {DUTIES_FAR_MAX} duties further than {DUTY_SLOTS_NEAR} slots from the last decided one are not begun at a time, and none further than {DUTY_SLOTS_AHEAD}"
                 ),
             }),
         }
@@ -387,8 +396,9 @@ pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
         value: state.decided.as_ref().map(|(value, _)| ValueJson(value.bytes().clone())),
         signature: certificate.and_then(|certificate| certificate.group_seal()).map(|seal| seal.to_string()),
         certificate: certificate.map(CertificateJson::from),
+        digests: duty_report::digests(state),
         refused_by: Vec::new(),
-        reason: None,
+        reason: duty_report::reason(duty_status(state.status)),
         timeline: state.timeline.iter().map(step).collect(),
     }
 }

@@ -311,7 +311,8 @@ impl CoreThread {
         let replica = &self.replica;
         let floors = replica.signing_floors().collect();
         let is_needed = |instance: InstanceId| match instance.domain {
-            Domain::Block => instance.height > flushed,
+            // What was heard in the last height is still to be told to an operator that comes back older.
+            Domain::Block => instance.height >= flushed,
             // Closed duties are durable in the store before their instance is forgotten.
             _ => replica.is_open_duty(instance),
         };

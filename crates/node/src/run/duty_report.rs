@@ -4,12 +4,12 @@
 //! where it is shown. Making, sealing and reading a report cannot fail on what members agreed on, and a
 //! report that cannot be read says nothing.
 
-use aequa_api::backend::{DutyStatus, DutyStep, DutyView};
+use aequa_api::backend::{DutyStatus, DutyStep, DutyView, HeldDigest};
 use aequa_replica::{DutyState, Recall};
 use aequa_types::json::{CertificateJson, ValueJson};
 use aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX;
 use aequa_types::message::ValueReply;
-use aequa_types::{Certificate, Decided, InstanceId, Message, Value, ValueBytes};
+use aequa_types::{Certificate, Decided, Digest, InstanceId, Message, OperatorIndex, Value, ValueBytes};
 use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 
@@ -19,6 +19,14 @@ struct Report {
     /// None when its time was over first.
     decided: Option<Decision>,
     timeline: Vec<Step>,
+    /// What operators were seen to hold: more than one digest, and the duty ended undecided.
+    held: Vec<Held>,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Held {
+    digest: Digest,
+    operators: Vec<OperatorIndex>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -41,7 +49,30 @@ pub fn report(state: Option<&DutyState>, decided: Option<&(Value, Certificate)>)
         certificate: certificate.clone(),
         value: value.bytes().clone(),
     };
-    Report { decided: decided.map(decision), timeline: steps.iter().map(step).collect() }.as_ssz_bytes()
+    let held = state.map(DutyState::digests).unwrap_or_default();
+    let held = held.into_iter().map(|(digest, operators)| Held { digest, operators });
+    let timeline = steps.iter().map(step).collect();
+    Report { decided: decided.map(decision), timeline, held: held.collect() }.as_ssz_bytes()
+}
+
+/// Which digests operators were seen to hold, as clients see them.
+pub fn digests(state: &DutyState) -> Vec<HeldDigest> {
+    let held = state.digests().into_iter();
+    held.map(|(digest, operators)| HeldDigest { digest, operators }).collect()
+}
+
+/// Why a duty has no decision.
+pub fn reason(status: DutyStatus) -> Option<String> {
+    let text = match status {
+        DutyStatus::Undecided => "the clients of the operators posted different payloads",
+        DutyStatus::Expired => "the clients of too few operators posted this payload in time",
+        DutyStatus::Pending
+        | DutyStatus::Deciding
+        | DutyStatus::Decided
+        | DutyStatus::Signed
+        | DutyStatus::Refused => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// The report with the group seal; none when there is nothing to replace: it is sealed already, it is
@@ -74,28 +105,34 @@ pub fn recall(instance: InstanceId, stored: &[u8], recall: Recall) -> Option<Mes
 
 /// A duty of an earlier life, as clients see it.
 pub fn view(instance: InstanceId, stored: &[u8]) -> Option<DutyView> {
-    let Report { decided, timeline } = read(stored)?;
+    let Report { decided, timeline, held } = read(stored)?;
     let certificate = decided.as_ref().map(|decision| &decision.certificate);
     let seal = certificate.and_then(Certificate::group_seal);
     let step = |step: &Step| DutyStep {
         t_ms: step.t_ms as f64,
         step: String::from_utf8_lossy(&step.name).into_owned(),
     };
+    let status = match (certificate, seal) {
+        (None, _) if held.len() > 1 => DutyStatus::Undecided,
+        (None, _) => DutyStatus::Expired,
+        (Some(_), None) => DutyStatus::Decided,
+        (Some(_), Some(_)) => DutyStatus::Signed,
+    };
     Some(DutyView {
         domain: instance.domain,
         height: instance.height,
-        status: match (certificate, seal) {
-            (None, _) => DutyStatus::Expired,
-            (Some(_), None) => DutyStatus::Decided,
-            (Some(_), Some(_)) => DutyStatus::Signed,
-        },
+        status,
         round: certificate.map(|certificate| certificate.round),
         digest: certificate.map(|certificate| certificate.digest),
         signature: seal.map(ToString::to_string),
         certificate: certificate.map(CertificateJson::from),
         value: decided.as_ref().map(|decision| ValueJson(decision.value.clone())),
+        digests: held
+            .into_iter()
+            .map(|Held { digest, operators }| HeldDigest { digest, operators })
+            .collect(),
         refused_by: Vec::new(),
-        reason: None,
+        reason: reason(status),
         timeline: timeline.iter().map(step).collect(),
     })
 }
@@ -108,9 +145,7 @@ fn read(stored: &[u8]) -> Option<Report> {
 mod tests {
     use super::*;
     use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::{
-        Digest, Domain, Height, OperatorIndex, Proof, Round, Seal, Signature, Signed, Statement,
-    };
+    use aequa_types::{Domain, Height, Proof, Round, Seal, Signature, Signed, Statement};
 
     const DUTY: InstanceId = InstanceId { domain: Domain::Sync, height: Height(7) };
 

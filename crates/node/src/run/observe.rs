@@ -428,6 +428,7 @@ pub fn duty_status(status: aequa_replica::DutyStatus) -> DutyStatus {
         aequa_replica::DutyStatus::Deciding => DutyStatus::Deciding,
         aequa_replica::DutyStatus::Decided => DutyStatus::Decided,
         aequa_replica::DutyStatus::Signed => DutyStatus::Signed,
+        aequa_replica::DutyStatus::Undecided => DutyStatus::Undecided,
         aequa_replica::DutyStatus::Expired => DutyStatus::Expired,
     }
 }
@@ -460,6 +461,7 @@ fn record_coordinates(record: &Record) -> (&'static str, InstanceId, Option<Roun
         Record::Round(entered) => ("view_change", instance, Some(entered.round)),
         Record::Decided(certificate) => ("decided", instance, Some(certificate.round)),
         Record::Value(_) => ("value", instance, None),
+        Record::Heard(signed) => ("heard", instance, Some(signed.round)),
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const UNSEALED_LOOKED_AT: u64 = 64;
 /// Newest duties per domain whose missing seals are made up for at start: as many as may have been
 /// open when the process ended.
-const UNSEALED_DUTIES_LOOKED_AT: usize = aequa_replica::DUTIES_OPEN_MAX;
+const UNSEALED_DUTIES_LOOKED_AT: usize = 256;
 /// Results of duties read at once: each may be some megabytes.
 const DUTIES_READ_AT_ONCE: usize = 8;
 

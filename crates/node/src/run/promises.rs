@@ -63,10 +63,15 @@ impl Promises {
 
     /// Makes the records of a turn durable and takes its places. After an error nothing may be sent, ever.
     pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        let Promised { records, floors, marks } = Promised::of(effects);
+        let promised = Promised::of(effects);
+        let urgent = promised.is_urgent();
+        let Promised { records, floors, marks } = promised;
         self.gate.check(&marks)?;
         for record in records {
             self.wal.append(record)?;
+        }
+        if !urgent {
+            return Ok(self.wal.write()?);
         }
         self.wal.sync()?;
         self.await_marks()?;

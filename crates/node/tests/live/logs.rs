@@ -100,7 +100,8 @@ fn talk(cluster: &Cluster) -> Vec<String> {
     let wallet = Wallet::new();
     let transaction = wallet.plain(0, 9);
     assert!(Verdict::of(node, &envelope(&transaction)).is_accepted());
-    assert_eq!(node.post("/v1/duty", br#"{"type":"proposer","height":3,"payload":{"a":1}}"#).status, 202);
+    let duty = br#"{"type":"proposer","height":3,"payload":{"a":1}}"#;
+    cluster.nodes.iter().for_each(|node| assert_eq!(node.post("/v1/duty", duty).status, 202));
     until("the duty signed", || {
         let view = node.get("/v1/duty?type=proposer&height=3").json();
         (view["status"] == "signed").then_some(())

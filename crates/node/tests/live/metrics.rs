@@ -97,7 +97,8 @@ fn every_family_of_what_exists_has_moved() {
         node.metric("builder_selected_total{type=\"plaintext_v1\"}")
     });
     assert_eq!(Verdict::of(node, &envelope(&wallet.plain_for(9, nonces.next().unwrap(), 1))).status, 400);
-    assert_eq!(node.post("/v1/duty", br#"{"type":"sync","height":9,"payload":"x"}"#).status, 202);
+    let duty = br#"{"type":"sync","height":9,"payload":"x"}"#;
+    cluster.nodes.iter().for_each(|node| assert_eq!(node.post("/v1/duty", duty).status, 202));
     assert_eq!(node.get("/no/route").status, 404);
     moved(&cluster, 1, &MOVED);
     moved(&cluster, 0, &MOVED_IN_TROUBLE);

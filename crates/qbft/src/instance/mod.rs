@@ -170,7 +170,7 @@ impl Instance {
                 }
             }
             Record::Decided(certificate) => self.decided = Some(certificate),
-            Record::Value(_) => {}
+            Record::Value(_) | Record::Heard(_) => {}
         }
     }
 

@@ -1,9 +1,9 @@
 //! The rules that move an instance. Every transition names its rule.
 
 use super::{ANSWERS_PER_PEER_MAX, Instance};
-use crate::justification::{Justified, check_proposal, check_round_change};
+use crate::justification::{check_proposal, check_round_change};
 use crate::votes::{Inserted, Votes};
-use crate::{Effect, Event, Host, Note, Refusal};
+use crate::{Effect, Event, Host, Justified, Note, Refusal};
 use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::message::ValueReply;
 use aequa_types::record::{PreparedRecord, ProposalRecord, RoundRecord, ValueRecord};
@@ -92,6 +92,9 @@ impl<H: Host> Turn<'_, H> {
         if message.instance() != self.instance.id {
             return self.refuse(carrier, Refusal::WrongInstance);
         }
+        if message.statement().is_some_and(|signed| signed.author == self.instance.me) {
+            return self.refuse(carrier, Refusal::OwnName);
+        }
         match message {
             Verified::PrePrepare { proposal, value, round_changes, prepares } => {
                 self.on_proposal(carrier, proposal, value, round_changes, prepares)
@@ -160,7 +163,7 @@ impl<H: Host> Turn<'_, H> {
         if mine || !open {
             return;
         }
-        if justified == Justified::Fresh && !self.host.validate(round, &value) {
+        if !self.host.validate(round, &value, justified) {
             return self.refuse(carrier, Refusal::BadValue);
         }
         if round > self.instance.round {
@@ -475,6 +478,9 @@ impl<H: Host> Turn<'_, H> {
         // Sorted by prepared round: the first carries the quorum for the highest one.
         let prepares = quorum[0].prepares.clone();
         let Some(value) = self.instance.values.get(&prepared.digest).cloned() else { return false };
+        if !self.host.validate(round, &value, Justified::Prepared) {
+            return false;
+        }
         self.propose(value, changes, prepares);
         self.instance.own.get(&round).is_some_and(|own| own.proposal.is_some())
     }

@@ -3,7 +3,7 @@
 
 pub mod chance;
 
-use aequa_qbft::{Effect, Event, Host, Instance, Note, Restored};
+use aequa_qbft::{Effect, Event, Host, Instance, Justified, Note, Restored};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
     Certificate, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Prepared, Quorum, Record, Round,
@@ -74,6 +74,8 @@ pub struct TestHost {
     pub operators: usize,
     pub validations: usize,
     pub refuse_to_sign: bool,
+    /// Whether what a quorum has prepared may be prepared again.
+    pub repeats: bool,
     pub made: BTreeMap<(Round, aequa_types::Kind), BTreeSet<Signed>>,
 }
 
@@ -84,6 +86,7 @@ impl TestHost {
             operators,
             validations: 0,
             refuse_to_sign: false,
+            repeats: true,
             made: BTreeMap::new(),
         }
     }
@@ -93,9 +96,14 @@ impl Host for TestHost {
     fn leader(&self, round: Round) -> OperatorIndex {
         OperatorIndex((round.0 % self.operators as u64) as u8)
     }
-    fn validate(&mut self, _: Round, value: &Value) -> bool {
-        self.validations += 1;
-        value.bytes().0.first() != Some(&0)
+    fn validate(&mut self, _: Round, value: &Value, justified: Justified) -> bool {
+        match justified {
+            Justified::Fresh => {
+                self.validations += 1;
+                value.bytes().0.first() != Some(&0)
+            }
+            Justified::Prepared => self.repeats,
+        }
     }
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
         if self.refuse_to_sign {

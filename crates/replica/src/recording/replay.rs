@@ -360,7 +360,7 @@ impl Player<'_> {
             Record::Decided(certificate) => {
                 vec![Message::Decided(Decided { certificate: certificate.clone() })]
             }
-            Record::Value(_) => Vec::new(),
+            Record::Value(_) | Record::Heard(_) => Vec::new(),
         };
         messages.into_iter().try_for_each(|message| self.verified(number, message).map(drop))
     }

@@ -1,7 +1,7 @@
 //! From events to entries, while the replica runs.
 
 use crate::io::{Effect, Now};
-use aequa_qbft::{Event, Host, Instance};
+use aequa_qbft::{Event, Host, Instance, Justified};
 use aequa_types::record::{ProposalRecord, ValueRecord};
 use aequa_types::recording::{
     Answers, Candidate, Connected, Entry, Fetched, Happening, Heard, Moment, Opened, Resent, Said, Step,
@@ -147,8 +147,8 @@ impl<H: Host> Host for Witness<H> {
         self.host.leader(round)
     }
 
-    fn validate(&mut self, round: Round, value: &Value) -> bool {
-        let verdict = self.host.validate(round, value);
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool {
+        let verdict = self.host.validate(round, value, justified);
         self.answers.verdicts.push(verdict);
         verdict
     }

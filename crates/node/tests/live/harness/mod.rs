@@ -8,8 +8,9 @@ mod promises;
 mod wallet;
 
 pub use cluster::{Cluster, Shape};
+pub use http::Answer;
 #[cfg(feature = "e2e")]
-pub use http::{Answer, request};
+pub use http::request;
 pub use node::{Node, command, copy_dir, output, tail};
 pub use ports::Ports;
 pub use promises::Promises;

@@ -68,7 +68,7 @@ fn statements(record: &Record) -> Vec<Signed> {
             let parts = [std::slice::from_ref(&record.proposal), &record.round_changes, &record.prepares];
             parts.concat()
         }
-        Record::Prepare(signed) | Record::Commit(signed) => vec![signed.clone()],
+        Record::Prepare(signed) | Record::Commit(signed) | Record::Heard(signed) => vec![signed.clone()],
         Record::Prepared(record) => record.prepares.clone(),
         Record::Round(record) => record.change.iter().cloned().collect(),
         Record::Decided(certificate) => of(certificate),

@@ -1,0 +1,83 @@
+//! What members say of duties that this operator's client has not posted yet.
+//!
+//! Nothing is done for such a duty, nor signed: that is the client's to begin. But clients of different operators are
+//! milliseconds apart, and the leader's proposal must not be lost for that. Of each member the latest
+//! statements are kept, within bounds that no other member can use up.
+
+use crate::replica::STATEMENT_BYTES;
+use aequa_types::{Digest, InstanceId, OperatorIndex, Signed, Value, Verified};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Statements kept of one member: a proposal and votes of some twenty duties.
+const EARLY_PER_MEMBER_MAX: usize = 64;
+/// Bytes kept of one member: two proposals of the largest values.
+const EARLY_BYTES_PER_MEMBER_MAX: usize = 128 << 10;
+
+/// Statements about duties that have not begun here.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyDuties {
+    of: BTreeMap<OperatorIndex, VecDeque<Verified>>,
+}
+
+impl EarlyDuties {
+    /// Keeps a statement, in place of the oldest of the same member when there is no room.
+    pub(crate) fn keep(&mut self, from: OperatorIndex, message: Verified) {
+        if message.statement().is_none() {
+            return;
+        }
+        let kept = self.of.entry(from).or_default();
+        if kept.contains(&message) {
+            return;
+        }
+        kept.push_back(message);
+        while kept.len() > EARLY_PER_MEMBER_MAX
+            || kept.iter().map(bytes_about).sum::<usize>() > EARLY_BYTES_PER_MEMBER_MAX
+        {
+            kept.pop_front();
+        }
+    }
+
+    /// Hands out what came for a duty, in the order in which each member said it.
+    pub(crate) fn take(&mut self, id: InstanceId) -> Vec<(OperatorIndex, Verified)> {
+        let mut taken = Vec::new();
+        for (from, kept) in &mut self.of {
+            let (of_duty, others): (Vec<Verified>, Vec<Verified>) =
+                kept.drain(..).partition(|message| message.instance() == id);
+            *kept = others.into();
+            taken.extend(of_duty.into_iter().map(|message| (*from, message)));
+        }
+        taken
+    }
+
+    /// A value that a member proposed for this duty.
+    pub(crate) fn value(&self, id: InstanceId, wanted: Digest) -> Option<Value> {
+        self.of.values().flatten().find_map(|message| match message {
+            Verified::PrePrepare { proposal, value, .. } => {
+                (proposal.instance == id && value.digest() == wanted).then(|| value.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Everything kept that this operator said.
+    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+        let said = self.of.values().flatten().filter_map(Verified::statement);
+        said.filter(move |signed| signed.author == operator)
+    }
+
+    /// Statements kept.
+    pub(crate) fn len(&self) -> usize {
+        self.of.values().map(VecDeque::len).sum()
+    }
+}
+
+/// Size of a statement with its justification, not too small.
+fn bytes_about(message: &Verified) -> usize {
+    match message {
+        Verified::PrePrepare { value, round_changes, prepares, .. } => {
+            value.bytes().0.len() + (1 + round_changes.len() + prepares.len()) * STATEMENT_BYTES
+        }
+        Verified::RoundChange(message) => (1 + message.prepares.len()) * STATEMENT_BYTES,
+        _ => STATEMENT_BYTES,
+    }
+}
