@@ -6,13 +6,15 @@ use crate::dice::Dice;
 use crate::ear::Ear;
 use crate::endpoints::{Answers, Endpoints, Visitor};
 use crate::follower::Follower;
+use crate::scene::Way;
 use crate::traitor::Traitor;
 use crate::verdicts::{Look, Verdicts};
-use aequa_p2p::{Config, Member, Network, Topic, Unobserved};
+use aequa_p2p::{Config, Member, Message as Frame, Network, Topic, Unobserved};
 use aequa_types::{Height, OperatorIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How long one attack has the word before the next: several heights, so that each leads once or twice.
 const TURN: Duration = Duration::from_secs(5);
@@ -24,6 +26,8 @@ const CHANCE_PATIENCE: Duration = Duration::from_secs(60);
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before the same attack is played again when it found nothing to do.
 const IDLE: Duration = Duration::from_millis(10);
+/// Questions under way at a time: what the transport lets a member have with four others, and as many waiting.
+const QUESTIONS_MAX: usize = 128;
 /// Longest wait for connections.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -100,6 +104,7 @@ pub struct Agent {
     ear: Arc<Ear>,
     network: Network,
     http: reqwest::Client,
+    questions: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -121,7 +126,8 @@ impl Agent {
         config.listen = lock.operators[traitor.index.as_usize()].multiaddrs.clone();
         let network = aequa_p2p::start(config, Arc::clone(&ear) as _, Arc::new(Unobserved))?;
         tokio::spawn(follower.follow(network.clone(), Arc::clone(&traitor)));
-        let agent = Self { traitor, ear, network, http: reqwest::Client::new() };
+        let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        let agent = Self { traitor, ear, network, http: reqwest::Client::new(), questions };
         agent.until_connected(1).await?;
         Ok(agent)
     }
@@ -229,9 +235,12 @@ impl Agent {
     fn send(&self, sending: &Sending) -> u64 {
         let connected = self.connected();
         match &sending.to {
-            _ if sending.gossip => {
+            _ if sending.way == Way::Gossip => {
                 self.network.gossip(Topic::Tx, &sending.frame);
                 u64::from(!connected.is_empty())
+            }
+            _ if sending.way == Way::Question => {
+                connected.iter().filter(|operator| self.question(**operator, &sending.frame)).count() as u64
             }
             Some(to) => {
                 to.iter().for_each(|operator| self.network.send(*operator, Topic::Qbft, &sending.frame));
@@ -242,6 +251,17 @@ impl Agent {
                 connected.len() as u64
             }
         }
+    }
+
+    /// Asks, unless too many questions are under way; nobody waits for the answer.
+    fn question(&self, operator: OperatorIndex, frame: &Frame) -> bool {
+        let Ok(place) = Arc::clone(&self.questions).try_acquire_owned() else { return false };
+        let (network, frame) = (self.network.clone(), frame.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let _ = network.request(operator, &frame).await;
+        });
+        true
     }
 
     /// Leaves the cluster.

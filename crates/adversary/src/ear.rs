@@ -3,11 +3,15 @@
 use crate::follower::Follower;
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Topic, Verdict};
 use aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX;
+use aequa_types::message::ValueRequest;
+use aequa_types::sync::SyncReply;
 use aequa_types::{Digest, Height, InstanceId, Message, OperatorIndex, Round, RoundChange, Signed};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use ssz::Encode as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Instances remembered: more than an honest node keeps.
 const INSTANCES_MAX: usize = 48;
@@ -15,6 +19,10 @@ const INSTANCES_MAX: usize = 48;
 const STATEMENTS_MAX: usize = 64;
 /// Frames kept for replay.
 const ARCHIVE_MAX: usize = 512;
+/// Questions for values remembered.
+const QUESTIONS_MAX: usize = 64;
+/// How long an answer takes that is meant to hold the asker up: a little less than it waits.
+const SLOW: Duration = Duration::from_secs(9);
 /// Larger frames are not kept for replay.
 const ARCHIVED_BYTES_MAX: usize = 64 * 1024;
 
@@ -37,6 +45,10 @@ pub(crate) struct Memory {
     instances: BTreeMap<InstanceId, Said>,
     /// Frames as they came, for replay; the newest push out the ones before, except every eighth.
     pub archive: Vec<Frame>,
+    /// Values others asked for, and who did; the newest last.
+    pub questions: VecDeque<(OperatorIndex, ValueRequest)>,
+    /// Until when questions for blocks are answered slowly.
+    pub slow_until: Option<Instant>,
     heard: u64,
 }
 
@@ -95,9 +107,16 @@ impl Ear {
         Self { memory: Mutex::default(), follower }
     }
 
-    fn hear(&self, frame: &Frame) {
+    fn hear(&self, from: OperatorIndex, frame: &Frame) {
         let decoded = aequa_types::decode::<Message>("message", &frame.body, CONSENSUS_FRAME_BYTES_MAX);
         let Ok(message) = decoded else { return };
+        if let Message::ValueRequest(question) = message {
+            let questions = &mut self.memory.lock().questions;
+            questions.push_back((from, question));
+            if questions.len() > QUESTIONS_MAX {
+                questions.pop_front();
+            }
+        }
         // Nobody honest is far above the tip it follows; what it is fed must not push out what it knows.
         if message.instance().height <= Height(self.follower.tip().0 + INSTANCES_MAX as u64) {
             self.memory.lock().keep(frame, &message);
@@ -106,9 +125,9 @@ impl Ear {
 }
 
 impl Handler for Ear {
-    fn frame(&self, _: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
+    fn frame(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
         if topic == Topic::Qbft {
-            self.hear(&frame);
+            self.hear(from, &frame);
         }
         Box::pin(async { Verdict::Accept })
     }
@@ -119,7 +138,14 @@ impl Handler for Ear {
 
     fn request(&self, _: OperatorIndex, question: Frame) -> BoxFuture<'_, Option<Frame>> {
         let answer = self.follower.answer(&question);
-        Box::pin(async { answer })
+        let slow = self.memory.lock().slow_until.is_some_and(|until| Instant::now() < until);
+        Box::pin(async move {
+            if slow && answer.is_none() {
+                tokio::time::sleep(SLOW).await;
+                return Some(Frame::new(question.kind, SyncReply::Blocks(Vec::new()).as_ssz_bytes()));
+            }
+            answer
+        })
     }
 
     fn connected(&self, _: OperatorIndex) {}

@@ -67,10 +67,14 @@ impl Follower {
     pub fn answer(&self, question: &Frame) -> Option<Frame> {
         let question = aequa_types::decode::<SyncRequest>("sync request", &question.body, 1024).ok()?;
         let SyncRequest::Status(_) = question else { return None };
+        Some(Frame::new(KIND_STATUS, Bytes::from(SyncReply::Status(self.status()).as_ssz_bytes())))
+    }
+
+    /// Where it is.
+    pub fn status(&self) -> Status {
         let tip = *self.chain.lock().tip();
         let (height, digest) = (tip.height, tip.digest);
-        let status = Status { height, digest, wall_clock_ms: wall_ms(), ..self.status.clone() };
-        Some(Frame::new(KIND_STATUS, Bytes::from(SyncReply::Status(status).as_ssz_bytes())))
+        Status { height, digest, wall_clock_ms: wall_ms(), ..self.status.clone() }
     }
 
     /// Asks one operator after the other, for as long as the network lives.

@@ -8,6 +8,7 @@ use aequa_chain::Chain;
 use aequa_p2p::Message as Frame;
 use aequa_replica::leader;
 use aequa_types::statement::RoundChangeClaim;
+use aequa_types::sync::SyncRequest;
 use aequa_types::{
     Block, Claim, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Round,
     RoundChange, Signed, ValueBytes,
@@ -121,8 +122,19 @@ pub struct Sending {
     pub(crate) to: Option<Vec<OperatorIndex>>,
     /// What.
     pub(crate) frame: Frame,
-    /// On the topic of transactions instead of that of consensus.
-    pub(crate) gossip: bool,
+    /// On which way.
+    pub(crate) way: Way,
+}
+
+/// How something is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// On the topic of consensus.
+    Consensus,
+    /// On the topic of transactions.
+    Gossip,
+    /// As a question, whose answer nobody waits for.
+    Question,
 }
 
 impl Sending {
@@ -138,12 +150,22 @@ impl Sending {
 
     /// A frame as it is to everybody.
     pub(crate) fn frame(frame: Frame) -> Self {
-        Self { to: None, frame, gossip: false }
+        Self { to: None, frame, way: Way::Consensus }
     }
 
     /// A frame on the topic of transactions.
     pub(crate) fn gossip(frame: Frame) -> Self {
-        Self { to: None, frame, gossip: true }
+        Self { to: None, frame, way: Way::Gossip }
+    }
+
+    /// A question to everybody.
+    pub(crate) fn question(question: &SyncRequest) -> Self {
+        let kind = match question {
+            SyncRequest::Status(_) => 1,
+            SyncRequest::Blocks(_) => 2,
+            SyncRequest::Testimony(_) => 3,
+        };
+        Self { to: None, frame: Frame::new(kind, question.as_ssz_bytes()), way: Way::Question }
     }
 
     /// The consensus message in the frame.

@@ -124,6 +124,7 @@ impl Flood {
 mod tests {
     use super::*;
     use crate::attack::tests::Stage;
+    use crate::scene::Way;
     use aequa_p2p::QUEUE_BYTES_MAX;
 
     /// Twice 64 MiB, at the tenfold price of a member of bad repute.
@@ -138,7 +139,7 @@ mod tests {
             attack.large_at = None;
             attack.overdrawn_at = attack.overdrawn_at.and_then(|at| at.checked_sub(REST));
             let sendings = attack.play(&mut stage.scene());
-            let direct = sendings.iter().filter(|sending| !sending.gossip);
+            let direct = sendings.iter().filter(|sending| sending.way == Way::Consensus);
             bytes_at_once.push(direct.map(|sending| sending.frame.body.len()).sum::<usize>());
         }
         let [first, overdraft, after] = bytes_at_once[..] else { panic!("{bytes_at_once:?}") };

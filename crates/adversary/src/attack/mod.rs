@@ -6,8 +6,12 @@ mod equivocation;
 mod flood;
 mod forgery;
 mod id_mismatch;
+mod nested_json;
+mod questions;
 mod replay;
+mod slow_sync;
 mod withholding;
+mod wrong_lock;
 mod wrong_round;
 
 pub use crate::scene::{Scene, Sending};
@@ -62,6 +66,10 @@ pub fn all() -> Vec<Box<dyn Attack>> {
         Box::<id_mismatch::IdMismatch>::default(),
         Box::<bad_signature::BadSignature>::default(),
         Box::<flood::Flood>::default(),
+        Box::<nested_json::NestedJson>::default(),
+        Box::<questions::Questions>::default(),
+        Box::<wrong_lock::WrongLock>::default(),
+        Box::<slow_sync::SlowSync>::default(),
     ]
 }
 

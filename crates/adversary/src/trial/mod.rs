@@ -262,7 +262,8 @@ impl Court {
                 Some(line) = told.recv() => tell(line),
                 _ = clock.tick() => {
                     let memory = self.nodes.iter().map(|node| node.process.memory()).collect();
-                    let sample = Sample { at: start.elapsed(), heights: self.heights().await, memory };
+                    let log_bytes = self.nodes.iter().map(|node| node.process.log_bytes()).collect();
+                    let sample = Sample { at: start.elapsed(), heights: self.heights().await, memory, log_bytes };
                     tell(sample.line());
                     samples.push(sample);
                 }
@@ -313,6 +314,8 @@ impl Court {
         });
         checks.extend(self.proof(provable).await);
         checks.push(self.alive());
+        checks.push(samples::judge_logs(samples));
+        checks.push(samples::judge_peak(samples));
         match samples::judge_memory(trial.time, self.nodes.len(), samples) {
             Some(check) => checks.push(check),
             None => facts.push("memory is not judged: the trial is too short".into()),

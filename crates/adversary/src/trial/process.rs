@@ -78,6 +78,11 @@ impl Process {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
+    /// Bytes it wrote.
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
+    }
+
     /// SIGTERM, then its end; what went wrong.
     pub async fn stop(&mut self) -> Option<String> {
         if let Some(status) = self.ended() {

@@ -17,6 +17,10 @@ const SHORT_TRIAL: Duration = Duration::from_secs(180);
 const JUDGED_FROM: usize = 12;
 /// Trials of this length and more are long enough to judge memory, and must give enough samples.
 const JUDGED_TRIAL: Duration = Duration::from_secs(60);
+/// Most bytes of log per second: fifty blocks per second and some warnings about the one traitor.
+const LOG_BYTES_PER_SECOND_MAX: f64 = 32.0 * 1024.0;
+/// Most memory a node may allocate at any moment somebody looks.
+const PEAK_KIB_MAX: u64 = 256 * 1024;
 /// Samples a trial gives, and longest time between two of them.
 const SAMPLES: u32 = 20;
 const SAMPLE_EVERY_MAX: Duration = Duration::from_secs(10);
@@ -34,6 +38,8 @@ pub(super) struct Sample {
     pub heights: Vec<Option<u64>>,
     /// Memory per node.
     pub memory: Vec<Option<Memory>>,
+    /// Bytes of log per node.
+    pub log_bytes: Vec<u64>,
 }
 
 impl Sample {
@@ -111,6 +117,34 @@ pub(super) fn judge_memory(trial: Duration, nodes: usize, samples: &[Sample]) ->
     })
 }
 
+/// Whether no node wrote more than a node that is well has to say, however much there is to refuse.
+pub(super) fn judge_logs(samples: &[Sample]) -> Check {
+    let (first, last) = (samples.first(), samples.last());
+    let seconds = last.zip(first).map_or(0.0, |(last, first)| (last.at - first.at).as_secs_f64()).max(1.0);
+    let written = |place: usize| {
+        let at = |sample: Option<&Sample>| sample.and_then(|sample| sample.log_bytes.get(place).copied());
+        at(last).unwrap_or_default().saturating_sub(at(first).unwrap_or_default()) as f64 / seconds
+    };
+    let nodes = first.map_or(0, |sample| sample.log_bytes.len());
+    let rates: Vec<f64> = (0..nodes).map(written).collect();
+    Check {
+        what: "no log grows faster than a healthy one by much",
+        holds: rates.iter().all(|rate| *rate <= LOG_BYTES_PER_SECOND_MAX),
+        found: rates.iter().map(|rate| format!("{rate:.0} B/s")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Whether no node ever held more than a small machine has to spare.
+pub(super) fn judge_peak(samples: &[Sample]) -> Check {
+    let held = samples.iter().flat_map(|sample| &sample.memory).flatten();
+    let peak = held.map(|memory| memory.anonymous_kib).max().unwrap_or_default();
+    Check {
+        what: "no node ever allocates more than 256 MiB",
+        holds: peak <= PEAK_KIB_MAX,
+        found: format!("{} MiB at most", peak / 1024),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +158,7 @@ mod tests {
             at: Duration::from_secs(i as u64),
             heights: vec![Some(1)],
             memory: vec![Some(Memory { resident_kib: memory(i), anonymous_kib: memory(i) / 2 })],
+            log_bytes: vec![i as u64 * 1000],
         };
         (0..samples).map(sample).collect()
     }
@@ -156,6 +191,16 @@ mod tests {
         let holds = |trial| judge_memory(trial, 1, &flat_or_not(flooded, SAMPLES as usize)).unwrap().holds;
         assert!(holds(JUDGED_TRIAL));
         assert!(!holds(SHORT_TRIAL));
+    }
+
+    #[test]
+    fn a_log_that_is_flooded_and_memory_that_jumps_once_fail_the_trial() {
+        let calm = flat_or_not(|_| 1000, 10);
+        assert!(judge_logs(&calm).holds && judge_peak(&calm).holds);
+        let mut flooded = calm.clone();
+        flooded[9].log_bytes[0] = 9 * 40_000;
+        assert!(!judge_logs(&flooded).holds);
+        assert!(!judge_peak(&flat_or_not(|i| if i == 5 { 600 << 10 } else { 1000 }, 10)).holds);
     }
 
     #[test]

@@ -1,0 +1,52 @@
+//! Help that comes too late.
+
+use super::{Attack, Provable, Scene, Sending};
+use aequa_types::Height;
+use aequa_types::sync::SyncRequest;
+use std::time::{Duration, Instant};
+
+/// How long after its turn it still answers slowly.
+const LINGER: Duration = Duration::from_secs(1);
+/// How far above the chain it claims to be.
+const AHEAD: u64 = 500;
+
+/// Claims to be far ahead, and takes nearly as long as anybody waits to give no blocks.
+#[derive(Default)]
+pub struct SlowSync;
+
+impl Attack for SlowSync {
+    fn name(&self) -> &'static str {
+        "slow-sync"
+    }
+
+    fn about(&self) -> &'static str {
+        "claims to be far ahead, and answers questions for blocks with nothing, as late as it can"
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Never
+    }
+
+    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        scene.memory().slow_until = Some(Instant::now() + LINGER);
+        let mut status = scene.ear.follower.status();
+        status.height = Height(scene.instance().height.0 + AHEAD);
+        vec![Sending::question(&SyncRequest::Status(status))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::tests::Stage;
+
+    #[test]
+    fn it_claims_to_be_ahead_and_is_slow_from_then_on() {
+        let mut stage = Stage::new();
+        let sendings = SlowSync.play(&mut stage.scene());
+        let claim = aequa_types::decode::<SyncRequest>("question", &sendings[0].frame.body, 1024).unwrap();
+        let SyncRequest::Status(status) = claim else { panic!() };
+        assert!(status.height > stage.scene().instance().height);
+        assert!(stage.scene().memory().slow_until.is_some_and(|until| until > Instant::now()));
+    }
+}

@@ -1,0 +1,41 @@
+//! A member that runs under another lock.
+
+use super::{Attack, Provable, Scene, Sending};
+use aequa_types::sync::SyncRequest;
+
+/// Introduces itself as one of another cluster, which everybody has to warn about.
+#[derive(Default)]
+pub struct WrongLock;
+
+impl Attack for WrongLock {
+    fn name(&self) -> &'static str {
+        "wrong-lock"
+    }
+
+    fn about(&self) -> &'static str {
+        "status of a member that runs under another lock, each worth a warning"
+    }
+
+    fn provable(&self) -> Provable {
+        Provable::Never
+    }
+
+    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        let mut status = scene.ear.follower.status();
+        status.lock_hash = scene.invented();
+        vec![Sending::question(&SyncRequest::Status(status))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::tests::Stage;
+
+    #[test]
+    fn no_two_locks_are_the_same() {
+        let mut stage = Stage::new();
+        let mut frame = || WrongLock.play(&mut stage.scene()).remove(0).frame;
+        assert_ne!(frame().body, frame().body);
+    }
+}
