@@ -7,7 +7,7 @@ use crate::clients::Client;
 use crate::connections::Place;
 use crate::guard::Asked;
 use crate::limits::RateLimiter;
-use crate::reply::{Reason, Refusal, TakenBytes};
+use crate::reply::{Reason, Refusal, TakenBytes, internal};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::body::Body;

@@ -221,7 +221,7 @@ mod tests {
             addrs: Vec::new(),
         };
         let config =
-            Config::new([me + 1; 32], ClusterId::ZERO, OperatorIndex(me), (0..4).map(member).collect());
+            Config::new(&[me + 1; 32], ClusterId::ZERO, OperatorIndex(me), (0..4).map(member).collect());
         AddressBook::new(&Checked::parse(&config).unwrap(), Instant::now())
     }
 
