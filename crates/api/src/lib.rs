@@ -50,6 +50,7 @@ mod budget;
 mod clients;
 mod connections;
 mod door;
+mod duty;
 #[cfg(feature = "e2e")]
 pub mod e2e;
 mod error;

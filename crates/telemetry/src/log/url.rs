@@ -57,7 +57,7 @@ mod tests {
             ("http://127.0.0.1:4600", "http://127.0.0.1:4600"),
             ("http://[::1]:4600/", "http://[::1]:4600/"),
             ("127.0.0.1:4600", "127.0.0.1:4600"),
-            ("/home/me@work/data", "/home/me@work/data"),
+            ("/srv/me@work/data", "/srv/me@work/data"),
             ("", ""),
         ] {
             assert_eq!(public_url(text), shown);
