@@ -27,8 +27,6 @@ pub enum Call {
     Testimony,
     /// "Give me a value."
     Value,
-    /// A value of a duty that was not asked for.
-    Offer,
     /// Anything it sends has to be verified.
     Check,
 }
@@ -42,8 +40,7 @@ struct Row {
 }
 
 impl Call {
-    const ALL: [Call; 6] =
-        [Call::Status, Call::Blocks, Call::Testimony, Call::Value, Call::Offer, Call::Check];
+    const ALL: [Call; 5] = [Call::Status, Call::Blocks, Call::Testimony, Call::Value, Call::Check];
 
     fn row(self) -> Row {
         let row = |answers, bytes, busy_ms| Row { answers, bytes, busy: Duration::from_millis(busy_ms) };
@@ -56,8 +53,6 @@ impl Call {
             Call::Testimony => row(4.0, 256.0 * KIB, 100),
             // An instance asks three times per timeout for what it lacks, and it lacks one value.
             Call::Value => row(32.0, 8.0 * MIB, 50),
-            // A client of a busy cluster posts a few duties per slot.
-            Call::Offer => row(16.0, 2.0 * MIB, 100),
             // Half a core; a full block of transactions never seen before takes about a second.
             Call::Check => row(UNCOUNTED, UNCOUNTED, 500),
         }

@@ -185,9 +185,7 @@ impl Inbox {
             self.count(type_name, "old");
             return Err(self.compare(late).await);
         }
-        let unasked = self.is_unasked(&message);
-        let refused =
-            self.out_of_place(&message).or_else(|| self.over_budget(from, &message, unasked, bytes));
+        let refused = self.out_of_place(&message).or_else(|| self.over_budget(from, &message));
         if let Some((result, verdict)) = refused {
             self.count(type_name, result);
             return Err(verdict);
@@ -196,7 +194,6 @@ impl Inbox {
             Ok(message) => {
                 // Known ones are handed on too: to an instance that has decided, a repetition is a call for help.
                 let (result, verdict) = match self.accepted.is_new(&message) {
-                    true if unasked => ("ok", Verdict::Useless),
                     true => ("ok", Verdict::Accept),
                     false => ("replay", Verdict::Useless),
                 };
@@ -260,7 +257,7 @@ impl Inbox {
     fn out_of_place(&self, message: &Message) -> Option<(&'static str, Verdict)> {
         let instance = message.instance();
         if instance.domain != Domain::Block {
-            return None;
+            return self.is_unasked(message).then_some(("old", Verdict::Useless));
         }
         let tip = self.context.facts.tip_height();
         if instance.height.0 > tip.0.saturating_add(HEIGHTS_AHEAD) {
@@ -290,26 +287,9 @@ impl Inbox {
     }
 
     /// What its sender has no budget left for. Whoever needs an answer asks again.
-    fn over_budget(
-        &self,
-        from: OperatorIndex,
-        message: &Message,
-        unasked: bool,
-        bytes: usize,
-    ) -> Option<(&'static str, Verdict)> {
-        let budgets = &self.context.budgets;
-        let call = match message {
-            Message::ValueRequest(_) => Call::Value,
-            _ if unasked => Call::Offer,
-            _ => return None,
-        };
-        if !budgets.take(from, call) {
-            return Some(("old", Verdict::Useless));
-        }
-        if unasked {
-            budgets.charge(from, call, bytes, Duration::ZERO);
-        }
-        None
+    fn over_budget(&self, from: OperatorIndex, message: &Message) -> Option<(&'static str, Verdict)> {
+        let asks = matches!(message, Message::ValueRequest(_));
+        (asks && !self.context.budgets.take(from, Call::Value)).then_some(("old", Verdict::Useless))
     }
 
     /// Checks a message at the cost of its sender.

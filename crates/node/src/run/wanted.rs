@@ -1,4 +1,4 @@
-//! Values this node has asked for. Those of a duty that were not asked for are offers; of a block, nothing.
+//! Values this node has asked for: no other is taken, nor looked into.
 
 use aequa_types::{Digest, Domain, InstanceId};
 use parking_lot::Mutex;
