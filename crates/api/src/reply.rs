@@ -25,6 +25,9 @@ const REASON_BYTES_MAX: usize = 256;
 /// What a client that met a full queue or pool is asked to wait, in seconds: about one block.
 const RETRY_AFTER_S: u32 = 1;
 
+/// Answers below this size are sent whole and with their length: most are, and some clients know no other.
+const WHOLE_BYTES_MAX: usize = 32 * 1024;
+
 /// Why a request failed, for the log line. Carried in the response's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Reason(pub String);
@@ -136,7 +139,7 @@ pub(crate) fn ok<T: Serialize>(value: &T) -> Response {
 }
 
 /// 200 with `{name: […]}`, each element written when the client takes it.
-pub(crate) fn list<T: Serialize>(
+pub(crate) async fn list<T: Serialize>(
     name: &str,
     elements: impl Stream<Item = Answer<T>> + Send + 'static,
 ) -> Response {
@@ -148,7 +151,24 @@ pub(crate) fn list<T: Serialize>(
         Ok(Bytes::from(bytes))
     });
     let head = piece(format!("{{\"{name}\":[").into_bytes());
-    streamed(JSON, head.chain(elements).chain(piece(b"]}".to_vec())))
+    whole_or_streamed(JSON, head.chain(elements).chain(piece(b"]}".to_vec()))).await
+}
+
+/// 200 with a body of known length where it is small, and else with one that is made while it is sent.
+pub(crate) async fn whole_or_streamed(
+    content_type: HeaderValue,
+    pieces: impl Stream<Item = Answer<Bytes>> + Send + 'static,
+) -> Response {
+    let mut pieces = Box::pin(pieces);
+    let mut first = Vec::new();
+    while first.len() < WHOLE_BYTES_MAX {
+        match pieces.next().await {
+            Some(Ok(piece)) => first.extend_from_slice(&piece),
+            Some(Err(error)) => return Refusal::from(error).into_response(),
+            None => return with_type(StatusCode::OK, content_type, first.into()),
+        }
+    }
+    streamed(content_type, stream::once(async { Ok(Bytes::from(first)) }).chain(pieces))
 }
 
 /// 200 with a body that is made while it is sent. A failure on the way breaks it off.

@@ -4,7 +4,7 @@ use super::read;
 use crate::app::{App, Shared};
 use crate::backend::{Backend, BackendError, StateRootView};
 use crate::block_pieces::BlockPieces;
-use crate::reply::{ErrorBody, JSON, Refusal, internal, json, ok, streamed, with_type};
+use crate::reply::{ErrorBody, JSON, Refusal, internal, json, ok, whole_or_streamed, with_type};
 use crate::request::{Param, Params, height};
 use aequa_types::json::{CertificateJson, HeaderJson, decimal};
 use aequa_types::{CertifiedBlock, CertifiedHeader, Digest, Header, Height};
@@ -92,7 +92,7 @@ pub(crate) async fn latest<B: Backend>(
     State(app): Shared<B>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(stored(&app, app.backend.latest_height()).await?, &headers)
+    block_answer(stored(&app, app.backend.latest_height()).await?, &headers).await
 }
 
 /// A block with its certificate.
@@ -107,22 +107,23 @@ pub(crate) async fn block<B: Backend>(
     Param(text): Param,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(stored(&app, height("height", &text)?).await?, &headers)
+    block_answer(stored(&app, height("height", &text)?).await?, &headers).await
 }
 
 /// A block and its place among those being shown.
 pub(super) type Shown = (Arc<CertifiedBlock>, OwnedSemaphorePermit);
 
 /// The block goes out piece by piece, and keeps its place until the last one is sent.
-fn block_answer((block, place): Shown, headers: &HeaderMap) -> Result<Response, Refusal> {
+async fn block_answer((block, place): Shown, headers: &HeaderMap) -> Result<Response, Refusal> {
     if wants_octets(headers) {
         let bytes = Bytes::from(block.as_ssz_bytes());
         let pieces = stream::once(async move { Ok(bytes) }).inspect(move |_| _ = &place);
-        return Ok(streamed(HeaderValue::from_static(OCTETS), pieces));
+        return Ok(whole_or_streamed(HeaderValue::from_static(OCTETS), pieces).await);
     }
     let pieces = BlockPieces::new(block).map_err(|error| internal(&error.to_string()))?;
     let pieces = stream::iter(pieces).inspect(move |_| _ = &place);
-    Ok(streamed(JSON, pieces.map(|piece| piece.map_err(|e| BackendError::Internal(e.to_string())))))
+    let pieces = pieces.map(|piece| piece.map_err(|error| BackendError::Internal(error.to_string())));
+    Ok(whole_or_streamed(JSON, pieces).await)
 }
 
 fn wants_octets(headers: &HeaderMap) -> bool {

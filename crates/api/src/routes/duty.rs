@@ -148,5 +148,5 @@ pub(crate) async fn read_duty<B: Backend>(
         let app = Arc::clone(&app);
         async move { app.backend.duty(domain, height).await.transpose() }
     });
-    Ok(list("duties", duties))
+    Ok(list("duties", duties).await)
 }

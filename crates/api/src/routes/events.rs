@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// The route.
 pub(crate) const PATH: &str = "/v1/events";
@@ -76,7 +76,7 @@ pub(crate) async fn events<B: Backend>(
             _ => Phase::Replay { next },
         },
     };
-    let stream = EventStream { app, topics, phase, _permit: permit };
+    let stream = EventStream { app, topics, phase, heartbeat: Instant::now() + HEARTBEAT, _permit: permit };
     let frames = stream::unfold(stream, EventStream::next);
     let mut response = streamed(HeaderValue::from_static("text/event-stream"), frames);
     let headers = response.headers_mut();
@@ -117,6 +117,8 @@ struct EventStream<B> {
     app: Arc<App<B>>,
     topics: BTreeSet<Topic>,
     phase: Phase,
+    /// When a comment is due if nothing is sent before: events of other topics are no sign of life.
+    heartbeat: Instant,
     _permit: Permit,
 }
 
@@ -146,6 +148,7 @@ impl<B: Backend> EventStream<B> {
                 break frame;
             }
         };
+        self.heartbeat = Instant::now() + HEARTBEAT;
         Some((Ok(frame), self))
     }
 
@@ -158,7 +161,7 @@ impl<B: Backend> EventStream<B> {
                 let stopping = self.app.stopping.clone();
                 let received = tokio::select! {
                     () = stopping.cancelled() => return None,
-                    received = timeout(HEARTBEAT, live.recv()) => received,
+                    received = timeout_at(self.heartbeat, live.recv()) => received,
                 };
                 match received {
                     Err(_silence) => {

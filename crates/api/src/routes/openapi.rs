@@ -64,6 +64,13 @@ fn complete(method: &str, operation: &mut Value, shared: &Value) {
             parameter["schema"] = schema.clone();
         }
     }
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if response["description"].is_null() {
+            let reason =
+                StatusCode::from_bytes(status.as_bytes()).ok().and_then(|code| code.canonical_reason());
+            response["description"] = reason.unwrap_or_default().into();
+        }
+    }
     let of_method = entries(&shared["post_responses"]).filter(|_| method == "post");
     for (status, description) in entries(&shared["responses"]).chain(of_method) {
         let response = &mut operation["responses"][status];
