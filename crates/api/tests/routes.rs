@@ -315,15 +315,6 @@ async fn requests_are_counted_under_their_route_template() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_request() {
-    let running = Running::start(Options::default()).await;
-    running.node.panics.store(true, SeqCst);
-    running.get("/status").await.assert_refusal(500, "INTERNAL");
-    running.node.panics.store(false, SeqCst);
-    assert_eq!(running.get("/status").await.status, 200);
-}
-
-#[tokio::test]
 async fn an_address_over_its_rate_is_told_when_to_come_back() {
     let running = Running::start(Options { rate_limit: 1, ..Options::default() }).await;
     assert_eq!(running.get("/v1/cluster").await.status, 200);

@@ -84,7 +84,9 @@ impl Observatory {
 
     /// These records of a turn are durable.
     pub fn records_durable<'a>(&self, records: impl IntoIterator<Item = &'a Record>) {
-        for record in records {
+        // What others were heard to say is written beside, and may not be durable yet.
+        let own = records.into_iter().filter(|record| !matches!(record, Record::Heard(_)));
+        for record in own {
             self.metrics.qbft_wal_appends_total.inc([]);
             let (name, instance, round) = record_coordinates(record);
             tracing::debug!(
