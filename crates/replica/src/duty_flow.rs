@@ -28,7 +28,9 @@ impl<K: Keys> Replica<K> {
         }
         self.out.push(Effect::DutyReply(ticket, admission));
         if opening == Opening::First && !self.begin_duty(instance) {
-            // It was there without a candidate.
+            // It was there without a candidate: decided and waiting for its value, or left of an earlier life.
+            let reply = Verified::ValueReply { instance, value: value.clone() };
+            self.hand_over(instance, self.config.me, reply);
             self.offer_candidate(instance, value);
         }
     }
@@ -61,6 +63,8 @@ impl<K: Keys> Replica<K> {
         if self.duties.learn(id, self.now.elapsed_ms) {
             self.open_instance(id);
             self.take_duty_message(id, from, message);
+            // The value is asked for until it comes.
+            self.put_off_resending(id);
         }
     }
 

@@ -394,7 +394,7 @@ impl<K: Keys> Replica<K> {
 
     /// What was sent just now need not be sent again before a third of a timeout has passed. A round has few
     /// messages of one's own, so this cannot go on for ever.
-    fn put_off_resending(&mut self, id: InstanceId) {
+    pub(crate) fn put_off_resending(&mut self, id: InstanceId) {
         let open = self.instances.get(&id).filter(|instance| instance.decided().is_none());
         if let Some(round) = open.map(Instance::round) {
             self.set_resend_timer(id, round);

@@ -562,3 +562,22 @@ fn a_peer_that_connects_is_not_sent_more_duties_than_its_queue_takes() {
         effects.iter().filter(|effect| matches!(effect, Effect::Send(_, Message::Prepare(_)))).count();
     assert_eq!(votes, 20);
 }
+
+#[test]
+fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
+    let mut replica = fresh();
+    let id = duty(5);
+    let asks = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::ValueRequest(_)));
+    let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
+    assert!(effects.iter().any(asks));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::SetTimer { timer: Timer::Resend(of), .. } if *of == id))
+    );
+    let again = replica.step(at(1000), Input::Timer(Timer::Resend(id)));
+    assert!(again.iter().any(asks), "{again:?}");
+    let (_, effects) = post(&mut replica, id, "1");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
+    assert!(prepares(&effects).is_empty());
+}

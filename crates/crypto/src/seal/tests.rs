@@ -1,4 +1,6 @@
 use super::*;
+use aequa_types::statement::seal_bytes;
+use aequa_types::{ClusterId, Domain, Height, InstanceId, Round, Value, ValueBytes};
 use proptest::prelude::*;
 
 fn shares_of(dealing: &Dealing, message: &[u8], signers: &[u8]) -> Vec<(OperatorIndex, Seal)> {
@@ -324,5 +326,27 @@ proptest! {
             let few = combine(threshold - 1, &shares_of(&dealing, &message, &signers[..threshold - 1])).unwrap();
             prop_assert!(dealing.group_key.verify(&message, &few).is_err());
         }
+    }
+}
+
+/// A client chooses the payload of an opaque duty, and with it 32 bytes of its liking, but never the bytes that are
+/// signed. Ethereum signs a root of 32 bytes, hashed to G2 under its own ciphersuite.
+#[test]
+fn what_the_group_signs_for_a_client_is_never_an_ethereum_signing_root() {
+    const ETHEREUM: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+    assert_ne!(CIPHERSUITE, ETHEREUM);
+    let dealing = deal(3, 4).unwrap();
+    let root = [0x5a; 32];
+    for domain in [Domain::Attester, Domain::Proposer, Domain::Sync] {
+        let instance = InstanceId { domain, height: Height(7) };
+        let digest = Value::duty(instance, ValueBytes(root.as_slice().into())).digest();
+        let message = seal_bytes(&ClusterId::ZERO, instance, Round(0), &digest);
+        assert!(message.starts_with(b"aequa/seal/v1\0") && message.len() > 32);
+        let seal = combine(3, &shares_of(&dealing, &message, &[0, 1, 2])).unwrap();
+        assert_eq!(dealing.group_key.verify(&message, &seal), Ok(()));
+        for signed in [root, digest.0] {
+            assert_eq!(dealing.group_key.verify(&signed, &seal), Err(Error::BadSignature));
+        }
+        assert!(blst::min_pk::Signature::from_bytes(seal.as_slice()).is_err(), "no point of G2");
     }
 }

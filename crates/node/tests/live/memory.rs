@@ -4,7 +4,7 @@ use crate::harness::{Cluster, Shape, until};
 use std::io::Write as _;
 use std::net::TcpStream;
 
-/// What a node may take at most (issue: a quarter of the smallest machine it is meant for).
+/// What a node may take at most, with all of this at once.
 const RESIDENT_MIB_MAX: u64 = 256;
 /// Duties with the most values a payload may have.
 const DUTIES: u64 = 40;
