@@ -26,7 +26,7 @@
 //! - A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
 //!   removed when the log is opened. The head chains segments, so a missing one is noticed.
 //! - Whole segments are dropped from the front once nothing in them is needed ([`Wal::prune`]). What is still
-//!   needed of old segments that are mostly done with is moved into one ([`compact`]), so that a single
+//!   needed of old segments that are mostly done with is moved into one (`compact`), so that a single
 //!   instance that stays open does not keep everything after it.
 //!
 //! # Damage in the last batch
