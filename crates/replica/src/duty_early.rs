@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Statements kept of one member: a proposal and votes of some twenty duties.
 const EARLY_PER_MEMBER_MAX: usize = 64;
-/// Bytes kept of one member: two proposals of the largest values.
+/// Bytes kept of one member: a proposal of the largest value and its votes, or two of a little less.
 const EARLY_BYTES_PER_MEMBER_MAX: usize = 128 << 10;
 
 /// Statements about duties that have not begun here.
