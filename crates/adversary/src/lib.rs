@@ -19,6 +19,7 @@
 //! | [`attack`] | the attacks by name |
 //! | [`agent`] | plays attacks in turn at a rate, and keeps the books |
 //! | [`endpoints`] | some of them over the test endpoints of nodes |
+//! | [`crowd`] | strangers at the APIs of nodes, who need no keys |
 //! | [`verdicts`] | what the nodes' verifiers said, from their metrics |
 //! | [`trial`] | a cluster under attack, and what must hold of it |
 //!
@@ -29,6 +30,7 @@
 pub mod agent;
 pub mod attack;
 pub mod console;
+pub mod crowd;
 mod dice;
 mod ear;
 pub mod endpoints;

@@ -11,12 +11,14 @@ mod process;
 mod proof;
 mod report;
 mod samples;
+mod strangers;
 
 pub use report::{Check, Report};
 
 use crate::AdversaryError;
 use crate::agent::{Agent, Books, Plan};
 use crate::attack::{self, Provable};
+use crate::crowd::{Crowd, Mute};
 use crate::endpoints::Endpoints;
 use crate::traitor::Traitor;
 use crate::verdicts::Look;
@@ -71,6 +73,8 @@ pub struct Trial {
     pub seed: u64,
     /// Transactions per second of honest clients; 0 = none.
     pub tps: u32,
+    /// Strangers of each kind at every node's API during the attack; 0 = none, and nodes without an upstream.
+    pub strangers: u32,
     /// Least time between blocks.
     pub block_interval_ms: u32,
     /// Length of round 0. The cap stays the default: on a machine that is short of time, rounds must be able
@@ -91,7 +95,10 @@ impl Trial {
         agent.until_connected(court.nodes.len()).await?;
         let first = court.tip().await;
         let start = Instant::now();
+        let doors: Vec<_> = court.nodes.iter().map(|node| node.doors).collect();
+        let crowd = Crowd::gather(&doors, self.strangers);
         let (books, samples) = court.attack(self, &agent, &mut tell).await?;
+        let (received, served) = crowd.leave().await;
         let pace = (court.tip().await - first) as f64 / start.elapsed().as_secs_f64();
         let mut checks = effects::checks(&attacks, &books, &quiet, court.has_endpoints());
         checks.push(court.still_aimed_at(&agent).await);
@@ -100,6 +107,10 @@ impl Trial {
         let mut facts = vec![format!(
             "pace: {before:.2} blocks per second with a silent traitor, {pace:.2} with an active one"
         )];
+        if self.strangers > 0 {
+            checks.extend(strangers::checks(&received, &served));
+            facts.extend(strangers::lines(&received));
+        }
         // What is visited over HTTP is signed like everything else.
         let visits = if court.has_endpoints() { Provable::Perhaps } else { Provable::Never };
         let provable = attacks.iter().map(|attack| attack.provable()).fold(visits, Ord::max);
@@ -113,6 +124,8 @@ struct Court {
     nodes: Vec<Node>,
     load: Option<Process>,
     traitor: u8,
+    /// What strangers are sent on to.
+    _upstream: Option<Mute>,
 }
 
 impl Court {
@@ -143,15 +156,18 @@ impl Court {
         let has_tests =
             version["features"].as_array().is_some_and(|features| features.contains(&"e2e".into()));
         let traitor = trial.operators - 1;
+        let upstream = if trial.strangers > 0 { Some(Mute::listen().await?) } else { None };
+        let url = upstream.as_ref().map(Mute::url);
         let mut nodes = Vec::new();
         for place in 0..traitor {
             let offset = u16::from(place);
             let ports = (trial.base_port + offset, trial.base_port + MONITORING_OFFSET + offset);
             let tests = trial.base_test_port + 2 * offset;
             let tests = has_tests.then_some((tests, tests + 1));
-            nodes.push(Node::spawn(program, &trial.dir.join(format!("node{place}")), ports, tests)?);
+            let dir = trial.dir.join(format!("node{place}"));
+            nodes.push(Node::spawn(program, &dir, ports, tests, url.as_deref())?);
         }
-        let mut court = Self { nodes, load: None, traitor };
+        let mut court = Self { nodes, load: None, traitor, _upstream: upstream };
         court.until("all honest nodes at height 2", 2).await?;
         court.load = court.load_of(trial)?;
         Ok(court)

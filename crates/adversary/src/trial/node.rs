@@ -2,6 +2,7 @@
 
 use super::process::Process;
 use crate::AdversaryError;
+use crate::crowd::Doors;
 use crate::verdicts::scrape;
 use serde_json::Value;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub(super) struct Node {
     pub process: Process,
     api: String,
     pub monitoring: String,
+    /// Where both listen.
+    pub doors: Doors,
     /// Addresses of its test endpoints, when it has them.
     pub test_ports: Option<(u16, u16)>,
     http: reqwest::Client,
@@ -29,6 +32,7 @@ impl Node {
         dir: &Path,
         (api, monitoring): (u16, u16),
         test_ports: Option<(u16, u16)>,
+        upstream: Option<&str>,
     ) -> Result<Self, AdversaryError> {
         let data_dir = dir.to_string_lossy().into_owned();
         let mut args: Vec<String> = vec!["run".into(), "--data-dir".into(), data_dir];
@@ -36,11 +40,16 @@ impl Node {
             args.extend(["--e2e.listen".into(), format!("127.0.0.1:{qbft}")]);
             args.extend(["--e2e.p2p-listen".into(), format!("127.0.0.1:{p2p}")]);
         }
+        args.extend(upstream.into_iter().flat_map(|url| ["--upstream".into(), url.to_owned()]));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Ok(Self {
             process: Process::spawn(program, &args, dir.join("node.log"))?,
             api: format!("http://127.0.0.1:{api}"),
             monitoring: format!("http://127.0.0.1:{monitoring}"),
+            doors: Doors {
+                api: ([127, 0, 0, 1], api).into(),
+                monitoring: ([127, 0, 0, 1], monitoring).into(),
+            },
             test_ports,
             http: reqwest::Client::new(),
         })

@@ -38,6 +38,8 @@ pub(super) struct Memory {
     pub resident_kib: u64,
     /// What it allocated.
     pub anonymous_kib: u64,
+    /// The most that was ever resident.
+    pub peak_kib: u64,
 }
 
 /// A running process with its output in a file.
@@ -70,7 +72,11 @@ impl Process {
             let line = status.lines().find_map(|line| line.strip_prefix(key))?;
             line.split_whitespace().next()?.parse().ok()
         };
-        Some(Memory { resident_kib: kib("VmRSS:")?, anonymous_kib: kib("RssAnon:")? })
+        Some(Memory {
+            resident_kib: kib("VmRSS:")?,
+            anonymous_kib: kib("RssAnon:")?,
+            peak_kib: kib("VmHWM:")?,
+        })
     }
 
     /// Everything it wrote.

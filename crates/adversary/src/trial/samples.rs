@@ -19,7 +19,7 @@ const JUDGED_FROM: usize = 12;
 const JUDGED_TRIAL: Duration = Duration::from_secs(60);
 /// Most bytes of log per second: fifty blocks per second and some warnings about the one traitor.
 const LOG_BYTES_PER_SECOND_MAX: f64 = 32.0 * 1024.0;
-/// Most memory a node may allocate at any moment somebody looks.
+/// Most memory a node may ever hold.
 const PEAK_KIB_MAX: u64 = 256 * 1024;
 /// Samples a trial gives, and longest time between two of them.
 const SAMPLES: u32 = 20;
@@ -136,12 +136,16 @@ pub(super) fn judge_logs(samples: &[Sample]) -> Check {
 
 /// Whether no node ever held more than a small machine has to spare.
 pub(super) fn judge_peak(samples: &[Sample]) -> Check {
-    let held = samples.iter().flat_map(|sample| &sample.memory).flatten();
-    let peak = held.map(|memory| memory.anonymous_kib).max().unwrap_or_default();
+    let nodes = samples.last().map_or(0, |sample| sample.memory.len());
+    let peak = |place: usize| {
+        samples.iter().filter_map(|sample| Some(sample.memory.get(place)?.as_ref()?.peak_kib)).max()
+    };
+    let peaks: Vec<Option<u64>> = (0..nodes).map(peak).collect();
+    let mib = |peak: &Option<u64>| peak.map_or("unknown".into(), |kib| format!("{} MiB", kib / 1024));
     Check {
-        what: "no node ever allocates more than 256 MiB",
-        holds: peak <= PEAK_KIB_MAX,
-        found: format!("{} MiB at most", peak / 1024),
+        what: "no node ever holds more than 256 MiB of memory",
+        holds: peaks.iter().all(|peak| peak.is_some_and(|kib| kib <= PEAK_KIB_MAX)),
+        found: peaks.iter().map(mib).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -157,7 +161,11 @@ mod tests {
         let sample = |i: usize| Sample {
             at: Duration::from_secs(i as u64),
             heights: vec![Some(1)],
-            memory: vec![Some(Memory { resident_kib: memory(i), anonymous_kib: memory(i) / 2 })],
+            memory: vec![Some(Memory {
+                resident_kib: memory(i),
+                anonymous_kib: memory(i) / 2,
+                peak_kib: memory(i),
+            })],
             log_bytes: vec![i as u64 * 1000],
         };
         (0..samples).map(sample).collect()

@@ -4,20 +4,21 @@ use crate::harness::Ports;
 use aequa_adversary::trial::{Report, Trial};
 use std::time::Duration;
 
-/// Named so that the run with test endpoints holds it again, where the adversary visits them too.
+/// Strangers are there too, with all that is cheap to send and dear to take. Named so that the run with test endpoints holds it again, where the adversary visits them too.
 #[test]
 fn e2e_a_traitor_leaves_nothing_but_evidence_against_itself() {
-    let report = hold(&["all"], Duration::from_secs(20));
+    let report = hold(&["all"], Duration::from_secs(20), 2);
     assert_eq!(report.books.visits.is_empty(), cfg!(not(feature = "e2e")), "test endpoints were visited");
 }
 
 #[test]
 fn a_leader_that_only_withholds_its_blocks_gives_no_evidence() {
-    hold(&["withheld-value"], Duration::from_secs(10));
+    hold(&["withheld-value"], Duration::from_secs(10), 0);
 }
 
-/// Holds a trial of these attacks, in which everything that must hold does.
-fn hold(attacks: &[&str], time: Duration) -> Report {
+/// Holds a trial of these attacks, in which everything that must hold does, with so many strangers of each kind
+/// at every node.
+fn hold(attacks: &[&str], time: Duration, strangers: u32) -> Report {
     let dir = tempfile::tempdir().unwrap();
     let ports = Ports::take();
     let trial = Trial {
@@ -32,6 +33,7 @@ fn hold(attacks: &[&str], time: Duration) -> Report {
         rate: 100,
         seed: 1,
         tps: 10,
+        strangers,
         block_interval_ms: 200,
         round_timeout_ms: 500,
     };
