@@ -10,18 +10,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-/// Most blocks being shown at once: up to 8 MiB each while a client takes it.
-pub const BLOCKS_SHOWN_MAX: usize = 8;
 
 /// State of one listener.
 pub(crate) struct App<B> {
     pub backend: Arc<B>,
     pub door: Arc<Door>,
     pub proxy: Option<Proxy>,
-    pub blocks: Arc<Semaphore>,
     pub rate: Option<RateLimiter>,
     /// Set when the listener stops: event streams end themselves.
     pub stopping: CancellationToken,
@@ -38,14 +33,7 @@ pub(crate) fn validator_router<B: Backend>(
     stopping: CancellationToken,
 ) -> Result<Router, ApiError> {
     let proxy = options.upstream.clone().map(Proxy::new).transpose()?;
-    let app = Arc::new(App {
-        backend,
-        door,
-        proxy,
-        blocks: Arc::new(Semaphore::new(BLOCKS_SHOWN_MAX)),
-        rate: RateLimiter::new(options.rate_limit),
-        stopping,
-    });
+    let app = Arc::new(App { backend, door, proxy, rate: RateLimiter::new(options.rate_limit), stopping });
     let mut router = Router::new()
         .merge(routes::health::router())
         .merge(routes::duty::router())
@@ -76,8 +64,7 @@ pub(crate) fn test_router<B: Backend>(
 
 /// A listener without proxy, streams and rate limit.
 fn bare<B: Backend>(backend: Arc<B>, door: Arc<Door>) -> Arc<App<B>> {
-    let blocks = Arc::new(Semaphore::new(0));
-    Arc::new(App { backend, door, proxy: None, blocks, rate: None, stopping: CancellationToken::new() })
+    Arc::new(App { backend, door, proxy: None, rate: None, stopping: CancellationToken::new() })
 }
 
 fn finish<B: Backend>(router: Router<Arc<App<B>>>, app: Arc<App<B>>) -> Router {

@@ -1,10 +1,12 @@
-//! Places of requests that last as long as their client likes: event streams, what goes to the upstream, and
-//! tunnels. Each kind has its own, so that none of them takes those of another or of the node's own routes.
+//! Places of requests that last as long as their client likes: event streams, what goes to the upstream, tunnels,
+//! and blocks being shown. Each kind has its own, so that none of them takes those of another or of the node's own routes.
 
 use crate::clients::Client;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Most event streams open at once: each holds a connection and a place in the event queue.
 pub const STREAMS_MAX: usize = 256;
@@ -18,6 +20,10 @@ const PROXIED_PER_CLIENT_MAX: usize = 16;
 pub const TUNNELS_MAX: usize = 128;
 /// Most tunnels of one client.
 const TUNNELS_PER_CLIENT_MAX: usize = 16;
+/// Most blocks being shown at once: up to 8 MiB each while a client takes it.
+pub const BLOCKS_SHOWN_MAX: usize = 8;
+/// Most blocks being shown to one client: whoever takes them slowly waits for itself.
+const BLOCKS_PER_CLIENT_MAX: usize = 2;
 
 /// The budgets of one listener.
 #[derive(Debug)]
@@ -25,18 +31,20 @@ pub(crate) struct Budgets {
     pub streams: Arc<Budget>,
     pub proxied: Arc<Budget>,
     pub tunnels: Arc<Budget>,
+    pub blocks: Arc<Budget>,
 }
 
 impl Budgets {
-    /// Shares of `connections`: a quarter, a quarter, an eighth.
+    /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks are counted by what they hold.
     pub fn within(connections: usize) -> Self {
         let budget = |name, max: usize, per_client_max| {
-            Arc::new(Budget { name, max, per_client_max, open: Mutex::default() })
+            Arc::new(Budget { name, max, per_client_max, open: Mutex::default(), left: Notify::new() })
         };
         Self {
             streams: budget("streams", STREAMS_MAX.min(connections / 4), STREAMS_PER_CLIENT_MAX),
             proxied: budget("proxied", PROXIED_MAX.min(connections / 4), PROXIED_PER_CLIENT_MAX),
             tunnels: budget("tunnels", TUNNELS_MAX.min(connections / 8), TUNNELS_PER_CLIENT_MAX),
+            blocks: budget("blocks", BLOCKS_SHOWN_MAX, BLOCKS_PER_CLIENT_MAX),
         }
     }
 }
@@ -48,6 +56,7 @@ pub(crate) struct Budget {
     max: usize,
     per_client_max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
+    left: Notify,
 }
 
 impl Budget {
@@ -62,6 +71,21 @@ impl Budget {
         }
         open.insert(client.network, own + 1);
         Some(Permit { budget: Arc::clone(self), client: client.network })
+    }
+
+    /// A place for `client` as soon as there is one; none when it takes longer than `patience`.
+    pub async fn take_within(self: &Arc<Self>, client: Client, patience: Duration) -> Option<Permit> {
+        let waiting = async {
+            loop {
+                // From before the look, so that no place left in between is missed.
+                let left = self.left.notified();
+                if let Some(permit) = self.take(client) {
+                    return permit;
+                }
+                left.await;
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.ok()
     }
 }
 
@@ -81,6 +105,8 @@ impl Drop for Permit {
                 open.remove(&self.client);
             }
         }
+        drop(open);
+        self.budget.left.notify_waiters();
     }
 }
 
@@ -92,6 +118,21 @@ mod tests {
 
     fn client(address: [u8; 4]) -> Client {
         Clients::default().connecting(address.into())
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_gets_the_one_that_is_left_and_slow_ones_wait_for_themselves() {
+        let budgets = Budgets::within(CONNECTIONS_MAX);
+        let (slow, quick) = (client([192, 0, 2, 1]), client([192, 0, 2, 2]));
+        let mut held = taken(&budgets.blocks, slow);
+        assert_eq!(held.len(), BLOCKS_PER_CLIENT_MAX);
+        let within = |client, ms| budgets.blocks.take_within(client, Duration::from_millis(ms));
+        assert!(within(slow, 1).await.is_none());
+        assert!(within(quick, 1).await.is_some());
+        let mut waiting = std::pin::pin!(within(slow, 60_000));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        held.pop();
+        assert!(waiting.await.is_some());
     }
 
     fn taken(budget: &Arc<Budget>, client: Client) -> Vec<Permit> {

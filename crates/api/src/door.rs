@@ -11,7 +11,7 @@ use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use http::StatusCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The way into one listener.
 #[derive(Debug)]
@@ -76,19 +76,29 @@ impl Door {
 
     /// A place of `budget` for `client`, or a refusal.
     pub fn take(&self, budget: &Arc<Budget>, client: Client) -> Result<Permit, Refusal> {
-        budget.take(client).ok_or_else(|| {
-            self.turned_away(TurnedAway::Budget(budget.name), client);
-            let (code, message) = match budget.name {
-                "streams" => {
-                    ("TOO_MANY_STREAMS", "no more event streams are open at once, or by this client")
-                }
-                "tunnels" => ("TOO_MANY_TUNNELS", "no more tunnels are open at once, or by this client"),
-                _ => {
-                    ("TOO_MANY_PROXIED", "no more requests are with the upstream at once, or by this client")
-                }
-            };
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon()
-        })
+        budget.take(client).ok_or_else(|| self.no_place(budget, client))
+    }
+
+    /// The same, and a place that is left within `patience` will do.
+    pub async fn take_within(
+        &self,
+        budget: &Arc<Budget>,
+        client: Client,
+        patience: Duration,
+    ) -> Result<Permit, Refusal> {
+        budget.take_within(client, patience).await.ok_or_else(|| self.no_place(budget, client))
+    }
+
+    fn no_place(&self, budget: &Budget, client: Client) -> Refusal {
+        self.turned_away(TurnedAway::Budget(budget.name), client);
+        let (code, what) = match budget.name {
+            "streams" => ("TOO_MANY_STREAMS", "event streams are open"),
+            "tunnels" => ("TOO_MANY_TUNNELS", "tunnels are open"),
+            "blocks" => ("TOO_MANY_BLOCKS", "blocks are shown"),
+            _ => ("TOO_MANY_PROXIED", "requests are with the upstream"),
+        };
+        let message = format!("no more {what} at once, or by this client");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon()
     }
 
     /// Counts and tells, as often as the log's limits allow.

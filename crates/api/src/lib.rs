@@ -13,7 +13,7 @@
 //! | `server` | the two listeners; binding, serving, stopping |
 //! | `door`, `clients` | who may come in, who is counted, what is said of those turned away |
 //! | `connections`, `activity` | places of connections, and how long a client may keep us waiting |
-//! | `budget` | places of event streams, proxied requests and tunnels |
+//! | `budget`, `held` | places of event streams, proxied requests, tunnels and shown blocks; bodies that keep one |
 //! | `observe` | what happens around every request |
 //! | `guard` | requests that are not taken whatever they ask: of other sites' pages, under foreign names |
 //! | `routes` | handlers by subject, and the OpenAPI document generated from them |
@@ -56,6 +56,7 @@ pub mod e2e;
 mod error;
 mod evidence;
 mod guard;
+mod held;
 mod limits;
 mod observe;
 mod paths;
@@ -67,9 +68,8 @@ mod routes;
 mod server;
 
 pub use activity::{ANSWER_PATIENCE, BODY_PATIENCE, BYTES_PER_S_MIN, HEAD_TIME_MAX, IDLE_TIME_MAX};
-pub use app::BLOCKS_SHOWN_MAX;
 pub use backend::{Backend, BackendError, Options};
-pub use budget::{PROXIED_MAX, STREAMS_MAX, TUNNELS_MAX};
+pub use budget::{BLOCKS_SHOWN_MAX, PROXIED_MAX, STREAMS_MAX, TUNNELS_MAX};
 pub use clients::{Network, NotANetwork};
 pub use connections::{CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX, connections_within};
 pub use error::ApiError;

@@ -11,6 +11,7 @@ use crate::backend::Backend;
 use crate::budget::Permit;
 use crate::clients::{Client as Asking, X_FORWARDED_FOR};
 use crate::error::ApiError;
+use crate::held::HeldBody;
 use crate::observe::{Arrival, FromUpstream, X_TRACE_ID};
 use crate::paths::{OwnPaths, PathRefusal};
 use crate::reply::{Refusal, internal, text_error, text_error_because};
@@ -19,18 +20,14 @@ use aequa_telemetry::log::public_url;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use http::header::{CONNECTION, HOST, UPGRADE, VIA};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// How long connecting may take: the upstream is a neighbour, not the world.
@@ -149,7 +146,7 @@ async fn forward<B: Backend>(
     strip_hop_by_hop(response.headers_mut());
     response.extensions_mut().insert(FromUpstream);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(response.map(|body| Body::new(VisitBody { body: Body::new(body), _visit: visit })));
+        return Ok(response.map(|body| Body::new(HeldBody { body: Body::new(body), _held: visit })));
     }
     let Some(client_side) = client_side.filter(|_| accepts_tunnel) else {
         return failed("unasked upgrade");
@@ -181,32 +178,6 @@ impl Visit {
         let busy = arrival.place.activity.begin();
         arrival.place.activity.keep_place();
         Ok(Self { arrival: arrival.clone(), _busy: busy, _permit: permit })
-    }
-}
-
-/// An answer that is at the upstream until it is sent or given up.
-struct VisitBody {
-    body: Body,
-    _visit: Visit,
-}
-
-impl HttpBody for VisitBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

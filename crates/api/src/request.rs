@@ -24,11 +24,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(15);
 /// Bytes of a body that need no place: what wallets and validator clients send, 16 MiB for all connections.
 pub const BODY_BYTES_FREE: usize = 16 * 1024;
-/// Bytes of all larger bodies that are held at one time; further ones wait until they find room.
+/// Bytes of all larger bodies that are held at one time; further ones wait until they find room. Only what has
+/// arrived takes room, so that no slow client holds that of others.
 pub const BODIES_BYTES_MAX: usize = 32 << 20;
 
 /// Room for large bodies, in KiB. Memory is the process's, so both listeners share it.
 static BODIES: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX / 1024);
+/// KiB of room that are taken at a time.
+const ROOM_STEP: usize = 16;
 
 /// Why a body did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +71,25 @@ impl From<BodyError> for Refusal {
 #[derive(Debug)]
 pub(crate) struct Taken {
     bytes: Vec<u8>,
-    _room: Option<SemaphorePermit<'static>>,
+    room: Option<SemaphorePermit<'static>>,
+}
+
+impl Taken {
+    /// Takes the room that so many bytes need beyond those that are free.
+    async fn make_room(&mut self, bytes: usize, deadline: Instant) -> Result<(), BodyError> {
+        let held = self.room.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let needed = bytes.saturating_sub(BODY_BYTES_FREE).div_ceil(1024).next_multiple_of(ROOM_STEP);
+        if needed > held {
+            let more = BODIES.acquire_many(u32::try_from(needed - held).unwrap_or(u32::MAX));
+            let more = timeout_at(deadline, more).await.map_err(|_| BodyError::Crowded)?;
+            let more = more.map_err(|_| BodyError::Crowded)?;
+            match &mut self.room {
+                Some(room) => room.merge(more),
+                none => *none = Some(more),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Deref for Taken {
@@ -84,7 +105,7 @@ pub(crate) async fn read_body(mut body: Body) -> Result<Taken, BodyError> {
     let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let bytes_max = declared.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
     let deadline = Instant::now() + BODY_TIME_MAX;
-    let mut taken = Taken { bytes: Vec::new(), _room: None };
+    let mut taken = Taken { bytes: Vec::new(), room: None };
     while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| BodyError::Slow)? {
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -92,12 +113,7 @@ pub(crate) async fn read_body(mut body: Body) -> Result<Taken, BodyError> {
         if bytes > bytes_max {
             return Err(BodyError::TooLarge);
         }
-        if bytes > BODY_BYTES_FREE && taken._room.is_none() {
-            let room = BODIES.acquire_many(u32::try_from(bytes_max.div_ceil(1024)).unwrap_or(u32::MAX));
-            let room = timeout_at(deadline, room).await.map_err(|_| BodyError::Crowded)?;
-            taken._room = Some(room.map_err(|_| BodyError::Crowded)?);
-            taken.bytes.reserve_exact(bytes_max - taken.bytes.len());
-        }
+        taken.make_room(bytes, deadline).await?;
         taken.bytes.extend_from_slice(&data);
     }
     Ok(taken)
@@ -164,7 +180,7 @@ pub(crate) fn hash(field: &str, text: &str) -> Result<Digest, Refusal> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use futures::stream;
+    use futures::stream::{self, StreamExt as _};
 
     /// A body of so many bytes that says nothing of its length.
     fn body(bytes: usize) -> Body {
@@ -177,18 +193,24 @@ mod tests {
     async fn large_bodies_wait_for_room_and_small_ones_do_not() {
         let mut held = Vec::new();
         for _ in 0..BODIES_BYTES_MAX / BODY_BYTES_MAX {
-            held.push(read_body(body(BODY_BYTES_FREE + 1)).await.unwrap());
+            held.push(read_body(body(BODY_BYTES_MAX)).await.unwrap());
         }
         assert_eq!(read_body(body(BODY_BYTES_FREE)).await.unwrap().len(), BODY_BYTES_FREE);
-        let mut waiting = std::pin::pin!(read_body(body(BODY_BYTES_FREE + 1)));
+        let mut waiting = std::pin::pin!(read_body(body(BODY_BYTES_MAX)));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         held.pop();
-        assert_eq!(waiting.await.unwrap().len(), BODY_BYTES_FREE + 1);
-        assert_eq!(read_body(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(waiting.await.unwrap().len(), BODY_BYTES_MAX);
         assert_eq!(read_body(body(BODY_BYTES_MAX + 1)).await.unwrap_err(), BodyError::TooLarge);
-        // A body that says how long it is takes no more room than that.
-        let known = vec![b'x'; BODY_BYTES_FREE + 1];
-        let one = read_body(Body::from(known.clone())).await.unwrap();
-        assert_eq!(read_body(Body::from(known)).await.unwrap().len(), one.len());
+        drop(held);
+        // As many as may be connected, each with a little more than is free.
+        let slow = (0..1024).map(|_| {
+            let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; BODY_BYTES_FREE + 1]));
+            Box::pin(read_body(Body::from_stream(stream::iter([piece]).chain(stream::pending()))))
+        });
+        let mut slow: Vec<_> = slow.collect();
+        for body in &mut slow {
+            assert!(futures::poll!(body.as_mut()).is_pending());
+        }
+        assert_eq!(read_body(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
     }
 }

@@ -8,20 +8,17 @@ use crate::connections::monitoring_max;
 use crate::door::{Door, TurnedAway};
 use crate::error::ApiError;
 use crate::guard::Guard;
+use crate::held::HeldBody;
 use crate::observe::Arrival;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -290,33 +287,7 @@ async fn answer(
     router: Router,
     request: http::Request<Body>,
     busy: Busy,
-) -> Result<http::Response<BusyBody>, Infallible> {
+) -> Result<http::Response<HeldBody<Busy>>, Infallible> {
     let response = router.oneshot(request).await?;
-    Ok(response.map(|body| BusyBody { body, _busy: busy }))
-}
-
-/// A body that keeps its connection busy until it is sent or given up.
-struct BusyBody {
-    body: Body,
-    _busy: Busy,
-}
-
-impl HttpBody for BusyBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    Ok(response.map(|body| HeldBody { body, _held: busy }))
 }

@@ -406,13 +406,14 @@ async fn blocks_being_shown_are_few_and_the_next_reader_waits_for_a_place() {
     // More than sockets take by themselves, and nobody reads.
     let address = running.server.validator_api();
     let mut held = Vec::new();
-    for _ in 0..BLOCKS_SHOWN_MAX {
+    // Behind a proxy may be many: one address has half of the places.
+    for _ in 0..BLOCKS_SHOWN_MAX / 2 {
         held.push(common::Stream::open(address, "/v1/blocks/1", &[]).await);
     }
     for stream in &mut held {
         stream.until("\r\n\r\n").await;
     }
-    running.get("/v1/blocks/1").await.assert_refusal(503, "OVERLOADED");
+    running.get("/v1/blocks/1").await.assert_refusal(503, "TOO_MANY_BLOCKS");
     assert_eq!(running.get("/v1/blocks").await.status, 200, "headers need no place");
     assert_eq!(running.get("/v1/blocks/1/certificate").await.status, 200, "nor do certificates");
     drop(held);

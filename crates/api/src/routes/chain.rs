@@ -4,13 +4,15 @@ use super::read;
 use crate::app::{App, Shared};
 use crate::backend::{Backend, BackendError, StateRootView};
 use crate::block_pieces::BlockPieces;
+use crate::budget::Permit;
+use crate::clients::Client;
 use crate::reply::{ErrorBody, JSON, Refusal, internal, json, ok, whole_or_streamed, with_type};
 use crate::request::{Param, Params, height};
 use aequa_types::json::{CertificateJson, HeaderJson, decimal};
 use aequa_types::{CertifiedBlock, CertifiedHeader, Digest, Header, Height};
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use http::header::{ACCEPT, HeaderValue};
@@ -20,7 +22,6 @@ use serde_json::{Value, json as object};
 use ssz::Encode as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Most headers in one answer.
 pub const HEADERS_MAX: usize = 100;
@@ -90,9 +91,10 @@ pub(crate) async fn headers<B: Backend>(State(app): Shared<B>, params: Params) -
 ))]
 pub(crate) async fn latest<B: Backend>(
     State(app): Shared<B>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(stored(&app, app.backend.latest_height()).await?, &headers).await
+    block_answer(stored(&app, client, app.backend.latest_height()).await?, &headers).await
 }
 
 /// A block with its certificate.
@@ -104,14 +106,15 @@ pub(crate) async fn latest<B: Backend>(
 ))]
 pub(crate) async fn block<B: Backend>(
     State(app): Shared<B>,
+    Extension(client): Extension<Client>,
     Param(text): Param,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    block_answer(stored(&app, height("height", &text)?).await?, &headers).await
+    block_answer(stored(&app, client, height("height", &text)?).await?, &headers).await
 }
 
 /// A block and its place among those being shown.
-pub(super) type Shown = (Arc<CertifiedBlock>, OwnedSemaphorePermit);
+pub(super) type Shown = (Arc<CertifiedBlock>, Permit);
 
 /// The block goes out piece by piece, and keeps its place until the last one is sent.
 async fn block_answer((block, place): Shown, headers: &HeaderMap) -> Result<Response, Refusal> {
@@ -136,10 +139,12 @@ fn wants_octets(headers: &HeaderMap) -> bool {
 }
 
 /// A stored block, once there is a place for it.
-pub(super) async fn stored<B: Backend>(app: &App<B>, height: Height) -> Result<Shown, Refusal> {
-    let place = Arc::clone(&app.blocks).acquire_owned();
-    let place = tokio::time::timeout(BLOCK_PLACE_WITHIN, place).await;
-    let place = place.ok().and_then(Result::ok).ok_or(BackendError::Overloaded)?;
+pub(super) async fn stored<B: Backend>(
+    app: &App<B>,
+    client: Client,
+    height: Height,
+) -> Result<Shown, Refusal> {
+    let place = app.door.take_within(&app.door.budgets.blocks, client, BLOCK_PLACE_WITHIN).await?;
     let block = match height {
         Height(0) => None,
         _ => app.backend.block(height).await?,

@@ -6,6 +6,7 @@ use crate::app::{App, Shared};
 use crate::backend::{
     AccountView, Admission, Backend, BackendError, MempoolView, Submission, TxStatus, TxView,
 };
+use crate::clients::Client;
 use crate::observe::fenced;
 use crate::proof::{ItemProof, item_proof};
 use crate::reply::{
@@ -15,12 +16,12 @@ use crate::reply::{
 use crate::request::{BodyError, Param, Params, hash, read_body};
 use aequa_types::json::{JsonError, object, parse_address, parse_transaction, parse_transaction_as};
 use aequa_types::{Transaction, TxKind};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, post};
+use axum::{Extension, Router};
 use http::StatusCode;
 use http::header::HeaderValue;
 use serde::Serialize;
@@ -245,21 +246,26 @@ pub(crate) struct TxAnswer {
 ))]
 pub(crate) async fn read_tx<B: Backend>(
     State(app): Shared<B>,
+    Extension(client): Extension<Client>,
     Param(text): Param,
     params: Params,
 ) -> Result<Response, Refusal> {
     let hash = hash("hash", &text)?;
     let unknown = || Refusal::not_found("UNKNOWN_TX", "this node has not seen the transaction");
     let view = app.backend.transaction(hash).await?.ok_or_else(unknown)?;
-    let proof = if params.text("proof") == Some("1") { prove(&app, &view).await? } else { None };
+    let proof = if params.text("proof") == Some("1") { prove(&app, client, &view).await? } else { None };
     Ok(ok(&TxAnswer { view, proof }))
 }
 
-async fn prove<B: Backend>(app: &App<B>, view: &TxView) -> Result<Option<ItemProof>, Refusal> {
+async fn prove<B: Backend>(
+    app: &App<B>,
+    client: Client,
+    view: &TxView,
+) -> Result<Option<ItemProof>, Refusal> {
     let (TxStatus::Included, Some(height), Some(index)) = (view.status, view.height, view.index) else {
         return Ok(None);
     };
-    let (block, _place) = super::chain::stored(app, height).await?;
+    let (block, _place) = super::chain::stored(app, client, height).await?;
     Ok(item_proof(&block.block.items, index))
 }
 
