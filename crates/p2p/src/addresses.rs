@@ -31,10 +31,13 @@ const SIGNATURE_BYTES: usize = 64;
 /// Largest announcement.
 pub(crate) const ANNOUNCEMENT_BYTES_MAX: usize =
     1 + 8 + 1 + ADDRS_MAX * (2 + ADDR_BYTES_MAX) + SIGNATURE_BYTES;
-/// News of one member that are checked and passed on per second, and at once: it moves rarely, and every
-/// one of its words goes to everybody.
+/// News of one member that are passed on per second, and at once: it moves rarely, and every one of its words
+/// goes to everybody.
 const NEWS_PER_SECOND: f64 = 0.2;
 const NEWS_BURST: f64 = 8.0;
+/// What looks new is checked for one carrier so often per second, and at once: all that it knows, when it connects.
+const CHECKS_PER_SECOND: f64 = 8.0;
+const CHECKS_BURST: f64 = 128.0;
 /// Envelope kind of an announcement.
 pub(crate) const KIND_ANNOUNCEMENT: u8 = 1;
 /// Keeps these signatures apart from all others of the same key.
@@ -75,7 +78,10 @@ pub(crate) struct AddressBook {
 struct Other {
     key: Option<PublicKey>,
     newest: Option<Announcement>,
+    /// What it says of itself.
     news: TokenBucket,
+    /// What it carries, whomever it is of.
+    checks: TokenBucket,
 }
 
 impl AddressBook {
@@ -84,6 +90,7 @@ impl AddressBook {
             key: key_of(peer),
             newest: None,
             news: TokenBucket::new(NEWS_PER_SECOND, NEWS_BURST, now),
+            checks: TokenBucket::new(CHECKS_PER_SECOND, CHECKS_BURST, now),
         };
         let others = config.others.iter().map(|member| (member.operator, other(&member.peer)));
         Self {
@@ -107,38 +114,37 @@ impl AddressBook {
         Some(self.own.insert(Announcement { operator: self.me, time_ms, addrs, bytes }))
     }
 
-    /// Takes what a member carried, whomever it is of.
-    pub fn hear(&mut self, body: &Bytes, now: Instant) -> Heard {
+    /// Takes what a member carried, whomever it is of. What does not hold is at the cost of its carrier alone.
+    pub fn hear(&mut self, carrier: OperatorIndex, body: &Bytes, now: Instant) -> Heard {
         let Some(announcement) = decode(body) else { return Heard::Bad(Deed::Malformed) };
-        let (operator, time_ms) = (announcement.operator, announcement.time_ms);
-        if operator == self.me {
-            return self.hear_of_self(&announcement);
-        }
-        let Some(other) = self.others.get_mut(&operator) else { return Heard::Bad(Deed::Malformed) };
-        let newer = other.newest.as_ref().is_none_or(|newest| newest.time_ms < time_ms);
-        if !newer || !other.news.take(now) {
+        let operator = announcement.operator;
+        let known_ms = match self.others.get(&operator) {
+            // An earlier life, with a clock that was ahead: this one has to speak after it.
+            None if operator == self.me => Some(self.own_time_ms),
+            None => return Heard::Bad(Deed::Malformed),
+            Some(other) => other.newest.as_ref().map(|newest| newest.time_ms),
+        };
+        let is_new = known_ms < Some(announcement.time_ms);
+        if !is_new || !self.others.get_mut(&carrier).is_some_and(|carrier| carrier.checks.take(now)) {
             return Heard::Old;
         }
-        let key = other.key.clone();
+        let key = match self.others.get(&operator) {
+            Some(other) => other.key.clone(),
+            None => Some(self.keypair.public()),
+        };
         if !key.is_some_and(|key| self.holds(&key, body)) {
             return Heard::Bad(Deed::BadSignature);
         }
-        if let Some(other) = self.others.get_mut(&operator) {
-            other.newest = Some(announcement);
+        match self.others.get_mut(&operator) {
+            None => self.own_time_ms = announcement.time_ms,
+            Some(other) => {
+                if !other.news.take(now) {
+                    return Heard::Old;
+                }
+                other.newest = Some(announcement);
+            }
         }
         Heard::News(operator)
-    }
-
-    /// An earlier life, with a clock that was ahead: this one has to speak after it.
-    fn hear_of_self(&mut self, announcement: &Announcement) -> Heard {
-        if announcement.time_ms <= self.own_time_ms || self.own.as_ref() == Some(announcement) {
-            return Heard::Old;
-        }
-        if !self.holds(&self.keypair.public(), &announcement.bytes) {
-            return Heard::Bad(Deed::BadSignature);
-        }
-        self.own_time_ms = announcement.time_ms;
-        Heard::News(self.me)
     }
 
     /// The newest word of another member.
@@ -237,9 +243,9 @@ mod tests {
     fn what_a_member_says_of_itself_is_believed_whoever_carries_it_and_the_newest_stands() {
         let (mut reader, mut speaker, now) = (book(0), book(2), Instant::now());
         let (older, newer) = (word(&mut speaker, 1), word(&mut speaker, 2));
-        assert_eq!(reader.hear(&newer, now), Heard::News(OperatorIndex(2)));
-        assert_eq!(reader.hear(&older, now), Heard::Old);
-        assert_eq!(reader.hear(&newer, now), Heard::Old);
+        assert_eq!(reader.hear(OperatorIndex(3), &newer, now), Heard::News(OperatorIndex(2)));
+        assert_eq!(reader.hear(OperatorIndex(3), &older, now), Heard::Old);
+        assert_eq!(reader.hear(OperatorIndex(3), &newer, now), Heard::Old);
         assert_eq!(reader.of(OperatorIndex(2)).unwrap().addrs, [addr(2)]);
         assert_eq!(reader.all().count(), 1);
     }
@@ -250,14 +256,21 @@ mod tests {
         let mut liar = book(1);
         liar.me = OperatorIndex(2);
         let forged = word(&mut liar, 1);
-        assert_eq!(reader.hear(&forged, now), Heard::Bad(Deed::BadSignature));
+        assert_eq!(reader.hear(OperatorIndex(3), &forged, now), Heard::Bad(Deed::BadSignature));
         let mut elsewhere = book(2);
         elsewhere.cluster_id = ClusterId::repeat_byte(9);
-        assert_eq!(reader.hear(&word(&mut elsewhere, 1), now), Heard::Bad(Deed::BadSignature));
+        assert_eq!(
+            reader.hear(OperatorIndex(3), &word(&mut elsewhere, 1), now),
+            Heard::Bad(Deed::BadSignature)
+        );
         liar.me = OperatorIndex(9);
-        assert_eq!(reader.hear(&word(&mut liar, 1), now), Heard::Bad(Deed::Malformed), "no member");
+        assert_eq!(
+            reader.hear(OperatorIndex(3), &word(&mut liar, 1), now),
+            Heard::Bad(Deed::Malformed),
+            "no member"
+        );
         assert_eq!(reader.all().count(), 0);
-        assert_eq!(reader.hear(&word(&mut book(2), 1), now), Heard::News(OperatorIndex(2)));
+        assert_eq!(reader.hear(OperatorIndex(3), &word(&mut book(2), 1), now), Heard::News(OperatorIndex(2)));
     }
 
     #[test]
@@ -265,7 +278,7 @@ mod tests {
         let (mut reader, mut speaker, now) = (book(0), book(1), Instant::now());
         let mut hear = |addrs: Vec<Multiaddr>| {
             let bytes = speaker.announce(addrs).unwrap().bytes.clone();
-            reader.hear(&bytes, now)
+            reader.hear(OperatorIndex(3), &bytes, now)
         };
         let news = Heard::News(OperatorIndex(1));
         let bad = Heard::Bad(Deed::Malformed);
@@ -277,15 +290,31 @@ mod tests {
         }
         let whole = word(&mut book(1), 1);
         for cut in 0..whole.len() {
-            assert_eq!(reader.hear(&whole.slice(..cut), now), bad);
+            assert_eq!(reader.hear(OperatorIndex(3), &whole.slice(..cut), now), bad);
         }
+    }
+
+    #[test]
+    fn forged_words_of_a_member_do_not_hold_up_its_own() {
+        let (mut reader, now) = (book(0), Instant::now());
+        let mut liar = book(1);
+        (liar.me, liar.own_time_ms) = (OperatorIndex(2), u64::MAX / 2);
+        let bad = Heard::Bad(Deed::BadSignature);
+        let forged =
+            (0..1000).filter(|_| reader.hear(OperatorIndex(1), &word(&mut liar, 1), now) == bad).count();
+        assert_eq!(forged, CHECKS_BURST as usize, "beyond that they are not even checked");
+        let own = word(&mut book(2), 1);
+        assert_eq!(reader.hear(OperatorIndex(3), &own, now), Heard::News(OperatorIndex(2)));
     }
 
     #[test]
     fn one_member_cannot_keep_the_others_busy_with_its_news() {
         let (mut reader, mut speaker, now) = (book(0), book(1), Instant::now());
-        let mut heard =
-            |now| (0..100).filter(|_| reader.hear(&word(&mut speaker, 1), now) != Heard::Old).count();
+        let mut heard = |now| {
+            (0..100)
+                .filter(|_| reader.hear(OperatorIndex(3), &word(&mut speaker, 1), now) != Heard::Old)
+                .count()
+        };
         assert_eq!(heard(now), NEWS_BURST as usize);
         assert_eq!(heard(now + Duration::from_secs(5)), 1);
     }
@@ -296,12 +325,16 @@ mod tests {
         let mut ahead = book(1);
         ahead.own_time_ms = u64::MAX / 2;
         let early = word(&mut ahead, 1);
-        reader.hear(&early, now);
+        reader.hear(OperatorIndex(3), &early, now);
         let mut again = book(1);
-        assert_eq!(reader.hear(&word(&mut again, 2), now), Heard::Old);
-        assert_eq!(again.hear(&early, now), Heard::News(OperatorIndex(1)), "told by whoever it connects to");
-        assert_eq!(reader.hear(&word(&mut again, 2), now), Heard::News(OperatorIndex(1)));
+        assert_eq!(reader.hear(OperatorIndex(3), &word(&mut again, 2), now), Heard::Old);
+        assert_eq!(
+            again.hear(OperatorIndex(3), &early, now),
+            Heard::News(OperatorIndex(1)),
+            "told by whoever it connects to"
+        );
+        assert_eq!(reader.hear(OperatorIndex(3), &word(&mut again, 2), now), Heard::News(OperatorIndex(1)));
         let mut other = book(1);
-        assert_eq!(other.hear(&word(&mut again, 2), now), Heard::News(OperatorIndex(1)));
+        assert_eq!(other.hear(OperatorIndex(3), &word(&mut again, 2), now), Heard::News(OperatorIndex(1)));
     }
 }

@@ -67,7 +67,7 @@ fn announcement(shared: &Shared, origin: Origin, message: &Message, frame_bytes:
     let now = Instant::now();
     // Of another kind: the peer may be newer.
     let heard = match message.kind {
-        KIND_ANNOUNCEMENT => shared.book.lock().hear(&message.body, now),
+        KIND_ANNOUNCEMENT => shared.book.lock().hear(origin.operator, &message.body, now),
         _ => Heard::Old,
     };
     let outcome = match heard {
