@@ -102,7 +102,7 @@ pub(crate) struct CatchUp {
     /// Highest decided height each operator has shown, by its word or by voting above it.
     shown: BTreeMap<OperatorIndex, Height>,
     questions: BTreeMap<OperatorIndex, Question>,
-    /// How long each operator took for its last answer.
+    /// How long each operator took for its last answer, or would have if it had brought as much as it was asked for.
     took_ms: BTreeMap<OperatorIndex, u64>,
     last_asked: Option<OperatorIndex>,
     /// Fetched blocks whose turn has not come.
@@ -174,7 +174,7 @@ impl CatchUp {
         now_ms: u64,
     ) {
         let first = blocks.first().map(|(block, _)| block.header().height);
-        let asked = self.ended(by, now_ms);
+        let asked = self.ended(by, self.parts_of(&blocks), now_ms);
         if asked.map_or(first.is_none(), |question| first != Some(question.from)) {
             // A claim that brings no block is forgotten until it is made again.
             self.shown.remove(&by);
@@ -191,13 +191,24 @@ impl CatchUp {
 
     /// An operator has not answered, or with nothing that holds.
     pub(crate) fn failed(&mut self, by: OperatorIndex, now_ms: u64) {
-        self.ended(by, now_ms);
+        self.ended(by, 1, now_ms);
         self.shown.remove(&by);
     }
 
-    fn ended(&mut self, by: OperatorIndex, now_ms: u64) -> Option<Question> {
+    /// How many such answers a whole one is: whoever is quick with a block at a time is not quick.
+    fn parts_of(&self, blocks: &[(Arc<CheckedBlock>, Certificate)]) -> u64 {
+        let bytes: usize = blocks.iter().map(|(block, _)| bytes_of(block)).sum();
+        let last = blocks.last().map_or(Height(0), |(block, _)| block.header().height);
+        // The answer is full, or there is no more to bring.
+        if bytes >= SYNC_FRAME_BYTES_MAX / 2 || last >= self.best() {
+            return 1;
+        }
+        SYNC_BLOCKS_MAX.div_ceil(blocks.len().max(1) as u64)
+    }
+
+    fn ended(&mut self, by: OperatorIndex, parts: u64, now_ms: u64) -> Option<Question> {
         let question = self.questions.remove(&by)?;
-        self.took_ms.insert(by, now_ms.saturating_sub(question.at_ms));
+        self.took_ms.insert(by, now_ms.saturating_sub(question.at_ms).saturating_mul(parts));
         Some(question)
     }
 
@@ -404,6 +415,18 @@ mod tests {
         alone.answered(op(3), Vec::new(), tip, now_ms);
         alone.shown(op(3), Height(2000));
         assert_eq!(asked(&mut alone, tip, now_ms), [(3, 1001)]);
+    }
+
+    #[test]
+    fn one_that_brings_a_block_at_a_time_makes_nobody_else_slow() {
+        let mut catchup = behind();
+        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
+        catchup.answered(op(3), blocks(229, 1), TIP, 10);
+        catchup.answered(op(1), blocks(101, 64), TIP, 400);
+        catchup.answered(op(2), blocks(165, 64), TIP, 400);
+        assert!(![1, 2].into_iter().any(|operator| catchup.is_slow(op(operator), 400)));
+        let tip = advance(&mut catchup, TIP);
+        assert_eq!(asked(&mut catchup, tip, 400).len(), 3, "the honest are asked again");
     }
 
     #[test]
