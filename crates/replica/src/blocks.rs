@@ -23,8 +23,8 @@ use std::sync::Arc;
 /// after their parent, which nobody refuses.
 const CLOCK_ROUNDS: Round = Round(2);
 
-/// Rounds without a decision after which it is no longer a leader or two that are down.
-const STALLED_ROUNDS: u64 = 3;
+/// Rounds without a decision after which it is no longer a leader or two that are down: f and one more, within these.
+const STALLED_ROUNDS: std::ops::RangeInclusive<u64> = 3..=6;
 
 /// When the next block may be proposed, and why not yet.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +92,9 @@ impl<K: Keys> Replica<K> {
     /// Whether there is something to agree on, and several rounds have brought no decision.
     pub fn has_stalled(&self) -> bool {
         let params = &self.config.params;
-        let rounds_ms: u64 = (0..STALLED_ROUNDS).map(|round| timeout_ms(params, Round(round))).sum();
+        let down = self.config.quorum.faulty_max() as u64;
+        let rounds = (down + 1).clamp(*STALLED_ROUNDS.start(), *STALLED_ROUNDS.end());
+        let rounds_ms: u64 = (0..rounds).map(|round| timeout_ms(params, Round(round))).sum();
         let waited_ms = self.now.elapsed_ms.saturating_sub(self.pacing.begun_ms);
         !self.pacing.idle && !self.is_inquiring() && waited_ms > rounds_ms + params.block_interval_ms
     }
