@@ -7,6 +7,7 @@
 use aequa_p2p::TokenBucket;
 use aequa_types::{OperatorIndex, Quorum};
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 /// Seconds of a row that may be used at once: what follows a reconnection comes in one rush.
@@ -27,8 +28,10 @@ pub enum Call {
     Testimony,
     /// "Give me a value."
     Value,
-    /// Anything it sends has to be verified.
+    /// What it says of consensus has to be verified.
     Check,
+    /// What it gossips has to be verified: by itself, for transactions must never keep votes waiting.
+    Gossip,
 }
 
 /// What one member may have of a call per second.
@@ -40,7 +43,8 @@ struct Row {
 }
 
 impl Call {
-    const ALL: [Call; 5] = [Call::Status, Call::Blocks, Call::Testimony, Call::Value, Call::Check];
+    const ALL: [Call; 6] =
+        [Call::Status, Call::Blocks, Call::Testimony, Call::Value, Call::Check, Call::Gossip];
 
     fn row(self) -> Row {
         let row = |answers, bytes, busy_ms| Row { answers, bytes, busy: Duration::from_millis(busy_ms) };
@@ -54,7 +58,7 @@ impl Call {
             // An instance asks three times per timeout for what it lacks, and it lacks one value.
             Call::Value => row(32.0, 8.0 * MIB, 50),
             // Half a core; a full block of transactions never seen before takes about a second.
-            Call::Check => row(UNCOUNTED, UNCOUNTED, 500),
+            Call::Check | Call::Gossip => row(UNCOUNTED, UNCOUNTED, 500),
         }
     }
 }
@@ -90,6 +94,19 @@ impl Turn<'_> {
     }
 }
 
+/// Works, and says how long this thread was busy with it: on a machine that has no time, waiting costs nobody
+/// anything.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let cpu_time = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let (seconds, nanoseconds) = (time.tv_sec.try_into(), time.tv_nsec.try_into());
+        Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+    };
+    let before = cpu_time();
+    let done = work();
+    (done, cpu_time().saturating_sub(before))
+}
+
 impl Budgets {
     /// Full accounts for the members of a cluster.
     pub fn new(quorum: Quorum) -> Self {
@@ -105,6 +122,14 @@ impl Budgets {
         while let Err(wait) = account.take(Instant::now()) {
             tokio::time::sleep(wait).await;
         }
+        Some(Turn { account, _turn: turn })
+    }
+
+    /// Waits until what came from `member` before is done. `None` while that is not paid for.
+    pub async fn turn_unless_in_debt(&self, member: OperatorIndex, call: Call) -> Option<Turn<'_>> {
+        let account = self.account(member, call)?;
+        let turn = account.turn.lock().await;
+        account.take(Instant::now()).ok()?;
         Some(Turn { account, _turn: turn })
     }
 
@@ -199,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_member_gets_no_more_answers_than_its_row_says_however_often_it_asks() {
-        for call in Call::ALL.into_iter().filter(|call| *call != Call::Check) {
+        for call in Call::ALL.into_iter().filter(|call| !matches!(call, Call::Check | Call::Gossip)) {
             let most = call.row().answers * (SECONDS as f64 + BURST_SECONDS) + 2.0;
             let got = answers(call, 0, Duration::ZERO) as f64;
             assert!(got <= most && got >= most - 4.0, "{call:?}: {got} of {most}");
@@ -208,15 +233,35 @@ mod tests {
 
     #[test]
     fn answers_are_fewer_where_they_are_large_or_dear() {
-        for call in Call::ALL.into_iter().filter(|call| *call != Call::Check) {
+        for call in Call::ALL {
             let row = call.row();
-            let (bytes, busy) = (row.bytes as usize, row.busy);
-            for (bytes, busy) in [(bytes, Duration::ZERO), (0, busy)] {
+            let dear = (row.bytes < UNCOUNTED).then_some((row.bytes as usize, Duration::ZERO));
+            for (bytes, busy) in dear.into_iter().chain([(0, row.busy)]) {
                 // One such answer per second, and those of the burst, of which the last is a debt.
                 let most = SECONDS + BURST_SECONDS as u64 + 2;
                 assert!(answers(call, bytes, busy) <= most, "{call:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn gossip_is_checked_piece_by_piece_and_its_debt_keeps_no_vote_waiting() {
+        let budgets = Budgets::new(Quorum::of(4).unwrap());
+        let member = OperatorIndex(1);
+        let turn = budgets.turn_unless_in_debt(member, Call::Gossip).await.unwrap();
+        let mut next = Box::pin(budgets.turn_unless_in_debt(member, Call::Gossip));
+        assert!(futures::poll!(next.as_mut()).is_pending(), "it does not pass before the first is paid for");
+        turn.charge(0, Duration::from_secs(60));
+        assert!(next.await.is_none());
+        assert_eq!(budgets.debt(member, Call::Check), Duration::ZERO);
+        assert!(budgets.turn_unless_in_debt(OperatorIndex(2), Call::Gossip).await.is_some());
+    }
+
+    #[test]
+    fn waiting_for_a_processor_costs_nothing() {
+        let pause = Duration::from_millis(50);
+        let (_, busy) = timed(|| std::thread::sleep(pause));
+        assert!(busy < pause / 2, "{busy:?}");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 //! effects into frames. Neither decides anything.
 
 use super::accepted::Accepted;
-use super::budget::{Budgets, Call};
+use super::budget::{Budgets, Call, timed};
 use super::core::{Command, Core};
 use super::facts::Facts;
 use super::ledger::Store;
@@ -183,7 +183,7 @@ impl Inbox {
         }
         if let Some(late) = self.late_statement(&message) {
             self.count(type_name, "old");
-            return Err(self.compare(late).await);
+            return Err(self.compare(from, late).await);
         }
         let refused = self.out_of_place(&message).or_else(|| self.over_budget(from, &message));
         if let Some((result, verdict)) = refused {
@@ -191,6 +191,12 @@ impl Inbox {
             return Err(verdict);
         }
         match self.verify(from, message, bytes) {
+            Ok(Verified::ValueReply { instance, value })
+                if !self.context.wanted.arrived(instance, value.digest()) =>
+            {
+                self.count(type_name, "old");
+                Err(Verdict::Useless)
+            }
             Ok(message) => {
                 // Known ones are handed on too: to an instance that has decided, a repetition is a call for help.
                 let (result, verdict) = match self.accepted.is_new(&message) {
@@ -243,8 +249,10 @@ impl Inbox {
         .filter(|_| instance.domain == Domain::Block)
     }
 
-    async fn compare(&self, late: Signed) -> Verdict {
-        match self.context.verifier.signed(&late) {
+    async fn compare(&self, from: OperatorIndex, late: Signed) -> Verdict {
+        let (checked, busy) = timed(|| self.context.verifier.signed(&late));
+        self.context.budgets.charge(from, Call::Check, 0, busy);
+        match checked {
             Ok(()) => {
                 self.context.input(Input::Statement(late)).await;
                 Verdict::Useless
@@ -294,13 +302,13 @@ impl Inbox {
 
     /// Checks a message at the cost of its sender.
     fn verify(&self, from: OperatorIndex, message: Message, bytes: usize) -> Result<Verified, Refusal> {
-        let (verifier, start) = (&self.context.verifier, Instant::now());
-        let checked = if bytes > LARGE_VALUE_BYTES {
-            tokio::task::block_in_place(|| verifier.message(message))
+        let verifier = &self.context.verifier;
+        let (checked, busy) = if bytes > LARGE_VALUE_BYTES {
+            tokio::task::block_in_place(|| timed(|| verifier.message(message)))
         } else {
-            verifier.message(message)
+            timed(|| verifier.message(message))
         };
-        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        self.context.budgets.charge(from, Call::Check, 0, busy);
         checked
     }
 
@@ -329,9 +337,11 @@ impl Inbox {
         }
         let decoded = aequa_types::decode::<Evidence>("evidence", &frame.body, EVIDENCE_BYTES_MAX);
         let Ok(evidence) = decoded else { return GossipVerdict::Reject };
-        let start = Instant::now();
-        let checked = self.context.verifier.evidence(evidence);
-        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        let Some(turn) = self.context.budgets.turn_unless_in_debt(from, Call::Gossip).await else {
+            return GossipVerdict::Ignore;
+        };
+        let (checked, busy) = timed(|| self.context.verifier.evidence(evidence));
+        turn.charge(0, busy);
         let Ok(checked) = checked else { return GossipVerdict::Reject };
         self.context.input(Input::Evidence(checked.clone())).await;
         let kept = move |replica: &Core| replica.pending_evidence().any(|pending| *pending == checked);
@@ -353,9 +363,11 @@ impl Inbox {
                 .map(|transaction| Ok((verifier.transaction(transaction)?, None)))
                 .collect()
         };
-        let start = Instant::now();
-        let checked = tokio::task::block_in_place(check);
-        self.context.budgets.charge(from, Call::Check, 0, start.elapsed());
+        let Some(turn) = self.context.budgets.turn_unless_in_debt(from, Call::Gossip).await else {
+            return GossipVerdict::Ignore;
+        };
+        let (checked, busy) = tokio::task::block_in_place(|| timed(check));
+        turn.charge(0, busy);
         let Ok(checked) = checked else { return GossipVerdict::Reject };
         let hashes: Vec<TxHash> = checked.iter().map(|(transaction, _)| transaction.hash()).collect();
         self.context.input(Input::Transactions(checked)).await;
@@ -418,7 +430,7 @@ impl Handler for Inbox {
         Box::pin(async move {
             match topic {
                 // Gossip cannot be slowed down, only left alone.
-                _ if !self.context.budgets.debt(from, Call::Check).is_zero() => GossipVerdict::Ignore,
+                _ if !self.context.budgets.debt(from, Call::Gossip).is_zero() => GossipVerdict::Ignore,
                 Topic::Tx => self.transactions(from, frame).await,
                 Topic::Evidence => self.evidence(from, frame).await,
                 _ => GossipVerdict::Ignore,

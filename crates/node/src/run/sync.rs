@@ -1,6 +1,6 @@
 //! Questions between operators: where are you, give me blocks, and what have you seen of me.
 
-use super::budget::Call;
+use super::budget::{Call, timed};
 use super::network::{Context, blocks_request};
 use super::testimony;
 use aequa_p2p::{Message as Frame, Network};
@@ -100,13 +100,9 @@ async fn answer(
     }
 }
 
-/// What blocking work gives, and how long it took.
+/// What blocking work gives, and how long a thread was busy with it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<(T, Duration)> {
-    let timed = move || {
-        let start = Instant::now();
-        (work(), start.elapsed())
-    };
-    tokio::task::spawn_blocking(timed).await.ok()
+    tokio::task::spawn_blocking(move || timed(work)).await.ok()
 }
 
 fn read_blocks(context: &Context, request: BlocksRequest) -> Vec<CertifiedBlock> {

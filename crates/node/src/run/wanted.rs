@@ -36,6 +36,15 @@ impl Wanted {
         self.any(instance.domain, |wanted| *wanted == (instance, digest))
     }
 
+    /// A value has come; whether it was asked for. Once more it is not.
+    pub fn arrived(&self, instance: InstanceId, digest: Digest) -> bool {
+        let mut values = self.values.lock();
+        let Some(of_domain) = values.get_mut(&instance.domain) else { return false };
+        let before = of_domain.len();
+        of_domain.retain(|wanted| *wanted != (instance, digest));
+        of_domain.len() < before
+    }
+
     fn any(&self, domain: Domain, is_it: impl Fn(&(InstanceId, Digest)) -> bool) -> bool {
         self.values.lock().get(&domain).is_some_and(|of_domain| of_domain.iter().any(is_it))
     }
@@ -63,5 +72,7 @@ mod tests {
         assert!(wanted.of(block) && wanted.contains(slot(9), digest));
         assert!(!wanted.of(slot(1000)), "the oldest made room");
         assert!(!wanted.contains(slot(9), Digest::ZERO), "of that duty, but not that value");
+        assert!(!wanted.arrived(slot(9), Digest::ZERO) && wanted.arrived(slot(9), digest));
+        assert!(!wanted.arrived(slot(9), digest), "it is here");
     }
 }
