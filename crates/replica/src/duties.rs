@@ -32,6 +32,9 @@ const DUTIES_CLOSED_LATE: u64 = 1024;
 /// Runs of closed slots remembered per domain before no more far duties begin: only those of a client that goes on
 /// opening far slots which nobody decides stay apart.
 const CLOSED_RUNS_MAX: usize = 4096;
+/// Open duties of a domain from which on those far behind the progress are given up: more than may be opened around
+/// it, for it moves.
+const DUTIES_OPEN_MAX: usize = 256;
 /// Certificates of duties not posted here whose values may be under way at a time.
 const DUTIES_LEARNT_MAX: usize = 32;
 /// Ended duties that are still shown from memory.
@@ -193,8 +196,20 @@ impl Duties {
         }
     }
 
-    /// The own client posts for this duty.
-    pub(crate) fn post(&mut self, instance: InstanceId, value: Value, now_ms: u64) -> Opening {
+    /// A duty that was decided in an earlier life.
+    pub(crate) fn decided_before(&mut self, instance: InstanceId) {
+        self.window.decided(instance, 0);
+    }
+
+    /// The own client posts for this duty. One that is wanted elsewhere finds room among the far ones, whatever else
+    /// was posted here.
+    pub(crate) fn post(
+        &mut self,
+        instance: InstanceId,
+        value: Value,
+        is_wanted: bool,
+        now_ms: u64,
+    ) -> Opening {
         let InstanceId { domain, height } = instance;
         if let Some(mark) = self.watermark(domain).filter(|mark| height <= *mark) {
             return Opening::Below(mark);
@@ -206,10 +221,8 @@ impl Duties {
             if let Some(highest) = self.window.highest(domain, now_ms).filter(|highest| height > *highest) {
                 return Opening::Above(highest);
             }
-            if !self.window.is_near(instance) && !self.has_room_for_far(domain) {
-                let near = self.window.progress(domain);
-                let near = near.map(|slot| Height(slot.0.saturating_add(DUTY_SLOTS_NEAR)));
-                return near.filter(|near| height > *near).map_or(Opening::Full, Opening::Above);
+            if !self.window.is_near(instance) && !is_wanted && !self.has_room_for_far(domain) {
+                return Opening::Full;
             }
             self.insert(instance, Opener::Client, now_ms);
         }
@@ -321,8 +334,8 @@ impl Duties {
     /// Gives up duties that are past any use; returns them.
     pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<InstanceId> {
         let late = |duty: &DutyState| now_ms.saturating_sub(duty.since_ms) >= DUTY_LIFETIME_MS;
-        let expired: Vec<InstanceId> =
-            self.open.iter().filter(|(_, duty)| late(duty)).map(|(instance, _)| *instance).collect();
+        let late = self.open.iter().filter(|(_, duty)| late(duty)).map(|(instance, _)| *instance);
+        let expired: BTreeSet<InstanceId> = late.chain(self.left_behind()).collect();
         for instance in &expired {
             if let Some(mut duty) = self.open.remove(instance) {
                 duty.status = match duty.digests().len() {
@@ -333,7 +346,17 @@ impl Duties {
             }
             self.close(*instance, now_ms);
         }
-        expired
+        expired.into_iter().collect()
+    }
+
+    /// Open duties that the progress has left far behind, the lowest first, as many as are too many.
+    fn left_behind(&self) -> Vec<InstanceId> {
+        let of = |domain: Domain| self.open.keys().filter(move |instance| instance.domain == domain);
+        let behind = |domain: Domain| {
+            let surplus = of(domain).count().saturating_sub(DUTIES_OPEN_MAX);
+            of(domain).filter(|instance| self.window.is_behind(**instance)).take(surplus).copied()
+        };
+        Domain::ALL.into_iter().flat_map(behind).collect()
     }
 
     /// Takes over a duty that ended in an earlier life.

@@ -5,7 +5,7 @@
 //! statements are kept, within bounds that no other member can use up.
 
 use crate::replica::STATEMENT_BYTES;
-use aequa_types::{Digest, InstanceId, OperatorIndex, Signed, Value, Verified};
+use aequa_types::{Digest, InstanceId, OperatorIndex, Value, Verified};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Statements kept of one member: a proposal and votes of some twenty duties.
@@ -59,10 +59,10 @@ impl EarlyDuties {
         })
     }
 
-    /// Everything kept that this operator said.
-    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
-        let said = self.of.values().flatten().filter_map(Verified::statement);
-        said.filter(move |signed| signed.author == operator)
+    /// How many members have spoken of this duty.
+    pub(crate) fn members_about(&self, id: InstanceId) -> usize {
+        let speaks = |kept: &&VecDeque<Verified>| kept.iter().any(|message| message.instance() == id);
+        self.of.values().filter(speaks).count()
     }
 
     /// Statements kept.

@@ -14,7 +14,9 @@ use aequa_types::{
 impl<K: Keys> Replica<K> {
     /// A client's candidate: it stands if it is the first.
     pub(crate) fn post_duty(&mut self, instance: InstanceId, value: Value, ticket: Ticket) {
-        let opening = self.duties.post(instance, value.clone(), self.now.elapsed_ms);
+        // One of f+1 members is honest: its client wants the duty too.
+        let is_wanted = self.early_duties.members_about(instance) >= self.config.quorum.weak_quorum();
+        let opening = self.duties.post(instance, value.clone(), is_wanted, self.now.elapsed_ms);
         let admission = match opening {
             Opening::First | Opening::Again => DutyAdmission::Accepted,
             Opening::Ended => DutyAdmission::Ended,
@@ -54,6 +56,7 @@ impl<K: Keys> Replica<K> {
         if self.instances.contains_key(&id) {
             return self.take_duty_message(id, from, message);
         }
+        self.witness_message(&message);
         if self.duties.is_closed(id) {
             return self.asked_about_closed(id, from, &message);
         }

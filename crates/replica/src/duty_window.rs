@@ -1,12 +1,13 @@
 //! Where the cluster is with the duties of a domain, and so which slots a client may open.
 //!
-//! The **progress** of a domain is the slot of the duty decided last. A decision needs q operators, so no
-//! client and no member moves it alone. Around it a client may open
+//! The **progress** of a domain is the slot of the duty decided last, in this life or an earlier one. A decision
+//! needs q operators, so no client and no member moves it alone. Slots are those of one clock: a domain in which
+//! nothing was decided has the progress of the one that was decided in last. Around it a client may open
 //!
-//! * every slot that is **near**, at most [`DUTY_SLOTS_NEAR`] away: one duty each, so their number needs no other
-//!   bound, and nothing posted elsewhere takes their place;
+//! * every slot that is **near**, at most [`DUTY_SLOTS_NEAR`] away: one duty each, and nothing posted elsewhere takes
+//!   their place;
 //! * a few **far** ones ([`DUTIES_FAR_MAX`] of a domain at a time), for jumps and for the beginning: as long as
-//!   nothing was decided, every slot is far;
+//!   nothing was decided, every slot is far. Those that f+1 members speak of are not counted;
 //! * none above [`DUTY_SLOTS_AHEAD`], while the progress is not older than a duty may live.
 //!
 //! What lies at or below the **settled** slot is over: the progress has been above it for
@@ -45,6 +46,12 @@ struct Progress {
     spans: VecDeque<Span>,
 }
 
+impl Progress {
+    fn last(&self) -> Option<Height> {
+        self.spans.back().map(|span| span.last)
+    }
+}
+
 /// Where the duties of all domains are.
 #[derive(Debug, Default)]
 pub(crate) struct DutyWindow(BTreeMap<Domain, Progress>);
@@ -69,20 +76,31 @@ impl DutyWindow {
 
     /// The slot decided last.
     pub(crate) fn progress(&self, domain: Domain) -> Option<Height> {
-        self.0.get(&domain)?.spans.back().map(|span| span.last)
+        self.0.get(&domain)?.last()
     }
 
     pub(crate) fn is_near(&self, instance: InstanceId) -> bool {
-        let progress = self.progress(instance.domain);
-        progress.is_some_and(|slot| slot.0.abs_diff(instance.height.0) <= DUTY_SLOTS_NEAR)
+        let slot = self.clock(instance.domain).and_then(Progress::last);
+        slot.is_some_and(|slot| slot.0.abs_diff(instance.height.0) <= DUTY_SLOTS_NEAR)
+    }
+
+    /// Whether the progress of its domain is far above this duty.
+    pub(crate) fn is_behind(&self, instance: InstanceId) -> bool {
+        let slot = self.progress(instance.domain);
+        slot.is_some_and(|slot| slot.0.saturating_sub(DUTY_SLOTS_NEAR) > instance.height.0)
     }
 
     /// The highest slot that may begin; none as long as nothing says where the cluster is.
     pub(crate) fn highest(&self, domain: Domain, now_ms: u64) -> Option<Height> {
-        let progress = self.0.get(&domain)?;
+        let progress = self.clock(domain)?;
         let fresh = now_ms.saturating_sub(progress.at_ms) < DUTY_LIFETIME_MS;
-        let slot = self.progress(domain).filter(|_| fresh)?;
+        let slot = progress.last().filter(|_| fresh)?;
         Some(Height(slot.0.saturating_add(DUTY_SLOTS_AHEAD)))
+    }
+
+    /// The progress of this domain, or of the one that was decided in last.
+    fn clock(&self, domain: Domain) -> Option<&Progress> {
+        self.0.get(&domain).or_else(|| self.0.values().max_by_key(|progress| progress.at_ms))
     }
 
     /// The slot that the progress has been at or above for the whole settling time.
@@ -119,12 +137,15 @@ mod tests {
     }
 
     #[test]
-    fn slots_around_the_last_decision_are_near_in_its_domain() {
+    fn slots_around_the_last_decision_are_near_also_in_a_domain_without_any() {
         let mut window = DutyWindow::default();
         window.decided(at(1000), 0);
-        let other = InstanceId { domain: Domain::Attester, height: Height(1000) };
-        assert!(window.is_near(at(1064)) && window.is_near(at(936)));
-        assert!(!window.is_near(at(1065)) && !window.is_near(at(935)) && !window.is_near(other));
+        let other = |slot| InstanceId { domain: Domain::Attester, height: Height(slot) };
+        assert!(window.is_near(at(1064)) && window.is_near(at(936)) && window.is_near(other(1064)));
+        assert!(!window.is_near(at(1065)) && !window.is_near(at(935)) && !window.is_near(other(1065)));
+        assert_eq!(window.highest(Domain::Attester, 0), Some(Height(1000 + DUTY_SLOTS_AHEAD)));
+        window.decided(other(5), 1);
+        assert!(window.is_near(other(6)) && !window.is_near(other(1000)), "it has its own now");
         assert_eq!(window.highest(SYNC, 0), Some(Height(1000 + DUTY_SLOTS_AHEAD)));
         assert_eq!(
             window.highest(SYNC, DUTY_LIFETIME_MS),

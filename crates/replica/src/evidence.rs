@@ -132,10 +132,17 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Compares verified statements, of instances that are not forgotten; writes down what is new and may matter.
+    /// Compares verified statements; writes down what is new, for an operator that comes back older than it was must
+    /// hear of it, also from a member that has restarted.
     pub(crate) fn witness<'a>(&mut self, statements: impl IntoIterator<Item = &'a Signed>) {
         for signed in statements {
-            if self.see(signed) && signed.author != self.config.me && self.is_undecided(signed.instance) {
+            let (is_new, is_mine) = (self.see(signed), signed.author == self.config.me);
+            let is_told = match signed.instance.domain {
+                // At the last height too: an operator may come back to it, and those that decided need nobody's vote.
+                Domain::Block => is_new && signed.instance.height >= self.chain.tip().height,
+                _ => !is_mine && self.heard.hear(signed, self.now.elapsed_ms),
+            };
+            if is_told && !is_mine {
                 self.out.push(Effect::Persist(Record::Heard(signed.clone())));
             }
         }
@@ -154,7 +161,7 @@ impl<K: Keys> Replica<K> {
             return false;
         }
         let current = self.instances.get(&signed.instance).map_or(Round(0), |instance| instance.round());
-        match self.witness.see(signed, current) {
+        match self.witness.see(signed, current, self.now.elapsed_ms) {
             Seen::First { write } => write,
             Seen::Known => false,
             Seen::Contradiction(evidence) => {
@@ -162,18 +169,6 @@ impl<K: Keys> Replica<K> {
                 self.take_evidence(CheckedEvidence::attest(*evidence));
                 false
             }
-        }
-    }
-
-    /// Whether an operator that forgot what it said here could still say something else: the height being agreed, the
-    /// next one, which others may have begun, and open duties.
-    fn is_undecided(&self, id: InstanceId) -> bool {
-        match id.domain {
-            Domain::Block => {
-                let current = self.chain.tip().height.next();
-                id.height >= current && id.height <= current.next()
-            }
-            _ => self.duties.is_open(id),
         }
     }
 

@@ -23,6 +23,7 @@
 //! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
 //! members that start together answer each other.
 
+use crate::duty_window::DUTY_SLOTS_AHEAD;
 use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
 use crate::replica::{INSTANCES_KEPT, Replica};
 use crate::signer::Keys;
@@ -146,7 +147,14 @@ impl Inquiry {
         let block = above(shown(&self.certified), BLOCKS_ABSTAINED).max(shown(&self.signed));
         let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
         let slots = duties().filter_map(|domain| seen.get(&domain).copied());
-        let slot = slots.chain(self.slot_of_honest()).max().unwrap_or_default();
+        let certified = duties().filter_map(|domain| self.certified.get(&domain).copied()).max();
+        let reached = self.slot_of_honest();
+        // Nobody begins a duty higher than that: what is claimed beyond was begun before anything was decided.
+        let reached = match certified {
+            Some(certified) => reached.map(|slot| slot.min(above(certified, DUTY_SLOTS_AHEAD))),
+            None => reached,
+        };
+        let slot = slots.chain(reached).max().unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
         [(Domain::Block, block)].into_iter().chain(duties().map(|domain| (domain, slot))).collect()
     }
@@ -178,26 +186,18 @@ impl<K: Keys> Replica<K> {
     }
 
     /// What this replica has seen of `operator`, to be shown to it: of blocks, whose heights follow each other,
-    /// the newest statement of each kind; of duties that of each one in memory, the highest slots first.
+    /// the newest statement of each kind; of duties what it said last, the newest first.
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
-        let mut newest: BTreeMap<(Option<InstanceId>, Kind), &Signed> = BTreeMap::new();
-        for signed in self
-            .witness
-            .statements_of(operator)
-            .chain(self.early.statements_of(operator))
-            .chain(self.early_duties.statements_of(operator))
-        {
-            let duty = Some(signed.instance).filter(|instance| instance.domain != Domain::Block);
-            let kept = newest.entry((duty, signed.kind())).or_insert(signed);
+        let mut newest: BTreeMap<Kind, &Signed> = BTreeMap::new();
+        let seen = self.witness.statements_of(operator).chain(self.early.statements_of(operator));
+        for signed in seen.filter(|signed| signed.instance.domain == Domain::Block) {
+            let kept = newest.entry(signed.kind()).or_insert(signed);
             if kept.place() < signed.place() {
                 *kept = signed;
             }
         }
-        let mut newest: Vec<&Signed> = newest.into_values().collect();
-        newest.sort_by_key(|signed| {
-            (signed.instance.domain != Domain::Block, std::cmp::Reverse(signed.instance.height))
-        });
-        newest.into_iter().take(TESTIMONY_STATEMENTS_MAX).cloned().collect()
+        let of_duties = self.heard.statements_of(operator);
+        newest.into_values().chain(of_duties).take(TESTIMONY_STATEMENTS_MAX).cloned().collect()
     }
 
     /// The highest instance of each domain in which this operator is bound, where there is one.

@@ -65,6 +65,8 @@ pub struct Recovery {
     pub values: Vec<(InstanceId, Value)>,
     /// Duties that ended earlier: their instances never open again.
     pub closed_duties: Vec<InstanceId>,
+    /// The newest decided duty of each domain: where the cluster was.
+    pub newest_duties: Vec<InstanceId>,
     /// The last watermark stored per duty domain: everything up to it is closed.
     pub duty_watermarks: Vec<(Domain, Height)>,
     /// The signing marks: places that are taken, whether or not the log knows by what.

@@ -46,6 +46,7 @@ mod duty_early;
 mod duty_flow;
 mod duty_window;
 mod evidence;
+mod heard;
 mod inquiry;
 mod io;
 mod offers;

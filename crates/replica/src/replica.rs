@@ -4,6 +4,7 @@ use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
 use crate::duty_early::EarlyDuties;
 use crate::evidence::Pending;
+use crate::heard::HeardDuties;
 use crate::inquiry::Inquiry;
 use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
 use crate::offers::Offers;
@@ -17,7 +18,7 @@ use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored};
 use aequa_types::{
     Certificate, CheckedEvidence, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
-    Round, Seal, Signed, Statement, Value, Verified,
+    Round, Seal, Signed, Statement, Subject, Value, Verified,
 };
 use std::collections::BTreeMap;
 
@@ -71,6 +72,7 @@ pub struct Replica<K> {
     pub(crate) pacing: Pacing,
     pub(crate) offers: Offers,
     pub(crate) witness: Witness,
+    pub(crate) heard: HeardDuties,
     pub(crate) pending: Pending,
     pub(crate) now: Now,
     pub(crate) out: Vec<Effect>,
@@ -94,6 +96,7 @@ impl<K: Keys> Replica<K> {
             pacing: Pacing::default(),
             offers: Offers::default(),
             witness: Witness::default(),
+            heard: HeardDuties::default(),
             pending: Pending::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
             out: Vec::new(),
@@ -110,6 +113,7 @@ impl<K: Keys> Replica<K> {
         let mut restored: BTreeMap<InstanceId, Restored> = BTreeMap::new();
         let mut heard = Vec::new();
         recovery.closed_duties.iter().for_each(|instance| self.duties.closed_before(*instance));
+        recovery.newest_duties.iter().for_each(|instance| self.duties.decided_before(*instance));
         for (domain, mark) in &recovery.duty_watermarks {
             self.duties.raise_watermark(*domain, *mark);
         }
@@ -156,6 +160,8 @@ impl<K: Keys> Replica<K> {
             }
         }
         self.witness_again(&heard);
+        let of_duties = heard.into_iter().filter(|signed| signed.instance.domain != Domain::Block);
+        of_duties.for_each(|signed| self.heard.restore(signed));
         for (domain, mark) in recovery.duty_watermarks {
             self.signer.raise_floor(domain, mark);
         }
@@ -283,9 +289,14 @@ impl<K: Keys> Replica<K> {
         self.duties.all()
     }
 
-    /// Whether a duty is still open: the records of all others are not needed once their end is stored.
-    pub fn is_open_duty(&self, instance: InstanceId) -> bool {
-        self.duties.is_open(instance)
+    /// Whether the vote log must keep these records when blocks up to `stored` are durable.
+    pub fn needs(&self, Subject { instance, heard }: Subject, stored: Height) -> bool {
+        match instance.domain {
+            // What was heard in the last height is still to be told to an operator that comes back older.
+            Domain::Block => instance.height >= stored,
+            // Closed duties are durable in the store before their instance is forgotten.
+            _ => self.duties.is_open(instance) || (heard && self.heard.holds(instance)),
+        }
     }
 
     /// How much is kept in memory; all of it is bounded.
@@ -295,7 +306,7 @@ impl<K: Keys> Replica<K> {
             block_instances,
             duty_instances: self.instances.len() - block_instances,
             early_messages: self.early.len() + self.early_duties.len(),
-            statements: self.witness.len(),
+            statements: self.witness.len() + self.heard.len(),
             evidence: self.pending.len(),
         }
     }

@@ -15,16 +15,20 @@ use std::collections::BTreeMap;
 /// one. An honest operator rarely makes more, and whoever makes thousands must not take the room of others.
 pub(crate) const STATEMENTS_PER_OPERATOR_MAX: usize = 32;
 
-/// Statements of one operator in one instance that are written down. What is seen beyond that is known until the
-/// next restart only: an honest operator needs sixteen rounds to say so much, and a liar must not fill the disk.
-pub(crate) const STATEMENTS_WRITTEN_MAX: usize = 64;
+/// Statements of one operator in one instance that are written down at once: an honest one needs sixteen rounds to
+/// say so much.
+const STATEMENTS_WRITTEN: u64 = 64;
+/// After those, one in so long: rounds that late last longer, and a liar must not fill the disk.
+const WRITTEN_EVERY_MS: u64 = 1000;
 
 /// What one operator said in one instance.
 #[derive(Debug, Default)]
 struct Said {
     places: BTreeMap<(Round, Kind), Signed>,
     /// How much of it was written down.
-    written: usize,
+    written: u64,
+    /// When the first of it came.
+    since_ms: u64,
 }
 
 /// What a statement is to whoever saw the earlier ones.
@@ -47,8 +51,9 @@ pub(crate) struct Witness {
 impl Witness {
     /// Compares a verified statement with what its author said before in its place. `current` is the round
     /// of the instance: the statements kept are those nearest to it.
-    pub(crate) fn see(&mut self, signed: &Signed, current: Round) -> Seen {
-        let said = self.seen.entry(signed.instance).or_default().entry(signed.author).or_default();
+    pub(crate) fn see(&mut self, signed: &Signed, current: Round, now_ms: u64) -> Seen {
+        let said = self.seen.entry(signed.instance).or_default().entry(signed.author);
+        let said = said.or_insert_with(|| Said { since_ms: now_ms, ..Said::default() });
         let place = (signed.round, signed.kind());
         if let Some(first) = said.places.get(&place) {
             // Refused when it says the same.
@@ -56,8 +61,9 @@ impl Witness {
                 .map_or(Seen::Known, |evidence| Seen::Contradiction(Box::new(evidence)));
         }
         said.places.insert(place, signed.clone());
-        let write = said.written < STATEMENTS_WRITTEN_MAX;
-        said.written += usize::from(write);
+        let age_ms = now_ms.saturating_sub(said.since_ms);
+        let write = said.written < STATEMENTS_WRITTEN + age_ms / WRITTEN_EVERY_MS;
+        said.written += u64::from(write);
         if said.places.len() > STATEMENTS_PER_OPERATOR_MAX {
             forget_furthest(&mut said.places, current);
         }
@@ -121,14 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn of_one_operator_and_instance_a_bounded_number_of_statements_is_written_down() {
+    fn of_one_operator_and_instance_some_statements_are_written_at_once_and_then_one_a_second() {
         let mut witness = Witness::default();
-        let written = |witness: &mut Witness, height| {
-            let seen = (0..1000).map(|round| witness.see(&prepare(height, round, 1), Round(round)));
-            seen.filter(|seen| *seen == Seen::First { write: true }).count()
+        let mut written = |height, rounds: std::ops::Range<u64>, now_ms| {
+            let seen = rounds.map(|round| witness.see(&prepare(height, round, 1), Round(round), now_ms));
+            seen.filter(|seen| *seen == Seen::First { write: true }).count() as u64
         };
-        assert_eq!(written(&mut witness, 1), STATEMENTS_WRITTEN_MAX);
-        assert_eq!(written(&mut witness, 2), STATEMENTS_WRITTEN_MAX, "each instance anew");
+        assert_eq!(written(1, 0..1000, 7), STATEMENTS_WRITTEN);
+        assert_eq!(written(2, 0..1000, 7), STATEMENTS_WRITTEN, "each instance anew");
+        assert_eq!(written(1, 1000..2000, 7 + 10 * WRITTEN_EVERY_MS), 10);
     }
 
     #[test]
@@ -136,7 +143,7 @@ mod tests {
         let mut witness = Witness::default();
         for _ in 0..100 {
             for said in [prepare(1, 0, 1), prepare(1, 1, 2), prepare(2, 0, 3)] {
-                assert!(!contradicts(&witness.see(&said, Round(0))));
+                assert!(!contradicts(&witness.see(&said, Round(0), 0)));
             }
         }
         assert_eq!(witness.len(), 3);
@@ -145,10 +152,10 @@ mod tests {
     #[test]
     fn b2_every_repetition_of_a_contradiction_is_the_same_evidence() {
         let mut witness = Witness::default();
-        witness.see(&prepare(1, 0, 1), Round(0));
+        witness.see(&prepare(1, 0, 1), Round(0), 0);
         let expected = Box::new(Evidence::new(prepare(1, 0, 2), prepare(1, 0, 1)).unwrap());
         for _ in 0..3 {
-            assert_eq!(witness.see(&prepare(1, 0, 2), Round(0)), Seen::Contradiction(expected.clone()));
+            assert_eq!(witness.see(&prepare(1, 0, 2), Round(0), 0), Seen::Contradiction(expected.clone()));
         }
     }
 
@@ -156,28 +163,28 @@ mod tests {
     fn whoever_floods_crowds_out_only_its_own_statements_of_far_rounds() {
         let mut witness = Witness::default();
         let current = Round(100);
-        witness.see(&prepare(1, 100, 1), current);
+        witness.see(&prepare(1, 100, 1), current, 0);
         for round in (0..1000).filter(|round| *round != 100) {
-            witness.see(&prepare(1, round, 1), current);
+            witness.see(&prepare(1, round, 1), current, 0);
         }
         assert_eq!(witness.len(), STATEMENTS_PER_OPERATOR_MAX);
         assert!(
-            contradicts(&witness.see(&prepare(1, 100, 2), current)),
+            contradicts(&witness.see(&prepare(1, 100, 2), current, 0)),
             "the current round is not forgotten"
         );
-        assert!(contradicts(&witness.see(&prepare(1, 90, 2), current)));
+        assert!(contradicts(&witness.see(&prepare(1, 90, 2), current, 0)));
     }
 
     #[test]
     fn what_is_forgotten_takes_no_room() {
         let mut witness = Witness::default();
         for height in 1..=5 {
-            assert_eq!(witness.see(&prepare(height, 0, 1), Round(0)), Seen::First { write: true });
+            assert_eq!(witness.see(&prepare(height, 0, 1), Round(0), 0), Seen::First { write: true });
         }
         witness.forget_blocks_below(Height(4));
         assert_eq!(witness.len(), 2);
         witness.forget(InstanceId::block(Height(5)));
         assert_eq!(witness.len(), 1);
-        assert!(contradicts(&witness.see(&prepare(4, 0, 2), Round(0))));
+        assert!(contradicts(&witness.see(&prepare(4, 0, 2), Round(0), 0)));
     }
 }

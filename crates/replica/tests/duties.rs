@@ -11,8 +11,8 @@ use aequa_replica::{
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::{
-    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value,
-    ValueBytes, Verified,
+    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Subject,
+    Value, ValueBytes, Verified,
 };
 use common::{PlainKeys, at, prepare, quorum};
 
@@ -134,6 +134,11 @@ fn prepared_records(id: InstanceId) -> (Vec<Record>, (InstanceId, Value)) {
     (records, (id, value))
 }
 
+/// Whether the log must keep what was signed for this duty.
+fn is_open(replica: &Replica<PlainKeys>, duty: InstanceId) -> bool {
+    replica.needs(Subject { instance: duty, heard: false }, Height(0))
+}
+
 #[test]
 fn recovery_restores_every_open_duty_of_the_log() {
     let mut recovery = Recovery::default();
@@ -146,7 +151,7 @@ fn recovery_restores_every_open_duty_of_the_log() {
     recovery.closed_duties = vec![duty(7)];
     let (mut replica, effects) = started(recovery);
     assert_eq!(replica.held().duty_instances as u64, restored - 1);
-    assert!(replica.is_open_duty(duty(0)) && !replica.is_open_duty(duty(7)));
+    assert!(is_open(&replica, duty(0)) && !is_open(&replica, duty(7)));
     assert_eq!(post(&mut replica, duty(1000), "1").0, DutyAdmission::Accepted, "they take nobody's room");
     let again = |id: InstanceId| {
         effects
@@ -400,11 +405,10 @@ fn near_slots_are_never_taken_by_far_ones_nor_by_other_types() {
         "nothing says where the cluster is"
     );
     decide(&mut replica, duty(1000));
-    let highest = Height(1000 + DUTY_SLOTS_NEAR);
     for slot in 0..1000 {
         let (admission, _) = post(&mut replica, duty(61_000 + slot), "1");
         let taken = slot < DUTIES_FAR_MAX as u64;
-        let expected = if taken { DutyAdmission::Accepted } else { DutyAdmission::TooHigh { highest } };
+        let expected = if taken { DutyAdmission::Accepted } else { DutyAdmission::Overloaded };
         assert_eq!(admission, expected, "{slot}");
     }
     for slot in 1000 - DUTY_SLOTS_NEAR..=1000 + DUTY_SLOTS_NEAR {
@@ -413,6 +417,57 @@ fn near_slots_are_never_taken_by_far_ones_nor_by_other_types() {
     }
     let most = 2 * DUTIES_FAR_MAX + 2 * DUTY_SLOTS_NEAR as usize + 1;
     assert_eq!(replica.held().duty_instances, most);
+}
+
+/// A stranger keeps the APIs of two operators busy, and the clients of all go on with a slot that is far.
+#[test]
+fn a_far_slot_that_f_plus_1_members_speak_of_begins_whatever_else_was_posted_here() {
+    let mut replica = fresh();
+    decide(&mut replica, duty(1000));
+    (0..1000).for_each(|slot| drop(post(&mut replica, duty(61_000 + slot), "1")));
+    let id = duty(5000);
+    deliver(&mut replica, 1, round_change(1, id));
+    assert_eq!(post(&mut replica, id, "1").0, DutyAdmission::Overloaded, "one member may say what it likes");
+    deliver(&mut replica, 2, round_change(2, id));
+    assert_eq!(post(&mut replica, id, "1").0, DutyAdmission::Accepted);
+    deliver(&mut replica, 1, round_change(1, duty(5001)));
+    deliver(&mut replica, 1, round_change(2, duty(5001)));
+    assert_eq!(post(&mut replica, duty(5001), "1").0, DutyAdmission::Overloaded, "handed over by one");
+}
+
+#[test]
+fn after_a_restart_the_slots_around_the_newest_decided_duty_are_near_and_none_is_too_high_above_it() {
+    let recovery = Recovery { newest_duties: vec![duty(1000)], ..Recovery::default() };
+    let mut replica = started(recovery).0;
+    let unused = |slot| InstanceId { domain: Domain::Proposer, height: Height(slot) };
+    let highest = Height(1000 + DUTY_SLOTS_AHEAD);
+    for far in [duty(1 << 62), unused(1 << 62)] {
+        assert_eq!(post(&mut replica, far, "1").0, DutyAdmission::TooHigh { highest }, "{far:?}");
+    }
+    for slot in 0..1000 {
+        post(&mut replica, duty(61_000 + slot), "1");
+        post(&mut replica, unused(61_000 + slot), "1");
+    }
+    for near in [duty(1001), unused(1001)] {
+        assert_eq!(post(&mut replica, near, "1").0, DutyAdmission::Accepted, "{near:?}");
+    }
+}
+
+#[test]
+fn duties_far_behind_the_last_decision_are_given_up_when_there_are_too_many() {
+    let mut replica = fresh();
+    for jump in 0..10 {
+        let slot = 1000 + jump * 200;
+        decide(&mut replica, duty(slot));
+        for near in slot - DUTY_SLOTS_NEAR..=slot + DUTY_SLOTS_NEAR {
+            post(&mut replica, duty(near), "1");
+        }
+        replica.step(at(1000 * jump), Input::Timer(Timer::CatchUp));
+        let open = (0..4000).filter(|slot| is_open(&replica, duty(*slot))).count();
+        assert!(open <= 256, "{open}");
+    }
+    let near = (2800 - DUTY_SLOTS_NEAR..=2800 + DUTY_SLOTS_NEAR).filter(|slot| *slot != 2800);
+    assert!(near.into_iter().all(|slot| is_open(&replica, duty(slot))), "those around it stay");
 }
 
 #[test]
@@ -524,7 +579,7 @@ fn what_the_log_has_of_ended_duties_is_not_needed_whatever_lower_slot_is_open() 
         let now = at(hour * 3_600_000);
         replica.step(now, Input::Timer(Timer::CatchUp));
         replica.step(now, Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) });
-        let open: Vec<u64> = (0..2000).filter(|slot| replica.is_open_duty(duty(*slot))).collect();
+        let open: Vec<u64> = (0..2000).filter(|slot| is_open(&replica, duty(*slot))).collect();
         assert_eq!(open, [1000 - hour], "nothing but what is open");
     }
 }

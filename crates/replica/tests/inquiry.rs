@@ -253,7 +253,7 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
         let message = Verified::Prepare(own_prepare(slot(height)));
         replica.step(now(1), Input::Message { from: ME, message });
     }
-    let newest = [InstanceId::block(Height(3)), slot(50), slot(40)].map(own_prepare);
+    let newest = [InstanceId::block(Height(3)), slot(40), slot(50)].map(own_prepare);
     assert_eq!(replica.newest_statements_of(ME), newest);
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
 }
@@ -456,6 +456,22 @@ fn records(effects: &[Effect]) -> Vec<Record> {
     records.collect()
 }
 
+/// Whether an operator on a copy from before `signed` is stopped by what `member` shows it.
+fn stops_a_copy(member: &Replica<PlainKeys>, signed: &Signed) -> bool {
+    assert!(member.may_testify());
+    let shown = member.newest_statements_of(ME);
+    assert!(shown.contains(signed), "{shown:?}");
+    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    copy.start(now(0));
+    let testimony = CheckedTestimony { signed: shown, ..CheckedTestimony::default() };
+    let effects = copy.step(now(1), Input::Testimony { from: OperatorIndex(2), testimony });
+    effects.iter().any(|effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { .. })))
+}
+
+fn heard(from: OperatorIndex, signed: &Signed) -> Input {
+    Input::Message { from, message: Verified::Prepare(signed.clone()) }
+}
+
 /// Rule 1 for an operator whose directory is an old copy, when everybody who could tell it has restarted too.
 #[test]
 fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_one_place() {
@@ -473,41 +489,65 @@ fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_on
     let mut member = replica(2, Recovery::default());
     let mut kept = records(&member.start(now(0)));
     kept.extend(records(&member.step(now(0), proposed(&first))));
-    let message = Verified::Prepare(voted.clone());
-    kept.extend(records(&member.step(now(1), Input::Message { from: ME, message })));
+    kept.extend(records(&member.step(now(1), heard(ME, &voted))));
     let values = vec![(id, Value::block(first))];
     let memory = Memory::Unproven;
     let mut member = replica(2, Recovery { records: kept, values, memory, ..Recovery::default() });
     member.start(now(0));
-    assert!(member.may_testify());
-    let signed = member.newest_statements_of(ME);
-    assert_eq!(signed, [voted]);
-    // The copy was taken before the vote.
-    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
-    copy.start(now(0));
-    let testimony = CheckedTestimony { signed, ..CheckedTestimony::default() };
-    let effects = copy.step(now(1), Input::Testimony { from: OperatorIndex(2), testimony });
-    let stops = |effect: &Effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { .. }));
-    assert!(effects.iter().any(stops), "{effects:?}");
+    assert!(stops_a_copy(&member, &voted));
+}
+
+/// The same where the vote came last: those that decided did not need it.
+#[test]
+fn a_vote_heard_after_the_decision_outlives_the_restart_of_who_heard_it() {
+    let chain = blocks(2);
+    let mut member = replica(2, Recovery::default());
+    member.start(now(0));
+    member.step(now(1), fetched(&chain));
+    let vote = |height| prepare(ME.0, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9));
+    let kept = records(&member.step(now(2), heard(ME, &vote(2))));
+    assert_eq!(kept, [Record::Heard(vote(2))]);
+    assert!(member.needs(Record::Heard(vote(2)).subject(), Height(2)), "it is not pruned with the block");
+    assert_eq!(records(&member.step(now(2), heard(ME, &vote(1)))), [], "there everybody fetches");
+    let mut member = replica(2, Recovery { records: kept, memory: Memory::Unproven, ..Recovery::default() });
+    member.start(now(0));
+    assert!(stops_a_copy(&member, &vote(2)));
+}
+
+/// The same for a duty that was never posted to those who heard of it, or is over there.
+#[test]
+fn what_was_heard_of_a_duty_outlives_a_restart_also_where_it_was_not_posted() {
+    let vote = own_prepare(slot(7));
+    let closed = || Recovery { closed_duties: vec![slot(7)], ..Recovery::default() };
+    for before in [Recovery::default(), closed()] {
+        let mut member = replica(2, before);
+        member.start(now(0));
+        let kept = records(&member.step(now(1), heard(ME, &vote)));
+        assert_eq!(kept, [Record::Heard(vote.clone())]);
+        let needed = |record: Record| member.needs(record.subject(), Height(0));
+        assert!(needed(Record::Heard(vote.clone())) && !needed(Record::Prepare(vote.clone())));
+        let memory = Memory::Unproven;
+        let mut member = replica(2, Recovery { records: kept, memory, ..closed() });
+        member.start(now(0));
+        assert!(stops_a_copy(&member, &vote));
+    }
 }
 
 #[test]
-fn what_is_heard_is_written_where_its_author_could_still_contradict_it() {
+fn what_is_heard_is_written_once() {
     let mut member = replica(2, Recovery::default());
     member.start(now(0));
-    let mut heard = |instance, round| {
+    let mut written = |instance, round| {
         let vote = prepare(ME.0, instance, round, Digest::repeat_byte(9));
-        let effects =
-            member.step(now(1), Input::Message { from: ME, message: Verified::Prepare(vote.clone()) });
+        let effects = member.step(now(1), heard(ME, &vote));
         let once = records(&effects).iter().filter(|record| **record == Record::Heard(vote.clone())).count();
-        let again = member.step(now(1), Input::Message { from: ME, message: Verified::Prepare(vote) });
-        assert_eq!(records(&again), []);
+        assert_eq!(records(&member.step(now(1), heard(ME, &vote))), []);
         once
     };
     let block = |height| InstanceId::block(Height(height));
-    assert_eq!([block(1), block(2), block(3)].map(|id| heard(id, 0)), [1, 1, 0]);
-    assert_eq!(heard(block(1), 1), 1);
-    assert_eq!(heard(slot(5), 0), 0, "nothing is made of a duty that was not posted here");
+    assert_eq!([block(1), block(2), block(3), slot(5)].map(|id| written(id, 0)), [1; 4]);
+    assert_eq!(written(block(1), 1), 1);
+    assert_eq!(written(block(100), 0), 0, "so early it is not taken");
 }
 
 /// A copy so old that members have forgotten what it said then.

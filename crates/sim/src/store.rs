@@ -95,13 +95,17 @@ impl Store {
 
     /// The highest decided instance of each domain.
     pub(crate) fn certified(&self) -> Vec<InstanceId> {
+        let block = Some(InstanceId::block(self.tip())).filter(|block| block.height > Height(0));
+        block.into_iter().chain(self.newest_duties()).collect()
+    }
+
+    /// The highest decided duty of each domain.
+    pub(crate) fn newest_duties(&self) -> Vec<InstanceId> {
         let newest_duty = |domain: &Domain| {
             let decided = self.duties.iter().rev().filter(|(_, decided)| **decided);
             decided.map(|(instance, _)| *instance).find(|instance| instance.domain == *domain)
         };
-        let duties = Domain::ALL.iter().filter(|domain| **domain != Domain::Block).filter_map(newest_duty);
-        let block = Some(InstanceId::block(self.tip())).filter(|block| block.height > Height(0));
-        block.into_iter().chain(duties).collect()
+        Domain::ALL.iter().filter(|domain| **domain != Domain::Block).filter_map(newest_duty).collect()
     }
 
     pub(crate) fn block(&self, height: Height) -> Option<&Stored> {

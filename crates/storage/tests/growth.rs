@@ -60,7 +60,7 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
             marks.sync().unwrap();
         }
         if height.is_multiple_of(PRUNED_EVERY) {
-            wal.prune_below(&|_| Height(height + 1)).unwrap();
+            wal.prune(&|subject| subject.instance.height > Height(height)).unwrap();
             marks.raise_floors(&[(Domain::Block, Height(height - 32))]).unwrap();
         }
         if height == HEIGHTS / 10 {

@@ -49,7 +49,7 @@ pub use ids::{
 pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
-pub use record::Record;
+pub use record::{Record, Subject};
 pub use statement::{Claim, Kind, Prepared, Signed, Statement};
 pub use transaction::{AuctionBidV1, CheckedTransaction, PlaintextV1, Transaction, TxBody, TxKind};
 

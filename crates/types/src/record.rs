@@ -73,8 +73,22 @@ pub struct ValueRecord {
     pub value: ValueBytes,
 }
 
+/// What the vote log tells records apart by when it asks which are still needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// The instance they belong to.
+    pub instance: InstanceId,
+    /// Whether they say what other operators were heard to say, and not what this one said and knows.
+    pub heard: bool,
+}
+
 impl Record {
-    /// The instance the record belongs to: records of decided and stored heights may be dropped.
+    /// What it is about: records of decided and stored heights may be dropped.
+    pub fn subject(&self) -> Subject {
+        Subject { instance: self.instance(), heard: matches!(self, Record::Heard(_)) }
+    }
+
+    /// The instance the record belongs to.
     pub fn instance(&self) -> InstanceId {
         match self {
             Record::PrePrepare(record) => record.proposal.instance,

@@ -310,13 +310,7 @@ impl CoreThread {
     fn prune_log(&mut self, flushed: Height) -> anyhow::Result<()> {
         let replica = &self.replica;
         let floors = replica.signing_floors().collect();
-        let is_needed = |instance: InstanceId| match instance.domain {
-            // What was heard in the last height is still to be told to an operator that comes back older.
-            Domain::Block => instance.height >= flushed,
-            // Closed duties are durable in the store before their instance is forgotten.
-            _ => replica.is_open_duty(instance),
-        };
-        self.promises.prune(&is_needed, floors)
+        self.promises.prune(&|subject| replica.needs(subject, flushed), floors)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a start reads from disk, and when it refuses.
 
-use super::duty_report;
 use super::keys::OperatorKeys;
 use super::ledger::Store;
+use super::{duty_report, testimony};
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::Operator;
@@ -80,10 +80,12 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         .map_err(refusal)?;
     let chain = restore_chain(operator, &store)?;
     let verifier = Arc::new(Verifier::new(lock));
+    let newest = testimony::newest_duties(&store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
         closed_duties: store.closed_duties().map_err(refusal)?,
+        newest_duties: newest.into_iter().map(|certificate| certificate.instance).collect(),
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
         floors: marks.floors().collect(),

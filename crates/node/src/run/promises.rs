@@ -13,7 +13,7 @@
 
 use aequa_replica::{Effect, Promised};
 use aequa_storage::{Gate, MarkStore, StorageError, Wal};
-use aequa_types::{Domain, Height, InstanceId, Mark};
+use aequa_types::{Domain, Height, Mark, Subject};
 use std::sync::mpsc;
 
 enum Job {
@@ -95,7 +95,7 @@ impl Promises {
     /// needed, and, some time soon, the marks at and below `floors`.
     pub fn prune(
         &mut self,
-        is_needed: &dyn Fn(InstanceId) -> bool,
+        is_needed: &dyn Fn(Subject) -> bool,
         floors: Vec<(Domain, Height)>,
     ) -> anyhow::Result<()> {
         // One segment is always kept, so that usually there is nothing to wait for.

@@ -39,10 +39,14 @@ pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<(Testi
 fn certificates(store: &Store) -> Result<Vec<Certificate>, StorageError> {
     let tip = store.latest()?.map(|tip| store.block(tip.height)).transpose()?.flatten();
     let mut certificates: Vec<Certificate> = tip.map(|block| block.certificate).into_iter().collect();
-    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
-        certificates.extend(newest_decided(&**store, domain)?);
-    }
+    certificates.extend(newest_duties(&**store)?);
     Ok(certificates)
+}
+
+/// The certificate of the highest decided duty of each domain.
+pub(super) fn newest_duties(store: &impl ChainStore) -> Result<Vec<Certificate>, StorageError> {
+    let domains = Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
+    domains.filter_map(|domain| newest_decided(store, domain).transpose()).collect()
 }
 
 fn newest_decided(store: &impl ChainStore, domain: Domain) -> Result<Option<Certificate>, StorageError> {

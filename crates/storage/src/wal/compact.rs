@@ -15,7 +15,7 @@ use super::{Contents, SEGMENT_BYTES_MAX, Segment, Wal};
 use crate::StorageError;
 use crate::files::at;
 use crate::medium::{Medium, write_all};
-use aequa_types::InstanceId;
+use aequa_types::Subject;
 use std::path::{Path, PathBuf};
 
 /// A compacted segment under construction; never read.
@@ -25,7 +25,7 @@ const SEGMENTS_LEFT: usize = 4;
 
 impl Wal {
     /// Makes one of all closed segments, when there are many and at most half of them is needed.
-    pub(super) fn compact(&mut self, is_needed: &dyn Fn(InstanceId) -> bool) -> Result<(), StorageError> {
+    pub(super) fn compact(&mut self, is_needed: &dyn Fn(Subject) -> bool) -> Result<(), StorageError> {
         if self.closed.len() < SEGMENTS_LEFT {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Wal {
         Ok(())
     }
 
-    fn write_compacted(&self, is_needed: &dyn Fn(InstanceId) -> bool) -> Result<Segment, StorageError> {
+    fn write_compacted(&self, is_needed: &dyn Fn(Subject) -> bool) -> Result<Segment, StorageError> {
         let medium = &*self.options.medium;
         let (mut payloads, mut last) = (Vec::new(), None);
         for closed in &self.closed {
@@ -54,9 +54,9 @@ impl Wal {
                 return Err(corrupt(&closed.path, walked.end, "damaged, and a later segment exists"));
             }
             for (raw, seq) in walked.records.into_iter().zip(head.first_seq..) {
-                let instance = decode(&closed.path, &bytes, &raw)?.instance();
+                let subject = decode(&closed.path, &bytes, &raw)?.subject();
                 let payload = bytes[raw.payload.clone()].to_vec();
-                if let Some((_, _, before)) = last.replace((seq, raw, (instance, payload)))
+                if let Some((_, _, before)) = last.replace((seq, raw, (subject, payload)))
                     && is_needed(before.0)
                 {
                     payloads.push(before);
@@ -79,13 +79,13 @@ impl Wal {
             is_compacted: true,
         };
         let (mut bytes, mut contents, mut crc) = (head.encode()?, Contents::default(), 0);
-        for ((instance, payload), seq) in payloads.iter().zip(first_seq..) {
+        for ((subject, payload), seq) in payloads.iter().zip(first_seq..) {
             // Places lead up to that of the last record, which stays what it was.
             let behind = u8::try_from(last_seq - seq).unwrap_or(u8::MAX);
             let head = RecordHead { seq, place: last.place.saturating_sub(behind) };
             let before = bytes.len();
             crc = push_record(&mut bytes, self.active.salt, head, |buffer| buffer.extend(payload))?;
-            contents.add(*instance, bytes.len() - before);
+            contents.add(*subject, bytes.len() - before);
         }
         let path = segment_path(&self.dir, first_seq);
         assert_eq!(crc, last.crc, "the next segment goes on from the last record");
@@ -122,14 +122,15 @@ mod tests {
     use super::super::*;
     use super::SEGMENTS_LEFT;
     use crate::medium::testing::BadDisk;
+    use aequa_types::Domain;
     use std::sync::atomic::Ordering::SeqCst;
 
     const SEGMENT_BYTES: usize = 4096;
     /// The duty that stays open.
     const LOW: u64 = 7;
 
-    fn is_needed(above: u64) -> impl Fn(InstanceId) -> bool {
-        move |instance| match instance.domain {
+    fn is_needed(above: u64) -> impl Fn(Subject) -> bool {
+        move |Subject { instance, .. }| match instance.domain {
             Domain::Block => instance.height.0 > above,
             _ => instance.height.0 == LOW,
         }
@@ -174,8 +175,8 @@ mod tests {
         drop(wal);
         let (mut wal, recovered) = open(dir.path(), SEGMENT_BYTES).unwrap();
         let all = life(1..=2000);
-        let low = all.iter().filter(|record| is_needed(2000)(record.instance())).count();
-        let kept = recovered.records.iter().filter(|record| is_needed(2000)(record.instance())).count();
+        let low = all.iter().filter(|record| is_needed(2000)(record.subject())).count();
+        let kept = recovered.records.iter().filter(|record| is_needed(2000)(record.subject())).count();
         assert_eq!((kept, wal.next_seq()), (low, next_seq));
         assert!(is_part_of(&recovered.records, &all));
         // Once it has ended nothing of it is left.
@@ -188,7 +189,7 @@ mod tests {
     fn killed_at_any_call_of_a_compaction_nothing_needed_is_lost_and_nothing_is_there_twice() {
         let all = life(1..=300);
         let needed: Vec<Record> =
-            all.iter().filter(|record| is_needed(290)(record.instance())).cloned().collect();
+            all.iter().filter(|record| is_needed(290)(record.subject())).cloned().collect();
         let mut ended = 0;
         for (calls, kind) in (1..).flat_map(|calls| [(calls, 0), (calls, 1), (calls, 2)]) {
             let dir = tempfile::tempdir().unwrap();
@@ -219,12 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_heard_of_a_duty_is_kept_without_the_rest_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut wal, _) = open(dir.path(), SEGMENT_BYTES).unwrap();
+        let heard = Record::Heard(vote_in(Domain::Proposer, LOW).statement().unwrap().clone());
+        write(&mut wal, &[vote_in(Domain::Proposer, LOW), heard.clone(), vote_in(Domain::Proposer, LOW)]);
+        write(&mut wal, &life(1..=60));
+        wal.prune(&|subject| subject.heard).unwrap();
+        assert!(wal.segments() <= 2, "{}", wal.segments());
+        drop(wal);
+        let (_, recovered) = open(dir.path(), SEGMENT_BYTES).unwrap();
+        assert!(recovered.records.contains(&heard));
+        assert!(!recovered.records.contains(&vote_in(Domain::Proposer, LOW)));
+    }
+
+    #[test]
     fn what_is_mostly_needed_is_not_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let (mut wal, _) = open(dir.path(), SEGMENT_BYTES).unwrap();
         write(&mut wal, &life(1..=60));
         let before = segment_files(dir.path());
-        assert_eq!(wal.prune(&|instance| !instance.height.0.is_multiple_of(3)).unwrap(), 0);
+        assert_eq!(wal.prune(&|subject| !subject.instance.height.0.is_multiple_of(3)).unwrap(), 0);
         assert_eq!(segment_files(dir.path()), before);
     }
 }

@@ -51,7 +51,7 @@ pub use segment::RECORD_BYTES_MAX;
 use crate::StorageError;
 use crate::files::at;
 use crate::medium::write_all;
-use aequa_types::{ClusterId, Domain, Height, InstanceId, OperatorIndex, Record};
+use aequa_types::{ClusterId, OperatorIndex, Record, Subject};
 use segment::{BATCH_RECORDS_MAX, HEAD_BYTES, Head, RecordHead, Salt, push_record};
 use ssz::Encode as _;
 use std::collections::{BTreeMap, VecDeque};
@@ -185,7 +185,7 @@ impl Wal {
         self.batch.entries.push(Entry {
             seq: self.next_seq,
             crc,
-            instance: record.instance(),
+            subject: record.subject(),
             bytes: self.batch.bytes.len() - start,
         });
         self.next_seq = self.next_seq.saturating_add(1);
@@ -240,15 +240,10 @@ impl Wal {
         done
     }
 
-    /// [`Wal::prune`] of every instance below `height_of` its domain.
-    pub fn prune_below(&mut self, height_of: &dyn Fn(Domain) -> Height) -> Result<usize, StorageError> {
-        self.prune(&|instance| instance.height >= height_of(instance.domain))
-    }
-
-    /// Drops the oldest segments in which no instance is needed, and makes one of many in which few are.
+    /// Drops the oldest segments in which no record is needed, and makes one of many in which few are.
     /// Call it only when what replaces the others, a checkpoint or a stored result, is durable. Gives the
     /// number of segments dropped.
-    pub fn prune(&mut self, is_needed: &dyn Fn(InstanceId) -> bool) -> Result<usize, StorageError> {
+    pub fn prune(&mut self, is_needed: &dyn Fn(Subject) -> bool) -> Result<usize, StorageError> {
         self.guarded(|wal| {
             let before = wal.closed.len();
             while let Some(oldest) = wal.closed.front()
@@ -373,7 +368,7 @@ struct Batch {
 struct Entry {
     seq: u64,
     crc: u32,
-    instance: InstanceId,
+    subject: Subject,
     bytes: usize,
 }
 
@@ -445,7 +440,7 @@ impl Active {
         write_all(&*self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
         self.used += bytes.len();
         for entry in entries {
-            self.segment.contents.add(entry.instance, entry.bytes);
+            self.segment.contents.add(entry.subject, entry.bytes);
             self.last_crc = entry.crc;
         }
         Ok(())
@@ -456,21 +451,21 @@ impl Active {
     }
 }
 
-/// Bytes of records per instance.
+/// Bytes of records by what they are about.
 #[derive(Default)]
-struct Contents(BTreeMap<InstanceId, usize>);
+struct Contents(BTreeMap<Subject, usize>);
 
 impl Contents {
-    fn add(&mut self, instance: InstanceId, bytes: usize) {
-        *self.0.entry(instance).or_default() += bytes;
+    fn add(&mut self, subject: Subject, bytes: usize) {
+        *self.0.entry(subject).or_default() += bytes;
     }
 
-    fn any(&self, is_needed: &dyn Fn(InstanceId) -> bool) -> bool {
-        self.0.keys().any(|instance| is_needed(*instance))
+    fn any(&self, is_needed: &dyn Fn(Subject) -> bool) -> bool {
+        self.0.keys().any(|subject| is_needed(*subject))
     }
 
-    fn bytes(&self, is_counted: &dyn Fn(InstanceId) -> bool) -> usize {
-        self.0.iter().filter(|(instance, _)| is_counted(**instance)).map(|(_, bytes)| bytes).sum()
+    fn bytes(&self, is_counted: &dyn Fn(Subject) -> bool) -> usize {
+        self.0.iter().filter(|(subject, _)| is_counted(**subject)).map(|(_, bytes)| bytes).sum()
     }
 }
 

@@ -166,7 +166,7 @@ fn read_records(
     let mut contents = Contents::default();
     for raw in &walked.records {
         let record = decode(&path, bytes, raw)?;
-        contents.add(record.instance(), RECORD_HEAD_BYTES + raw.payload.len());
+        contents.add(record.subject(), RECORD_HEAD_BYTES + raw.payload.len());
         found.records.push(record);
     }
     found.next_seq = head.first_seq.saturating_add(walked.records.len() as u64);

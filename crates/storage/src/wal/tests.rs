@@ -3,7 +3,9 @@ use super::*;
 use crate::medium::testing::BadDisk;
 use aequa_types::limits::VALUE_BYTES_MAX;
 use aequa_types::record::ValueRecord;
-use aequa_types::{Claim, Digest, Round, Signature, Signed, Statement, ValueBytes};
+use aequa_types::{
+    Claim, Digest, Domain, Height, InstanceId, Round, Signature, Signed, Statement, ValueBytes,
+};
 use proptest::prelude::*;
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
@@ -287,7 +289,9 @@ fn pruning_drops_old_segments_and_never_one_with_a_needed_height() {
     let segments = wal.segments();
 
     // The duty in the middle is still needed.
-    let dropped = wal.prune_below(&|domain| Height(if domain == Domain::Block { 41 } else { 1000 })).unwrap();
+    let dropped = wal
+        .prune(&|Subject { instance, .. }| instance.domain != Domain::Block || instance.height >= Height(41))
+        .unwrap();
     assert!(dropped > 0);
     assert_eq!(wal.segments(), segments - dropped);
     drop(wal);
@@ -296,7 +300,7 @@ fn pruning_drops_old_segments_and_never_one_with_a_needed_height() {
     assert!(recovered.records.contains(&vote_in(Domain::Attester, 1000)));
 
     // Heights read back from disk count as well; the active segment always stays.
-    wal.prune_below(&|_| Height(u64::MAX)).unwrap();
+    wal.prune(&|_| false).unwrap();
     assert_eq!((wal.segments(), segment_files(dir.path()).len()), (1, 1));
     write(&mut wal, &votes(41..=60));
     drop(wal);
@@ -311,7 +315,7 @@ fn a_log_pruned_at_every_height_does_not_grow() {
     let (mut wal, _) = open(dir.path(), 4096).unwrap();
     for height in 1..=500 {
         write(&mut wal, &[vote(height)]);
-        wal.prune_below(&|_| Height(height)).unwrap();
+        wal.prune(&|subject| subject.instance.height >= Height(height)).unwrap();
         assert!(wal.segments() <= 2);
     }
 }
@@ -483,7 +487,10 @@ fn assert_poisoned(wal: &mut Wal) {
     for _ in 0..3 {
         assert!(matches!(wal.sync(), Err(StorageError::Poisoned)));
         assert!(matches!(wal.append(&vote(9)), Err(StorageError::Poisoned)));
-        assert!(matches!(wal.prune_below(&|_| Height(9)), Err(StorageError::Poisoned)));
+        assert!(matches!(
+            wal.prune(&|subject| subject.instance.height >= Height(9)),
+            Err(StorageError::Poisoned)
+        ));
     }
 }
 
@@ -576,7 +583,7 @@ proptest! {
                     synced.append(&mut pending);
                 }
                 Op::Prune(height) => {
-                    wal.prune_below(&|_| Height(height)).unwrap();
+                    wal.prune(&|subject| subject.instance.height >= Height(height)).unwrap();
                     pruned_below = pruned_below.max(height);
                 }
                 Op::Reopen => {
