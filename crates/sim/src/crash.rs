@@ -106,6 +106,7 @@ impl World {
         let written = node.turn.take();
         node.limbo = written.iter().flat_map(|effects| Promised::of(effects).records).cloned().collect();
         node.promises = None;
+        node.hearing.clear();
         node.replica = None;
         node.doomed = None;
         node.disk_will_fail = false;
@@ -152,7 +153,7 @@ impl World {
             }
             3..6 => {
                 node.lose_directory();
-                node.memory = Memory::Lost;
+                node.is_lost = true;
                 node.limbo.clear();
                 if with_blocks {
                     node.store.forget();
@@ -222,9 +223,10 @@ impl World {
             self.prepare_disk_failure(id, failure);
         }
         let node = &mut self.nodes[id];
-        let found = match Promises::open(&node.disk, self.cluster, node.operator) {
+        let found = match Promises::open(&node.disk, self.cluster, node.operator, node.is_lost) {
             Ok((promises, found)) => {
                 node.promises = Some(promises);
+                node.is_lost = false;
                 found
             }
             Err(error) => {
@@ -321,10 +323,11 @@ impl World {
         let recovery = Recovery {
             values,
             closed_duties: node.store.duties(),
+            newest_duties: node.store.newest_duties(),
             duty_watermarks: node.store.watermarks(),
             marks: found.marks,
             floors: found.floors,
-            memory: self.memory_of(id),
+            memory: self.memory_of(id, found.suspect),
             unsealed: node.store.unsealed(UNSEALED_BLOCKS),
             evidence: node.store.evidence(),
             records: found.records,
@@ -333,13 +336,14 @@ impl World {
     }
 
     /// Traitors ask nobody: they know what they do.
-    fn memory_of(&self, id: usize) -> Memory {
+    fn memory_of(&self, id: usize, suspect: bool) -> Memory {
         let node = &self.nodes[id];
         match node.kind {
             Kind::Traitor(_) => Memory::Whole,
             // Two that begin together; each restart asks, and hears of the other.
             Kind::Twin if node.life == 0 => Memory::Whole,
-            Kind::Twin | Kind::Honest => node.memory,
+            Kind::Twin | Kind::Honest if suspect => Memory::Lost,
+            Kind::Twin | Kind::Honest => Memory::Unproven,
         }
     }
 

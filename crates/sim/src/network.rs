@@ -229,8 +229,8 @@ impl World {
 
     /// A node asks an operator what it has seen of this one. A lost question or answer is no answer.
     pub(crate) fn inquire(&mut self, id: usize, of: OperatorIndex) {
-        // Traitors and twins know what they do.
-        if matches!(self.nodes[id].kind, Kind::Traitor(_) | Kind::Twin) {
+        // Traitors know what they do.
+        if matches!(self.nodes[id].kind, Kind::Traitor(_)) {
             return;
         }
         let life = self.nodes[id].life;

@@ -5,9 +5,11 @@ use crate::promises::Promises;
 use crate::ram::RamDisk;
 use crate::store::Store;
 use crate::traitor::Traits;
-use aequa_replica::{Effect, Input, Memory, Now, Replica, Timer};
+use aequa_replica::{Effect, Input, Now, Replica, Timer};
 use aequa_types::recording::Numbered;
-use aequa_types::{ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round};
+use aequa_types::{
+    ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.
@@ -63,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) disk_will_fail: bool,
     /// Log and marks, while it is up.
     pub(crate) promises: Option<Promises>,
+    /// What members said to it since its last sync.
+    pub(crate) hearing: Vec<Signed>,
     /// Records that were written and not synced when it went down.
     pub(crate) limbo: Vec<Record>,
     /// Places in which a mark says that something was signed, and the log no longer knows what.
@@ -70,8 +74,8 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     /// What was copied for a later restore, oldest first.
     pub(crate) copies: Vec<Directory>,
-    /// How far notes in its directory say that it can be relied on.
-    pub(crate) memory: Memory,
+    /// Its log and marks are gone, and no start has noted that yet.
+    pub(crate) is_lost: bool,
     /// Runs on a copy of its directory that is older than what it signed.
     pub(crate) restored: bool,
     pub(crate) doomed: Option<CrashPoint>,
@@ -108,11 +112,12 @@ impl Node {
             disk: RamDisk::default(),
             disk_will_fail: false,
             promises: None,
+            hearing: Vec::new(),
             limbo: Vec::new(),
             half_known: BTreeSet::new(),
             store: Store::default(),
             copies: Vec::new(),
-            memory: Memory::Unproven,
+            is_lost: false,
             restored: false,
             doomed: None,
             frozen: false,
@@ -173,7 +178,24 @@ impl Node {
     pub(crate) fn log_on_disk(&self, cluster: ClusterId) -> Vec<Record> {
         let disk = self.disk.copy();
         disk.disarm();
-        Promises::open(&disk, cluster, self.operator).map(|(_, found)| found.records).unwrap_or_default()
+        Promises::open(&disk, cluster, self.operator, false)
+            .map(|(_, found)| found.records)
+            .unwrap_or_default()
+    }
+
+    /// Takes note of the statements that an input brings.
+    pub(crate) fn hears(&mut self, input: &Input) {
+        let Input::Message { message, .. } = input else { return };
+        match message {
+            Verified::PrePrepare { proposal, round_changes, prepares, .. } => {
+                self.hearing.extend([proposal].into_iter().chain(round_changes).chain(prepares).cloned());
+            }
+            Verified::Prepare(vote) | Verified::Commit(vote) => self.hearing.push(vote.clone()),
+            Verified::RoundChange(message) => {
+                self.hearing.extend([&message.change].into_iter().chain(&message.prepares).cloned());
+            }
+            Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => {}
+        }
     }
 
     /// Whether the oracles hold it to its word.

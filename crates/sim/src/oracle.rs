@@ -190,8 +190,12 @@ const SENDINGS_PER_PEER: usize = 40;
 /// Slots above those of the others in which an operator without memory signs nothing.
 const SLOTS_COVERED: u64 = 64;
 const SENDINGS_PER_PAUSE: usize = 12;
+/// Heights above its own last one in which an operator remembers what others say.
+const HEIGHTS_HEARD: u64 = 2;
 
 type Place = (InstanceId, Round, Kind);
+/// What was said in one place, and by whom each of it was heard.
+type Hearings = Vec<(Signed, BTreeSet<OperatorIndex>)>;
 
 /// Sees everything, and complains once.
 #[derive(Debug)]
@@ -203,9 +207,9 @@ pub(crate) struct Oracle {
     decided: BTreeMap<InstanceId, Digest>,
     said: BTreeMap<(OperatorIndex, Place), Signed>,
     durable: BTreeMap<(OperatorIndex, Place), Signed>,
-    /// Who has durably heard what operators said.
-    heard: BTreeMap<(OperatorIndex, Place), BTreeSet<OperatorIndex>>,
-    /// What operators on old copies said before, and members can tell them of.
+    /// Who has heard what operators said, and synced since.
+    heard: BTreeMap<(OperatorIndex, Place), Hearings>,
+    /// What binds operators on old copies: what members can tell them of, and what they said since.
     reminded: BTreeMap<(OperatorIndex, Place), Signed>,
     /// What the clients of operators posted.
     posted: BTreeSet<(OperatorIndex, InstanceId, Digest)>,
@@ -293,6 +297,7 @@ impl Oracle {
             *author == operator && is_beyond(*instance, covered)
         };
         self.said.retain(|place, _| !forgotten(place));
+        self.reminded.retain(|place, _| !forgotten(place));
         self.durable.retain(|place, _| !forgotten(place));
     }
 
@@ -308,15 +313,29 @@ impl Oracle {
     }
 
     /// This operator comes back on an old copy. Whichever q-1 members it asks, one of them can tell it of what
-    /// enough of `reliable` have durably heard it say about blocks: to that it is held, and to nothing else.
+    /// enough of `reliable` have heard it say, in whichever life: to that it is held, and to what it says from now on.
     pub(crate) fn returns_on_copy(&mut self, operator: OperatorIndex, reliable: &BTreeSet<OperatorIndex>) {
         self.honest.remove(&operator);
+        self.reminded.retain(|place, _| place.0 != operator);
         let enough = self.operators - self.quorum + 1;
-        for (place, signed) in &self.said {
-            let heard = self.heard.get(place).map_or(0, |by| by.intersection(reliable).count());
-            if place.0 == operator && signed.instance.domain == Domain::Block && heard >= enough {
-                self.reminded.insert(*place, signed.clone());
-            }
+        let by_operator = |((author, _), _): &(&(OperatorIndex, Place), _)| *author == operator;
+        for (place, statements) in self.heard.iter().filter(by_operator) {
+            let known = statements.iter().find(|(_, by)| by.intersection(reliable).count() >= enough);
+            self.reminded.extend(known.map(|(signed, _)| (*place, signed.clone())));
+        }
+    }
+
+    /// An honest operator has heard a statement, and synced since.
+    pub(crate) fn hears(&mut self, operator: OperatorIndex, signed: Signed) {
+        // What is far ahead of it, it cannot know to be said in a place that counts.
+        let tip = self.tips.get(&operator).copied().unwrap_or_default();
+        if signed.instance.domain == Domain::Block && signed.instance.height.0 > tip.0 + HEIGHTS_HEARD {
+            return;
+        }
+        let statements = self.heard.entry((signed.author, place(&signed))).or_default();
+        match statements.iter_mut().find(|(known, _)| *known == signed) {
+            Some((_, by)) => drop(by.insert(operator)),
+            None => statements.push((signed, BTreeSet::from([operator]))),
         }
     }
 
@@ -328,8 +347,8 @@ impl Oracle {
             Message::RoundChange(message) => &message.change,
             Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => return,
         };
-        let before = self.reminded.get(&(operator, place(signed)));
-        if let Some(before) = before.filter(|before| *before != signed) {
+        let before = self.reminded.entry((operator, place(signed))).or_insert_with(|| signed.clone());
+        if before != signed {
             let (instance, first, second) = (signed.instance, format!("{before:?}"), format!("{signed:?}"));
             self.complain(Violation::Contradiction { operator, instance, first, second });
         }
@@ -364,9 +383,6 @@ impl Oracle {
             }
         }
         match record {
-            Record::Heard(signed) => {
-                self.heard.entry((signed.author, place(signed))).or_default().insert(operator);
-            }
             Record::Prepared(prepared) => {
                 let place = (prepared.instance, prepared.round, Kind::Prepare);
                 let distinct: BTreeSet<OperatorIndex> = prepared

@@ -1,11 +1,11 @@
-//! The production vote log and signing marks of one life of a node, used in the order in which the node
+//! The production vote log, signing marks and notes of one life of a node, used in the order in which the node
 //! uses them: the log is written and synced, then places are taken and messages leave, and the marks are
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
 use aequa_replica::{Effect, Promised};
-use aequa_storage::{MarkOptions, MarkStore, StorageError, Wal, WalOptions};
-use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Record};
+use aequa_storage::{MarkOptions, MarkStore, Notes, StorageError, Wal, WalOptions};
+use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record, Subject};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +16,15 @@ const SLOTS: usize = 96;
 /// Folder of the log.
 pub(crate) const WAL: &str = "wal";
 const MARKS: &str = "marks";
+const NOTES: &str = "notes";
+/// The note that the members have to be asked.
+const SUSPECT: &str = "suspect";
 
-/// Vote log and signing marks.
+/// Vote log, signing marks and notes.
 pub(crate) struct Promises {
     wal: Wal,
     marks: MarkStore,
+    notes: Notes,
     /// Blocks whose decision is in the log.
     decided: BTreeSet<Height>,
 }
@@ -30,6 +34,8 @@ pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     pub(crate) marks: Vec<Mark>,
     pub(crate) floors: Vec<(Domain, Height)>,
+    /// Whether a note says that this is not all that was signed.
+    pub(crate) suspect: bool,
     /// Whether the end of the log was a write that never completed.
     pub(crate) torn: bool,
     /// Marks that were not whole.
@@ -37,13 +43,19 @@ pub(crate) struct Found {
 }
 
 impl Promises {
-    /// Opens both, making what is missing.
+    /// Opens all, making what is missing; what `is_lost` is noted before there is another in its place.
     pub(crate) fn open(
         disk: &RamDisk,
         cluster: ClusterId,
         operator: OperatorIndex,
+        is_lost: bool,
     ) -> Result<(Self, Found), StorageError> {
         let medium = Arc::new(disk.clone());
+        let notes = Notes::new(Path::new(NOTES), medium.clone());
+        if is_lost {
+            notes.put(SUSPECT, "log and marks are gone")?;
+        }
+        let suspect = notes.get(SUSPECT)?.is_some();
         let options = WalOptions {
             segment_bytes: SEGMENT_BYTES,
             ahead: false,
@@ -56,11 +68,12 @@ impl Promises {
         let mut marks = MarkStore::open(Path::new(MARKS), cluster, operator, options)?;
         let statements = recovered.records.iter().filter_map(Record::statement);
         marks.complete(statements.map(|signed| signed.mark()))?;
-        let mut promises = Self { wal, marks, decided: BTreeSet::new() };
+        let mut promises = Self { wal, marks, notes, decided: BTreeSet::new() };
         promises.note_decisions(&recovered.records);
         let found = Found {
             marks: promises.marks.marks().collect(),
             floors: promises.marks.floors().collect(),
+            suspect,
             unreadable: promises.marks.unreadable(),
             torn: recovered.torn,
             records: recovered.records,
@@ -86,6 +99,17 @@ impl Promises {
         self.marks.write(&marks)
     }
 
+    /// Notes that this is not all that was signed, and then what a member has shown.
+    pub(crate) fn suspect(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
+        self.notes.put(SUSPECT, "a member has shown more")?;
+        self.sync(effects)
+    }
+
+    /// The members were asked, and what they said is durable.
+    pub(crate) fn trust(&mut self) -> Result<(), StorageError> {
+        self.notes.remove(SUSPECT)
+    }
+
     /// Makes the marks of earlier turns durable, as their thread does at some time.
     pub(crate) fn sync_marks(&mut self) -> Result<(), StorageError> {
         self.marks.sync()
@@ -99,7 +123,7 @@ impl Promises {
     /// Drops what durable blocks up to `stored` and duty results have replaced, and marks at and below `floors`.
     pub(crate) fn prune(
         &mut self,
-        is_needed: &dyn Fn(InstanceId) -> bool,
+        is_needed: &dyn Fn(Subject) -> bool,
         stored: Height,
         floors: &[(Domain, Height)],
     ) -> Result<usize, StorageError> {

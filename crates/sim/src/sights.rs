@@ -32,6 +32,7 @@ sights! {
     GATE_REFUSED = "signature refused where something was signed before",
     LOG_PRUNED = "segment of the vote log dropped",
     ABSTAINED = "operator without memory asked, abstained and took part again",
+    TWIN_RETURNED = "restarted twin asked and took part again",
     COPY_NOTICED = "old copy of a directory noticed through a member's answer",
     QUORUM_ALONE = "progress of a bare quorum with all others frozen",
     TORN_LOST = "unsynced records lost in a crash",

@@ -12,7 +12,7 @@ use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Halt, Input, Memory, Notice, Promised};
+use aequa_replica::{Effect, Halt, Input, Notice, Promised};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
@@ -62,6 +62,7 @@ impl World {
     fn step(&mut self, id: usize, input: Input, effects: &mut Vec<Effect>) {
         let node = &mut self.nodes[id];
         let now = node.clocks(self.now_ms);
+        node.hears(&input);
         let Some(replica) = &mut node.replica else { return };
         let by_certificate = match &input {
             Input::Message { message: Verified::Decided(certificate), .. } => Some(certificate.instance),
@@ -76,6 +77,9 @@ impl World {
         let begins = asked && !replica.is_inquiring();
         if begins && self.nodes[id].is_honest() {
             self.observe_start(&out);
+        }
+        if begins && self.nodes[id].kind == Kind::Twin {
+            self.sight(sights::TWIN_RETURNED);
         }
         self.observe(id, &out, by_certificate);
         effects.extend(out);
@@ -126,8 +130,7 @@ impl World {
             let reason = halt.to_string();
             return self.oracle.complain(Violation::Halted { operator, reason });
         }
-        node.memory = Memory::Lost;
-        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.sync(&shown)) {
+        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.suspect(&shown)) {
             return self.disk_failed(id, &error);
         }
         self.sight(sights::COPY_NOTICED);
@@ -195,9 +198,11 @@ impl World {
             self.disk_failed(id, &error);
             return false;
         }
+        let heard = std::mem::take(&mut node.hearing);
         if node.is_honest() {
             let records = Promised::of(effects).records;
             records.into_iter().for_each(|record| self.oracle.synced(node.operator, record));
+            heard.into_iter().for_each(|signed| self.oracle.hears(node.operator, signed));
         }
         true
     }
@@ -291,7 +296,9 @@ impl World {
             Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
             // Only now is it durable up to where nothing is signed.
             Effect::Notify(Notice::Abstaining(_)) => {
-                node.memory = Memory::Unproven;
+                if let Some(Err(error)) = node.promises.as_mut().map(Promises::trust) {
+                    return self.disk_failed(id, &error);
+                }
                 self.sight(sights::ABSTAINED);
             }
             _ => {}
@@ -307,13 +314,8 @@ impl World {
         if !prune {
             return;
         }
-        let is_needed = |instance: InstanceId| match instance.domain {
-            // What was heard in the last height is still to be told to an operator that comes back older.
-            Domain::Block => instance.height >= height,
-            _ => replica.is_open_duty(instance),
-        };
         let floors: Vec<(Domain, Height)> = replica.signing_floors().collect();
-        match promises.prune(&is_needed, height, &floors) {
+        match promises.prune(&|subject| replica.needs(subject, height), height, &floors) {
             Ok(0) => {}
             Ok(_) => self.sight(sights::LOG_PRUNED),
             Err(error) => self.disk_failed(id, &error),

@@ -43,15 +43,24 @@ fn an_operator_on_an_old_copy_is_held_to_what_enough_members_have_heard() {
     let members = [0, 2, 3].map(OperatorIndex);
     for (heard, held) in [(1, false), (2, true)] {
         let mut oracle = oracle();
-        oracle.synced(ME, &Record::Prepare(prepare(1)));
-        oracle.sends(ME, &Message::Prepare(prepare(1)), 0, 100);
-        members[..heard].iter().for_each(|member| oracle.synced(*member, &Record::Heard(prepare(1))));
+        members[..heard].iter().for_each(|member| oracle.hears(*member, prepare(1)));
         oracle.returns_on_copy(ME, &BTreeSet::from(members));
-        oracle.sends_from_copy(ME, &Message::Prepare(prepare(1)));
-        assert_eq!(oracle.violation, None);
         oracle.sends_from_copy(ME, &Message::Prepare(prepare(2)));
         assert_eq!(matches!(oracle.violation, Some(Violation::Contradiction { .. })), held);
     }
+}
+
+#[test]
+fn an_operator_on_an_old_copy_is_held_to_what_it_says_from_then_on_until_the_next_copy() {
+    let mut oracle = oracle();
+    oracle.returns_on_copy(ME, &BTreeSet::new());
+    oracle.sends_from_copy(ME, &Message::Prepare(prepare(1)));
+    oracle.sends_from_copy(ME, &Message::Prepare(prepare(1)));
+    oracle.returns_on_copy(ME, &BTreeSet::new());
+    oracle.sends_from_copy(ME, &Message::Prepare(prepare(2)));
+    assert_eq!(oracle.violation, None);
+    oracle.sends_from_copy(ME, &Message::Prepare(prepare(1)));
+    assert!(matches!(oracle.violation, Some(Violation::Contradiction { .. })));
 }
 
 #[test]
