@@ -218,7 +218,8 @@ pub struct TxView {
     /// Its place in that block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Why it was dropped, or failed at its place.
+    /// Why it was dropped, or failed at its place; `unshared` while it waits at a node that reaches fewer than f
+    /// others, who take it when they are reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -179,13 +179,14 @@ impl Backend for NodeBackend {
             let included = TxStatus::Included;
             return Ok(Some(TxView { hash, status: included, height: Some(height), index, reason: None }));
         }
+        let unshared = self.context.facts.is_alone(self.context.me).then_some("unshared");
         Ok(status.map(|status| {
             let (status, reason) = match status {
-                pool::TxStatus::Pending => (TxStatus::Pending, None),
-                pool::TxStatus::Future => (TxStatus::Future, None),
-                pool::TxStatus::Dropped(reason) => (TxStatus::Dropped, Some(reason.name().to_owned())),
+                pool::TxStatus::Pending => (TxStatus::Pending, unshared),
+                pool::TxStatus::Future => (TxStatus::Future, unshared),
+                pool::TxStatus::Dropped(reason) => (TxStatus::Dropped, Some(reason.name())),
             };
-            TxView { hash, status, height: None, index: None, reason }
+            TxView { hash, status, height: None, index: None, reason: reason.map(str::to_owned) }
         }))
     }
 

@@ -192,6 +192,14 @@ impl Facts {
         needed.checked_sub(1).and_then(|last| silent.get(last)).copied().unwrap_or_default()
     }
 
+    /// Whether so few operators answer that what only this one has may be with no honest one but it: with itself, not
+    /// even f+1.
+    pub fn is_alone(&self, me: OperatorIndex) -> bool {
+        let peers = self.peers.lock();
+        let answering = peers.iter().enumerate().filter(|(i, peer)| *i == me.as_usize() || peer.answers());
+        answering.count() < self.quorum.weak_quorum()
+    }
+
     /// How long this node has been more than two blocks behind a peer.
     pub fn behind_for(&self) -> Option<Duration> {
         let lag = self.best_peer_height().0.saturating_sub(self.tip_height().0);
@@ -246,5 +254,11 @@ mod tests {
         };
         assert!(answers(Some(5)));
         assert!(!answers(Some(6)) && !answers(None));
+    }
+
+    #[test]
+    fn who_reaches_fewer_than_f_others_is_alone() {
+        assert!(board([None; 3]).is_alone(ME) && board([Some(6); 3]).is_alone(ME));
+        assert!(!board([None, Some(5), None]).is_alone(ME));
     }
 }
