@@ -20,7 +20,8 @@ pub(crate) struct EarlyDuties {
 }
 
 impl EarlyDuties {
-    /// Keeps a statement, in place of the oldest of the same member when there is no room.
+    /// Keeps a statement, in place of the oldest of the same member when there is no room. Of ROUND-CHANGEs, which
+    /// are said again and again, the newest of each duty is kept, and they make room first: a proposal comes once.
     pub(crate) fn keep(&mut self, from: OperatorIndex, message: Verified) {
         if message.statement().is_none() {
             return;
@@ -29,11 +30,16 @@ impl EarlyDuties {
         if kept.contains(&message) {
             return;
         }
+        let is_change = |message: &Verified| matches!(message, Verified::RoundChange(_));
+        if is_change(&message) {
+            kept.retain(|known| !(is_change(known) && known.instance() == message.instance()));
+        }
         kept.push_back(message);
         while kept.len() > EARLY_PER_MEMBER_MAX
             || kept.iter().map(bytes_about).sum::<usize>() > EARLY_BYTES_PER_MEMBER_MAX
         {
-            kept.pop_front();
+            let oldest = kept.iter().position(is_change).unwrap_or(0);
+            kept.remove(oldest);
         }
     }
 

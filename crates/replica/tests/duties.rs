@@ -293,6 +293,20 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
 }
 
 #[test]
+fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
+    let mut replica = fresh();
+    let id = led_by_another(5);
+    let leader = leader(quorum(), id, Round(0)).0;
+    deliver(&mut replica, leader, proposal(id, "1"));
+    for round in 1..4 {
+        for slot in 100..200 {
+            deliver(&mut replica, leader, common::round_change(leader, duty(slot), round));
+        }
+    }
+    assert_eq!(prepares(&post(&mut replica, id, "1").1), [value(id, "1").digest()]);
+}
+
+#[test]
 fn no_member_takes_the_room_for_early_messages_of_another() {
     let id = led_by_another(1);
     let leader = leader(quorum(), id, Round(0)).0;
