@@ -4,11 +4,11 @@
 use crate::AdversaryError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 /// Pause of a greedy stranger between an answer and its next question.
@@ -17,6 +17,10 @@ const GREEDY_EVERY: Duration = Duration::from_millis(250);
 const TRICKLE_EVERY: Duration = Duration::from_millis(500);
 /// How long one who does not read stays before it comes again, unless it is sent away.
 const DEAF_FOR: Duration = Duration::from_secs(20);
+/// Bytes that a stranger's socket takes unread, about.
+const RECEIVE_BYTES: u32 = 4096;
+/// Addresses strangers come from.
+const ADDRESSES: u32 = 8;
 /// Pause of the neighbour between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest the neighbour waits for an answer.
@@ -45,7 +49,7 @@ struct Kind {
     request: fn(u64) -> Vec<u8>,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 17] = [
     Kind {
         name: "streams from the start",
         manner: Manner::Deaf,
@@ -58,6 +62,7 @@ const KINDS: [Kind; 15] = [
     },
     Kind { name: "lists of duties, unread", manner: Manner::Deaf, request: |_| get("/v1/duty?limit=100") },
     Kind { name: "lists of blocks, unread", manner: Manner::Deaf, request: |_| get("/v1/blocks?limit=100") },
+    Kind { name: "blocks, unread", manner: Manner::Deaf, request: |_| get("/v1/blocks/latest") },
     Kind { name: "at the upstream", manner: Manner::Deaf, request: |_| get("/eth/v1/node/version") },
     Kind { name: "tunnels", manner: Manner::Deaf, request: |_| upgrade() },
     Kind { name: "idle", manner: Manner::Deaf, request: |_| Vec::new() },
@@ -65,6 +70,7 @@ const KINDS: [Kind; 15] = [
     Kind { name: "slow bodies", manner: Manner::Trickling, request: |_| duty(1, TAKEN_OBJECTS) },
     Kind { name: "lists of duties", manner: Manner::Greedy, request: |_| get("/v1/duty?limit=100") },
     Kind { name: "lists of blocks", manner: Manner::Greedy, request: |_| get("/v1/blocks?limit=100") },
+    Kind { name: "blocks", manner: Manner::Greedy, request: |_| get("/v1/blocks/latest") },
     Kind { name: "evidence", manner: Manner::Greedy, request: |_| get("/v1/evidence") },
     Kind { name: "duties", manner: Manner::Greedy, request: |seconds| duty(1 + seconds, TAKEN_OBJECTS) },
     Kind { name: "duties of a mebibyte", manner: Manner::Greedy, request: |_| duty(1, BOMB_OBJECTS) },
@@ -146,8 +152,9 @@ impl Crowd {
         let (mut tasks, tally) = (JoinSet::new(), Arc::new(Mutex::new(Tally::default())));
         let start = Instant::now();
         for node in nodes {
-            for kind in (0..of_each).flat_map(|_| &KINDS) {
-                tasks.spawn(haunt(kind, node.api, start, Arc::clone(&tally)));
+            for (number, kind) in (0..of_each).flat_map(|number| KINDS.iter().map(move |kind| (number, kind)))
+            {
+                tasks.spawn(haunt(kind, number, node.api, start, Arc::clone(&tally)));
             }
             if of_each > 0 {
                 tasks.spawn(look(node.api, "/health", Arc::clone(&tally)));
@@ -166,9 +173,9 @@ impl Crowd {
 }
 
 /// Comes again and again, until it is dropped.
-async fn haunt(kind: &'static Kind, api: SocketAddr, start: Instant, tally: Arc<Mutex<Tally>>) {
+async fn haunt(kind: &'static Kind, number: u32, api: SocketAddr, start: Instant, tally: Arc<Mutex<Tally>>) {
     loop {
-        if let Ok(stream) = TcpStream::connect(api).await {
+        if let Ok(stream) = connect(number, api).await {
             tally.lock().received.entry(kind.name).or_default().connections += 1;
             let request = || (kind.request)(start.elapsed().as_secs());
             // However it ends, the stranger comes again.
@@ -180,6 +187,16 @@ async fn haunt(kind: &'static Kind, api: SocketAddr, start: Instant, tally: Arc<
         }
         tokio::time::sleep(GREEDY_EVERY).await;
     }
+}
+
+/// From one of many addresses, with so little room for what comes that nothing is lost from sight in it.
+async fn connect(number: u32, api: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    // All of 127/8 is this machine.
+    let own = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % ADDRESSES);
+    socket.bind((own, 0).into())?;
+    socket.connect(api).await
 }
 
 async fn deafly(mut stream: TcpStream, request: &[u8]) -> std::io::Result<()> {

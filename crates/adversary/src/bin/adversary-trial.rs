@@ -33,6 +33,9 @@ struct Cli {
     /// Transactions of honest clients per second; 0 = none
     #[arg(long, default_value_t = 20)]
     tps: u32,
+    /// Bytes of the payload of each
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=65_536))]
+    payload: u32,
     /// Strangers of each kind at every node's API, beside the traitor; 0 = none
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=32))]
     strangers: u32,
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> Result<bool, AdversaryError> {
         rate: cli.rate,
         seed: cli.seed.unwrap_or(now.as_secs()),
         tps: cli.tps,
+        payload_bytes: cli.payload,
         strangers: cli.strangers,
         block_interval_ms: cli.block_interval_ms,
         round_timeout_ms: cli.round_timeout_ms,

@@ -73,6 +73,8 @@ pub struct Trial {
     pub seed: u64,
     /// Transactions per second of honest clients; 0 = none.
     pub tps: u32,
+    /// Bytes of the payload of each.
+    pub payload_bytes: u32,
     /// Strangers of each kind at every node's API during the attack; 0 = none, and nodes without an upstream.
     pub strangers: u32,
     /// Least time between blocks.
@@ -180,7 +182,8 @@ impl Court {
         let urls: Vec<&str> = self.nodes.iter().map(Node::api).collect();
         let (urls, tps) = (urls.join(","), trial.tps.to_string());
         let count = (u64::from(trial.tps) * (trial.time + 2 * PATIENCE).as_secs()).to_string();
-        let args = ["tx", "load", "--url", &urls, "--tps", &tps, "--count", &count];
+        let payload = trial.payload_bytes.to_string();
+        let args = ["tx", "load", "--url", &urls, "--tps", &tps, "--count", &count, "--payload", &payload];
         Process::spawn(&trial.node, &args, trial.dir.join("load.log")).map(Some)
     }
 

@@ -33,6 +33,7 @@ fn hold(attacks: &[&str], time: Duration, strangers: u32) -> Report {
         rate: 100,
         seed: 1,
         tps: 10,
+        payload_bytes: 1024,
         strangers,
         block_interval_ms: 200,
         round_timeout_ms: 500,
