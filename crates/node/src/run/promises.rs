@@ -119,7 +119,9 @@ mod tests {
     use super::*;
     use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
     use aequa_storage::{MarkOptions, WalOptions};
-    use aequa_types::{Claim, ClusterId, Digest, OperatorIndex, Record, Round, Signature, Signed, Statement};
+    use aequa_types::{
+        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
+    };
     use std::io;
     use std::path::Path;
     use std::sync::Arc;
@@ -212,6 +214,18 @@ mod tests {
         let of_log: Vec<Mark> = records.iter().map(|record| record.statement().unwrap().mark()).collect();
         assert_eq!(of_log.len(), 2);
         assert_eq!(marks, of_log);
+    }
+
+    /// A sync follows with the next promise; until then a process that ends must not take it along.
+    #[test]
+    fn what_was_heard_is_with_the_system_at_the_end_of_its_turn() {
+        let fixture = Fixture::new();
+        let mut heard = prepare(1, 1);
+        let Some(Effect::Persist(Record::Prepare(vote))) = heard.pop() else { panic!() };
+        let (mut promises, ..) = fixture.open();
+        promises.keep(&[Effect::Persist(Record::Heard(vote.clone()))]).unwrap();
+        drop(promises);
+        assert_eq!(fixture.open().1, [Record::Heard(vote)]);
     }
 
     #[test]

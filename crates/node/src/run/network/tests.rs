@@ -300,3 +300,19 @@ async fn evidence_that_finds_no_place_here_travels_no_further() {
     drop(inbox);
     core.join().unwrap();
 }
+
+#[tokio::test]
+async fn a_members_stream_is_left_unread_until_its_checks_are_paid_for_whatever_its_gossip_costs() {
+    let desk = Desk::new();
+    let budgets = &desk.inbox.context.budgets;
+    budgets.charge(OperatorIndex(1), Call::Check, 0, Duration::from_millis(2250));
+    budgets.charge(OperatorIndex(2), Call::Gossip, 0, Duration::from_secs(60));
+    let read = async |from: u8| {
+        let before = Instant::now();
+        let unknown = Frame::new(99, Bytes::new());
+        assert_eq!(desk.inbox.frame(OperatorIndex(from), Topic::Qbft, unknown).await, Verdict::Unknown);
+        before.elapsed()
+    };
+    assert!(read(1).await > Duration::from_millis(300), "two seconds may be used at once");
+    assert!(read(2).await < Duration::from_millis(300));
+}
