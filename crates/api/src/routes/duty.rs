@@ -4,13 +4,12 @@ use crate::app::{App, Shared};
 use crate::backend::{Backend, BackendError, DutyQuery, DutyRequest};
 use crate::observe::fenced;
 use crate::reply::{Refusal, accepted, list, ok, text_error, text_error_because, text_failure};
-use crate::request::{BodyError, Params, read_body};
+use crate::request::{BodyError, Params, Taken};
 use aequa_telemetry::TraceId;
 use aequa_types::json::{Raw, canonical, object};
 use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX};
 use aequa_types::{Domain, Height, InstanceId, Round, ValueBytes};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, get};
@@ -46,13 +45,13 @@ pub(super) async fn method_not_allowed() -> Response {
 pub(crate) async fn post_duty<B: Backend>(
     State(app): Shared<B>,
     Extension(trace_id): Extension<TraceId>,
-    body: Body,
+    body: Result<Taken, BodyError>,
 ) -> Response {
     let bad = |text, reason: &str| text_error_because(StatusCode::BAD_REQUEST, text, reason);
-    let bytes = match read_body(body).await {
+    let bytes = match body {
         Ok(bytes) if bytes.is_empty() => return text_error(StatusCode::BAD_REQUEST, "empty"),
         Ok(bytes) => bytes,
-        Err(BodyError::Crowded) => return text_failure(BackendError::Overloaded),
+        Err(BodyError::Refused(_)) => return text_failure(BackendError::Overloaded),
         Err(error) => return bad("read error", &error.to_string()),
     };
     let duty = match parse(&bytes, &trace_id) {
