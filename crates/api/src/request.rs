@@ -1,10 +1,12 @@
 //! Reading requests: bodies, queries, path parameters.
 
+use crate::activity::BYTES_PER_S_MIN;
 use crate::app::App;
 use crate::backend::Backend;
 use crate::budget::{BODY_PLACE_BYTES, Permit};
 use crate::clients::Client;
 use crate::door::Door;
+use crate::observe::Arrival;
 use crate::reply::{Refusal, internal};
 use aequa_types::json::decimal;
 use aequa_types::limits::HEIGHT_MAX;
@@ -44,7 +46,10 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BodyError::TooLarge => write!(f, "body exceeds {BODY_BYTES_MAX} bytes"),
-            BodyError::Slow => write!(f, "body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
+            BodyError::Slow => {
+                let seconds = BODY_TIME_MAX.as_secs();
+                write!(f, "body did not arrive within {seconds} s, or at less than {BYTES_PER_S_MIN} bytes/s")
+            }
             BodyError::Refused(refusal) => f.write_str(&refusal.message),
             BodyError::Broken(detail) => write!(f, "body did not arrive: {detail}"),
         }
@@ -88,10 +93,13 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Taken {
     type Rejection = BodyError;
 
     async fn from_request(request: Request, app: &Arc<App<B>>) -> Result<Self, BodyError> {
-        let client = request.extensions().get::<Client>().copied();
-        let client =
-            client.ok_or_else(|| BodyError::Refused(internal("a request came through no listener")))?;
-        take_body(request.into_body(), &app.door, client, Instant::now() + BODY_TIME_MAX).await
+        let extensions = request.extensions();
+        let (Some(arrival), Some(client)) = (extensions.get::<Arrival>(), extensions.get::<Client>()) else {
+            return Err(BodyError::Refused(internal("a request came through no listener")));
+        };
+        let (place, client) = (Arc::clone(&arrival.place), *client);
+        let taking = take_body(request.into_body(), &app.door, client, Instant::now() + BODY_TIME_MAX);
+        place.too_slow.run_until_cancelled(taking).await.unwrap_or(Err(BodyError::Slow))
     }
 }
 
