@@ -413,7 +413,9 @@ async fn blocks_being_shown_are_few_and_the_next_reader_waits_for_a_place() {
     for stream in &mut held {
         stream.until("\r\n\r\n").await;
     }
-    running.get("/v1/blocks/1").await.assert_refusal(503, "TOO_MANY_BLOCKS");
+    let (block, evidence) = tokio::join!(running.get("/v1/blocks/1"), running.get("/v1/evidence"));
+    block.assert_refusal(503, "TOO_MANY_BLOCKS");
+    evidence.assert_refusal(503, "TOO_MANY_BLOCKS");
     assert_eq!(running.get("/v1/blocks").await.status, 200, "headers need no place");
     assert_eq!(running.get("/v1/blocks/1/certificate").await.status, 200, "nor do certificates");
     drop(held);

@@ -25,12 +25,14 @@ use ssz::Encode as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 
 /// Behind for this long is no longer a blip.
 const BEHIND: Duration = Duration::from_secs(10);
 /// Clock offset to a majority from which the node is not ready.
 const CLOCK_OFFSET_MAX_MS: i64 = 500;
+/// Most reads of the store at one time. Each holds a thread and up to a whole block, and more would not be faster.
+const READS_MAX: usize = 8;
 
 /// The running node behind the API.
 pub struct NodeBackend {
@@ -44,6 +46,17 @@ pub struct NodeBackend {
     pub features: Vec<String>,
     /// When the node started.
     pub started: Instant,
+    /// Places of reads.
+    pub reads: Reads,
+}
+
+/// Places of reads of the store.
+pub struct Reads(Arc<Semaphore>);
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READS_MAX)))
+    }
 }
 
 impl NodeBackend {
@@ -66,7 +79,13 @@ impl NodeBackend {
         read: impl FnOnce(&Store) -> Result<T, aequa_storage::StorageError> + Send + 'static,
     ) -> Answer<T> {
         let store = Arc::clone(&self.context.store);
-        let result = tokio::task::spawn_blocking(move || read(&store)).await;
+        let place = Arc::clone(&self.reads.0).acquire_owned().await.map_err(|_| BackendError::NotReady)?;
+        let result = tokio::task::spawn_blocking(move || {
+            // Until it is done, also when nobody waits for it any more.
+            let _place = place;
+            read(&store)
+        });
+        let result = result.await;
         let internal = |error: &dyn std::fmt::Display| BackendError::Internal(error.to_string());
         result.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
     }

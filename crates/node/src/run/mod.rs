@@ -169,6 +169,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let outbox = network::Outbox::start(weak.clone(), Arc::clone(&context));
     let backend = Arc::new(backend::NodeBackend {
         context: Arc::clone(&context),
+        reads: Default::default(),
         events: events.sender().clone(),
         cluster: operator.lock.lock().to_json().into(),
         features: features(&config),
