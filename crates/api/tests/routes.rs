@@ -215,6 +215,9 @@ async fn duties_are_read_singly_and_newest_first() {
     running.get("/v1/duty?type=sync&height=9").await.assert_refusal(404, "UNKNOWN_DUTY");
     assert_eq!(heights(running.get("/v1/duty?height=3").await.json()), [3]);
     assert!(heights(running.get("/v1/duty?height=9").await.json()).is_empty());
+    assert_eq!(running.get("/v1/duty").await.json().get("next"), None);
+    *running.node.duties_next.lock().unwrap() = Some(Height(2));
+    assert_eq!(running.get("/v1/duty?type=proposer").await.json(), json!({"duties": [], "next": 2}));
     for bad in ["type=block", "height=01", "type=sync&height=x", "limit=0", "limit=101", "before=-1"] {
         running.get(&format!("/v1/duty?{bad}")).await.assert_refusal(400, "BAD_REQUEST");
     }

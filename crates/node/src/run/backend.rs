@@ -7,9 +7,9 @@ use super::ledger::Store;
 use super::network::Context;
 use super::observe::duty_status;
 use aequa_api::backend::{
-    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyQuery, DutyRequest,
-    DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView, PerType,
-    PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery,
+    DutyRequest, DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady,
+    PeerView, PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_mempool as pool;
 use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyState, Replica};
@@ -338,21 +338,26 @@ impl Backend for NodeBackend {
         Ok(stored.and_then(|report| duty_report::view(instance, &report)))
     }
 
-    async fn duties(&self, query: DutyQuery) -> Answer<Vec<InstanceId>> {
+    async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
         let DutyQuery { domain, before, limit } = query;
         let fits = move |instance: &InstanceId| {
             domain.is_none_or(|wanted| instance.domain == wanted)
                 && before.is_none_or(|before| instance.height < before)
         };
-        let live = self.ask(move |replica| {
-            replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
-        });
-        let stored = self.read(move |store| store.duty_instances(domain, before, limit));
-        let all: BTreeSet<InstanceId> = live.await?.into_iter().chain(stored.await?).collect();
+        let live = self
+            .ask(move |replica| {
+                replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
+            })
+            .await?;
+        let (stored, next) = self.read(move |store| store.duty_instances(domain, before, limit)).await?;
+        // What is below comes with the next page.
+        let live = live.into_iter().filter(|instance| next.is_none_or(|next| instance.height >= next));
+        let all: BTreeSet<InstanceId> = live.chain(stored).collect();
         let mut newest_first: Vec<InstanceId> = all.into_iter().collect();
         newest_first.sort_by_key(|instance| std::cmp::Reverse((instance.height, instance.domain)));
+        let next = next.filter(|_| newest_first.len() <= limit);
         newest_first.truncate(limit);
-        Ok(newest_first)
+        Ok(DutyPage { instances: newest_first, next })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
