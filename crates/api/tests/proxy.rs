@@ -177,7 +177,8 @@ async fn an_accepted_upgrade_becomes_a_tunnel() {
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"from client");
     running.node.fenced.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(client.read(&mut back).await.unwrap(), 0, "a fenced node keeps no tunnel");
+    stream.write_all(b"after").await.unwrap();
+    assert_eq!(client.read(&mut back).await.unwrap(), 0, "no byte passes a fence, and no tunnel is kept");
 }
 
 #[tokio::test]
