@@ -59,6 +59,9 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
         warnings.extend(cluster::ensure_single_operator(config)?);
     }
     let lock = load_lock_in(&config.cluster_lock, Some(&config.data_dir))?;
+    if lock.quorum().operators() == 1 {
+        warnings.extend(cluster::remove_prepared_lock(config)?);
+    }
     check_config(config, &lock)?;
     warnings.extend_from_slice(lock.warnings());
     let identity = load_identity(config, &lock, &mut warnings)?;
@@ -424,6 +427,19 @@ mod tests {
         assert_eq!(first.lock.cluster_id(), second.lock.cluster_id());
         assert!(!late.join("keys").join(LOCK_FILE).exists());
         assert!(!load(&late, &[]).unwrap().newly_made);
+        // After the lock was, and before its copy was removed.
+        let prepared = late.join("keys").join(LOCK_FILE);
+        std::fs::copy(late.join(LOCK_FILE), &prepared).unwrap();
+        let third = load(&late, &[]).unwrap();
+        assert!(third.warnings.iter().any(|text| text.contains("keys/cluster-lock.json")));
+        assert!(!prepared.exists());
+        // Another lock is nobody's leftover, and the lock itself is no copy.
+        std::fs::write(&prepared, b"{}").unwrap();
+        load(&late, &[]).unwrap();
+        assert!(prepared.exists());
+        std::fs::rename(late.join(LOCK_FILE), &prepared).unwrap();
+        load(&late, &[("cluster-lock", prepared.to_str().unwrap())]).unwrap();
+        assert!(prepared.exists());
     }
 
     #[test]
