@@ -19,6 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Longest silence between requests.
 pub const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest silence, both ways, of what has a place of its own: event streams and websockets that live send
+/// something, those whose peer vanished do not.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Slowest client: half of what a telephone modem carried.
 pub const BYTES_PER_S_MIN: u32 = 4096;
 /// How long a client below that rate may keep us waiting for its body: a lost packet or two.
@@ -98,6 +101,9 @@ impl Activity {
             _ if slow => Some(Overdue::Slow),
             Phase::Head(since) if waited(since) > HEAD_TIME_MAX => Some(Overdue::Slow),
             Phase::Idle(since) if waited(since) > IDLE_TIME_MAX => Some(Overdue::Idle),
+            Phase::Busy { .. } if state.keeps_place && waited(state.moved) > SILENCE_MAX => {
+                Some(Overdue::Idle)
+            }
             Phase::Head(_) | Phase::Idle(_) | Phase::Busy { .. } => None,
         }
     }
@@ -314,6 +320,19 @@ mod tests {
         assert_eq!(activity.overdue(Instant::now() + IDLE_TIME_MAX + SECOND), Some(Overdue::Idle));
         activity.received();
         assert_eq!(activity.overdue(Instant::now() + HEAD_TIME_MAX + SECOND), Some(Overdue::Slow));
+    }
+
+    #[test]
+    fn a_request_with_a_place_of_its_own_ends_after_a_long_silence() {
+        let activity = Arc::new(Activity::new());
+        let _busy = activity.begin();
+        activity.keep_place();
+        let now = activity.moved();
+        assert_eq!(activity.overdue(now + SILENCE_MAX), None);
+        assert_eq!(activity.overdue(now + SILENCE_MAX + SECOND), Some(Overdue::Idle));
+        activity.sent(&Poll::Ready(Ok(1)));
+        assert_eq!(activity.overdue(now + SILENCE_MAX), None);
+        assert_eq!(activity.overdue(Instant::now() + SILENCE_MAX + SECOND), Some(Overdue::Idle));
     }
 
     #[test]

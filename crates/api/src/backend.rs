@@ -4,13 +4,13 @@
 //! a domain value; paths, status codes and texts are the API's business. Methods that may have to
 //! wait for the replica or the disk are futures; the others must answer from memory at once.
 
-pub use crate::duty::{DutyQuery, DutyRequest, DutyStatus, DutyStep, DutyView, HeldDigest};
+pub use crate::duty::{DutyPage, DutyQuery, DutyRequest, DutyStatus, DutyStep, DutyView, HeldDigest};
 pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, Domain, Header, Height, InstanceId,
-    OperatorIndex, Round, Transaction, TxHash, TxKind,
+    Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, Domain, Header, Height, OperatorIndex,
+    Round, Transaction, TxHash, TxKind,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -97,7 +97,7 @@ pub trait Backend: Send + Sync + 'static {
     fn duty(&self, domain: Domain, height: Height) -> impl Future<Output = Answer<Option<DutyView>>> + Send;
 
     /// Which duties there are, newest first.
-    fn duties(&self, query: DutyQuery) -> impl Future<Output = Answer<Vec<InstanceId>>> + Send;
+    fn duties(&self, query: DutyQuery) -> impl Future<Output = Answer<DutyPage>> + Send;
 
     /// Events from now on. The channel holds [`EVENT_QUEUE`] entries. A block's event is sent after
     /// the block can be read through [`Backend::block`].

@@ -1,5 +1,5 @@
 //! Places of requests that last as long as their client likes: event streams, what goes to the upstream, tunnels,
-//! and blocks being shown. Each kind has its own, so that none of them takes those of another or of the node's own routes.
+//! blocks being shown, and large bodies on their way in. Each kind has its own, so that none of them takes those of another or of the node's own routes.
 
 use crate::clients::Client;
 use std::collections::HashMap;
@@ -24,6 +24,13 @@ const TUNNELS_PER_CLIENT_MAX: usize = 16;
 pub const BLOCKS_SHOWN_MAX: usize = 8;
 /// Most blocks being shown to one client: whoever takes them slowly waits for itself.
 const BLOCKS_PER_CLIENT_MAX: usize = 2;
+/// What each place of large bodies stands for: a body takes one after the other as it arrives, so that no slow
+/// client holds the room of others.
+pub(crate) const BODY_PLACE_BYTES: usize = 16 * 1024;
+/// Most places of large bodies: 32 MiB for all that are held at one time.
+pub(crate) const BODY_PLACES_MAX: usize = 2048;
+/// Most of one client: eight of the largest bodies.
+const BODY_PLACES_PER_CLIENT_MAX: usize = 512;
 
 /// The budgets of one listener.
 #[derive(Debug)]
@@ -32,10 +39,11 @@ pub(crate) struct Budgets {
     pub proxied: Arc<Budget>,
     pub tunnels: Arc<Budget>,
     pub blocks: Arc<Budget>,
+    pub bodies: Arc<Budget>,
 }
 
 impl Budgets {
-    /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks are counted by what they hold.
+    /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks and bodies are counted by what they hold.
     pub fn within(connections: usize) -> Self {
         let budget = |name, max: usize, per_client_max| {
             Arc::new(Budget { name, max, per_client_max, open: Mutex::default(), left: Notify::new() })
@@ -45,6 +53,7 @@ impl Budgets {
             proxied: budget("proxied", PROXIED_MAX.min(connections / 4), PROXIED_PER_CLIENT_MAX),
             tunnels: budget("tunnels", TUNNELS_MAX.min(connections / 8), TUNNELS_PER_CLIENT_MAX),
             blocks: budget("blocks", BLOCKS_SHOWN_MAX, BLOCKS_PER_CLIENT_MAX),
+            bodies: budget("bodies", BODY_PLACES_MAX, BODY_PLACES_PER_CLIENT_MAX),
         }
     }
 }

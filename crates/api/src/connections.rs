@@ -59,7 +59,9 @@ pub(crate) struct Place {
     connections: Arc<Connections>,
     id: u64,
     pub activity: Arc<Activity>,
-    /// Somebody else has taken the place.
+    /// The client sends a body so slowly that it is not waited for any longer.
+    pub too_slow: CancellationToken,
+    /// That, or somebody else has taken the place.
     pub evicted: CancellationToken,
 }
 
@@ -90,10 +92,12 @@ impl Connections {
         };
         let id = table.next_id;
         table.next_id += 1;
-        let (activity, told) = (Arc::new(Activity::new()), CancellationToken::new());
+        let (activity, too_slow) = (Arc::new(Activity::new()), CancellationToken::new());
+        let told = too_slow.child_token();
         let entry = Entry { client, activity: Arc::clone(&activity), evicted: told.clone() };
         table.open.insert(id, entry);
-        Ok((Place { connections: Arc::clone(self), id, activity, evicted: told }, evicted))
+        let place = Place { connections: Arc::clone(self), id, activity, too_slow, evicted: told };
+        Ok((place, evicted))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -95,6 +95,7 @@ impl Door {
             "streams" => ("TOO_MANY_STREAMS", "event streams are open"),
             "tunnels" => ("TOO_MANY_TUNNELS", "tunnels are open"),
             "blocks" => ("TOO_MANY_BLOCKS", "blocks are shown"),
+            "bodies" => ("TOO_MANY_BODIES", "large bodies are held"),
             _ => ("TOO_MANY_PROXIED", "requests are with the upstream"),
         };
         let message = format!("no more {what} at once, or by this client");

@@ -1,7 +1,7 @@
 //! Duties as the API takes and shows them.
 
 use aequa_types::json::{CertificateJson, ValueJson};
-use aequa_types::{Digest, Domain, Height, OperatorIndex, Round, ValueBytes};
+use aequa_types::{Digest, Domain, Height, InstanceId, OperatorIndex, Round, ValueBytes};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -29,6 +29,15 @@ pub struct DutyQuery {
     pub before: Option<Height>,
     /// At most so many; 1 to 100.
     pub limit: usize,
+}
+
+/// Duties of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DutyPage {
+    /// Newest first.
+    pub instances: Vec<InstanceId>,
+    /// Only what is at or above this slot has been looked at, and there may be more below.
+    pub next: Option<Height>,
 }
 
 /// How far a duty is.

@@ -3,7 +3,7 @@
 //! ```text
 //!  client ── connection ── observe ── route ── Backend (the node)
 //!            │             │          └ proxy ── upstream
-//!            │             └ trace id, guard, fence, rate limit, panic, metrics, log line
+//!            │             └ trace id, guard, fence, rate limit, metrics, log line
 //!            └ caps, deadlines, head size
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! | `server` | the two listeners; binding, serving, stopping |
 //! | `door`, `clients` | who may come in, who is counted, what is said of those turned away |
 //! | `connections`, `activity` | places of connections, and how long a client may keep us waiting |
-//! | `budget`, `held` | places of event streams, proxied requests, tunnels and shown blocks; bodies that keep one |
+//! | `budget`, `held` | places of event streams, proxied requests, tunnels, shown blocks and large bodies; bodies that keep one |
 //! | `observe` | what happens around every request |
 //! | `guard` | requests that are not taken whatever they ask: of other sites' pages, under foreign names |
 //! | `routes` | handlers by subject, and the OpenAPI document generated from them |

@@ -8,6 +8,7 @@ use crate::connections::Place;
 use crate::guard::Asked;
 use crate::limits::RateLimiter;
 use crate::reply::{Reason, Refusal, TakenBytes, internal};
+use crate::request::BodyError;
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::body::Body;
@@ -78,7 +79,8 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
 
     let mut response = match admit(&app, &route, &mut request) {
         Err(refusal) => refusal.into_response(),
-        Ok(arrival) => match arrival.place.evicted.run_until_cancelled(next.run(request)).await {
+        Ok(Arrival { place, .. }) => match place.evicted.run_until_cancelled(next.run(request)).await {
+            None if place.too_slow.is_cancelled() => Refusal::from(BodyError::Slow).into_response(),
             None => evicted().into_response(),
             Some(answer) => answer,
         },

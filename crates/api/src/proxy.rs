@@ -5,7 +5,7 @@
 //! `websocket` upgrade that the upstream accepts becomes a tunnel; no other protocol is upgraded to, for a tunnel
 //! carries what no rule here has seen.
 
-use crate::activity::{Activity, Busy};
+use crate::activity::{Activity, Busy, SILENCE_MAX};
 use crate::app::{App, Shared};
 use crate::backend::Backend;
 use crate::budget::Permit;
@@ -27,7 +27,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How long connecting may take: the upstream is a neighbour, not the world.
@@ -37,8 +39,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// Most idle connections kept to the upstream.
 pub(crate) const IDLE_UPSTREAM_MAX: usize = 32;
-/// Longest silence in a tunnel, both ways: websockets that live send pings, those whose peer vanished do not.
-const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(300);
 /// How often a tunnel looks at its clock.
 const TUNNEL_LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -261,15 +261,17 @@ async fn tunnel<B: Backend>(
     let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
     let copied = tokio::io::copy_bidirectional(&mut client, &mut upstream);
     let activity = &visit.arrival.place.activity;
-    let over = async {
-        let mut clock = tokio::time::interval(TUNNEL_LOOK_EVERY);
-        while !app.backend.fenced() && activity.moved().elapsed() < TUNNEL_SILENCE_MAX {
-            clock.tick().await;
-        }
-    };
+    let mut clock = tokio::time::interval(TUNNEL_LOOK_EVERY);
+    let over = poll_fn(|context| {
+        while clock.poll_tick(context).is_ready() {}
+        let is_over = app.backend.fenced() || activity.moved().elapsed() >= SILENCE_MAX;
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    });
     tokio::select! {
-        _ = copied => {}
+        // Looked at before anything is copied: no byte passes after the fence.
+        biased;
         () = over => {}
+        _ = copied => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Answers in the shapes of the two route families (contract: http, section 2).
 
 use crate::backend::{Answer, BackendError};
+use aequa_types::Height;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -138,10 +139,11 @@ pub(crate) fn ok<T: Serialize>(value: &T) -> Response {
     json(StatusCode::OK, value)
 }
 
-/// 200 with `{name: […]}`, each element written when the client takes it.
+/// 200 with `{name: […]}`, each element written when the client takes it; `next` when the list goes on there.
 pub(crate) async fn list<T: Serialize>(
     name: &str,
     elements: impl Stream<Item = Answer<T>> + Send + 'static,
+    next: Option<Height>,
 ) -> Response {
     let piece = |bytes: Vec<u8>| stream::once(async { Ok(Bytes::from(bytes)) });
     let mut separator: &[u8] = b"";
@@ -151,7 +153,8 @@ pub(crate) async fn list<T: Serialize>(
         Ok(Bytes::from(bytes))
     });
     let head = piece(format!("{{\"{name}\":[").into_bytes());
-    whole_or_streamed(JSON, head.chain(elements).chain(piece(b"]}".to_vec()))).await
+    let end = next.map_or_else(|| "]}".to_owned(), |next| format!("],\"next\":{next}}}"));
+    whole_or_streamed(JSON, head.chain(elements).chain(piece(end.into_bytes()))).await
 }
 
 /// 200 with a body of known length where it is small, and else with one that is made while it is sent.

@@ -1,12 +1,19 @@
 //! Reading requests: bodies, queries, path parameters.
 
-use crate::backend::BackendError;
-use crate::reply::Refusal;
+use crate::activity::BYTES_PER_S_MIN;
+use crate::app::App;
+use crate::backend::Backend;
+use crate::budget::{BODY_PLACE_BYTES, Permit};
+use crate::clients::Client;
+use crate::door::Door;
+use crate::observe::Arrival;
+use crate::reply::{Refusal, internal};
 use aequa_types::json::decimal;
 use aequa_types::limits::HEIGHT_MAX;
 use aequa_types::{Digest, Height};
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 use http_body::Body as _;
@@ -14,8 +21,8 @@ use http_body_util::BodyExt as _;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// Largest request body on `/v1/*`: the largest transaction envelope.
@@ -24,21 +31,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(15);
 /// Bytes of a body that need no place: what wallets and validator clients send, 16 MiB for all connections.
 pub const BODY_BYTES_FREE: usize = 16 * 1024;
-/// Bytes of all larger bodies that are held at one time; further ones wait until they find room. Only what has
-/// arrived takes room, so that no slow client holds that of others.
-pub const BODIES_BYTES_MAX: usize = 32 << 20;
-
-/// Room for large bodies, in KiB. Memory is the process's, so both listeners share it.
-static BODIES: Semaphore = Semaphore::const_new(BODIES_BYTES_MAX / 1024);
-/// KiB of room that are taken at a time.
-const ROOM_STEP: usize = 16;
 
 /// Why a body did not arrive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum BodyError {
     TooLarge,
     Slow,
-    Crowded,
+    /// There was no place for it.
+    Refused(Refusal),
     Broken(String),
 }
 
@@ -46,10 +46,11 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BodyError::TooLarge => write!(f, "body exceeds {BODY_BYTES_MAX} bytes"),
-            BodyError::Slow => write!(f, "body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
-            BodyError::Crowded => {
-                write!(f, "bodies above {BODY_BYTES_FREE} bytes already use {BODIES_BYTES_MAX} bytes")
+            BodyError::Slow => {
+                let seconds = BODY_TIME_MAX.as_secs();
+                write!(f, "body did not arrive within {seconds} s, or at less than {BYTES_PER_S_MIN} bytes/s")
             }
+            BodyError::Refused(refusal) => f.write_str(&refusal.message),
             BodyError::Broken(detail) => write!(f, "body did not arrive: {detail}"),
         }
     }
@@ -61,35 +62,23 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message),
             BodyError::Slow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "BODY_TIMEOUT", message),
-            BodyError::Crowded => BackendError::Overloaded.into(),
+            BodyError::Refused(refusal) => refusal,
             BodyError::Broken(_) => Refusal::bad("READ_ERROR", message),
         }
     }
 }
 
-/// A body that arrived, and the room it takes.
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        Refusal::from(self).into_response()
+    }
+}
+
+/// A body that arrived whole, within [`BODY_BYTES_MAX`] and [`BODY_TIME_MAX`], and the places it takes.
 #[derive(Debug)]
 pub(crate) struct Taken {
     bytes: Vec<u8>,
-    room: Option<SemaphorePermit<'static>>,
-}
-
-impl Taken {
-    /// Takes the room that so many bytes need beyond those that are free.
-    async fn make_room(&mut self, bytes: usize, deadline: Instant) -> Result<(), BodyError> {
-        let held = self.room.as_ref().map_or(0, SemaphorePermit::num_permits);
-        let needed = bytes.saturating_sub(BODY_BYTES_FREE).div_ceil(1024).next_multiple_of(ROOM_STEP);
-        if needed > held {
-            let more = BODIES.acquire_many(u32::try_from(needed - held).unwrap_or(u32::MAX));
-            let more = timeout_at(deadline, more).await.map_err(|_| BodyError::Crowded)?;
-            let more = more.map_err(|_| BodyError::Crowded)?;
-            match &mut self.room {
-                Some(room) => room.merge(more),
-                none => *none = Some(more),
-            }
-        }
-        Ok(())
-    }
+    _places: Vec<Permit>,
 }
 
 impl Deref for Taken {
@@ -100,23 +89,45 @@ impl Deref for Taken {
     }
 }
 
-/// The whole body, within [`BODY_BYTES_MAX`] and [`BODY_TIME_MAX`].
-pub(crate) async fn read_body(mut body: Body) -> Result<Taken, BodyError> {
+impl<B: Backend> FromRequest<Arc<App<B>>> for Taken {
+    type Rejection = BodyError;
+
+    async fn from_request(request: Request, app: &Arc<App<B>>) -> Result<Self, BodyError> {
+        let extensions = request.extensions();
+        let (Some(arrival), Some(client)) = (extensions.get::<Arrival>(), extensions.get::<Client>()) else {
+            return Err(BodyError::Refused(internal("a request came through no listener")));
+        };
+        let (place, client) = (Arc::clone(&arrival.place), *client);
+        let taking = take_body(request.into_body(), &app.door, client, Instant::now() + BODY_TIME_MAX);
+        place.too_slow.run_until_cancelled(taking).await.unwrap_or(Err(BodyError::Slow))
+    }
+}
+
+async fn take_body(
+    mut body: Body,
+    door: &Door,
+    client: Client,
+    deadline: Instant,
+) -> Result<Taken, BodyError> {
     let declared = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let bytes_max = declared.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
-    let deadline = Instant::now() + BODY_TIME_MAX;
-    let mut taken = Taken { bytes: Vec::new(), room: None };
+    let (mut bytes, mut places) = (Vec::new(), Vec::new());
     while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| BodyError::Slow)? {
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        let bytes = taken.bytes.len() + data.len();
-        if bytes > bytes_max {
+        let arrived = bytes.len() + data.len();
+        if arrived > bytes_max {
             return Err(BodyError::TooLarge);
         }
-        taken.make_room(bytes, deadline).await?;
-        taken.bytes.extend_from_slice(&data);
+        // Only what has arrived takes places, so that no slow client holds those of others.
+        while BODY_BYTES_FREE + places.len() * BODY_PLACE_BYTES < arrived {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let place = door.take_within(&door.budgets.bodies, client, patience).await;
+            places.push(place.map_err(BodyError::Refused)?);
+        }
+        bytes.extend_from_slice(&data);
     }
-    Ok(taken)
+    Ok(Taken { bytes, _places: places })
 }
 
 /// The query, decoded. A key given twice counts as its first value.
@@ -179,8 +190,28 @@ pub(crate) fn hash(field: &str, text: &str) -> Result<Digest, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Options;
+    use crate::clients::X_FORWARDED_FOR;
+    use crate::guard::Guard;
+    use aequa_telemetry::Metrics;
+    use aequa_telemetry::metrics::Format;
     use bytes::Bytes;
+    use futures::FutureExt as _;
     use futures::stream::{self, StreamExt as _};
+    use http::HeaderMap;
+    use std::net::Ipv4Addr;
+
+    fn door() -> Arc<Door> {
+        Door::new("api", Arc::new(Metrics::new()), Guard::new(&[]), &Options::default())
+    }
+
+    /// A client behind a proxy on this machine.
+    fn client(n: u32) -> Client {
+        let mut headers = HeaderMap::new();
+        let address = Ipv4Addr::from_bits(n + (10 << 24)).to_string();
+        headers.insert(X_FORWARDED_FOR, address.parse().unwrap());
+        door().clients.asking(Ipv4Addr::LOCALHOST.into(), &headers)
+    }
 
     /// A body of so many bytes that says nothing of its length.
     fn body(bytes: usize) -> Body {
@@ -189,28 +220,57 @@ mod tests {
         Body::from_stream(stream::iter((0..bytes).step_by(10_000).map(piece)))
     }
 
+    /// A body whose end does not come.
+    fn endless(bytes: usize) -> Body {
+        let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; bytes]));
+        Body::from_stream(stream::iter([piece]).chain(stream::pending()))
+    }
+
+    async fn read(door: &Door, n: u32, body: Body) -> Result<Taken, BodyError> {
+        take_body(body, door, client(n), Instant::now() + BODY_TIME_MAX).await
+    }
+
+    /// Largest bodies of one client, as many as find room at once.
+    fn large_bodies(door: &Door, n: u32) -> Vec<Taken> {
+        let read = || read(door, n, body(BODY_BYTES_MAX)).now_or_never();
+        std::iter::from_fn(read).collect::<Result<_, _>>().unwrap()
+    }
+
     #[tokio::test]
-    async fn large_bodies_wait_for_room_and_small_ones_do_not() {
-        let mut held = Vec::new();
-        for _ in 0..BODIES_BYTES_MAX / BODY_BYTES_MAX {
-            held.push(read_body(body(BODY_BYTES_MAX)).await.unwrap());
-        }
-        assert_eq!(read_body(body(BODY_BYTES_FREE)).await.unwrap().len(), BODY_BYTES_FREE);
-        let mut waiting = std::pin::pin!(read_body(body(BODY_BYTES_MAX)));
+    async fn large_bodies_of_a_client_wait_for_its_own_and_not_for_those_of_others() {
+        let door = door();
+        let mut held = large_bodies(&door, 1);
+        assert_eq!(held.len(), 8);
+        assert_eq!(read(&door, 1, body(BODY_BYTES_FREE)).await.unwrap().len(), BODY_BYTES_FREE);
+        assert_eq!(read(&door, 2, body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+        let mut waiting = std::pin::pin!(read(&door, 1, body(BODY_BYTES_MAX)));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         held.pop();
         assert_eq!(waiting.await.unwrap().len(), BODY_BYTES_MAX);
-        assert_eq!(read_body(body(BODY_BYTES_MAX + 1)).await.unwrap_err(), BodyError::TooLarge);
-        drop(held);
+        assert!(matches!(read(&door, 2, body(BODY_BYTES_MAX + 1)).await, Err(BodyError::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn slow_bodies_hold_no_more_room_than_they_fill() {
+        let door = door();
         // As many as may be connected, each with a little more than is free.
-        let slow = (0..1024).map(|_| {
-            let piece = Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; BODY_BYTES_FREE + 1]));
-            Box::pin(read_body(Body::from_stream(stream::iter([piece]).chain(stream::pending()))))
-        });
+        let slow = (0..1024).map(|n| Box::pin(read(&door, n, endless(BODY_BYTES_FREE + 1))));
         let mut slow: Vec<_> = slow.collect();
         for body in &mut slow {
             assert!(futures::poll!(body.as_mut()).is_pending());
         }
-        assert_eq!(read_body(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(read(&door, 0, body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_that_finds_no_room_is_refused_by_name_and_counted() {
+        let door = door();
+        let held: Vec<_> = (0..5).flat_map(|n| large_bodies(&door, n)).collect();
+        assert_eq!(held.len() * BODY_BYTES_MAX, 32 << 20);
+        let late = take_body(body(BODY_BYTES_MAX), &door, client(9), Instant::now()).await;
+        let refused = Refusal::from(late.unwrap_err());
+        assert_eq!((refused.status, refused.code), (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_BODIES"));
+        let counted = r#"api_turned_away_total{reason="bodies",service="api"} 1"#;
+        assert!(door.metrics.render(Format::Text).contains(counted));
     }
 }

@@ -1,6 +1,6 @@
 //! The two listeners.
 
-use crate::activity::{Busy, Watched, WatchedBody};
+use crate::activity::{Busy, Overdue, Watched, WatchedBody};
 use crate::app::{monitoring_router, validator_router};
 use crate::backend::{Backend, Options};
 use crate::clients::Client;
@@ -252,7 +252,11 @@ impl Hall {
                 _ = clock.tick() => {
                     if let Some(overdue) = activity.overdue(Instant::now()) {
                         self.door.overdue(overdue, client);
-                        return;
+                        if overdue == Overdue::Idle {
+                            return;
+                        }
+                        place.too_slow.cancel();
+                        break;
                     }
                 }
             }

@@ -121,13 +121,15 @@ async fn a_slow_request_on_one_listener_does_not_put_off_the_end_of_the_other() 
 
 /// A request whose body is still to come, and whose handler waits for it.
 async fn in_flight(address: SocketAddr) -> TcpStream {
+    in_flight_to(address, "/v1/duty").await
+}
+
+async fn in_flight_to(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(
-            b"POST /v1/duty HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n",
-        )
-        .await
-        .unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
     // The server asks for the body once the handler waits for it.
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.unwrap();
@@ -236,10 +238,14 @@ async fn a_client_behind_a_proxy_is_limited_by_its_own_address() {
 }
 
 #[tokio::test]
-async fn a_body_below_the_least_rate_costs_its_connection_before_its_time_is_over() {
-    let running = Running::start(Options::default()).await;
-    let mut stream = in_flight(running.server.validator_api()).await;
-    let answer = rest(&mut stream).await;
-    assert!(answer.is_empty(), "{answer}");
-    assert_eq!(running.metric(r#"api_turned_away_total{reason="slow",service="api"}"#), 1);
+async fn a_body_below_the_least_rate_is_answered_counted_and_costs_its_connection() {
+    let running = Running::with_tx_api().await;
+    let address = running.server.validator_api();
+    let (mut text, mut json) = (in_flight(address).await, in_flight_to(address, "/v1/tx").await);
+    let (text, json) = tokio::join!(rest(&mut text), rest(&mut json));
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.ends_with("\r\n\r\nread error\n"), "{text}");
+    assert!(json.starts_with("HTTP/1.1 408 ") && json.contains("BODY_TIMEOUT"), "{json}");
+    assert_eq!(running.metric(r#"api_turned_away_total{reason="slow",service="api"}"#), 2);
+    assert_eq!(running.metric(r#"api_requests_total{code="400",route="/v1/duty"}"#), 1);
+    assert_eq!(running.metric(r#"api_requests_total{code="408",route="/v1/tx"}"#), 1);
 }

@@ -139,6 +139,18 @@ async fn request_bytes_pass_as_they_come_and_beyond_a_mebibyte() {
 }
 
 #[tokio::test]
+async fn a_body_for_the_upstream_that_does_not_come_is_answered() {
+    let upstream = Upstream::bind().await;
+    let running = upstream.node_before_it("").await;
+    let length = [("Content-Length", "5")];
+    let client = Stream::open(running.server.validator_api(), "/up", &length).await;
+    let _waiting = upstream.accept().await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("BODY_TIMEOUT"), "{answer}");
+    assert_eq!(running.metric(r#"api_requests_total{code="408",route="proxy"}"#), 1);
+}
+
+#[tokio::test]
 async fn an_accepted_upgrade_becomes_a_tunnel() {
     let upstream = Upstream::bind().await;
     let running = upstream.node_before_it("").await;
@@ -165,7 +177,8 @@ async fn an_accepted_upgrade_becomes_a_tunnel() {
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"from client");
     running.node.fenced.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(client.read(&mut back).await.unwrap(), 0, "a fenced node keeps no tunnel");
+    stream.write_all(b"after").await.unwrap();
+    assert_eq!(client.read(&mut back).await.unwrap(), 0, "no byte passes a fence, and no tunnel is kept");
 }
 
 #[tokio::test]

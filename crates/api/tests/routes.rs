@@ -215,6 +215,9 @@ async fn duties_are_read_singly_and_newest_first() {
     running.get("/v1/duty?type=sync&height=9").await.assert_refusal(404, "UNKNOWN_DUTY");
     assert_eq!(heights(running.get("/v1/duty?height=3").await.json()), [3]);
     assert!(heights(running.get("/v1/duty?height=9").await.json()).is_empty());
+    assert_eq!(running.get("/v1/duty").await.json().get("next"), None);
+    *running.node.duties_next.lock().unwrap() = Some(Height(2));
+    assert_eq!(running.get("/v1/duty?type=proposer").await.json(), json!({"duties": [], "next": 2}));
     for bad in ["type=block", "height=01", "type=sync&height=x", "limit=0", "limit=101", "before=-1"] {
         running.get(&format!("/v1/duty?{bad}")).await.assert_refusal(400, "BAD_REQUEST");
     }
@@ -413,7 +416,9 @@ async fn blocks_being_shown_are_few_and_the_next_reader_waits_for_a_place() {
     for stream in &mut held {
         stream.until("\r\n\r\n").await;
     }
-    running.get("/v1/blocks/1").await.assert_refusal(503, "TOO_MANY_BLOCKS");
+    let (block, evidence) = tokio::join!(running.get("/v1/blocks/1"), running.get("/v1/evidence"));
+    block.assert_refusal(503, "TOO_MANY_BLOCKS");
+    evidence.assert_refusal(503, "TOO_MANY_BLOCKS");
     assert_eq!(running.get("/v1/blocks").await.status, 200, "headers need no place");
     assert_eq!(running.get("/v1/blocks/1/certificate").await.status, 200, "nor do certificates");
     drop(held);

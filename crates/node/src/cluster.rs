@@ -22,6 +22,7 @@ use aequa_crypto::keystore::{Cost, Keystore, Label};
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::{ConsensusParams, Quorum};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use zeroize::Zeroizing;
@@ -162,7 +163,24 @@ fn publish_lock(prepared: &Path, config: &RunConfig) -> io::Result<()> {
     files::sync_dir(&config.keys_dir)
 }
 
-/// What to say of drafts that interrupted runs have left.
+/// Removes what a first start that was interrupted after it had copied the lock left in the keys folder.
+pub fn remove_prepared_lock(config: &RunConfig) -> Result<Vec<String>, ExitError> {
+    let (prepared, lock) = (config.keys_dir.join(LOCK_FILE), &config.cluster_lock);
+    let is_copy = || -> io::Result<bool> {
+        let place = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino()));
+        let text = |path: &Path| files::read_input(path, Some(&config.data_dir), LOCK_BYTES_MAX);
+        Ok(place(&prepared)? != place(lock)? && text(&prepared)? == text(lock)?)
+    };
+    // What is missing or cannot be read was not left by such a start.
+    if !is_copy().unwrap_or(false) {
+        return Ok(Vec::new());
+    }
+    let removed = std::fs::remove_file(&prepared).and_then(|()| files::sync_dir(&config.keys_dir));
+    removed.map_err(|error| ExitError::failure(format!("cannot remove {}: {error}", prepared.display())))?;
+    Ok(told(&[prepared]))
+}
+
+/// What to say of what interrupted runs have left.
 fn told(removed: &[PathBuf]) -> Vec<String> {
     let say = |path: &PathBuf| format!("removed {}, left by a run that was interrupted", path.display());
     removed.iter().map(say).collect()

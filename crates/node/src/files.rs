@@ -31,12 +31,14 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 /// Opens what a node is given: a regular file, so that nobody waits for the other end of a pipe. In `home`, the
 /// data directory, no link is followed; elsewhere a file may be named as its owner likes.
 pub fn open_input(path: &Path, home: Option<&Path>) -> Result<File> {
-    if let Some(home) = home
-        && let Ok(inside) = path.strip_prefix(home)
-    {
-        let mut at = home.to_path_buf();
-        for part in inside.components() {
-            at.push(part);
+    if let Some(home) = home {
+        let path = std::path::absolute(path)?;
+        // However it is named: the folder that is home, and what is named below it.
+        let home = home.canonicalize().ok();
+        let is_home = |folder: &&Path| home.is_some() && folder.canonicalize().ok() == home;
+        let inside = path.ancestors().skip(1).filter(is_home).last();
+        let below = path.ancestors().take_while(|at| inside.is_some_and(|home| *at != home));
+        for at in below {
             if at.symlink_metadata()?.is_symlink() {
                 return Err(refused("a symbolic link; none is followed in the data directory"));
             }
@@ -114,6 +116,18 @@ mod tests {
             assert!(read(refused).is_err(), "{}", refused.display());
         }
         assert_eq!(read(&home.join("keys/real")).unwrap(), "text");
+        // However home is named.
+        symlink(&home, dir.path().join("named")).unwrap();
+        let named = dir.path().join("named");
+        for (path, home) in [
+            (home.join("link"), &named),
+            (named.join("link"), &home),
+            (home.join("keys/../link"), &home),
+            (home.join("./keys/../folder/real"), &home),
+        ] {
+            assert!(read_input(&path, Some(home), 10).is_err(), "{}", path.display());
+        }
+        assert_eq!(read_input(&named.join("keys/real"), Some(&home), 10).unwrap(), "text");
         // Secret stores hand out links.
         symlink(&file, dir.path().join("outside")).unwrap();
         assert_eq!(read(&dir.path().join("outside")).unwrap(), "text");

@@ -59,6 +59,9 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
         warnings.extend(cluster::ensure_single_operator(config)?);
     }
     let lock = load_lock_in(&config.cluster_lock, Some(&config.data_dir))?;
+    if lock.quorum().operators() == 1 {
+        warnings.extend(cluster::remove_prepared_lock(config)?);
+    }
     check_config(config, &lock)?;
     warnings.extend_from_slice(lock.warnings());
     let identity = load_identity(config, &lock, &mut warnings)?;
@@ -162,7 +165,8 @@ fn open(
 ) -> Result<Zeroizing<Vec<u8>>, ExitError> {
     let path = config.keys_dir.join(name);
     let at = path.display();
-    let text = read_secret(&path, config, KEYSTORE_BYTES_MAX, warnings, |error| missing(&path, what, error))?;
+    let home = Some(config.data_dir.as_path());
+    let text = read_secret(&path, home, KEYSTORE_BYTES_MAX, warnings, |error| missing(&path, what, error))?;
     let keystore = Keystore::from_json(&text).map_err(|error| {
         ExitError::refused(format!("{at}: {error}")).hint("restore the file from a backup of this operator")
     })?;
@@ -175,7 +179,7 @@ fn open(
         warnings.push(format!("{at} is encrypted with a cheap key derivation: for development only"));
     }
     let password_path = config.password_file.clone().unwrap_or_else(|| path.with_extension("txt"));
-    let password = read_secret(&password_path, config, PASSWORD_BYTES_MAX, warnings, |error| {
+    let password = read_secret(&password_path, home, PASSWORD_BYTES_MAX, warnings, |error| {
         ExitError::refused(format!("cannot read the password {}: {error}", password_path.display()))
             .hint("put it there, or name a file with --keys.password-file")
     })?;
@@ -189,15 +193,15 @@ fn open(
     })
 }
 
-/// Reads a file that nobody but this operator should be able to read.
-fn read_secret(
+/// Reads a file that nobody but its owner should be able to read; `home` as of [`files::open_input`].
+pub fn read_secret(
     path: &Path,
-    config: &RunConfig,
+    home: Option<&Path>,
     bytes_max: usize,
     warnings: &mut Vec<String>,
     unreadable: impl Fn(&io::Error) -> ExitError,
 ) -> Result<Zeroizing<String>, ExitError> {
-    let file = files::open_input(path, Some(&config.data_dir)).map_err(|error| unreadable(&error))?;
+    let file = files::open_input(path, home).map_err(|error| unreadable(&error))?;
     let mode = file.metadata().map_err(|error| unreadable(&error))?.mode();
     let (at, mend) = (path.display(), format!("chmod go-rwx {}", path.display()));
     if mode & OPEN_TO_OTHERS != 0 {
@@ -423,6 +427,19 @@ mod tests {
         assert_eq!(first.lock.cluster_id(), second.lock.cluster_id());
         assert!(!late.join("keys").join(LOCK_FILE).exists());
         assert!(!load(&late, &[]).unwrap().newly_made);
+        // After the lock was, and before its copy was removed.
+        let prepared = late.join("keys").join(LOCK_FILE);
+        std::fs::copy(late.join(LOCK_FILE), &prepared).unwrap();
+        let third = load(&late, &[]).unwrap();
+        assert!(third.warnings.iter().any(|text| text.contains("keys/cluster-lock.json")));
+        assert!(!prepared.exists());
+        // Another lock is nobody's leftover, and the lock itself is no copy.
+        std::fs::write(&prepared, b"{}").unwrap();
+        load(&late, &[]).unwrap();
+        assert!(prepared.exists());
+        std::fs::rename(late.join(LOCK_FILE), &prepared).unwrap();
+        load(&late, &[("cluster-lock", prepared.to_str().unwrap())]).unwrap();
+        assert!(prepared.exists());
     }
 
     #[test]

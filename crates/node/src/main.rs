@@ -49,6 +49,7 @@ mod version;
 use cli::Command;
 use config::RunConfig;
 use exit::ExitError;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -92,10 +93,14 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
     }
 }
 
-/// A runtime for the subcommands that talk to nodes.
+/// The runtime of a node, and of the subcommands that talk to nodes.
 fn runtime() -> Result<tokio::runtime::Runtime, ExitError> {
+    // Asked for a number it does not look for one in the environment, where anything else is a panic.
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(threads)
+        .thread_name("node")
         .build()
         .map_err(|error| ExitError::failure(format!("cannot start the runtime: {error}")))
 }

@@ -3,6 +3,7 @@
 use crate::cli::{TxCommand, TxLoadArgs, TxSendArgs};
 use crate::client::{NodeClient, TxWhere};
 use crate::exit::ExitError;
+use crate::keys::read_secret;
 use crate::load::{self, Load, LoadPlan};
 use crate::{console, files, runtime};
 use aequa_crypto::transaction::{AccountKey, sign};
@@ -111,9 +112,9 @@ fn read_key(path: &Path) -> Result<AccountKey, ExitError> {
         ExitError::failure(format!("cannot use the key in {}: {why}", path.display()))
             .hint("it must hold 64 hex digits; dvt-node tx new-account --out FILE makes one")
     };
-    let text = files::read_text(path, KEY_FILE_BYTES_MAX)
-        .map(Zeroizing::new)
-        .map_err(|error| fail(error.to_string()))?;
+    let mut warnings = Vec::new();
+    let text = read_secret(path, None, KEY_FILE_BYTES_MAX, &mut warnings, |error| fail(error.to_string()))?;
+    warnings.iter().for_each(console::complain);
     let digits = text.trim();
     let mut bytes = Zeroizing::new([0u8; 32]);
     hex::decode_to_slice(digits.strip_prefix("0x").unwrap_or(digits), bytes.as_mut_slice())
@@ -218,9 +219,23 @@ mod tests {
         assert_eq!(new_account(Some(&path)).unwrap_err().code, 1);
         for bad in ["", "zz", &"00".repeat(32), &"ab".repeat(33)] {
             let path = dir.path().join(format!("bad{}", bad.len()));
-            std::fs::write(&path, bad).unwrap();
+            files::write_new(&path, bad.as_bytes(), files::SECRET).unwrap();
             assert_eq!(read_key(&path).unwrap_err().code, 1);
         }
+    }
+
+    /// A pipe would make the command wait for whoever never comes.
+    #[test]
+    fn a_key_that_others_can_read_and_a_pipe_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        files::write_new(&path, "11".repeat(32).as_bytes(), files::PUBLIC).unwrap();
+        let error = read_key(&path).unwrap_err();
+        assert!(error.hint.starts_with("chmod go-rwx"), "{error:?}");
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(read_key(&pipe).unwrap_err().message.contains("no regular file"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -180,6 +181,11 @@ fn hold(path: &Path) -> Result<File, StorageError> {
         Err(TryLockError::WouldBlock) => return Err(StorageError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => return Err(at("lock", path)(error)),
     }
+    // Under another name it is somebody else's file too.
+    if file.metadata().map_err(at("read", path))?.nlink() > 1 {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it is a hard link; remove it");
+        return Err(at("open", path)(source));
+    }
     // For whoever wonders who holds it; nobody reads it back.
     file.set_len(0)
         .and_then(|()| file.rewind())
@@ -321,6 +327,10 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("victim"), root.join(LOCK_FILE)).unwrap();
         let error = DataDir::open(&root, identity(0)).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
+        fs::remove_file(root.join(LOCK_FILE)).unwrap();
+        fs::hard_link(dir.path().join("victim"), root.join(LOCK_FILE)).unwrap();
+        let error = DataDir::open(&root, identity(0)).unwrap_err();
+        assert!(error.to_string().contains("hard link"), "{error}");
         assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"precious");
         // The directory itself may be named by a link.
         fs::remove_file(root.join(LOCK_FILE)).unwrap();

@@ -29,7 +29,7 @@ pub const HEADERS_MAX: usize = 100;
 const HEADERS_DEFAULT: usize = 20;
 
 /// How long a reader waits for a place among the blocks being shown.
-const BLOCK_PLACE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const BLOCK_PLACE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Canonical SSZ.
 const OCTETS: &str = "application/octet-stream";

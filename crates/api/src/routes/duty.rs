@@ -1,16 +1,15 @@
 //! Duties: the original's POST, and what became of them.
 
 use crate::app::{App, Shared};
-use crate::backend::{Backend, BackendError, DutyQuery, DutyRequest};
+use crate::backend::{Backend, BackendError, DutyPage, DutyQuery, DutyRequest};
 use crate::observe::fenced;
 use crate::reply::{Refusal, accepted, list, ok, text_error, text_error_because, text_failure};
-use crate::request::{BodyError, Params, read_body};
+use crate::request::{BodyError, Params, Taken};
 use aequa_telemetry::TraceId;
 use aequa_types::json::{Raw, canonical, object};
 use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX};
 use aequa_types::{Domain, Height, InstanceId, Round, ValueBytes};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, get};
@@ -46,13 +45,13 @@ pub(super) async fn method_not_allowed() -> Response {
 pub(crate) async fn post_duty<B: Backend>(
     State(app): Shared<B>,
     Extension(trace_id): Extension<TraceId>,
-    body: Body,
+    body: Result<Taken, BodyError>,
 ) -> Response {
     let bad = |text, reason: &str| text_error_because(StatusCode::BAD_REQUEST, text, reason);
-    let bytes = match read_body(body).await {
+    let bytes = match body {
         Ok(bytes) if bytes.is_empty() => return text_error(StatusCode::BAD_REQUEST, "empty"),
         Ok(bytes) => bytes,
-        Err(BodyError::Crowded) => return text_failure(BackendError::Overloaded),
+        Err(BodyError::Refused(_)) => return text_failure(BackendError::Overloaded),
         Err(error) => return bad("read error", &error.to_string()),
     };
     let duty = match parse(&bytes, &trace_id) {
@@ -113,7 +112,7 @@ fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str,
     ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),
     ("before" = Option<u64>, Query, description = "only slots below"),
 ), responses(
-    (status = 200, description = "one duty with type and height; else `{duties: […]}`", body = ref("#/components/schemas/DutyAnswer")),
+    (status = 200, description = "one duty with type and height; else `{duties: […]}`, and `next` to be asked for as `before` when the search has not come to its end", body = ref("#/components/schemas/DutyAnswer")),
     (status = 400, description = "BAD_REQUEST", body = crate::reply::ErrorBody),
     (status = 404, description = "UNKNOWN_DUTY", body = crate::reply::ErrorBody),
 ))]
@@ -130,7 +129,7 @@ pub(crate) async fn read_duty<B: Backend>(
     let height = params.height("height").map_err(as_bad_request)?;
     let before = params.height("before").map_err(as_bad_request)?;
     let limit = params.limit(DUTIES_DEFAULT, DUTIES_MAX)?;
-    let duties = match (domain, height) {
+    let DutyPage { instances, next } = match (domain, height) {
         (Some(domain), Some(height)) => {
             let duty = app.backend.duty(domain, height).await?;
             let unknown =
@@ -139,14 +138,15 @@ pub(crate) async fn read_duty<B: Backend>(
         }
         (None, Some(height)) => {
             let duties = Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-            duties.map(|domain| InstanceId { domain, height }).collect()
+            let instances = duties.map(|domain| InstanceId { domain, height }).collect();
+            DutyPage { instances, next: None }
         }
         (_, None) => app.backend.duties(DutyQuery { domain, before, limit }).await?,
     };
     // Each is read when the client takes it: a list of the largest values is never whole in memory.
-    let duties = stream::iter(duties).filter_map(move |InstanceId { domain, height }| {
+    let duties = stream::iter(instances).filter_map(move |InstanceId { domain, height }| {
         let app = Arc::clone(&app);
         async move { app.backend.duty(domain, height).await.transpose() }
     });
-    Ok(list("duties", duties).await)
+    Ok(list("duties", duties, next).await)
 }

@@ -1,13 +1,15 @@
 //! Evidence against operators, committed and pending.
 
+use super::chain::BLOCK_PLACE_WITHIN;
 use super::read;
 use crate::app::{App, Shared};
 use crate::backend::Backend;
+use crate::clients::Client;
 use crate::reply::{ErrorBody, Refusal, ok};
 use crate::request::Params;
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
+use axum::{Extension, Router};
 use std::sync::Arc;
 
 pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
@@ -20,9 +22,15 @@ pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
 ), responses(
     (status = 200, description = "evidence of at most 16 blocks, and all that is pending", body = ref("#/components/schemas/EvidenceView")),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
-    (status = 503, description = "NOT_READY", body = ErrorBody),
+    (status = 503, description = "NOT_READY, TOO_MANY_BLOCKS", body = ErrorBody),
 ))]
-pub(crate) async fn evidence<B: Backend>(State(app): Shared<B>, params: Params) -> Result<Response, Refusal> {
+pub(crate) async fn evidence<B: Backend>(
+    State(app): Shared<B>,
+    Extension(client): Extension<Client>,
+    params: Params,
+) -> Result<Response, Refusal> {
     let from = params.height("from")?.unwrap_or_default();
+    // Evidence is read from whole blocks, one after the other.
+    let _place = app.door.take_within(&app.door.budgets.blocks, client, BLOCK_PLACE_WITHIN).await?;
     Ok(ok(&app.backend.evidence(from).await?))
 }

@@ -13,10 +13,9 @@ use crate::reply::{
     ErrorBody, Refusal, TakenBytes, accepted, json, ok, retry_soon, text_error, text_error_because,
     text_failure,
 };
-use crate::request::{BodyError, Param, Params, hash, read_body};
+use crate::request::{BodyError, Param, Params, Taken, hash};
 use aequa_types::json::{JsonError, object, parse_address, parse_transaction, parse_transaction_as};
 use aequa_types::{Transaction, TxKind};
-use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
@@ -62,10 +61,9 @@ pub(crate) struct Admitted {
     (status = 413, description = "BODY_TOO_LARGE", body = ErrorBody),
     (status = 415, description = "BAD_CONTENT_TYPE", body = ErrorBody),
     (status = 429, description = "POOL_FULL, SENDER_LIMIT", body = ErrorBody),
-    (status = 503, description = "DISABLED, NOT_READY, OVERLOADED", body = ErrorBody),
+    (status = 503, description = "DISABLED, NOT_READY, OVERLOADED, TOO_MANY_BODIES", body = ErrorBody),
 ))]
-pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, body: Body) -> Result<Response, Refusal> {
-    let bytes = read_body(body).await?;
+pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, bytes: Taken) -> Result<Response, Refusal> {
     let transaction = parse_transaction(&bytes).map_err(|error| {
         if matches!(error, JsonError::PrivateDisabled) {
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "DISABLED", error.to_string());
@@ -117,7 +115,10 @@ fn refuse(submission: &Submission) -> Result<(), Refusal> {
     (status = 429, description = "pool full", body = String),
     (status = 503, description = "beast disabled, overloaded", body = String),
 ))]
-pub(crate) async fn post_plain<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+pub(crate) async fn post_plain<B: Backend>(
+    State(app): Shared<B>,
+    body: Result<Taken, BodyError>,
+) -> Response {
     submit_text(&app, body, parse_transaction).await
 }
 
@@ -129,7 +130,10 @@ pub(crate) async fn post_plain<B: Backend>(State(app): Shared<B>, body: Body) ->
     (status = 429, description = "pool full", body = String),
     (status = 503, description = "overloaded", body = String),
 ))]
-pub(crate) async fn post_auction<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+pub(crate) async fn post_auction<B: Backend>(
+    State(app): Shared<B>,
+    body: Result<Taken, BodyError>,
+) -> Response {
     let other_type = |found: &str| JsonError::Field {
         field: "type",
         problem: format!("must be auction_bid_v1 or missing, is {found}"),
@@ -148,7 +152,10 @@ pub(crate) async fn post_auction<B: Backend>(State(app): Shared<B>, body: Body) 
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 503, description = "beast disabled", body = String),
 ))]
-pub(crate) async fn post_private<B: Backend>(State(app): Shared<B>, body: Body) -> Response {
+pub(crate) async fn post_private<B: Backend>(
+    State(app): Shared<B>,
+    body: Result<Taken, BodyError>,
+) -> Response {
     let parse = |bytes: &[u8]| {
         let envelope = object(bytes)?;
         let kind = envelope.iter().find(|(key, _)| key == "type").map(|(_, kind)| *kind);
@@ -165,13 +172,13 @@ pub(crate) async fn post_private<B: Backend>(State(app): Shared<B>, body: Body) 
 
 async fn submit_text<B: Backend>(
     app: &App<B>,
-    body: Body,
+    body: Result<Taken, BodyError>,
     parse: impl FnOnce(&[u8]) -> Result<Transaction, JsonError>,
 ) -> Response {
     let bad = |text, reason: &str| text_error_because(StatusCode::BAD_REQUEST, text, reason);
-    let bytes = match read_body(body).await {
+    let bytes = match body {
         Ok(bytes) => bytes,
-        Err(BodyError::Crowded) => return text_failure(BackendError::Overloaded),
+        Err(BodyError::Refused(_)) => return text_failure(BackendError::Overloaded),
         Err(error) => return bad("read error", &error.to_string()),
     };
     let transaction = match parse(&bytes) {

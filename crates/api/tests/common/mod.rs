@@ -34,6 +34,8 @@ pub struct Node {
     pub duty_answer: Mutex<Answer<()>>,
     pub submitted: Mutex<Vec<Transaction>>,
     pub duties: Mutex<Vec<DutyRequest>>,
+    /// Where a search for duties ends early.
+    pub duties_next: Mutex<Option<Height>>,
     pub blocks: Mutex<BTreeMap<u64, Arc<CertifiedBlock>>>,
     pub pruned_below: Mutex<u64>,
     pub replaying: AtomicBool,
@@ -53,6 +55,7 @@ impl Default for Node {
             duty_answer: Mutex::new(Ok(())),
             submitted: Mutex::default(),
             duties: Mutex::default(),
+            duties_next: Mutex::default(),
             blocks: Mutex::default(),
             pruned_below: Mutex::new(0),
             replaying: AtomicBool::new(false),
@@ -299,16 +302,17 @@ impl Backend for Node {
         }))
     }
 
-    async fn duties(&self, query: DutyQuery) -> Answer<Vec<InstanceId>> {
+    async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
         let duties = self.duties.lock().unwrap();
-        Ok(duties
+        let instances: Vec<_> = duties
             .iter()
             .rev()
             .filter(|duty| query.domain.is_none_or(|domain| domain == duty.domain))
             .filter(|duty| query.before.is_none_or(|before| duty.height < before))
             .take(query.limit)
             .map(|duty| InstanceId { domain: duty.domain, height: duty.height })
-            .collect())
+            .collect();
+        Ok(DutyPage { instances, next: *self.duties_next.lock().unwrap() })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {

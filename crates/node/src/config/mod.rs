@@ -280,7 +280,7 @@ fn p2p(settings: &Settings) -> Result<P2pConfig, ExitError> {
         _ => vec!["/ip4/0.0.0.0/tcp/31000".into()],
     };
     if let Some(bad) = listen.iter().find(|addr| !is_multiaddr(addr)) {
-        return Err(ExitError::usage(format!("--p2p.listen: \"{bad}\" is no multiaddr"))
+        return Err(ExitError::usage(format!("--p2p.listen: \"{}\" is no multiaddr", public_url(bad)))
             .hint("a multiaddr looks like /ip4/0.0.0.0/tcp/31000"));
     }
     Ok(P2pConfig {
@@ -304,14 +304,17 @@ fn bootnodes(text: &str) -> Result<Vec<String>, ExitError> {
         true => text.replace(',', "\n"),
         false => files::read_input(Path::new(text), None, INPUT_BYTES_MAX).map_err(|error| {
             ExitError::usage(format!(
-                "--p2p.bootnodes: \"{text}\" is neither multiaddrs nor a readable file: {error}"
+                "--p2p.bootnodes: \"{}\" is neither multiaddrs nor a readable file: {error}",
+                public_url(text)
             ))
         })?,
     };
     let lines = content.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let addrs: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
     match addrs.iter().find(|addr| !is_multiaddr(addr)) {
-        Some(bad) => Err(ExitError::usage(format!("--p2p.bootnodes: \"{bad}\" is no multiaddr"))),
+        Some(bad) => {
+            Err(ExitError::usage(format!("--p2p.bootnodes: \"{}\" is no multiaddr", public_url(bad))))
+        }
         None => Ok(addrs),
     }
 }

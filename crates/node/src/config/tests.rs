@@ -189,6 +189,8 @@ fn secrets_of_a_url_are_neither_reported_nor_told_in_errors() {
         ("fee-sink.webhook", "http://user:secret@host/secret"),
         ("eth.beacon-nodes", "http://user:secret@host/secret"),
         ("otlp.endpoint", "http://user:secret@host/secret"),
+        ("p2p.bootnodes", "http://user:secret@host/secret"),
+        ("p2p.listen", "http://user:secret@host/secret"),
     ] {
         let error = resolve(&[(key, value)], &[]).unwrap_err();
         assert!(!error.report().contains("secret"), "{key}: {}", error.report());

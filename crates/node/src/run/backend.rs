@@ -7,9 +7,9 @@ use super::ledger::Store;
 use super::network::Context;
 use super::observe::duty_status;
 use aequa_api::backend::{
-    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyQuery, DutyRequest,
-    DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView, PerType,
-    PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery,
+    DutyRequest, DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady,
+    PeerView, PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_mempool as pool;
 use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyState, Replica};
@@ -25,12 +25,14 @@ use ssz::Encode as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 
 /// Behind for this long is no longer a blip.
 const BEHIND: Duration = Duration::from_secs(10);
 /// Clock offset to a majority from which the node is not ready.
 const CLOCK_OFFSET_MAX_MS: i64 = 500;
+/// Most reads of the store at one time. Each holds a thread and up to a whole block, and more would not be faster.
+const READS_MAX: usize = 8;
 
 /// The running node behind the API.
 pub struct NodeBackend {
@@ -44,6 +46,17 @@ pub struct NodeBackend {
     pub features: Vec<String>,
     /// When the node started.
     pub started: Instant,
+    /// Places of reads.
+    pub reads: Reads,
+}
+
+/// Places of reads of the store.
+pub struct Reads(Arc<Semaphore>);
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READS_MAX)))
+    }
 }
 
 impl NodeBackend {
@@ -66,7 +79,13 @@ impl NodeBackend {
         read: impl FnOnce(&Store) -> Result<T, aequa_storage::StorageError> + Send + 'static,
     ) -> Answer<T> {
         let store = Arc::clone(&self.context.store);
-        let result = tokio::task::spawn_blocking(move || read(&store)).await;
+        let place = Arc::clone(&self.reads.0).acquire_owned().await.map_err(|_| BackendError::NotReady)?;
+        let result = tokio::task::spawn_blocking(move || {
+            // Until it is done, also when nobody waits for it any more.
+            let _place = place;
+            read(&store)
+        });
+        let result = result.await;
         let internal = |error: &dyn std::fmt::Display| BackendError::Internal(error.to_string());
         result.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
     }
@@ -320,21 +339,26 @@ impl Backend for NodeBackend {
         Ok(stored.and_then(|report| duty_report::view(instance, &report)))
     }
 
-    async fn duties(&self, query: DutyQuery) -> Answer<Vec<InstanceId>> {
+    async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
         let DutyQuery { domain, before, limit } = query;
         let fits = move |instance: &InstanceId| {
             domain.is_none_or(|wanted| instance.domain == wanted)
                 && before.is_none_or(|before| instance.height < before)
         };
-        let live = self.ask(move |replica| {
-            replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
-        });
-        let stored = self.read(move |store| store.duty_instances(domain, before, limit));
-        let all: BTreeSet<InstanceId> = live.await?.into_iter().chain(stored.await?).collect();
+        let live = self
+            .ask(move |replica| {
+                replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
+            })
+            .await?;
+        let (stored, next) = self.read(move |store| store.duty_instances(domain, before, limit)).await?;
+        // What is below comes with the next page.
+        let live = live.into_iter().filter(|instance| next.is_none_or(|next| instance.height >= next));
+        let all: BTreeSet<InstanceId> = live.chain(stored).collect();
         let mut newest_first: Vec<InstanceId> = all.into_iter().collect();
         newest_first.sort_by_key(|instance| std::cmp::Reverse((instance.height, instance.domain)));
+        let next = next.filter(|_| newest_first.len() <= limit);
         newest_first.truncate(limit);
-        Ok(newest_first)
+        Ok(DutyPage { instances: newest_first, next })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {

@@ -77,11 +77,7 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     signals.log_to(log.clone());
     last_words::end_on_panic(log.clone());
     announce(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("node")
-        .build()
-        .map_err(ExitError::failure)?;
+    let runtime = crate::runtime()?;
     let result = runtime.block_on(serve(config, signals));
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
@@ -173,6 +169,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         cluster: operator.lock.lock().to_json().into(),
         features: features(&config),
         started,
+        reads: Default::default(),
     });
     let server = start_api(&config, Arc::clone(&backend)).await?;
     #[cfg(feature = "e2e")]

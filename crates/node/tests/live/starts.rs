@@ -21,6 +21,10 @@ fn what_is_not_utf_8_is_usage_for_every_command_and_a_strangers_variable_is_nobo
     let ours = command(&run).env("AEQUA_LOG_LEVEL", not_utf_8()).output().unwrap();
     assert_eq!(ours.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ours.stderr).contains("AEQUA_LOG_LEVEL"), "{ours:?}");
+    for threads in [not_utf_8(), "0".into(), "many".into()] {
+        let ended = command(&run).env("TOKIO_WORKER_THREADS", &threads).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{threads:?}: {ended:?}");
+    }
     for name in ["run", "devnet", "create-cluster", "verify-block", "replay", "tx", "version"] {
         let ended = command(&[name]).arg(not_utf_8()).output().unwrap();
         assert_eq!(ended.status.code(), Some(2), "{name}: {ended:?}");

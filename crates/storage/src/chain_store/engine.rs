@@ -7,7 +7,7 @@ use super::keys::{
     Body, HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
     place_value,
 };
-use super::{BlockCommit, ChainStore, Committed, DutyRow, Roots, Rows, Tip};
+use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots, Rows, Tip};
 use crate::StorageError;
 use crate::files::{at, create_dir_durable, parent, sync_dir};
 use aequa_types::limits::{
@@ -451,13 +451,21 @@ impl ChainStore for FjallChainStore {
         domain: Option<Domain>,
         before: Option<Height>,
         limit: usize,
-    ) -> Result<Vec<InstanceId>, StorageError> {
-        let instances = self.duties.range(..end_of_duties(before)).rev().map(|guard| {
-            let key = guard.key()?;
-            instance_of_duty_key(&key)
-        });
-        let fits = |instance: &InstanceId| domain.is_none_or(|domain| domain == instance.domain);
-        instances.filter(|instance| instance.as_ref().map_or(true, fits)).take(limit).collect()
+    ) -> Result<(Vec<InstanceId>, Option<Height>), StorageError> {
+        let (mut found, mut last) = (Vec::new(), None);
+        for (searched, guard) in self.duties.range(..end_of_duties(before)).rev().enumerate() {
+            let instance = instance_of_duty_key(&guard.key()?)?;
+            if found.len() >= limit {
+                break;
+            }
+            // Not amid a slot: the next search begins below it.
+            if searched >= DUTIES_SEARCHED_MAX && last != Some(instance.height) {
+                return Ok((found, last));
+            }
+            last = Some(instance.height);
+            found.extend(domain.is_none_or(|domain| domain == instance.domain).then_some(instance));
+        }
+        Ok((found, None))
     }
 
     fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError> {

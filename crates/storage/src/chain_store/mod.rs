@@ -29,6 +29,9 @@ use alloy_primitives::B256;
 pub type Row = (Vec<u8>, Vec<u8>);
 /// The result of a duty, opaque to the store.
 pub type DutyRow = (InstanceId, Vec<u8>);
+/// Results that one search for duties looks at, to the end of a slot: a few milliseconds, however rare the type is
+/// that is searched for.
+pub const DUTIES_SEARCHED_MAX: usize = 10_000;
 /// Rows in the order of their keys, as they were when the iterator was made.
 pub type Rows = Box<dyn Iterator<Item = Result<Row, StorageError>> + Send>;
 
@@ -155,13 +158,15 @@ pub trait ChainStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError>;
 
-    /// The duties [`ChainStore::duties`] would give; no result is read.
+    /// The duties [`ChainStore::duties`] would give, of the newest [`DUTIES_SEARCHED_MAX`] results of all domains
+    /// below `before`; no result is read. When that was too few to find them, the slot down to which all were
+    /// looked at: there the next search begins.
     fn duty_instances(
         &self,
         domain: Option<Domain>,
         before: Option<Height>,
         limit: usize,
-    ) -> Result<Vec<InstanceId>, StorageError>;
+    ) -> Result<(Vec<InstanceId>, Option<Height>), StorageError>;
 
     /// Forgets the results of all duties below `slot`; gives how many. They stay closed: the watermarks
     /// rise first.

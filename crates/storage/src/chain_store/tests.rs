@@ -376,6 +376,8 @@ fn duty_results_are_listed_newest_first() {
     assert_eq!(list(None, Some(256), 10), [(a, 5), (a, 1)]);
     assert_eq!(list(Some(s), Some(300), 10), [(s, 256)]);
 
+    assert_eq!(store.duty_instances(Some(s), Some(Height(300)), 1).unwrap(), (vec![duty(s, 256)], None));
+
     assert_eq!(store.prune_duties_below(Height(256)).unwrap(), 2);
     assert_eq!(list(None, None, 10), [(a, 300), (s, 256), (a, 256)]);
 }
@@ -406,6 +408,36 @@ fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
     let marks = [a, Domain::Proposer, s].map(|domain| (domain, Height(5)));
     assert_eq!(store.duty_watermarks().unwrap(), marks, "what was pruned stays closed");
     assert_eq!(store.closed_duties().unwrap(), [duty(a, 6), duty(a, 8), duty(a, 9)]);
+}
+
+#[test]
+fn a_rare_duty_is_found_in_searches_of_bounded_length_that_follow_each_other() {
+    let (_dir, store) = stored(&[]);
+    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
+    let slots = DUTIES_SEARCHED_MAX as u64 * 3 / 2;
+    for slot in 0..slots {
+        store.put_duty(duty(Domain::Attester, slot), b"{}").unwrap();
+        if slot % 2 == 0 {
+            store.put_duty(duty(Domain::Proposer, slot), b"{}").unwrap();
+        }
+    }
+    for slot in [1, slots - 1] {
+        store.put_duty(duty(Domain::Sync, slot), b"{}").unwrap();
+    }
+    let (mut found, mut before, mut searches) = (Vec::new(), None, 0);
+    loop {
+        let (some, next) = store.duty_instances(Some(Domain::Sync), before, 5).unwrap();
+        found.extend(some);
+        searches += 1;
+        if next.is_none() {
+            break;
+        }
+        before = next;
+    }
+    assert_eq!(found, [duty(Domain::Sync, slots - 1), duty(Domain::Sync, 1)]);
+    assert_eq!(searches, 3);
+    let all = store.duty_instances(None, None, 5).unwrap();
+    assert_eq!((all.0.len(), all.1), (5, None), "what is found soon ends the search");
 }
 
 #[test]

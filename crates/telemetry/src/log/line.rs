@@ -1,7 +1,7 @@
 //! From a `tracing` event to one line.
 
 use super::plain::plain;
-use super::repeats::{LeftOut, Repeats};
+use super::repeats::{Cause, LeftOut, Repeats};
 use super::writer::Writer;
 use super::{EVENT_TARGET, Format};
 use serde::Serialize;
@@ -77,7 +77,8 @@ impl<S: Subscriber> Layer<S> for EventLayer {
             let pairs = [("event".to_owned(), text_json(&event)), ("count".to_owned(), count.to_string())];
             self.write(level, "log_repeated", &pairs);
         }
-        if self.repeats.admit(metadata.callsite(), &fields.message, level, now) {
+        let cause = Cause::of(&fields.pairs);
+        if self.repeats.admit(metadata.callsite(), &fields.message, level, cause, now) {
             self.write(level, &fields.message, &fields.pairs);
         }
     }

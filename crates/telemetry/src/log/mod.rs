@@ -17,7 +17,7 @@
 //! - Lines of libraries become the event `log` with `target` and `text`, from `warn` upwards.
 //! - A cause that repeats itself is counted instead of written, and `log_repeated` tells how often: beyond
 //!   [`REPEATS_PER_WINDOW`] lines of one place in the code, and where a peer is the cause, far earlier
-//!   ([`RateLimiter`]).
+//!   ([`RateLimiter`]). The first warning of another cause is written all the same ([`CAUSES_MAX`]).
 //! - Writing never waits for stdout: a full queue drops the line, counts it, and says so in
 //!   `log_dropped` as soon as there is room again. Warnings and errors have [`GRAVE_LINES_MAX`] places that
 //!   nothing else can take.
@@ -34,7 +34,7 @@ pub use events::{EVENTS, EventInfo, check};
 pub use limiter::{Admit, EVENTS_PER_WINDOW, KEYS_MAX, RateLimiter, Suppressed, WINDOW};
 pub use line::{Json, TEXT_BYTES_MAX, json};
 pub use plain::plain;
-pub use repeats::{REPEATS_PER_WINDOW, REPEATS_WINDOW};
+pub use repeats::{CAUSES_MAX, REPEATS_PER_WINDOW, REPEATS_WINDOW};
 pub use url::public_url;
 pub use writer::{FLUSH_MAX, GRAVE_LINES_MAX, LINES_MAX};
 

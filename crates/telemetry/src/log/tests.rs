@@ -274,3 +274,27 @@ fn what_repeats_itself_is_counted_and_hides_nothing_else() {
     assert_eq!((told["event"].clone(), told["level"].clone()), ("flood".into(), "info".into()));
     check(told).unwrap();
 }
+
+#[test]
+fn a_flood_of_warnings_of_one_cause_does_not_hide_another() {
+    let output = Shared::default();
+    let (layer, guard) = layer(output.clone(), Format::Json, Level::Info).unwrap();
+    let warn = |reason: String, height: u32| tracing::warn!(target: "event", reason, height, "refused");
+    let flood = 5 * REPEATS_PER_WINDOW;
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        for height in 0..flood {
+            warn("one".into(), height);
+        }
+        warn("another".into(), 1);
+        // Made-up causes are not told apart for ever.
+        for n in 0..20 * CAUSES_MAX {
+            warn(format!("cause {n}"), 1);
+        }
+    });
+    guard.flush();
+    let lines = written(&output.0);
+    let of = |reason: &str| lines.iter().filter(|line| line["reason"] == reason).count();
+    assert!(of("one") < flood as usize);
+    assert_eq!(of("another"), 1);
+    assert!(count(&lines, "refused") < 10 * CAUSES_MAX as u64);
+}

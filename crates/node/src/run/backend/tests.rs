@@ -18,6 +18,7 @@ fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
         cluster: Bytes::new(),
         features: Vec::new(),
         started: Instant::now(),
+        reads: Reads::default(),
     };
     (backend, commands)
 }
@@ -100,4 +101,23 @@ async fn a_full_core_queue_delays_inputs_and_loses_none() {
     drop(commands);
     let input = Input::PeerHeight { from: OperatorIndex(0), height: Height(0) };
     assert!(!backend.context.input(input).await, "and the sender hears when nobody takes it");
+}
+
+#[tokio::test]
+async fn reads_of_the_store_are_bounded_also_when_nobody_waits_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, _commands) = backend(dir.path());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    for _ in 0..READS_MAX {
+        let held = Arc::clone(&held);
+        let read = backend.read(move |_| Ok(held.lock().map(|held| held.recv().is_err()).is_ok()));
+        // Begun, and given up.
+        assert!(futures::poll!(std::pin::pin!(read)).is_pending());
+    }
+    let mut waiting = std::pin::pin!(backend.read(|_| Ok(())));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    assert_eq!(backend.reads.0.available_permits(), 0);
+    drop(release);
+    waiting.await.unwrap();
 }
