@@ -38,7 +38,8 @@ pub fn schemathesis(args: &[String]) -> Result<(), Failure> {
     run(cargo(&["build", "--workspace", "--bin", "dvt-node"]))?;
     let cluster = Cluster::start(&dir.join(format!("cluster-{}", std::process::id())))?;
     let mut tests = program(&tester.to_string_lossy());
-    tests.args(["--config-file", CONFIG, "run", "--checks", "all", "--continue-on-failure", "--no-color"]);
+    // Every check is on unless the configuration says otherwise; named here, they could not be turned off there.
+    tests.args(["--config-file", CONFIG, "run", "--continue-on-failure", "--no-color"]);
     tests.args(&limits).arg(format!("http://127.0.0.1:{BASE_PORT}/openapi.json"));
     let result = run(tests);
     let alive = (0..4).all(|node| answers(BASE_PORT + MONITORING + node, "/livez"));
