@@ -16,17 +16,14 @@
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, with the books kept |
 //! | [`devnet`] | a whole cluster on this machine |
+//! | [`allocator`] | memory, and when it goes back to the system |
 //! | [`client`] | asks a node's API |
 //!
 //! Nothing here decides anything about consensus, blocks or keys; it brings the parts together.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-/// glibc's allocator keeps the holes that megabyte-sized messages of many threads leave behind; a node that
-/// is flooded with them would grow for as long as the flood lasts.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
+mod allocator;
 mod cli;
 mod client;
 mod cluster;
@@ -53,6 +50,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::keep_nothing();
     hardening::keep_memory_private();
     match given::arguments().map_err(cli::Refusal::from).and_then(cli::parse) {
         Ok(command) => match dispatch(command) {
