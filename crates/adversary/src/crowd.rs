@@ -25,6 +25,9 @@ const ADDRESSES: u32 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest the neighbour waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Seconds until the next slot is posted for. Posted again, the same costs as much to take; decided, each is kept, and
+/// caches of what is kept fill while memory is watched.
+const SLOT_SECONDS: u64 = 4;
 /// Objects in the payload of a duty that is taken: with as many values as there may be.
 const TAKEN_OBJECTS: usize = 4_990;
 /// Objects in one that fills a body and is refused.
@@ -72,7 +75,11 @@ const KINDS: [Kind; 17] = [
     Kind { name: "lists of blocks", manner: Manner::Greedy, request: |_| get("/v1/blocks?limit=100") },
     Kind { name: "blocks", manner: Manner::Greedy, request: |_| get("/v1/blocks/latest") },
     Kind { name: "evidence", manner: Manner::Greedy, request: |_| get("/v1/evidence") },
-    Kind { name: "duties", manner: Manner::Greedy, request: |seconds| duty(1 + seconds, TAKEN_OBJECTS) },
+    Kind {
+        name: "duties",
+        manner: Manner::Greedy,
+        request: |seconds| duty(1 + seconds / SLOT_SECONDS, TAKEN_OBJECTS),
+    },
     Kind { name: "duties of a mebibyte", manner: Manner::Greedy, request: |_| duty(1, BOMB_OBJECTS) },
     Kind { name: "transactions of a mebibyte", manner: Manner::Greedy, request: |_| large_transaction() },
 ];
