@@ -45,6 +45,8 @@ const BEHIND_MAX: u64 = 3;
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// Monitoring port of a node minus its API port, as `create-cluster` has it.
 const MONITORING_OFFSET: u16 = 20;
+/// What the block store keeps in memory.
+const STORE_MEMORY: &str = "block_store_memory_bytes";
 /// Counter of distinct evidence.
 const EVIDENCE: &str = "swarm_consensus_byzantine_detected_total";
 
@@ -282,7 +284,10 @@ impl Court {
                 _ = clock.tick() => {
                     let memory = self.nodes.iter().map(|node| node.process.memory()).collect();
                     let log_bytes = self.nodes.iter().map(|node| node.process.log_bytes()).collect();
-                    let sample = Sample { at: start.elapsed(), heights: self.heights().await, memory, log_bytes };
+                    let heights = self.heights().await;
+                    let stores = futures::future::join_all(self.nodes.iter().map(|node| node.metric(STORE_MEMORY)));
+                    let store_kib = stores.await.into_iter().map(|bytes| bytes as u64 / 1024).collect();
+                    let sample = Sample { at: start.elapsed(), heights, memory, store_kib, log_bytes };
                     tell(sample.line());
                     samples.push(sample);
                 }

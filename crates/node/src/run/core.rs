@@ -221,6 +221,7 @@ impl CoreThread {
         self.facts.set_inquiring(self.replica.is_inquiring());
         self.facts.set_abstaining(self.replica.abstains_up_to().is_some());
         self.facts.set_stalled(self.replica.has_stalled());
+        self.observatory.store_memory(self.ledger.store_memory());
         self.observatory.turn_ended(&self.replica);
         Ok(())
     }

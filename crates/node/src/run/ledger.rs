@@ -145,6 +145,11 @@ impl Ledger {
         duty_report::recall(instance, &self.store.duty(instance).ok()??, recall)
     }
 
+    /// Bytes the block store keeps in memory.
+    pub fn store_memory(&self) -> u64 {
+        self.store.bytes_in_memory()
+    }
+
     /// Makes everything durable.
     pub fn flush(&self) -> anyhow::Result<()> {
         Ok(self.store.flush()?)

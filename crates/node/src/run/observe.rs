@@ -131,6 +131,11 @@ impl Observatory {
         self.pools(replica.mempool());
     }
 
+    /// What the block store keeps in memory.
+    pub fn store_memory(&self, bytes: u64) {
+        self.metrics.block_store_memory_bytes.set([], bytes as f64);
+    }
+
     fn pools(&mut self, mempool: &Mempool) {
         let held: usize = TxKind::ALL.into_iter().map(|kind| mempool.len(kind)).sum();
         self.metrics.mempool_size.set([], held as f64);

@@ -135,9 +135,9 @@ impl FjallChainStore {
         Ok(store)
     }
 
-    /// Bytes of cache in use, for the metrics.
-    pub fn cache_bytes_used(&self) -> u64 {
-        self.database.cache_size()
+    /// Bytes kept in memory: the cache, and what is in no table yet. Both are bounded, and fill over time.
+    pub fn bytes_in_memory(&self) -> u64 {
+        self.database.cache_size().saturating_add(self.database.write_buffer_size())
     }
 
     fn check_owner(&self, dir: &Path) -> Result<(), StorageError> {

@@ -188,6 +188,7 @@ registry! {
     counter mempool_offered_again_total {} "transactions offered to the members again because no block held them";
     gauge clock_offset_ms { operator: open() } "a member's clock minus this node's, by its last status";
     gauge chain_time_ahead_ms {} "timestamp of the last block minus this node's clock when it was decided";
+    gauge block_store_memory_bytes {} "bytes the block store keeps in memory: its cache and what is in no table yet, both bounded";
     gauge blocks_unsealed {} "decided blocks since the last one with a group seal, where seals are on";
     counter block_store_conflicts_total {} "another block arrived for a stored height";
 }
