@@ -99,9 +99,12 @@ enum Begin {
 
 impl Begin {
     fn of(log: &[Record], instance: InstanceId) -> Self {
-        let of_it = || log.iter().filter(|record| record.instance() == instance);
+        // What others were heard to say stays when what was said here is pruned.
+        let own =
+            || log.iter().map(|record| (record, record.subject())).filter(|(_, subject)| !subject.heard);
+        let of_it = || own().map(|(record, _)| record).filter(|record| record.instance() == instance);
         let decided = || of_it().any(|record| matches!(record, Record::Decided(_)));
-        let same = log.iter().map(Record::instance).filter(|of| of.domain == instance.domain);
+        let same = own().map(|(_, subject)| subject.instance).filter(|of| of.domain == instance.domain);
         match (instance.domain, same.map(|of| of.height).min()) {
             _ if log.is_empty() => Begin::Below,
             (Domain::Block, Some(lowest)) if lowest < instance.height => Begin::Below,
@@ -241,6 +244,16 @@ mod tests {
         // What was logged after what is there cannot be pruned.
         let found = Comparison::of(&replay_of(duty(7), false), &[lower, vec![prepare]].concat());
         assert_eq!((found.equal, found.missing.len()), (1, 1), "{found:?}");
+    }
+
+    #[test]
+    fn a_duty_of_which_only_what_others_said_is_left_is_pruned() {
+        let duty = InstanceId { domain: Domain::Proposer, height: Height(7) };
+        let [prepare, ..] = records(duty);
+        let mut heard = prepare.statement().unwrap().clone();
+        heard.statement.author = OperatorIndex(2);
+        let found = Comparison::of(&replay_of(duty, false), &[Record::Heard(heard)]);
+        assert_eq!((found.pruned, found.agrees()), (2, true), "{found:?}");
     }
 
     #[test]
