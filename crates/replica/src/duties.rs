@@ -39,8 +39,9 @@ const DUTIES_OPEN_MAX: usize = 256;
 const DUTIES_LEARNT_MAX: usize = 32;
 /// Ended duties that are still shown from memory.
 const DUTIES_RECENT_MAX: usize = 256;
-/// Bytes of their values.
-const DUTIES_RECENT_BYTES_MAX: usize = 2 << 20;
+/// Bytes of their values: what is held of a duty beside it, messages and answers, is several times as much. Of older
+/// ones the store tells.
+const DUTIES_RECENT_BYTES_MAX: usize = 512 << 10;
 /// Digests remembered of one operator and duty: an honest one has one.
 const DIGESTS_PER_OPERATOR_MAX: usize = 4;
 /// Answers about closed duties that one member gets in [`ANSWER_WINDOW_MS`]: each may be a read of
