@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::budget::Permit;
 use crate::clients::{Client as Asking, X_FORWARDED_FOR};
 use crate::error::ApiError;
-use crate::held::HeldBody;
+use crate::held::holding;
 use crate::observe::{Arrival, FromUpstream, X_TRACE_ID};
 use crate::paths::{OwnPaths, PathRefusal};
 use crate::reply::{Refusal, internal, text_error, text_error_because};
@@ -146,7 +146,7 @@ async fn forward<B: Backend>(
     strip_hop_by_hop(response.headers_mut());
     response.extensions_mut().insert(FromUpstream);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(response.map(|body| Body::new(HeldBody { body: Body::new(body), _held: visit })));
+        return Ok(response.map(|body| Body::new(holding(Body::new(body), visit))));
     }
     let Some(client_side) = client_side.filter(|_| accepts_tunnel) else {
         return failed("unasked upgrade");

@@ -8,11 +8,13 @@ use crate::connections::monitoring_max;
 use crate::door::{Door, TurnedAway};
 use crate::error::ApiError;
 use crate::guard::Guard;
-use crate::held::HeldBody;
+use crate::held::holding;
 use crate::observe::Arrival;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -291,7 +293,7 @@ async fn answer(
     router: Router,
     request: http::Request<Body>,
     busy: Busy,
-) -> Result<http::Response<HeldBody<Busy>>, Infallible> {
+) -> Result<http::Response<impl HttpBody<Data = Bytes, Error = axum::Error>>, Infallible> {
     let response = router.oneshot(request).await?;
-    Ok(response.map(|body| HeldBody { body, _held: busy }))
+    Ok(response.map(|body| holding(body, busy)))
 }
