@@ -65,7 +65,7 @@ impl<K: Keys> Replica<K> {
         }
         if self.duties.learn(id, self.now.elapsed_ms) {
             self.open_instance(id);
-            self.take_duty_message(id, from, message);
+            self.hand_over(id, from, message);
             // The value is asked for until it comes.
             self.put_off_resending(id);
         }
