@@ -41,10 +41,11 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Transactions remembered per generation: as many as the mempool holds.
-const ADMITTED_MAX: usize = 65_536;
-/// Statements remembered per generation: several hundred rounds of a small cluster.
-const STATEMENTS_MAX: usize = 32_768;
+/// Transactions remembered per generation: about as many as the mempool holds. Seven eighths of a power of two: one
+/// more, and a table of them takes twice the memory.
+const ADMITTED_MAX: usize = 57_344;
+/// Statements remembered per generation: several hundred rounds of a small cluster. As above.
+const STATEMENTS_MAX: usize = 28_672;
 /// Group seals remembered per generation: the heights peers are likely to repeat.
 const SEALS_MAX: usize = 1_024;
 
@@ -55,7 +56,8 @@ pub struct Verifier {
     quorum: Quorum,
     identities: Vec<PublicIdentity>,
     group_key: GroupKey,
-    admitted: Recent<(TxHash, TxSignature)>,
+    /// SHA-256 of hash and signature.
+    admitted: Recent<B256>,
     /// SHA-256 of the signed bytes and the signature: a statement itself is eight times as large.
     statements: Recent<B256>,
     seals: Recent<(InstanceId, Round, Digest, Seal)>,
@@ -188,7 +190,7 @@ impl Verifier {
         let sig = transaction.sig;
         // Wrapped first so that the hash is computed once; dropped again if the check fails.
         let candidate = CheckedTransaction::attest(transaction);
-        let key = (candidate.hash(), sig);
+        let key = admission(candidate.hash(), &sig);
         if !self.admitted.contains(&key) {
             transaction::check_ref(self.chain_id, candidate.transaction())
                 .map_err(|error| Refusal::Malformed(format!("transaction {}: {error}", candidate.hash())))?;
@@ -211,7 +213,7 @@ impl Verifier {
 
     /// Remembers a transaction that was admitted, so that a block with it is cheap to check.
     pub fn remember(&self, transaction: &CheckedTransaction) {
-        self.admitted.insert((transaction.hash(), transaction.transaction().sig));
+        self.admitted.insert(admission(transaction.hash(), &transaction.transaction().sig));
     }
 
     /// What the operators' shares sign when `digest` is decided for `instance` in `round`.
@@ -365,6 +367,11 @@ impl Verifier {
             block.items.iter().map(|item| self.transaction(item.clone())).collect::<Result<_, _>>()?;
         Ok(CheckedBlock::attest(block, items))
     }
+}
+
+/// What is remembered of a transaction that was admitted.
+fn admission(hash: TxHash, sig: &TxSignature) -> B256 {
+    B256::from(<[u8; 32]>::from(Sha256::new().chain_update(hash).chain_update(sig).finalize()))
 }
 
 /// Heights are bounded at every entrance; blocks start at 1.
