@@ -16,7 +16,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/crypto/src/seal/curve.rs", "functions of blst that have no safe form; slices and points only"),
     ("crates/crypto/src/kept.rs", "locks the pages of a secret: no safe form takes an address"),
-    ("crates/node/src/allocator.rs", "an option of the allocator: the bindings have no safe form"),
+    ("crates/node/src/allocator.rs", "options of the allocator: C functions"),
 ];
 
 /// Text that may not be in the sources, and why.

@@ -1,38 +1,52 @@
-//! The allocator, and when it gives memory back.
+//! When free memory goes back to the system.
 //!
-//! glibc's keeps the holes that megabyte-sized messages of many threads leave behind: a node that is flooded with
-//! them would grow for as long as the flood lasts. This one does not, but what is free it keeps for ten seconds by
-//! default, in case somebody wants it again. Under requests that all take much for a moment that is several times
-//! what is in use at any moment. Nor does it ask for huge pages (feature `no_thp`): of two mebibytes that one small
-//! buffer begins, nothing goes back while the buffer is there.
+//! The C library keeps what is free in the middle of a heap for whoever asks next, and has eight heaps per processor.
+//! Requests that all take much for a moment would leave several times what is in use at any moment. So large buffers
+//! are mapped one by one and go back when they are dropped, and all threads share a few heaps, which are cut where
+//! they end in free pages.
 
 #![allow(unsafe_code)]
 
-use std::ffi::c_long;
+/// A buffer of this many bytes and more has pages of its own.
+const MAPPED_FROM_BYTES: i32 = 64 << 10;
+/// Free bytes at the end of a heap that are kept.
+const KEPT_AT_END_BYTES: i32 = 128 << 10;
+/// Heaps of all threads together. Small pieces wait in a store of each thread's own.
+const HEAPS_MAX: i32 = 4;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// `mi_option_purge_delay` of mimalloc.h, which the bindings do not name: milliseconds until free pages go back.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-const AT_ONCE: c_long = 0;
-
-/// Gives free pages back at once from now on. Call it before there is another thread.
-pub fn keep_nothing() {
-    // SAFETY: the option is a number in a table of the allocator, and no other thread reads it yet.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, AT_ONCE) }
+/// Gives free memory back early from now on, where the allocator has such settings. Call it before there is another
+/// thread.
+pub fn give_back_early() {
+    #[cfg(target_env = "gnu")]
+    for (option, value) in [
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES),
+        (libc::M_TRIM_THRESHOLD, KEPT_AT_END_BYTES),
+        (libc::M_ARENA_MAX, HEAPS_MAX),
+    ] {
+        // SAFETY: the options are numbers of the allocator's own. One it does not know changes nothing.
+        unsafe { libc::mallopt(option, value) };
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;
 
+    /// Bytes of the pages that hold a piece, when it has pages of its own: the allocator keeps two words of them.
+    fn has_own_pages(piece: &mut Vec<u8>) -> bool {
+        const PAGE: usize = 4096;
+        // SAFETY: the piece was allocated by the allocator that is asked, and is alive.
+        let usable = unsafe { libc::malloc_usable_size(piece.as_mut_ptr().cast()) };
+        (usable + 2 * size_of::<usize>()).is_multiple_of(PAGE)
+    }
+
     #[test]
-    fn free_pages_go_back_at_once() {
-        // SAFETY: as above; tests have threads, but none that sets another value.
-        let delay = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
-        assert!(delay() > AT_ONCE, "it is that option: the default is a delay");
-        keep_nothing();
-        assert_eq!(delay(), AT_ONCE);
+    fn large_buffers_have_pages_of_their_own_every_time_and_small_ones_share_theirs() {
+        give_back_early();
+        for _ in 0..3 {
+            assert!(has_own_pages(&mut vec![1; 200_001]), "left alone, the first one raises the limit");
+            assert!(has_own_pages(&mut vec![1; MAPPED_FROM_BYTES as usize]));
+            assert!(!has_own_pages(&mut vec![1; 50_001]));
+        }
     }
 }

@@ -16,7 +16,7 @@
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, with the books kept |
 //! | [`devnet`] | a whole cluster on this machine |
-//! | [`allocator`] | memory, and when it goes back to the system |
+//! | [`allocator`] | when free memory goes back to the system |
 //! | [`client`] | asks a node's API |
 //!
 //! Nothing here decides anything about consensus, blocks or keys; it brings the parts together.
@@ -50,7 +50,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::keep_nothing();
+    allocator::give_back_early();
     hardening::keep_memory_private();
     match given::arguments().map_err(cli::Refusal::from).and_then(cli::parse) {
         Ok(command) => match dispatch(command) {
