@@ -111,6 +111,7 @@ impl World {
         node.doomed = None;
         node.disk_will_fail = false;
         node.inbox.clear();
+        node.owed.clear();
         node.timers = Timers::default();
         node.wake_at = None;
         node.life += 1;

@@ -5,7 +5,7 @@ use crate::promises::Promises;
 use crate::ram::RamDisk;
 use crate::store::Store;
 use crate::traitor::Traits;
-use aequa_replica::{Effect, Input, Now, Replica, Timer};
+use aequa_replica::{Effect, Input, Now, Replica, Ticket, Timer};
 use aequa_types::recording::Numbered;
 use aequa_types::{
     ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) skew_ms: i64,
     pub(crate) timers: Timers,
     pub(crate) inbox: Vec<Input>,
+    /// Clients that wait for an answer.
+    pub(crate) owed: BTreeSet<Ticket>,
     /// Effects of the turn whose sync is under way.
     pub(crate) turn: Option<Vec<Effect>>,
     pub(crate) wake_at: Option<u64>,
@@ -107,6 +109,7 @@ impl Node {
             skew_ms,
             timers: Timers::default(),
             inbox: Vec::new(),
+            owed: BTreeSet::new(),
             turn: None,
             wake_at: None,
             disk: RamDisk::default(),
@@ -181,6 +184,26 @@ impl Node {
         Promises::open(&disk, cluster, self.operator, false)
             .map(|(_, found)| found.records)
             .unwrap_or_default()
+    }
+
+    /// Takes note of the clients that an input makes wait.
+    pub(crate) fn owes(&mut self, input: &Input) {
+        match input {
+            Input::Transactions(transactions) => {
+                self.owed.extend(transactions.iter().filter_map(|(_, ticket)| *ticket));
+            }
+            Input::Duty { ticket, .. } => drop(self.owed.insert(*ticket)),
+            Input::Message { .. }
+            | Input::Statement(_)
+            | Input::Evidence(_)
+            | Input::Timer(_)
+            | Input::Combined { .. }
+            | Input::Fetched { .. }
+            | Input::FetchFailed { .. }
+            | Input::PeerHeight { .. }
+            | Input::PeerConnected(_)
+            | Input::Testimony { .. } => {}
+        }
     }
 
     /// Takes note of the statements that an input brings.

@@ -97,6 +97,14 @@ pub enum Violation {
         /// Height by which it had to be committed.
         height: Height,
     },
+    /// A client got no answer, or more than one.
+    #[error("operator {operator} owes answers to {owed} clients after its turn, or answered one twice")]
+    Unanswered {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Clients that wait.
+        owed: usize,
+    },
     /// An honest replica gave up.
     #[error("operator {operator} halted: {reason}")]
     Halted {
@@ -179,7 +187,8 @@ impl Violation {
             | Self::Unbounded { .. }
             | Self::Stalled { .. }
             | Self::Endless { .. }
-            | Self::Unrepeatable { .. } => None,
+            | Self::Unrepeatable { .. }
+            | Self::Unanswered { .. } => None,
         }
     }
 }

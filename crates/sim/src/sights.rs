@@ -49,6 +49,8 @@ sights! {
     TX_PROMOTED = "future transaction became pending",
     TX_INCLUDED = "transaction included in a block",
     DUTY_DECIDED = "duty decided",
+    DUTY_SEALED = "seal of a decided duty stored",
+    DUTY_RECALLED = "closed duty shown to a straggler",
     BATCHED = "several inputs taken in one turn",
 }
 

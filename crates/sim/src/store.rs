@@ -2,8 +2,11 @@
 
 use crate::dice::Dice;
 use aequa_chain::{Applied, Chain, ChainError, Tip};
+use aequa_replica::Recall;
+use aequa_types::message::ValueReply;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Domain, Height, InstanceId, Quorum,
+    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Decided, Domain, Height, InstanceId, Message,
+    Quorum, Value,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +23,8 @@ pub(crate) struct Stored {
 enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
-    /// The end of a duty, whether it was decided, and the watermark of its domain.
-    Duty(InstanceId, bool, Option<Height>),
+    /// The end of a duty, its decision if there is one, and the watermark of its domain.
+    Duty(InstanceId, Option<(Value, Certificate)>, Option<Height>),
     Evidence(Vec<CheckedEvidence>),
 }
 
@@ -31,7 +34,7 @@ pub(crate) struct Store {
     journal: Vec<Write>,
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
-    duties: BTreeMap<InstanceId, bool>,
+    duties: BTreeMap<InstanceId, Option<(Value, Certificate)>>,
     watermarks: BTreeMap<Domain, Height>,
     evidence: Vec<CheckedEvidence>,
 }
@@ -46,9 +49,29 @@ impl Store {
     }
 
     /// The end of a duty, durable at once.
-    pub(crate) fn put_duty(&mut self, instance: InstanceId, decided: bool, watermark: Option<Height>) {
+    pub(crate) fn put_duty(
+        &mut self,
+        instance: InstanceId,
+        decided: Option<(Value, Certificate)>,
+        watermark: Option<Height>,
+    ) {
         self.write(Write::Duty(instance, decided, watermark));
         self.flush();
+    }
+
+    /// What is stored of a closed duty for an operator that missed it.
+    pub(crate) fn recall_duty(&self, instance: InstanceId, recall: Recall) -> Option<Message> {
+        let (value, certificate) = self.duties.get(&instance)?.clone()?;
+        match recall {
+            Recall::Certificate => Some(Message::Decided(Decided { certificate })),
+            Recall::Value(digest) => (certificate.digest == digest)
+                .then(|| Message::ValueReply(ValueReply { instance, value: value.bytes().clone() })),
+        }
+    }
+
+    /// The certificate of a duty that was decided.
+    pub(crate) fn duty_certificate(&self, instance: InstanceId) -> Option<&Certificate> {
+        self.duties.get(&instance)?.as_ref().map(|(_, certificate)| certificate)
     }
 
     /// All the evidence that is pending.
@@ -102,7 +125,7 @@ impl Store {
     /// The highest decided duty of each domain.
     pub(crate) fn newest_duties(&self) -> Vec<InstanceId> {
         let newest_duty = |domain: &Domain| {
-            let decided = self.duties.iter().rev().filter(|(_, decided)| **decided);
+            let decided = self.duties.iter().rev().filter(|(_, decided)| decided.is_some());
             decided.map(|(instance, _)| *instance).find(|instance| instance.domain == *domain)
         };
         Domain::ALL.iter().filter(|domain| **domain != Domain::Block).filter_map(newest_duty).collect()
@@ -167,12 +190,26 @@ impl Store {
                 self.blocks.insert(stored.block.header().height, (**stored).clone());
             }
             Write::Certificate(certificate) => {
-                if let Some(stored) = self.blocks.get_mut(&certificate.instance.height) {
-                    stored.certificate = certificate.clone();
+                let known = match certificate.instance.domain {
+                    Domain::Block => self
+                        .blocks
+                        .get_mut(&certificate.instance.height)
+                        .map(|stored| &mut stored.certificate),
+                    Domain::Attester | Domain::Proposer | Domain::Sync => {
+                        let decided = self.duties.get_mut(&certificate.instance).and_then(Option::as_mut);
+                        decided.map(|(_, certificate)| certificate)
+                    }
+                };
+                if let Some(known) = known {
+                    *known = certificate.clone();
                 }
             }
             Write::Duty(instance, decided, watermark) => {
-                self.duties.insert(*instance, *decided);
+                let sealed =
+                    self.duty_certificate(*instance).is_some_and(|known| known.group_seal().is_some());
+                if !sealed {
+                    self.duties.insert(*instance, decided.clone());
+                }
                 self.watermarks.extend(watermark.map(|mark| (instance.domain, mark)));
             }
             Write::Evidence(evidence) => self.evidence.clone_from(evidence),

@@ -63,6 +63,7 @@ impl World {
         let node = &mut self.nodes[id];
         let now = node.clocks(self.now_ms);
         node.hears(&input);
+        node.owes(&input);
         let Some(replica) = &mut node.replica else { return };
         let by_certificate = match &input {
             Input::Message { message: Verified::Decided(certificate), .. } => Some(certificate.instance),
@@ -281,19 +282,34 @@ impl World {
                     self.after(took_ms, Event::Flushed { node: id, life, height, writes });
                 }
             }
-            Effect::Sealed(certificate) if certificate.instance.domain == Domain::Block => {
-                let height = certificate.instance.height;
+            Effect::Sealed(certificate) => {
+                let instance = certificate.instance;
                 node.store.put_certificate(certificate);
-                self.note(id, height.0, || format!("seals block {height}"));
+                if instance.domain != Domain::Block {
+                    node.store.flush();
+                    self.sight(sights::DUTY_SEALED);
+                }
+                self.note(id, instance.height.0, || format!("seals {}", name(instance)));
             }
             Effect::CommitDuty { instance, decided, watermark } => {
-                node.store.put_duty(instance, decided.is_some(), watermark);
+                node.store.put_duty(instance, decided.clone(), watermark);
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
                     self.oracle.ends(operator, &certificate);
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
             Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
+            Effect::RecallDuty { to, instance, recall } => {
+                if let Some(message) = node.store.recall_duty(instance, recall) {
+                    self.sight(sights::DUTY_RECALLED);
+                    self.emit(id, Some(to), message);
+                }
+            }
+            Effect::Reply(ticket, ..) | Effect::DutyReply(ticket, _) => {
+                if !node.owed.remove(&ticket) && honest {
+                    self.oracle.complain(Violation::Unanswered { operator, owed: node.owed.len() });
+                }
+            }
             // Only now is it durable up to where nothing is signed.
             Effect::Notify(Notice::Abstaining(_)) => {
                 if let Some(Err(error)) = node.promises.as_mut().map(Promises::trust) {
@@ -330,6 +346,9 @@ impl World {
         let decided = node.promises.as_ref().is_some_and(|promises| promises.has_decided(next));
         if decided && !replica.is_inquiring() {
             self.oracle.complain(Violation::Unexecuted { operator, height: next });
+        }
+        if !node.owed.is_empty() && !replica.is_inquiring() {
+            self.oracle.complain(Violation::Unanswered { operator, owed: node.owed.len() });
         }
         let held = replica.held();
         let bounds = [

@@ -77,6 +77,15 @@ fn b5_what_honest_operators_have_against_one_traitor_is_committed_within_ten_blo
 }
 
 #[test]
+fn closed_duties_are_shown_to_stragglers_and_their_seals_are_stored() {
+    let options = Options { nodes: Some(4), ..short() };
+    for seen in ["seal of a decided duty stored", "closed duty shown to a straggler"] {
+        let is_seen = |seed| run(seed, &options).totals.sights.contains_key(seen);
+        assert!((0..180).any(is_seen), "never: {seen}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run_to_the_last_event() {
     for seed in 0..6 {
         let options = Options { trace: true, ..short() };
