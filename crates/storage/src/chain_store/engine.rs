@@ -40,8 +40,8 @@ const PENDING_EVIDENCE_BYTES_MAX: usize =
     OPERATORS_MAX * EVIDENCE_PER_OPERATOR_MAX * (EVIDENCE_BYTES_MAX + 4);
 /// Memtable of the blocks in bytes: five of the largest.
 const BLOCKS_MEMTABLE_BYTES: u64 = 16 << 20;
-/// Memtable of every other keyspace in bytes.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Memtable of every other keyspace in bytes: so small that memory is flat after minutes, not after a day.
+const MEMTABLE_BYTES: u64 = 2 << 20;
 /// Journals on disk in bytes before the engine flushes what holds the oldest.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Open files; a table or blob file each.
@@ -62,9 +62,9 @@ pub struct ChainOptions {
 }
 
 impl Default for ChainOptions {
-    /// 32 MiB of cache: the last blocks are what peers and clients ask for.
+    /// 8 MiB of cache: the last blocks are what peers and clients ask for, and of older ones the system has pages.
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20 }
+        Self { cache_bytes: 8 << 20 }
     }
 }
 
