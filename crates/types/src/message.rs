@@ -185,6 +185,16 @@ impl Message {
         }
     }
 
+    /// The statement the message makes by itself, without its justification.
+    pub fn statement(&self) -> Option<&Signed> {
+        match self {
+            Message::PrePrepare(message) => Some(&message.proposal),
+            Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
+            Message::RoundChange(message) => Some(&message.change),
+            Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => None,
+        }
+    }
+
     /// The round the message belongs to, where it has one.
     pub fn round(&self) -> Option<Round> {
         match self {

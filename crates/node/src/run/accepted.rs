@@ -1,6 +1,6 @@
 //! Which statements have passed verification before.
 
-use aequa_types::{Digest, InstanceId, Kind, OperatorIndex, Round, Signed, Verified};
+use aequa_types::{Digest, InstanceId, Kind, OperatorIndex, Round, Verified};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ impl Accepted {
     /// Whether a verified message says something that was not accepted before. Only statements can be
     /// repetitions: questions, values and certificates have no author.
     pub fn is_new(&self, message: &Verified) -> bool {
-        let Some(signed) = statement(message) else { return true };
+        let Some(signed) = message.statement() else { return true };
         let place = (signed.author, signed.instance, signed.round, signed.kind(), signed.digest());
         let (young, old) = &mut *self.generations.lock();
         if young.contains(&place) || old.contains(&place) {
@@ -35,20 +35,11 @@ impl Accepted {
     }
 }
 
-fn statement(message: &Verified) -> Option<&Signed> {
-    match message {
-        Verified::PrePrepare { proposal, .. } => Some(proposal),
-        Verified::Prepare(vote) | Verified::Commit(vote) => Some(vote),
-        Verified::RoundChange(message) => Some(&message.change),
-        Verified::Decided(_) | Verified::ValueRequest(_) | Verified::ValueReply { .. } => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use aequa_types::message::ValueRequest;
-    use aequa_types::{Claim, Height, Signature, Statement};
+    use aequa_types::{Claim, Height, Signature, Signed, Statement};
 
     fn prepare(round: u64, digest: u8) -> Verified {
         let statement = Statement {

@@ -224,7 +224,7 @@ impl Inbox {
 
     /// Why the author may not say this at all, whenever it is said and however it is signed.
     fn not_entitled(&self, message: &Message) -> Option<Refusal> {
-        let (said, quorum) = (statement(message)?, self.context.quorum);
+        let (said, quorum) = (message.statement()?, self.context.quorum);
         let proposes = matches!(message, Message::PrePrepare(_));
         if !quorum.contains(said.author) {
             Some(Refusal::NotMember(said.author))
@@ -316,7 +316,7 @@ impl Inbox {
     fn is_above_window(&self, message: &Message) -> bool {
         let (agreeing, _) = self.context.facts.agreeing();
         let highest = agreeing.0.saturating_add(ROUND_WINDOW);
-        statement(message).is_some_and(|said| said.round.0 > highest)
+        message.statement().is_some_and(|said| said.round.0 > highest)
     }
 
     /// Counts what verification said about a message.
@@ -379,16 +379,6 @@ impl Inbox {
             Some(true) => GossipVerdict::Accept,
             Some(false) | None => GossipVerdict::Ignore,
         }
-    }
-}
-
-/// The statement a message makes by itself, without its justification.
-fn statement(message: &Message) -> Option<&Signed> {
-    match message {
-        Message::PrePrepare(message) => Some(&message.proposal),
-        Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
-        Message::RoundChange(message) => Some(&message.change),
-        Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => None,
     }
 }
 

@@ -54,7 +54,10 @@ impl Audit {
                 What::Opened { records, .. } => records.iter().for_each(|record| self.persists(me, record)),
                 What::Heard { message, .. } => self.hears(message),
                 What::Resent(messages) | What::Connected(_, messages) => {
-                    messages.iter().filter(|sent| left(own(sent))).for_each(|sent| self.sends(me, sent));
+                    messages
+                        .iter()
+                        .filter(|sent| left(sent.statement()))
+                        .for_each(|sent| self.sends(me, sent));
                 }
                 What::Fetched { commit, .. } => {
                     self.fetched(me, replay.certificate.as_ref(), commit.as_ref());
@@ -64,7 +67,7 @@ impl Audit {
             for effect in &played.effects {
                 match effect {
                     Effect::Persist(record) if left(record.statement()) => self.persists(me, record),
-                    Effect::Broadcast(message) | Effect::Send(_, message) if left(own(message)) => {
+                    Effect::Broadcast(message) | Effect::Send(_, message) if left(message.statement()) => {
                         self.sends(me, message);
                     }
                     Effect::Decided { certificate, .. } => self.decides(certificate),
@@ -104,7 +107,7 @@ impl Audit {
 
     fn sends(&mut self, me: OperatorIndex, message: &Message) {
         self.hears(message);
-        let Some(signed) = own(message) else { return };
+        let Some(signed) = message.statement() else { return };
         if !self.durable.contains(&(me, signed.clone())) {
             self.violation(signed, "was sent without being durable");
         }
@@ -182,15 +185,6 @@ impl Audit {
 }
 
 /// The statement a message makes by itself.
-fn own(message: &Message) -> Option<&Signed> {
-    match message {
-        Message::PrePrepare(message) => Some(&message.proposal),
-        Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
-        Message::RoundChange(message) => Some(&message.change),
-        Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
