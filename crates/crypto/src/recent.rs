@@ -7,8 +7,9 @@ use std::hash::Hash;
 /// A set that forgets what has not been asked for lately.
 ///
 /// Two generations of at most `capacity` entries each: when the young one is full it becomes the old
-/// one, and the old one is dropped. An entry that is met again is young again. Every operation is
-/// O(1), and nothing depends on a clock.
+/// one, and the old one is emptied. An entry that is met again is young again. Every operation is
+/// O(1), and nothing depends on a clock. Both have their full size from the start: memory does not grow in steps
+/// for as long as they fill.
 pub(crate) struct Recent<T> {
     capacity: usize,
     generations: Mutex<Generations<T>>,
@@ -21,7 +22,8 @@ struct Generations<T> {
 
 impl<T: Eq + Hash> Recent<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, generations: Mutex::new(Generations { young: HashSet::new(), old: HashSet::new() }) }
+        let generation = || HashSet::with_capacity(capacity);
+        Self { capacity, generations: Mutex::new(Generations { young: generation(), old: generation() }) }
     }
 
     /// Whether `entry` is remembered; if so it is remembered longer.
@@ -47,7 +49,8 @@ impl<T: Eq + Hash> Recent<T> {
 impl<T: Eq + Hash> Generations<T> {
     fn insert(&mut self, entry: T, capacity: usize) {
         if self.young.len() >= capacity {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.old, &mut self.young);
+            self.young.clear();
         }
         self.young.insert(entry);
     }

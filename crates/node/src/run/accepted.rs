@@ -13,9 +13,16 @@ type Place = (OperatorIndex, InstanceId, Round, Kind, Option<Digest>);
 
 /// Tells the first arrival of a statement from its repetitions, for counting only: forgetting one costs
 /// nothing but a count. Two generations; a full young one becomes the old one.
-#[derive(Default)]
 pub struct Accepted {
     generations: Mutex<(HashSet<Place>, HashSet<Place>)>,
+}
+
+impl Default for Accepted {
+    /// Both generations have their full size from the start.
+    fn default() -> Self {
+        let generation = || HashSet::with_capacity(STATEMENTS_MAX);
+        Self { generations: Mutex::new((generation(), generation())) }
+    }
 }
 
 impl Accepted {
@@ -29,7 +36,8 @@ impl Accepted {
             return false;
         }
         if young.len() >= STATEMENTS_MAX {
-            *old = std::mem::take(young);
+            std::mem::swap(old, young);
+            young.clear();
         }
         young.insert(place)
     }
