@@ -1,7 +1,8 @@
 //! Heights of the chain: when to propose, what to accept, what a decision does.
 
 use crate::inquiry::OwedShare;
-use crate::io::{Effect, Halt, Notice, Ticket, Timer};
+use crate::io::{Halt, Notice, Ticket, Timer};
+use crate::output::{Outbound, StoreWrite, Tell};
 use crate::replica::{INSTANCES_KEPT, Replica, decision, leader, timeout_ms};
 use crate::sealing::SEALS_PENDING_MAX;
 use crate::signer::Keys;
@@ -200,9 +201,9 @@ impl<K: Keys> Replica<K> {
                 self.offers.add(hash, ticket.is_some(), self.now.elapsed_ms);
             }
             if let Some(ticket) = ticket {
-                self.out.push(Effect::Reply(ticket, hash, admission));
+                self.out.tell(Tell::Admission(ticket, hash, admission));
                 if admission.is_held() {
-                    self.out.push(Effect::Gossip(transaction));
+                    self.out.send(Outbound::Gossip(transaction));
                 }
             }
             if admission == Admission::Ok {
@@ -276,13 +277,11 @@ impl<K: Keys> Replica<K> {
         let block = match built {
             Ok(block) => Arc::new(block),
             Err(error) => {
-                return self
-                    .out
-                    .push(Effect::Halt(Halt::Impossible(format!("own block cannot be built: {error}"))));
+                return self.out.halt(Halt::Impossible(format!("own block cannot be built: {error}")));
             }
         };
         let rejected = selection.rejected;
-        self.out.push(Effect::Notify(Notice::Proposed { height, round, block: block.clone(), rejected }));
+        self.out.notify(Notice::Proposed { height, round, block: block.clone(), rejected });
         self.drive(InstanceId::block(height), Event::Input { round, value: Value::block(block) });
     }
 
@@ -298,9 +297,9 @@ impl<K: Keys> Replica<K> {
 
     pub(crate) fn block_decided(&mut self, value: Value, certificate: Certificate) {
         let Some(block) = value.as_block().cloned() else {
-            return self.out.push(Effect::Halt(Halt::Impossible(
-                "a block instance decided a value that is no block".into(),
-            )));
+            return self
+                .out
+                .halt(Halt::Impossible("a block instance decided a value that is no block".into()));
         };
         if self.commit_block(block, certificate, true) {
             self.begin_height();
@@ -313,9 +312,8 @@ impl<K: Keys> Replica<K> {
             Ok(applied) => applied,
             Err(error) => {
                 let height = block.header().height;
-                self.out.push(Effect::Halt(Halt::Impossible(format!(
-                    "decided block {height} cannot be executed: {error}"
-                ))));
+                self.out
+                    .halt(Halt::Impossible(format!("decided block {height} cannot be executed: {error}")));
                 return false;
             }
         };
@@ -325,7 +323,7 @@ impl<K: Keys> Replica<K> {
         self.catchup.progressed(now_ms);
         let latency_ms = self.pacing.accepted_ms.map(|accepted| now_ms.saturating_sub(accepted));
         self.pacing.last_proposal_ms = self.pacing.accepted_ms.take().or(Some(now_ms));
-        self.out.push(Effect::Commit {
+        self.out.store(StoreWrite::Commit {
             block: block.clone(),
             certificate: certificate.clone(),
             applied,
@@ -333,8 +331,8 @@ impl<K: Keys> Replica<K> {
         });
         let decided =
             Notice::BlockDecided { block: block.clone(), certificate: certificate.clone(), latency_ms, live };
-        self.out.push(Effect::Notify(decided));
-        self.out.push(Effect::Notify(Notice::Removed(removals)));
+        self.out.notify(decided);
+        self.out.notify(Notice::Removed(removals));
         self.open_seal(&certificate);
         self.forget_instances_below(height);
         self.evidence_committed(&block, height);
@@ -348,7 +346,7 @@ impl<K: Keys> Replica<K> {
         while let Some((from, block, certificate)) = self.catchup.take(self.chain.tip().height.next()) {
             let next = block.header().height;
             self.witness(&certificate.commits());
-            self.out.push(Effect::CancelTimers(InstanceId::block(next)));
+            self.out.cancel_timers(InstanceId::block(next));
             self.instances.remove(&InstanceId::block(next));
             if !self.commit_block(block.clone(), certificate.clone(), false) {
                 return;
@@ -391,10 +389,10 @@ impl<K: Keys> Replica<K> {
         let statement = Statement { instance, round, author: self.config.me, claim };
         let vote = self.signer.sign(statement)?;
         let value = Value::block(block).bytes().clone();
-        self.out.push(Effect::Persist(Record::Value(ValueRecord { instance, value })));
-        self.out.push(Effect::Persist(Record::Decided(certificate.clone())));
-        self.out.push(Effect::Persist(Record::Commit(vote.clone())));
-        self.out.push(Effect::Broadcast(Message::Commit(vote.clone())));
+        self.out.record(Record::Value(ValueRecord { instance, value }));
+        self.out.record(Record::Decided(certificate.clone()));
+        self.out.record(Record::Commit(vote.clone()));
+        self.out.broadcast(Message::Commit(vote.clone()));
         if let Some(ready) = self.sealing.add(&vote) {
             self.combine(instance, ready);
         }
@@ -405,8 +403,8 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn fetch_if_behind(&mut self) {
         let tip = self.chain.tip().height;
         while let Some((from, height)) = self.catchup.next(tip, self.now.elapsed_ms) {
-            self.out.push(Effect::Notify(Notice::BestPeerHeight(self.catchup.best())));
-            self.out.push(Effect::Fetch { from, height });
+            self.out.notify(Notice::BestPeerHeight(self.catchup.best()));
+            self.out.send(Outbound::Fetch { from, height });
         }
     }
 }

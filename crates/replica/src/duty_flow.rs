@@ -1,7 +1,8 @@
 //! How duties move: posted by a client, agreed with the members, decided, expired, asked about.
 
 use crate::duties::Opening;
-use crate::io::{DutyAdmission, Effect, Notice, Recall, Ticket};
+use crate::io::{DutyAdmission, Notice, Recall, Ticket};
+use crate::output::{StoreWrite, Tell, Work};
 use crate::replica::{Replica, leader};
 use crate::signer::Keys;
 use aequa_qbft::Event;
@@ -26,9 +27,9 @@ impl<K: Keys> Replica<K> {
         };
         if opening == Opening::First {
             let record = ValueRecord { instance, value: value.bytes().clone() };
-            self.out.push(Effect::Persist(Record::Value(record)));
+            self.out.record(Record::Value(record));
         }
-        self.out.push(Effect::DutyReply(ticket, admission));
+        self.out.tell(Tell::DutyAdmission(ticket, admission));
         if opening == Opening::First && !self.begin_duty(instance) {
             // It was there without a candidate: decided and waiting for its value, or left of an earlier life.
             let reply = Verified::ValueReply { instance, value: value.clone() };
@@ -96,7 +97,7 @@ impl<K: Keys> Replica<K> {
             | Verified::ValueReply { .. } => return,
         };
         if self.duties.may_answer(from, self.now.elapsed_ms) {
-            self.out.push(Effect::RecallDuty { to: from, instance: id, recall });
+            self.out.work(Work::RecallDuty { to: from, instance: id, recall });
         }
     }
 
@@ -121,7 +122,7 @@ impl<K: Keys> Replica<K> {
             }
             None => {
                 let request = ValueRequest { instance: id, digest };
-                self.out.push(Effect::Broadcast(Message::ValueRequest(request)));
+                self.out.broadcast(Message::ValueRequest(request));
             }
         }
     }
@@ -130,13 +131,13 @@ impl<K: Keys> Replica<K> {
         self.duties.decide(id, value.clone(), certificate.clone(), self.now.elapsed_ms);
         self.early_duties.take(id);
         let decided = Some((value, certificate.clone()));
-        self.out.push(Effect::CommitDuty {
+        self.out.store(StoreWrite::CommitDuty {
             instance: id,
             decided,
             watermark: self.duties.watermark(id.domain),
         });
         let ended = Notice::DutyEnded { instance: id, certificate: Some(certificate.clone()) };
-        self.out.push(Effect::Notify(ended));
+        self.out.notify(ended);
         self.announce(id, &certificate);
         self.open_seal(&certificate);
         self.forget_duty_instances();
@@ -149,7 +150,7 @@ impl<K: Keys> Replica<K> {
         let untold = self.instances.get(&id).is_some_and(|instance| instance.round() == Round(0));
         if led && untold {
             let decided = Decided { certificate: certificate.clone() };
-            self.out.push(Effect::Broadcast(Message::Decided(decided)));
+            self.out.broadcast(Message::Decided(decided));
         }
     }
 
@@ -158,10 +159,10 @@ impl<K: Keys> Replica<K> {
             self.instances.remove(&id);
             self.witness.forget(id);
             self.early_duties.take(id);
-            self.out.push(Effect::CancelTimers(id));
+            self.out.cancel_timers(id);
             let watermark = self.duties.watermark(id.domain);
-            self.out.push(Effect::CommitDuty { instance: id, decided: None, watermark });
-            self.out.push(Effect::Notify(Notice::DutyEnded { instance: id, certificate: None }));
+            self.out.store(StoreWrite::CommitDuty { instance: id, decided: None, watermark });
+            self.out.notify(Notice::DutyEnded { instance: id, certificate: None });
         }
         self.forget_duty_instances();
     }

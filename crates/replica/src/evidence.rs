@@ -4,7 +4,8 @@
 //! every block. So pending evidence is work, for which a leader proposes even without empty blocks.
 
 use crate::catchup::latest_early;
-use crate::io::{Effect, Notice};
+use crate::io::Notice;
+use crate::output::{Outbound, StoreWrite};
 use crate::replica::{Replica, oldest_kept};
 use crate::signer::Keys;
 use crate::witness::Seen;
@@ -143,7 +144,7 @@ impl<K: Keys> Replica<K> {
                 _ => !is_mine && self.heard.hear(signed, self.now.elapsed_ms),
             };
             if is_told && !is_mine {
-                self.out.push(Effect::Persist(Record::Heard(signed.clone())));
+                self.out.record(Record::Heard(signed.clone()));
             }
         }
     }
@@ -190,8 +191,8 @@ impl<K: Keys> Replica<K> {
             return;
         }
         if self.pending.admit(&self.chain, evidence.clone()) {
-            self.out.push(Effect::GossipEvidence(evidence.clone()));
-            self.out.push(Effect::Notify(Notice::Evidence(evidence)));
+            self.out.send(Outbound::GossipEvidence(evidence.clone()));
+            self.out.notify(Notice::Evidence(evidence));
             self.wake();
         }
     }
@@ -207,7 +208,9 @@ impl<K: Keys> Replica<K> {
 
     /// Spreads everything pending again.
     pub(crate) fn gossip_evidence(&mut self) {
-        self.out.extend(self.pending.all().cloned().map(Effect::GossipEvidence));
+        for evidence in self.pending.all().cloned() {
+            self.out.send(Outbound::GossipEvidence(evidence));
+        }
     }
 
     /// A block was executed.
@@ -221,7 +224,7 @@ impl<K: Keys> Replica<K> {
     /// Gives the host what is pending when that has changed, once per step.
     pub(crate) fn keep_evidence(&mut self) {
         if std::mem::take(&mut self.pending.changed) {
-            self.out.push(Effect::KeepEvidence(self.pending.all().cloned().collect()));
+            self.out.store(StoreWrite::KeepEvidence(self.pending.all().cloned().collect()));
         }
     }
 }

@@ -24,7 +24,8 @@
 //! members that start together answer each other.
 
 use crate::duty_window::DUTY_SLOTS_AHEAD;
-use crate::io::{DutyAdmission, Effect, Halt, Input, Memory, Notice, Timer};
+use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
+use crate::output::{Outbound, StoreWrite, Tell};
 use crate::replica::{INSTANCES_KEPT, Replica};
 use crate::signer::Keys;
 use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
@@ -212,7 +213,7 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn step_inquiring(&mut self, input: Input) {
         match input {
             Input::Testimony { from, testimony } => self.hear(from, &testimony),
-            Input::PeerConnected(operator) => self.out.push(Effect::Inquire(operator)),
+            Input::PeerConnected(operator) => self.out.send(Outbound::Inquire(operator)),
             Input::Timer(Timer::CatchUp) => {
                 self.ask_members();
                 self.fetch_if_behind();
@@ -225,7 +226,7 @@ impl<K: Keys> Replica<K> {
             }
             Input::Duty { ticket, .. } => match self.inquiry.as_mut().and_then(Inquiry::room_for_duty) {
                 Some(duties) => duties.push(input),
-                None => self.out.push(Effect::DutyReply(ticket, DutyAdmission::Overloaded)),
+                None => self.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
             },
             Input::Timer(_) => {}
             Input::Statement(_)
@@ -248,11 +249,13 @@ impl<K: Keys> Replica<K> {
         let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory == Memory::Unproven;
         let me = self.config.me;
         let silent = self.config.quorum.members().filter(|member| *member != me);
-        self.out.extend(silent.filter(|member| !inquiry.heard.contains(member)).map(Effect::Inquire));
+        for member in silent.filter(|member| !inquiry.heard.contains(member)) {
+            self.out.send(Outbound::Inquire(member));
+        }
         let (answers, needed) = (inquiry.heard.len(), inquiry.needed);
         // Connections are still being made at a start: that nobody has answered yet is no news.
         if !first {
-            self.out.push(Effect::Notify(Notice::Inquiring { answers, needed }));
+            self.out.notify(Notice::Inquiring { answers, needed });
         }
     }
 
@@ -277,8 +280,9 @@ impl<K: Keys> Replica<K> {
             for (domain, floor) in &floors {
                 self.signer.abstain(*domain, seen.get(domain).copied().unwrap_or_default(), *floor);
             }
-            self.out.push(Effect::RaiseFloors(floors.clone()));
-            self.out.push(Effect::Notify(Notice::Abstaining(floors)));
+            self.out.raise_floors(floors.clone());
+            self.out.store(StoreWrite::Trust);
+            self.out.notify(Notice::Abstaining(floors));
         }
         self.add_owed_shares(owed);
         self.begin();
@@ -304,8 +308,8 @@ impl<K: Keys> Replica<K> {
             return false;
         }
         // Whoever showed it may not be there the next time it asks.
-        self.out.push(Effect::RaiseFloors(vec![(domain, height)]));
-        self.out.push(Effect::Halt(Halt::SignedElsewhere { operator, height }));
+        self.out.raise_floors([(domain, height)]);
+        self.out.halt(Halt::SignedElsewhere { operator, height });
         true
     }
 

@@ -1,14 +1,11 @@
 //! What goes into a replica and what comes out.
 
-use aequa_chain::Applied;
-use aequa_mempool::{Admission, Limits};
+use aequa_mempool::Limits;
 use aequa_qbft::Note;
-use aequa_types::recording::Entry;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
-    Domain, Height, InstanceId, Mark, Message, OperatorIndex, Quorum, Record, Round, Seal, Signed, TxHash,
-    Value, Verified,
+    Domain, Height, InstanceId, Mark, OperatorIndex, Quorum, Record, Round, Seal, Signed, Value, Verified,
 };
 use std::sync::Arc;
 
@@ -38,7 +35,7 @@ pub struct Config {
     pub builder: bool,
     /// Whether COMMITs carry seal shares and decisions are sealed (`--enable-tss-sign`).
     pub seals: bool,
-    /// Whether what instances take and are told comes out as [`Effect::Record`] (`--record`).
+    /// Whether what instances take and are told is recorded (`--record`).
     pub record: bool,
 }
 
@@ -79,7 +76,7 @@ pub struct Recovery {
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
-    /// What [`Effect::KeepEvidence`] gave last.
+    /// What [`StoreWrite::KeepEvidence`](crate::StoreWrite::KeepEvidence) gave last.
     pub evidence: Vec<CheckedEvidence>,
 }
 
@@ -145,7 +142,7 @@ pub enum Input {
     },
     /// A timer fired.
     Timer(Timer),
-    /// The answer to [`Effect::Combine`].
+    /// The answer to [`Work::Combine`](crate::Work::Combine).
     Combined {
         /// Instance.
         instance: InstanceId,
@@ -156,7 +153,7 @@ pub enum Input {
         /// The group seal, or the operators whose shares are bad.
         result: Result<Seal, Vec<OperatorIndex>>,
     },
-    /// Verified blocks, consecutive, in answer to [`Effect::Fetch`].
+    /// Verified blocks, consecutive, in answer to [`Outbound::Fetch`](crate::Outbound::Fetch).
     Fetched {
         /// Who sent them.
         from: OperatorIndex,
@@ -177,109 +174,13 @@ pub enum Input {
     },
     /// A connection to an operator came up: it may have missed our newest messages.
     PeerConnected(OperatorIndex),
-    /// The answer to [`Effect::Inquire`].
+    /// The answer to [`Outbound::Inquire`](crate::Outbound::Inquire).
     Testimony {
         /// Who answers.
         from: OperatorIndex,
         /// What it has seen.
         testimony: CheckedTestimony,
     },
-}
-
-/// What a node must do, in this order.
-#[derive(Debug, Clone)]
-pub enum Effect {
-    /// Make durable before any later effect of any step.
-    Persist(Record),
-    /// A place was taken by a signature: make durable, apart from the records, before any later effect.
-    Mark(Mark),
-    /// Nothing is signed at and below these heights any more: make durable before any later effect.
-    RaiseFloors(Vec<(Domain, Height)>),
-    /// Ask an operator what it has seen of this one. No answer need come.
-    Inquire(OperatorIndex),
-    /// Send to every other operator.
-    Broadcast(Message),
-    /// Send to one operator.
-    Send(OperatorIndex, Message),
-    /// Spread an admitted transaction.
-    Gossip(CheckedTransaction),
-    /// Spread transactions that were spread before, for whoever missed them. One frame of gossip holds them.
-    Offer(Vec<CheckedTransaction>),
-    /// Spread evidence to every member.
-    GossipEvidence(CheckedEvidence),
-    /// Store this as all the evidence that is pending, in place of what was stored before.
-    KeepEvidence(Vec<CheckedEvidence>),
-    /// Store a decided and executed block.
-    Commit {
-        /// The block.
-        block: Arc<CheckedBlock>,
-        /// Why it is decided.
-        certificate: Certificate,
-        /// What executing it changed.
-        applied: Applied,
-        /// False for blocks fetched from peers: they are not in the vote log, so the store itself
-        /// must be flushed before they are shown to anybody.
-        live: bool,
-    },
-    /// Replace a certificate of commits by one with the group seal; durable for a duty, before anybody
-    /// hears of it.
-    Sealed(Certificate),
-    /// Store the result of a duty durably, together with the watermark: its instance is closed, and the
-    /// log may forget it only then.
-    CommitDuty {
-        /// Which duty.
-        instance: InstanceId,
-        /// The decision; none when it expired undecided.
-        decided: Option<(Value, Certificate)>,
-        /// Every duty of the domain up to this slot is closed.
-        watermark: Option<Height>,
-    },
-    /// Send an operator what the store knows of a closed duty, if it knows it.
-    RecallDuty {
-        /// Who asks.
-        to: OperatorIndex,
-        /// Which duty.
-        instance: InstanceId,
-        /// What it asks for.
-        recall: Recall,
-    },
-    /// Combine these shares and verify the result under the group key, on another thread.
-    Combine {
-        /// Instance.
-        instance: InstanceId,
-        /// Round.
-        round: Round,
-        /// Digest.
-        digest: Digest,
-        /// q or more shares of distinct operators.
-        shares: Vec<(OperatorIndex, Seal)>,
-    },
-    /// Ask a peer for certified blocks.
-    Fetch {
-        /// Whom.
-        from: OperatorIndex,
-        /// First height wanted.
-        height: Height,
-    },
-    /// Start a timer, replacing the one in its slot.
-    SetTimer {
-        /// The timer.
-        timer: Timer,
-        /// When it fires, on the [`Now::elapsed_ms`] clock.
-        at_ms: u64,
-    },
-    /// Forget all timers of an instance.
-    CancelTimers(InstanceId),
-    /// Answer a client that submitted a transaction.
-    Reply(Ticket, TxHash, Admission),
-    /// Answer a client that posted a duty.
-    DutyReply(Ticket, DutyAdmission),
-    /// Add to the recording; nothing waits for it.
-    Record(Box<Entry>),
-    /// Tell the outside.
-    Notify(Notice),
-    /// The node must stop.
-    Halt(Halt),
 }
 
 /// Why a node must stop.

@@ -1,15 +1,16 @@
 //! The brain of a node as one pure state machine.
 //!
 //! A [`Replica`] holds the chain, the transaction pools and every open consensus instance. It does
-//! no I/O and reads no clock: [`Replica::step`] takes an [`Input`] and returns [`Effect`]s in the
-//! order in which they must be carried out.
+//! no I/O and reads no clock: [`Replica::step`] takes an [`Input`] and returns an [`Output`]: what must
+//! be durable, and behind that what leaves the node.
 //!
 //! ```text
-//!   peer messages ─┐                        ┌─▶ Persist  (durable before anything after it)
-//!   transactions ──┤   step(now, input)     ├─▶ Send, Broadcast, Gossip, Offer
-//!   duties ────────┼──▶   Replica   ────────┼─▶ Commit, Sealed      (to the block store)
-//!   timers ────────┤  chain · pools · qbft  ├─▶ SetTimer, CancelTimers
-//!   seals, sync ───┘                        └─▶ Reply, Notify
+//!   peer messages ─┐                        ┌─▶ persist, timers
+//!   transactions ──┤   step(now, input)     │      persisted(votes)
+//!   duties ────────┼──▶   Replica   ────────┤   ┌─▶ send    to members
+//!   timers ────────┤  chain · pools · qbft  └───┼─▶ store   to the block store
+//!   seals, sync ───┘                            ├─▶ work    beside the turn
+//!                                               └─▶ tell    to clients and observers
 //! ```
 //!
 //! # What may be touched where
@@ -17,6 +18,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`replica`](Replica) | routing of inputs, the turn, recovery |
+//! | [`output`](Output) | what a step asks for, grouped by when it may be done |
 //! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
 //! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; which slots a client may open |
 //! | `duty_early` | what members say of duties that the own client has not posted yet |
@@ -32,9 +34,8 @@
 //!
 //! # Rules
 //!
-//! * Effects after a `Persist` may be carried out only when it is durable. A host may gather the
-//!   effects of many steps, sync once, and then send.
-//! * The same inputs give the same effects: no hash-map iteration, no randomness, no float.
+//! * Nothing leaves before the votes it depends on are durable: those of [`output`](Output).
+//! * The same inputs give the same output: no hash-map iteration, no randomness, no float.
 //! * Only verified messages and checked transactions are taken; types see to it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -50,7 +51,7 @@ mod heard;
 mod inquiry;
 mod io;
 mod offers;
-mod promised;
+mod output;
 pub mod recording;
 mod replica;
 mod sealing;
@@ -61,9 +62,9 @@ mod witness;
 pub use duties::{DutyState, DutyStatus};
 pub use duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
-pub use io::{
-    Config, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer,
+pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer};
+pub use output::{
+    Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };
-pub use promised::Promised;
 pub use replica::{Held, Replica, leader};
 pub use signer::{Keys, Signer};

@@ -3,7 +3,7 @@
 //! Gossip is sent once and reaches whoever is connected then. Without empty blocks, one that a single node holds
 //! would wait for other traffic for ever: f+1 operators have to have work before a height begins.
 
-use crate::io::Effect;
+use crate::output::Outbound;
 use crate::replica::Replica;
 use crate::signer::Keys;
 use aequa_types::{CheckedTransaction, TxHash};
@@ -79,7 +79,7 @@ impl<K: Keys> Replica<K> {
             self.offers.waiting.push_back(Waiting { offered_ms: now_ms, ..next });
         }
         if !offer.is_empty() {
-            self.out.push(Effect::Offer(offer));
+            self.out.send(Outbound::Offer(offer));
         }
     }
 }

@@ -6,8 +6,9 @@ use crate::duty_early::EarlyDuties;
 use crate::evidence::Pending;
 use crate::heard::HeardDuties;
 use crate::inquiry::Inquiry;
-use crate::io::{Config, Effect, Input, Notice, Now, Recovery, Timer};
+use crate::io::{Config, Input, Notice, Now, Recovery, Timer};
 use crate::offers::Offers;
+use crate::output::{Outbound, Output, StoreWrite, Work};
 use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
@@ -75,7 +76,7 @@ pub struct Replica<K> {
     pub(crate) heard: HeardDuties,
     pub(crate) pending: Pending,
     pub(crate) now: Now,
-    pub(crate) out: Vec<Effect>,
+    pub(crate) out: Output,
     /// None when nothing is recorded.
     recorder: Option<Recorder>,
 }
@@ -99,7 +100,7 @@ impl<K: Keys> Replica<K> {
             heard: HeardDuties::default(),
             pending: Pending::default(),
             now: Now { elapsed_ms: 0, wall_ms: 0 },
-            out: Vec::new(),
+            out: Output::default(),
             recorder: config.record.then(Recorder::default),
             config,
             chain,
@@ -171,7 +172,7 @@ impl<K: Keys> Replica<K> {
     }
 
     /// The first step: finishes what was decided before the restart, and begins the next height.
-    pub fn start(&mut self, now: Now) -> Vec<Effect> {
+    pub fn start(&mut self, now: Now) -> Output {
         self.now = now;
         self.record(Recorder::started);
         self.catchup.progressed(now.elapsed_ms);
@@ -179,7 +180,7 @@ impl<K: Keys> Replica<K> {
         self.ask_members();
         self.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
         self.gossip_evidence();
-        self.take_effects()
+        self.take_output()
     }
 
     /// Begins to take part, unless the members have to be asked first.
@@ -198,15 +199,15 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Takes one input; returns what is to be done, in order.
-    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+    /// Takes one input; returns what is to be done.
+    pub fn step(&mut self, now: Now, input: Input) -> Output {
         self.now = now;
         if self.is_inquiring() {
             self.step_inquiring(input)
         } else {
             self.take(input)
         }
-        self.take_effects()
+        self.take_output()
     }
 
     pub(crate) fn take(&mut self, input: Input) {
@@ -233,18 +234,16 @@ impl<K: Keys> Replica<K> {
                 self.resend_to(operator);
                 self.offers.connected(self.now.elapsed_ms);
                 self.gossip_evidence();
-                self.out.push(Effect::Inquire(operator));
+                self.out.send(Outbound::Inquire(operator));
             }
             Input::Testimony { testimony, .. } => self.compare(&testimony),
         }
     }
 
-    /// What is to be done, the marks of what was signed before everything else.
-    fn take_effects(&mut self) -> Vec<Effect> {
+    fn take_output(&mut self) -> Output {
         self.keep_evidence();
-        let out = std::mem::take(&mut self.out);
-        let marks = self.signer.take_fresh();
-        if marks.is_empty() { out } else { marks.into_iter().map(Effect::Mark).chain(out).collect() }
+        self.out.mark(self.signer.take_fresh());
+        std::mem::take(&mut self.out)
     }
 
     /// At and below these heights this operator signs nothing any more.
@@ -359,7 +358,7 @@ impl<K: Keys> Replica<K> {
     }
 
     /// Adds to the recording, if there is one.
-    pub(crate) fn record(&mut self, add: impl FnOnce(&mut Recorder, Now, &mut Vec<Effect>)) {
+    pub(crate) fn record(&mut self, add: impl FnOnce(&mut Recorder, Now, &mut Output)) {
         if let Some(recorder) = &mut self.recorder {
             add(recorder, self.now, &mut self.out);
         }
@@ -388,12 +387,12 @@ impl<K: Keys> Replica<K> {
 
     fn carry_on(&mut self, id: InstanceId, effect: aequa_qbft::Effect) {
         match effect {
-            aequa_qbft::Effect::Persist(record) => self.out.push(Effect::Persist(record)),
+            aequa_qbft::Effect::Persist(record) => self.out.record(record),
             aequa_qbft::Effect::Broadcast(message) => {
-                self.out.push(Effect::Broadcast(message));
+                self.out.broadcast(message);
                 self.put_off_resending(id);
             }
-            aequa_qbft::Effect::Send(to, message) => self.out.push(Effect::Send(to, message)),
+            aequa_qbft::Effect::Send(to, message) => self.out.send(Outbound::Send(to, message)),
             aequa_qbft::Effect::SetTimer(round) => self.set_round_timer(id, round),
             aequa_qbft::Effect::KeepSending(round) => self.set_resend_timer(id, round),
             aequa_qbft::Effect::NeedInput(round) => self.need_input(id, round),
@@ -420,7 +419,7 @@ impl<K: Keys> Replica<K> {
     }
 
     fn on_decided(&mut self, id: InstanceId, value: Value, certificate: Certificate) {
-        self.out.push(Effect::CancelTimers(id));
+        self.out.cancel_timers(id);
         match id.domain {
             Domain::Block => self.block_decided(value, certificate),
             _ => self.duty_decided(id, value, certificate),
@@ -437,7 +436,7 @@ impl<K: Keys> Replica<K> {
         if let (Note::PrepareQuorum(_), true) = (&note, id.domain != Domain::Block) {
             self.duties.passed(id, "prepared", self.now.elapsed_ms);
         }
-        self.out.push(Effect::Notify(Notice::Consensus(id, note)));
+        self.out.notify(Notice::Consensus(id, note));
     }
 
     fn on_timer(&mut self, timer: Timer) {
@@ -455,7 +454,7 @@ impl<K: Keys> Replica<K> {
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, after_ms: u64) {
-        self.out.push(Effect::SetTimer { timer, at_ms: self.now.elapsed_ms.saturating_add(after_ms) });
+        self.out.set_timer(timer, self.now.elapsed_ms.saturating_add(after_ms));
     }
 
     pub(crate) fn set_round_timer(&mut self, id: InstanceId, round: Round) {
@@ -486,7 +485,7 @@ impl<K: Keys> Replica<K> {
         if !newest.is_empty() {
             self.record(|recorder, now, out| recorder.resent(id, now, out));
         }
-        self.out.extend(newest.into_iter().map(Effect::Broadcast));
+        newest.into_iter().for_each(|message| self.out.broadcast(message));
         self.set_resend_timer(id, round);
     }
 
@@ -504,7 +503,7 @@ impl<K: Keys> Replica<K> {
                     }
                     duty_bytes_left -= bytes;
                 }
-                self.out.push(Effect::Send(operator, message));
+                self.out.send(Outbound::Send(operator, message));
             }
         }
     }
@@ -526,7 +525,7 @@ impl<K: Keys> Replica<K> {
 
     pub(crate) fn combine(&mut self, instance: InstanceId, ready: Ready) {
         let Ready { round, digest, shares } = ready;
-        self.out.push(Effect::Combine { instance, round, digest, shares });
+        self.out.work(Work::Combine { instance, round, digest, shares });
     }
 
     fn on_combined(
@@ -548,13 +547,13 @@ impl<K: Keys> Replica<K> {
                 if instance.domain != Domain::Block {
                     self.duties.sealed(&certificate, self.now.elapsed_ms);
                 }
-                self.out.push(Effect::Sealed(certificate.clone()));
-                self.out.push(Effect::Notify(Notice::Sealed(certificate)));
+                self.out.store(StoreWrite::Sealed(certificate.clone()));
+                self.out.notify(Notice::Sealed(certificate));
             }
             Err(blamed) => {
                 for operator in &blamed {
                     let notice = Notice::ShareBlamed { operator: *operator, instance, round };
-                    self.out.push(Effect::Notify(notice));
+                    self.out.notify(notice);
                 }
                 if let Some(ready) = self.sealing.blame(instance, &blamed) {
                     self.combine(instance, ready);

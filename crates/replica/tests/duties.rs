@@ -5,8 +5,8 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Effect, Input, Recall,
-    Recovery, Replica, Ticket, Timer, leader,
+    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Input, Recall, Recovery,
+    Ticket, Timer, leader,
 };
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
@@ -14,7 +14,7 @@ use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Subject,
     Value, ValueBytes, Verified,
 };
-use common::{PlainKeys, at, prepare, quorum};
+use common::{Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, prepare, quorum};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
@@ -27,13 +27,13 @@ fn value(id: InstanceId, text: &str) -> Value {
 }
 
 /// Operator 0 after its first step, with what that step did.
-fn started(recovery: Recovery) -> (Replica<PlainKeys>, Vec<Effect>) {
+fn started(recovery: Recovery) -> (Operator, Vec<Effect>) {
     let mut replica = common::replica(ME.0, recovery);
     let effects = replica.start(at(0));
     (replica, effects)
 }
 
-fn fresh() -> Replica<PlainKeys> {
+fn fresh() -> Operator {
     started(Recovery::default()).0
 }
 
@@ -54,46 +54,53 @@ fn candidate(id: InstanceId, text: &str) -> Verified {
     Verified::ValueReply { instance: id, value: value(id, text) }
 }
 
-fn deliver(replica: &mut Replica<PlainKeys>, from: u8, message: Verified) -> Vec<Effect> {
+fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
     common::deliver(replica, at(0), from, message)
 }
 
-fn post(replica: &mut Replica<PlainKeys>, id: InstanceId, text: &str) -> (DutyAdmission, Vec<Effect>) {
+fn post(replica: &mut Operator, id: InstanceId, text: &str) -> (DutyAdmission, Vec<Effect>) {
     let effects =
         replica.step(at(0), Input::Duty { instance: id, value: value(id, text), ticket: Ticket(1) });
     let admission = effects.iter().find_map(|effect| match effect {
-        Effect::DutyReply(_, admission) => Some(*admission),
+        Effect::Tell(Tell::DutyAdmission(_, admission)) => Some(*admission),
         _ => None,
     });
     (admission.unwrap(), effects)
 }
 
 /// Lets a duty be decided by a certificate; gives the watermark stored with it.
-fn decide_at(replica: &mut Replica<PlainKeys>, ms: u64, id: InstanceId) -> Option<Height> {
+fn decide_at(replica: &mut Operator, ms: u64, id: InstanceId) -> Option<Height> {
     let decided = Verified::Decided(certificate(id, &value(id, "1")));
     let mut effects = common::deliver(replica, at(ms), 1, decided);
     effects.extend(common::deliver(replica, at(ms), 1, candidate(id, "1")));
     let stored = effects.into_iter().find_map(|effect| match effect {
-        Effect::CommitDuty { instance, watermark, .. } if instance == id => Some(watermark),
+        Effect::Store(StoreWrite::CommitDuty { instance, watermark, .. }) if instance == id => {
+            Some(watermark)
+        }
         _ => None,
     });
     stored.unwrap()
 }
 
-fn decide(replica: &mut Replica<PlainKeys>, id: InstanceId) -> Option<Height> {
+fn decide(replica: &mut Operator, id: InstanceId) -> Option<Height> {
     decide_at(replica, 0, id)
 }
 
 fn prepares(effects: &[Effect]) -> Vec<aequa_types::Digest> {
     let prepared = |effect: &Effect| match effect {
-        Effect::Broadcast(Message::Prepare(vote)) => vote.digest(),
+        Effect::Send(Outbound::Broadcast(Message::Prepare(vote))) => vote.digest(),
         _ => None,
     };
     effects.iter().filter_map(prepared).collect()
 }
 
 fn is_silent(effects: &[Effect]) -> bool {
-    effects.iter().all(|effect| !matches!(effect, Effect::Broadcast(_) | Effect::Send(..) | Effect::Mark(_)))
+    effects.iter().all(|effect| {
+        !matches!(
+            effect,
+            Effect::Send(Outbound::Broadcast(_)) | Effect::Send(Outbound::Send(..)) | Effect::Mark(_)
+        )
+    })
 }
 
 /// A proposal by whoever leads round 0, of this text.
@@ -108,7 +115,7 @@ fn led_by_another(from: u64) -> InstanceId {
 
 fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
     let recall = |effect: &Effect| match effect {
-        Effect::RecallDuty { to, recall, .. } => Some((*to, *recall)),
+        Effect::Work(Work::RecallDuty { to, recall, .. }) => Some((*to, *recall)),
         _ => None,
     };
     effects.iter().filter_map(recall).collect()
@@ -135,7 +142,7 @@ fn prepared_records(id: InstanceId) -> (Vec<Record>, (InstanceId, Value)) {
 }
 
 /// Whether the log must keep what was signed for this duty.
-fn is_open(replica: &Replica<PlainKeys>, duty: InstanceId) -> bool {
+fn is_open(replica: &Operator, duty: InstanceId) -> bool {
     replica.needs(Subject { instance: duty, heard: false }, Height(0))
 }
 
@@ -156,7 +163,7 @@ fn recovery_restores_every_open_duty_of_the_log() {
     let again = |id: InstanceId| {
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Broadcast(Message::Commit(vote)) if vote.instance == id))
+            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.instance == id))
     };
     assert!(again(duty(50)) && !again(duty(7)));
     // The prepared certificate of the last one is shown when its round passes.
@@ -164,7 +171,7 @@ fn recovery_restores_every_open_duty_of_the_log() {
     let timer = Timer::Round { instance: last, round: Round(0) };
     let effects = replica.step(at(5000), Input::Timer(timer));
     let shown = effects.iter().any(|effect| {
-        matches!(effect, Effect::Broadcast(Message::RoundChange(change)) if change.prepares.len() == 3)
+        matches!(effect, Effect::Send(Outbound::Broadcast(Message::RoundChange(change))) if change.prepares.len() == 3)
     });
     assert!(shown);
 }
@@ -196,7 +203,7 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let (mut replica, effects) = started(recovery);
     let combined = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
-            Effect::Combine { instance, shares, .. } => Some((*instance, shares.len())),
+            Effect::Work(Work::Combine { instance, shares, .. }) => Some((*instance, shares.len())),
             _ => None,
         })
     };
@@ -214,7 +221,9 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let (round, digest) = (Round(0), decided.digest());
     let sealed = Input::Combined { instance: id, round, digest, result: Ok(Seal::repeat_byte(1)) };
     let effects = replica.step(at(0), sealed);
-    assert!(matches!(&effects[0], Effect::Sealed(certificate) if certificate.group_seal().is_some()));
+    assert!(
+        matches!(&effects[0], Effect::Store(StoreWrite::Sealed(certificate)) if certificate.group_seal().is_some())
+    );
 }
 
 #[test]
@@ -289,7 +298,11 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     let (admission, effects) = post(&mut replica, id, "1");
     assert_eq!(admission, DutyAdmission::Accepted);
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+    );
 }
 
 #[test]
@@ -348,8 +361,13 @@ fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     let id = led_by_another(1);
     deliver(&mut replica, leader(quorum(), id, Round(0)).0, proposal(id, "1"));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
-    let asked = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::ValueRequest(_)));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+    );
+    let asked =
+        |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::ValueRequest(_))));
     assert!(!effects.iter().any(asked), "the proposal had the value");
     assert!(prepares(&effects).is_empty());
     let state = replica.duty(id).unwrap();
@@ -366,11 +384,11 @@ fn the_leader_of_the_deciding_round_tells_everybody() {
     for author in 1..4 {
         deliver(&mut replica, author, Verified::Prepare(prepare(author, id, 0, value(id, "1").digest())));
         effects = deliver(&mut replica, author, Verified::Commit(commit(author, &value(id, "1"), id)));
-        if effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { .. })) {
+        if effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { .. }))) {
             break;
         }
     }
-    let told = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::Decided(_)));
+    let told = |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Decided(_))));
     assert_eq!(effects.iter().filter(|effect| told(effect)).count(), 1);
 }
 
@@ -391,7 +409,11 @@ fn different_payloads_show_as_undecided_with_who_holds_what() {
     assert!(held.contains(&vec![OperatorIndex(1)]) && held.contains(&vec![ME]));
     // It goes on for its time all the same: what members said may have been a lie.
     let effects = replica.step(at(3_600_000), Input::Timer(Timer::CatchUp));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: None, .. })));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: None, .. })))
+    );
     assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Undecided);
 }
 
@@ -495,7 +517,8 @@ fn no_slot_begins_too_far_above_the_last_decision_unless_that_is_long_ago() {
     let id = duty(1 << 40);
     let input = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(2) };
     let effects = replica.step(at(3_600_001), input);
-    let taken = |effect: &Effect| matches!(effect, Effect::DutyReply(_, DutyAdmission::Accepted));
+    let taken =
+        |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
     assert!(effects.iter().any(taken), "after a long pause a client may go on anywhere");
 }
 
@@ -518,7 +541,8 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
         let id = duty(slot);
         let post = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) };
         let effects = replica.step(at(now), post);
-        let taken = |effect: &Effect| matches!(effect, Effect::DutyReply(_, DutyAdmission::Accepted));
+        let taken =
+            |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
         assert!(effects.iter().any(taken) && replica.duty(id).is_some(), "{slot}");
     }
 }
@@ -539,7 +563,7 @@ fn the_watermark_follows_what_is_settled_and_stays_below_open_slots() {
     let effects = replica.step(at(now), input);
     let forgotten = DutyAdmission::Forgotten { watermark: Height(148) };
     assert!(
-        matches!(&effects[..], [Effect::DutyReply(_, admission)] if *admission == forgotten),
+        matches!(&effects[..], [Effect::Tell(Tell::DutyAdmission(_, admission))] if *admission == forgotten),
         "{effects:?}"
     );
     let open = duty(161);
@@ -622,13 +646,15 @@ fn a_peer_that_connects_is_not_sent_more_duties_than_its_queue_takes() {
     let sent: usize = effects
         .iter()
         .map(|effect| match effect {
-            Effect::Send(_, Message::PrePrepare(proposal)) => proposal.value.0.len(),
+            Effect::Send(Outbound::Send(_, Message::PrePrepare(proposal))) => proposal.value.0.len(),
             _ => 0,
         })
         .sum();
     assert!((1 << 20..=4 << 20).contains(&sent), "{sent} bytes");
-    let votes =
-        effects.iter().filter(|effect| matches!(effect, Effect::Send(_, Message::Prepare(_)))).count();
+    let votes = effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Send(Outbound::Send(_, Message::Prepare(_)))))
+        .count();
     assert_eq!(votes, 20);
 }
 
@@ -636,17 +662,22 @@ fn a_peer_that_connects_is_not_sent_more_duties_than_its_queue_takes() {
 fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
     let mut replica = fresh();
     let id = duty(5);
-    let asks = |effect: &Effect| matches!(effect, Effect::Broadcast(Message::ValueRequest(_)));
+    let asks =
+        |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::ValueRequest(_))));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
     assert!(effects.iter().any(asks));
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::SetTimer { timer: Timer::Resend(of), .. } if *of == id))
+            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer: Timer::Resend(of), .. }) if *of == id))
     );
     let again = replica.step(at(1000), Input::Timer(Timer::Resend(id)));
     assert!(again.iter().any(asks), "{again:?}");
     let (_, effects) = post(&mut replica, id, "1");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::CommitDuty { decided: Some(_), .. })));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+    );
     assert!(prepares(&effects).is_empty());
 }

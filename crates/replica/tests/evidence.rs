@@ -5,15 +5,15 @@
 mod common;
 
 use aequa_chain::Chain;
-use aequa_replica::{Config, Effect, Input, Notice, Now, Recovery, Replica, Ticket, Timer};
+use aequa_replica::{Config, Input, Notice, Now, Recovery, Ticket, Timer};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
     BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence, Height,
     InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value, ValueBytes, Verified,
 };
 use common::{
-    CLUSTER, PlainKeys, certificate, commit, config, fetched, quorum, replica, replica_of, round_change,
-    signed,
+    CLUSTER, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, certificate, commit, config, fetched,
+    quorum, replica, replica_of, round_change, signed,
 };
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn now() -> Now {
     common::at(0)
 }
 
-fn started(me: u8) -> Replica<PlainKeys> {
+fn started(me: u8) -> Operator {
     let mut replica = replica(me, Recovery::default());
     replica.start(now());
     replica
@@ -66,7 +66,7 @@ fn proposal(block: &Arc<CheckedBlock>, round: u64, changing: &[u8]) -> Verified 
     common::proposal(author as u8, instance, round, Value::block(block.clone()), changing)
 }
 
-fn deliver(replica: &mut Replica<PlainKeys>, from: u8, message: Verified) -> Vec<Effect> {
+fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
     common::deliver(replica, now(), from, message)
 }
 
@@ -75,19 +75,19 @@ fn found(effects: &[Effect]) -> Vec<CheckedEvidence> {
     let told: Vec<CheckedEvidence> = effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Notify(Notice::Evidence(evidence)) => Some(evidence.clone()),
+            Effect::Tell(Tell::Notice(Notice::Evidence(evidence))) => Some(evidence.clone()),
             _ => None,
         })
         .collect();
     let spread: Vec<CheckedEvidence> = effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::GossipEvidence(evidence) => Some(evidence.clone()),
+            Effect::Send(Outbound::GossipEvidence(evidence)) => Some(evidence.clone()),
             _ => None,
         })
         .collect();
     assert_eq!(told, spread);
-    let kept = effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence(_)));
+    let kept = effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::KeepEvidence(_))));
     assert_eq!(kept, !told.is_empty());
     told
 }
@@ -135,11 +135,9 @@ fn b1_a_restarted_operator_that_sends_its_stored_messages_again_is_not_accused()
     let recovery = Recovery { records: vec![Record::Prepare(vote.clone())], ..Recovery::default() };
     let mut restarted = replica(0, recovery);
     let resent = restarted.start(now());
-    assert!(
-        resent
-            .iter()
-            .any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(sent)) if *sent == vote))
-    );
+    assert!(resent.iter().any(
+        |effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(sent))) if *sent == vote)
+    ));
     let mut other = started(1);
     for message in [vote.clone(), vote] {
         assert_eq!(found(&deliver(&mut other, 0, Verified::Prepare(message))), []);
@@ -305,7 +303,7 @@ fn a_leader_proposes_what_is_pending_and_it_is_dropped_when_committed() {
     leader.step(now(), Input::Evidence(double_vote(1, 0)));
     let effects = leader.step(now(), Input::Timer(Timer::Propose(Height(1))));
     let proposed = effects.iter().find_map(|effect| match effect {
-        Effect::Notify(Notice::Proposed { block, .. }) => Some(block.clone()),
+        Effect::Tell(Tell::Notice(Notice::Proposed { block, .. })) => Some(block.clone()),
         _ => None,
     });
     let block = proposed.unwrap();
@@ -314,7 +312,11 @@ fn a_leader_proposes_what_is_pending_and_it_is_dropped_when_committed() {
     let mut other = started(0);
     other.step(now(), Input::Evidence(double_vote(1, 0)));
     let effects = other.step(now(), fetched(&[block]));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::KeepEvidence(left) if left.is_empty())));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::KeepEvidence(left)) if left.is_empty()))
+    );
     assert_eq!(other.held().evidence, 0);
     let again = other.step(now(), Input::Evidence(double_vote(1, 0)));
     assert_eq!(found(&again), [], "it is in the chain");
@@ -332,7 +334,9 @@ fn a_proposal_with_evidence_that_is_in_the_chain_already_is_not_prepared() {
         let mut replica = started(0);
         replica.step(now(), fetched(std::slice::from_ref(&first)));
         let effects = deliver(&mut replica, 2, proposal(&block, 0, &[]));
-        let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
+        let voted = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(_)))));
         assert_eq!(voted, prepared);
     }
 }
@@ -344,21 +348,32 @@ fn without_empty_blocks_evidence_is_work_for_the_leader_and_grounds_for_the_othe
         let config = Config { params: params.clone(), ..config(me, 4) };
         let mut replica = replica_of(config, Recovery::default());
         let effects = replica.start(now());
-        assert!(
-            !effects.iter().any(|effect| matches!(effect, Effect::SetTimer { timer: Timer::Propose(_), .. }))
-        );
+        assert!(!effects.iter().any(|effect| matches!(
+            effect,
+            Effect::Timer(TimerChange::Set { timer: Timer::Propose(_), .. })
+        )));
         replica
     };
     let mut leader = idle(1);
     let effects = leader.step(now(), Input::Evidence(double_vote(1, 0)));
     let due = Timer::Propose(Height(1));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::SetTimer { timer, .. } if *timer == due)));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer, .. }) if *timer == due))
+    );
     let effects = leader.step(now(), Input::Timer(due));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::PrePrepare(_)))));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::PrePrepare(_)))))
+    );
 
     for (evidence, prepared) in [(vec![double_vote(1, 0)], true), (vec![], false)] {
         let effects = deliver(&mut idle(0), 1, proposal(&block_on(&[], 0, &evidence), 0, &[]));
-        let voted = effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Prepare(_))));
+        let voted = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(_)))));
         assert_eq!(voted, prepared);
     }
 }
@@ -380,11 +395,11 @@ fn pending_evidence_of_an_earlier_life_is_spread_and_proposed_again() {
     let recovery = Recovery { evidence: vec![double_vote(1, 0)], ..Recovery::default() };
     let mut replica = replica(1, recovery);
     let effects = replica.start(now());
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::GossipEvidence(_))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))));
     assert!(replica.pending_evidence().eq([&double_vote(1, 0)]));
     let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));
     assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::GossipEvidence(_))),
+        effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))),
         "who was away hears of it"
     );
 }

@@ -4,14 +4,15 @@
 
 mod common;
 
-use aequa_replica::{Effect, Held, Input, Recovery, Timer};
+use aequa_replica::{Held, Input, Recovery, Timer};
 use aequa_types::{
     ConsensusParams, Digest, Height, InstanceId, Message, OperatorIndex, Prepared, Round, Seal, Value,
     Verified,
 };
 use common::{
-    at, block, blocks, change, commit, config, deliver, fetched, prepare, prepared, proposal, replica,
-    replica_of, round_change, sent, signed, transaction,
+    Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, block, blocks, change, commit,
+    config, deliver, fetched, prepare, prepared, proposal, replica, replica_of, round_change, sent, signed,
+    transaction,
 };
 
 const FIRST: InstanceId = InstanceId { domain: aequa_types::Domain::Block, height: Height(1) };
@@ -35,7 +36,11 @@ fn a_message_of_an_absurd_height_changes_no_state_and_no_timer() {
         for message in messages {
             for effect in deliver(&mut node, at(0), 3, message) {
                 // It may ask the one who says so for proof; it believes nothing.
-                assert!(matches!(effect, Effect::Fetch { from: OperatorIndex(3), .. } | Effect::Notify(_)));
+                assert!(matches!(
+                    effect,
+                    Effect::Send(Outbound::Fetch { from: OperatorIndex(3), .. })
+                        | Effect::Tell(Tell::Notice(_))
+                ));
             }
         }
     }
@@ -101,7 +106,7 @@ fn round_timeouts_double_up_to_their_cap() {
     let mut node = replica(0, Recovery::default());
     let started = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
-            Effect::SetTimer { timer: Timer::Round { instance: FIRST, round }, at_ms } => {
+            Effect::Timer(TimerChange::Set { timer: Timer::Round { instance: FIRST, round }, at_ms }) => {
                 Some((round.0, *at_ms))
             }
             _ => None,
@@ -128,7 +133,7 @@ fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that
     let mut node = replica(0, Recovery::default());
     let resend = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
-            Effect::SetTimer { timer: Timer::Resend(FIRST), at_ms } => Some(*at_ms),
+            Effect::Timer(TimerChange::Set { timer: Timer::Resend(FIRST), at_ms }) => Some(*at_ms),
             _ => None,
         })
     };
@@ -149,7 +154,9 @@ fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that
     assert_eq!(sent(&again), vote.iter().collect::<Vec<_>>(), "as it was signed");
     assert_eq!(resend(&again), Some(voted + 2 * third));
     let connected = node.step(at(voted + third), Input::PeerConnected(OperatorIndex(2)));
-    assert!(matches!(&connected[0], Effect::Send(OperatorIndex(2), message) if *message == vote[0]));
+    assert!(
+        matches!(&connected[0], Effect::Send(Outbound::Send(OperatorIndex(2), message)) if *message == vote[0])
+    );
     assert_eq!(sent(&connected).len(), 1);
 }
 
@@ -158,7 +165,7 @@ fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
     let mut node = replica(0, Recovery::default());
     node.start(at(0));
     let mut number = 0u64;
-    let mut flood = |node: &mut aequa_replica::Replica<_>, count: u64| -> Held {
+    let mut flood = |node: &mut Operator, count: u64| -> Held {
         for _ in 0..count {
             number += 1;
             let mut digest = Digest::ZERO;
@@ -214,7 +221,7 @@ fn late_commits_decide_nothing_again() {
         Input::Combined { instance: FIRST, round: Round(0), digest, result: Ok(Seal::repeat_byte(1)) };
     effects.extend(node.step(at(0), sealed));
     let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
-    assert_eq!(count(|effect| matches!(effect, Effect::Commit { .. })), 1);
-    assert_eq!(count(|effect| matches!(effect, Effect::Combine { .. })), 1);
-    assert_eq!(count(|effect| matches!(effect, Effect::Sealed(_))), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Store(StoreWrite::Commit { .. }))), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Work(Work::Combine { .. }))), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Store(StoreWrite::Sealed(_)))), 1);
 }

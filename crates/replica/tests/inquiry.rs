@@ -5,15 +5,15 @@
 mod common;
 
 use aequa_replica::{
-    BLOCKS_ABSTAINED, DutyAdmission, Effect, Halt, Input, Memory, Notice, Now, Recovery, Replica,
-    SLOTS_ABSTAINED, Ticket, Timer, leader,
+    BLOCKS_ABSTAINED, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, SLOTS_ABSTAINED, Ticket,
+    Timer, leader,
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, Signed, Value,
     ValueBytes, Verified,
 };
-use common::{EPOCH_MS, PlainKeys, blocks, fetched, prepare, proposed, replica};
+use common::{EPOCH_MS, Effect, Operator, Outbound, Tell, blocks, fetched, prepare, proposed, replica};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
@@ -56,7 +56,7 @@ fn floors(effects: &[Effect]) -> Option<Vec<(Domain, Height)>> {
 
 fn asked(effects: &[Effect]) -> Vec<u8> {
     let asked = effects.iter().filter_map(|effect| match effect {
-        Effect::Inquire(operator) => Some(operator.0),
+        Effect::Send(Outbound::Inquire(operator)) => Some(operator.0),
         _ => None,
     });
     asked.collect()
@@ -68,7 +68,7 @@ fn abstaining(block: u64, slot: u64) -> Vec<(Domain, Height)> {
     [vec![(Domain::Block, Height(block))], duties.to_vec()].concat()
 }
 
-fn inquiring() -> Replica<PlainKeys> {
+fn inquiring() -> Operator {
     let mut replica = replica(ME.0, Recovery { memory: Memory::Lost, ..Recovery::default() });
     assert_eq!(asked(&replica.start(now(0))), [1, 2, 3]);
     replica
@@ -81,7 +81,10 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     let (ticket, value) = (Ticket(1), Value::duty(slot(3), ValueBytes(b"{}".as_slice().into())));
     let duty = Input::Duty { instance: slot(3), value, ticket };
     let refused = replica.step(now(1), duty);
-    assert!(matches!(refused[..], [Effect::DutyReply(_, DutyAdmission::Overloaded)]), "{refused:?}");
+    assert!(
+        matches!(refused[..], [Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Overloaded))]),
+        "{refused:?}"
+    );
     let round = Timer::Round { instance: InstanceId::block(Height(6)), round: Round(0) };
     let inputs = [
         fetched(&blocks[..5]),
@@ -95,7 +98,10 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     for input in inputs {
         let effects = replica.step(now(2), input.clone());
         assert!(!signs(&effects), "{input:?}");
-        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Broadcast(_) | Effect::Send(..))));
+        assert!(!effects.iter().any(|effect| matches!(
+            effect,
+            Effect::Send(Outbound::Broadcast(_)) | Effect::Send(Outbound::Send(..))
+        )));
     }
     assert_eq!(replica.chain().tip().height, Height(5));
     assert!(replica.is_inquiring());
@@ -109,9 +115,9 @@ fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
     }
     let effects = replica.step(now(5000), Input::Timer(Timer::CatchUp));
     assert_eq!(asked(&effects), [3], "only who has not answered is asked again");
-    let waiting = effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Notify(Notice::Inquiring { answers: 2, needed: 3 })));
+    let waiting = effects.iter().any(|effect| {
+        matches!(effect, Effect::Tell(Tell::Notice(Notice::Inquiring { answers: 2, needed: 3 })))
+    });
     assert!(waiting, "it says what it waits for");
     assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
     assert!(!replica.is_inquiring());
@@ -286,7 +292,7 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
 }
 
 /// At a start with a directory that looks whole.
-fn unproven(recovery: Recovery) -> Replica<PlainKeys> {
+fn unproven(recovery: Recovery) -> Operator {
     let mut replica = replica(ME.0, Recovery { memory: Memory::Unproven, ..recovery });
     let effects = replica.start(now(0));
     assert_eq!(asked(&effects), [1, 2, 3]);
@@ -295,7 +301,7 @@ fn unproven(recovery: Recovery) -> Replica<PlainKeys> {
 }
 
 /// The leader of height 4 is this operator, and it has nothing to send again.
-fn leader_with_three_blocks(memory: Memory) -> (Replica<PlainKeys>, Vec<Effect>) {
+fn leader_with_three_blocks(memory: Memory) -> (Operator, Vec<Effect>) {
     let mut replica = replica(ME.0, Recovery { memory, ..Recovery::default() });
     let mut effects = replica.start(now(0));
     effects.extend(replica.step(now(1), fetched(&blocks(3))));
@@ -379,7 +385,9 @@ fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
     assert!(replica.step(now(1), duty).is_empty());
     replica.step(now(2), at_height(1, 0));
     let effects = replica.step(now(3), at_height(2, 0));
-    let accepted = |effect: &Effect| matches!(effect, Effect::DutyReply(Ticket(1), DutyAdmission::Accepted));
+    let accepted = |effect: &Effect| {
+        matches!(effect, Effect::Tell(Tell::DutyAdmission(Ticket(1), DutyAdmission::Accepted)))
+    };
     assert!(effects.iter().any(accepted), "{effects:?}");
 }
 
@@ -388,7 +396,9 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     let blocks = blocks(4);
     let share_of = |effects: &[Effect]| -> Vec<u64> {
         let mine = effects.iter().filter_map(|effect| match effect {
-            Effect::Broadcast(Message::Commit(vote)) if vote.author == ME => Some(vote.instance.height.0),
+            Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.author == ME => {
+                Some(vote.instance.height.0)
+            }
             _ => None,
         });
         mine.collect()
@@ -402,7 +412,9 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     assert_eq!(share_of(&effects), [1, 2, 3, 4]);
     let place = |found: fn(&Effect) -> bool| effects.iter().position(found).unwrap();
     let durable = place(|effect| matches!(effect, Effect::Persist(Record::Commit(_))));
-    assert!(durable < place(|effect| matches!(effect, Effect::Broadcast(Message::Commit(_)))));
+    assert!(
+        durable < place(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(_)))))
+    );
 
     // Where it may have voted already it gives none.
     let mut lost = inquiring();
@@ -457,7 +469,7 @@ fn records(effects: &[Effect]) -> Vec<Record> {
 }
 
 /// Whether an operator on a copy from before `signed` is stopped by what `member` shows it.
-fn stops_a_copy(member: &Replica<PlainKeys>, signed: &Signed) -> bool {
+fn stops_a_copy(member: &Operator, signed: &Signed) -> bool {
     assert!(member.may_testify());
     let shown = member.newest_statements_of(ME);
     assert!(shown.contains(signed), "{shown:?}");

@@ -5,11 +5,11 @@
 
 mod common;
 
-use aequa_replica::{Effect, Input, Now, Recovery, Replica, Timer, leader};
+use aequa_replica::{Input, Now, Recovery, Timer, leader};
 use aequa_types::{CheckedBlock, Height, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 use common::{
-    Dice, PlainKeys, at, block, certificate, commit, config, deliver, prepare, proposal, quorum, replica_of,
-    round_change, runs,
+    Dice, Effect, Operator, Outbound, StoreWrite, TimerChange, at, block, certificate, commit, config,
+    deliver, prepare, proposal, quorum, replica_of, round_change, runs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ const STEPS: usize = 30;
 
 /// Two replicas that see the same, but for the stale timers: those one of them gets, the other does not.
 struct Pair {
-    disturbed: Replica<PlainKeys>,
-    model: Replica<PlainKeys>,
+    disturbed: Operator,
+    model: Operator,
     now_ms: u64,
     /// Timers that run, as a host keeps them.
     running: BTreeMap<(Option<InstanceId>, u8), (u64, Timer)>,
@@ -76,13 +76,13 @@ impl Pair {
     fn note(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::SetTimer { timer, at_ms } => {
+                Effect::Timer(TimerChange::Set { timer, at_ms }) => {
                     self.running.insert(timer.slot(), (at_ms, timer));
                     self.ever.insert(timer);
                 }
-                Effect::CancelTimers(id) => self.running.retain(|(of, _), _| *of != Some(id)),
-                Effect::Commit { .. } => self.proposed = None,
-                Effect::Broadcast(Message::PrePrepare(message)) => {
+                Effect::Timer(TimerChange::Cancel(id)) => self.running.retain(|(of, _), _| *of != Some(id)),
+                Effect::Store(StoreWrite::Commit { .. }) => self.proposed = None,
+                Effect::Send(Outbound::Broadcast(Message::PrePrepare(message))) => {
                     let value = Value::block(block_of(&message.value.0));
                     self.proposed = value.as_block().cloned();
                 }

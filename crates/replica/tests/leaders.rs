@@ -4,12 +4,13 @@
 
 mod common;
 
-use aequa_replica::{Effect, Input, Recovery, Replica, Ticket, Timer, leader};
+use aequa_replica::{Input, Recovery, Ticket, Timer, leader};
 use aequa_types::{
     Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Value, ValueBytes, Verified,
 };
 use common::{
-    Dice, PlainKeys, at, block, config, deliver, prepared, proposal, replica_of, round_change, sent,
+    Dice, Effect, Operator, StoreWrite, at, block, config, deliver, prepared, proposal, replica_of,
+    round_change, sent,
 };
 
 const SIZES: [usize; 5] = [1, 4, 7, 10, 13];
@@ -46,7 +47,7 @@ fn others(me: u8, operators: usize, count: usize) -> Vec<u8> {
 }
 
 /// An operator that was pulled to `round` of block 1, and what it did there.
-fn in_round(me: u8, operators: usize, round: u64) -> (Replica<PlainKeys>, Vec<Effect>, Vec<u8>) {
+fn in_round(me: u8, operators: usize, round: u64) -> (Operator, Vec<Effect>, Vec<u8>) {
     let quorum = Quorum::of(operators).unwrap();
     let mut replica = replica_of(config(me, operators), Recovery::default());
     let mut effects = replica.start(at(0));
@@ -94,7 +95,10 @@ fn proposer_verifier_and_status_agree_on_the_leader_of_every_round() {
 #[test]
 fn an_operator_alone_leads_every_round() {
     let (replica, effects, _) = in_round(0, 1, 0);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Commit { .. })), "and decides by itself");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::Commit { .. }))),
+        "and decides by itself"
+    );
     assert_eq!(replica.round_and_leader(), (Round(0), OperatorIndex(0)));
 }
 

@@ -3,10 +3,10 @@
 
 mod common;
 
-use aequa_replica::{Effect, Input, Recovery, Replica, Ticket, Timer};
+use aequa_replica::{Input, Recovery, Ticket, Timer};
 use aequa_types::{ConsensusParams, OperatorIndex, TxKind};
 use common::cluster::Cluster;
-use common::{PlainKeys, at, replica, transaction};
+use common::{Effect, Operator, Outbound, at, replica, transaction};
 
 /// Silent until there is work. Operator 1 leads the first height.
 fn idle_cluster() -> Cluster {
@@ -47,10 +47,10 @@ fn a_transaction_whose_node_went_down_is_offered_by_whoever_holds_it() {
     );
 }
 
-fn offered(replica: &mut Replica<PlainKeys>, ms: u64) -> usize {
+fn offered(replica: &mut Operator, ms: u64) -> usize {
     let effects = replica.step(at(ms), Input::Timer(Timer::CatchUp));
     let offers = effects.iter().filter_map(|effect| match effect {
-        Effect::Offer(transactions) => Some(transactions),
+        Effect::Send(Outbound::Offer(transactions)) => Some(transactions),
         _ => None,
     });
     let offers: Vec<_> = offers.collect();

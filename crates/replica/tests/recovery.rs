@@ -5,13 +5,16 @@
 mod common;
 
 use aequa_chain::Chain;
-use aequa_replica::{Effect, Halt, Input, Now, Recovery};
+use aequa_replica::{Halt, Input, Now, Recovery};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
     Certificate, CheckedBlock, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round,
     Seal, Signature, Signed, Statement, Value, Verified,
 };
-use common::{CLUSTER, EPOCH_MS, blocks, certificate, fetched, prepare, proposed, quorum, replica};
+use common::{
+    CLUSTER, EPOCH_MS, Effect, Outbound, StoreWrite, Work, blocks, certificate, fetched, prepare, proposed,
+    quorum, replica,
+};
 use std::sync::Arc;
 
 fn now() -> Now {
@@ -26,7 +29,7 @@ fn committed(effects: &[Effect]) -> Vec<u64> {
     effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Commit { block, .. } => Some(block.header().height.0),
+            Effect::Store(StoreWrite::Commit { block, .. }) => Some(block.header().height.0),
             _ => None,
         })
         .collect()
@@ -79,7 +82,9 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
     };
     let effects = replica.step(now(), bad);
     let combined = effects.iter().find_map(|effect| match effect {
-        Effect::Combine { shares, .. } => Some(shares.iter().map(|(author, _)| author.0).collect()),
+        Effect::Work(Work::Combine { shares, .. }) => {
+            Some(shares.iter().map(|(author, _)| author.0).collect())
+        }
         _ => None,
     });
     assert_eq!(combined, Some(vec![0, 2, 3]));
@@ -96,7 +101,7 @@ fn a_node_that_fetched_a_sealed_block_adds_its_share_too() {
     let effects = replica
         .step(now(), Input::Fetched { from: OperatorIndex(1), blocks: vec![(blocks[0].clone(), sealed)] });
     assert!(effects.iter().any(|effect| {
-        matches!(effect, Effect::Broadcast(Message::Commit(vote)) if vote.author == OperatorIndex(3))
+        matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.author == OperatorIndex(3))
     }));
 }
 
@@ -107,7 +112,7 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     replica.start(now());
     let effects = replica.step(now(), fetched(&blocks[..1]));
     let share = effects.iter().position(|effect| {
-        matches!(effect, Effect::Broadcast(Message::Commit(vote))
+        matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote)))
             if vote.author == OperatorIndex(3) && vote.digest() == Some(blocks[0].digest()))
     });
     let recorded = effects.iter().position(|effect| matches!(effect, Effect::Persist(Record::Commit(_))));
@@ -120,7 +125,9 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
     };
     let effects = replica.step(now(), blamed);
     assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::Combine { shares, .. } if shares.len() == 3))
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Work(Work::Combine { shares, .. }) if shares.len() == 3))
     );
 }
 
@@ -223,7 +230,8 @@ fn every_signature_leaves_its_mark_before_anything_is_sent() {
     let signed: Vec<_> = statements(&effects).iter().map(Statement::mark).collect();
     assert_eq!(marks, signed);
     assert_eq!(marks.len(), 1);
-    let first_sent = effects.iter().position(|effect| matches!(effect, Effect::Broadcast(_))).unwrap();
+    let first_sent =
+        effects.iter().position(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(_)))).unwrap();
     let last_mark = effects.iter().rposition(|effect| matches!(effect, Effect::Mark(_))).unwrap();
     assert!(last_mark < first_sent);
 }
@@ -244,7 +252,9 @@ fn the_log_holds_own_votes_only_and_none_that_the_gate_refused() {
     assert_eq!(voted, [own(1, 0, Claim::Prepare(block.digest()))], "the COMMIT was refused");
     let prepared = effects.iter().any(|effect| matches!(effect, Effect::Persist(Record::Prepared(_))));
     assert!(prepared, "there was a quorum to commit to");
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Broadcast(Message::Commit(_)))));
+    assert!(
+        !effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(_)))))
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::ram::Failure;
 use crate::sights::{self, fault};
 use crate::world::{Event, World};
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Memory, Promised, Recovery, Replica};
+use aequa_replica::{Config, Durable, Memory, Outbound, Recovery, Replica, StoreWrite};
 use aequa_storage::StorageError;
 use aequa_types::{Domain, InstanceId, Message, OperatorIndex, Place, Record, Value};
 use std::collections::BTreeSet;
@@ -103,8 +103,11 @@ impl World {
         self.count_pools(id);
         let power_cut = self.dice.chance(600);
         let node = &mut self.nodes[id];
-        let written = node.turn.take();
-        node.limbo = written.iter().flat_map(|effects| Promised::of(effects).records).cloned().collect();
+        if let Some(written) = node.turn.take() {
+            node.limbo.clone_from(&written.persist().records);
+        }
+        node.told.clear();
+        node.begins = false;
         node.promises = None;
         node.hearing.clear();
         node.replica = None;
@@ -241,7 +244,8 @@ impl World {
         let Some(mut replica) = self.recovered(id, found) else { return };
         let node = &mut self.nodes[id];
         node.born_ms = self.now_ms;
-        let effects = replica.start(node.clocks(self.now_ms));
+        let output = replica.start(node.clocks(self.now_ms));
+        node.begins = true;
         let (operator, tip) = (node.operator, *replica.chain().tip());
         let before = node.store.tip();
         let asking = if replica.is_inquiring() { ", and asks what it signed" } else { "" };
@@ -251,10 +255,8 @@ impl World {
         });
         if self.nodes[id].is_honest() {
             self.oracle.restarts(operator, tip.height, tip.digest);
-            self.observe_start(&effects);
         }
-        self.observe(id, &effects, None);
-        self.take_effects(id, effects);
+        self.take_output(id, output);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.connect(id, peer);
         }
@@ -361,16 +363,20 @@ impl World {
     }
 
     /// What a node does when it begins to take part.
-    pub(crate) fn observe_start(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::Commit { .. } => self.sight(sights::FINISHED_AFTER_RESTART),
-                Effect::Broadcast(Message::PrePrepare(message))
+    pub(crate) fn observe_start(&mut self, durable: &Durable) {
+        for write in &durable.store {
+            if let StoreWrite::Commit { .. } = write {
+                self.sight(sights::FINISHED_AFTER_RESTART);
+            }
+        }
+        for outbound in &durable.send {
+            match outbound {
+                Outbound::Broadcast(Message::PrePrepare(message))
                     if message.proposal.instance.domain == Domain::Block =>
                 {
                     self.sight(sights::PROPOSAL_RESENT)
                 }
-                Effect::Broadcast(Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_)) => {
+                Outbound::Broadcast(Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_)) => {
                     self.sight(sights::VOTE_RESENT)
                 }
                 _ => {}

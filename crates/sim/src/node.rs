@@ -5,7 +5,7 @@ use crate::promises::Promises;
 use crate::ram::RamDisk;
 use crate::store::Store;
 use crate::traitor::Traits;
-use aequa_replica::{Effect, Input, Now, Replica, Ticket, Timer};
+use aequa_replica::{Input, Now, Output, Replica, Ticket, Timer, TimerChange};
 use aequa_types::recording::Numbered;
 use aequa_types::{
     ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
@@ -58,8 +58,12 @@ pub(crate) struct Node {
     pub(crate) inbox: Vec<Input>,
     /// Clients that wait for an answer.
     pub(crate) owed: BTreeSet<Ticket>,
-    /// Effects of the turn whose sync is under way.
-    pub(crate) turn: Option<Vec<Effect>>,
+    /// The output of the turn whose sync is under way.
+    pub(crate) turn: Option<Output>,
+    /// Decisions that the inputs of this turn brought.
+    pub(crate) told: BTreeSet<InstanceId>,
+    /// Whether it began to take part in this turn.
+    pub(crate) begins: bool,
     pub(crate) wake_at: Option<u64>,
     /// Where log and marks lie.
     pub(crate) disk: RamDisk,
@@ -111,6 +115,8 @@ impl Node {
             inbox: Vec::new(),
             owed: BTreeSet::new(),
             turn: None,
+            told: BTreeSet::new(),
+            begins: false,
             wake_at: None,
             disk: RamDisk::default(),
             disk_will_fail: false,
@@ -252,19 +258,14 @@ type Slot = (Option<InstanceId>, u8);
 pub(crate) struct Timers(BTreeMap<Slot, (u64, Timer)>);
 
 impl Timers {
-    /// Takes the timer effects out of a list.
-    pub(crate) fn absorb(&mut self, effects: &mut Vec<Effect>) {
-        effects.retain(|effect| match effect {
-            Effect::SetTimer { timer, at_ms } => {
-                self.0.insert(timer.slot(), (*at_ms, *timer));
-                false
+    /// Carries out what a replica asked for, in order.
+    pub(crate) fn change(&mut self, changes: Vec<TimerChange>) {
+        for change in changes {
+            match change {
+                TimerChange::Set { timer, at_ms } => drop(self.0.insert(timer.slot(), (at_ms, timer))),
+                TimerChange::Cancel(instance) => self.0.retain(|(of, _), _| *of != Some(instance)),
             }
-            Effect::CancelTimers(instance) => {
-                self.0.retain(|(of, _), _| *of != Some(*instance));
-                false
-            }
-            _ => true,
-        });
+        }
     }
 
     pub(crate) fn next_due_ms(&self) -> Option<u64> {

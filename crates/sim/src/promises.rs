@@ -3,9 +3,9 @@
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
-use aequa_replica::{Effect, Promised};
+use aequa_replica::{Persist, VoteStore};
 use aequa_storage::{MarkOptions, MarkStore, Notes, StorageError, Wal, WalOptions};
-use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record, Subject};
+use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record, Signed, Subject};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,28 +81,17 @@ impl Promises {
         Ok((promises, found))
     }
 
-    /// Hands the records of a turn to the operating system.
-    pub(crate) fn write(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
-        let Promised { records, marks, .. } = Promised::of(effects);
-        self.marks.gate().check(&marks)?;
-        records.into_iter().try_for_each(|record| self.wal.append(record))?;
+    /// Hands the records of a turn to the operating system, which takes its time to make them durable.
+    pub(crate) fn write(&mut self, promised: &Persist) -> Result<(), StorageError> {
+        self.marks.gate().check(&promised.marks)?;
+        promised.records.iter().try_for_each(|record| self.wal.append(record))?;
         self.wal.write()
     }
 
-    /// Makes the records of a turn durable and takes its places.
-    pub(crate) fn sync(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
-        self.wal.sync()?;
-        self.marks.sync()?;
-        let Promised { records, floors, marks } = Promised::of(effects);
-        self.note_decisions(records);
-        self.marks.raise_floors(&floors)?;
-        self.marks.write(&marks)
-    }
-
     /// Notes that this is not all that was signed, and then what a member has shown.
-    pub(crate) fn suspect(&mut self, effects: &[Effect]) -> Result<(), StorageError> {
+    pub(crate) fn suspect(&mut self, floors: Vec<(Domain, Height)>) -> Result<(), StorageError> {
         self.notes.put(SUSPECT, "a member has shown more")?;
-        self.sync(effects)
+        self.persist(&Persist { floors, ..Persist::default() })
     }
 
     /// The members were asked, and what they said is durable.
@@ -142,5 +131,40 @@ impl Promises {
                 self.decided.insert(certificate.instance.height);
             }
         }
+    }
+}
+
+impl VoteStore for Promises {
+    type Error = StorageError;
+
+    /// What was written becomes durable, and its places are taken.
+    fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
+        if !promised.is_urgent() {
+            return Ok(());
+        }
+        self.wal.sync()?;
+        self.marks.sync()?;
+        self.note_decisions(&promised.records);
+        self.marks.raise_floors(&promised.floors)?;
+        self.marks.write(&promised.marks)
+    }
+
+    fn holds(&self, vote: &Signed) -> bool {
+        self.marks.gate().holds(&vote.mark())
+    }
+}
+
+/// A node that sends before its sync, and believes what it says of it.
+pub(crate) struct Unsynced;
+
+impl VoteStore for Unsynced {
+    type Error = StorageError;
+
+    fn persist(&mut self, _: &Persist) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn holds(&self, _: &Signed) -> bool {
+        true
     }
 }

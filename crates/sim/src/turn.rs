@@ -1,10 +1,10 @@
-//! The turn of a node, as the node itself takes it: inputs in, one sync, effects out.
+//! The turn of a node, as the node itself takes it: inputs in, one sync, outputs out.
 
 use crate::keys;
 use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
-use crate::promises::Promises;
+use crate::promises::{Promises, Unsynced};
 use crate::recording;
 use crate::sights::{self, fault};
 use crate::store::Stored;
@@ -12,11 +12,12 @@ use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Halt, Input, Notice, Promised};
+use aequa_replica::{Durable, Halt, Input, Notice, Outbound, Output, Stopped, StoreWrite, Tell, Work};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
 };
+use std::collections::BTreeSet;
 
 /// Timers of a turn's own making that fire in the same turn.
 const TIMER_PASSES_MAX: usize = 4;
@@ -40,35 +41,34 @@ impl World {
         if inputs.len() > 1 {
             self.sight(sights::BATCHED);
         }
-        let mut effects = Vec::new();
+        let mut output = Output::default();
         for input in inputs {
-            self.step(id, input, &mut effects);
+            self.step(id, input, &mut output);
         }
         for _ in 0..TIMER_PASSES_MAX {
             let node = &mut self.nodes[id];
-            node.timers.absorb(&mut effects);
+            node.timers.change(output.take_timers());
             let elapsed_ms = node.clocks(self.now_ms).elapsed_ms;
             let due = node.timers.take_due(elapsed_ms);
             if due.is_empty() {
                 break;
             }
             for timer in due {
-                self.step(id, Input::Timer(timer), &mut effects);
+                self.step(id, Input::Timer(timer), &mut output);
             }
         }
-        self.take_effects(id, effects);
+        self.take_output(id, output);
     }
 
-    fn step(&mut self, id: usize, input: Input, effects: &mut Vec<Effect>) {
+    fn step(&mut self, id: usize, input: Input, output: &mut Output) {
         let node = &mut self.nodes[id];
         let now = node.clocks(self.now_ms);
         node.hears(&input);
         node.owes(&input);
         let Some(replica) = &mut node.replica else { return };
-        let by_certificate = match &input {
-            Input::Message { message: Verified::Decided(certificate), .. } => Some(certificate.instance),
-            _ => None,
-        };
+        if let Input::Message { message: Verified::Decided(certificate), .. } = &input {
+            node.told.insert(certificate.instance);
+        }
         if let Input::Timer(timer) = &input {
             let timer = *timer;
             self.trace.note(&[self.now_ms, id as u64], || format!("{:>7} node {id}: {timer:?}", self.now_ms));
@@ -76,38 +76,31 @@ impl World {
         let asked = replica.is_inquiring();
         let out = replica.step(now, input);
         let begins = asked && !replica.is_inquiring();
-        if begins && self.nodes[id].is_honest() {
-            self.observe_start(&out);
-        }
-        if begins && self.nodes[id].kind == Kind::Twin {
+        node.begins |= begins;
+        if begins && node.kind == Kind::Twin {
             self.sight(sights::TWIN_RETURNED);
         }
-        self.observe(id, &out, by_certificate);
-        effects.extend(out);
+        output.merge(out);
     }
 
-    /// Writes the records of a turn; its effects wait for the sync.
-    pub(crate) fn take_effects(&mut self, id: usize, mut effects: Vec<Effect>) {
+    /// Writes the records of a turn; the rest waits for the sync.
+    pub(crate) fn take_output(&mut self, id: usize, mut output: Output) {
         let node = &mut self.nodes[id];
-        node.timers.absorb(&mut effects);
-        if matches!(node.kind, Kind::Traitor(_) | Kind::Twin) {
+        node.timers.change(output.take_timers());
+        let output = match output.unless_halted() {
+            Ok(output) => output,
             // They are used to seeing their signature under what they did not say.
-            effects.retain(|effect| !matches!(effect, Effect::Halt(_) | Effect::RaiseFloors(_)));
-        }
-        if let Some(halt) = effects.iter().find_map(|effect| match effect {
-            Effect::Halt(halt) => Some(halt.clone()),
-            _ => None,
-        }) {
-            return self.halted(id, &halt, effects);
-        }
+            Err(stopped) if matches!(node.kind, Kind::Traitor(_) | Kind::Twin) => stopped.ignored(),
+            Err(stopped) => return self.halted(id, *stopped),
+        };
         let Some(promises) = &mut node.promises else { return };
-        if let Err(error) = promises.write(&effects) {
-            node.turn = Some(effects);
+        let (life, urgent) = (node.life, output.persist().is_urgent());
+        let written = promises.write(output.persist());
+        node.turn = Some(output);
+        if let Err(error) = written {
             return self.disk_failed(id, &error);
         }
-        let (life, waits) = (node.life, Promised::of(&effects).is_urgent());
-        node.turn = Some(effects);
-        if waits {
+        if urgent {
             let sync_ms = self.dice.between(1, self.plan.sync_ms);
             self.after(sync_ms, Event::Synced { node: id, life });
         } else {
@@ -116,12 +109,11 @@ impl World {
     }
 
     /// A replica stops its node before anything of the turn is promised to anybody.
-    fn halted(&mut self, id: usize, halt: &Halt, mut shown: Vec<Effect>) {
-        shown.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
+    fn halted(&mut self, id: usize, Stopped { halt, floors, .. }: Stopped) {
         let node = &mut self.nodes[id];
         let operator = node.operator;
-        let floors = Promised::of(&shown).floors;
-        let mut shown_in = floors.into_iter().map(|(domain, height)| InstanceId { domain, height });
+        let mut shown_in =
+            floors.iter().map(|(domain, height)| InstanceId { domain: *domain, height: *height });
         // What it made before a loss may have been under way while it asked.
         let forgotten = shown_in.any(|instance| {
             self.oracle.may_repeat(operator, instance)
@@ -131,7 +123,7 @@ impl World {
             let reason = halt.to_string();
             return self.oracle.complain(Violation::Halted { operator, reason });
         }
-        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.suspect(&shown)) {
+        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.suspect(floors)) {
             return self.disk_failed(id, &error);
         }
         self.sight(sights::COPY_NOTICED);
@@ -141,30 +133,27 @@ impl World {
 
     /// The sync is done: sends, then stores, then looks for more work.
     pub(crate) fn finish_turn(&mut self, id: usize) {
-        let Some(mut effects) = self.nodes[id].turn.take() else { return };
-        let urgent = Promised::of(&effects).is_urgent();
+        let Some(output) = self.nodes[id].turn.take() else { return };
+        let urgent = output.persist().is_urgent();
         let doomed = if urgent { self.nodes[id].doomed.take() } else { None };
         if doomed == Some(CrashPoint::BeforeSync) {
             self.fault(fault::CRASH_TORN);
-            self.nodes[id].turn = Some(effects);
+            self.nodes[id].turn = Some(output);
             return self.down(id);
         }
-        if urgent && !self.sync(id, &effects) {
-            return;
-        }
-        recording::set_aside(&mut effects, &mut self.nodes[id].recorded);
+        let Some(mut durable) = self.sync(id, output) else { return };
+        self.observe(id, &durable);
+        recording::add(std::mem::take(&mut durable.recorded), &mut self.nodes[id].recorded);
         if doomed == Some(CrashPoint::BeforeSend) {
             self.fault(fault::CRASH_SYNCED);
             return self.down(id);
         }
-        let until = |world: &mut World, cut: bool| match cut {
-            true => world.dice.index(effects.len() + 1),
-            false => effects.len(),
+        let until = |world: &mut World, all: usize, cut: bool| match cut {
+            true => world.dice.index(all + 1),
+            false => all,
         };
-        let sent = until(self, doomed == Some(CrashPoint::WhileSending));
-        for effect in &effects[..sent] {
-            self.send(id, effect);
-        }
+        let sent = until(self, durable.send.len(), doomed == Some(CrashPoint::WhileSending));
+        durable.send.into_iter().take(sent).for_each(|outbound| self.send(id, outbound));
         if doomed == Some(CrashPoint::WhileSending) {
             self.fault(fault::CRASH_SENDING);
             return self.down(id);
@@ -175,37 +164,42 @@ impl World {
                 return self.disk_failed(id, &error);
             }
         }
-        let stored = until(self, doomed == Some(CrashPoint::WhileStoring));
-        for effect in effects.into_iter().take(stored) {
-            self.settle(id, effect);
-        }
+        let stored = until(self, durable.store.len(), doomed == Some(CrashPoint::WhileStoring));
+        durable.store.into_iter().take(stored).for_each(|write| self.store(id, write));
         if doomed == Some(CrashPoint::WhileStoring) {
             self.fault(fault::CRASH_STORING);
             return self.down(id);
         }
+        durable.work.into_iter().for_each(|work| self.work(id, work));
+        durable.tell.into_iter().for_each(|tell| self.tell(id, tell));
         self.inspect(id);
         if self.nodes[id].inbox.is_empty() { self.set_alarm(id) } else { self.turn(id) }
     }
 
-    /// Makes a turn's promises durable; false when the node went down over it.
-    fn sync(&mut self, id: usize, effects: &[Effect]) -> bool {
+    /// Makes a turn's promises durable; none when the node went down over it.
+    fn sync(&mut self, id: usize, output: Output) -> Option<Durable> {
         if self.is_sabotaged(Sabotage::SendBeforeSync) {
-            return true;
+            return output.persisted(&mut Unsynced).ok();
         }
         let node = &mut self.nodes[id];
-        let Some(promises) = &mut node.promises else { return false };
-        if let Err(error) = promises.sync(effects) {
-            node.turn = Some(effects.to_vec());
-            self.disk_failed(id, &error);
-            return false;
+        let (urgent, records) = (output.persist().is_urgent(), output.persist().records.clone());
+        let durable = match output.persisted(node.promises.as_mut()?) {
+            Ok(durable) => durable,
+            Err(error) => {
+                node.limbo = records;
+                self.disk_failed(id, &error);
+                return None;
+            }
+        };
+        if urgent {
+            let heard = std::mem::take(&mut node.hearing);
+            if node.is_honest() {
+                let of_turn = durable.persisted.records.iter();
+                of_turn.for_each(|record| self.oracle.synced(node.operator, record));
+                heard.into_iter().for_each(|signed| self.oracle.hears(node.operator, signed));
+            }
         }
-        let heard = std::mem::take(&mut node.hearing);
-        if node.is_honest() {
-            let records = Promised::of(effects).records;
-            records.into_iter().for_each(|record| self.oracle.synced(node.operator, record));
-            heard.into_iter().for_each(|signed| self.oracle.hears(node.operator, signed));
-        }
-        true
+        Some(durable)
     }
 
     fn set_alarm(&mut self, id: usize) {
@@ -219,35 +213,58 @@ impl World {
         }
     }
 
-    /// The part of an effect that leaves the node.
-    fn send(&mut self, id: usize, effect: &Effect) {
-        match effect {
-            Effect::Broadcast(message) => self.emit(id, None, message.clone()),
-            Effect::Send(to, message) => self.emit(id, Some(*to), message.clone()),
-            Effect::Gossip(transaction) => self.gossip(id, transaction),
-            Effect::Offer(transactions) => {
+    fn send(&mut self, id: usize, outbound: Outbound) {
+        match outbound {
+            Outbound::Broadcast(message) => self.emit(id, None, message),
+            Outbound::Send(to, message) => self.emit(id, Some(to), message),
+            Outbound::Gossip(transaction) => self.gossip(id, &transaction),
+            Outbound::Offer(transactions) => {
                 transactions.iter().for_each(|transaction| self.gossip(id, transaction))
             }
-            Effect::GossipEvidence(evidence) => self.gossip_evidence(id, evidence),
-            Effect::Fetch { from, height } => self.fetch(id, *from, *height),
-            Effect::Inquire(of) => self.inquire(id, *of),
-            Effect::Combine { instance, round, digest, shares } => {
-                let result = keys::combine(self.oracle.quorum(), *instance, *round, digest, shares);
-                let input = Input::Combined { instance: *instance, round: *round, digest: *digest, result };
+            Outbound::GossipEvidence(evidence) => self.gossip_evidence(id, &evidence),
+            Outbound::Fetch { from, height } => self.fetch(id, from, height),
+            Outbound::Inquire(of) => self.inquire(id, of),
+        }
+    }
+
+    fn work(&mut self, id: usize, work: Work) {
+        match work {
+            Work::Combine { instance, round, digest, shares } => {
+                let result = keys::combine(self.oracle.quorum(), instance, round, &digest, &shares);
+                let input = Input::Combined { instance, round, digest, result };
                 let took_ms = self.dice.between(0, COMBINE_MS);
                 let life = Some(self.nodes[id].life);
                 self.after(took_ms, Event::Input { node: id, life, input: Box::new(input) });
             }
-            _ => {}
+            Work::RecallDuty { to, instance, recall } => {
+                if let Some(message) = self.nodes[id].store.recall_duty(instance, recall) {
+                    self.sight(sights::DUTY_RECALLED);
+                    self.emit(id, Some(to), message);
+                }
+            }
         }
     }
 
-    /// The part of an effect that stays.
-    fn settle(&mut self, id: usize, effect: Effect) {
+    fn tell(&mut self, id: usize, tell: Tell) {
+        match tell {
+            Tell::Admission(ticket, ..) | Tell::DutyAdmission(ticket, _) => {
+                let node = &mut self.nodes[id];
+                let (operator, asked) = (node.operator, node.owed.remove(&ticket));
+                if !asked && node.is_honest() {
+                    let owed = node.owed.len();
+                    self.oracle.complain(Violation::Unanswered { operator, owed });
+                }
+            }
+            // Seen in `observe`, also where the node goes down before it could say it.
+            Tell::Notice(_) => {}
+        }
+    }
+
+    fn store(&mut self, id: usize, write: StoreWrite) {
         let node = &mut self.nodes[id];
         let (operator, honest, life) = (node.operator, node.is_honest(), node.life);
-        match effect {
-            Effect::Commit { block, certificate, applied, live } => {
+        match write {
+            StoreWrite::Commit { block, certificate, applied, live } => {
                 let height = block.header().height;
                 if honest {
                     self.oracle.commits(operator, &block, &certificate, &applied);
@@ -282,7 +299,7 @@ impl World {
                     self.after(took_ms, Event::Flushed { node: id, life, height, writes });
                 }
             }
-            Effect::Sealed(certificate) => {
+            StoreWrite::Sealed(certificate) => {
                 let instance = certificate.instance;
                 node.store.put_certificate(certificate);
                 if instance.domain != Domain::Block {
@@ -291,33 +308,21 @@ impl World {
                 }
                 self.note(id, instance.height.0, || format!("seals {}", name(instance)));
             }
-            Effect::CommitDuty { instance, decided, watermark } => {
+            StoreWrite::CommitDuty { instance, decided, watermark } => {
                 node.store.put_duty(instance, decided.clone(), watermark);
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
                     self.oracle.ends(operator, &certificate);
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
-            Effect::KeepEvidence(pending) => node.store.put_evidence(pending),
-            Effect::RecallDuty { to, instance, recall } => {
-                if let Some(message) = node.store.recall_duty(instance, recall) {
-                    self.sight(sights::DUTY_RECALLED);
-                    self.emit(id, Some(to), message);
-                }
-            }
-            Effect::Reply(ticket, ..) | Effect::DutyReply(ticket, _) => {
-                if !node.owed.remove(&ticket) && honest {
-                    self.oracle.complain(Violation::Unanswered { operator, owed: node.owed.len() });
-                }
-            }
+            StoreWrite::KeepEvidence(pending) => node.store.put_evidence(pending),
             // Only now is it durable up to where nothing is signed.
-            Effect::Notify(Notice::Abstaining(_)) => {
+            StoreWrite::Trust => {
                 if let Some(Err(error)) = node.promises.as_mut().map(Promises::trust) {
                     return self.disk_failed(id, &error);
                 }
                 self.sight(sights::ABSTAINED);
             }
-            _ => {}
         }
     }
 
@@ -362,43 +367,69 @@ impl World {
         }
     }
 
-    /// Counts what a campaign wants to have seen, and complains of what a step must never say.
-    pub(crate) fn observe(&mut self, id: usize, effects: &[Effect], by_certificate: Option<InstanceId>) {
-        if !self.nodes[id].is_honest() {
+    /// Counts what a campaign wants to have seen, and complains of what a turn must never say.
+    fn observe(&mut self, id: usize, durable: &Durable) {
+        let node = &mut self.nodes[id];
+        let (told, begins) = (std::mem::take(&mut node.told), std::mem::take(&mut node.begins));
+        if !node.is_honest() {
             return;
         }
-        let mut timed_out: Option<Round> = None;
+        if begins {
+            self.observe_start(durable);
+        }
+        let timed_out: BTreeSet<(InstanceId, Round)> = durable
+            .tell
+            .iter()
+            .filter_map(|tell| match tell {
+                Tell::Notice(Notice::Consensus(id, Note::TimedOut(round, _))) => Some((*id, *round)),
+                _ => None,
+            })
+            .collect();
         let mut decided: Vec<InstanceId> = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Persist(record) => {
-                    self.observe_record(record, timed_out, &decided);
-                    if let Record::Decided(Certificate { instance, .. }) = record {
-                        decided.push(*instance);
-                        if by_certificate == Some(*instance) {
-                            self.sight(sights::DECIDED_CATCH_UP);
-                        }
-                    }
+        for record in &durable.persisted.records {
+            self.observe_record(record, &timed_out, &decided);
+            if let Record::Decided(Certificate { instance, .. }) = record {
+                decided.push(*instance);
+                if told.contains(instance) {
+                    self.sight(sights::DECIDED_CATCH_UP);
                 }
-                Effect::Broadcast(Message::ValueRequest(_)) => self.sight(sights::VALUE_ASKED),
-                Effect::Send(_, Message::ValueReply(_)) => self.sight(sights::VALUE_GIVEN),
-                Effect::Commit { live: false, .. } => self.sight(sights::FETCH_CATCH_UP),
-                Effect::Commit { certificate, .. } if certificate.round >= Round(2) => {
+            }
+        }
+        for outbound in &durable.send {
+            match outbound {
+                Outbound::Broadcast(Message::ValueRequest(_)) => self.sight(sights::VALUE_ASKED),
+                Outbound::Send(_, Message::ValueReply(_)) => self.sight(sights::VALUE_GIVEN),
+                _ => {}
+            }
+        }
+        for write in &durable.store {
+            match write {
+                StoreWrite::Commit { live: false, .. } => self.sight(sights::FETCH_CATCH_UP),
+                StoreWrite::Commit { certificate, .. } if certificate.round >= Round(2) => {
                     self.sight(sights::LATE_ROUND)
                 }
-                Effect::Notify(Notice::Consensus(_, Note::TimedOut(round, _))) => timed_out = Some(*round),
-                Effect::Notify(notice) => self.observe_notice(id, notice),
                 _ => {}
+            }
+        }
+        for tell in &durable.tell {
+            if let Tell::Notice(notice) = tell {
+                self.observe_notice(id, notice);
             }
         }
     }
 
-    fn observe_record(&mut self, record: &Record, timed_out: Option<Round>, decided: &[InstanceId]) {
+    fn observe_record(
+        &mut self,
+        record: &Record,
+        timed_out: &BTreeSet<(InstanceId, Round)>,
+        decided: &[InstanceId],
+    ) {
         match record {
             Record::Round(record) => {
+                let before = Round(record.round.0.saturating_sub(1));
                 match &record.change {
                     None => self.sight(sights::PROPOSAL_JUMP),
-                    Some(_) if timed_out.is_none_or(|before| before.next() != record.round) => {
+                    Some(_) if !timed_out.contains(&(record.instance, before)) => {
                         self.sight(sights::WEAK_QUORUM_JUMP)
                     }
                     Some(_) => {}

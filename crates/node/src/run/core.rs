@@ -1,8 +1,8 @@
-//! The turn: inputs in, one sync, effects out.
+//! The turn: inputs in, one sync, outputs out.
 //!
 //! One thread owns the replica, the vote log and the signing marks. A turn takes everything that is
 //! waiting, lets the replica step through it, makes all records durable with one sync, takes the places of
-//! what was signed, and only then carries the effects out: first what goes to the
+//! what was signed, and only then carries the rest out: first what goes to the
 //! network, then what goes to the store, then what clients hear.
 //! An error of the log or the store ends the node: after a failed sync nothing may be believed.
 
@@ -16,7 +16,10 @@ use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use super::timers::Timers;
 use aequa_mempool::Admission;
-use aequa_replica::{DutyAdmission, Effect, Halt, Input, Notice, Now, Promised, Replica, Ticket};
+use aequa_replica::{
+    DutyAdmission, Halt, Input, Now, Outbound, Output, Persist, Replica, Stopped, StoreWrite, Tell, Ticket,
+    VoteStore as _, Work,
+};
 use aequa_storage::DataDir;
 use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
 use std::collections::BTreeMap;
@@ -113,11 +116,11 @@ impl CoreThread {
                 None => commands.recv_many(&mut waiting, TURN_COMMANDS_MAX).await,
             };
             let mut stop = taken == 0;
-            let mut effects = Vec::new();
+            let mut output = Output::default();
             for command in waiting.drain(..) {
-                stop |= self.take(command, &mut effects, &mut owed)?;
+                stop |= self.take(command, &mut output, &mut owed);
             }
-            self.turn(effects, &mut timers, &mut owed)?;
+            self.turn(output, &mut timers, &mut owed)?;
             if stop {
                 self.recorder.finish();
                 return self.ledger.flush();
@@ -135,7 +138,7 @@ impl CoreThread {
     }
 
     /// Takes one command; true when it was the order to stop.
-    fn take(&mut self, command: Command, effects: &mut Vec<Effect>, owed: &mut Owed) -> anyhow::Result<bool> {
+    fn take(&mut self, command: Command, output: &mut Output, owed: &mut Owed) -> bool {
         let input = match command {
             Command::Input(input) => input,
             Command::Submit(transaction, answer) => {
@@ -150,23 +153,23 @@ impl CoreThread {
             }
             Command::Ask(question) => {
                 owed.questions.push(question);
-                return Ok(false);
+                return false;
             }
             Command::Flushed(height) => {
                 self.flushed = Some(height);
-                return Ok(false);
+                return false;
             }
-            Command::Stop => return Ok(true),
+            Command::Stop => return true,
         };
         self.observatory.input(&input);
         let now = self.now();
-        effects.extend(self.replica.step(now, input));
-        Ok(false)
+        output.merge(self.replica.step(now, input));
+        false
     }
 
-    /// Takes the timers among the effects, and lets the replica take those that are due.
-    fn fire_due(&mut self, effects: &mut Vec<Effect>, timers: &mut Timers) {
-        timers.absorb(effects);
+    /// Changes the timers as asked, and lets the replica take those that are due.
+    fn fire_due(&mut self, output: &mut Output, timers: &mut Timers) {
+        timers.change(output.take_timers());
         for _ in 0..TURN_TIMER_PASSES_MAX {
             let now = self.now();
             let due = timers.take_due(now.elapsed_ms);
@@ -174,43 +177,37 @@ impl CoreThread {
                 break;
             }
             for timer in due {
-                effects.extend(self.replica.step(now, Input::Timer(timer)));
+                output.merge(self.replica.step(now, Input::Timer(timer)));
             }
-            timers.absorb(effects);
+            timers.change(output.take_timers());
         }
     }
 
     /// Ends the node before anything of this turn is promised to anybody.
-    fn halt(&mut self, halt: Halt, mut effects: Vec<Effect>) -> anyhow::Result<()> {
+    fn halt(&mut self, Stopped { halt, floors, .. }: Stopped) -> anyhow::Result<()> {
         if let Halt::SignedElsewhere { .. } = halt {
             // The next start has to find out what was signed, and abstains at least from what was shown.
             self.data_dir.suspect(&halt.to_string())?;
-            effects.retain(|effect| matches!(effect, Effect::RaiseFloors(_)));
-            self.promises.keep(&effects)?;
+            self.promises.persist(&Persist { floors, ..Persist::default() })?;
         }
         Err(halt.into())
     }
 
     /// Fires what is due, syncs once, and carries everything out.
-    fn turn(&mut self, mut effects: Vec<Effect>, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
-        self.fire_due(&mut effects, timers);
-        if let Some(halt) = halt_in(&effects) {
-            return self.halt(halt, effects);
-        }
-        self.promises.keep(&effects)?;
+    fn turn(&mut self, mut output: Output, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
+        self.fire_due(&mut output, timers);
+        let output = match output.unless_halted() {
+            Ok(output) => output,
+            Err(stopped) => return self.halt(*stopped),
+        };
+        let durable = output.persisted(&mut self.promises)?;
         // Signatures that are durable, and only those: of any other the next life may make a second one.
-        self.recorder.take(&effects);
-        self.observatory.records_durable(Promised::of(&effects).records);
-        for effect in &effects {
-            self.send(effect);
-        }
-        self.store(&effects)?;
-        if effects.iter().any(|effect| matches!(effect, Effect::Notify(Notice::Abstaining(_)))) {
-            self.data_dir.trust()?;
-        }
-        for effect in effects {
-            self.tell(effect, owed);
-        }
+        self.recorder.take(&durable.recorded);
+        self.observatory.records_durable(&durable.persisted.records);
+        durable.send.iter().for_each(|outbound| self.send(outbound));
+        self.store(&durable.store)?;
+        durable.work.into_iter().for_each(|work| self.work(work));
+        durable.tell.into_iter().for_each(|tell| self.tell(tell, owed));
         owed.questions.drain(..).for_each(|question| question(&self.replica));
         // Only now is what the turn closed in the store, so that its records may go.
         if let Some(height) = self.flushed.take() {
@@ -226,49 +223,41 @@ impl CoreThread {
         Ok(())
     }
 
-    /// The part of an effect that leaves the node.
-    fn send(&mut self, effect: &Effect) {
-        match effect {
-            Effect::Broadcast(message) => self.outbox.broadcast(message),
-            Effect::Send(to, message) => self.outbox.send(*to, message),
-            Effect::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
-            Effect::Offer(transactions) => self.outbox.offer(transactions),
-            Effect::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
-            Effect::Fetch { from, height } => self.outbox.fetch(*from, *height),
-            Effect::Inquire(operator) => self.outbox.inquire(*operator),
-            Effect::Combine { instance, round, digest, shares } => self.seals.submit(SealJob {
-                instance: *instance,
-                round: *round,
-                digest: *digest,
-                shares: shares.clone(),
-            }),
-            _ => {}
+    fn send(&mut self, outbound: &Outbound) {
+        match outbound {
+            Outbound::Broadcast(message) => self.outbox.broadcast(message),
+            Outbound::Send(to, message) => self.outbox.send(*to, message),
+            Outbound::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
+            Outbound::Offer(transactions) => self.outbox.offer(transactions),
+            Outbound::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
+            Outbound::Fetch { from, height } => self.outbox.fetch(*from, *height),
+            Outbound::Inquire(operator) => self.outbox.inquire(*operator),
         }
     }
 
-    /// The part of an effect that stays. Fetched blocks are not in the vote log, and results of duties
-    /// close them: they are made durable together, before anybody hears of them.
-    fn store(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
+    /// Fetched blocks are not in the vote log, and results of duties close them: they are made durable together,
+    /// before anybody hears of them.
+    fn store(&mut self, writes: &[StoreWrite]) -> anyhow::Result<()> {
         let mut flush = false;
         let mut tip = None;
-        for effect in effects {
-            match effect {
-                Effect::Commit { block, certificate, applied, live } => {
+        for write in writes {
+            match write {
+                StoreWrite::Commit { block, certificate, applied, live } => {
                     self.ledger.commit(block, certificate, applied)?;
                     flush |= !live;
                     tip = Some((block.header().height, block.digest()));
                 }
-                Effect::Sealed(certificate) => {
+                StoreWrite::Sealed(certificate) => {
                     self.ledger.seal(certificate)?;
                     flush |= certificate.instance.domain != Domain::Block;
                 }
-                Effect::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
-                Effect::CommitDuty { instance, decided, watermark } => {
+                StoreWrite::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
+                StoreWrite::CommitDuty { instance, decided, watermark } => {
                     let state = self.replica.duty(*instance);
                     self.ledger.commit_duty(*instance, state, decided.as_ref(), *watermark)?;
                     flush = true;
                 }
-                _ => {}
+                StoreWrite::Trust => self.data_dir.trust()?,
             }
         }
         if flush {
@@ -282,28 +271,34 @@ impl CoreThread {
         Ok(())
     }
 
-    /// The part of an effect that clients and operators hear of.
-    fn tell(&mut self, effect: Effect, owed: &mut Owed) {
-        match effect {
-            Effect::Reply(ticket, _, admission) => {
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Combine { instance, round, digest, shares } => {
+                self.seals.submit(SealJob { instance, round, digest, shares });
+            }
+            Work::RecallDuty { to, instance, recall } => {
+                if let Some(message) = self.ledger.recall_duty(instance, recall) {
+                    self.outbox.send(to, &message);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, tell: Tell, owed: &mut Owed) {
+        match tell {
+            Tell::Admission(ticket, _, admission) => {
                 self.observatory.admitted(admission);
                 if let Some(answer) = owed.transactions.remove(&ticket) {
                     // A client that went away does not wait for its answer.
                     let _ = answer.send(admission);
                 }
             }
-            Effect::DutyReply(ticket, admission) => {
+            Tell::DutyAdmission(ticket, admission) => {
                 if let Some(answer) = owed.duties.remove(&ticket) {
                     let _ = answer.send(admission);
                 }
             }
-            Effect::RecallDuty { to, instance, recall } => {
-                if let Some(message) = self.ledger.recall_duty(instance, recall) {
-                    self.outbox.send(to, &message);
-                }
-            }
-            Effect::Notify(notice) => self.observatory.notice(notice, &self.replica),
-            _ => {}
+            Tell::Notice(notice) => self.observatory.notice(notice, &self.replica),
         }
     }
 
@@ -313,14 +308,6 @@ impl CoreThread {
         let floors = replica.signing_floors().collect();
         self.promises.prune(&|subject| replica.needs(subject, flushed), floors)
     }
-}
-
-/// Why the replica must not go on, if it must not.
-fn halt_in(effects: &[Effect]) -> Option<Halt> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Halt(halt) => Some(halt.clone()),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

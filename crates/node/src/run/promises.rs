@@ -11,9 +11,9 @@
 //! without a record means that the log lost what it had, and never that a turn was cut short: a node that
 //! loses power is free to vote as if the turn had not been, for nobody heard of it.
 
-use aequa_replica::{Effect, Promised};
+use aequa_replica::{Persist, VoteStore};
 use aequa_storage::{Gate, MarkStore, StorageError, Wal};
-use aequa_types::{Domain, Height, Mark, Subject};
+use aequa_types::{Domain, Height, Mark, Signed, Subject};
 use std::sync::mpsc;
 
 enum Job {
@@ -61,28 +61,6 @@ impl Promises {
         Ok(Self { wal, gate, jobs, taken, synced, syncing: false })
     }
 
-    /// Makes the records of a turn durable and takes its places. After an error nothing may be sent, ever.
-    pub fn keep(&mut self, effects: &[Effect]) -> anyhow::Result<()> {
-        let promised = Promised::of(effects);
-        let urgent = promised.is_urgent();
-        let Promised { records, floors, marks } = promised;
-        self.gate.check(&marks)?;
-        for record in records {
-            self.wal.append(record)?;
-        }
-        if !urgent {
-            return Ok(self.wal.write()?);
-        }
-        self.wal.sync()?;
-        self.await_marks()?;
-        if floors.is_empty() && marks.is_empty() {
-            return Ok(());
-        }
-        self.jobs.send(Job::Keep(floors, marks)).map_err(|_| thread_died())?;
-        self.syncing = true;
-        Ok(self.taken.recv().map_err(|_| thread_died())??)
-    }
-
     /// Waits until the marks of earlier turns are durable.
     fn await_marks(&mut self) -> anyhow::Result<()> {
         if std::mem::take(&mut self.syncing) {
@@ -107,6 +85,34 @@ impl Promises {
         // Without its thread the next turn ends the node.
         let _ = self.jobs.send(Job::Prune(floors));
         Ok(())
+    }
+}
+
+impl VoteStore for Promises {
+    type Error = anyhow::Error;
+
+    /// The records first, then the places of what they hold. After an error nothing may be sent, ever.
+    fn persist(&mut self, promised: &Persist) -> anyhow::Result<()> {
+        let Persist { records, floors, marks } = promised;
+        self.gate.check(marks)?;
+        for record in records {
+            self.wal.append(record)?;
+        }
+        if !promised.is_urgent() {
+            return Ok(self.wal.write()?);
+        }
+        self.wal.sync()?;
+        self.await_marks()?;
+        if floors.is_empty() && marks.is_empty() {
+            return Ok(());
+        }
+        self.jobs.send(Job::Keep(floors.clone(), marks.clone())).map_err(|_| thread_died())?;
+        self.syncing = true;
+        Ok(self.taken.recv().map_err(|_| thread_died())??)
+    }
+
+    fn holds(&self, vote: &Signed) -> bool {
+        self.gate.holds(&vote.mark())
     }
 }
 
@@ -175,12 +181,12 @@ mod tests {
         }
     }
 
-    fn prepare(height: u64, digest: u8) -> Vec<Effect> {
+    fn prepare(height: u64, digest: u8) -> Persist {
         let instance = InstanceId::block(Height(height));
         let claim = Claim::Prepare(Digest::repeat_byte(digest));
         let statement = Statement { instance, round: Round(0), author: ME, claim };
         let signed = Signed { statement, signature: Signature::ZERO };
-        vec![Effect::Mark(signed.mark()), Effect::Persist(Record::Prepare(signed))]
+        Persist { marks: vec![signed.mark()], records: vec![Record::Prepare(signed)], floors: Vec::new() }
     }
 
     struct Fixture {
@@ -209,7 +215,13 @@ mod tests {
     #[test]
     fn what_was_kept_is_in_the_log_and_in_the_marks() {
         let fixture = Fixture::new();
-        fixture.open().0.keep(&[prepare(1, 1), prepare(2, 2)].concat()).unwrap();
+        let (first, second) = (prepare(1, 1), prepare(2, 2));
+        let both = Persist {
+            records: [first.records, second.records].concat(),
+            marks: [first.marks, second.marks].concat(),
+            floors: Vec::new(),
+        };
+        fixture.open().0.persist(&both).unwrap();
         let (_, records, marks) = fixture.open();
         let of_log: Vec<Mark> = records.iter().map(|record| record.statement().unwrap().mark()).collect();
         assert_eq!(of_log.len(), 2);
@@ -220,10 +232,10 @@ mod tests {
     #[test]
     fn what_was_heard_is_with_the_system_at_the_end_of_its_turn() {
         let fixture = Fixture::new();
-        let mut heard = prepare(1, 1);
-        let Some(Effect::Persist(Record::Prepare(vote))) = heard.pop() else { panic!() };
+        let Some(Record::Prepare(vote)) = prepare(1, 1).records.pop() else { panic!() };
         let (mut promises, ..) = fixture.open();
-        promises.keep(&[Effect::Persist(Record::Heard(vote.clone()))]).unwrap();
+        let heard = Persist { records: vec![Record::Heard(vote.clone())], ..Persist::default() };
+        promises.persist(&heard).unwrap();
         drop(promises);
         assert_eq!(fixture.open().1, [Record::Heard(vote)]);
     }
@@ -233,14 +245,14 @@ mod tests {
         for log_fails in [true, false] {
             let fixture = Fixture::new();
             let (mut promises, ..) = fixture.open();
-            promises.keep(&prepare(1, 1)).unwrap();
+            promises.persist(&prepare(1, 1)).unwrap();
             let disk = if log_fails { &fixture.wal_disk } else { &fixture.marks_disk };
             disk.0.store(true, SeqCst);
             // The statement is in the log before its mark is synced, so the turn after may be the first to know.
-            let this = promises.keep(&prepare(2, 2));
-            assert!(this.is_err() || (!log_fails && promises.keep(&prepare(3, 3)).is_err()));
+            let this = promises.persist(&prepare(2, 2));
+            assert!(this.is_err() || (!log_fails && promises.persist(&prepare(3, 3)).is_err()));
             disk.0.store(false, SeqCst);
-            assert!(promises.keep(&prepare(4, 4)).is_err(), "a disk that failed is not believed again");
+            assert!(promises.persist(&prepare(4, 4)).is_err(), "a disk that failed is not believed again");
         }
     }
 
@@ -248,9 +260,9 @@ mod tests {
     fn a_log_that_fails_leaves_no_mark() {
         let fixture = Fixture::new();
         let (mut promises, ..) = fixture.open();
-        promises.keep(&prepare(1, 1)).unwrap();
+        promises.persist(&prepare(1, 1)).unwrap();
         fixture.wal_disk.0.store(true, SeqCst);
-        assert!(promises.keep(&prepare(2, 2)).is_err());
+        assert!(promises.persist(&prepare(2, 2)).is_err());
         drop(promises);
         fixture.wal_disk.0.store(false, SeqCst);
         let (.., marks) = fixture.open();
@@ -263,15 +275,15 @@ mod tests {
         let (mut promises, ..) = fixture.open();
         fixture.marks_disk.0.store(true, SeqCst);
         promises.prune(&|_| true, vec![(Domain::Block, Height(5))]).unwrap();
-        assert!(promises.keep(&prepare(9, 1)).is_err());
+        assert!(promises.persist(&prepare(9, 1)).is_err());
     }
 
     #[test]
     fn the_second_gate_stops_a_contradiction_that_the_first_let_pass() {
         let fixture = Fixture::new();
         let (mut promises, ..) = fixture.open();
-        promises.keep(&prepare(1, 1)).unwrap();
-        let error = promises.keep(&prepare(1, 2)).unwrap_err();
+        promises.persist(&prepare(1, 1)).unwrap();
+        let error = promises.persist(&prepare(1, 2)).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(StorageError::MarkRefused { .. })), "{error}");
         drop(promises);
         let (_, records, marks) = fixture.open();

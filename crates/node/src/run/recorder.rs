@@ -1,8 +1,8 @@
 //! The recording of this node, when it is asked for one. It never hurts the node: what goes wrong is
 //! logged once, and recording ends.
 
-use aequa_replica::Effect;
 use aequa_storage::{Journal, StorageError};
+use aequa_types::recording::Entry;
 use aequa_types::{ClusterId, OperatorIndex};
 use std::path::Path;
 
@@ -28,16 +28,13 @@ impl Recorder {
         }
     }
 
-    /// Takes what the effects of a turn hold for the recording, once they are durable. It is with the
+    /// Takes the entries of a turn, once its votes are durable. It is with the
     /// operating system before anything of the turn is sent, so that the end of the process loses nothing
     /// that anybody heard.
-    pub fn take(&mut self, effects: &[Effect]) {
+    pub fn take(&mut self, entries: &[Entry]) {
         let Some(journal) = &mut self.journal else { return };
-        let mut entries = effects.iter().filter_map(|effect| match effect {
-            Effect::Record(entry) => Some(entry),
-            _ => None,
-        });
-        let written = entries.try_for_each(|entry| journal.append(entry)).and_then(|()| journal.write_out());
+        let written =
+            entries.iter().try_for_each(|entry| journal.append(entry)).and_then(|()| journal.write_out());
         if let Err(error) = written {
             give_up(&error);
             self.journal = None;
@@ -61,11 +58,11 @@ fn give_up(error: &StorageError) {
 mod tests {
     use super::*;
     use aequa_storage::journal::Reader;
-    use aequa_types::recording::{Connected, Entry, Moment};
+    use aequa_types::recording::{Connected, Moment};
 
-    fn effects(n: u64) -> Vec<Effect> {
+    fn entries(n: u64) -> Vec<Entry> {
         let at = Moment { elapsed_ms: n, wall_ms: n };
-        vec![Effect::Record(Box::new(Entry::Connected(Connected { operator: OperatorIndex(1), at })))]
+        vec![Entry::Connected(Connected { operator: OperatorIndex(1), at })]
     }
 
     fn recorded(dir: &Path) -> usize {
@@ -77,7 +74,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = dir.path().join("journal");
         let mut recorder = Recorder::open(&journal, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
-        recorder.take(&effects(1));
+        recorder.take(&entries(1));
         assert_eq!(recorded(&journal), 1);
         recorder.finish();
 
@@ -85,14 +82,14 @@ mod tests {
         let blocked = dir.path().join("blocked");
         std::fs::write(&blocked, b"").unwrap();
         let mut recorder = Recorder::open(&blocked, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
-        recorder.take(&effects(2));
+        recorder.take(&entries(2));
         recorder.finish();
 
         // Gone while the node runs.
         let mut recorder = Recorder::open(&journal, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
         std::fs::remove_dir_all(&journal).unwrap();
-        recorder.take(&effects(3));
+        recorder.take(&entries(3));
         assert!(recorder.journal.is_none());
-        recorder.take(&effects(4));
+        recorder.take(&entries(4));
     }
 }

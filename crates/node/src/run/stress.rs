@@ -11,7 +11,7 @@ use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
 use aequa_crypto::lock;
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Input, Now, Recovery, Replica};
+use aequa_replica::{Config, Input, Now, Output, Persist, Recovery, Replica, StoreWrite, VoteStore};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_types::{
     BuilderPolicy, Claim, ConsensusParams, Digest, Evidence, Height, InstanceId, OperatorIndex, Quorum,
@@ -72,18 +72,38 @@ pub fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
 }
 
 /// The part of the core that has to do with evidence: steps, stores, answers.
+/// Nothing here is about votes.
+struct AnyVote;
+
+impl VoteStore for AnyVote {
+    type Error = std::convert::Infallible;
+
+    fn persist(&mut self, _: &Persist) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn holds(&self, _: &Signed) -> bool {
+        true
+    }
+}
+
+fn writes(output: Output) -> Vec<StoreWrite> {
+    let Ok(durable) = output.persisted(&mut AnyVote);
+    durable.store
+}
+
 pub fn run_core(
     mut replica: Replica<OperatorKeys>,
     store: &FjallChainStore,
     mut commands: mpsc::Receiver<Command>,
 ) {
     let now = Now { elapsed_ms: 0, wall_ms: 1 };
-    replica.start(now);
+    writes(replica.start(now));
     while let Some(command) = commands.blocking_recv() {
         match command {
             Command::Input(input) => {
-                for effect in replica.step(now, input) {
-                    if let Effect::KeepEvidence(pending) = effect {
+                for write in writes(replica.step(now, input)) {
+                    if let StoreWrite::KeepEvidence(pending) = write {
                         let pending: Vec<Evidence> =
                             pending.iter().map(|piece| Evidence::clone(piece)).collect();
                         store.put_pending_evidence(&pending).unwrap();

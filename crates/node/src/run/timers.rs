@@ -1,6 +1,6 @@
 //! The timers a replica asked for. At most one per slot runs.
 
-use aequa_replica::{Effect, Timer};
+use aequa_replica::{Timer, TimerChange};
 use aequa_types::InstanceId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,14 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Takes the timer effects out of a list.
-    pub fn absorb(&mut self, effects: &mut Vec<Effect>) {
-        effects.retain(|effect| match effect {
-            Effect::SetTimer { timer, at_ms } => {
-                self.set(*timer, *at_ms);
-                false
+    /// Carries out what a replica asked for, in order.
+    pub fn change(&mut self, changes: impl IntoIterator<Item = TimerChange>) {
+        for change in changes {
+            match change {
+                TimerChange::Set { timer, at_ms } => self.set(timer, at_ms),
+                TimerChange::Cancel(instance) => self.cancel(instance),
             }
-            Effect::CancelTimers(instance) => {
-                self.cancel(*instance);
-                false
-            }
-            _ => true,
-        });
+        }
     }
 
     /// When the next timer fires.
@@ -76,7 +71,7 @@ mod tests {
     }
 
     fn set(timers: &mut Timers, timer: Timer, at_ms: u64) {
-        timers.absorb(&mut vec![Effect::SetTimer { timer, at_ms }]);
+        timers.change([TimerChange::Set { timer, at_ms }]);
     }
 
     #[test]
@@ -96,7 +91,7 @@ mod tests {
         set(&mut timers, Timer::Resend(InstanceId::block(Height(1))), 5);
         set(&mut timers, round(2, 0), 10);
         set(&mut timers, Timer::CatchUp, 10);
-        timers.absorb(&mut vec![Effect::CancelTimers(InstanceId::block(Height(1)))]);
+        timers.change([TimerChange::Cancel(InstanceId::block(Height(1)))]);
         assert_eq!(timers.take_due(10), [Timer::CatchUp, round(2, 0)]);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! An instance is a pure state machine: its events, the answers of its host and what a restart gave
 //! it back determine everything it does. With [`crate::Config::record`] on, these leave the replica
-//! as [`crate::Effect::Record`]; off, they cost one comparison per event. [`Replay`] feeds them to
+//! in [`crate::Durable::recorded`]; off, they cost one comparison per event. [`Replay`] feeds them to
 //! the production instance again, with the recorded signatures in place of the keys, and notices
 //! where it would now say or decide something else. Nothing here decides anything.
 //!

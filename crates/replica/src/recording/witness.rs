@@ -1,6 +1,7 @@
 //! From events to entries, while the replica runs.
 
-use crate::io::{Effect, Now};
+use crate::io::Now;
+use crate::output::Output;
 use aequa_qbft::{Event, Host, Instance, Justified};
 use aequa_types::record::{ProposalRecord, ValueRecord};
 use aequa_types::recording::{
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 /// Values known to be in the recording. Forgetting one costs writing it a second time.
 const VALUES_REMEMBERED_MAX: usize = 256;
 
-/// Turns what happens to instances into [`Effect::Record`].
+/// Turns what happens to instances into entries of the recording.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     values: BTreeSet<(InstanceId, Digest)>,
@@ -31,18 +32,18 @@ impl Recorder {
     }
 
     /// The first step: instances from the log are open.
-    pub(crate) fn started(&mut self, now: Now, out: &mut Vec<Effect>) {
+    pub(crate) fn started(&mut self, now: Now, out: &mut Output) {
         for (instance, records) in std::mem::take(&mut self.restored) {
             self.opened(instance, records.len() as u64, now, out);
-            out.extend(records.into_iter().map(|record| effect(Entry::Bound(record))));
+            records.into_iter().for_each(|record| out.recorded(Entry::Bound(record)));
         }
     }
 
     /// An instance is open; so many records of the log follow.
-    pub(crate) fn opened(&mut self, instance: InstanceId, bound: u64, now: Now, out: &mut Vec<Effect>) {
+    pub(crate) fn opened(&mut self, instance: InstanceId, bound: u64, now: Now, out: &mut Output) {
         // In another life the recording of its values may have been cut off.
         self.values.retain(|(of, _)| *of != instance);
-        out.push(effect(Entry::Opened(Opened { instance, at: moment(now), bound })));
+        out.recorded(Entry::Opened(Opened { instance, at: moment(now), bound }));
     }
 
     /// Lets an instance take an event, and records it with what the host answered.
@@ -52,7 +53,7 @@ impl Recorder {
         host: impl Host,
         event: Event,
         now: Now,
-        out: &mut Vec<Effect>,
+        out: &mut Output,
     ) -> Vec<aequa_qbft::Effect> {
         let id = instance.id();
         let happened = self.happening(id, instance.round(), &event, out);
@@ -65,20 +66,20 @@ impl Recorder {
             _ => None,
         });
         let step = Step { instance: id, at: moment(now), happened, answers: witness.answers, decided };
-        out.push(effect(Entry::Step(step)));
+        out.recorded(Entry::Step(step));
         effects
     }
 
-    pub(crate) fn upgraded(&self, certificate: &Certificate, now: Now, out: &mut Vec<Effect>) {
-        out.push(effect(Entry::Upgraded(Upgraded { at: moment(now), certificate: certificate.clone() })));
+    pub(crate) fn upgraded(&self, certificate: &Certificate, now: Now, out: &mut Output) {
+        out.recorded(Entry::Upgraded(Upgraded { at: moment(now), certificate: certificate.clone() }));
     }
 
-    pub(crate) fn resent(&self, instance: InstanceId, now: Now, out: &mut Vec<Effect>) {
-        out.push(effect(Entry::Resent(Resent { instance, at: moment(now) })));
+    pub(crate) fn resent(&self, instance: InstanceId, now: Now, out: &mut Output) {
+        out.recorded(Entry::Resent(Resent { instance, at: moment(now) }));
     }
 
-    pub(crate) fn connected(&self, operator: OperatorIndex, now: Now, out: &mut Vec<Effect>) {
-        out.push(effect(Entry::Connected(Connected { operator, at: moment(now) })));
+    pub(crate) fn connected(&self, operator: OperatorIndex, now: Now, out: &mut Output) {
+        out.recorded(Entry::Connected(Connected { operator, at: moment(now) }));
     }
 
     pub(crate) fn fetched(
@@ -87,12 +88,12 @@ impl Recorder {
         certificate: Certificate,
         commit: Option<Signed>,
         now: Now,
-        out: &mut Vec<Effect>,
+        out: &mut Output,
     ) {
-        out.push(effect(Entry::Fetched(Fetched { at: moment(now), from, certificate, commit })));
+        out.recorded(Entry::Fetched(Fetched { at: moment(now), from, certificate, commit }));
     }
 
-    fn happening(&mut self, id: InstanceId, round: Round, event: &Event, out: &mut Vec<Effect>) -> Happening {
+    fn happening(&mut self, id: InstanceId, round: Round, event: &Event, out: &mut Output) -> Happening {
         match event {
             Event::Start => Happening::Start(round),
             Event::Timeout(round) => Happening::Timeout(*round),
@@ -105,7 +106,7 @@ impl Recorder {
         }
     }
 
-    fn said(&mut self, id: InstanceId, message: &Verified, out: &mut Vec<Effect>) -> Said {
+    fn said(&mut self, id: InstanceId, message: &Verified, out: &mut Output) -> Said {
         match message {
             Verified::PrePrepare { proposal, value, round_changes, prepares } => {
                 self.value(id, value, out);
@@ -125,12 +126,12 @@ impl Recorder {
     }
 
     /// Writes a value unless it is there; gives its digest.
-    fn value(&mut self, instance: InstanceId, value: &Value, out: &mut Vec<Effect>) -> Digest {
+    fn value(&mut self, instance: InstanceId, value: &Value, out: &mut Output) -> Digest {
         if self.values.len() >= VALUES_REMEMBERED_MAX {
             self.values.clear();
         }
         if self.values.insert((instance, value.digest())) {
-            out.push(effect(Entry::Value(ValueRecord { instance, value: value.bytes().clone() })));
+            out.recorded(Entry::Value(ValueRecord { instance, value: value.bytes().clone() }));
         }
         value.digest()
     }
@@ -158,10 +159,6 @@ impl<H: Host> Host for Witness<H> {
         self.answers.signatures.push(signed.clone());
         signed
     }
-}
-
-fn effect(entry: Entry) -> Effect {
-    Effect::Record(Box::new(entry))
 }
 
 fn moment(now: Now) -> Moment {

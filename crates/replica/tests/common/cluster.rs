@@ -1,9 +1,9 @@
 //! Whole clusters on a clock that the test moves. Links are perfect unless an operator is cut off; for
 //! faults of every other kind there is the simulator.
 
-use super::{EPOCH_MS, PlainKeys, config, replica_of};
+use super::{EPOCH_MS, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, config, replica_of};
 use aequa_qbft::Note;
-use aequa_replica::{Effect, Input, Memory, Notice, Now, Recovery, Replica, Timer};
+use aequa_replica::{Input, Memory, Notice, Now, Recovery, Timer};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
@@ -17,7 +17,7 @@ const LATENCY_MS: u64 = 5;
 
 /// One operator with its host: timers, store, and a list of what it was told.
 pub struct Node {
-    pub replica: Replica<PlainKeys>,
+    pub replica: Operator,
     /// What it stored, in order.
     pub committed: Vec<(Arc<CheckedBlock>, Certificate)>,
     pub sealed: BTreeSet<InstanceId>,
@@ -244,17 +244,22 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {
+        for effect in &effects {
+            if let Effect::Tell(Tell::Notice(Notice::Proposed { block, .. })) = effect {
+                self.values.insert(block.digest(), Value::block(block.clone()));
+            }
+        }
         for effect in effects {
             match effect {
-                Effect::Broadcast(message) => {
+                Effect::Send(Outbound::Broadcast(message)) => {
                     (0..self.nodes.len()).filter(|to| *to != id).for_each(|to| self.message(id, to, &message))
                 }
-                Effect::Send(to, message) => self.message(id, to.as_usize(), &message),
-                Effect::Gossip(transaction) => self.spread(id, &[transaction]),
-                Effect::Offer(transactions) => self.spread(id, &transactions),
-                Effect::Fetch { from, height } => self.fetch(id, from, height),
-                Effect::Inquire(of) => self.inquire(id, of),
-                Effect::Combine { instance, round, digest, shares } => {
+                Effect::Send(Outbound::Send(to, message)) => self.message(id, to.as_usize(), &message),
+                Effect::Send(Outbound::Gossip(transaction)) => self.spread(id, &[transaction]),
+                Effect::Send(Outbound::Offer(transactions)) => self.spread(id, &transactions),
+                Effect::Send(Outbound::Fetch { from, height }) => self.fetch(id, from, height),
+                Effect::Send(Outbound::Inquire(of)) => self.inquire(id, of),
+                Effect::Work(Work::Combine { instance, round, digest, shares }) => {
                     let bad: Vec<OperatorIndex> = shares
                         .iter()
                         .map(|(operator, _)| *operator)
@@ -263,23 +268,22 @@ impl Cluster {
                     let result = if bad.is_empty() { Ok(Seal::repeat_byte(9)) } else { Err(bad) };
                     self.input(id, Input::Combined { instance, round, digest, result });
                 }
-                Effect::SetTimer { timer, at_ms } => {
+                Effect::Timer(TimerChange::Set { timer, at_ms }) => {
                     if let Timer::Round { instance, round } = timer {
                         self.nodes[id].timers_started.push((instance, round));
                     }
                     self.nodes[id].timers.insert(timer.slot(), (at_ms, timer));
                 }
-                Effect::CancelTimers(instance) => {
+                Effect::Timer(TimerChange::Cancel(instance)) => {
                     self.nodes[id].timers.retain(|(of, _), _| *of != Some(instance));
                 }
-                Effect::Commit { block, certificate, .. } => {
+                Effect::Store(StoreWrite::Commit { block, certificate, .. }) => {
                     self.nodes[id].committed.push((block, certificate));
                 }
-                Effect::Sealed(certificate) => drop(self.nodes[id].sealed.insert(certificate.instance)),
-                Effect::Notify(notice) => {
-                    if let Notice::Proposed { block, .. } = &notice {
-                        self.values.insert(block.digest(), Value::block(block.clone()));
-                    }
+                Effect::Store(StoreWrite::Sealed(certificate)) => {
+                    self.nodes[id].sealed.insert(certificate.instance);
+                }
+                Effect::Tell(Tell::Notice(notice)) => {
                     self.nodes[id].notices.push(notice);
                 }
                 Effect::Halt(halt) => panic!("operator {id} halts: {halt}"),

@@ -4,10 +4,12 @@
 #[path = "../../../qbft/tests/common/chance.rs"]
 pub mod chance;
 pub mod cluster;
+pub mod operator;
 
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Effect, Input, Keys, Now, Recovery, Replica};
+use aequa_replica::{Config, Input, Keys, Now, Recovery, Replica};
+pub use aequa_replica::{Outbound, StoreWrite, Tell, TimerChange, Work};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::transaction::{Payload, TxSignature};
 use aequa_types::{
@@ -18,6 +20,7 @@ use aequa_types::{
 use std::sync::Arc;
 
 pub use chance::*;
+pub use operator::{Effect, Operator};
 
 pub const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
 /// Wall clock of every node at the start.
@@ -59,17 +62,17 @@ pub fn config(me: u8, operators: usize) -> Config {
 }
 
 /// Operator `me` of four at genesis, bound by what `recovery` remembers, before its first step.
-pub fn replica(me: u8, recovery: Recovery) -> Replica<PlainKeys> {
+pub fn replica(me: u8, recovery: Recovery) -> Operator {
     replica_of(config(me, 4), recovery)
 }
 
-pub fn replica_of(config: Config, recovery: Recovery) -> Replica<PlainKeys> {
+pub fn replica_of(config: Config, recovery: Recovery) -> Operator {
     let chain = Chain::genesis(CLUSTER, config.quorum);
     let mempool = Mempool::new(config.limits, BuilderPolicy::default()).unwrap();
-    Replica::new(config, PlainKeys, chain, mempool, recovery)
+    Operator::new(recovery, |recovery| Replica::new(config, PlainKeys, chain, mempool, recovery))
 }
 
-pub fn deliver(replica: &mut Replica<PlainKeys>, now: Now, from: u8, message: Verified) -> Vec<Effect> {
+pub fn deliver(replica: &mut Operator, now: Now, from: u8, message: Verified) -> Vec<Effect> {
     replica.step(now, Input::Message { from: OperatorIndex(from), message })
 }
 
@@ -78,7 +81,9 @@ pub fn sent(effects: &[Effect]) -> Vec<&Message> {
     effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
+            Effect::Send(Outbound::Broadcast(message)) | Effect::Send(Outbound::Send(_, message)) => {
+                Some(message)
+            }
             _ => None,
         })
         .collect()

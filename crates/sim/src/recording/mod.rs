@@ -7,9 +7,8 @@ pub use rerun::{Rerun, run_recordings};
 
 use crate::node::Node;
 use crate::verifier::Verifier;
-use aequa_replica::Effect;
 use aequa_replica::recording::{Comparison, Replay, Selection};
-use aequa_types::recording::Numbered;
+use aequa_types::recording::{Entry, Numbered};
 use aequa_types::{ClusterId, InstanceId, OperatorIndex, Quorum, Record};
 use std::collections::BTreeSet;
 
@@ -72,14 +71,9 @@ pub(crate) fn of(quorum: Quorum, cluster: ClusterId, nodes: Vec<Node>) -> Vec<Re
     nodes.into_iter().map(recording).collect()
 }
 
-/// Takes what is to be recorded out of the effects of a turn: a crash never hits between two entries.
-pub(crate) fn set_aside(effects: &mut Vec<Effect>, recorded: &mut Vec<Numbered>) {
-    let all = std::mem::take(effects);
-    effects.extend(all.into_iter().filter_map(|effect| match effect {
-        Effect::Record(entry) => {
-            recorded.push(Numbered { number: recorded.len() as u64 + 1, entry: Some(*entry) });
-            None
-        }
-        other => Some(other),
-    }));
+/// Takes what a turn has for the recording: a crash never hits between two entries.
+pub(crate) fn add(entries: Vec<Entry>, recorded: &mut Vec<Numbered>) {
+    for entry in entries {
+        recorded.push(Numbered { number: recorded.len() as u64 + 1, entry: Some(entry) });
+    }
 }

@@ -31,6 +31,12 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether this statement has its place, or lies where nothing is signed any more.
+    pub fn holds(&self, mark: &Mark) -> bool {
+        let known = self.known();
+        !known.is_above_floor(mark) || known.marks.get(&mark.place) == Some(&mark.digest)
+    }
+
     /// Takes a place; false when this very statement has it already.
     pub(super) fn take(&self, mark: &Mark) -> Result<bool, StorageError> {
         let mut known = self.known();

@@ -1,0 +1,459 @@
+//! What a step asks of its host, grouped by when it may be done.
+//!
+//! ```text
+//!   Output ──▶ unless_halted ──▶ persisted(votes) ──▶ Durable { send, store, work, tell }
+//!     │            │                │                     in this order
+//!     timers       Stopped          the one sync
+//! ```
+//!
+//! # Rules
+//!
+//! 1. What leaves a node is reached through [`Output::persisted`] only: nothing is sent, stored, worked on or told
+//!    before the votes it depends on are durable. The outputs of many steps may be merged and made durable at once.
+//! 2. Of an output that halts its node nothing leaves, and of what it signed nothing is made durable.
+//! 3. Every own vote that leaves is in the vote store, which is asked apart from what the signer reported.
+
+use crate::io::{DutyAdmission, Halt, Notice, Recall, Ticket, Timer};
+use aequa_chain::Applied;
+use aequa_mempool::Admission;
+use aequa_types::recording::Entry;
+use aequa_types::{
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, Domain, Height, InstanceId, Mark,
+    Message, OperatorIndex, Record, Round, Seal, Signed, TxHash, Value,
+};
+use std::sync::Arc;
+
+/// What must be durable before anything of a turn leaves the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Persist {
+    /// For the vote log, in this order.
+    pub records: Vec<Record>,
+    /// For the signing marks: at and below these heights nothing is signed any more.
+    pub floors: Vec<(Domain, Height)>,
+    /// For the signing marks: places that are taken.
+    pub marks: Vec<Mark>,
+}
+
+impl Persist {
+    /// Whether nothing of the turn may go on before this is durable. What others were heard to say may wait, written
+    /// and not synced, for the next turn that promises something: until then nothing was made of it.
+    pub fn is_urgent(&self) -> bool {
+        let binds = |record: &Record| !matches!(record, Record::Heard(_));
+        !self.floors.is_empty() || !self.marks.is_empty() || self.records.iter().any(binds)
+    }
+}
+
+/// Where votes are durable.
+pub trait VoteStore {
+    /// Why it is not. After an error nothing may leave the node any more.
+    type Error;
+
+    /// Makes all of it durable, or, where it is not urgent, hands it to the system.
+    fn persist(&mut self, promised: &Persist) -> Result<(), Self::Error>;
+
+    /// Whether a vote of this operator is durable here, or lies where nothing is signed any more.
+    fn holds(&self, vote: &Signed) -> bool;
+}
+
+/// A change of the timers. At most one timer per [`Timer::slot`] runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimerChange {
+    /// Start a timer, replacing the one in its slot.
+    Set {
+        /// The timer.
+        timer: Timer,
+        /// When it fires, on the [`Now::elapsed_ms`](crate::Now::elapsed_ms) clock.
+        at_ms: u64,
+    },
+    /// Forget all timers of an instance.
+    Cancel(InstanceId),
+}
+
+/// To members.
+#[derive(Debug, Clone)]
+pub enum Outbound {
+    /// To every other operator.
+    Broadcast(Message),
+    /// To one operator.
+    Send(OperatorIndex, Message),
+    /// Spread an admitted transaction.
+    Gossip(CheckedTransaction),
+    /// Spread transactions that were spread before, for whoever missed them. One frame of gossip holds them.
+    Offer(Vec<CheckedTransaction>),
+    /// Spread evidence to every member.
+    GossipEvidence(CheckedEvidence),
+    /// Ask a member for certified blocks.
+    Fetch {
+        /// Whom.
+        from: OperatorIndex,
+        /// First height wanted.
+        height: Height,
+    },
+    /// Ask a member what it has seen of this operator. No answer need come.
+    Inquire(OperatorIndex),
+}
+
+impl Outbound {
+    /// The vote that leaves with it.
+    fn vote(&self) -> Option<&Signed> {
+        match self {
+            Self::Broadcast(message) | Self::Send(_, message) => message.statement(),
+            Self::Gossip(_)
+            | Self::Offer(_)
+            | Self::GossipEvidence(_)
+            | Self::Fetch { .. }
+            | Self::Inquire(_) => None,
+        }
+    }
+}
+
+/// To the block store.
+#[derive(Debug, Clone)]
+pub enum StoreWrite {
+    /// A decided and executed block.
+    Commit {
+        /// The block.
+        block: Arc<CheckedBlock>,
+        /// Why it is decided.
+        certificate: Certificate,
+        /// What executing it changed.
+        applied: Applied,
+        /// False for blocks fetched from peers: they are not in the vote log, so the store itself
+        /// must be flushed before they are shown to anybody.
+        live: bool,
+    },
+    /// Replace a certificate of commits by one with the group seal; durable for a duty, before anybody
+    /// hears of it.
+    Sealed(Certificate),
+    /// The result of a duty, durable together with the watermark: its instance is closed, and the
+    /// log may forget it only then.
+    CommitDuty {
+        /// Which duty.
+        instance: InstanceId,
+        /// The decision; none when it expired undecided.
+        decided: Option<(Value, Certificate)>,
+        /// Every duty of the domain up to this slot is closed.
+        watermark: Option<Height>,
+    },
+    /// All the evidence that is pending, in place of what was stored before.
+    KeepEvidence(Vec<CheckedEvidence>),
+    /// The members were asked what this operator signed, and it is durable up to where it abstains: the directory
+    /// is no longer suspected to lack something.
+    Trust,
+}
+
+/// Beside the turn, on other threads or from the store.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Combine these shares and verify the result under the group key.
+    Combine {
+        /// Instance.
+        instance: InstanceId,
+        /// Round.
+        round: Round,
+        /// Digest.
+        digest: Digest,
+        /// q or more shares of distinct operators.
+        shares: Vec<(OperatorIndex, Seal)>,
+    },
+    /// Send an operator what the store knows of a closed duty, if it knows it.
+    RecallDuty {
+        /// Who asks.
+        to: OperatorIndex,
+        /// Which duty.
+        instance: InstanceId,
+        /// What it asks for.
+        recall: Recall,
+    },
+}
+
+/// To clients and observers.
+#[derive(Debug, Clone)]
+pub enum Tell {
+    /// The answer to a client that submitted a transaction.
+    Admission(Ticket, TxHash, Admission),
+    /// The answer to a client that posted a duty.
+    DutyAdmission(Ticket, DutyAdmission),
+    /// A fact for metrics, logs and event streams.
+    Notice(Notice),
+}
+
+/// What may be done now that the votes of a turn are durable, in the order of the fields.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Durable {
+    /// What is durable.
+    pub persisted: Persist,
+    /// For the recording; nothing waits for it.
+    pub recorded: Vec<Entry>,
+    /// To members.
+    pub send: Vec<Outbound>,
+    /// To the block store.
+    pub store: Vec<StoreWrite>,
+    /// Beside the turn.
+    pub work: Vec<Work>,
+    /// To clients and observers.
+    pub tell: Vec<Tell>,
+}
+
+impl Durable {
+    fn empty() -> Self {
+        Self {
+            persisted: Persist::default(),
+            recorded: Vec::new(),
+            send: Vec::new(),
+            store: Vec::new(),
+            work: Vec::new(),
+            tell: Vec::new(),
+        }
+    }
+}
+
+/// Why a node must stop, and what must be durable all the same.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Why.
+    pub halt: Halt,
+    /// Heights at and below which nothing is signed any more: whoever showed them may not be there at the next start.
+    pub floors: Vec<(Domain, Height)>,
+    rest: Output,
+}
+
+impl Stopped {
+    /// Goes on all the same, without the floors: for operators in tests that are meant to be faulty.
+    pub fn ignored(self) -> Output {
+        self.rest
+    }
+}
+
+/// What a step asks of its host.
+///
+/// ```compile_fail
+/// fn sends_before_the_sync(output: aequa_replica::Output) -> Vec<aequa_replica::Outbound> {
+///     output.after.send // private: only `persisted` leads to it
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn forged() -> aequa_replica::Durable {
+///     aequa_replica::Durable::default() // nobody else makes one
+/// }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a step that is not carried out is lost"]
+pub struct Output {
+    persist: Persist,
+    timers: Vec<TimerChange>,
+    halt: Option<Halt>,
+    after: Durable,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { persist: Persist::default(), timers: Vec::new(), halt: None, after: Durable::empty() }
+    }
+}
+
+impl Output {
+    /// Adds what a later step asks for.
+    pub fn merge(&mut self, later: Output) {
+        let Output { persist, timers, halt, after } = later;
+        self.persist.records.extend(persist.records);
+        self.persist.floors.extend(persist.floors);
+        self.persist.marks.extend(persist.marks);
+        self.timers.extend(timers);
+        self.halt = self.halt.take().or(halt);
+        self.after.recorded.extend(after.recorded);
+        self.after.send.extend(after.send);
+        self.after.store.extend(after.store);
+        self.after.work.extend(after.work);
+        self.after.tell.extend(after.tell);
+    }
+
+    /// Takes the changes of the timers, which wait for nothing.
+    pub fn take_timers(&mut self) -> Vec<TimerChange> {
+        std::mem::take(&mut self.timers)
+    }
+
+    /// What must be durable first.
+    pub fn persist(&self) -> &Persist {
+        &self.persist
+    }
+
+    /// The output, unless it says that the node must stop.
+    pub fn unless_halted(mut self) -> Result<Output, Box<Stopped>> {
+        match self.halt.take() {
+            None => Ok(self),
+            Some(halt) => {
+                let floors = std::mem::take(&mut self.persist.floors);
+                Err(Box::new(Stopped { halt, floors, rest: self }))
+            }
+        }
+    }
+
+    /// Makes everything durable that must be: the only way to what leaves the node.
+    ///
+    /// # Panics
+    ///
+    /// When the node must stop (rule 2), or when a vote would leave that the store does not hold (rule 3).
+    pub fn persisted<V: VoteStore>(self, votes: &mut V) -> Result<Durable, V::Error> {
+        let Output { persist, halt, mut after, .. } = self;
+        assert!(halt.is_none(), "rule 2 of outputs: nothing of a node that must stop leaves it");
+        votes.persist(&persist)?;
+        for vote in after.send.iter().filter_map(Outbound::vote) {
+            assert!(votes.holds(vote), "rule 3 of outputs: {vote:?} leaves and is not in the vote store");
+        }
+        after.persisted = persist;
+        Ok(after)
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.persist.records.push(record);
+    }
+
+    pub(crate) fn mark(&mut self, marks: impl IntoIterator<Item = Mark>) {
+        self.persist.marks.extend(marks);
+    }
+
+    pub(crate) fn raise_floors(&mut self, floors: impl IntoIterator<Item = (Domain, Height)>) {
+        self.persist.floors.extend(floors);
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
+        self.timers.push(TimerChange::Set { timer, at_ms });
+    }
+
+    pub(crate) fn cancel_timers(&mut self, instance: InstanceId) {
+        self.timers.push(TimerChange::Cancel(instance));
+    }
+
+    /// The first reason stands.
+    pub(crate) fn halt(&mut self, halt: Halt) {
+        self.halt.get_or_insert(halt);
+    }
+
+    pub(crate) fn recorded(&mut self, entry: Entry) {
+        self.after.recorded.push(entry);
+    }
+
+    pub(crate) fn send(&mut self, outbound: Outbound) {
+        self.after.send.push(outbound);
+    }
+
+    pub(crate) fn broadcast(&mut self, message: Message) {
+        self.send(Outbound::Broadcast(message));
+    }
+
+    pub(crate) fn store(&mut self, write: StoreWrite) {
+        self.after.store.push(write);
+    }
+
+    pub(crate) fn work(&mut self, work: Work) {
+        self.after.work.push(work);
+    }
+
+    pub(crate) fn tell(&mut self, tell: Tell) {
+        self.after.tell.push(tell);
+    }
+
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.tell(Tell::Notice(notice));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_types::{Claim, Signature, Statement};
+    use std::convert::Infallible;
+
+    const FIRST: InstanceId = InstanceId { domain: Domain::Block, height: Height(1) };
+
+    /// A vote store that keeps what it is given, or forgets it.
+    #[derive(Default)]
+    struct Votes {
+        marks: Vec<Mark>,
+        forgets: bool,
+    }
+
+    impl VoteStore for Votes {
+        type Error = Infallible;
+
+        fn persist(&mut self, promised: &Persist) -> Result<(), Infallible> {
+            if !self.forgets {
+                self.marks.extend(&promised.marks);
+            }
+            Ok(())
+        }
+
+        fn holds(&self, vote: &Signed) -> bool {
+            self.marks.contains(&vote.mark())
+        }
+    }
+
+    fn vote(round: u64) -> Signed {
+        let claim = Claim::Prepare(Digest::repeat_byte(1));
+        let statement = Statement { instance: FIRST, round: Round(round), author: OperatorIndex(0), claim };
+        Signed { statement, signature: Signature::ZERO }
+    }
+
+    fn voted(round: u64) -> Output {
+        let mut output = Output::default();
+        output.record(Record::Prepare(vote(round)));
+        output.mark([vote(round).mark()]);
+        output.broadcast(Message::Prepare(vote(round)));
+        output.set_timer(Timer::CatchUp, round);
+        output
+    }
+
+    fn stopped() -> Output {
+        let mut output = voted(3);
+        output.raise_floors([(Domain::Block, Height(1))]);
+        output.halt(Halt::Impossible("first".into()));
+        output.halt(Halt::Impossible("second".into()));
+        output
+    }
+
+    #[test]
+    fn outputs_of_a_turn_are_made_durable_together_and_in_order() {
+        let mut output = voted(1);
+        output.merge(voted(2));
+        assert!(output.persist().is_urgent());
+        assert_eq!(output.take_timers().len(), 2);
+        let mut votes = Votes::default();
+        let Ok(durable) = output.persisted(&mut votes);
+        assert_eq!(votes.marks, [vote(1).mark(), vote(2).mark()]);
+        let sent = durable.send.iter().map(|sent| sent.vote().unwrap().round);
+        assert_eq!(sent.collect::<Vec<_>>(), [Round(1), Round(2)]);
+    }
+
+    #[test]
+    fn what_was_heard_waits_for_the_next_own_vote() {
+        let mut output = Output::default();
+        output.record(Record::Heard(vote(1)));
+        assert!(!output.persist().is_urgent());
+        output.merge(voted(2));
+        assert!(output.persist().is_urgent());
+    }
+
+    #[test]
+    fn a_stop_keeps_its_first_reason_and_the_floors_that_outlive_it() {
+        let mut output = voted(1);
+        output.merge(stopped());
+        let stopped = output.unless_halted().unwrap_err();
+        assert_eq!(stopped.halt, Halt::Impossible("first".into()));
+        assert_eq!(stopped.floors, [(Domain::Block, Height(1))]);
+    }
+
+    #[test]
+    #[should_panic(expected = "rule 2 of outputs")]
+    fn nothing_leaves_a_node_that_must_stop() {
+        let _ = stopped().persisted(&mut Votes::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "rule 3 of outputs")]
+    fn no_vote_leaves_that_the_store_does_not_hold() {
+        let _ = voted(1).persisted(&mut Votes { forgets: true, ..Votes::default() });
+    }
+}

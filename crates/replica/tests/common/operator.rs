@@ -1,0 +1,107 @@
+//! A replica with a vote store, and all it asks for in one list.
+
+use super::PlainKeys;
+use aequa_replica::{
+    Halt, Input, Now, Outbound, Output, Persist, Recovery, Replica, StoreWrite, Tell, TimerChange, VoteStore,
+    Work,
+};
+use aequa_types::{Domain, Height, Mark, Place, Record, Signed};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Deref;
+
+/// One thing a step asks for, for tests that look for it among all.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    Persist(Record),
+    Mark(Mark),
+    RaiseFloors(Vec<(Domain, Height)>),
+    Timer(TimerChange),
+    Send(Outbound),
+    Store(StoreWrite),
+    Work(Work),
+    Tell(Tell),
+    Halt(Halt),
+}
+
+/// Votes that are durable at once.
+#[derive(Default)]
+struct Votes {
+    places: BTreeMap<Place, Mark>,
+    floors: BTreeMap<Domain, Height>,
+}
+
+impl VoteStore for Votes {
+    type Error = Infallible;
+
+    fn persist(&mut self, promised: &Persist) -> Result<(), Infallible> {
+        for mark in &promised.marks {
+            let before = self.places.insert(mark.place, *mark);
+            assert!(before.is_none_or(|before| before == *mark), "two statements in one place");
+        }
+        self.floors.extend(promised.floors.iter().copied());
+        Ok(())
+    }
+
+    fn holds(&self, vote: &Signed) -> bool {
+        let instance = vote.instance;
+        self.places.get(&vote.place()) == Some(&vote.mark())
+            || self.floors.get(&instance.domain).is_some_and(|floor| instance.height <= *floor)
+    }
+}
+
+/// An operator whose steps are carried out as a host does.
+pub struct Operator {
+    replica: Replica<PlainKeys>,
+    votes: Votes,
+}
+
+impl Operator {
+    /// One that starts from what its disk has.
+    pub fn new(recovery: Recovery, replica: impl FnOnce(Recovery) -> Replica<PlainKeys>) -> Self {
+        let mut votes = Votes::default();
+        let statements = recovery.records.iter().filter_map(Record::statement).map(|signed| signed.mark());
+        votes.places.extend(statements.chain(recovery.marks.iter().copied()).map(|mark| (mark.place, mark)));
+        votes.floors.extend(recovery.floors.iter().copied());
+        Self { replica: replica(recovery), votes }
+    }
+
+    pub fn start(&mut self, now: Now) -> Vec<Effect> {
+        let output = self.replica.start(now);
+        self.effects(output)
+    }
+
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let output = self.replica.step(now, input);
+        self.effects(output)
+    }
+
+    fn effects(&mut self, mut output: Output) -> Vec<Effect> {
+        let timers = output.take_timers();
+        let mut effects = Vec::new();
+        let output = output.unless_halted().unwrap_or_else(|stopped| {
+            effects.push(Effect::RaiseFloors(stopped.floors.clone()));
+            effects.push(Effect::Halt(stopped.halt.clone()));
+            stopped.ignored()
+        });
+        let Ok(durable) = output.persisted(&mut self.votes);
+        let Persist { records, floors, marks } = durable.persisted;
+        effects.extend(marks.into_iter().map(Effect::Mark));
+        effects.extend(records.into_iter().map(Effect::Persist));
+        effects.extend(Some(floors).filter(|floors| !floors.is_empty()).map(Effect::RaiseFloors));
+        effects.extend(timers.into_iter().map(Effect::Timer));
+        effects.extend(durable.send.into_iter().map(Effect::Send));
+        effects.extend(durable.store.into_iter().map(Effect::Store));
+        effects.extend(durable.work.into_iter().map(Effect::Work));
+        effects.extend(durable.tell.into_iter().map(Effect::Tell));
+        effects
+    }
+}
+
+impl Deref for Operator {
+    type Target = Replica<PlainKeys>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.replica
+    }
+}
