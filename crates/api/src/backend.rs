@@ -367,7 +367,15 @@ impl NotReady {
             NotReady::Clock => Some(
                 "this node's clock is more than 500 ms from a majority's: check its time synchronisation",
             ),
-            _ => None,
+            NotReady::Starting
+            | NotReady::Syncing
+            | NotReady::Fenced
+            | NotReady::StorageError
+            | NotReady::BeaconDown
+            | NotReady::BeaconSyncing
+            | NotReady::BeaconNoPeers
+            | NotReady::Engine
+            | NotReady::Stopping => None,
         }
     }
 }

@@ -40,7 +40,7 @@
 //!
 //! HTTP/1.1 without TLS: both listeners are loopback by default, and a reverse proxy ends TLS. For the
 //! same reason the upstream is `http` only.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod activity;
 mod app;

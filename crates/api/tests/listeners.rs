@@ -1,5 +1,5 @@
 //! Binding, bounds and stopping (contract: http, sections 1 and 2).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

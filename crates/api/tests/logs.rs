@@ -1,5 +1,5 @@
 //! What requests leave in the log (contract: logs).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

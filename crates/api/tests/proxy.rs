@@ -1,5 +1,5 @@
 //! Everything no route takes (contract: http, section 6).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

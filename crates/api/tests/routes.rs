@@ -1,5 +1,5 @@
 //! The new routes (contract: http, sections 2, 4, 5 and 9).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Event streams (contract: http, section 4.1).
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

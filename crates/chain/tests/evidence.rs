@@ -1,5 +1,5 @@
 //! Evidence in blocks: what is committed, what is refused, and what is remembered of it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

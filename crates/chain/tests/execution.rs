@@ -1,5 +1,5 @@
 //! Execution and the rules for the next block.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -31,7 +31,7 @@
 //! 6. `unsafe` lives in `seal::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
 //!    around the one call that keeps a page out of swap.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod dealer;
 mod error;

@@ -131,7 +131,7 @@ impl Mempool {
         }
         let (mut transactions, mut bytes) = match place {
             Place::Taken { bytes, .. } => (space.transactions, space.bytes + newcomer.bytes - bytes),
-            _ => (space.transactions + 1, space.bytes + newcomer.bytes),
+            Place::Pending | Place::Future => (space.transactions + 1, space.bytes + newcomer.bytes),
         };
         let mut victims = Vec::new();
         let mut ends = space.ranks.iter().copied().peekable();

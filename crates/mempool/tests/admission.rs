@@ -1,5 +1,5 @@
 //! What the pools take, keep and give up.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What a proposal holds, and that everybody can re-derive its order.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

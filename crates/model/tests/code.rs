@@ -1,6 +1,6 @@
 //! The model of the code: the production core keeps its promises, and the model notices when what
 //! is around it does not.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_model::code::{AGREEMENT, Code, Crashes, FAULTY, Mutation, ONE_STATEMENT};
 use aequa_model::run::{Outcome, search};

@@ -1,5 +1,5 @@
 //! The abstract model: the rules keep agreement, and it notices when they do not.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_model::protocol::{AGREEMENT, Mutation, ONE_STATEMENT, Protocol};
 use aequa_model::run::{Outcome, search, search_up_to_names};

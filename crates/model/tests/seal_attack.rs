@@ -7,7 +7,7 @@
 //! 4. Round 3: A, C and the faulty operator open it; C's claim is the highest, and v' is decided.
 //!
 //! A, B and the faulty operator have now all put their share under v, in different rounds.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
 use aequa_crypto::lock::{VerifiedLock, verify};

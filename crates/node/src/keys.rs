@@ -189,7 +189,10 @@ fn open(
             ExitError::refused(format!("the password in {} does not open {at}", password_path.display()))
                 .hint("the password of another keystore, or a damaged file: restore both from a backup")
         }
-        other => ExitError::refused(format!("{at}: {other}")),
+        other @ (KeystoreError::Malformed(_)
+        | KeystoreError::Unsupported { .. }
+        | KeystoreError::TooCostly { .. }
+        | KeystoreError::Randomness(_)) => ExitError::refused(format!("{at}: {other}")),
     })
 }
 
@@ -219,12 +222,11 @@ pub fn read_secret(
 
 fn missing(path: &Path, what: &str, error: &io::Error) -> ExitError {
     let refusal = ExitError::refused(format!("cannot read {what} at {}: {error}", path.display()));
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            refusal.hint("restore it from a backup of this operator, or point --keys-dir to its keystores")
-        }
-        _ => refusal.hint("check the owner and the mode of the file"),
-    }
+    refusal.hint(if error.kind() == io::ErrorKind::NotFound {
+        "restore it from a backup of this operator, or point --keys-dir to its keystores"
+    } else {
+        "check the owner and the mode of the file"
+    })
 }
 
 #[cfg(test)]

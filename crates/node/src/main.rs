@@ -21,7 +21,7 @@
 //!
 //! Nothing here decides anything about consensus, blocks or keys; it brings the parts together.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod allocator;
 mod cli;

@@ -124,7 +124,7 @@ fn absent(selection: &Selection) -> ExitError {
     let InstanceId { domain, height } = selection.instance();
     let what = match domain {
         Domain::Block => format!("height {height}"),
-        _ => format!("{} duty {height}", domain.name()),
+        Domain::Attester | Domain::Proposer | Domain::Sync => format!("{} duty {height}", domain.name()),
     };
     match selection.heights() {
         None => ExitError::unchecked(format!("{what} is not in the recording, nor any other of its kind"))

@@ -4,6 +4,8 @@
 //! transport hands it handshakes that have a handle, by the caller's address; the [gates](crate::gate) say
 //! which one has to go.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 use futures::FutureExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use libp2p::Multiaddr;

@@ -1,5 +1,7 @@
 //! The one task that owns the swarm: connections, dials, gossip. Frames of direct streams never pass here.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 mod announcing;
 mod bootnodes;
 mod connections;

@@ -1,5 +1,7 @@
 //! A behaviour that exists for members only: other peers see a connection without its protocols.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 use libp2p::core::{Endpoint, transport::PortUse};
 use libp2p::swarm::derive_prelude::Either;
 use libp2p::swarm::{

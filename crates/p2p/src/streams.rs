@@ -5,6 +5,8 @@
 //! reaches the driver (the transport's own buffers give back-pressure), the driver names the connection, and
 //! whoever is no member is not even told which protocols exist.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 use crate::topic::Topic;
 use libp2p::core::{Endpoint, InboundUpgrade, OutboundUpgrade, UpgradeInfo, transport::PortUse};
 use libp2p::swarm::handler::{

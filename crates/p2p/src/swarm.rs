@@ -1,5 +1,7 @@
 //! Builds the libp2p swarm: transports, behaviours, listeners.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 use crate::config::Checked;
 use crate::doorway::Doorway;
 use crate::error::P2pError;

@@ -36,7 +36,7 @@ pub fn highest_prepared<'a>(changes: impl IntoIterator<Item = &'a Signed>) -> Op
         .into_iter()
         .filter_map(|change| match &change.claim {
             Claim::RoundChange(claim) => claim.prepared,
-            _ => None,
+            Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::Commit(_) => None,
         })
         .max_by_key(|prepared| prepared.round)
 }

@@ -1,5 +1,5 @@
 //! What an instance keeps is bounded, whatever its peers send.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! After the decision: answers to stragglers, certificates taken over, shares for the seal.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What makes a PREPREPARE and a ROUND-CHANGE believable, and that everything else changes nothing.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

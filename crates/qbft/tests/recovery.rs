@@ -1,5 +1,5 @@
 //! Restarts: what was signed binds, is sent again as stored, and is never replaced.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! The rules of a round without trouble: propose, prepare, commit, decide, and what must not disturb them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

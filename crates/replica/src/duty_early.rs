@@ -61,7 +61,12 @@ impl EarlyDuties {
             Verified::PrePrepare { proposal, value, .. } => {
                 (proposal.instance == id && value.digest() == wanted).then(|| value.clone())
             }
-            _ => None,
+            Verified::Prepare(_)
+            | Verified::Commit(_)
+            | Verified::RoundChange(_)
+            | Verified::Decided(_)
+            | Verified::ValueRequest(_)
+            | Verified::ValueReply { .. } => None,
         })
     }
 
@@ -84,6 +89,10 @@ fn bytes_about(message: &Verified) -> usize {
             value.bytes().0.len() + (1 + round_changes.len() + prepares.len()) * STATEMENT_BYTES
         }
         Verified::RoundChange(message) => (1 + message.prepares.len()) * STATEMENT_BYTES,
-        _ => STATEMENT_BYTES,
+        Verified::Prepare(_)
+        | Verified::Commit(_)
+        | Verified::Decided(_)
+        | Verified::ValueRequest(_)
+        | Verified::ValueReply { .. } => STATEMENT_BYTES,
     }
 }

@@ -141,7 +141,9 @@ impl<K: Keys> Replica<K> {
             let is_told = match signed.instance.domain {
                 // At the last height too: an operator may come back to it, and those that decided need nobody's vote.
                 Domain::Block => is_new && signed.instance.height >= self.chain.tip().height,
-                _ => !is_mine && self.heard.hear(signed, self.now.elapsed_ms),
+                Domain::Attester | Domain::Proposer | Domain::Sync => {
+                    !is_mine && self.heard.hear(signed, self.now.elapsed_ms)
+                }
             };
             if is_told && !is_mine {
                 self.out.record(Record::Heard(signed.clone()));
@@ -180,7 +182,7 @@ impl<K: Keys> Replica<K> {
                 let tip = self.chain.tip().height;
                 id.height >= oldest_kept(tip) && id.height <= latest_early(tip.next())
             }
-            _ => self.instances.contains_key(&id),
+            Domain::Attester | Domain::Proposer | Domain::Sync => self.instances.contains_key(&id),
         }
     }
 

@@ -38,7 +38,7 @@
 //! * The same inputs give the same output: no hash-map iteration, no randomness, no float.
 //! * Only verified messages and checked transactions are taken; types see to it.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod blocks;
 mod catchup;

@@ -144,7 +144,7 @@ impl<K: Keys> Replica<K> {
         for (id, restored) in restored {
             let over = match id.domain {
                 Domain::Block => id.height <= tip,
-                _ => self.duties.is_closed(id),
+                Domain::Attester | Domain::Proposer | Domain::Sync => self.duties.is_closed(id),
             };
             if !over {
                 if id.domain != Domain::Block {
@@ -294,7 +294,9 @@ impl<K: Keys> Replica<K> {
             // What was heard in the last height is still to be told to an operator that comes back older.
             Domain::Block => instance.height >= stored,
             // Closed duties are durable in the store before their instance is forgotten.
-            _ => self.duties.is_open(instance) || (heard && self.heard.holds(instance)),
+            Domain::Attester | Domain::Proposer | Domain::Sync => {
+                self.duties.is_open(instance) || (heard && self.heard.holds(instance))
+            }
         }
     }
 
@@ -332,17 +334,16 @@ impl<K: Keys> Replica<K> {
             }
             Domain::Block if id == current => self.stir(&message),
             Domain::Block => {}
-            _ => return self.deliver_duty(id, from, message),
+            Domain::Attester | Domain::Proposer | Domain::Sync => {
+                return self.deliver_duty(id, from, message);
+            }
         }
         self.hand_over(id, from, message);
     }
 
     /// Gives a message to its instance, and the share of a COMMIT to the seal.
     pub(crate) fn hand_over(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
-        let commit = match &message {
-            Verified::Commit(vote) => Some(vote.clone()),
-            _ => None,
-        };
+        let commit = if let Verified::Commit(vote) = &message { Some(vote.clone()) } else { None };
         self.drive(id, Event::Message { carrier: from, message });
         if let Some(ready) = commit.and_then(|vote| self.sealing.add(&vote)) {
             self.combine(id, ready);
@@ -414,7 +415,7 @@ impl<K: Keys> Replica<K> {
     fn need_input(&mut self, id: InstanceId, round: Round) {
         match id.domain {
             Domain::Block => self.need_block(id.height, round),
-            _ => self.need_duty_value(id, round),
+            Domain::Attester | Domain::Proposer | Domain::Sync => self.need_duty_value(id, round),
         }
     }
 
@@ -422,7 +423,7 @@ impl<K: Keys> Replica<K> {
         self.out.cancel_timers(id);
         match id.domain {
             Domain::Block => self.block_decided(value, certificate),
-            _ => self.duty_decided(id, value, certificate),
+            Domain::Attester | Domain::Proposer | Domain::Sync => self.duty_decided(id, value, certificate),
         }
     }
 
@@ -430,7 +431,9 @@ impl<K: Keys> Replica<K> {
         if let Note::ProposalAccepted(_, digest) = &note {
             match id.domain {
                 Domain::Block => self.proposal_accepted(id, digest),
-                _ => self.duties.passed(id, "proposed", self.now.elapsed_ms),
+                Domain::Attester | Domain::Proposer | Domain::Sync => {
+                    self.duties.passed(id, "proposed", self.now.elapsed_ms)
+                }
             }
         }
         if let (Note::PrepareQuorum(_), true) = (&note, id.domain != Domain::Block) {

@@ -110,7 +110,7 @@ impl Sealing {
 fn share(commit: &Signed) -> Option<(OperatorIndex, Seal)> {
     match &commit.claim {
         Claim::Commit(claim) => claim.seal.map(|seal| (commit.author, seal)),
-        _ => None,
+        Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
     }
 }
 

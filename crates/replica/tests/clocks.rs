@@ -1,5 +1,5 @@
 //! Clocks that are set while the cluster runs: blocks go on whatever they say.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

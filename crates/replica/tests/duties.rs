@@ -1,6 +1,6 @@
 //! Which duties begin, end, come back and are told of.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

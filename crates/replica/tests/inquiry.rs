@@ -1,6 +1,6 @@
 //! An operator that lost its memory of what it signed asks, abstains, and takes part again.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What was accepted is decided, whoever was connected when it came.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What a cluster does over many heights: keep its leader, its pace and its peace.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

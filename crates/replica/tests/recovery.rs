@@ -1,6 +1,6 @@
 //! What a replica makes of what a restart found.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod common;
 

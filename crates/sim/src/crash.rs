@@ -370,16 +370,18 @@ impl World {
             }
         }
         for outbound in &durable.send {
-            match outbound {
-                Outbound::Broadcast(Message::PrePrepare(message))
-                    if message.proposal.instance.domain == Domain::Block =>
-                {
+            let Outbound::Broadcast(message) = outbound else { continue };
+            match message {
+                Message::PrePrepare(message) if message.proposal.instance.domain == Domain::Block => {
                     self.sight(sights::PROPOSAL_RESENT)
                 }
-                Outbound::Broadcast(Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_)) => {
+                Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
                     self.sight(sights::VOTE_RESENT)
                 }
-                _ => {}
+                Message::PrePrepare(_)
+                | Message::Decided(_)
+                | Message::ValueRequest(_)
+                | Message::ValueReply(_) => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Runs the simulator from the command line.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod cli;
 

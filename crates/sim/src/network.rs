@@ -208,7 +208,7 @@ impl World {
                     || traits.hoard
                     || self.dice.chance(traits.withhold)
             }
-            _ => false,
+            Kind::Honest | Kind::Twin => false,
         };
         if !up || denies || !self.reaches(peer, asker) {
             return self.fetch_fails(asker, life, from);

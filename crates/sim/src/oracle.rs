@@ -410,7 +410,12 @@ impl Oracle {
                 self.grounds.insert(ground);
                 self.decides(certificate);
             }
-            _ => {}
+            Record::PrePrepare(_)
+            | Record::Prepare(_)
+            | Record::Commit(_)
+            | Record::Round(_)
+            | Record::Value(_)
+            | Record::Heard(_) => {}
         }
     }
 

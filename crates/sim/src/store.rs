@@ -143,7 +143,7 @@ impl Store {
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         match instance.domain {
             Domain::Block => instance.height <= self.tip(),
-            _ => self.duties.contains_key(&instance),
+            Domain::Attester | Domain::Proposer | Domain::Sync => self.duties.contains_key(&instance),
         }
     }
 

@@ -152,7 +152,9 @@ impl Treason<'_> {
             Message::Decided(_) | Message::ValueReply(_) | Message::ValueRequest(_) if self.traits.hoard => {
                 Vec::new()
             }
-            other => vec![(receivers.to_vec(), other)],
+            other @ (Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_)) => {
+                vec![(receivers.to_vec(), other)]
+            }
         };
         if let Some(mutant) = mutant {
             self.count(fault::MUTANT);
@@ -168,7 +170,10 @@ impl Treason<'_> {
                 let half = match message {
                     Message::PrePrepare(message) => message.proposal.digest(),
                     Message::Prepare(vote) | Message::Commit(vote) => vote.digest(),
-                    _ => None,
+                    Message::RoundChange(_)
+                    | Message::Decided(_)
+                    | Message::ValueRequest(_)
+                    | Message::ValueReply(_) => None,
                 }
                 .map(half);
                 to.retain(|receiver| half.is_none_or(|half| receiver % 2 == half));

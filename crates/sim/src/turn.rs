@@ -377,14 +377,12 @@ impl World {
         if begins {
             self.observe_start(durable);
         }
-        let timed_out: BTreeSet<(InstanceId, Round)> = durable
-            .tell
-            .iter()
-            .filter_map(|tell| match tell {
-                Tell::Notice(Notice::Consensus(id, Note::TimedOut(round, _))) => Some((*id, *round)),
-                _ => None,
-            })
-            .collect();
+        let mut timed_out = BTreeSet::new();
+        for tell in &durable.tell {
+            if let Tell::Notice(Notice::Consensus(instance, Note::TimedOut(round, _))) = tell {
+                timed_out.insert((*instance, *round));
+            }
+        }
         let mut decided: Vec<InstanceId> = Vec::new();
         for record in &durable.persisted.records {
             self.observe_record(record, &timed_out, &decided);
@@ -396,19 +394,19 @@ impl World {
             }
         }
         for outbound in &durable.send {
-            match outbound {
-                Outbound::Broadcast(Message::ValueRequest(_)) => self.sight(sights::VALUE_ASKED),
-                Outbound::Send(_, Message::ValueReply(_)) => self.sight(sights::VALUE_GIVEN),
-                _ => {}
+            if let Outbound::Broadcast(Message::ValueRequest(_)) = outbound {
+                self.sight(sights::VALUE_ASKED);
+            }
+            if let Outbound::Send(_, Message::ValueReply(_)) = outbound {
+                self.sight(sights::VALUE_GIVEN);
             }
         }
         for write in &durable.store {
-            match write {
-                StoreWrite::Commit { live: false, .. } => self.sight(sights::FETCH_CATCH_UP),
-                StoreWrite::Commit { certificate, .. } if certificate.round >= Round(2) => {
-                    self.sight(sights::LATE_ROUND)
-                }
-                _ => {}
+            let StoreWrite::Commit { certificate, live, .. } = write else { continue };
+            if !live {
+                self.sight(sights::FETCH_CATCH_UP);
+            } else if certificate.round >= Round(2) {
+                self.sight(sights::LATE_ROUND);
             }
         }
         for tell in &durable.tell {
@@ -444,7 +442,13 @@ impl World {
             Record::Commit(vote) if decided.contains(&vote.instance) => {
                 self.sight(sights::COMMIT_AFTER_DECISION)
             }
-            _ => {}
+            Record::PrePrepare(_)
+            | Record::Prepare(_)
+            | Record::Prepared(_)
+            | Record::Commit(_)
+            | Record::Decided(_)
+            | Record::Value(_)
+            | Record::Heard(_) => {}
         }
     }
 
@@ -487,7 +491,14 @@ impl World {
                 }
             }
             Notice::Removed(removals) if !removals.promoted.is_empty() => self.sight(sights::TX_PROMOTED),
-            _ => {}
+            Notice::BlockDecided { .. }
+            | Notice::DutyEnded { .. }
+            | Notice::Consensus(..)
+            | Notice::Removed(_)
+            | Notice::Proposed { .. }
+            | Notice::BestPeerHeight(_)
+            | Notice::Inquiring { .. }
+            | Notice::Abstaining(_) => {}
         }
     }
 

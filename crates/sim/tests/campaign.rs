@@ -1,6 +1,6 @@
 //! What every change must pass: seeded campaigns, determinism, and oracles that can fail.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_sim::{
     Campaign, Extent, Options, REPEAT_EVERY, Report, Sabotage, Violation, campaign, campaign_on, run,

@@ -1,6 +1,6 @@
 //! What simulated nodes recorded is run again by the production core, and comes out the same.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_replica::recording::{Difference, End, What, summary, timeline};
 use aequa_sim::{Options, Recording, Report, audit, run};

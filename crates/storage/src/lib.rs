@@ -34,7 +34,7 @@
 //! Files below the data directory, nothing else. No keys, no signatures, no consensus rule: what a
 //! record *means* is the replica's business.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod atomic;
 pub mod chain_store;

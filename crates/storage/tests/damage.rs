@@ -1,7 +1,7 @@
 //! Whatever happens to the end of the vote log: what is read is a prefix or a refusal, and together
 //! with the signing marks it still binds every place that was acknowledged.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{MarkOptions, MarkStore, Recovered, StorageError, Wal, WalOptions};
 use aequa_types::record::RoundRecord;

@@ -1,6 +1,6 @@
 //! A long life leaves a small directory: what is kept is what is still needed.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
 use aequa_types::{

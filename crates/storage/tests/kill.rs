@@ -2,7 +2,7 @@
 //!
 //! The writers are tests of this binary too, which is started again for one of them. Nobody else runs them.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Wal, WalOptions};
 use aequa_types::record::ValueRecord;

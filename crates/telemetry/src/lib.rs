@@ -19,7 +19,7 @@
 //! nothing from outside can forge a line, a field or a sample.
 //!
 //! The registry is a value and not a global, so several nodes can share a process.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod log;
 pub mod metrics;

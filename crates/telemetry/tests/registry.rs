@@ -1,5 +1,5 @@
 //! The registry against the contract's tables and the golden file.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::EVENTS;

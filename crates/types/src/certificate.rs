@@ -54,7 +54,7 @@ impl Certificate {
                     seal: commit.seal,
                     signature: signed.signature,
                 }),
-                _ => None,
+                Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
             })
             .collect();
         signatures.sort_by_key(|commit| commit.operator);

@@ -16,6 +16,8 @@
 //! coordinate of operator *i* is *i* + 1; the value at 0 is the group's secret, which nobody holds.
 //! Any `threshold` shares of one message combine to the same signature.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "error codes of blst")]
+
 mod aggregate;
 mod combine;
 mod curve;

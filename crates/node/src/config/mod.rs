@@ -331,7 +331,9 @@ fn report(settings: &Settings) -> Vec<ReportedSetting> {
     let reported = |key: &'static keys::Key| {
         let value = match key.kind {
             keys::Kind::List => settings.list(*key).join(","),
-            _ => settings.text(*key),
+            keys::Kind::Switch | keys::Kind::Number(..) | keys::Kind::Text | keys::Kind::Choice(_) => {
+                settings.text(*key)
+            }
         };
         ReportedSetting { key: key.name, value: public_url(&value), source: settings.source(*key) }
     };

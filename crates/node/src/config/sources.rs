@@ -210,7 +210,7 @@ fn env_switch(text: &str) -> Option<bool> {
 fn split(key: &Key, text: &str) -> Vec<String> {
     match key.kind {
         Kind::List => text.split(',').map(|part| part.trim().to_owned()).collect(),
-        _ => vec![text.to_owned()],
+        Kind::Switch | Kind::Number(..) | Kind::Text | Kind::Choice(_) => vec![text.to_owned()],
     }
 }
 

@@ -149,20 +149,23 @@ impl Account {
                 Err(error) => error,
             };
             let expired = Instant::now() >= deadline;
-            match &error {
-                // An earlier attempt arrived although its answer did not.
-                ClientError::Refused { status: 409, .. } if tried => return Ok(()),
-                ClientError::Refused { status: 429, code, .. } if !expired => {
-                    shared.ledger.lock().turned_away(format!("{code}, tried again"));
+            if error.is_retryable() && !expired {
+                tried = true;
+                self.node += 1;
+            } else {
+                match &error {
+                    // An earlier attempt arrived although its answer did not.
+                    ClientError::Refused { status: 409, .. } if tried => return Ok(()),
+                    ClientError::Refused { status: 429, code, .. } if !expired => {
+                        shared.ledger.lock().turned_away(format!("{code}, tried again"));
+                    }
+                    ClientError::Refused { status, code, message } => {
+                        return Err(format!("{status} {code}: {message}"));
+                    }
+                    other @ (ClientError::BadUrl { .. }
+                    | ClientError::Unreachable { .. }
+                    | ClientError::Malformed { .. }) => return Err(other.to_string()),
                 }
-                other if other.is_retryable() && !expired => {
-                    tried = true;
-                    self.node += 1;
-                }
-                ClientError::Refused { status, code, message } => {
-                    return Err(format!("{status} {code}: {message}"));
-                }
-                other => return Err(other.to_string()),
             }
             tokio::time::sleep(BACKOFF).await;
         }

@@ -102,7 +102,7 @@ impl Ledger {
             Domain::Block => {
                 self.store.put_certificate(instance.height, certificate)?;
             }
-            _ => {
+            Domain::Attester | Domain::Proposer | Domain::Sync => {
                 let stored = self.store.duty(instance)?;
                 if let Some(report) = stored.and_then(|stored| duty_report::sealed(&stored, certificate)) {
                     self.store.put_duty(instance, &report)?;

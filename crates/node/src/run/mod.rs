@@ -350,9 +350,10 @@ fn start_network(
     let start = Instant::now();
     let network = aequa_p2p::start(p2p, Arc::clone(inbox) as _, observer).map_err(|error| {
         tracing::error!(target: "event", result = "error", err = %error, "p2p_start");
-        let hint = match &error {
-            aequa_p2p::P2pError::Listen { source, .. } => cannot_listen(source, "--p2p.listen"),
-            _ => "see the log before this line".into(),
+        let hint = if let aequa_p2p::P2pError::Listen { source, .. } = &error {
+            cannot_listen(source, "--p2p.listen")
+        } else {
+            "see the log before this line".into()
         };
         ExitError::failure(error).hint(hint)
     })?;
@@ -392,6 +393,7 @@ async fn start_api(
 }
 
 /// What to do when an address of these flags cannot be listened on.
+#[allow(clippy::wildcard_enum_match_arm, reason = "kinds of errors of the system, which grow")]
 fn cannot_listen(error: &io::Error, flags: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrNotAvailable => {

@@ -241,12 +241,16 @@ impl Inbox {
         let instance = message.instance();
         let tip = self.context.facts.tip_height();
         let recent = instance.height <= tip && instance.height.0.saturating_add(HEIGHTS_BEHIND) > tip.0;
-        match message {
-            Message::PrePrepare(message) if recent => Some(message.proposal.clone()),
-            Message::Prepare(vote) if recent => Some(vote.clone()),
-            _ => None,
-        }
-        .filter(|_| instance.domain == Domain::Block)
+        let late = match message {
+            Message::PrePrepare(message) => &message.proposal,
+            Message::Prepare(vote) => vote,
+            Message::Commit(_)
+            | Message::RoundChange(_)
+            | Message::Decided(_)
+            | Message::ValueRequest(_)
+            | Message::ValueReply(_) => return None,
+        };
+        (recent && instance.domain == Domain::Block).then(|| late.clone())
     }
 
     async fn compare(&self, from: OperatorIndex, late: Signed) -> Verdict {
@@ -282,7 +286,13 @@ impl Inbox {
                 Some(("round_oob", Verdict::Useless))
             }
             Message::ValueReply(_) if !self.context.wanted.of(instance) => Some(("old", Verdict::Useless)),
-            _ => None,
+            Message::PrePrepare(_)
+            | Message::Prepare(_)
+            | Message::Commit(_)
+            | Message::RoundChange(_)
+            | Message::Decided(_)
+            | Message::ValueRequest(_)
+            | Message::ValueReply(_) => None,
         }
     }
 
@@ -408,7 +418,15 @@ impl Handler for Inbox {
         Box::pin(async move {
             let verdict = match topic {
                 Topic::Qbft => self.consensus(from, frame).await,
-                _ => Verdict::Unknown,
+                Topic::Tx
+                | Topic::PrivateTx
+                | Topic::BeastShare
+                | Topic::Dkg
+                | Topic::TssShare
+                | Topic::State
+                | Topic::Evidence
+                | Topic::Sync
+                | Topic::Peers => Verdict::Unknown,
             };
             // Its stream is left unread until its checks are paid for.
             tokio::time::sleep(self.context.budgets.debt(from, Call::Check)).await;
@@ -423,7 +441,14 @@ impl Handler for Inbox {
                 _ if !self.context.budgets.debt(from, Call::Gossip).is_zero() => GossipVerdict::Ignore,
                 Topic::Tx => self.transactions(from, frame).await,
                 Topic::Evidence => self.evidence(from, frame).await,
-                _ => GossipVerdict::Ignore,
+                Topic::Qbft
+                | Topic::PrivateTx
+                | Topic::BeastShare
+                | Topic::Dkg
+                | Topic::TssShare
+                | Topic::State
+                | Topic::Sync
+                | Topic::Peers => GossipVerdict::Ignore,
             }
         })
     }
@@ -557,7 +582,9 @@ fn consensus_frame(message: &Message) -> Frame {
             (message.instance(), kind(message)).hash(&mut hasher);
             frame.superseding(hasher.finish())
         }
-        _ => frame,
+        Message::PrePrepare(_) | Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => {
+            frame
+        }
     }
 }
 

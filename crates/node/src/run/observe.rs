@@ -78,7 +78,16 @@ impl Observatory {
                 self.metrics.consensus_events_total.inc(["duty"]);
                 received("duty");
             }
-            _ => {}
+            Input::Statement(_)
+            | Input::Evidence(_)
+            | Input::Transactions(_)
+            | Input::Timer(_)
+            | Input::Combined { .. }
+            | Input::Fetched { .. }
+            | Input::FetchFailed { .. }
+            | Input::PeerHeight { .. }
+            | Input::PeerConnected(_)
+            | Input::Testimony { .. } => {}
         }
     }
 

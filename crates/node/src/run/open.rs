@@ -170,7 +170,18 @@ fn refusal(error: StorageError) -> ExitError {
             "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
              this directory stays as it is"
         }
-        _ => "check the disk and the permissions of the data directory",
+        StorageError::Io { .. }
+        | StorageError::TooLarge { .. }
+        | StorageError::BadFileId { .. }
+        | StorageError::MarkRefused { .. }
+        | StorageError::Poisoned
+        | StorageError::Conflict { .. }
+        | StorageError::Gap { .. }
+        | StorageError::WrongParent { .. }
+        | StorageError::Mismatch { .. }
+        | StorageError::UnknownHeight { .. }
+        | StorageError::ChainCorrupt { .. }
+        | StorageError::Engine(_) => "check the disk and the permissions of the data directory",
     };
     match error.is_safety_refusal() {
         true => ExitError::refused(error).hint(hint),
@@ -304,9 +315,9 @@ fn values(
     let open = |instance: InstanceId| instance.domain != Domain::Block || instance.height > tip;
     records
         .iter()
-        .filter_map(|record| match record {
-            Record::Value(record) if open(record.instance) => Some(record),
-            _ => None,
+        .filter_map(|record| {
+            let Record::Value(record) = record else { return None };
+            open(record.instance).then_some(record)
         })
         .map(|record| {
             if record.instance.domain != Domain::Block {

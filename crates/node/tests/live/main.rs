@@ -27,7 +27,7 @@
 //! Every test has its own folder and its own ports, waits for conditions with a deadline, and prints the
 //! last log lines of its nodes when it fails.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 #![allow(clippy::print_stderr, reason = "the last log lines of a failed test go there")]
 
 mod adversary;

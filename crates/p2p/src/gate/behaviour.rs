@@ -1,5 +1,7 @@
 //! The pipeline in the transport's connection hooks. Every attempt is counted here, once.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "enums of libp2p, which grow")]
+
 use super::{Attempt, Gate, Gates};
 use crate::doorway::Doorway;
 use crate::hooks::Observer;

@@ -50,7 +50,7 @@ impl Comparison {
                     found.pruned += 1;
                 }
                 _ if replay.newest => found.ahead.push(where_is(signed)),
-                _ => found.missing.push(where_is(signed)),
+                Begin::Here { .. } | Begin::Below => found.missing.push(where_is(signed)),
             }
         }
         found

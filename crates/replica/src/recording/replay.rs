@@ -340,7 +340,9 @@ impl Player<'_> {
             // As at the start of a node: of a duty only the digest binds.
             let value = match record.instance.domain {
                 Domain::Block => self.value(number, record.value.clone())?,
-                _ => Value::duty(record.instance, record.value.clone()),
+                Domain::Attester | Domain::Proposer | Domain::Sync => {
+                    Value::duty(record.instance, record.value.clone())
+                }
             };
             self.values.insert(value.digest(), value.clone());
             values.push(value);
@@ -439,7 +441,12 @@ impl Player<'_> {
         let instance = self.replay.instance;
         match self.verified(number, Message::ValueReply(ValueReply { instance, value }))? {
             Verified::ValueReply { value, .. } => Ok(value),
-            _ => Err(Stop::Incomplete(number)),
+            Verified::PrePrepare { .. }
+            | Verified::Prepare(_)
+            | Verified::Commit(_)
+            | Verified::RoundChange(_)
+            | Verified::Decided(_)
+            | Verified::ValueRequest(_) => Err(Stop::Incomplete(number)),
         }
     }
 
@@ -453,9 +460,8 @@ impl Player<'_> {
         recorded: Option<Prepared>,
         effects: &[Effect],
     ) -> Result<(), Stop> {
-        let certificate = effects.iter().find_map(|effect| match effect {
-            Effect::Decided { certificate, .. } => Some(certificate),
-            _ => None,
+        let certificate = effects.iter().find_map(|effect| {
+            if let Effect::Decided { certificate, .. } = effect { Some(certificate) } else { None }
         });
         let made = certificate.map(|known| Prepared { round: known.round, digest: known.digest });
         if made != recorded {
@@ -506,6 +512,12 @@ impl Player<'_> {
 fn sent(effect: &Effect) -> Option<&Message> {
     match effect {
         Effect::Broadcast(message) | Effect::Send(_, message) => Some(message),
-        _ => None,
+        Effect::Persist(_)
+        | Effect::SetTimer(_)
+        | Effect::KeepSending(_)
+        | Effect::NeedInput(_)
+        | Effect::NeedValue(_)
+        | Effect::Decided { .. }
+        | Effect::Note(_) => None,
     }
 }

@@ -21,9 +21,8 @@ pub struct Decision {
 /// The decision of a replay.
 pub fn decision(replay: &Replay) -> Option<Decision> {
     let newest = replay.certificate.as_ref()?;
-    let first = replay.played.iter().flat_map(|played| &played.effects).find_map(|effect| match effect {
-        Effect::Decided { certificate, .. } => Some(certificate),
-        _ => None,
+    let first = replay.played.iter().flat_map(|played| &played.effects).find_map(|effect| {
+        if let Effect::Decided { certificate, .. } = effect { Some(certificate) } else { None }
     });
     Some(Decision {
         digest: newest.digest,

@@ -59,11 +59,12 @@ impl Recorder {
         let happened = self.happening(id, instance.round(), &event, out);
         let mut witness = Witness { host, answers: Answers::default() };
         let effects = instance.step(&mut witness, event);
-        let decided = effects.iter().find_map(|effect| match effect {
-            aequa_qbft::Effect::Decided { certificate, .. } => {
+        let decided = effects.iter().find_map(|effect| {
+            if let aequa_qbft::Effect::Decided { certificate, .. } = effect {
                 Some(Prepared { round: certificate.round, digest: certificate.digest })
+            } else {
+                None
             }
-            _ => None,
         });
         let step = Step { instance: id, at: moment(now), happened, answers: witness.answers, decided };
         out.recorded(Entry::Step(step));

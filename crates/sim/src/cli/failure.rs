@@ -13,11 +13,13 @@ pub fn tell(report: &Report, violation: &Violation, pins: &Pins) {
     let Report { seed, nodes, totals: Totals { virtual_ms, .. }, .. } = report;
     let instance = violation.instance();
     let traced = || run(*seed, &Options { trace: true, ..pins.options() });
-    let lines = match violation {
-        Violation::Unrepeatable { .. } => parting(&traced().trace, &traced().trace),
-        _ if report.trace.is_empty() => excerpt(&traced(), violation),
+    let lines = if let Violation::Unrepeatable { .. } = violation {
+        parting(&traced().trace, &traced().trace)
+    } else if report.trace.is_empty() {
+        excerpt(&traced(), violation)
+    } else {
         // All of it has been shown.
-        _ => Vec::new(),
+        Vec::new()
     };
     if !lines.is_empty() {
         let of = instance.map_or(String::new(), |instance| format!(", {}", named(instance)));

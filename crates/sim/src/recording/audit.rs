@@ -71,7 +71,14 @@ impl Audit {
                         self.sends(me, message);
                     }
                     Effect::Decided { certificate, .. } => self.decides(certificate),
-                    _ => {}
+                    Effect::Persist(_)
+                    | Effect::Broadcast(_)
+                    | Effect::Send(..)
+                    | Effect::SetTimer(_)
+                    | Effect::KeepSending(_)
+                    | Effect::NeedInput(_)
+                    | Effect::NeedValue(_)
+                    | Effect::Note(_) => {}
                 }
             }
         }
@@ -101,7 +108,12 @@ impl Audit {
                 self.grounds.insert((me, certificate.round, certificate.digest));
                 self.decides(certificate);
             }
-            _ => {}
+            Record::PrePrepare(_)
+            | Record::Prepare(_)
+            | Record::Commit(_)
+            | Record::Round(_)
+            | Record::Value(_)
+            | Record::Heard(_) => {}
         }
     }
 

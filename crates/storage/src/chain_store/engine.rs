@@ -3,6 +3,8 @@
 //! The engine syncs its journal before it writes a memtable to a table, so no keyspace gets ahead
 //! of the others on disk; opening checks that all the same.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
+
 use super::keys::{
     Body, HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
     place_value,
