@@ -44,8 +44,8 @@ use std::sync::Arc;
 /// Transactions remembered per generation: about as many as the mempool holds. Seven eighths of a power of two: one
 /// more, and a table of them takes twice the memory.
 const ADMITTED_MAX: usize = 57_344;
-/// Statements remembered per generation: several hundred rounds of a small cluster. As above.
-const STATEMENTS_MAX: usize = 28_672;
+/// Statements remembered per generation: several hundred heights of a small cluster. As above.
+const STATEMENTS_MAX: usize = 7_168;
 /// Group seals remembered per generation: the heights peers are likely to repeat.
 const SEALS_MAX: usize = 1_024;
 

@@ -4,9 +4,9 @@ use aequa_types::{Digest, InstanceId, Kind, OperatorIndex, Round, Verified};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 
-/// Statements remembered per generation: several hundred heights of a small cluster, about 2 MB. Seven eighths of a
-/// power of two: one more, and a table of them takes twice the memory.
-const STATEMENTS_MAX: usize = 14_336;
+/// Statements remembered per generation: several hundred heights of a small cluster, about half a megabyte. Seven
+/// eighths of a power of two: one more, and a table of them takes twice the memory.
+const STATEMENTS_MAX: usize = 7_168;
 
 /// What makes two statements the same to a replay (contract: metrics, section 4).
 type Place = (OperatorIndex, InstanceId, Round, Kind, Option<Digest>);
