@@ -2,12 +2,12 @@
 //!
 //! The C library keeps what is free in the middle of a heap for whoever asks next, and has eight heaps per processor.
 //! Requests that all take much for a moment would leave several times what is in use at any moment. So large buffers
-//! are mapped one by one and go back when they are dropped, and all threads share a few heaps, which are cut where
-//! they end in free pages.
+//! that no hole fits are mapped one by one and go back when they are dropped, and all threads share a few heaps, which
+//! are cut where they end in free pages.
 
 #![allow(unsafe_code)]
 
-/// A buffer of this many bytes and more has pages of its own.
+/// A buffer of this many bytes and more has pages of its own, unless a heap has a hole for it.
 const MAPPED_FROM_BYTES: i32 = 64 << 10;
 /// Free bytes at the end of a heap that are kept.
 const KEPT_AT_END_BYTES: i32 = 128 << 10;
@@ -44,8 +44,8 @@ mod tests {
     fn large_buffers_have_pages_of_their_own_every_time_and_small_ones_share_theirs() {
         give_back_early();
         for _ in 0..3 {
-            assert!(has_own_pages(&mut vec![1; 200_001]), "left alone, the first one raises the limit");
-            assert!(has_own_pages(&mut vec![1; MAPPED_FROM_BYTES as usize]));
+            // So large that no hole fits. Left alone, the first one raises the limit for the next.
+            assert!(has_own_pages(&mut vec![1; (8 << 20) + 1]));
             assert!(!has_own_pages(&mut vec![1; 50_001]));
         }
     }
