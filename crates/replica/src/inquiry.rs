@@ -25,7 +25,7 @@
 
 use crate::duty_window::DUTY_SLOTS_AHEAD;
 use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
-use crate::output::{Outbound, StoreWrite, Tell};
+use crate::output::{Outbound, Tell};
 use crate::replica::{INSTANCES_KEPT, Replica};
 use crate::signer::Keys;
 use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
@@ -281,7 +281,7 @@ impl<K: Keys> Replica<K> {
                 self.signer.abstain(*domain, seen.get(domain).copied().unwrap_or_default(), *floor);
             }
             self.out.raise_floors(floors.clone());
-            self.out.store(StoreWrite::Trust);
+            self.out.trust();
             self.out.notify(Notice::Abstaining(floors));
         }
         self.add_owed_shares(owed);

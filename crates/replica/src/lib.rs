@@ -8,8 +8,8 @@
 //!   peer messages ─┐                        ┌─▶ persist, timers
 //!   transactions ──┤   step(now, input)     │      persisted(votes)
 //!   duties ────────┼──▶   Replica   ────────┤   ┌─▶ send    to members
-//!   timers ────────┤  chain · pools · qbft  └───┼─▶ store   to the block store
-//!   seals, sync ───┘                            ├─▶ work    beside the turn
+//!   timers ────────┤  chain · pools · qbft  └───┼─▶ work    beside the turn
+//!   seals, sync ───┘                            ├─▶ store   to the block store
 //!                                               └─▶ tell    to clients and observers
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! What a step asks of its host, grouped by when it may be done.
 //!
 //! ```text
-//!   Output ──▶ unless_halted ──▶ persisted(votes) ──▶ Durable { send, store, work, tell }
+//!   Output ──▶ unless_halted ──▶ persisted(votes) ──▶ Durable { send, work, store, tell }
 //!     │            │                │                     in this order
 //!     timers       Stopped          the one sync
 //! ```
@@ -11,7 +11,8 @@
 //! 1. What leaves a node is reached through [`Output::persisted`] only: nothing is sent, stored, worked on or told
 //!    before the votes it depends on are durable. The outputs of many steps may be merged and made durable at once.
 //! 2. Of an output that halts its node nothing leaves, and of what it signed nothing is made durable.
-//! 3. Every own vote that leaves is in the vote store, which is asked apart from what the signer reported.
+//! 3. Every place that is taken has its record in the same output, and every vote that leaves has its place: both
+//!    hold apart from what the signer says. (Votes inside a justification were checked when they left by themselves.)
 
 use crate::io::{DutyAdmission, Halt, Notice, Recall, Ticket, Timer};
 use aequa_chain::Applied;
@@ -51,7 +52,7 @@ pub trait VoteStore {
     /// Makes all of it durable, or, where it is not urgent, hands it to the system.
     fn persist(&mut self, promised: &Persist) -> Result<(), Self::Error>;
 
-    /// Whether a vote of this operator is durable here, or lies where nothing is signed any more.
+    /// Whether a vote of this operator has its place here, or lies where nothing is signed any more.
     fn holds(&self, vote: &Signed) -> bool;
 }
 
@@ -137,9 +138,6 @@ pub enum StoreWrite {
     },
     /// All the evidence that is pending, in place of what was stored before.
     KeepEvidence(Vec<CheckedEvidence>),
-    /// The members were asked what this operator signed, and it is durable up to where it abstains: the directory
-    /// is no longer suspected to lack something.
-    Trust,
 }
 
 /// Beside the turn, on other threads or from the store.
@@ -156,7 +154,7 @@ pub enum Work {
         /// q or more shares of distinct operators.
         shares: Vec<(OperatorIndex, Seal)>,
     },
-    /// Send an operator what the store knows of a closed duty, if it knows it.
+    /// Send an operator what the store knows of a duty that was closed long ago, if it knows it.
     RecallDuty {
         /// Who asks.
         to: OperatorIndex,
@@ -179,8 +177,9 @@ pub enum Tell {
 }
 
 /// What may be done now that the votes of a turn are durable, in the order of the fields.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[non_exhaustive]
+#[must_use = "what is not carried out is lost"]
 pub struct Durable {
     /// What is durable.
     pub persisted: Persist,
@@ -188,10 +187,13 @@ pub struct Durable {
     pub recorded: Vec<Entry>,
     /// To members.
     pub send: Vec<Outbound>,
-    /// To the block store.
-    pub store: Vec<StoreWrite>,
     /// Beside the turn.
     pub work: Vec<Work>,
+    /// To the block store.
+    pub store: Vec<StoreWrite>,
+    /// The members were asked what this operator signed, and it is durable up to where it abstains: the directory
+    /// is no longer suspected to lack something.
+    pub trusted: bool,
     /// To clients and observers.
     pub tell: Vec<Tell>,
 }
@@ -202,8 +204,9 @@ impl Durable {
             persisted: Persist::default(),
             recorded: Vec::new(),
             send: Vec::new(),
-            store: Vec::new(),
             work: Vec::new(),
+            store: Vec::new(),
+            trusted: false,
             tell: Vec::new(),
         }
     }
@@ -239,7 +242,7 @@ impl Stopped {
 ///     aequa_replica::Durable::default() // nobody else makes one
 /// }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "a step that is not carried out is lost"]
 pub struct Output {
     persist: Persist,
@@ -267,6 +270,7 @@ impl Output {
         self.after.send.extend(after.send);
         self.after.store.extend(after.store);
         self.after.work.extend(after.work);
+        self.after.trusted |= after.trusted;
         self.after.tell.extend(after.tell);
     }
 
@@ -278,6 +282,14 @@ impl Output {
     /// What must be durable first.
     pub fn persist(&self) -> &Persist {
         &self.persist
+    }
+
+    /// Facts that will be told, for those who watch.
+    pub fn notices(&self) -> impl Iterator<Item = &Notice> {
+        self.after.tell.iter().filter_map(|tell| match tell {
+            Tell::Notice(notice) => Some(notice),
+            Tell::Admission(..) | Tell::DutyAdmission(..) => None,
+        })
     }
 
     /// The output, unless it says that the node must stop.
@@ -295,13 +307,21 @@ impl Output {
     ///
     /// # Panics
     ///
-    /// When the node must stop (rule 2), or when a vote would leave that the store does not hold (rule 3).
+    /// When the node must stop (rule 2), when a place is taken without a record or a vote would leave without its
+    /// place (rule 3), and when the timers were not taken.
     pub fn persisted<V: VoteStore>(self, votes: &mut V) -> Result<Durable, V::Error> {
-        let Output { persist, halt, mut after, .. } = self;
+        let Output { persist, timers, halt, mut after } = self;
         assert!(halt.is_none(), "rule 2 of outputs: nothing of a node that must stop leaves it");
+        assert!(timers.is_empty(), "the timers of a step are taken before anything leaves");
+        for mark in &persist.marks {
+            let mut recorded = persist.records.iter().filter_map(Record::statement);
+            let is_recorded = recorded.any(|vote| vote.mark() == *mark);
+            assert!(is_recorded, "rule 3 of outputs: {:?} is taken without a record", mark.place);
+        }
         votes.persist(&persist)?;
         for vote in after.send.iter().filter_map(Outbound::vote) {
-            assert!(votes.holds(vote), "rule 3 of outputs: {vote:?} leaves and is not in the vote store");
+            // Where it lies, not what it says: the next life may say something else there.
+            assert!(votes.holds(vote), "rule 3 of outputs: a vote leaves without {:?}", vote.place());
         }
         after.persisted = persist;
         Ok(after)
@@ -350,6 +370,10 @@ impl Output {
 
     pub(crate) fn work(&mut self, work: Work) {
         self.after.work.push(work);
+    }
+
+    pub(crate) fn trust(&mut self) {
+        self.after.trusted = true;
     }
 
     pub(crate) fn tell(&mut self, tell: Tell) {
@@ -448,12 +472,24 @@ mod tests {
     #[test]
     #[should_panic(expected = "rule 2 of outputs")]
     fn nothing_leaves_a_node_that_must_stop() {
-        let _ = stopped().persisted(&mut Votes::default());
+        let mut stopped = stopped();
+        stopped.take_timers();
+        let _ = stopped.persisted(&mut Votes::default());
     }
 
     #[test]
-    #[should_panic(expected = "rule 3 of outputs")]
+    #[should_panic(expected = "a vote leaves without")]
     fn no_vote_leaves_that_the_store_does_not_hold() {
-        let _ = voted(1).persisted(&mut Votes { forgets: true, ..Votes::default() });
+        let mut output = voted(1);
+        output.take_timers();
+        let _ = output.persisted(&mut Votes { forgets: true, ..Votes::default() });
+    }
+    #[test]
+    #[should_panic(expected = "is taken without a record")]
+    fn no_place_is_taken_without_a_record() {
+        let mut output = voted(1);
+        output.take_timers();
+        output.mark([vote(2).mark()]);
+        let _ = output.persisted(&mut Votes::default());
     }
 }

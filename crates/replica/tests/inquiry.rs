@@ -410,11 +410,6 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     unproven.step(now(2), at_height(1, 4));
     let effects = unproven.step(now(2), at_height(2, 4));
     assert_eq!(share_of(&effects), [1, 2, 3, 4]);
-    let place = |found: fn(&Effect) -> bool| effects.iter().position(found).unwrap();
-    let durable = place(|effect| matches!(effect, Effect::Persist(Record::Commit(_))));
-    assert!(
-        durable < place(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(_)))))
-    );
 
     // Where it may have voted already it gives none.
     let mut lost = inquiring();

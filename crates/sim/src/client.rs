@@ -95,8 +95,7 @@ impl World {
         let from = Address::repeat_byte(1 + self.dice.below(SENDERS.into()) as u8);
         let kind = self.dice.pick(&TxKind::ALL);
         let next = self.nodes[node]
-            .replica
-            .as_ref()
+            .replica()
             .map_or(0, |replica| replica.mempool().pending_nonce(&from, kind, &ChainNonces(replica.chain())));
         let nonce = match self.dice.below(10) {
             0 => next + self.dice.between(1, 3),

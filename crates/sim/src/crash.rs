@@ -1,17 +1,19 @@
 //! Going down and coming back: what a restarted node knows is what its disk gives it.
 
 use crate::keys::SimKeys;
-use crate::node::{CrashPoint, Kind, Timers};
+use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
 use crate::promises::{Found, Promises, WAL};
 use crate::ram::Failure;
 use crate::sights::{self, fault};
+use crate::store::Stored;
 use crate::world::{Event, World};
+use aequa_host::Host;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Durable, Memory, Outbound, Recovery, Replica, StoreWrite};
+use aequa_replica::{Config, Memory, Recovery, Replica};
 use aequa_storage::StorageError;
-use aequa_types::{Domain, InstanceId, Message, OperatorIndex, Place, Record, Value};
+use aequa_types::{Height, InstanceId, OperatorIndex, Place, Record, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -23,6 +25,9 @@ const CRASH_MANY: u64 = 80;
 const DOWN_MS: (u64, u64) = (50, 4000);
 /// Calls to the disk until a prepared failure: a turn makes four, and ten when a file is replaced.
 const DISK_CALLS: u64 = 14;
+
+/// Operations of turns until a prepared end: a turn has one to ten.
+const TURN_OPERATIONS: u64 = 10;
 
 impl World {
     /// Takes a random node down, more often in the middle of its next turn than between two.
@@ -41,10 +46,10 @@ impl World {
             Some(CrashPoint::InDisk),
             Some(CrashPoint::InDisk),
             Some(CrashPoint::OnDiskError),
-            Some(CrashPoint::BeforeSync),
-            Some(CrashPoint::BeforeSend),
-            Some(CrashPoint::WhileSending),
-            Some(CrashPoint::WhileStoring),
+            Some(CrashPoint::InTurn),
+            Some(CrashPoint::InTurn),
+            Some(CrashPoint::InTurn),
+            Some(CrashPoint::InTurn),
         ]);
         if point.is_none() && self.nodes[node].is_up() {
             self.fault(fault::CRASH_IDLE);
@@ -76,7 +81,10 @@ impl World {
                 self.prepare_disk_failure(id, Failure::Ends { torn });
             }
             Some(CrashPoint::OnDiskError) => self.prepare_disk_failure(id, Failure::Fails),
-            Some(_) => self.nodes[id].doomed = point,
+            Some(CrashPoint::InTurn) => {
+                let left = self.dice.below(TURN_OPERATIONS);
+                self.nodes[id].doomed = Some(left);
+            }
         }
     }
 
@@ -90,8 +98,8 @@ impl World {
     /// A call to the disk has failed: the node ends, and that is all right if the failure was prepared.
     pub(crate) fn disk_failed(&mut self, id: usize, error: &StorageError) {
         let node = &self.nodes[id];
-        if node.disk_will_fail && !node.disk.is_armed() {
-            self.fault(if node.disk.has_ended() { fault::CRASH_IN_DISK } else { fault::DISK_ERROR });
+        if let Some(manner) = node.prepared_failure() {
+            self.fault(manner);
             return self.down(id);
         }
         let (operator, reason) = (node.operator, format!("log or marks: {error}"));
@@ -103,19 +111,16 @@ impl World {
         self.count_pools(id);
         let power_cut = self.dice.chance(600);
         let node = &mut self.nodes[id];
-        if let Some(written) = node.turn.take() {
-            node.limbo.clone_from(&written.persist().records);
-        }
+        node.turn = None;
         node.told.clear();
         node.begins = false;
         node.promises = None;
         node.hearing.clear();
-        node.replica = None;
+        node.host = None;
         node.doomed = None;
         node.disk_will_fail = false;
         node.inbox.clear();
         node.owed.clear();
-        node.timers = Timers::default();
         node.wake_at = None;
         node.life += 1;
         let sectors = if power_cut {
@@ -241,25 +246,37 @@ impl World {
             }
         };
         self.examine(id, &found);
-        let Some(mut replica) = self.recovered(id, found) else { return };
+        let Some(replica) = self.recovered(id, found) else { return };
         let node = &mut self.nodes[id];
         node.born_ms = self.now_ms;
-        let output = replica.start(node.clocks(self.now_ms));
         node.begins = true;
-        let (operator, tip) = (node.operator, *replica.chain().tip());
-        let before = node.store.tip();
-        let asking = if replica.is_inquiring() { ", and asks what it signed" } else { "" };
-        node.replica = Some(replica);
-        self.note(id, tip.height.0, || {
-            format!("starts at height {before}, goes on from {}{asking}", tip.height)
-        });
-        if self.nodes[id].is_honest() {
-            self.oracle.restarts(operator, tip.height, tip.digest);
-        }
-        self.take_output(id, output);
+        node.host = Some(Host::new(replica));
+        self.host_turn(id, None);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.connect(id, peer);
         }
+    }
+
+    /// The first turn of a life has finished what was decided before it.
+    pub(crate) fn started(&mut self, id: usize, stored: Height) {
+        let node = &self.nodes[id];
+        let (operator, honest) = (node.operator, node.is_honest());
+        let Some(replica) = node.replica() else { return };
+        let (tip, asks) = (*replica.chain().tip(), replica.is_inquiring());
+        self.note(id, tip.height.0, || {
+            let asking = if asks { ", and asks what it signed" } else { "" };
+            format!("starts at height {stored}, goes on from {}{asking}", tip.height)
+        });
+        if !honest {
+            return;
+        }
+        // What it stored in the moment in which it went down, nobody has heard of yet.
+        for height in (self.oracle.tip(operator).0 + 1..=stored.0).map(Height) {
+            if let Some(Stored { block, certificate, applied }) = self.nodes[id].store.block(height) {
+                self.oracle.commits(operator, block, certificate, applied);
+            }
+        }
+        self.oracle.restarts(operator, tip.height, tip.digest);
     }
 
     /// What log and marks gave back is durable now, and must not contradict each other.
@@ -360,30 +377,6 @@ impl World {
             }
         }
         values
-    }
-
-    /// What a node does when it begins to take part.
-    pub(crate) fn observe_start(&mut self, durable: &Durable) {
-        for write in &durable.store {
-            if let StoreWrite::Commit { .. } = write {
-                self.sight(sights::FINISHED_AFTER_RESTART);
-            }
-        }
-        for outbound in &durable.send {
-            let Outbound::Broadcast(message) = outbound else { continue };
-            match message {
-                Message::PrePrepare(message) if message.proposal.instance.domain == Domain::Block => {
-                    self.sight(sights::PROPOSAL_RESENT)
-                }
-                Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
-                    self.sight(sights::VOTE_RESENT)
-                }
-                Message::PrePrepare(_)
-                | Message::Decided(_)
-                | Message::ValueRequest(_)
-                | Message::ValueReply(_) => {}
-            }
-        }
     }
 }
 

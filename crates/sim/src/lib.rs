@@ -1,13 +1,13 @@
 //! A deterministic simulator of a whole cluster.
 //!
-//! The replicas are the production ones; clock, network, disk and clients are not. One thread, one
+//! The replicas and the loop around them are the production ones; clock, network, disk and clients are not. One thread, one
 //! seeded generator, one queue of events ordered by (virtual time, sequence): the same seed and
 //! options give the same run, event by event, and [`Report::log_hash`] shows it. A run that finds
 //! something is repeated by its seed.
 //!
 //! ```text
-//!   seed ─▶ plan ─▶ queue of events ─▶ node: replica · vote log · store
-//!                       ▲    │              │ turn: inputs, one sync, effects
+//!   seed ─▶ plan ─▶ queue of events ─▶ host: replica · timers ─▶ ports: vote log · store · list
+//!                       ▲    │              │ what the turn did happens
 //!                       │    ▼              ▼
 //!                     network ◀── traitors ◀── messages      oracle watches everything
 //! ```
@@ -24,7 +24,8 @@
 //! |---|---|
 //! | `plan` | what a caller fixes and what a seed draws |
 //! | `world` | the queue, the goal, the end |
-//! | `turn` | a node's turn, as the node binary takes it |
+//! | `turn` | a node's turn: the loop is the host's, here what it did happens |
+//! | `ports` | what the loop finds outside; an operation that fails ends the process |
 //! | `network`, `crash`, `clocks`, `client` | links, restarts, clocks that are set, load |
 //! | `traitor` | operators that lie |
 //! | `ram` | a disk with sectors, names and syncs, and what a power cut leaves of them |
@@ -59,6 +60,7 @@ mod network;
 mod node;
 mod oracle;
 mod plan;
+mod ports;
 mod promises;
 mod ram;
 mod recording;

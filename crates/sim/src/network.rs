@@ -246,7 +246,7 @@ impl World {
     pub(crate) fn testify(&mut self, asker: usize, life: u64, peer: usize) {
         let about = self.nodes[asker].operator;
         let node = &self.nodes[peer];
-        let Some(replica) = node.replica.as_ref().filter(|replica| replica.may_testify()) else { return };
+        let Some(replica) = node.replica().filter(|replica| replica.may_testify()) else { return };
         let (from, kind) = (node.operator, node.kind);
         let mut testimony = CheckedTestimony {
             certified: node.store.certified(),

@@ -1,16 +1,21 @@
 //! One simulated process: a replica, its timers, its disk, and the turn it is in.
 
 use crate::keys::SimKeys;
+use crate::ports::Done;
 use crate::promises::Promises;
 use crate::ram::RamDisk;
+use crate::sights::fault;
 use crate::store::Store;
 use crate::traitor::Traits;
-use aequa_replica::{Input, Now, Output, Replica, Ticket, Timer, TimerChange};
+use aequa_host::Host;
+use aequa_replica::{Halt, Input, Now, Replica, Ticket};
+use aequa_storage::StorageError;
 use aequa_types::recording::Numbered;
 use aequa_types::{
-    ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
+    ClusterId, Domain, Height, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed,
+    Verified,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -33,14 +38,24 @@ pub(crate) enum CrashPoint {
     InDisk,
     /// At one of the next calls to its disk, because the call fails.
     OnDiskError,
-    /// Records written, not synced.
-    BeforeSync,
-    /// Synced, nothing sent.
-    BeforeSend,
-    /// Some of the messages are out.
-    WhileSending,
-    /// Everything is out, some of it stored.
-    WhileStoring,
+    /// At one of the next operations of its turns.
+    InTurn,
+}
+
+/// What a turn did, and how the process ended in it, if it did.
+pub(crate) struct Turn {
+    pub(crate) done: Vec<Done>,
+    pub(crate) end: Option<End>,
+}
+
+/// How a process ended in a turn.
+pub(crate) enum End {
+    /// As was prepared; the fault is counted under this name.
+    Prepared(&'static str),
+    /// The disk failed by itself.
+    Disk(StorageError),
+    /// Its replica stopped it, after a member had shown something at these heights.
+    Stopped(Halt, Vec<(Domain, Height)>),
 }
 
 /// One process.
@@ -48,18 +63,17 @@ pub(crate) struct Node {
     pub(crate) operator: OperatorIndex,
     pub(crate) kind: Kind,
     /// None while it is down.
-    pub(crate) replica: Option<Replica<SimKeys>>,
+    pub(crate) host: Option<Host<SimKeys>>,
     /// Counts restarts; what was meant for an earlier life is not delivered.
     pub(crate) life: u64,
     pub(crate) born_ms: u64,
     /// Its wall clock minus true time.
     pub(crate) skew_ms: i64,
-    pub(crate) timers: Timers,
     pub(crate) inbox: Vec<Input>,
     /// Clients that wait for an answer.
     pub(crate) owed: BTreeSet<Ticket>,
-    /// The output of the turn whose sync is under way.
-    pub(crate) turn: Option<Output>,
+    /// The turn whose sync is under way.
+    pub(crate) turn: Option<Turn>,
     /// Decisions that the inputs of this turn brought.
     pub(crate) told: BTreeSet<InstanceId>,
     /// Whether it began to take part in this turn.
@@ -84,7 +98,8 @@ pub(crate) struct Node {
     pub(crate) is_lost: bool,
     /// Runs on a copy of its directory that is older than what it signed.
     pub(crate) restored: bool,
-    pub(crate) doomed: Option<CrashPoint>,
+    /// Operations until it ends.
+    pub(crate) doomed: Option<u64>,
     /// Stays as it is until the end.
     pub(crate) frozen: bool,
     /// What it recorded since its directory is there; the simulated journal loses nothing by itself.
@@ -107,11 +122,10 @@ impl Node {
         Self {
             operator,
             kind,
-            replica: None,
+            host: None,
             life: 0,
             born_ms: 0,
             skew_ms,
-            timers: Timers::default(),
             inbox: Vec::new(),
             owed: BTreeSet::new(),
             turn: None,
@@ -179,7 +193,7 @@ impl Node {
 
     /// Whether its signer abstains here.
     pub(crate) fn is_below_floor(&self, instance: InstanceId) -> bool {
-        let mut floors = self.replica.iter().flat_map(|replica| replica.signing_floors());
+        let mut floors = self.replica().into_iter().flat_map(Replica::signing_floors);
         floors.any(|(domain, floor)| domain == instance.domain && instance.height <= floor)
     }
 
@@ -238,8 +252,19 @@ impl Node {
         self.is_honest() && !self.frozen && !self.restored
     }
 
+    /// The fault that a failure of the disk counts as, if it was prepared.
+    pub(crate) fn prepared_failure(&self) -> Option<&'static str> {
+        let manner = if self.disk.has_ended() { fault::CRASH_IN_DISK } else { fault::DISK_ERROR };
+        (self.disk_will_fail && !self.disk.is_armed()).then_some(manner)
+    }
+
+    /// Its state machine, while it is up.
+    pub(crate) fn replica(&self) -> Option<&Replica<SimKeys>> {
+        self.host.as_ref().map(Host::replica)
+    }
+
     pub(crate) fn is_up(&self) -> bool {
-        self.replica.is_some()
+        self.host.is_some()
     }
 
     /// This node's clocks at true time `now_ms`.
@@ -248,39 +273,5 @@ impl Node {
             elapsed_ms: now_ms.saturating_sub(self.born_ms),
             wall_ms: (EPOCH_MS + now_ms).saturating_add_signed(self.skew_ms),
         }
-    }
-}
-
-type Slot = (Option<InstanceId>, u8);
-
-/// Running timers, at most one per slot, on the clock of the node's life.
-#[derive(Debug, Default)]
-pub(crate) struct Timers(BTreeMap<Slot, (u64, Timer)>);
-
-impl Timers {
-    /// Carries out what a replica asked for, in order.
-    pub(crate) fn change(&mut self, changes: Vec<TimerChange>) {
-        for change in changes {
-            match change {
-                TimerChange::Set { timer, at_ms } => drop(self.0.insert(timer.slot(), (at_ms, timer))),
-                TimerChange::Cancel(instance) => self.0.retain(|(of, _), _| *of != Some(instance)),
-            }
-        }
-    }
-
-    pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.0.values().map(|(at_ms, _)| *at_ms).min()
-    }
-
-    /// Removes and returns what is due, earliest first.
-    pub(crate) fn take_due(&mut self, elapsed_ms: u64) -> Vec<Timer> {
-        let mut due: Vec<(u64, Slot)> = self
-            .0
-            .iter()
-            .filter(|(_, (at_ms, _))| *at_ms <= elapsed_ms)
-            .map(|(slot, (at_ms, _))| (*at_ms, *slot))
-            .collect();
-        due.sort_unstable();
-        due.into_iter().filter_map(|(_, slot)| self.0.remove(&slot)).map(|(_, timer)| timer).collect()
     }
 }

@@ -516,9 +516,14 @@ impl Oracle {
         *tip = (*tip).max(height);
     }
 
+    /// The highest block of an operator that is known here.
+    pub(crate) fn tip(&self, operator: OperatorIndex) -> Height {
+        self.tips.get(&operator).copied().unwrap_or_default()
+    }
+
     /// An honest operator is up again, with this tip after its first step.
     pub(crate) fn restarts(&mut self, operator: OperatorIndex, tip: Height, digest: Digest) {
-        let committed = self.tips.get(&operator).copied().unwrap_or_default();
+        let committed = self.tip(operator);
         let before = self.history.get(&(operator, tip)).copied();
         if tip < committed || before.is_some_and(|before| before != digest) {
             self.complain(Violation::LostBlock { operator, committed, found: tip });

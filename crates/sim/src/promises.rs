@@ -3,7 +3,7 @@
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
-use aequa_replica::{Persist, VoteStore};
+use aequa_replica::Persist;
 use aequa_storage::{MarkOptions, MarkStore, Notes, StorageError, Wal, WalOptions};
 use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record, Signed, Subject};
 use std::collections::BTreeSet;
@@ -88,10 +88,23 @@ impl Promises {
         self.wal.write()
     }
 
-    /// Notes that this is not all that was signed, and then what a member has shown.
-    pub(crate) fn suspect(&mut self, floors: Vec<(Domain, Height)>) -> Result<(), StorageError> {
-        self.notes.put(SUSPECT, "a member has shown more")?;
-        self.persist(&Persist { floors, ..Persist::default() })
+    /// What was written becomes durable, and its places are taken.
+    pub(crate) fn sync(&mut self, promised: &Persist) -> Result<(), StorageError> {
+        self.wal.sync()?;
+        self.marks.sync()?;
+        self.note_decisions(&promised.records);
+        self.marks.raise_floors(&promised.floors)?;
+        self.marks.write(&promised.marks)
+    }
+
+    /// Whether a vote has its place, or lies where nothing is signed any more.
+    pub(crate) fn holds(&self, vote: &Signed) -> bool {
+        self.marks.gate().holds(&vote.mark())
+    }
+
+    /// Notes that this is not all that was signed.
+    pub(crate) fn suspect(&mut self, reason: &str) -> Result<(), StorageError> {
+        self.notes.put(SUSPECT, reason)
     }
 
     /// The members were asked, and what they said is durable.
@@ -109,14 +122,12 @@ impl Promises {
         self.decided.contains(&height)
     }
 
-    /// Drops what durable blocks up to `stored` and duty results have replaced, and marks at and below `floors`.
+    /// Drops what is not needed, and marks at and below `floors`.
     pub(crate) fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        stored: Height,
         floors: &[(Domain, Height)],
     ) -> Result<usize, StorageError> {
-        self.decided = self.decided.split_off(&stored.next());
         self.marks.sync()?;
         let dropped = self.wal.prune(is_needed)?;
         self.marks.raise_floors(floors)?;
@@ -131,40 +142,5 @@ impl Promises {
                 self.decided.insert(certificate.instance.height);
             }
         }
-    }
-}
-
-impl VoteStore for Promises {
-    type Error = StorageError;
-
-    /// What was written becomes durable, and its places are taken.
-    fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
-        if !promised.is_urgent() {
-            return Ok(());
-        }
-        self.wal.sync()?;
-        self.marks.sync()?;
-        self.note_decisions(&promised.records);
-        self.marks.raise_floors(&promised.floors)?;
-        self.marks.write(&promised.marks)
-    }
-
-    fn holds(&self, vote: &Signed) -> bool {
-        self.marks.gate().holds(&vote.mark())
-    }
-}
-
-/// A node that sends before its sync, and believes what it says of it.
-pub(crate) struct Unsynced;
-
-impl VoteStore for Unsynced {
-    type Error = StorageError;
-
-    fn persist(&mut self, _: &Persist) -> Result<(), StorageError> {
-        Ok(())
-    }
-
-    fn holds(&self, _: &Signed) -> bool {
-        true
     }
 }

@@ -158,10 +158,11 @@ impl Store {
         self.watermarks.iter().map(|(domain, mark)| (*domain, *mark)).collect()
     }
 
-    /// Certificates of the newest `count` blocks that have no group seal.
+    /// Certificates of the newest `count` blocks and `count` duties that have no group seal.
     pub(crate) fn unsealed(&self, count: usize) -> Vec<Certificate> {
-        let newest = self.blocks.values().rev().take(count);
-        newest.map(|stored| &stored.certificate).filter(|c| c.group_seal().is_none()).cloned().collect()
+        let blocks = self.blocks.values().rev().take(count).map(|stored| &stored.certificate);
+        let duties = self.duties.values().rev().take(count).flatten().map(|(_, certificate)| certificate);
+        blocks.chain(duties).filter(|known| known.group_seal().is_none()).cloned().collect()
     }
 
     /// The chain as a restarting node reads it.

@@ -1,26 +1,25 @@
-//! The turn of a node, as the node itself takes it: inputs in, one sync, outputs out.
+//! The turn of a node is the production loop's; here what came of it happens, and is watched.
 
 use crate::keys;
-use crate::node::{CrashPoint, Kind};
+use crate::node::{End, Kind, Turn};
 use crate::oracle::Violation;
 use crate::plan::Sabotage;
-use crate::promises::{Promises, Unsynced};
+use crate::ports::{Broken, Done, Surroundings, Votes};
+use crate::promises::Promises;
 use crate::recording;
-use crate::sights::{self, fault};
-use crate::store::Stored;
+use crate::sights;
 use crate::trace::{hex, name};
 use crate::world::{Event, World};
+use aequa_host::{Host, HostError};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Durable, Halt, Input, Notice, Outbound, Output, Stopped, StoreWrite, Tell, Work};
+use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Work};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
 };
 use std::collections::BTreeSet;
 
-/// Timers of a turn's own making that fire in the same turn.
-const TIMER_PASSES_MAX: usize = 4;
 /// Longest the sealing thread takes.
 const COMBINE_MS: u64 = 8;
 /// Block instances a replica may hold: 32 kept, the one being agreed, and those the log brought back.
@@ -38,69 +37,63 @@ impl World {
             return;
         }
         let inputs = std::mem::take(&mut node.inbox);
+        for input in &inputs {
+            node.hears(input);
+            node.owes(input);
+            if let Input::Message { message: Verified::Decided(certificate), .. } = input {
+                node.told.insert(certificate.instance);
+            }
+        }
         if inputs.len() > 1 {
             self.sight(sights::BATCHED);
         }
-        let mut output = Output::default();
-        for input in inputs {
-            self.step(id, input, &mut output);
-        }
-        for _ in 0..TIMER_PASSES_MAX {
-            let node = &mut self.nodes[id];
-            node.timers.change(output.take_timers());
-            let elapsed_ms = node.clocks(self.now_ms).elapsed_ms;
-            let due = node.timers.take_due(elapsed_ms);
-            if due.is_empty() {
-                break;
-            }
-            for timer in due {
-                self.step(id, Input::Timer(timer), &mut output);
-            }
-        }
-        self.take_output(id, output);
+        self.host_turn(id, Some(inputs));
     }
 
-    fn step(&mut self, id: usize, input: Input, output: &mut Output) {
+    /// One turn of the production loop, the first where there are no inputs; what came of it waits for the sync.
+    pub(crate) fn host_turn(&mut self, id: usize, inputs: Option<Vec<Input>>) {
+        let lies = self.is_sabotaged(Sabotage::SendBeforeSync);
         let node = &mut self.nodes[id];
         let now = node.clocks(self.now_ms);
-        node.hears(&input);
-        node.owes(&input);
-        let Some(replica) = &mut node.replica else { return };
-        if let Input::Message { message: Verified::Decided(certificate), .. } = &input {
-            node.told.insert(certificate.instance);
+        let (Some(host), Some(promises)) = (&mut node.host, &mut node.promises) else { return };
+        let (asked, is_first, before) = (host.replica().is_inquiring(), inputs.is_none(), node.store.tip());
+        let faulty = matches!(node.kind, Kind::Traitor(_) | Kind::Twin);
+        let ports = Surroundings::new(now, promises, &mut node.store, &mut node.doomed);
+        let mut ports = ports.that(faulty, lies);
+        let end = match inputs {
+            None => host.start(&mut ports),
+            Some(inputs) => host.turn(&mut ports, inputs),
+        };
+        let Surroundings { done, fired, noticed, votes, .. } = ports;
+        let Votes { synced, unsynced, floors: shown, .. } = votes;
+        let begins = asked && !host.replica().is_inquiring();
+        node.begins |= begins;
+        node.limbo = unsynced;
+        let (life, twin, honest) = (node.life, node.kind == Kind::Twin, node.is_honest());
+        let end = end.err().map(|error| match error {
+            HostError::Stop(halt) => End::Stopped(halt, shown),
+            HostError::Votes(broken)
+            | HostError::Members(broken)
+            | HostError::Store(broken)
+            | HostError::Directory(broken) => match broken {
+                Broken::Ends(manner) => End::Prepared(manner),
+                Broken::Disk(error) => node.prepared_failure().map_or(End::Disk(error), End::Prepared),
+            },
+        });
+        node.turn = Some(Turn { done, end });
+        if is_first {
+            self.started(id, before);
         }
-        if let Input::Timer(timer) = &input {
-            let timer = *timer;
+        for timer in fired {
             self.trace.note(&[self.now_ms, id as u64], || format!("{:>7} node {id}: {timer:?}", self.now_ms));
         }
-        let asked = replica.is_inquiring();
-        let out = replica.step(now, input);
-        let begins = asked && !replica.is_inquiring();
-        node.begins |= begins;
-        if begins && node.kind == Kind::Twin {
+        if begins && twin {
             self.sight(sights::TWIN_RETURNED);
         }
-        output.merge(out);
-    }
-
-    /// Writes the records of a turn; the rest waits for the sync.
-    pub(crate) fn take_output(&mut self, id: usize, mut output: Output) {
-        let node = &mut self.nodes[id];
-        node.timers.change(output.take_timers());
-        let output = match output.unless_halted() {
-            Ok(output) => output,
-            // They are used to seeing their signature under what they did not say.
-            Err(stopped) if matches!(node.kind, Kind::Traitor(_) | Kind::Twin) => stopped.ignored(),
-            Err(stopped) => return self.halted(id, *stopped),
-        };
-        let Some(promises) = &mut node.promises else { return };
-        let (life, urgent) = (node.life, output.persist().is_urgent());
-        let written = promises.write(output.persist());
-        node.turn = Some(output);
-        if let Err(error) = written {
-            return self.disk_failed(id, &error);
+        if honest {
+            noticed.iter().for_each(|notice| self.observe_notice(id, notice));
         }
-        if urgent {
+        if synced {
             let sync_ms = self.dice.between(1, self.plan.sync_ms);
             self.after(sync_ms, Event::Synced { node: id, life });
         } else {
@@ -108,12 +101,35 @@ impl World {
         }
     }
 
-    /// A replica stops its node before anything of the turn is promised to anybody.
-    fn halted(&mut self, id: usize, Stopped { halt, floors, .. }: Stopped) {
-        let node = &mut self.nodes[id];
+    /// The sync is done: what the turn did happens, and then perhaps the end of the process.
+    pub(crate) fn finish_turn(&mut self, id: usize) {
+        let Some(Turn { done, end }) = self.nodes[id].turn.take() else { return };
+        self.carry_out(id, done);
+        match end {
+            None => {}
+            Some(End::Stopped(halt, shown)) => return self.halted(id, &halt, &shown),
+            Some(End::Disk(error)) => return self.disk_failed(id, &error),
+            Some(End::Prepared(manner)) => {
+                self.fault(manner);
+                return self.down(id);
+            }
+        }
+        if self.dice.chance(500) {
+            let synced = self.nodes[id].promises.as_mut().map_or(Ok(()), Promises::sync_marks);
+            if let Err(error) = synced {
+                return self.disk_failed(id, &error);
+            }
+        }
+        self.inspect(id);
+        if self.nodes[id].inbox.is_empty() { self.set_alarm(id) } else { self.turn(id) }
+    }
+
+    /// A replica stopped its node before anything of the turn was promised to anybody.
+    fn halted(&mut self, id: usize, halt: &Halt, shown: &[(Domain, Height)]) {
+        let node = &self.nodes[id];
         let operator = node.operator;
         let mut shown_in =
-            floors.iter().map(|(domain, height)| InstanceId { domain: *domain, height: *height });
+            shown.iter().map(|(domain, height)| InstanceId { domain: *domain, height: *height });
         // What it made before a loss may have been under way while it asked.
         let forgotten = shown_in.any(|instance| {
             self.oracle.may_repeat(operator, instance)
@@ -123,88 +139,93 @@ impl World {
             let reason = halt.to_string();
             return self.oracle.complain(Violation::Halted { operator, reason });
         }
-        if let Some(Err(error)) = node.promises.as_mut().map(|promises| promises.suspect(floors)) {
-            return self.disk_failed(id, &error);
-        }
         self.sight(sights::COPY_NOTICED);
         self.note(id, 0, || format!("stops: {halt}"));
         self.down(id);
     }
 
-    /// The sync is done: sends, then stores, then looks for more work.
-    pub(crate) fn finish_turn(&mut self, id: usize) {
-        let Some(output) = self.nodes[id].turn.take() else { return };
-        let urgent = output.persist().is_urgent();
-        let doomed = if urgent { self.nodes[id].doomed.take() } else { None };
-        if doomed == Some(CrashPoint::BeforeSync) {
-            self.fault(fault::CRASH_TORN);
-            self.nodes[id].turn = Some(output);
-            return self.down(id);
-        }
-        let Some(mut durable) = self.sync(id, output) else { return };
-        self.observe(id, &durable);
-        recording::add(std::mem::take(&mut durable.recorded), &mut self.nodes[id].recorded);
-        if doomed == Some(CrashPoint::BeforeSend) {
-            self.fault(fault::CRASH_SYNCED);
-            return self.down(id);
-        }
-        let until = |world: &mut World, all: usize, cut: bool| match cut {
-            true => world.dice.index(all + 1),
-            false => all,
-        };
-        let sent = until(self, durable.send.len(), doomed == Some(CrashPoint::WhileSending));
-        durable.send.into_iter().take(sent).for_each(|outbound| self.send(id, outbound));
-        if doomed == Some(CrashPoint::WhileSending) {
-            self.fault(fault::CRASH_SENDING);
-            return self.down(id);
-        }
-        if self.dice.chance(500) {
-            let synced = self.nodes[id].promises.as_mut().map_or(Ok(()), Promises::sync_marks);
-            if let Err(error) = synced {
-                return self.disk_failed(id, &error);
+    fn carry_out(&mut self, id: usize, done: Vec<Done>) {
+        let mut timed_out = BTreeSet::new();
+        for done in &done {
+            if let Done::Told(Tell::Notice(Notice::Consensus(instance, Note::TimedOut(round, _)))) = done {
+                timed_out.insert((*instance, *round));
             }
-        }
-        let stored = until(self, durable.store.len(), doomed == Some(CrashPoint::WhileStoring));
-        durable.store.into_iter().take(stored).for_each(|write| self.store(id, write));
-        if doomed == Some(CrashPoint::WhileStoring) {
-            self.fault(fault::CRASH_STORING);
-            return self.down(id);
-        }
-        durable.work.into_iter().for_each(|work| self.work(id, work));
-        durable.tell.into_iter().for_each(|tell| self.tell(id, tell));
-        self.inspect(id);
-        if self.nodes[id].inbox.is_empty() { self.set_alarm(id) } else { self.turn(id) }
-    }
-
-    /// Makes a turn's promises durable; none when the node went down over it.
-    fn sync(&mut self, id: usize, output: Output) -> Option<Durable> {
-        if self.is_sabotaged(Sabotage::SendBeforeSync) {
-            return output.persisted(&mut Unsynced).ok();
         }
         let node = &mut self.nodes[id];
-        let (urgent, records) = (output.persist().is_urgent(), output.persist().records.clone());
-        let durable = match output.persisted(node.promises.as_mut()?) {
-            Ok(durable) => durable,
-            Err(error) => {
-                node.limbo = records;
-                self.disk_failed(id, &error);
-                return None;
+        let (told, begins) = (std::mem::take(&mut node.told), std::mem::take(&mut node.begins));
+        for done in done {
+            if begins && self.nodes[id].is_honest() {
+                self.observe_start(&done);
             }
-        };
-        if urgent {
-            let heard = std::mem::take(&mut node.hearing);
-            if node.is_honest() {
-                let of_turn = durable.persisted.records.iter();
-                of_turn.for_each(|record| self.oracle.synced(node.operator, record));
-                heard.into_iter().for_each(|signed| self.oracle.hears(node.operator, signed));
+            match done {
+                Done::Persisted(persist, recorded) => {
+                    self.persisted(id, &persist, &timed_out, &told);
+                    recording::add(recorded, &mut self.nodes[id].recorded);
+                }
+                Done::Sent(outbound) => self.send(id, outbound),
+                Done::Stored(write) => self.stored(id, write),
+                Done::Worked(work) => self.work(id, work),
+                Done::Told(tell) => self.tell(id, tell),
+                Done::Trusted => self.sight(sights::ABSTAINED),
+                Done::Pruned(0) => {}
+                Done::Pruned(_) => self.sight(sights::LOG_PRUNED),
             }
         }
-        Some(durable)
+    }
+
+    /// Votes are durable; what others said before is too.
+    fn persisted(
+        &mut self,
+        id: usize,
+        persist: &Persist,
+        timed_out: &BTreeSet<(InstanceId, Round)>,
+        told: &BTreeSet<InstanceId>,
+    ) {
+        let node = &mut self.nodes[id];
+        let (operator, honest, urgent) = (node.operator, node.is_honest(), persist.is_urgent());
+        let heard = if urgent { std::mem::take(&mut node.hearing) } else { Vec::new() };
+        if !honest || self.is_sabotaged(Sabotage::SendBeforeSync) {
+            return;
+        }
+        if urgent {
+            persist.records.iter().for_each(|record| self.oracle.synced(operator, record));
+            heard.into_iter().for_each(|signed| self.oracle.hears(operator, signed));
+        }
+        let mut decided: Vec<InstanceId> = Vec::new();
+        for record in &persist.records {
+            self.observe_record(record, timed_out, &decided);
+            if let Record::Decided(Certificate { instance, .. }) = record {
+                decided.push(*instance);
+                if told.contains(instance) {
+                    self.sight(sights::DECIDED_CATCH_UP);
+                }
+            }
+        }
+    }
+
+    /// What a node does when it begins to take part.
+    fn observe_start(&mut self, done: &Done) {
+        if let Done::Stored(StoreWrite::Commit { .. }) = done {
+            self.sight(sights::FINISHED_AFTER_RESTART);
+        }
+        let Done::Sent(Outbound::Broadcast(message)) = done else { return };
+        match message {
+            Message::PrePrepare(message) if message.proposal.instance.domain == Domain::Block => {
+                self.sight(sights::PROPOSAL_RESENT)
+            }
+            Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
+                self.sight(sights::VOTE_RESENT)
+            }
+            Message::PrePrepare(_)
+            | Message::Decided(_)
+            | Message::ValueRequest(_)
+            | Message::ValueReply(_) => {}
+        }
     }
 
     fn set_alarm(&mut self, id: usize) {
         let node = &mut self.nodes[id];
-        let Some(due_ms) = node.timers.next_due_ms() else { return };
+        let Some(due_ms) = node.host.as_ref().and_then(Host::next_due_ms) else { return };
         let at_ms = (node.born_ms + due_ms).max(self.now_ms);
         if node.wake_at.is_none_or(|wake_at| at_ms < wake_at) {
             node.wake_at = Some(at_ms);
@@ -214,6 +235,14 @@ impl World {
     }
 
     fn send(&mut self, id: usize, outbound: Outbound) {
+        if self.nodes[id].is_honest() {
+            if let Outbound::Broadcast(Message::ValueRequest(_)) = &outbound {
+                self.sight(sights::VALUE_ASKED);
+            }
+            if let Outbound::Send(_, Message::ValueReply(_)) = &outbound {
+                self.sight(sights::VALUE_GIVEN);
+            }
+        }
         match outbound {
             Outbound::Broadcast(message) => self.emit(id, None, message),
             Outbound::Send(to, message) => self.emit(id, Some(to), message),
@@ -255,13 +284,14 @@ impl World {
                     self.oracle.complain(Violation::Unanswered { operator, owed });
                 }
             }
-            // Seen in `observe`, also where the node goes down before it could say it.
+            // Judged at the step that said it, also where the process ended before anybody heard of it.
             Tell::Notice(_) => {}
         }
     }
 
-    fn store(&mut self, id: usize, write: StoreWrite) {
-        let node = &mut self.nodes[id];
+    /// What the store has now.
+    fn stored(&mut self, id: usize, write: StoreWrite) {
+        let node = &self.nodes[id];
         let (operator, honest, life) = (node.operator, node.is_honest(), node.life);
         match write {
             StoreWrite::Commit { block, certificate, applied, live } => {
@@ -288,10 +318,10 @@ impl World {
                         if live { "" } else { ", fetched" }
                     )
                 });
-                let store = &mut self.nodes[id].store;
-                store.put_block(Stored { block, certificate, applied });
-                if !live {
-                    store.flush();
+                if honest && !live {
+                    self.sight(sights::FETCH_CATCH_UP);
+                } else if honest && certificate.round >= Round(2) {
+                    self.sight(sights::LATE_ROUND);
                 }
                 if height.0.is_multiple_of(self.plan.flush_every) {
                     let took_ms = self.dice.between(1, 30);
@@ -301,52 +331,35 @@ impl World {
             }
             StoreWrite::Sealed(certificate) => {
                 let instance = certificate.instance;
-                node.store.put_certificate(certificate);
                 if instance.domain != Domain::Block {
-                    node.store.flush();
                     self.sight(sights::DUTY_SEALED);
                 }
                 self.note(id, instance.height.0, || format!("seals {}", name(instance)));
             }
-            StoreWrite::CommitDuty { instance, decided, watermark } => {
-                node.store.put_duty(instance, decided.clone(), watermark);
+            StoreWrite::CommitDuty { decided, .. } => {
                 if let Some((_, certificate)) = decided.filter(|_| honest) {
                     self.oracle.ends(operator, &certificate);
                     self.sight(sights::DUTY_DECIDED);
                 }
             }
-            StoreWrite::KeepEvidence(pending) => node.store.put_evidence(pending),
-            // Only now is it durable up to where nothing is signed.
-            StoreWrite::Trust => {
-                if let Some(Err(error)) = node.promises.as_mut().map(Promises::trust) {
-                    return self.disk_failed(id, &error);
-                }
-                self.sight(sights::ABSTAINED);
-            }
+            StoreWrite::KeepEvidence(_) => {}
         }
     }
 
-    /// A flush that ran beside the turns has ended.
+    /// A flush that ran beside the turns has ended; sometimes the news of it is lost.
     pub(crate) fn flushed(&mut self, id: usize, height: Height, writes: usize) {
-        let prune = self.dice.chance(500);
+        let heard = self.dice.chance(500);
         let node = &mut self.nodes[id];
         node.store.flush_first(writes);
-        let (Some(replica), Some(promises)) = (&node.replica, &mut node.promises) else { return };
-        if !prune {
-            return;
-        }
-        let floors: Vec<(Domain, Height)> = replica.signing_floors().collect();
-        match promises.prune(&|subject| replica.needs(subject, height), height, &floors) {
-            Ok(0) => {}
-            Ok(_) => self.sight(sights::LOG_PRUNED),
-            Err(error) => self.disk_failed(id, &error),
+        if let Some(host) = node.host.as_mut().filter(|_| heard) {
+            host.flushed(height);
         }
     }
 
     /// What must hold of a node between two turns.
     fn inspect(&mut self, id: usize) {
         let node = &self.nodes[id];
-        let Some(replica) = node.replica.as_ref().filter(|_| node.is_honest()) else { return };
+        let Some(replica) = node.replica().filter(|_| node.is_honest()) else { return };
         let (operator, next) = (node.operator, replica.chain().tip().height.next());
         let decided = node.promises.as_ref().is_some_and(|promises| promises.has_decided(next));
         if decided && !replica.is_inquiring() {
@@ -364,55 +377,6 @@ impl World {
         ];
         for (what, found, bound) in bounds.into_iter().filter(|(_, found, bound)| found > bound) {
             self.oracle.complain(Violation::Unbounded { operator, what, found, bound });
-        }
-    }
-
-    /// Counts what a campaign wants to have seen, and complains of what a turn must never say.
-    fn observe(&mut self, id: usize, durable: &Durable) {
-        let node = &mut self.nodes[id];
-        let (told, begins) = (std::mem::take(&mut node.told), std::mem::take(&mut node.begins));
-        if !node.is_honest() {
-            return;
-        }
-        if begins {
-            self.observe_start(durable);
-        }
-        let mut timed_out = BTreeSet::new();
-        for tell in &durable.tell {
-            if let Tell::Notice(Notice::Consensus(instance, Note::TimedOut(round, _))) = tell {
-                timed_out.insert((*instance, *round));
-            }
-        }
-        let mut decided: Vec<InstanceId> = Vec::new();
-        for record in &durable.persisted.records {
-            self.observe_record(record, &timed_out, &decided);
-            if let Record::Decided(Certificate { instance, .. }) = record {
-                decided.push(*instance);
-                if told.contains(instance) {
-                    self.sight(sights::DECIDED_CATCH_UP);
-                }
-            }
-        }
-        for outbound in &durable.send {
-            if let Outbound::Broadcast(Message::ValueRequest(_)) = outbound {
-                self.sight(sights::VALUE_ASKED);
-            }
-            if let Outbound::Send(_, Message::ValueReply(_)) = outbound {
-                self.sight(sights::VALUE_GIVEN);
-            }
-        }
-        for write in &durable.store {
-            let StoreWrite::Commit { certificate, live, .. } = write else { continue };
-            if !live {
-                self.sight(sights::FETCH_CATCH_UP);
-            } else if certificate.round >= Round(2) {
-                self.sight(sights::LATE_ROUND);
-            }
-        }
-        for tell in &durable.tell {
-            if let Tell::Notice(notice) = tell {
-                self.observe_notice(id, notice);
-            }
         }
     }
 
@@ -504,7 +468,7 @@ impl World {
 
     /// Adds up what the pools of an ending life counted.
     pub(crate) fn count_pools(&mut self, id: usize) {
-        let Some(replica) = &self.nodes[id].replica else { return };
+        let Some(replica) = self.nodes[id].replica() else { return };
         let pool = replica.mempool();
         let replaced: u64 =
             TxKind::ALL.iter().map(|kind| pool.removed_total(*kind, RemovalReason::Replaced)).sum();

@@ -329,7 +329,7 @@ impl World {
         let contradicting = (self.plan.traitors.len() + self.plan.twins.len()).max(1) as u64;
         let blocks = EVIDENCE_WITHIN_BLOCKS * contradicting;
         let honest = self.nodes.iter().filter(|node| node.is_bound_to_get_on());
-        for evidence in honest.filter_map(|node| node.replica.as_ref()).flat_map(Replica::pending_evidence) {
+        for evidence in honest.filter_map(Node::replica).flat_map(Replica::pending_evidence) {
             self.oracle.demands(evidence, Height(start.0 + blocks));
         }
         if let Some(goal) = self.goal.as_mut().filter(|_| !self.oracle.is_satisfied(start)) {
@@ -364,7 +364,7 @@ impl World {
     fn standing(&self) -> String {
         let bound = self.nodes.iter().enumerate().filter(|(_, node)| node.is_bound_to_get_on());
         let lines = bound.map(|(id, node)| {
-            let round = node.replica.as_ref().map_or(0, |replica| replica.round_and_leader().0.0);
+            let round = node.replica().map_or(0, |replica| replica.round_and_leader().0.0);
             let unsealed = self.goal.as_ref().and_then(|goal| self.unsealed(node, goal));
             let seals = unsealed.map_or(String::new(), |height| format!(", block {height} not sealed"));
             format!("node {id} at height {} in round {round}{seals}", node.store.tip())

@@ -1,10 +1,6 @@
-//! The turn: inputs in, one sync, outputs out.
+//! The core thread: commands in, turns of the [`Host`], and the ports it finds the node behind.
 //!
-//! One thread owns the replica, the vote log and the signing marks. A turn takes everything that is
-//! waiting, lets the replica step through it, makes all records durable with one sync, takes the places of
-//! what was signed, and only then carries the rest out: first what goes to the
-//! network, then what goes to the store, then what clients hear.
-//! An error of the log or the store ends the node: after a failed sync nothing may be believed.
+//! One thread owns the replica, the vote log and the signing marks. It takes everything that is waiting into one turn.
 
 use super::facts::Facts;
 use super::keys::OperatorKeys;
@@ -14,14 +10,15 @@ use super::observe::Observatory;
 use super::promises::Promises;
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
-use super::timers::Timers;
+use aequa_host::{Host, HostError, Ports};
 use aequa_mempool::Admission;
 use aequa_replica::{
-    DutyAdmission, Halt, Input, Now, Outbound, Output, Persist, Replica, Stopped, StoreWrite, Tell, Ticket,
-    VoteStore as _, Work,
+    DutyAdmission, DutyState, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket,
+    Work,
 };
-use aequa_storage::DataDir;
-use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Value};
+use aequa_storage::{DataDir, StorageError};
+use aequa_types::recording::Entry;
+use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Subject, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,10 +28,6 @@ use tokio::sync::{mpsc, oneshot};
 pub const QUEUE_MAX: usize = 4096;
 /// Commands taken in one turn: bounds the time until the turn's sync.
 const TURN_COMMANDS_MAX: usize = 512;
-/// Timers of a turn's own making that fire in the same turn, so that a decision and the next
-/// proposal share one sync.
-const TURN_TIMER_PASSES_MAX: usize = 4;
-
 /// The state machine of a node.
 pub type Core = Replica<OperatorKeys>;
 type Question = Box<dyn FnOnce(&Core) + Send>;
@@ -56,10 +49,21 @@ pub enum Command {
     Stop,
 }
 
+/// Why the core ended by itself.
+pub type CoreError = HostError<StorageError>;
+
 /// Everything the core thread owns.
 pub struct CoreThread {
-    /// The state machine.
-    pub replica: Core,
+    /// The state machine and its timers.
+    pub host: Host<OperatorKeys>,
+    /// What it finds outside.
+    pub ports: NodePorts,
+    /// What other threads may know.
+    pub facts: Arc<Facts>,
+}
+
+/// The node as its replica finds it.
+pub struct NodePorts {
     /// Held for the life of the process.
     pub data_dir: DataDir,
     /// The vote log and the signing marks.
@@ -78,17 +82,16 @@ pub struct CoreThread {
     pub facts: Arc<Facts>,
     /// When the node started.
     pub started: Instant,
-    /// How far the store said to be durable during this turn.
-    pub flushed: Option<Height>,
+    /// Answers owed to clients.
+    pub owed: Owed,
 }
 
 /// Answers owed to clients.
 #[derive(Default)]
-struct Owed {
+pub struct Owed {
     next: u64,
     transactions: BTreeMap<Ticket, oneshot::Sender<Admission>>,
     duties: BTreeMap<Ticket, oneshot::Sender<DutyAdmission>>,
-    questions: Vec<Question>,
 }
 
 impl Owed {
@@ -100,33 +103,65 @@ impl Owed {
 
 impl CoreThread {
     /// Runs until told to stop or until something fails that makes going on unsafe.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
-        let mut timers = Timers::default();
-        let mut owed = Owed::default();
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CoreError> {
         let mut waiting = Vec::with_capacity(TURN_COMMANDS_MAX);
-        let first = self.replica.start(self.now());
-        self.turn(first, &mut timers, &mut owed)?;
+        self.host.start(&mut self.ports)?;
+        self.turn_ended(Vec::new());
         loop {
-            let taken = match timers.next_due_ms() {
+            let taken = match self.host.next_due_ms() {
                 Some(due_ms) => {
-                    let pause = Duration::from_millis(due_ms.saturating_sub(self.now().elapsed_ms));
+                    let pause = Duration::from_millis(due_ms.saturating_sub(self.ports.now().elapsed_ms));
                     let receive = commands.recv_many(&mut waiting, TURN_COMMANDS_MAX);
                     tokio::time::timeout(pause, receive).await.unwrap_or(usize::MAX)
                 }
                 None => commands.recv_many(&mut waiting, TURN_COMMANDS_MAX).await,
             };
             let mut stop = taken == 0;
-            let mut output = Output::default();
+            let (mut inputs, mut questions) = (Vec::with_capacity(waiting.len()), Vec::new());
             for command in waiting.drain(..) {
-                stop |= self.take(command, &mut output, &mut owed);
+                match command {
+                    Command::Input(input) => inputs.push(input),
+                    Command::Submit(transaction, answer) => {
+                        let ticket = self.ports.owed.ticket();
+                        self.ports.owed.transactions.insert(ticket, answer);
+                        inputs.push(Input::Transactions(vec![(transaction, Some(ticket))]));
+                    }
+                    Command::Duty(instance, value, answer) => {
+                        let ticket = self.ports.owed.ticket();
+                        self.ports.owed.duties.insert(ticket, answer);
+                        inputs.push(Input::Duty { instance, value, ticket });
+                    }
+                    Command::Ask(question) => questions.push(question),
+                    Command::Flushed(height) => self.host.flushed(height),
+                    Command::Stop => stop = true,
+                }
             }
-            self.turn(output, &mut timers, &mut owed)?;
+            self.host.turn(&mut self.ports, inputs)?;
+            self.turn_ended(questions);
             if stop {
-                self.recorder.finish();
-                return self.ledger.flush();
+                self.ports.recorder.finish();
+                return self.ports.ledger.flush().map_err(HostError::Store);
             }
         }
     }
+
+    /// Answers questions, and tells other threads how things stand.
+    fn turn_ended(&mut self, questions: Vec<Question>) {
+        let replica = self.host.replica();
+        questions.into_iter().for_each(|question| question(replica));
+        let (round, leader) = replica.round_and_leader();
+        self.facts.set_agreeing(round, leader);
+        self.facts.set_inquiring(replica.is_inquiring());
+        self.facts.set_abstaining(replica.abstains_up_to().is_some());
+        self.facts.set_stalled(replica.has_stalled());
+        self.ports.observatory.store_memory(self.ports.ledger.store_memory());
+        self.ports.observatory.turn_ended(replica);
+    }
+}
+
+impl Ports<OperatorKeys> for NodePorts {
+    type Error = StorageError;
+    type Votes = Promises;
 
     fn now(&self) -> Now {
         let elapsed = self.started.elapsed().as_millis();
@@ -137,93 +172,21 @@ impl CoreThread {
         }
     }
 
-    /// Takes one command; true when it was the order to stop.
-    fn take(&mut self, command: Command, output: &mut Output, owed: &mut Owed) -> bool {
-        let input = match command {
-            Command::Input(input) => input,
-            Command::Submit(transaction, answer) => {
-                let ticket = owed.ticket();
-                owed.transactions.insert(ticket, answer);
-                Input::Transactions(vec![(transaction, Some(ticket))])
-            }
-            Command::Duty(instance, value, answer) => {
-                let ticket = owed.ticket();
-                owed.duties.insert(ticket, answer);
-                Input::Duty { instance, value, ticket }
-            }
-            Command::Ask(question) => {
-                owed.questions.push(question);
-                return false;
-            }
-            Command::Flushed(height) => {
-                self.flushed = Some(height);
-                return false;
-            }
-            Command::Stop => return true,
-        };
-        self.observatory.input(&input);
-        let now = self.now();
-        output.merge(self.replica.step(now, input));
-        false
+    fn stepping(&mut self, input: &Input) {
+        self.observatory.input(input);
     }
 
-    /// Changes the timers as asked, and lets the replica take those that are due.
-    fn fire_due(&mut self, output: &mut Output, timers: &mut Timers) {
-        timers.change(output.take_timers());
-        for _ in 0..TURN_TIMER_PASSES_MAX {
-            let now = self.now();
-            let due = timers.take_due(now.elapsed_ms);
-            if due.is_empty() {
-                break;
-            }
-            for timer in due {
-                output.merge(self.replica.step(now, Input::Timer(timer)));
-            }
-            timers.change(output.take_timers());
-        }
+    fn votes(&mut self) -> &mut Promises {
+        &mut self.promises
     }
 
-    /// Ends the node before anything of this turn is promised to anybody.
-    fn halt(&mut self, Stopped { halt, floors, .. }: Stopped) -> anyhow::Result<()> {
-        if let Halt::SignedElsewhere { .. } = halt {
-            // The next start has to find out what was signed, and abstains at least from what was shown.
-            self.data_dir.suspect(&halt.to_string())?;
-            self.promises.persist(&Persist { floors, ..Persist::default() })?;
-        }
-        Err(halt.into())
+    /// Signatures that are durable, and only those, are recorded: of any other the next life may make a second one.
+    fn persisted(&mut self, durable: &Persist, recorded: Vec<Entry>) {
+        self.recorder.take(&recorded);
+        self.observatory.records_durable(&durable.records);
     }
 
-    /// Fires what is due, syncs once, and carries everything out.
-    fn turn(&mut self, mut output: Output, timers: &mut Timers, owed: &mut Owed) -> anyhow::Result<()> {
-        self.fire_due(&mut output, timers);
-        let output = match output.unless_halted() {
-            Ok(output) => output,
-            Err(stopped) => return self.halt(*stopped),
-        };
-        let durable = output.persisted(&mut self.promises)?;
-        // Signatures that are durable, and only those: of any other the next life may make a second one.
-        self.recorder.take(&durable.recorded);
-        self.observatory.records_durable(&durable.persisted.records);
-        durable.send.iter().for_each(|outbound| self.send(outbound));
-        self.store(&durable.store)?;
-        durable.work.into_iter().for_each(|work| self.work(work));
-        durable.tell.into_iter().for_each(|tell| self.tell(tell, owed));
-        owed.questions.drain(..).for_each(|question| question(&self.replica));
-        // Only now is what the turn closed in the store, so that its records may go.
-        if let Some(height) = self.flushed.take() {
-            self.prune_log(height)?;
-        }
-        let (round, leader) = self.replica.round_and_leader();
-        self.facts.set_agreeing(round, leader);
-        self.facts.set_inquiring(self.replica.is_inquiring());
-        self.facts.set_abstaining(self.replica.abstains_up_to().is_some());
-        self.facts.set_stalled(self.replica.has_stalled());
-        self.observatory.store_memory(self.ledger.store_memory());
-        self.observatory.turn_ended(&self.replica);
-        Ok(())
-    }
-
-    fn send(&mut self, outbound: &Outbound) {
+    fn send(&mut self, outbound: &Outbound) -> Result<(), StorageError> {
         match outbound {
             Outbound::Broadcast(message) => self.outbox.broadcast(message),
             Outbound::Send(to, message) => self.outbox.send(*to, message),
@@ -233,45 +196,28 @@ impl CoreThread {
             Outbound::Fetch { from, height } => self.outbox.fetch(*from, *height),
             Outbound::Inquire(operator) => self.outbox.inquire(*operator),
         }
+        Ok(())
     }
 
-    /// Fetched blocks are not in the vote log, and results of duties close them: they are made durable together,
-    /// before anybody hears of them.
-    fn store(&mut self, writes: &[StoreWrite]) -> anyhow::Result<()> {
-        let mut flush = false;
-        let mut tip = None;
-        for write in writes {
-            match write {
-                StoreWrite::Commit { block, certificate, applied, live } => {
-                    self.ledger.commit(block, certificate, applied)?;
-                    flush |= !live;
-                    tip = Some((block.header().height, block.digest()));
-                }
-                StoreWrite::Sealed(certificate) => {
-                    self.ledger.seal(certificate)?;
-                    flush |= certificate.instance.domain != Domain::Block;
-                }
-                StoreWrite::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
-                StoreWrite::CommitDuty { instance, decided, watermark } => {
-                    let state = self.replica.duty(*instance);
-                    self.ledger.commit_duty(*instance, state, decided.as_ref(), *watermark)?;
-                    flush = true;
-                }
-                StoreWrite::Trust => self.data_dir.trust()?,
+    fn store(&mut self, write: &StoreWrite, duty: Option<&DutyState>) -> Result<(), StorageError> {
+        match write {
+            StoreWrite::Commit { block, certificate, applied, .. } => {
+                self.ledger.commit(block, certificate, applied)?;
             }
-        }
-        if flush {
-            self.ledger.flush()?;
-            // Blocks too; where only duties are decided, nothing else would let the log forget.
-            self.flushed = Some(self.replica.chain().tip().height);
-        }
-        if let Some((height, digest)) = tip {
-            self.facts.set_tip(height, digest);
+            StoreWrite::Sealed(certificate) => self.ledger.seal(certificate)?,
+            StoreWrite::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
+            StoreWrite::CommitDuty { instance, decided, watermark } => {
+                self.ledger.commit_duty(*instance, duty, decided.as_ref(), *watermark)?;
+            }
         }
         Ok(())
     }
 
-    fn work(&mut self, work: Work) {
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.ledger.flush()
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), StorageError> {
         match work {
             Work::Combine { instance, round, digest, shares } => {
                 self.seals.submit(SealJob { instance, round, digest, shares });
@@ -282,31 +228,46 @@ impl CoreThread {
                 }
             }
         }
+        Ok(())
     }
 
-    fn tell(&mut self, tell: Tell, owed: &mut Owed) {
+    fn tell(&mut self, tell: Tell, replica: &Core) {
         match tell {
             Tell::Admission(ticket, _, admission) => {
                 self.observatory.admitted(admission);
-                if let Some(answer) = owed.transactions.remove(&ticket) {
+                if let Some(answer) = self.owed.transactions.remove(&ticket) {
                     // A client that went away does not wait for its answer.
                     let _ = answer.send(admission);
                 }
             }
             Tell::DutyAdmission(ticket, admission) => {
-                if let Some(answer) = owed.duties.remove(&ticket) {
+                if let Some(answer) = self.owed.duties.remove(&ticket) {
                     let _ = answer.send(admission);
                 }
             }
-            Tell::Notice(notice) => self.observatory.notice(notice, &self.replica),
+            Tell::Notice(notice) => {
+                if let Notice::BlockDecided { block, .. } = &notice {
+                    self.facts.set_tip(block.header().height, block.digest());
+                }
+                self.observatory.notice(notice, replica);
+            }
         }
     }
 
-    /// Drops segments of the vote log that durable blocks and duty results have replaced.
-    fn prune_log(&mut self, flushed: Height) -> anyhow::Result<()> {
-        let replica = &self.replica;
-        let floors = replica.signing_floors().collect();
-        self.promises.prune(&|subject| replica.needs(subject, flushed), floors)
+    fn prune(
+        &mut self,
+        is_needed: &dyn Fn(Subject) -> bool,
+        floors: Vec<(Domain, Height)>,
+    ) -> Result<(), StorageError> {
+        self.promises.prune(is_needed, floors)
+    }
+
+    fn suspect(&mut self, halt: &Halt) -> Result<(), StorageError> {
+        self.data_dir.suspect(&halt.to_string())
+    }
+
+    fn trust(&mut self) -> Result<(), StorageError> {
+        self.data_dir.trust()
     }
 }
 

@@ -75,7 +75,7 @@ impl Ledger {
         block: &CheckedBlock,
         certificate: &Certificate,
         applied: &Applied,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), StorageError> {
         let tx_hashes: Vec<TxHash> = block.tx_hashes().collect();
         self.store.commit(&BlockCommit {
             block: block.block(),
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Replaces a certificate by one with the group seal. A duty's is durable after [`Ledger::flush`].
-    pub fn seal(&self, certificate: &Certificate) -> anyhow::Result<()> {
+    pub fn seal(&self, certificate: &Certificate) -> Result<(), StorageError> {
         let instance = certificate.instance;
         match instance.domain {
             Domain::Block => {
@@ -120,7 +120,7 @@ impl Ledger {
         state: Option<&DutyState>,
         decided: Option<&(Value, Certificate)>,
         watermark: Option<Height>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), StorageError> {
         let stored = self.store.duty(instance)?;
         let has_seal = |stored: &[u8]| {
             duty_report::certificate(stored).is_some_and(|certificate| certificate.group_seal().is_some())
@@ -129,14 +129,14 @@ impl Ledger {
             Some(sealed) => sealed,
             None => duty_report::report(state, decided),
         };
-        Ok(self.store.close_duty(instance, &report, watermark)?)
+        self.store.close_duty(instance, &report, watermark)
     }
 
     /// Stores all the evidence that is pending, in place of what was. It outlives the process at once, and a
     /// power cut after the next flush; the other members have it too.
-    pub fn keep_evidence(&self, pending: &[CheckedEvidence]) -> anyhow::Result<()> {
+    pub fn keep_evidence(&self, pending: &[CheckedEvidence]) -> Result<(), StorageError> {
         let pending: Vec<Evidence> = pending.iter().map(|evidence| Evidence::clone(evidence)).collect();
-        Ok(self.store.put_pending_evidence(&pending)?)
+        self.store.put_pending_evidence(&pending)
     }
 
     /// What the store has of a closed duty for an operator that missed it. A store that cannot be
@@ -151,8 +151,8 @@ impl Ledger {
     }
 
     /// Makes everything durable.
-    pub fn flush(&self) -> anyhow::Result<()> {
-        Ok(self.store.flush()?)
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.store.flush()
     }
 }
 

@@ -8,15 +8,15 @@
 //!
 //! | room | what may be touched in it |
 //! |---|---|
-//! | `core` | the turn; nothing else touches the replica or the vote log |
+//! | `core` | commands to turns of the host, and its ports; nothing else touches the replica or the vote log |
 //! | `promises` | the vote log, and beside it the signing marks |
 //! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
-//! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and effects to frames |
+//! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and outputs to frames |
 //! | `budget` | what a member may cost |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
-//! | `seals`, `ledger`, `timers` | sealing, storing, time |
+//! | `seals`, `ledger` | sealing, storing |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
 //! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
@@ -47,13 +47,13 @@ mod signals;
 mod stress;
 mod sync;
 mod testimony;
-mod timers;
 mod wanted;
 mod wire_metrics;
 
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
+use aequa_host::{Host, HostError};
 use aequa_p2p::Network;
 use aequa_replica::Halt;
 use aequa_storage::StorageError;
@@ -201,22 +201,25 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let open::Restored { replica, wal, marks, data_dir } = opened.into_replica(&config, operator)?;
     facts.set_inquiring(replica.is_inquiring());
     let thread = core::CoreThread {
-        replica,
-        data_dir,
-        promises: promises::Promises::start(wal, marks).map_err(ExitError::failure)?,
-        ledger,
-        recorder,
-        outbox,
-        seals,
-        observatory: observe::Observatory::new(
-            Arc::clone(&metrics),
-            events.clone(),
-            tip.height,
-            config.seals(),
-        ),
+        host: Host::new(replica),
         facts: Arc::clone(&facts),
-        started,
-        flushed: None,
+        ports: core::NodePorts {
+            data_dir,
+            promises: promises::Promises::start(wal, marks).map_err(ExitError::failure)?,
+            ledger,
+            recorder,
+            outbox,
+            seals,
+            observatory: observe::Observatory::new(
+                Arc::clone(&metrics),
+                events.clone(),
+                tip.height,
+                config.seals(),
+            ),
+            facts: Arc::clone(&facts),
+            started,
+            owed: core::Owed::default(),
+        },
     };
     let mut ended = spawn_core(thread, commands)?;
     if network.is_some() {
@@ -243,7 +246,10 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             };
             let outcome = match tokio::time::timeout_at(deadline, core).await {
                 Ok(outcome) => outcome,
-                Err(_) => Ok(Err(anyhow::anyhow!("the core did not stop within {STOP_WITHIN:?}"))),
+                Err(_) => {
+                    let late = format!("the core did not stop within {STOP_WITHIN:?}");
+                    Ok(Err(ExitError::failure(late).hint("see the log before starting it again")))
+                }
             };
             (outcome, deadline)
         }
@@ -256,25 +262,28 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             facts.set_storage_failed();
-            Err(unsafe_to_go_on(&error))
+            Err(error)
         }
         Err(_) => Err(ExitError::failure("the core thread died").hint("please report this with the log")),
     }
 }
 
 /// Why the core stopped, as an ending.
-fn unsafe_to_go_on(error: &anyhow::Error) -> ExitError {
-    if let Some(refused @ StorageError::MarkRefused { .. }) = error.downcast_ref() {
-        return ExitError::refused(refused)
-            .hint("the second gate held a contradiction back that the first one let pass: please report this with the log");
-    }
-    match error.downcast_ref::<Halt>() {
-        Some(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(
+fn unsafe_to_go_on(error: &core::CoreError) -> ExitError {
+    match error {
+        HostError::Votes(refused @ StorageError::MarkRefused { .. }) => ExitError::refused(refused).hint(
+            "the second gate held a contradiction back that the first one let pass: please report this with the log",
+        ),
+        HostError::Stop(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(
             "another process uses this operator's key, or this data directory is a copy or a backup older than \
              what the operator has signed: stop the other process, and never run two copies of a directory; \
              the next start asks the members what was signed and abstains from it",
         ),
-        _ => ExitError::failure(format!("{error:#}"))
+        HostError::Stop(Halt::Impossible(_))
+        | HostError::Votes(_)
+        | HostError::Members(_)
+        | HostError::Store(_)
+        | HostError::Directory(_) => ExitError::failure(error)
             .hint("the node stopped rather than go on unsafely; see the log before starting it again"),
     }
 }
@@ -283,13 +292,13 @@ fn unsafe_to_go_on(error: &anyhow::Error) -> ExitError {
 fn spawn_core(
     thread: core::CoreThread,
     commands: mpsc::Receiver<core::Command>,
-) -> Result<oneshot::Receiver<anyhow::Result<()>>, ExitError> {
+) -> Result<oneshot::Receiver<Result<(), ExitError>>, ExitError> {
     let (tell, ended) = oneshot::channel();
     let run = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let outcome = match runtime {
-            Ok(runtime) => runtime.block_on(thread.run(commands)),
-            Err(error) => Err(error.into()),
+            Ok(runtime) => runtime.block_on(thread.run(commands)).map_err(|error| unsafe_to_go_on(&error)),
+            Err(error) => Err(ExitError::failure(error)),
         };
         // Nobody listens any more when the process is being torn down.
         let _ = tell.send(outcome);

@@ -2,7 +2,7 @@
 //!
 //! [`Inbox`] turns frames into verified inputs on the reader tasks: bounded, decoded, checked, and
 //! only then handed to the core, whose queue slows the reader when it is full. [`Outbox`] turns
-//! effects into frames. Neither decides anything.
+//! outputs into frames. Neither decides anything.
 
 use super::accepted::Accepted;
 use super::budget::{Budgets, Call, timed};

@@ -62,7 +62,7 @@ impl Promises {
     }
 
     /// Waits until the marks of earlier turns are durable.
-    fn await_marks(&mut self) -> anyhow::Result<()> {
+    fn await_marks(&mut self) -> Result<(), StorageError> {
         if std::mem::take(&mut self.syncing) {
             self.synced.recv().map_err(|_| thread_died())??;
         }
@@ -75,7 +75,7 @@ impl Promises {
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
         floors: Vec<(Domain, Height)>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), StorageError> {
         // One segment is always kept, so that usually there is nothing to wait for.
         if self.wal.segments() > 1 {
             // The log may forget only what the marks have durably.
@@ -89,17 +89,17 @@ impl Promises {
 }
 
 impl VoteStore for Promises {
-    type Error = anyhow::Error;
+    type Error = StorageError;
 
     /// The records first, then the places of what they hold. After an error nothing may be sent, ever.
-    fn persist(&mut self, promised: &Persist) -> anyhow::Result<()> {
+    fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
         let Persist { records, floors, marks } = promised;
         self.gate.check(marks)?;
         for record in records {
             self.wal.append(record)?;
         }
         if !promised.is_urgent() {
-            return Ok(self.wal.write()?);
+            return self.wal.write();
         }
         self.wal.sync()?;
         self.await_marks()?;
@@ -108,7 +108,7 @@ impl VoteStore for Promises {
         }
         self.jobs.send(Job::Keep(floors.clone(), marks.clone())).map_err(|_| thread_died())?;
         self.syncing = true;
-        Ok(self.taken.recv().map_err(|_| thread_died())??)
+        self.taken.recv().map_err(|_| thread_died())?
     }
 
     fn holds(&self, vote: &Signed) -> bool {
@@ -116,8 +116,9 @@ impl VoteStore for Promises {
     }
 }
 
-fn thread_died() -> anyhow::Error {
-    anyhow::anyhow!("the thread of the signing marks died")
+/// The thread of the signing marks ended, which it does only after a failure.
+fn thread_died() -> StorageError {
+    StorageError::Poisoned
 }
 
 #[cfg(test)]
@@ -279,12 +280,26 @@ mod tests {
     }
 
     #[test]
+    fn a_vote_is_held_from_its_turn_on_and_no_other_one() {
+        let fixture = Fixture::new();
+        let (mut promises, ..) = fixture.open();
+        let vote = |height, digest| {
+            let Some(Record::Prepare(vote)) = prepare(height, digest).records.pop() else { panic!() };
+            vote
+        };
+        assert!(!promises.holds(&vote(1, 1)));
+        promises.persist(&prepare(1, 1)).unwrap();
+        assert!(promises.holds(&vote(1, 1)));
+        assert!(!promises.holds(&vote(1, 2)) && !promises.holds(&vote(2, 1)));
+    }
+
+    #[test]
     fn the_second_gate_stops_a_contradiction_that_the_first_let_pass() {
         let fixture = Fixture::new();
         let (mut promises, ..) = fixture.open();
         promises.persist(&prepare(1, 1)).unwrap();
         let error = promises.persist(&prepare(1, 2)).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(StorageError::MarkRefused { .. })), "{error}");
+        assert!(matches!(error, StorageError::MarkRefused { .. }), "{error}");
         drop(promises);
         let (_, records, marks) = fixture.open();
         assert_eq!(records.len(), 1, "the log never held it");

@@ -71,7 +71,6 @@ pub fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
     Replica::new(config, keys, Chain::genesis(cluster_id, quorum), mempool, Recovery::default())
 }
 
-/// The part of the core that has to do with evidence: steps, stores, answers.
 /// Nothing here is about votes.
 struct AnyVote;
 
@@ -87,11 +86,13 @@ impl VoteStore for AnyVote {
     }
 }
 
-fn writes(output: Output) -> Vec<StoreWrite> {
+fn writes(mut output: Output) -> Vec<StoreWrite> {
+    output.take_timers();
     let Ok(durable) = output.persisted(&mut AnyVote);
     durable.store
 }
 
+/// The part of the core that has to do with evidence: steps, stores, answers.
 pub fn run_core(
     mut replica: Replica<OperatorKeys>,
     store: &FjallChainStore,

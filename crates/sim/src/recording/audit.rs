@@ -196,7 +196,6 @@ impl Audit {
     }
 }
 
-/// The statement a message makes by itself.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,24 @@ fn a_second_statement_for_a_place_is_refused_and_ends_it() {
 }
 
 #[test]
+fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let taken = mark(5, Kind::Prepare, 1);
+    put(&mut store, &[taken]).unwrap();
+    let holds = |store: &MarkStore, height, kind, digest| store.gate().holds(&mark(height, kind, digest));
+    assert!(holds(&store, 5, Kind::Prepare, 1));
+    assert!(!holds(&store, 5, Kind::Prepare, 2), "another statement has the place");
+    assert!(!holds(&store, 5, Kind::Commit, 1) && !holds(&store, 6, Kind::Prepare, 1), "nobody has it");
+    drop(store);
+    let mut store = open(dir.path());
+    assert!(holds(&store, 5, Kind::Prepare, 1), "after a restart too");
+    store.raise_floors(&[(Domain::Block, Height(5))]).unwrap();
+    assert!(holds(&store, 5, Kind::Prepare, 2), "nothing is signed there any more, and what was has left");
+    assert!(!holds(&store, 6, Kind::Prepare, 1));
+}
+
+#[test]
 fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
     for height in 4..=6 {
         let dir = tempfile::tempdir().unwrap();

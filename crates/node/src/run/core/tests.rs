@@ -101,7 +101,7 @@ impl MediumFile for TestFile {
 
 /// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it. Gives
 /// how it ended, what was sent, and how many own signatures were recorded.
-async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, u64, usize) {
+async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
     let dir = tempfile::tempdir().unwrap();
     let journal = dir.path().join("journal");
     let (mut dealt, lock) = fixture::dealt();
@@ -128,9 +128,9 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, u64, usize) {
     let marks = MarkStore::open(&marks, cluster, OperatorIndex(ME), MarkOptions::default()).unwrap();
     let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
     let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
-    let thread = CoreThread {
+    let replica = Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default());
+    let ports = NodePorts {
         data_dir: DataDir::open(&dir.path().join("own"), identity).unwrap(),
-        replica: Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default()),
         promises: Promises::start(wal, marks).unwrap(),
         ledger: Ledger::start(
             Arc::clone(&context.store),
@@ -153,8 +153,9 @@ async fn first_turn(disk: &Arc<Disk>) -> (anyhow::Result<()>, u64, usize) {
         observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
         facts: Arc::clone(&context.facts),
         started: Instant::now(),
-        flushed: None,
+        owed: Owed::default(),
     };
+    let thread = CoreThread { host: Host::new(replica), ports, facts: Arc::clone(&context.facts) };
     *disk.watched.lock() = Some((Arc::clone(&metrics), journal.clone()));
     core.send(Command::Stop).await.unwrap();
     let outcome = thread.run(commands).await;

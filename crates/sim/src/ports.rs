@@ -1,0 +1,227 @@
+//! What a replica finds outside in a simulation: the production vote log on a simulated disk, the simulated block
+//! store, and a list of all else, which is carried out when the sync of the turn has taken its time.
+//!
+//! A crash is an operation that fails: the process is gone with it, and what came before it has happened.
+
+use crate::keys::SimKeys;
+use crate::promises::Promises;
+use crate::sights::fault;
+use crate::store::{Store, Stored};
+use aequa_host::Ports;
+use aequa_replica::{
+    DutyState, Halt, Input, Notice, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, Timer,
+    VoteStore, Work,
+};
+use aequa_storage::StorageError;
+use aequa_types::recording::Entry;
+use aequa_types::{Domain, Height, Record, Signed, Subject};
+
+/// Something a turn did, in the order in which it did it.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Persisted(Persist, Vec<Entry>),
+    Sent(Outbound),
+    Stored(StoreWrite),
+    Worked(Work),
+    Told(Tell),
+    /// Its directory is no longer suspected.
+    Trusted,
+    /// So many segments of the vote log are gone.
+    Pruned(usize),
+}
+
+/// Why an operation failed.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Disk(StorageError),
+    /// The process ends here; the fault is counted under this name.
+    Ends(&'static str),
+}
+
+impl From<StorageError> for Broken {
+    fn from(error: StorageError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// Vote log and marks, as the turn finds them.
+pub(crate) struct Votes<'a> {
+    promises: &'a mut Promises,
+    /// Operations until the process ends.
+    doomed: &'a mut Option<u64>,
+    /// Says that votes are durable which are not even written.
+    lies: bool,
+    /// Whether the turn waited for a sync.
+    pub(crate) synced: bool,
+    /// What was written and is not durable.
+    pub(crate) unsynced: Vec<Record>,
+    /// Heights that a member has shown.
+    pub(crate) floors: Vec<(Domain, Height)>,
+}
+
+impl Votes<'_> {
+    /// Counts an operation; fails when it is the last one, in this manner.
+    fn operation(&mut self, manner: &'static str) -> Result<(), Broken> {
+        match self.doomed {
+            Some(0) => {
+                *self.doomed = None;
+                Err(Broken::Ends(manner))
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl VoteStore for Votes<'_> {
+    type Error = Broken;
+
+    fn persist(&mut self, promised: &Persist) -> Result<(), Broken> {
+        if self.lies {
+            return Ok(());
+        }
+        self.floors.clone_from(&promised.floors);
+        self.unsynced.clone_from(&promised.records);
+        self.promises.write(promised)?;
+        if promised.is_urgent() {
+            self.synced = true;
+            self.operation(fault::CRASH_TORN)?;
+            self.promises.sync(promised)?;
+        }
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    fn holds(&self, vote: &Signed) -> bool {
+        self.lies || self.promises.holds(vote)
+    }
+}
+
+/// Everything outside of one node during one turn.
+pub(crate) struct Surroundings<'a> {
+    now: Now,
+    store: &'a mut Store,
+    /// Whether it is an operator that is meant to be faulty, and used to seeing its signature under what it did not
+    /// say.
+    faulty: bool,
+    pub(crate) votes: Votes<'a>,
+    /// What happened, in order.
+    pub(crate) done: Vec<Done>,
+    /// Timers that fired.
+    pub(crate) fired: Vec<Timer>,
+    /// What the steps noticed, whatever becomes of the turn.
+    pub(crate) noticed: Vec<Notice>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn new(
+        now: Now,
+        promises: &'a mut Promises,
+        store: &'a mut Store,
+        doomed: &'a mut Option<u64>,
+    ) -> Self {
+        let votes =
+            Votes { promises, doomed, lies: false, synced: false, unsynced: Vec::new(), floors: Vec::new() };
+        Self { now, store, faulty: false, votes, done: Vec::new(), fired: Vec::new(), noticed: Vec::new() }
+    }
+
+    /// Of an operator that is faulty, or of one whose vote store lies.
+    pub(crate) fn that(mut self, is_faulty: bool, lies: bool) -> Self {
+        self.faulty = is_faulty;
+        self.votes.lies = lies;
+        self
+    }
+}
+
+impl<'a> Ports<SimKeys> for Surroundings<'a> {
+    type Error = Broken;
+    type Votes = Votes<'a>;
+
+    fn now(&self) -> Now {
+        self.now
+    }
+
+    fn stepping(&mut self, input: &Input) {
+        if let Input::Timer(timer) = input {
+            self.fired.push(*timer);
+        }
+    }
+
+    fn stepped(&mut self, output: &Output) {
+        self.noticed.extend(output.notices().cloned());
+    }
+
+    fn votes(&mut self) -> &mut Votes<'a> {
+        &mut self.votes
+    }
+
+    fn persisted(&mut self, durable: &Persist, recorded: Vec<Entry>) {
+        self.done.push(Done::Persisted(durable.clone(), recorded));
+    }
+
+    fn send(&mut self, outbound: &Outbound) -> Result<(), Broken> {
+        let is_first = !self.done.iter().any(|done| matches!(done, Done::Sent(_)));
+        self.votes.operation(if is_first { fault::CRASH_SYNCED } else { fault::CRASH_SENDING })?;
+        self.done.push(Done::Sent(outbound.clone()));
+        Ok(())
+    }
+
+    fn store(&mut self, write: &StoreWrite, _: Option<&DutyState>) -> Result<(), Broken> {
+        self.votes.operation(fault::CRASH_STORING)?;
+        match write {
+            StoreWrite::Commit { block, certificate, applied, .. } => {
+                let (block, certificate, applied) = (block.clone(), certificate.clone(), applied.clone());
+                self.store.put_block(Stored { block, certificate, applied });
+            }
+            StoreWrite::Sealed(certificate) => self.store.put_certificate(certificate.clone()),
+            StoreWrite::CommitDuty { instance, decided, watermark } => {
+                self.store.put_duty(*instance, decided.clone(), *watermark);
+            }
+            StoreWrite::KeepEvidence(pending) => self.store.put_evidence(pending.clone()),
+        }
+        self.done.push(Done::Stored(write.clone()));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Broken> {
+        self.votes.operation(fault::CRASH_STORING)?;
+        self.store.flush();
+        Ok(())
+    }
+
+    fn work(&mut self, work: Work) -> Result<(), Broken> {
+        self.done.push(Done::Worked(work));
+        Ok(())
+    }
+
+    fn tell(&mut self, tell: Tell, _: &Replica<SimKeys>) {
+        self.done.push(Done::Told(tell));
+    }
+
+    fn prune(
+        &mut self,
+        is_needed: &dyn Fn(Subject) -> bool,
+        floors: Vec<(Domain, Height)>,
+    ) -> Result<(), Broken> {
+        let dropped = self.votes.promises.prune(is_needed, &floors)?;
+        self.done.push(Done::Pruned(dropped));
+        Ok(())
+    }
+
+    fn suspect(&mut self, _: &Halt) -> Result<(), Broken> {
+        Ok(self.votes.promises.suspect("a member has shown more")?)
+    }
+
+    fn trust(&mut self) -> Result<(), Broken> {
+        self.votes.promises.trust()?;
+        self.done.push(Done::Trusted);
+        Ok(())
+    }
+
+    fn heeds_halts(&self) -> bool {
+        !self.faulty
+    }
+}
