@@ -213,7 +213,11 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn step_inquiring(&mut self, input: Input) {
         match input {
             Input::Testimony { from, testimony } => self.hear(from, &testimony),
-            Input::PeerConnected(operator) => self.out.send(Outbound::Inquire(operator)),
+            Input::PeerConnected(operator) => {
+                self.out.send(Outbound::Inquire(operator));
+                // It accuses by itself: nothing of it has to be signed.
+                self.gossip_evidence();
+            }
             Input::Timer(Timer::CatchUp) => {
                 self.ask_members();
                 self.fetch_if_behind();
