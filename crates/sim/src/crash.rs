@@ -271,7 +271,12 @@ impl World {
             return;
         }
         // What it stored in the moment in which it went down, nobody has heard of yet.
-        for height in (self.oracle.tip(operator).0 + 1..=stored.0).map(Height) {
+        let unheard: Vec<Height> = (1..=stored.0)
+            .rev()
+            .map(Height)
+            .take_while(|height| !self.oracle.knows(operator, *height))
+            .collect();
+        for height in unheard.into_iter().rev() {
             if let Some(Stored { block, certificate, applied }) = self.nodes[id].store.block(height) {
                 self.oracle.commits(operator, block, certificate, applied);
             }

@@ -516,14 +516,14 @@ impl Oracle {
         *tip = (*tip).max(height);
     }
 
-    /// The highest block of an operator that is known here.
-    pub(crate) fn tip(&self, operator: OperatorIndex) -> Height {
-        self.tips.get(&operator).copied().unwrap_or_default()
+    /// Whether it has heard which block this operator has at a height.
+    pub(crate) fn knows(&self, operator: OperatorIndex, height: Height) -> bool {
+        self.history.contains_key(&(operator, height))
     }
 
     /// An honest operator is up again, with this tip after its first step.
     pub(crate) fn restarts(&mut self, operator: OperatorIndex, tip: Height, digest: Digest) {
-        let committed = self.tip(operator);
+        let committed = self.tips.get(&operator).copied().unwrap_or_default();
         let before = self.history.get(&(operator, tip)).copied();
         if tip < committed || before.is_some_and(|before| before != digest) {
             self.complain(Violation::LostBlock { operator, committed, found: tip });

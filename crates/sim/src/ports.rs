@@ -110,6 +110,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) votes: Votes<'a>,
     /// What happened, in order.
     pub(crate) done: Vec<Done>,
+    /// What is in the store and in no log: it has happened when the store is flushed.
+    unflushed: Vec<Done>,
     /// Timers that fired.
     pub(crate) fired: Vec<Timer>,
     /// What the steps noticed, whatever becomes of the turn.
@@ -125,7 +127,16 @@ impl<'a> Surroundings<'a> {
     ) -> Self {
         let votes =
             Votes { promises, doomed, lies: false, synced: false, unsynced: Vec::new(), floors: Vec::new() };
-        Self { now, store, faulty: false, votes, done: Vec::new(), fired: Vec::new(), noticed: Vec::new() }
+        Self {
+            now,
+            store,
+            faulty: false,
+            votes,
+            done: Vec::new(),
+            unflushed: Vec::new(),
+            fired: Vec::new(),
+            noticed: Vec::new(),
+        }
     }
 
     /// Of an operator that is faulty, or of one whose vote store lies.
@@ -182,13 +193,17 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
             }
             StoreWrite::KeepEvidence(pending) => self.store.put_evidence(pending.clone()),
         }
-        self.done.push(Done::Stored(write.clone()));
+        // In order: what comes after one that waits waits too.
+        let waits = needs_flush(write) || !self.unflushed.is_empty();
+        let happened = if waits { &mut self.unflushed } else { &mut self.done };
+        happened.push(Done::Stored(write.clone()));
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Broken> {
         self.votes.operation(fault::CRASH_STORING)?;
         self.store.flush();
+        self.done.append(&mut self.unflushed);
         Ok(())
     }
 
@@ -223,5 +238,15 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
 
     fn heeds_halts(&self) -> bool {
         !self.faulty
+    }
+}
+
+/// Whether a write is promised to be durable, and in no vote log. The host has its own opinion of this.
+fn needs_flush(write: &StoreWrite) -> bool {
+    match write {
+        StoreWrite::Commit { live, .. } => !live,
+        StoreWrite::Sealed(certificate) => certificate.instance.domain != Domain::Block,
+        StoreWrite::CommitDuty { .. } => true,
+        StoreWrite::KeepEvidence(_) => false,
     }
 }
