@@ -340,7 +340,7 @@ impl Court {
         checks.push(self.alive());
         checks.push(samples::judge_logs(samples));
         checks.push(samples::judge_peak(samples));
-        match samples::judge_memory(trial.time, self.nodes.len(), samples, trial.strangers > 0) {
+        match samples::judge_memory(trial.time, self.nodes.len(), samples) {
             Some(check) => checks.push(check),
             None => facts.push("memory is not judged: the trial is too short".into()),
         }

@@ -13,11 +13,6 @@ const FLAT_WITHIN: f64 = 0.10;
 /// every attack comes back several times.
 const FLAT_WITHIN_SHORT: f64 = 0.30;
 const SHORT_TRIAL: Duration = Duration::from_secs(180);
-/// The same among strangers, in KiB. They fill every room that has a limit: of large bodies, of what was verified,
-/// the stacks of threads that wait for the disk; and what the store keeps lies among what they took for a moment, so
-/// that a heap of 20 MiB takes 35. A heap profile has nothing else that grows. At 0.1 MiB a second, ten minutes
-/// would exceed it.
-const GROWN_AMONG_STRANGERS_KIB: f64 = 24.0 * 1024.0;
 /// Memory is judged from this many samples on; fewer say nothing.
 const JUDGED_FROM: usize = 12;
 /// Trials of this length and more are long enough to judge memory, and must give enough samples.
@@ -100,20 +95,11 @@ impl Growth {
     pub fn is_flat(self, within: f64) -> bool {
         self.change().abs() <= within
     }
-
-    pub fn is_bounded(self) -> bool {
-        self.last - self.first <= GROWN_AMONG_STRANGERS_KIB
-    }
 }
 
-/// Whether memory is flat at each of `nodes`, or among strangers bounded; none when the trial is too short to say so.
-/// Too few samples of a longer one are no proof of anything.
-pub(super) fn judge_memory(
-    trial: Duration,
-    nodes: usize,
-    samples: &[Sample],
-    among_strangers: bool,
-) -> Option<Check> {
+/// Whether memory is flat at each of `nodes`; none when the trial is too short to say so. Too few samples of a
+/// longer one are no proof of anything.
+pub(super) fn judge_memory(trial: Duration, nodes: usize, samples: &[Sample]) -> Option<Check> {
     let growth: Vec<Option<Growth>> = (0..nodes).map(|place| Growth::of(samples, place)).collect();
     let text = |growth: &Option<Growth>| {
         let mib = |kib: f64| kib / 1024.0;
@@ -122,22 +108,16 @@ pub(super) fn judge_memory(
             format!("{first:.1} to {last:.1} MiB ({:+.1} %)", 100.0 * growth.change())
         })
     };
-    type Judge = fn(Growth) -> bool;
-    let (what, holds): (&str, Judge) = match (among_strangers, trial < SHORT_TRIAL) {
-        (true, _) => {
-            ("memory beside the store's grows by no more than 24 MiB after warm-up", Growth::is_bounded)
-        }
-        (false, true) => (
+    let (what, within) = match trial < SHORT_TRIAL {
+        true => (
             "memory beside the store's is flat within 30 % after warm-up, which is all a short trial can say",
-            |growth| growth.is_flat(FLAT_WITHIN_SHORT),
+            FLAT_WITHIN_SHORT,
         ),
-        (false, false) => ("memory beside the store's is flat within 10 % after warm-up", |growth| {
-            growth.is_flat(FLAT_WITHIN)
-        }),
+        false => ("memory beside the store's is flat within 10 % after warm-up", FLAT_WITHIN),
     };
     (trial >= JUDGED_TRIAL).then(|| Check {
         what,
-        holds: growth.iter().all(|growth| growth.is_some_and(holds)),
+        holds: growth.iter().all(|growth| growth.is_some_and(|growth| growth.is_flat(within))),
         found: growth.iter().map(text).collect::<Vec<_>>().join(", "),
     })
 }
@@ -218,7 +198,7 @@ mod tests {
     #[test]
     fn a_trial_of_a_minute_is_judged_and_its_samples_are_enough() {
         let holds = |trial: Duration, samples: usize| {
-            judge_memory(trial, 1, &flat_or_not(|_| 1000, samples), false).map(|check| check.holds)
+            judge_memory(trial, 1, &flat_or_not(|_| 1000, samples)).map(|check| check.holds)
         };
         let minute = Duration::from_secs(60);
         assert_eq!(sample_every(minute), Duration::from_secs(3));
@@ -231,20 +211,9 @@ mod tests {
     #[test]
     fn a_short_trial_may_end_after_a_flood_and_a_long_one_may_not_stay_there() {
         let flooded = |i: usize| 1000 + 200 * u64::from(i >= 14);
-        let holds =
-            |trial| judge_memory(trial, 1, &flat_or_not(flooded, SAMPLES as usize), false).unwrap().holds;
+        let holds = |trial| judge_memory(trial, 1, &flat_or_not(flooded, SAMPLES as usize)).unwrap().holds;
         assert!(holds(JUDGED_TRIAL));
         assert!(!holds(SHORT_TRIAL));
-    }
-
-    #[test]
-    fn among_strangers_what_fills_rooms_is_bounded_and_a_leak_is_not() {
-        let holds = |kib_per_second: u64| {
-            let leaks = |i: usize| 40_000 + 10 * kib_per_second * i as u64;
-            judge_memory(10 * JUDGED_TRIAL, 1, &flat_or_not(leaks, 60), true).unwrap().holds
-        };
-        assert!(holds(50));
-        assert!(!holds(100));
     }
 
     #[test]
