@@ -22,7 +22,8 @@ const TURN: Duration = Duration::from_secs(5);
 const TURNS_MIN: u32 = 4;
 /// Longest wait for the first opportunity of an attack: many heights, and it leads one of n.
 const CHANCE_PATIENCE: Duration = Duration::from_secs(60);
-/// Longest wait for a first refusal to be counted: nodes under attack have a queue to work through.
+/// Longest time an attack plays on for a first refusal to be counted: nodes under attack have a queue to work
+/// through.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before the same attack is played again when it found nothing to do.
 const IDLE: Duration = Duration::from_millis(10);
@@ -175,14 +176,7 @@ impl Agent {
             turns_left = turns_left.saturating_sub(1);
             let attack = attacks[place].as_mut();
             let entry = books.attacks.entry(attack.name()).or_default();
-            let before = Look::at(&self.http, &plan.monitoring).await;
-            let start = Instant::now();
-            let chance = if entry.sent == 0 { CHANCE_PATIENCE } else { Duration::ZERO };
-            let sent = self.turn(attack, plan.rate, &mut dice, start + turn, start + chance).await;
-            entry.sent += sent;
-            entry.time += start.elapsed();
-            let verdicts = self.verdicts(attack, &before, &entry.verdicts, &plan.monitoring).await;
-            entry.verdicts.add(&verdicts);
+            let sent = self.act(attack, entry, plan, &mut dice, turn).await;
             let (tip, connected) = (self.height(), self.connected().len());
             tell(format!("{}: {sent} sent, height {tip}, {connected} operators connected", attack.name()));
         }
@@ -190,24 +184,35 @@ impl Agent {
         Ok(books)
     }
 
-    /// What the verifiers counted since `before`. As long as nothing was ever counted as the attack must be,
-    /// it is still on its way.
-    async fn verdicts(
+    /// Plays an attack for a turn, and on until all it must be refused as was counted once: what comes after its
+    /// height was decided is only old. Enters what came of it; how much was sent.
+    async fn act(
         &self,
-        attack: &dyn Attack,
-        before: &Look,
-        earlier: &Verdicts,
-        monitoring: &[String],
-    ) -> Verdicts {
+        attack: &mut dyn Attack,
+        entry: &mut Entry,
+        plan: &Plan,
+        dice: &mut Dice,
+        turn: Duration,
+    ) -> u64 {
+        let before = Look::at(&self.http, &plan.monitoring).await;
+        let start = Instant::now();
+        let chance = if entry.sent == 0 { CHANCE_PATIENCE } else { Duration::ZERO };
+        let mut sent = self.turn(attack, plan.rate, dice, start + turn, start + chance).await;
         let deadline = Instant::now() + VERDICT_PATIENCE;
-        loop {
-            let now = Look::at(&self.http, monitoring).await.since(before);
-            let counted = |result: &&str| now.refused(result) + earlier.refused(result) > 0.0;
-            if monitoring.is_empty() || attack.refused_as().iter().all(counted) || Instant::now() > deadline {
-                return now;
+        let verdicts = loop {
+            let verdicts = Look::at(&self.http, &plan.monitoring).await.since(&before);
+            let counted = |result: &&str| verdicts.refused(result) + entry.verdicts.refused(result) > 0.0;
+            let now = Instant::now();
+            let judged = plan.monitoring.is_empty() || attack.refused_as().iter().all(counted);
+            if judged || now > deadline {
+                break verdicts;
             }
-            tokio::time::sleep(IDLE).await;
-        }
+            sent += self.turn(attack, plan.rate, dice, now + IDLE, now).await;
+        };
+        entry.sent += sent;
+        entry.time += start.elapsed();
+        entry.verdicts.add(&verdicts);
+        sent
     }
 
     /// One attack's turn until `end`, or until it had an opportunity, but not beyond `patience`; how much it
