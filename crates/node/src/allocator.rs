@@ -3,9 +3,13 @@
 //! The C library keeps what is free in the middle of a heap for whoever asks next, and has eight heaps per processor.
 //! Requests that all take much for a moment would leave several times what is in use at any moment. So large buffers
 //! that no hole fits are mapped one by one and go back when they are dropped, and all threads share a few heaps, which
-//! are cut where they end in free pages.
+//! are cut where they end in free pages. What is free in the middle of a heap, below something that lives long, goes
+//! back now and then.
 
 #![allow(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
 
 /// A buffer of this many bytes and more has pages of its own, unless a heap has a hole for it.
 const MAPPED_FROM_BYTES: i32 = 64 << 10;
@@ -13,6 +17,8 @@ const MAPPED_FROM_BYTES: i32 = 64 << 10;
 const KEPT_AT_END_BYTES: i32 = 128 << 10;
 /// Heaps of all threads together. Small pieces wait in a store of each thread's own.
 const HEAPS_MAX: i32 = 4;
+/// Time between two looks for free pages in the middle of heaps. Going through heaps of 50 MiB takes milliseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Gives free memory back early from now on, where the allocator has such settings. Call it before there is another
 /// thread.
@@ -26,6 +32,23 @@ pub fn give_back_early() {
         // SAFETY: the options are numbers of the allocator's own. One it does not know changes nothing.
         unsafe { libc::mallopt(option, value) };
     }
+}
+
+/// Gives free pages in the middle of heaps back from now on, every now and then, where the allocator can.
+pub fn give_back_now_and_then() -> io::Result<()> {
+    let look = || loop {
+        std::thread::sleep(LOOK_EVERY);
+        give_back();
+    };
+    std::thread::Builder::new().name("give-back".into()).spawn(look).map(drop)
+}
+
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator does this under its own locks.
+    unsafe {
+        libc::malloc_trim(KEPT_AT_END_BYTES as usize)
+    };
 }
 
 #[cfg(all(test, target_env = "gnu"))]

@@ -50,6 +50,7 @@ mod testimony;
 mod wanted;
 mod wire_metrics;
 
+use crate::allocator;
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
@@ -74,6 +75,7 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let level = config.log.level.parse().map_err(ExitError::usage)?;
     let log = aequa_telemetry::log::init(format, level).map_err(ExitError::failure)?;
     descriptors::raise();
+    allocator::give_back_now_and_then().map_err(ExitError::failure)?;
     signals.log_to(log.clone());
     last_words::end_on_panic(log.clone());
     announce(&config);
