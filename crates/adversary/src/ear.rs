@@ -5,7 +5,7 @@ use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Topic, Verdict};
 use aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX;
 use aequa_types::message::ValueRequest;
 use aequa_types::sync::SyncReply;
-use aequa_types::{Digest, Height, InstanceId, Message, OperatorIndex, Round, RoundChange, Signed};
+use aequa_types::{Digest, InstanceId, Message, OperatorIndex, Round, RoundChange, Signed};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use ssz::Encode as _;
@@ -118,7 +118,7 @@ impl Ear {
             }
         }
         // Nobody honest is far above the tip it follows; what it is fed must not push out what it knows.
-        if message.instance().height <= Height(self.follower.tip().0 + INSTANCES_MAX as u64) {
+        if message.instance().number() <= self.follower.tip().0 + INSTANCES_MAX as u64 {
             self.memory.lock().keep(frame, &message);
         }
     }

@@ -264,7 +264,7 @@ fn proposal(
     round_changes: Vec<Signed>,
 ) -> PrePrepare {
     let mut block = block.clone();
-    block.header.height = instance.height;
+    block.header.height = instance.height().unwrap_or_default();
     scene.proposal(round, &block, round_changes)
 }
 
@@ -295,7 +295,7 @@ fn fields(kind: &str, signed: &Signed, message: &Message) -> Value {
     let votes_from_1 = matches!(kind, "prepare" | "commit");
     json!({
         "From": signed.author.to_string(),
-        "Height": signed.instance.height.0,
+        "Height": signed.instance.number(),
         "Round": signed.round.0 + u64::from(votes_from_1),
         "Type": kind,
         "Payload": STANDARD.encode(message.as_ssz_bytes()),

@@ -10,7 +10,7 @@ use aequa_replica::leader;
 use aequa_types::statement::RoundChangeClaim;
 use aequa_types::sync::SyncRequest;
 use aequa_types::{
-    Block, Claim, Digest, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Round,
+    Block, Claim, Digest, Height, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Round,
     RoundChange, Signed, ValueBytes,
 };
 use parking_lot::MutexGuard;
@@ -43,14 +43,12 @@ impl<'a> Scene<'a> {
 
     /// The height being agreed, as far as the chain was followed.
     pub(crate) fn instance(&self) -> InstanceId {
-        InstanceId::block(self.chain.tip().height.next())
+        InstanceId::Block(self.chain.tip().height.next())
     }
 
     /// The instance so many heights away.
     pub(crate) fn instance_at(&self, offset: i64) -> InstanceId {
-        let mut instance = self.instance();
-        instance.height.0 = instance.height.0.saturating_add_signed(offset).max(1);
-        instance
+        InstanceId::Block(Height(self.instance().number().saturating_add_signed(offset).max(1)))
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -95,7 +93,7 @@ impl<'a> Scene<'a> {
     pub(crate) fn proposal(&self, round: Round, block: &Block, round_changes: Vec<Signed>) -> PrePrepare {
         let claim = Claim::PrePrepare(block.header.digest());
         PrePrepare {
-            proposal: self.traitor.say(InstanceId::block(block.header.height), round, claim),
+            proposal: self.traitor.say(InstanceId::Block(block.header.height), round, claim),
             value: ValueBytes(block.as_ssz_bytes().into()),
             round_changes,
             prepares: Vec::new(),

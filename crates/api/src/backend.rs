@@ -9,8 +9,8 @@ pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, Domain, Header, Height, OperatorIndex,
-    Round, Transaction, TxHash, TxKind,
+    Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, DutyId, Header, Height, OperatorIndex,
+    Round, Slot, Transaction, TxHash, TxKind,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -94,7 +94,7 @@ pub trait Backend: Send + Sync + 'static {
     fn submit_duty(&self, duty: DutyRequest) -> impl Future<Output = Answer<()>> + Send;
 
     /// One duty, `None` when unknown.
-    fn duty(&self, domain: Domain, height: Height) -> impl Future<Output = Answer<Option<DutyView>>> + Send;
+    fn duty(&self, duty: DutyId) -> impl Future<Output = Answer<Option<DutyView>>> + Send;
 
     /// Which duties there are, newest first.
     fn duties(&self, query: DutyQuery) -> impl Future<Output = Answer<DutyPage>> + Send;
@@ -131,7 +131,7 @@ pub enum BackendError {
     #[error("height: must be above {watermark}, below which duties are over and forgotten")]
     DutyForgotten {
         /// The highest slot that is forgotten.
-        watermark: Height,
+        watermark: Slot,
     },
     /// A queue is full.
     #[error("node is overloaded")]

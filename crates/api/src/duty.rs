@@ -1,17 +1,15 @@
 //! Duties as the API takes and shows them.
 
 use aequa_types::json::{CertificateJson, ValueJson};
-use aequa_types::{Digest, Domain, Height, InstanceId, OperatorIndex, Round, ValueBytes};
+use aequa_types::{Digest, DutyId, DutyKind, OperatorIndex, Round, Slot, ValueBytes};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// A duty as posted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DutyRequest {
-    /// Its type; never `block`.
-    pub domain: Domain,
-    /// Its slot.
-    pub height: Height,
+    /// Which duty.
+    pub id: DutyId,
     /// Accepted for compatibility and without meaning.
     pub round: Round,
     /// This node's candidate value as RFC 8785 canonical JSON; null when absent.
@@ -24,9 +22,9 @@ pub struct DutyRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DutyQuery {
     /// Only this type.
-    pub domain: Option<Domain>,
+    pub kind: Option<DutyKind>,
     /// Only slots below this one.
-    pub before: Option<Height>,
+    pub before: Option<Slot>,
     /// At most so many; 1 to 100.
     pub limit: usize,
 }
@@ -35,9 +33,9 @@ pub struct DutyQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DutyPage {
     /// Newest first.
-    pub instances: Vec<InstanceId>,
+    pub duties: Vec<DutyId>,
     /// Only what is at or above this slot has been looked at, and there may be more below.
-    pub next: Option<Height>,
+    pub next: Option<Slot>,
 }
 
 /// How far a duty is.
@@ -66,10 +64,11 @@ pub struct DutyView {
     /// attester, proposer or sync.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
-    pub domain: Domain,
+    pub kind: DutyKind,
     /// Its slot.
+    #[serde(rename = "height")]
     #[schema(value_type = u64)]
-    pub height: Height,
+    pub slot: Slot,
     /// How far it is.
     pub status: DutyStatus,
     /// Round of the decision.

@@ -1,7 +1,6 @@
 //! Answers in the shapes of the two route families (contract: http, section 2).
 
 use crate::backend::{Answer, BackendError};
-use aequa_types::Height;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -143,7 +142,7 @@ pub(crate) fn ok<T: Serialize>(value: &T) -> Response {
 pub(crate) async fn list<T: Serialize>(
     name: &str,
     elements: impl Stream<Item = Answer<T>> + Send + 'static,
-    next: Option<Height>,
+    next: Option<u64>,
 ) -> Response {
     let piece = |bytes: Vec<u8>| stream::once(async { Ok(Bytes::from(bytes)) });
     let mut separator: &[u8] = b"";

@@ -10,7 +10,7 @@ use crate::observe::Arrival;
 use crate::reply::{Refusal, internal};
 use aequa_types::json::decimal;
 use aequa_types::limits::HEIGHT_MAX;
-use aequa_types::{Digest, Height};
+use aequa_types::{Digest, Height, Slot};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse, Response};
@@ -141,6 +141,11 @@ impl Params {
     /// A height, when given.
     pub fn height(&self, key: &'static str) -> Result<Option<Height>, Refusal> {
         self.text(key).map(|text| height(key, text)).transpose()
+    }
+
+    /// A slot, when given; as large as a height may be.
+    pub fn slot(&self, key: &'static str) -> Result<Option<Slot>, Refusal> {
+        Ok(self.height(key)?.map(|number| Slot(number.0)))
     }
 
     /// `limit`, 1 to `max`.

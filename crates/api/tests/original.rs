@@ -5,7 +5,7 @@ mod common;
 
 use aequa_api::BackendError;
 use aequa_api::backend::{Admission, Options};
-use aequa_types::{Digest, Domain, Height};
+use aequa_types::{Digest, DutyId, DutyKind, Slot};
 use common::{Running, bid_envelope, envelope, is_bid};
 use serde_json::{Value, json};
 
@@ -23,15 +23,15 @@ async fn health_answers_ok_to_any_method() {
 #[tokio::test]
 async fn a_valid_duty_is_202_without_a_body() {
     let running = Running::start(Options::default()).await;
-    for (kind, domain) in
-        [("attester", Domain::Attester), ("proposer", Domain::Proposer), ("sync", Domain::Sync)]
+    for (name, kind) in
+        [("attester", DutyKind::Attester), ("proposer", DutyKind::Proposer), ("sync", DutyKind::Sync)]
     {
-        let body = json!({"type": kind, "height": "7", "round": 1, "payload": {"a": [1]}, "unknown": true});
+        let body = json!({"type": name, "height": "7", "round": 1, "payload": {"a": [1]}, "unknown": true});
         let headers = [("X-Trace-ID", "trace-1")];
         let reply = running.send("POST", "/v1/duty", &headers, body.to_string().as_bytes()).await;
         assert_eq!((reply.status, reply.text()), (202, ""));
         let duty = running.node.duties.lock().unwrap().pop().unwrap();
-        assert_eq!((duty.domain, duty.height.0, duty.round.0), (domain, 7, 1));
+        assert_eq!((duty.id, duty.round.0), (DutyId { kind, slot: Slot(7) }, 1));
         assert_eq!((&*duty.payload.0, duty.trace_id.as_str()), (br#"{"a":[1]}"#.as_slice(), "trace-1"));
     }
 }
@@ -201,7 +201,7 @@ async fn a_duty_that_comes_too_late_is_409_with_what_stands_and_one_too_old_is_4
     let reply = post(BackendError::DutyEnded { stands: None }).await;
     reply.assert_text_error(409, "too late");
     assert_eq!(reply.header("x-aequa-digest"), None);
-    let reply = post(BackendError::DutyForgotten { watermark: Height(12) }).await;
+    let reply = post(BackendError::DutyForgotten { watermark: Slot(12) }).await;
     reply.assert_text_error(410, "too old");
     let reason = "height: must be above 12, below which duties are over and forgotten";
     assert_eq!(reply.header("x-aequa-reason"), Some(reason));

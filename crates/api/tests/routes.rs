@@ -6,7 +6,7 @@ mod common;
 use aequa_api::backend::{Admission, NotReady, Options};
 use aequa_api::{BLOCKS_SHOWN_MAX, BackendError};
 use aequa_types::json::BlockJson;
-use aequa_types::{CertifiedBlock, Height, TxBody};
+use aequa_types::{CertifiedBlock, Height, Slot, TxBody};
 use common::{Running, SENDER, envelope, plain_tx};
 use serde_json::json;
 use ssz::Decode as _;
@@ -216,7 +216,7 @@ async fn duties_are_read_singly_and_newest_first() {
     assert_eq!(heights(running.get("/v1/duty?height=3").await.json()), [3]);
     assert!(heights(running.get("/v1/duty?height=9").await.json()).is_empty());
     assert_eq!(running.get("/v1/duty").await.json().get("next"), None);
-    *running.node.duties_next.lock().unwrap() = Some(Height(2));
+    *running.node.duties_next.lock().unwrap() = Some(Slot(2));
     assert_eq!(running.get("/v1/duty?type=proposer").await.json(), json!({"duties": [], "next": 2}));
     for bad in ["type=block", "height=01", "type=sync&height=x", "limit=0", "limit=101", "before=-1"] {
         running.get(&format!("/v1/duty?{bad}")).await.assert_refusal(400, "BAD_REQUEST");

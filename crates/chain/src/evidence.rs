@@ -14,7 +14,7 @@ use crate::State;
 use crate::state::Committed;
 use aequa_types::evidence::{Evidence, Offence};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
-use aequa_types::{Domain, Height, InstanceId, OperatorIndex, TimestampMs};
+use aequa_types::{Height, InstanceId, OperatorIndex, TimestampMs};
 
 /// Evidence this many heights below the tip may still be committed: the first of the two limits.
 pub const EVIDENCE_AGE_HEIGHTS_MAX: u64 = 100_000;
@@ -53,9 +53,10 @@ pub(crate) fn check(state: &State, tip: Height, offence: &Offence) -> Result<(),
     if let Some(Committed { height, .. }) = state.evidence(offence) {
         return Err(EvidenceRefusal::AlreadyCommitted { operator: offence.operator, committed: *height });
     }
-    let instance = offence.place.instance;
-    if is_expired(state, tip, instance) {
-        return Err(EvidenceRefusal::Expired(instance.height));
+    if let InstanceId::Block(height) = offence.place.instance
+        && is_expired(state, tip, height)
+    {
+        return Err(EvidenceRefusal::Expired(height));
     }
     check_room(state, offence.operator, 1)
 }
@@ -82,10 +83,9 @@ fn check_room(state: &State, operator: OperatorIndex, more: usize) -> Result<(),
     if known + more > EVIDENCE_PER_OPERATOR_MAX { Err(EvidenceRefusal::Enough(operator)) } else { Ok(()) }
 }
 
-fn is_expired(state: &State, tip: Height, instance: InstanceId) -> bool {
-    let sample = instance.height.0.checked_next_multiple_of(TIME_EVERY_HEIGHTS).map(Height);
-    instance.domain == Domain::Block
-        && sample.is_some_and(|sample| sample <= tip && state.time(sample).is_none())
+fn is_expired(state: &State, tip: Height, height: Height) -> bool {
+    let sample = height.0.checked_next_multiple_of(TIME_EVERY_HEIGHTS).map(Height);
+    sample.is_some_and(|sample| sample <= tip && state.time(sample).is_none())
 }
 
 /// Samples that exceed both limits at this block: the oldest ones.

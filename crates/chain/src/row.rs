@@ -1,9 +1,7 @@
 //! Tables and the one encoding of their rows.
 
 use crate::ChainError;
-use aequa_types::{
-    Address, Domain, Height, InstanceId, Kind, Offence, OperatorIndex, Place, Round, TimestampMs, TxKind,
-};
+use aequa_types::{Address, Domain, Height, Kind, Offence, OperatorIndex, Place, Round, TimestampMs, TxKind};
 use alloy_primitives::B256;
 
 /// Version of the tables and their encodings; part of every state root.
@@ -174,8 +172,8 @@ impl Row {
 /// In the order of offences, so that rows are ordered as the map of them is.
 fn offence_key(offence: &Offence) -> Vec<u8> {
     let Offence { operator, place: Place { instance, round, kind } } = offence;
-    let mut key = vec![operator.0, instance.domain.number()];
-    key.extend(instance.height.0.to_be_bytes());
+    let mut key = vec![operator.0, instance.domain().number()];
+    key.extend(instance.number().to_be_bytes());
     key.extend(round.0.to_be_bytes());
     key.push(kind.number());
     key
@@ -184,12 +182,11 @@ fn offence_key(offence: &Offence) -> Vec<u8> {
 fn read_offence(key: &[u8]) -> Result<Offence, &'static str> {
     let key: &[u8; 19] = key.try_into().map_err(|_| "key is not 19 bytes")?;
     let [operator, domain, numbers @ .., kind] = key;
-    let (height, round) = numbers.split_first_chunk().ok_or("no height")?;
+    let (number, round) = numbers.split_first_chunk().ok_or("no height")?;
     let round = round.try_into().map_err(|_| "no round")?;
-    let domain = Domain::ALL.into_iter().find(|known| known.number() == *domain);
-    let height = Height(u64::from_be_bytes(*height));
+    let domain = Domain::of_number(*domain).ok_or("unknown domain")?;
     let place = Place {
-        instance: InstanceId { domain: domain.ok_or("unknown domain")?, height },
+        instance: domain.instance(u64::from_be_bytes(*number)),
         round: Round(u64::from_be_bytes(round)),
         kind: Kind::ALL.into_iter().find(|known| known.number() == *kind).ok_or("unknown kind")?,
     };
@@ -215,9 +212,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_types::{DutyKind, InstanceId, Slot};
 
     fn offence() -> Offence {
-        let instance = InstanceId { domain: Domain::Sync, height: Height(1 << 40) };
+        let instance = InstanceId::duty(DutyKind::Sync, Slot(1 << 40));
         let place = Place { instance, round: Round(257), kind: Kind::RoundChange };
         Offence { operator: OperatorIndex(3), place }
     }

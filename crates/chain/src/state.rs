@@ -5,7 +5,7 @@ use crate::row::{OperatorLedger, Row, SCHEMA_VERSION, Table};
 use crate::tree::Tree;
 use crate::{ChainError, row};
 use aequa_types::{
-    Address, ClusterId, Domain, Height, InstanceId, Offence, OperatorIndex, Place, TimestampMs, TxKind,
+    Address, ClusterId, Height, InstanceId, Offence, OperatorIndex, Place, TimestampMs, TxKind,
 };
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ impl State {
 
     /// The evidence committed against one operator.
     pub fn evidence_against(&self, operator: OperatorIndex) -> impl Iterator<Item = (&Offence, &Committed)> {
-        let place = Place::first_of(InstanceId { domain: Domain::Block, height: Height(0) });
+        let place = Place::first_of(InstanceId::Block(Height(0)));
         let from = Offence { operator, place };
         self.evidence.range(from..).take_while(move |(offence, _)| offence.operator == operator)
     }

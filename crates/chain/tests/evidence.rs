@@ -10,8 +10,8 @@ use aequa_chain::{
 use aequa_types::evidence::EvidenceList;
 use aequa_types::limits::{EVIDENCE_PER_BLOCK_MAX, EVIDENCE_PER_OPERATOR_MAX};
 use aequa_types::{
-    CheckedBlock, CheckedEvidence, Claim, Digest, Domain, Evidence, Height, InstanceId, OperatorIndex, Round,
-    Signature, Signed, Statement,
+    CheckedBlock, CheckedEvidence, Claim, Digest, DutyKind, Evidence, Height, InstanceId, OperatorIndex,
+    Round, Signature, Signed, Slot, Statement,
 };
 use common::*;
 
@@ -29,7 +29,7 @@ fn double_vote(operator: u8, instance: InstanceId, round: u64) -> CheckedEvidenc
 }
 
 fn at(height: u64) -> InstanceId {
-    InstanceId::block(Height(height))
+    InstanceId::Block(Height(height))
 }
 
 fn against(operator: u8, height: u64) -> CheckedEvidence {
@@ -67,8 +67,7 @@ fn commit(chain: &mut Chain, evidence: &[CheckedEvidence]) -> aequa_chain::Appli
 fn committed_evidence_is_remembered_by_offence_with_hash_and_height() {
     let mut chain = genesis();
     extend(&mut chain, 0, &[]);
-    let (one, two) =
-        (against(2, 1), double_vote(2, InstanceId { domain: Domain::Sync, height: Height(0) }, 3));
+    let (one, two) = (against(2, 1), double_vote(2, InstanceId::duty(DutyKind::Sync, Slot(0)), 3));
     let root = chain.tip().state_root;
     let applied = commit(&mut chain, &[one.clone(), two.clone()]);
     assert_ne!(applied.state_root, root);
@@ -207,7 +206,7 @@ fn b3_evidence_expired_by_one_limit_only_is_taken() {
 #[test]
 fn evidence_about_duties_does_not_age() {
     let chain = long_chain(120_000, SLOW_MS);
-    let duty = InstanceId { domain: Domain::Attester, height: Height(1) };
+    let duty = InstanceId::duty(DutyKind::Attester, Slot(1));
     assert_eq!(judged(&chain, &[double_vote(2, duty, 0)]), Ok(()));
 }
 

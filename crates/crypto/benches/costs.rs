@@ -16,7 +16,7 @@ fn statements(c: &mut Criterion) {
     let Ok(key) = IdentityKey::generate() else { return };
     let cluster = ClusterId::repeat_byte(1);
     let statement = Statement {
-        instance: InstanceId::block(Height(1)),
+        instance: InstanceId::Block(Height(1)),
         round: Round(0),
         author: OperatorIndex(0),
         claim: Claim::Prepare(Digest::repeat_byte(2)),

@@ -140,7 +140,7 @@ mod tests {
 
     fn statement() -> Statement {
         Statement {
-            instance: InstanceId::block(Height(7)),
+            instance: InstanceId::Block(Height(7)),
             round: Round(2),
             author: OperatorIndex(1),
             claim: Claim::Prepare(Digest::repeat_byte(9)),
@@ -162,7 +162,7 @@ mod tests {
         let public = key(1).public();
         let signed = key(1).sign_statement(&cluster, statement());
         let changes: [fn(&mut Statement); 4] = [
-            |statement| statement.instance.height = Height(8),
+            |statement| statement.instance = InstanceId::Block(Height(8)),
             |statement| statement.round = Round(3),
             |statement| statement.author = OperatorIndex(2),
             |statement| statement.claim = Claim::PrePrepare(Digest::repeat_byte(9)),

@@ -33,7 +33,7 @@ use aequa_types::sync::{CheckedTestimony, Testimony};
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
     Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, Digest,
-    Domain, Evidence, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
+    Domain, Evidence, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
     RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
 use alloy_primitives::B256;
@@ -125,7 +125,7 @@ impl Verifier {
         certified: CertifiedBlock,
     ) -> Result<(Arc<CheckedBlock>, Certificate), Refusal> {
         let CertifiedBlock { block, certificate } = certified;
-        if certificate.instance != InstanceId::block(block.header.height) {
+        if certificate.instance != InstanceId::Block(block.header.height) {
             return Err(Refusal::Malformed("certificate of another instance".into()));
         }
         if certificate.digest != block.header.digest() {
@@ -163,9 +163,9 @@ impl Verifier {
 
     /// Decodes a value and checks what can be checked of it alone.
     pub fn value(&self, instance: InstanceId, bytes: ValueBytes) -> Result<Value, Refusal> {
-        let bytes_max = match instance.domain {
-            Domain::Block => VALUE_BYTES_MAX,
-            Domain::Attester | Domain::Proposer | Domain::Sync => DUTY_VALUE_BYTES_MAX,
+        let bytes_max = match instance {
+            InstanceId::Block(_) => VALUE_BYTES_MAX,
+            InstanceId::Duty(_) => DUTY_VALUE_BYTES_MAX,
         };
         if bytes.0.len() > bytes_max {
             return Err(Refusal::TooLarge { what: "value", size: bytes.0.len(), size_max: bytes_max });
@@ -173,16 +173,21 @@ impl Verifier {
         if bytes.0.is_empty() {
             return Err(Refusal::Malformed("empty value".into()));
         }
-        if instance.domain != Domain::Block {
-            // Every operator can show and store what it agrees on, whoever proposed it.
-            check_canonical(&bytes.0).map_err(|error| Refusal::Malformed(format!("duty value: {error}")))?;
-            return Ok(Value::duty(instance, bytes));
+        match instance {
+            InstanceId::Block(height) => {
+                let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX)?;
+                if block.header.height != height {
+                    return Err(Refusal::Malformed("block of another height".into()));
+                }
+                Ok(Value::block(Arc::new(self.block(block)?)))
+            }
+            InstanceId::Duty(duty) => {
+                // Every operator can show and store what it agrees on, whoever proposed it.
+                check_canonical(&bytes.0)
+                    .map_err(|error| Refusal::Malformed(format!("duty value: {error}")))?;
+                Ok(Value::duty(duty, bytes))
+            }
         }
-        let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX)?;
-        if block.header.height != instance.height {
-            return Err(Refusal::Malformed("block of another height".into()));
-        }
-        Ok(Value::block(Arc::new(self.block(block)?)))
     }
 
     /// Checks a transaction as [`transaction::check`] does, unless it is remembered.
@@ -247,7 +252,7 @@ impl Verifier {
         let instance = proposal.instance;
         let other = || Refusal::Malformed("value is not the proposed one".into());
         let proposed = proposal.digest().ok_or_else(other)?;
-        if instance.domain != Domain::Block && duty_digest(instance, &bytes.0) != proposed {
+        if instance.as_duty().is_some_and(|duty| duty_digest(duty, &bytes.0) != proposed) {
             return Err(other());
         }
         let value = self.value(instance, bytes)?;
@@ -346,7 +351,7 @@ impl Verifier {
     fn block(&self, block: Block) -> Result<CheckedBlock, Refusal> {
         let header = &block.header;
         let malformed = |detail: &str| Refusal::Malformed(detail.into());
-        check_instance(InstanceId::block(header.height))?;
+        check_instance(InstanceId::Block(header.height))?;
         if header.cluster_id != self.cluster {
             return Err(Refusal::WrongCluster);
         }
@@ -374,11 +379,14 @@ fn admission(hash: TxHash, sig: &TxSignature) -> B256 {
     B256::from(<[u8; 32]>::from(Sha256::new().chain_update(hash).chain_update(sig).finalize()))
 }
 
-/// Heights are bounded at every entrance; blocks start at 1.
+/// Heights and slots are bounded at every entrance; blocks start at 1.
 fn check_instance(instance: InstanceId) -> Result<(), Refusal> {
-    let lowest = if instance.domain == Domain::Block { Height(1) } else { Height(0) };
-    if instance.height < lowest || instance.height.0 > HEIGHT_MAX {
-        return Err(Refusal::HeightOutOfBounds(instance.height));
+    let lowest = match instance {
+        InstanceId::Block(_) => 1,
+        InstanceId::Duty(_) => 0,
+    };
+    if !(lowest..=HEIGHT_MAX).contains(&instance.number()) {
+        return Err(Refusal::OutOfBounds(instance));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@ use aequa_replica::{
     DutyState, Halt, Input, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, VoteStore, Work,
 };
 use aequa_types::recording::Entry;
-use aequa_types::{Domain, Height, Subject};
+use aequa_types::{InstanceId, Subject};
 
 /// What is outside of a replica. Every call is made from the turn, in the order of the rules of this crate.
 pub trait Ports<K> {
@@ -45,7 +45,7 @@ pub trait Ports<K> {
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<(Domain, Height)>,
+        floors: Vec<InstanceId>,
     ) -> Result<(), Self::Error>;
 
     /// Notes that the directory may lack what this operator signed: the next start asks the members.

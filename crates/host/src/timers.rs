@@ -67,7 +67,7 @@ mod tests {
     use aequa_types::{Height, Round};
 
     fn round(height: u64, round: u64) -> Timer {
-        Timer::Round { instance: InstanceId::block(Height(height)), round: Round(round) }
+        Timer::Round { instance: InstanceId::Block(Height(height)), round: Round(round) }
     }
 
     fn set(timers: &mut Timers, timer: Timer, at_ms: u64) {
@@ -88,10 +88,10 @@ mod tests {
     fn cancelling_an_instance_leaves_the_others() {
         let mut timers = Timers::default();
         set(&mut timers, round(1, 0), 10);
-        set(&mut timers, Timer::Resend(InstanceId::block(Height(1))), 5);
+        set(&mut timers, Timer::Resend(InstanceId::Block(Height(1))), 5);
         set(&mut timers, round(2, 0), 10);
         set(&mut timers, Timer::CatchUp, 10);
-        timers.change([TimerChange::Cancel(InstanceId::block(Height(1)))]);
+        timers.change([TimerChange::Cancel(InstanceId::Block(Height(1)))]);
         assert_eq!(timers.take_due(10), [Timer::CatchUp, round(2, 0)]);
     }
 }

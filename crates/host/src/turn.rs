@@ -2,7 +2,7 @@ use crate::error::HostError;
 use crate::ports::Ports;
 use crate::timers::Timers;
 use aequa_replica::{Halt, Input, Keys, Output, Persist, Replica, Stopped, StoreWrite, VoteStore as _};
-use aequa_types::{Domain, Height};
+use aequa_types::Height;
 
 /// Timers of a turn's own making that fire in the same turn, so that a decision and the next
 /// proposal share one sync.
@@ -113,7 +113,7 @@ impl<K: Keys> Host<K> {
         let mut flush = false;
         for write in writes {
             let duty = match write {
-                StoreWrite::CommitDuty { instance, .. } => self.replica.duty(*instance),
+                StoreWrite::CommitDuty { duty, .. } => self.replica.duty(*duty),
                 StoreWrite::Commit { .. } | StoreWrite::Sealed(_) | StoreWrite::KeepEvidence(_) => None,
             };
             ports.store(write, duty).map_err(HostError::Store)?;
@@ -140,7 +140,7 @@ impl<K: Keys> Host<K> {
 fn is_flushed(write: &StoreWrite) -> bool {
     match write {
         StoreWrite::Commit { live, .. } => !live,
-        StoreWrite::Sealed(certificate) => certificate.instance.domain != Domain::Block,
+        StoreWrite::Sealed(certificate) => certificate.instance.as_duty().is_some(),
         StoreWrite::CommitDuty { .. } => true,
         StoreWrite::KeepEvidence(_) => false,
     }

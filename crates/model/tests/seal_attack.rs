@@ -18,11 +18,12 @@ use aequa_replica::{Keys, Signer, leader};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
 use aequa_types::{
-    Certificate, ClusterId, ConsensusParams, Digest, Domain, Height, InstanceId, Message, OperatorIndex,
-    PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed, Statement, Value, ValueBytes,
+    Certificate, ClusterId, ConsensusParams, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex,
+    PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed, Slot, Statement, Value, ValueBytes,
 };
 
-const INSTANCE: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
+const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
+const INSTANCE: InstanceId = InstanceId::Duty(DUTY);
 /// Operator r leads round r of this instance.
 const FAULTY: usize = 0;
 const C: usize = 1;
@@ -215,7 +216,7 @@ fn share(commit: &Signed) -> Seal {
 }
 
 fn value(text: &'static [u8]) -> Value {
-    Value::duty(INSTANCE, ValueBytes(text.into()))
+    Value::duty(DUTY, ValueBytes(text.into()))
 }
 
 /// What is left after the four rounds.

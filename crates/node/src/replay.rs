@@ -15,7 +15,7 @@ use aequa_replica::recording::{Comparison, End, Replay, Selection, To, decision,
 use aequa_storage::data_dir::journal_dir;
 use aequa_storage::journal::Reader;
 use aequa_storage::{StorageError, wal};
-use aequa_types::{Domain, Height, InstanceId, OperatorIndex, Record};
+use aequa_types::{DutyId, DutyKind, Height, InstanceId, OperatorIndex, Record, Slot};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -69,13 +69,12 @@ pub fn replay(args: &ReplayArgs) -> Result<(), ExitError> {
 }
 
 fn instance(args: &ReplayArgs) -> Result<InstanceId, ExitError> {
-    let domain = match &args.duty {
-        None => Domain::Block,
-        Some(name) => {
-            Domain::duty(name).ok_or_else(|| ExitError::usage(format!("--duty: no duty {name}")))?
-        }
-    };
-    Ok(InstanceId { domain, height: Height(args.height) })
+    match &args.duty {
+        None => Ok(InstanceId::Block(Height(args.height))),
+        Some(name) => DutyKind::named(name)
+            .map(|kind| InstanceId::duty(kind, Slot(args.height)))
+            .ok_or_else(|| ExitError::usage(format!("--duty: no duty {name}"))),
+    }
 }
 
 /// The lock the node would use.
@@ -121,15 +120,15 @@ fn run(lock: &VerifiedLock, me: OperatorIndex, selection: &Selection, log: Optio
 }
 
 fn absent(selection: &Selection) -> ExitError {
-    let InstanceId { domain, height } = selection.instance();
-    let what = match domain {
-        Domain::Block => format!("height {height}"),
-        Domain::Attester | Domain::Proposer | Domain::Sync => format!("{} duty {height}", domain.name()),
+    let what = match selection.instance() {
+        InstanceId::Block(height) => format!("height {height}"),
+        InstanceId::Duty(DutyId { kind, slot }) => format!("{} duty {slot}", kind.name()),
     };
-    match selection.heights() {
+    match selection.range() {
         None => ExitError::unchecked(format!("{what} is not in the recording, nor any other of its kind"))
             .hint(HOW_TO_RECORD),
         Some((lowest, highest)) => {
+            let (lowest, highest) = (lowest.number(), highest.number());
             ExitError::unchecked(format!("{what} is not in the recording, which holds {lowest} to {highest}"))
                 .hint("the oldest is dropped when the recording is full: --record-max-mib sets its size")
         }
@@ -173,7 +172,7 @@ fn in_json(found: &Found) -> Value {
         End::Absent => ("absent", None),
     };
     json!({
-        "domain": replay.instance.domain.name(), "height": replay.instance.height.0, "operator": replay.me.0,
+        "domain": replay.instance.domain().name(), "height": replay.instance.number(), "operator": replay.me.0,
         "timeline": lines.collect::<Vec<_>>(), "decided": decided, "events": replay.events,
         "statements": replay.statements.len(), "lost": replay.lost(), "vote_log": log, "result": result,
         "detail": detail,
@@ -223,7 +222,7 @@ mod tests {
     use aequa_types::{Claim, Digest, Round, Signature, Signed, Statement};
 
     fn found(lost: bool, comparison: Option<Comparison>) -> Found {
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         let claim = Claim::Prepare(Digest::ZERO);
         let statement = Statement { instance, round: Round(0), author: OperatorIndex(0), claim };
         let signed = Signed { statement, signature: Signature::ZERO };

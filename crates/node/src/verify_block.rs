@@ -124,7 +124,7 @@ fn proof_in_words(certificate: &Certificate, quorum: usize) -> String {
 fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
     let CertifiedBlock { block, certificate } = certified;
     let (header, digest) = (&block.header, block.header.digest());
-    if certificate.instance != InstanceId::block(header.height) || certificate.digest != digest {
+    if certificate.instance != InstanceId::Block(header.height) || certificate.digest != digest {
         return Err("the certificate is of another block".into());
     }
     let seal = certificate.group_seal().ok_or("the certificate has no group seal")?;
@@ -259,7 +259,7 @@ mod tests {
     fn certified(dealt: &DealtCluster, sealed: bool) -> CertifiedBlock {
         let block = block(dealt);
         let (instance, digest, cluster) =
-            (InstanceId::block(Height(1)), block.header.digest(), dealt.lock.cluster_id);
+            (InstanceId::Block(Height(1)), block.header.digest(), dealt.lock.cluster_id);
         let operator = &dealt.operators[0];
         let seal = operator.share.sign(&seal_bytes(&cluster, instance, Round(0), &digest));
         let claim = Claim::Commit(CommitClaim { digest, seal: None });

@@ -45,10 +45,8 @@ fn flood(number: u64) -> Verified {
         }
         6 => Verified::ValueRequest(ValueRequest { instance: INSTANCE, digest }),
         _ => {
-            let value = aequa_types::Value::duty(
-                INSTANCE,
-                aequa_types::ValueBytes(number.to_be_bytes().to_vec().into()),
-            );
+            let value =
+                aequa_types::Value::duty(DUTY, aequa_types::ValueBytes(number.to_be_bytes().to_vec().into()));
             match number / 8 % 2 {
                 0 => Verified::ValueReply { instance: INSTANCE, value },
                 _ => {
@@ -89,7 +87,7 @@ fn ten_thousand_rounds_with_a_fresh_proposal_in_each_fourth_leave_memory_flat() 
             node.receive(author, round_change(author, round, None));
         }
         let value = aequa_types::ValueBytes(round.to_be_bytes().to_vec().into());
-        let value = aequa_types::Value::duty(INSTANCE, value);
+        let value = aequa_types::Value::duty(DUTY, value);
         let effects = node.event(Event::Input { round: Round(round), value });
         proposals += usize::from(proposed(&effects).is_some());
         node.effects.clear();

@@ -4,7 +4,9 @@
 mod common;
 
 use aequa_qbft::{Event, Note, Refusal};
-use aequa_types::{Domain, Message, OperatorIndex, Record, Round, RoundChange, Signed, Verified};
+use aequa_types::{
+    DutyKind, InstanceId, Message, OperatorIndex, Record, Round, RoundChange, Signed, Slot, Verified,
+};
 use common::*;
 
 /// A ROUND-CHANGE of operator 2 into round 1 that claims `value(1)` prepared in round 0.
@@ -15,8 +17,8 @@ fn claim(prepares: Vec<Signed>) -> Verified {
 /// Foreign in one respect each: height, domain.
 fn foreign(signed: Signed) -> [Signed; 2] {
     let (mut height, mut domain) = (signed.clone(), signed);
-    height.statement.instance.height.0 += 1;
-    domain.statement.instance.domain = Domain::Sync;
+    height.statement.instance = height.statement.instance.next();
+    domain.statement.instance = InstanceId::duty(DutyKind::Sync, Slot(INSTANCE.number()));
     [height, domain]
 }
 

@@ -6,7 +6,8 @@ mod common;
 use aequa_qbft::{Effect, Event, Note, Refusal};
 use aequa_types::statement::Claim;
 use aequa_types::{
-    Domain, Height, InstanceId, Message, OperatorIndex, Proof, Record, Round, RoundChange, Signed, Verified,
+    DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Proof, Record, Round, RoundChange, Signed,
+    Slot, Verified,
 };
 use common::*;
 
@@ -82,13 +83,15 @@ fn a_message_of_another_height_or_domain_changes_nothing() {
     let mut node = Node::new(3, 4);
     node.receive(0, proposal(0, 0, &value(1)));
     let before = node.instance.clone();
-    let elsewhere = |height, domain, mut vote: Signed| {
-        vote.statement.instance = InstanceId { domain, height: Height(height) };
+    let elsewhere = |instance, mut vote: Signed| {
+        vote.statement.instance = instance;
         vote
     };
-    for (height, domain) in [(u64::MAX, INSTANCE.domain), (6, INSTANCE.domain), (7, Domain::Sync)] {
+    let (late, early) = (DutyId { slot: Slot(u64::MAX), ..DUTY }, DutyId { slot: Slot(6), ..DUTY });
+    let other = DutyId { kind: DutyKind::Sync, ..DUTY };
+    for instance in [late.into(), early.into(), other.into(), InstanceId::Block(Height(7))] {
         for from in 0..3 {
-            let there = |vote| elsewhere(height, domain, vote);
+            let there = |vote| elsewhere(instance, vote);
             let messages = [
                 Verified::Prepare(there(prepare(from, 0, &value(1)))),
                 Verified::Commit(there(commit(from, 0, &value(1)))),
@@ -261,7 +264,7 @@ fn a_certificate_names_q_distinct_operators_in_order() {
 #[test]
 fn an_empty_value_is_a_value() {
     let mut cluster = Cluster::new(4);
-    let empty = aequa_types::Value::duty(INSTANCE, aequa_types::ValueBytes(Vec::new().into()));
+    let empty = aequa_types::Value::duty(DUTY, aequa_types::ValueBytes(Vec::new().into()));
     cluster.nodes[0].input = Some(empty.clone());
     cluster.start();
     cluster.settle();

@@ -12,9 +12,8 @@ use aequa_qbft::{Event, Phase};
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Domain, Height,
-    InstanceId, Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value,
-    Verified,
+    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId,
+    Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -103,15 +102,13 @@ impl<K: Keys> Replica<K> {
     /// The height up to which this operator signs no block, where that is at or above the one being agreed on.
     pub fn abstains_up_to(&self) -> Option<Height> {
         let next = self.chain.tip().height.next();
-        self.signing_floors()
-            .find(|(domain, floor)| *domain == Domain::Block && *floor >= next)
-            .map(|(_, floor)| floor)
+        self.signing_floors().find_map(InstanceId::height).filter(|floor| *floor >= next)
     }
 
     /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
     fn finish_decided(&mut self) {
         loop {
-            let id = InstanceId::block(self.chain.tip().height.next());
+            let id = InstanceId::Block(self.chain.tip().height.next());
             let Some((value, certificate)) = self.instances.get(&id).and_then(decision) else { return };
             let Some(block) = value.as_block().cloned() else { return };
             if !self.commit_block(block, certificate, true) {
@@ -127,10 +124,11 @@ impl<K: Keys> Replica<K> {
         if self.is_inquiring() {
             return;
         }
-        let id = InstanceId::block(self.chain.tip().height.next());
-        if id.height <= self.fetched_only {
+        let height = self.chain.tip().height.next();
+        if height <= self.fetched_only {
             return self.fetch_if_behind();
         }
+        let id = InstanceId::Block(height);
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
         self.pacing.stirring.clear();
@@ -139,9 +137,9 @@ impl<K: Keys> Replica<K> {
         self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
         self.open_instance(id);
         self.drive(id, Event::Start);
-        for (from, message) in self.early.take(id) {
+        for (from, message) in self.early.take(height) {
             // Also after they have decided it: later COMMITs may hold the share a seal still needs.
-            if self.chain.tip().height.next() == id.height {
+            if self.chain.tip().height.next() == height {
                 self.stir(&message);
             }
             self.hand_over(id, from, message);
@@ -150,6 +148,26 @@ impl<K: Keys> Replica<K> {
 
     fn has_work(&self) -> bool {
         !self.pending.is_empty() || (self.config.builder && self.mempool.has_pending())
+    }
+
+    /// A member's message about a block.
+    pub(crate) fn deliver_block(&mut self, height: Height, from: OperatorIndex, message: Verified) {
+        self.witness_message(&message);
+        let current = self.chain.tip().height.next();
+        if height > current {
+            if let Some(decided) = height.previous() {
+                self.catchup.shown(from, decided);
+            }
+            self.early.keep(current, height, from, message);
+            return self.fetch_if_behind();
+        }
+        if height == current {
+            if height <= self.fetched_only {
+                return self.fetch_if_behind();
+            }
+            self.stir(&message);
+        }
+        self.hand_over(InstanceId::Block(height), from, message);
     }
 
     /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
@@ -182,7 +200,7 @@ impl<K: Keys> Replica<K> {
         if self.pacing.idle {
             self.pacing.idle = false;
             self.pacing.begun_ms = self.now.elapsed_ms;
-            let id = InstanceId::block(self.chain.tip().height.next());
+            let id = InstanceId::Block(self.chain.tip().height.next());
             self.set_round_timer(id, Round(0));
         }
         if self.pacing.held == Some(Held::Work) && self.has_work() {
@@ -232,7 +250,7 @@ impl<K: Keys> Replica<K> {
 
     /// The block interval is over. A later round has asked for a block of its own.
     pub(crate) fn propose_block(&mut self, height: Height) {
-        let id = InstanceId::block(height);
+        let id = InstanceId::Block(height);
         let open = self.instances.get(&id).is_some_and(|instance| {
             let idle = instance.round() == Round(0) && instance.phase() == Phase::Idle;
             idle && instance.decided().is_none()
@@ -282,7 +300,7 @@ impl<K: Keys> Replica<K> {
         };
         let rejected = selection.rejected;
         self.out.notify(Notice::Proposed { height, round, block: block.clone(), rejected });
-        self.drive(InstanceId::block(height), Event::Input { round, value: Value::block(block) });
+        self.drive(InstanceId::Block(height), Event::Input { round, value: Value::block(block) });
     }
 
     /// Transactions of a proposal being agreed are not replaced under it.
@@ -346,8 +364,8 @@ impl<K: Keys> Replica<K> {
         while let Some((from, block, certificate)) = self.catchup.take(self.chain.tip().height.next()) {
             let next = block.header().height;
             self.witness(&certificate.commits());
-            self.out.cancel_timers(InstanceId::block(next));
-            self.instances.remove(&InstanceId::block(next));
+            self.out.cancel_timers(InstanceId::Block(next));
+            self.instances.remove(&InstanceId::Block(next));
             if !self.commit_block(block.clone(), certificate.clone(), false) {
                 return;
             }
@@ -380,7 +398,7 @@ impl<K: Keys> Replica<K> {
     /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
     /// whose shares are still collected. The log takes the decision first, as for one made here.
     fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
-        let asked_for = certificate.instance.height.0.saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
+        let asked_for = certificate.instance.number().saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
         if !self.config.seals || !asked_for {
             return None;
         }

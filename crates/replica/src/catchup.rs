@@ -2,8 +2,7 @@
 
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedTransaction, Height, InstanceId, OperatorIndex, Quorum, Signed,
-    Verified,
+    Certificate, CheckedBlock, CheckedTransaction, Height, OperatorIndex, Quorum, Signed, Verified,
 };
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -40,14 +39,13 @@ pub(crate) fn latest_early(current: Height) -> Height {
 /// Messages of heights that have not begun here.
 #[derive(Debug, Default)]
 pub(crate) struct Early {
-    kept: BTreeMap<InstanceId, BTreeMap<OperatorIndex, Vec<Verified>>>,
+    kept: BTreeMap<Height, BTreeMap<OperatorIndex, Vec<Verified>>>,
 }
 
 impl Early {
-    /// Keeps a statement of a height shortly above `current`; forgets it when there is no room. Values,
+    /// Keeps a statement about block `height`, shortly above `current`; forgets it when there is no room. Values,
     /// questions and certificates are not kept: they are asked for again, and blocks are fetched.
-    pub(crate) fn keep(&mut self, current: Height, from: OperatorIndex, message: Verified) {
-        let instance = message.instance();
+    pub(crate) fn keep(&mut self, current: Height, height: Height, from: OperatorIndex, message: Verified) {
         let is_statement = matches!(
             message,
             Verified::PrePrepare { .. }
@@ -55,10 +53,10 @@ impl Early {
                 | Verified::Commit(_)
                 | Verified::RoundChange(_)
         );
-        if !is_statement || instance.height > latest_early(current) {
+        if !is_statement || height > latest_early(current) {
             return;
         }
-        let kept = self.kept.entry(instance).or_default().entry(from).or_default();
+        let kept = self.kept.entry(height).or_default().entry(from).or_default();
         let is_proposal = |message: &Verified| matches!(message, Verified::PrePrepare { .. });
         let second_proposal = is_proposal(&message) && kept.iter().any(is_proposal);
         if kept.len() < EARLY_PER_OPERATOR_MAX && !second_proposal && !kept.contains(&message) {
@@ -77,10 +75,10 @@ impl Early {
         kept.filter_map(Verified::statement).filter(move |signed| signed.author == operator)
     }
 
-    /// Hands out what came early for this instance.
-    pub(crate) fn take(&mut self, instance: InstanceId) -> Vec<(OperatorIndex, Verified)> {
-        let taken = self.kept.remove(&instance).unwrap_or_default();
-        self.kept = self.kept.split_off(&instance);
+    /// Hands out what came early for this height.
+    pub(crate) fn take(&mut self, height: Height) -> Vec<(OperatorIndex, Verified)> {
+        let taken = self.kept.remove(&height).unwrap_or_default();
+        self.kept = self.kept.split_off(&height);
         taken
             .into_iter()
             .flat_map(|(from, messages)| messages.into_iter().map(move |message| (from, message)))
@@ -322,7 +320,7 @@ fn bytes_of(block: &CheckedBlock) -> usize {
 mod tests {
     use super::*;
     use aequa_chain::Chain;
-    use aequa_types::{Block, ClusterId, Digest, Proof, Round};
+    use aequa_types::{Block, ClusterId, Digest, InstanceId, Proof, Round};
 
     const TIP: Height = Height(100);
     const BEST: Height = Height(1000);
@@ -350,7 +348,7 @@ mod tests {
         let block = |height| {
             let mut block: Block = first.block().clone();
             block.header.height = Height(height);
-            let instance = InstanceId::block(Height(height));
+            let instance = InstanceId::Block(Height(height));
             let proof = Proof::Commits(Vec::new());
             let certificate = Certificate { instance, round: Round(0), digest: Digest::ZERO, proof };
             (Arc::new(CheckedBlock::attest(block, Vec::new())), certificate)

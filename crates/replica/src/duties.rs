@@ -1,4 +1,4 @@
-//! Instances of the duty domains: which are open, which are closed, what became of them.
+//! Duties: which are open, which are closed, what became of them.
 //!
 //! An opaque duty is its client's to begin: an operator takes part in it only when its *own* client has
 //! posted for it, and prepares only what that client posted. So q operators' clients have agreed on what q
@@ -23,16 +23,16 @@
 
 use crate::duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
 use crate::slots::SlotSet;
-use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Signed, Value};
+use aequa_types::{Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Closed slots remembered per domain below those that are near: when more are decided within the settling
+/// Closed slots remembered per kind below those that are near: when more are decided within the settling
 /// time, the oldest are forgotten early.
 const DUTIES_CLOSED_LATE: u64 = 1024;
-/// Runs of closed slots remembered per domain before no more far duties begin: only those of a client that goes on
+/// Runs of closed slots remembered per kind before no more far duties begin: only those of a client that goes on
 /// opening far slots which nobody decides stay apart.
 const CLOSED_RUNS_MAX: usize = 4096;
-/// Open duties of a domain from which on those far behind the progress are given up: more than may be opened around
+/// Open duties of a kind from which on those far behind the progress are given up: more than may be opened around
 /// it, for it moves.
 const DUTIES_OPEN_MAX: usize = 256;
 /// Certificates of duties not posted here whose values may be under way at a time.
@@ -138,11 +138,11 @@ pub(crate) enum Opening {
     /// The duty has ended.
     Ended,
     /// It is at or below the watermark: what became of it is forgotten.
-    Below(Height),
+    Below(Slot),
     /// Too many far ones are open.
     Full,
     /// Its slot is above this one, the highest that may begin now.
-    Above(Height),
+    Above(Slot),
 }
 
 /// All duties this node knows.
@@ -151,11 +151,11 @@ pub(crate) struct Duties {
     me: OperatorIndex,
     quorum: Quorum,
     window: DutyWindow,
-    open: BTreeMap<InstanceId, DutyState>,
-    recent: BTreeMap<InstanceId, DutyState>,
-    recent_order: VecDeque<InstanceId>,
-    closed: BTreeMap<Domain, SlotSet>,
-    watermarks: BTreeMap<Domain, Height>,
+    open: BTreeMap<DutyId, DutyState>,
+    recent: BTreeMap<DutyId, DutyState>,
+    recent_order: VecDeque<DutyId>,
+    closed: BTreeMap<DutyKind, SlotSet>,
+    watermarks: BTreeMap<DutyKind, Slot>,
     answered: BTreeMap<OperatorIndex, (u64, u8)>,
 }
 
@@ -175,72 +175,65 @@ impl Duties {
     }
 
     /// Whether this duty has ended, now or in an earlier life.
-    pub(crate) fn is_closed(&self, instance: InstanceId) -> bool {
-        self.is_below(instance)
-            || self.closed.get(&instance.domain).is_some_and(|closed| closed.contains(instance.height))
+    pub(crate) fn is_closed(&self, id: DutyId) -> bool {
+        self.is_below(id) || self.closed.get(&id.kind).is_some_and(|closed| closed.contains(id.slot))
     }
 
-    fn is_below(&self, instance: InstanceId) -> bool {
-        self.watermark(instance.domain).is_some_and(|mark| instance.height <= mark)
+    fn is_below(&self, id: DutyId) -> bool {
+        self.watermark(id.kind).is_some_and(|mark| id.slot <= mark)
     }
 
     /// Whether this duty is under way: what the log has of it is needed.
-    pub(crate) fn is_open(&self, instance: InstanceId) -> bool {
-        self.open.contains_key(&instance)
+    pub(crate) fn is_open(&self, id: DutyId) -> bool {
+        self.open.contains_key(&id)
     }
 
     /// Takes over a duty the log knows, with what this operator's client posted, however many there are.
-    pub(crate) fn restore(&mut self, instance: InstanceId, candidate: Option<Value>) {
-        self.insert(instance, Opener::Log, 0);
+    pub(crate) fn restore(&mut self, id: DutyId, candidate: Option<Value>) {
+        self.insert(id, Opener::Log, 0);
         if let Some(candidate) = candidate {
-            self.take_candidate(instance, candidate);
+            self.take_candidate(id, candidate);
         }
     }
 
     /// A duty that was decided in an earlier life.
-    pub(crate) fn decided_before(&mut self, instance: InstanceId) {
-        self.window.decided(instance, 0);
+    pub(crate) fn decided_before(&mut self, id: DutyId) {
+        self.window.decided(id, 0);
     }
 
     /// The own client posts for this duty. One that is wanted elsewhere finds room among the far ones, whatever else
     /// was posted here.
-    pub(crate) fn post(
-        &mut self,
-        instance: InstanceId,
-        value: Value,
-        is_wanted: bool,
-        now_ms: u64,
-    ) -> Opening {
-        let InstanceId { domain, height } = instance;
-        if let Some(mark) = self.watermark(domain).filter(|mark| height <= *mark) {
+    pub(crate) fn post(&mut self, id: DutyId, value: Value, is_wanted: bool, now_ms: u64) -> Opening {
+        let DutyId { kind, slot } = id;
+        if let Some(mark) = self.watermark(kind).filter(|mark| slot <= *mark) {
             return Opening::Below(mark);
         }
-        if self.is_closed(instance) {
+        if self.is_closed(id) {
             return Opening::Ended;
         }
-        if !self.is_open(instance) {
-            if let Some(highest) = self.window.highest(domain, now_ms).filter(|highest| height > *highest) {
+        if !self.is_open(id) {
+            if let Some(highest) = self.window.highest(kind, now_ms).filter(|highest| slot > *highest) {
                 return Opening::Above(highest);
             }
-            if !self.window.is_near(instance) && !is_wanted && !self.has_room_for_far(domain) {
+            if !self.window.is_near(id) && !is_wanted && !self.has_room_for_far(kind) {
                 return Opening::Full;
             }
-            self.insert(instance, Opener::Client, now_ms);
+            self.insert(id, Opener::Client, now_ms);
         }
-        if self.take_candidate(instance, value) { Opening::First } else { Opening::Again }
+        if self.take_candidate(id, value) { Opening::First } else { Opening::Again }
     }
 
-    fn has_room_for_far(&self, domain: Domain) -> bool {
+    fn has_room_for_far(&self, kind: DutyKind) -> bool {
         let far = self.open.iter().filter(|(id, duty)| {
-            id.domain == domain && duty.opener == Opener::Client && !self.window.is_near(**id)
+            id.kind == kind && duty.opener == Opener::Client && !self.window.is_near(**id)
         });
-        let runs = self.closed.get(&domain).map_or(0, SlotSet::runs);
+        let runs = self.closed.get(&kind).map_or(0, SlotSet::runs);
         far.count() < DUTIES_FAR_MAX && runs < CLOSED_RUNS_MAX
     }
 
     /// The first candidate stands; true when this was it.
-    fn take_candidate(&mut self, instance: InstanceId, value: Value) -> bool {
-        let Some(duty) = self.open.get_mut(&instance).filter(|duty| duty.candidate.is_none()) else {
+    fn take_candidate(&mut self, id: DutyId, value: Value) -> bool {
+        let Some(duty) = self.open.get_mut(&id).filter(|duty| duty.candidate.is_none()) else {
             return false;
         };
         duty.held.insert(self.me, BTreeSet::from([value.digest()]));
@@ -249,11 +242,11 @@ impl Duties {
     }
 
     /// A quorum has decided a duty that was not posted here: true when it begins, to learn its value.
-    pub(crate) fn learn(&mut self, instance: InstanceId, now_ms: u64) -> bool {
+    pub(crate) fn learn(&mut self, id: DutyId, now_ms: u64) -> bool {
         let learning = self.open.values().filter(|duty| duty.opener == Opener::Certificate).count();
-        let begins = !self.is_open(instance) && learning < DUTIES_LEARNT_MAX;
+        let begins = !self.is_open(id) && learning < DUTIES_LEARNT_MAX;
         if begins {
-            self.insert(instance, Opener::Certificate, now_ms);
+            self.insert(id, Opener::Certificate, now_ms);
         }
         begins
     }
@@ -261,7 +254,8 @@ impl Duties {
     /// What an operator was seen to hold: it proposes or prepares nothing else.
     pub(crate) fn saw(&mut self, signed: &Signed) {
         let (quorum, Some(digest)) = (self.quorum, signed.digest()) else { return };
-        let Some(duty) = self.open.get_mut(&signed.instance) else { return };
+        let id = signed.instance.as_duty();
+        let Some(duty) = id.and_then(|id| self.open.get_mut(&id)) else { return };
         let held = duty.held.entry(signed.author).or_default();
         if held.len() < DIGESTS_PER_OPERATOR_MAX && held.insert(digest) && duty.is_split(quorum) {
             duty.status = DutyStatus::Undecided;
@@ -269,8 +263,8 @@ impl Duties {
     }
 
     /// What the own client posted.
-    pub(crate) fn candidate(&self, instance: InstanceId) -> Option<&Value> {
-        self.open.get(&instance)?.candidate.as_ref()
+    pub(crate) fn candidate(&self, id: DutyId) -> Option<&Value> {
+        self.open.get(&id)?.candidate.as_ref()
     }
 
     /// Whether this member may be answered about a closed duty now; counts the answer.
@@ -284,10 +278,10 @@ impl Duties {
         may
     }
 
-    pub(crate) fn passed(&mut self, instance: InstanceId, step: &'static str, now_ms: u64) {
-        let duty = match self.open.get_mut(&instance) {
+    pub(crate) fn passed(&mut self, id: DutyId, step: &'static str, now_ms: u64) {
+        let duty = match self.open.get_mut(&id) {
             Some(duty) => duty,
-            None => match self.recent.get_mut(&instance) {
+            None => match self.recent.get_mut(&id) {
                 Some(duty) => duty,
                 None => return,
             },
@@ -303,29 +297,23 @@ impl Duties {
         }
     }
 
-    pub(crate) fn decide(
-        &mut self,
-        instance: InstanceId,
-        value: Value,
-        certificate: Certificate,
-        now_ms: u64,
-    ) {
-        self.passed(instance, "decided", now_ms);
-        self.window.decided(instance, now_ms);
-        if let Some(mut duty) = self.open.remove(&instance) {
+    pub(crate) fn decide(&mut self, id: DutyId, value: Value, certificate: Certificate, now_ms: u64) {
+        self.passed(id, "decided", now_ms);
+        self.window.decided(id, now_ms);
+        if let Some(mut duty) = self.open.remove(&id) {
             duty.status = match certificate.group_seal() {
                 Some(_) => DutyStatus::Signed,
                 None => DutyStatus::Decided,
             };
             duty.decided = Some((value, certificate));
-            self.archive(instance, duty);
+            self.archive(id, duty);
         }
-        self.close(instance, now_ms);
+        self.close(id, now_ms);
     }
 
-    pub(crate) fn sealed(&mut self, certificate: &Certificate, now_ms: u64) {
-        self.passed(certificate.instance, "combined", now_ms);
-        if let Some(duty) = self.recent.get_mut(&certificate.instance)
+    pub(crate) fn sealed(&mut self, id: DutyId, certificate: &Certificate, now_ms: u64) {
+        self.passed(id, "combined", now_ms);
+        if let Some(duty) = self.recent.get_mut(&id)
             && let Some((_, known)) = &mut duty.decided
         {
             *known = certificate.clone();
@@ -333,85 +321,85 @@ impl Duties {
     }
 
     /// Gives up duties that are past any use; returns them.
-    pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<InstanceId> {
+    pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<DutyId> {
         let late = |duty: &DutyState| now_ms.saturating_sub(duty.since_ms) >= DUTY_LIFETIME_MS;
-        let late = self.open.iter().filter(|(_, duty)| late(duty)).map(|(instance, _)| *instance);
-        let expired: BTreeSet<InstanceId> = late.chain(self.left_behind()).collect();
-        for instance in &expired {
-            if let Some(mut duty) = self.open.remove(instance) {
+        let late = self.open.iter().filter(|(_, duty)| late(duty)).map(|(id, _)| *id);
+        let expired: BTreeSet<DutyId> = late.chain(self.left_behind()).collect();
+        for id in &expired {
+            if let Some(mut duty) = self.open.remove(id) {
                 duty.status = match duty.digests().len() {
                     0 | 1 => DutyStatus::Expired,
                     _ => DutyStatus::Undecided,
                 };
-                self.archive(*instance, duty);
+                self.archive(*id, duty);
             }
-            self.close(*instance, now_ms);
+            self.close(*id, now_ms);
         }
         expired.into_iter().collect()
     }
 
     /// Open duties that the progress has left far behind, the lowest first, as many as are too many.
-    fn left_behind(&self) -> Vec<InstanceId> {
-        let of = |domain: Domain| self.open.keys().filter(move |instance| instance.domain == domain);
-        let behind = |domain: Domain| {
-            let surplus = of(domain).count().saturating_sub(DUTIES_OPEN_MAX);
-            of(domain).filter(|instance| self.window.is_behind(**instance)).take(surplus).copied()
+    fn left_behind(&self) -> Vec<DutyId> {
+        let of = |kind: DutyKind| self.open.keys().filter(move |id| id.kind == kind);
+        let behind = |kind: DutyKind| {
+            let surplus = of(kind).count().saturating_sub(DUTIES_OPEN_MAX);
+            of(kind).filter(|id| self.window.is_behind(**id)).take(surplus).copied()
         };
-        Domain::ALL.into_iter().flat_map(behind).collect()
+        DutyKind::ALL.into_iter().flat_map(behind).collect()
     }
 
     /// Takes over a duty that ended in an earlier life.
-    pub(crate) fn closed_before(&mut self, instance: InstanceId) {
-        if !self.is_below(instance) {
-            self.closed.entry(instance.domain).or_default().insert(instance.height);
+    pub(crate) fn closed_before(&mut self, id: DutyId) {
+        if !self.is_below(id) {
+            self.closed.entry(id.kind).or_default().insert(id.slot);
         }
     }
 
-    /// Closes everything up to `height`; never lowers the watermark.
-    pub(crate) fn raise_watermark(&mut self, domain: Domain, height: Height) {
-        let mark = self.watermarks.entry(domain).or_insert(height);
-        *mark = height.max(*mark);
-        if let Some(closed) = self.closed.get_mut(&domain) {
+    /// Closes everything up to `slot`; never lowers the watermark.
+    pub(crate) fn raise_watermark(&mut self, kind: DutyKind, slot: Slot) {
+        let mark = self.watermarks.entry(kind).or_insert(slot);
+        *mark = slot.max(*mark);
+        if let Some(closed) = self.closed.get_mut(&kind) {
             closed.forget_up_to(*mark);
         }
     }
 
     /// Marks a duty as ended, and raises the watermark to what is settled or too much to remember.
-    fn close(&mut self, instance: InstanceId, now_ms: u64) {
-        let domain = instance.domain;
-        self.closed_before(instance);
-        let Some(closed) = self.closed.get(&domain) else { return };
-        let behind = self.window.progress(domain).map(|slot| Height(slot.0.saturating_sub(DUTY_SLOTS_NEAR)));
+    fn close(&mut self, id: DutyId, now_ms: u64) {
+        let kind = id.kind;
+        self.closed_before(id);
+        let Some(closed) = self.closed.get(&kind) else { return };
+        let behind = self.window.progress(kind).map(|slot| Slot(slot.0.saturating_sub(DUTY_SLOTS_NEAR)));
         let crowded = behind.filter(|behind| closed.count_up_to(*behind) > DUTIES_CLOSED_LATE);
-        let over = self.window.settled(domain, now_ms).max(crowded);
-        let below_open = self.lowest_open(domain).map_or(Some(Height(u64::MAX)), Height::previous);
+        let over = self.window.settled(kind, now_ms).max(crowded);
+        let below_open = self.lowest_open(kind).map_or(Some(Slot(u64::MAX)), Slot::previous);
         let limit = over.zip(below_open).map(|(over, below_open)| over.min(below_open));
         if let Some(mark) = limit.and_then(|limit| closed.highest_up_to(limit)) {
-            self.raise_watermark(domain, mark);
+            self.raise_watermark(kind, mark);
         }
     }
 
-    /// The lowest slot of a domain that is still open.
-    pub(crate) fn lowest_open(&self, domain: Domain) -> Option<Height> {
-        self.open.keys().find(|instance| instance.domain == domain).map(|instance| instance.height)
+    /// The lowest slot of a kind that is still open.
+    pub(crate) fn lowest_open(&self, kind: DutyKind) -> Option<Slot> {
+        self.open.keys().find(|id| id.kind == kind).map(|id| id.slot)
     }
 
-    pub(crate) fn watermark(&self, domain: Domain) -> Option<Height> {
-        self.watermarks.get(&domain).copied()
+    pub(crate) fn watermark(&self, kind: DutyKind) -> Option<Slot> {
+        self.watermarks.get(&kind).copied()
     }
 
     /// What is known of a duty, for clients.
-    pub(crate) fn state(&self, instance: InstanceId) -> Option<&DutyState> {
-        self.open.get(&instance).or_else(|| self.recent.get(&instance))
+    pub(crate) fn state(&self, id: DutyId) -> Option<&DutyState> {
+        self.open.get(&id).or_else(|| self.recent.get(&id))
     }
 
     /// Duties known in this life, in no order that means anything.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (InstanceId, &DutyState)> {
-        self.open.iter().chain(&self.recent).map(|(instance, duty)| (*instance, duty))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (DutyId, &DutyState)> {
+        self.open.iter().chain(&self.recent).map(|(id, duty)| (*id, duty))
     }
 
-    fn insert(&mut self, instance: InstanceId, opener: Opener, now_ms: u64) {
-        self.open.entry(instance).or_insert_with(|| DutyState {
+    fn insert(&mut self, id: DutyId, opener: Opener, now_ms: u64) {
+        self.open.entry(id).or_insert_with(|| DutyState {
             status: DutyStatus::Pending,
             candidate: None,
             held: BTreeMap::new(),
@@ -422,11 +410,11 @@ impl Duties {
         });
     }
 
-    fn archive(&mut self, instance: InstanceId, mut duty: DutyState) {
+    fn archive(&mut self, id: DutyId, mut duty: DutyState) {
         // What was decided is kept; what was posted and came to nothing is of no use any more.
         duty.candidate = None;
-        self.recent.insert(instance, duty);
-        self.recent_order.push_back(instance);
+        self.recent.insert(id, duty);
+        self.recent_order.push_back(id);
         let bytes = |duty: &DutyState| duty.decided.as_ref().map_or(0, |(value, _)| value.bytes().0.len());
         while self.recent_order.len() > DUTIES_RECENT_MAX
             || self.recent.values().map(bytes).sum::<usize>() > DUTIES_RECENT_BYTES_MAX

@@ -5,7 +5,7 @@
 //! statements are kept, within bounds that no other member can use up.
 
 use crate::replica::STATEMENT_BYTES;
-use aequa_types::{Digest, InstanceId, OperatorIndex, Value, Verified};
+use aequa_types::{Digest, DutyId, OperatorIndex, Value, Verified};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Statements kept of one member: a proposal and votes of some twenty duties.
@@ -44,11 +44,11 @@ impl EarlyDuties {
     }
 
     /// Hands out what came for a duty, in the order in which each member said it.
-    pub(crate) fn take(&mut self, id: InstanceId) -> Vec<(OperatorIndex, Verified)> {
+    pub(crate) fn take(&mut self, id: DutyId) -> Vec<(OperatorIndex, Verified)> {
         let mut taken = Vec::new();
         for (from, kept) in &mut self.of {
             let (of_duty, others): (Vec<Verified>, Vec<Verified>) =
-                kept.drain(..).partition(|message| message.instance() == id);
+                kept.drain(..).partition(|message| message.instance() == id.into());
             *kept = others.into();
             taken.extend(of_duty.into_iter().map(|message| (*from, message)));
         }
@@ -56,10 +56,10 @@ impl EarlyDuties {
     }
 
     /// A value that a member proposed for this duty.
-    pub(crate) fn value(&self, id: InstanceId, wanted: Digest) -> Option<Value> {
+    pub(crate) fn value(&self, id: DutyId, wanted: Digest) -> Option<Value> {
         self.of.values().flatten().find_map(|message| match message {
             Verified::PrePrepare { proposal, value, .. } => {
-                (proposal.instance == id && value.digest() == wanted).then(|| value.clone())
+                (proposal.instance == id.into() && value.digest() == wanted).then(|| value.clone())
             }
             Verified::Prepare(_)
             | Verified::Commit(_)
@@ -71,8 +71,8 @@ impl EarlyDuties {
     }
 
     /// How many members have spoken of this duty.
-    pub(crate) fn members_about(&self, id: InstanceId) -> usize {
-        let speaks = |kept: &&VecDeque<Verified>| kept.iter().any(|message| message.instance() == id);
+    pub(crate) fn members_about(&self, id: DutyId) -> usize {
+        let speaks = |kept: &&VecDeque<Verified>| kept.iter().any(|message| message.instance() == id.into());
         self.of.values().filter(speaks).count()
     }
 

@@ -9,15 +9,16 @@ use aequa_qbft::Event;
 use aequa_types::message::ValueRequest;
 use aequa_types::record::ValueRecord;
 use aequa_types::{
-    Certificate, Decided, Digest, Domain, InstanceId, Message, OperatorIndex, Record, Round, Value, Verified,
+    Certificate, Decided, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Record, Round, Value,
+    Verified,
 };
 
 impl<K: Keys> Replica<K> {
     /// A client's candidate: it stands if it is the first.
-    pub(crate) fn post_duty(&mut self, instance: InstanceId, value: Value, ticket: Ticket) {
+    pub(crate) fn post_duty(&mut self, duty: DutyId, value: Value, ticket: Ticket) {
         // One of f+1 members is honest: its client wants the duty too.
-        let is_wanted = self.early_duties.members_about(instance) >= self.config.quorum.weak_quorum();
-        let opening = self.duties.post(instance, value.clone(), is_wanted, self.now.elapsed_ms);
+        let is_wanted = self.early_duties.members_about(duty) >= self.config.quorum.weak_quorum();
+        let opening = self.duties.post(duty, value.clone(), is_wanted, self.now.elapsed_ms);
         let admission = match opening {
             Opening::First | Opening::Again => DutyAdmission::Accepted,
             Opening::Ended => DutyAdmission::Ended,
@@ -26,26 +27,27 @@ impl<K: Keys> Replica<K> {
             Opening::Above(highest) => DutyAdmission::TooHigh { highest },
         };
         if opening == Opening::First {
-            let record = ValueRecord { instance, value: value.bytes().clone() };
+            let record = ValueRecord { instance: duty.into(), value: value.bytes().clone() };
             self.out.record(Record::Value(record));
         }
         self.out.tell(Tell::DutyAdmission(ticket, admission));
-        if opening == Opening::First && !self.begin_duty(instance) {
+        if opening == Opening::First && !self.begin_duty(duty) {
             // It was there without a candidate: decided and waiting for its value, or left of an earlier life.
-            let reply = Verified::ValueReply { instance, value: value.clone() };
-            self.hand_over(instance, self.config.me, reply);
-            self.offer_candidate(instance, value);
+            let reply = Verified::ValueReply { instance: duty.into(), value: value.clone() };
+            self.hand_over(duty.into(), self.config.me, reply);
+            self.offer_candidate(duty, value);
         }
     }
 
     /// Begins a duty, with what members said of it before; false when it was there.
-    fn begin_duty(&mut self, id: InstanceId) -> bool {
+    fn begin_duty(&mut self, duty: DutyId) -> bool {
+        let id = duty.into();
         if self.instances.contains_key(&id) {
             return false;
         }
         self.open_instance(id);
         self.drive(id, Event::Start);
-        for (from, message) in self.early_duties.take(id) {
+        for (from, message) in self.early_duties.take(duty) {
             self.take_duty_message(id, from, message);
         }
         true
@@ -53,18 +55,19 @@ impl<K: Keys> Replica<K> {
 
     /// A member's message about a duty. Only what this operator's client has posted for, and what a quorum has decided,
     /// has an instance.
-    pub(crate) fn deliver_duty(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
+    pub(crate) fn deliver_duty(&mut self, duty: DutyId, from: OperatorIndex, message: Verified) {
+        let id = duty.into();
         if self.instances.contains_key(&id) {
             return self.take_duty_message(id, from, message);
         }
         self.witness_message(&message);
-        if self.duties.is_closed(id) {
-            return self.asked_about_closed(id, from, &message);
+        if self.duties.is_closed(duty) {
+            return self.asked_about_closed(duty, from, &message);
         }
         if !matches!(message, Verified::Decided(_)) {
             return self.early_duties.keep(from, message);
         }
-        if self.duties.learn(id, self.now.elapsed_ms) {
+        if self.duties.learn(duty, self.now.elapsed_ms) {
             self.open_instance(id);
             self.hand_over(id, from, message);
             // The value is asked for until it comes.
@@ -81,11 +84,11 @@ impl<K: Keys> Replica<K> {
     }
 
     /// A duty whose instance is gone: late shares still count for its seal, questions go to the store.
-    fn asked_about_closed(&mut self, id: InstanceId, from: OperatorIndex, message: &Verified) {
+    fn asked_about_closed(&mut self, duty: DutyId, from: OperatorIndex, message: &Verified) {
         let recall = match message {
             Verified::Commit(vote) => {
                 if let Some(ready) = self.sealing.add(vote) {
-                    self.combine(id, ready);
+                    self.combine(duty.into(), ready);
                 }
                 return;
             }
@@ -97,25 +100,26 @@ impl<K: Keys> Replica<K> {
             | Verified::ValueReply { .. } => return,
         };
         if self.duties.may_answer(from, self.now.elapsed_ms) {
-            self.out.work(Work::RecallDuty { to: from, instance: id, recall });
+            self.out.work(Work::RecallDuty { to: from, duty, recall });
         }
     }
 
-    fn offer_candidate(&mut self, id: InstanceId, value: Value) {
+    fn offer_candidate(&mut self, duty: DutyId, value: Value) {
+        let id = duty.into();
         let Some(round) = self.instances.get(&id).map(aequa_qbft::Instance::round) else { return };
         self.drive(id, Event::Input { round, value });
     }
 
     /// The leader needs a value: what its client posted, and nothing else.
-    pub(crate) fn need_duty_value(&mut self, id: InstanceId, round: Round) {
-        if let Some(value) = self.duties.candidate(id).cloned() {
-            self.drive(id, Event::Input { round, value });
+    pub(crate) fn need_duty_value(&mut self, duty: DutyId, round: Round) {
+        if let Some(value) = self.duties.candidate(duty).cloned() {
+            self.drive(duty.into(), Event::Input { round, value });
         }
     }
 
     /// A value that is decided and not here: a member may have proposed it before this operator took part.
     pub(crate) fn fetch_value(&mut self, id: InstanceId, digest: Digest) {
-        match self.early_duties.value(id, digest) {
+        match id.as_duty().and_then(|duty| self.early_duties.value(duty, digest)) {
             Some(value) => {
                 let (carrier, message) = (self.config.me, Verified::ValueReply { instance: id, value });
                 self.drive(id, Event::Message { carrier, message });
@@ -127,18 +131,14 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    pub(crate) fn duty_decided(&mut self, id: InstanceId, value: Value, certificate: Certificate) {
-        self.duties.decide(id, value.clone(), certificate.clone(), self.now.elapsed_ms);
-        self.early_duties.take(id);
+    pub(crate) fn duty_decided(&mut self, duty: DutyId, value: Value, certificate: Certificate) {
+        self.duties.decide(duty, value.clone(), certificate.clone(), self.now.elapsed_ms);
+        self.early_duties.take(duty);
         let decided = Some((value, certificate.clone()));
-        self.out.store(StoreWrite::CommitDuty {
-            instance: id,
-            decided,
-            watermark: self.duties.watermark(id.domain),
-        });
-        let ended = Notice::DutyEnded { instance: id, certificate: Some(certificate.clone()) };
-        self.out.notify(ended);
-        self.announce(id, &certificate);
+        let watermark = self.duties.watermark(duty.kind);
+        self.out.store(StoreWrite::CommitDuty { duty, decided, watermark });
+        self.out.notify(Notice::DutyEnded { duty, certificate: Some(certificate.clone()) });
+        self.announce(duty.into(), &certificate);
         self.open_seal(&certificate);
         self.forget_duty_instances();
     }
@@ -155,14 +155,15 @@ impl<K: Keys> Replica<K> {
     }
 
     pub(crate) fn expire_duties(&mut self) {
-        for id in self.duties.expire(self.now.elapsed_ms) {
+        for duty in self.duties.expire(self.now.elapsed_ms) {
+            let id = duty.into();
             self.instances.remove(&id);
             self.witness.forget(id);
-            self.early_duties.take(id);
+            self.early_duties.take(duty);
             self.out.cancel_timers(id);
-            let watermark = self.duties.watermark(id.domain);
-            self.out.store(StoreWrite::CommitDuty { instance: id, decided: None, watermark });
-            self.out.notify(Notice::DutyEnded { instance: id, certificate: None });
+            let watermark = self.duties.watermark(duty.kind);
+            self.out.store(StoreWrite::CommitDuty { duty, decided: None, watermark });
+            self.out.notify(Notice::DutyEnded { duty, certificate: None });
         }
         self.forget_duty_instances();
     }
@@ -170,18 +171,18 @@ impl<K: Keys> Replica<K> {
     /// Forgets instances of duties that ended too long ago to be shown from memory, with what they
     /// wait for. The store knows them, and the signer that nothing is signed there any more.
     fn forget_duty_instances(&mut self) {
-        let duties = &self.duties;
-        let gone = |id: &InstanceId| id.domain != Domain::Block && duties.state(*id).is_none();
-        let forgotten: Vec<InstanceId> = self.instances.keys().copied().filter(gone).collect();
-        for id in forgotten {
+        let of_duties = self.instances.keys().filter_map(|id| id.as_duty());
+        let forgotten: Vec<DutyId> = of_duties.filter(|duty| self.duties.state(*duty).is_none()).collect();
+        for duty in forgotten {
+            let id = duty.into();
             self.instances.remove(&id);
             self.witness.forget(id);
             self.sealing.close(id);
-            self.signer.close(id);
+            self.signer.close(duty);
         }
-        for domain in Domain::ALL {
-            if let Some(mark) = self.duties.watermark(domain) {
-                self.signer.raise_floor(domain, mark);
+        for kind in DutyKind::ALL {
+            if let Some(slot) = self.duties.watermark(kind) {
+                self.signer.raise_floor(InstanceId::duty(kind, slot));
             }
         }
     }

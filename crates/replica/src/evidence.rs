@@ -12,7 +12,7 @@ use crate::witness::Seen;
 use aequa_chain::Chain;
 use aequa_types::limits::{EVIDENCE_PER_BLOCK_MAX, EVIDENCE_PER_OPERATOR_MAX};
 use aequa_types::{
-    CheckedBlock, CheckedEvidence, Domain, Height, InstanceId, Offence, OperatorIndex, Record, Round, Signed,
+    CheckedBlock, CheckedEvidence, Height, InstanceId, Offence, OperatorIndex, Record, Round, Signed,
     Verified,
 };
 use std::collections::BTreeMap;
@@ -138,12 +138,10 @@ impl<K: Keys> Replica<K> {
     pub(crate) fn witness<'a>(&mut self, statements: impl IntoIterator<Item = &'a Signed>) {
         for signed in statements {
             let (is_new, is_mine) = (self.see(signed), signed.author == self.config.me);
-            let is_told = match signed.instance.domain {
+            let is_told = match signed.instance {
                 // At the last height too: an operator may come back to it, and those that decided need nobody's vote.
-                Domain::Block => is_new && signed.instance.height >= self.chain.tip().height,
-                Domain::Attester | Domain::Proposer | Domain::Sync => {
-                    !is_mine && self.heard.hear(signed, self.now.elapsed_ms)
-                }
+                InstanceId::Block(height) => is_new && height >= self.chain.tip().height,
+                InstanceId::Duty(_) => !is_mine && self.heard.hear(signed, self.now.elapsed_ms),
             };
             if is_told && !is_mine {
                 self.out.record(Record::Heard(signed.clone()));
@@ -177,12 +175,12 @@ impl<K: Keys> Replica<K> {
 
     /// Blocks from those kept for stragglers up to those that come early, and duties in memory.
     fn is_witnessed(&self, id: InstanceId) -> bool {
-        match id.domain {
-            Domain::Block => {
+        match id {
+            InstanceId::Block(height) => {
                 let tip = self.chain.tip().height;
-                id.height >= oldest_kept(tip) && id.height <= latest_early(tip.next())
+                (oldest_kept(tip)..=latest_early(tip.next())).contains(&height)
             }
-            Domain::Attester | Domain::Proposer | Domain::Sync => self.instances.contains_key(&id),
+            InstanceId::Duty(_) => self.instances.contains_key(&id),
         }
     }
 

@@ -5,7 +5,7 @@
 //! holds, so the last few statements of each operator are enough; that there are some allows for those that came
 //! late.
 
-use aequa_types::{InstanceId, OperatorIndex, Signed};
+use aequa_types::{DutyId, OperatorIndex, Signed};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Statements kept of one operator: those of some twenty duties.
@@ -55,8 +55,8 @@ impl HeardDuties {
     }
 
     /// Whether anything said of this duty is kept.
-    pub(crate) fn holds(&self, instance: InstanceId) -> bool {
-        self.0.values().flat_map(|heard| &heard.last).any(|signed| signed.instance == instance)
+    pub(crate) fn holds(&self, duty: DutyId) -> bool {
+        self.0.values().flat_map(|heard| &heard.last).any(|signed| signed.instance == duty.into())
     }
 
     /// Statements kept.
@@ -77,11 +77,15 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Digest, Domain, Height, Round, Signature, Statement};
+    use aequa_types::{Claim, Digest, DutyKind, Round, Signature, Slot, Statement};
+
+    fn duty(slot: u64) -> DutyId {
+        DutyId { kind: DutyKind::Sync, slot: Slot(slot) }
+    }
 
     fn prepare(author: u8, slot: u64) -> Signed {
         let statement = Statement {
-            instance: InstanceId { domain: Domain::Sync, height: Height(slot) },
+            instance: duty(slot).into(),
             round: Round(0),
             author: OperatorIndex(author),
             claim: Claim::Prepare(Digest::repeat_byte(1)),
@@ -97,10 +101,10 @@ mod tests {
             assert!(heard.hear(&prepare(2, slot), slot * 1000));
         }
         let newest: Vec<u64> =
-            heard.statements_of(OperatorIndex(2)).map(|signed| signed.instance.height.0).collect();
+            heard.statements_of(OperatorIndex(2)).map(|signed| signed.instance.number()).collect();
         assert_eq!(newest, (1000 - HEARD_MAX as u64..1000).rev().collect::<Vec<_>>());
         assert_eq!((heard.statements_of(OperatorIndex(1)).count(), heard.len()), (1, HEARD_MAX + 1));
-        assert!(heard.holds(prepare(1, 7).instance) && !heard.holds(prepare(2, 500).instance));
+        assert!(heard.holds(duty(7)) && !heard.holds(duty(500)));
     }
 
     #[test]

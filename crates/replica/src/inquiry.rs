@@ -31,7 +31,8 @@ use crate::signer::Keys;
 use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Certificate, CheckedBlock, Domain, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed, Verified,
+    Certificate, CheckedBlock, Domain, DutyKind, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed,
+    Slot, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -52,10 +53,10 @@ pub(crate) struct Inquiry {
     memory: Memory,
     needed: usize,
     heard: BTreeSet<OperatorIndex>,
-    certified: BTreeMap<Domain, Height>,
-    signed: BTreeMap<Domain, Height>,
+    certified: Highest,
+    signed: Highest,
     /// The highest slot of a duty in which each member says that it is bound itself.
-    bound: BTreeMap<OperatorIndex, Height>,
+    bound: BTreeMap<OperatorIndex, Slot>,
     /// How many members must say so for an honest one to be among them.
     weak_quorum: usize,
     asked_ms: Option<u64>,
@@ -86,8 +87,8 @@ impl Inquiry {
             memory,
             needed,
             heard: BTreeSet::new(),
-            certified: BTreeMap::new(),
-            signed: BTreeMap::new(),
+            certified: Highest::default(),
+            signed: Highest::default(),
             bound: BTreeMap::new(),
             weak_quorum: quorum.weak_quorum(),
             asked_ms: None,
@@ -98,10 +99,10 @@ impl Inquiry {
 
     fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         self.heard.insert(from);
-        testimony.certified.iter().for_each(|instance| raise(&mut self.certified, *instance));
-        testimony.signed.iter().for_each(|signed| raise(&mut self.signed, signed.instance));
-        let slots = testimony.bound.iter().filter(|instance| instance.domain != Domain::Block);
-        if let Some(slot) = slots.map(|instance| instance.height).max() {
+        testimony.certified.iter().for_each(|instance| self.certified.raise(*instance));
+        testimony.signed.iter().for_each(|signed| self.signed.raise(signed.instance));
+        let duties = testimony.bound.iter().filter_map(|instance| instance.as_duty());
+        if let Some(slot) = duties.map(|duty| duty.slot).max() {
             self.bound.insert(from, slot);
         }
     }
@@ -129,48 +130,62 @@ impl Inquiry {
         self.heard.len() >= self.needed
     }
 
-    /// The highest height of each domain that is certified, or in which this operator was seen to sign.
-    fn seen(&self) -> BTreeMap<Domain, Height> {
+    /// The highest instance of each domain that is certified, or in which this operator was seen to sign.
+    fn seen(&self) -> Highest {
         let mut seen = self.certified.clone();
-        for (domain, height) in &self.signed {
-            raise(&mut seen, InstanceId { domain: *domain, height: *height });
-        }
+        self.signed.0.values().for_each(|instance| seen.raise(*instance));
         seen
     }
 
-    /// Up to where nothing may be signed after all that was heard. Duties of all types share the slots of one
+    /// Up to where nothing may be signed after all that was heard. Duties of all kinds share the slots of one
     /// clock.
-    fn floors(&self) -> Vec<(Domain, Height)> {
-        let above = |height: Height, heights: u64| Height(height.0.saturating_add(heights));
-        let seen = self.seen();
-        let shown =
-            |heights: &BTreeMap<Domain, Height>| heights.get(&Domain::Block).copied().unwrap_or_default();
-        let block = above(shown(&self.certified), BLOCKS_ABSTAINED).max(shown(&self.signed));
-        let duties = || Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-        let slots = duties().filter_map(|domain| seen.get(&domain).copied());
-        let certified = duties().filter_map(|domain| self.certified.get(&domain).copied()).max();
+    fn floors(&self) -> Vec<InstanceId> {
+        let certified = self.certified.block().unwrap_or_default();
+        let block = Height(certified.0.saturating_add(BLOCKS_ABSTAINED));
+        let block = self.signed.block().unwrap_or_default().max(block);
+        let above = |slot: Slot, slots: u64| Slot(slot.0.saturating_add(slots));
         let reached = self.slot_of_honest();
         // Nobody begins a duty higher than that: what is claimed beyond was begun before anything was decided.
-        let reached = match certified {
+        let reached = match self.certified.slot() {
             Some(certified) => reached.map(|slot| slot.min(above(certified, DUTY_SLOTS_AHEAD))),
             None => reached,
         };
-        let slot = slots.chain(reached).max().unwrap_or_default();
+        let slot = self.seen().slot().max(reached).unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
-        [(Domain::Block, block)].into_iter().chain(duties().map(|domain| (domain, slot))).collect()
+        let duties = DutyKind::ALL.into_iter().map(|kind| InstanceId::duty(kind, slot));
+        [InstanceId::Block(block)].into_iter().chain(duties).collect()
     }
 
     /// A slot that an honest member is bound in, or one above it: the highest that f+1 say they have reached.
-    fn slot_of_honest(&self) -> Option<Height> {
-        let mut slots: Vec<Height> = self.bound.values().copied().collect();
+    fn slot_of_honest(&self) -> Option<Slot> {
+        let mut slots: Vec<Slot> = self.bound.values().copied().collect();
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
         slots.get(self.weak_quorum.checked_sub(1)?).copied()
     }
 }
 
-fn raise(highest: &mut BTreeMap<Domain, Height>, instance: InstanceId) {
-    let height = highest.entry(instance.domain).or_default();
-    *height = instance.height.max(*height);
+/// The highest instance of each domain that something was heard of.
+#[derive(Debug, Clone, Default)]
+struct Highest(BTreeMap<Domain, InstanceId>);
+
+impl Highest {
+    fn raise(&mut self, instance: InstanceId) {
+        let highest = self.0.entry(instance.domain()).or_insert(instance);
+        *highest = instance.max(*highest);
+    }
+
+    fn of(&self, domain: Domain) -> Option<InstanceId> {
+        self.0.get(&domain).copied()
+    }
+
+    fn block(&self) -> Option<Height> {
+        self.of(Domain::Block)?.height()
+    }
+
+    /// The highest slot of duties of any kind.
+    fn slot(&self) -> Option<Slot> {
+        self.0.values().filter_map(|instance| instance.as_duty()).map(|duty| duty.slot).max()
+    }
 }
 
 impl<K: Keys> Replica<K> {
@@ -183,7 +198,8 @@ impl<K: Keys> Replica<K> {
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
         let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
-        !lost && self.signer.highest_bound(Domain::Block) <= self.chain.tip().height.next()
+        let next = InstanceId::Block(self.chain.tip().height.next());
+        !lost && self.signer.highest_bound(Domain::Block) <= Some(next)
     }
 
     /// What this replica has seen of `operator`, to be shown to it: of blocks, whose heights follow each other,
@@ -191,7 +207,7 @@ impl<K: Keys> Replica<K> {
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
         let mut newest: BTreeMap<Kind, &Signed> = BTreeMap::new();
         let seen = self.witness.statements_of(operator).chain(self.early.statements_of(operator));
-        for signed in seen.filter(|signed| signed.instance.domain == Domain::Block) {
+        for signed in seen.filter(|signed| signed.instance.height().is_some()) {
             let kept = newest.entry(signed.kind()).or_insert(signed);
             if kept.place() < signed.place() {
                 *kept = signed;
@@ -203,10 +219,8 @@ impl<K: Keys> Replica<K> {
 
     /// The highest instance of each domain in which this operator is bound, where there is one.
     pub fn bound(&self) -> Vec<InstanceId> {
-        let highest = Domain::ALL
-            .into_iter()
-            .map(|domain| InstanceId { domain, height: self.signer.highest_bound(domain) });
-        highest.filter(|instance| instance.height > Height(0)).collect()
+        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.highest_bound(domain));
+        highest.filter(|instance| instance.number() > 0).collect()
     }
 
     /// Takes an input while the members are being asked.
@@ -267,11 +281,10 @@ impl<K: Keys> Replica<K> {
         let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
         inquiry.hear(from, testimony);
         let memory = inquiry.memory;
-        let blocks = testimony.certified.iter().filter(|instance| instance.domain == Domain::Block);
-        for certified in blocks {
-            self.catchup.shown(from, certified.height);
+        for certified in testimony.certified.iter().filter_map(|instance| instance.height()) {
+            self.catchup.shown(from, certified);
             // Its q signers had decided the one before.
-            self.fetched_only = self.fetched_only.max(certified.height.previous().unwrap_or_default());
+            self.fetched_only = self.fetched_only.max(certified.previous().unwrap_or_default());
         }
         if memory == Memory::Unproven {
             self.compare(testimony);
@@ -281,8 +294,8 @@ impl<K: Keys> Replica<K> {
         let (owed, seen) = (std::mem::take(&mut inquiry.owed), inquiry.seen());
         self.inquiry = None;
         if memory == Memory::Lost {
-            for (domain, floor) in &floors {
-                self.signer.abstain(*domain, seen.get(domain).copied().unwrap_or_default(), *floor);
+            for floor in &floors {
+                self.signer.abstain(seen.of(floor.domain()), *floor);
             }
             self.out.raise_floors(floors.clone());
             self.out.trust();
@@ -303,33 +316,29 @@ impl<K: Keys> Replica<K> {
     /// A statement of ours that we know nothing of means that the key is used elsewhere, or that the
     /// directory is older than what was signed.
     pub(crate) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
-        let (operator, InstanceId { domain, height }) = (self.config.me, signed.instance);
+        let (operator, instance) = (self.config.me, signed.instance);
         if signed.author != operator || self.signer.knows(signed) {
             return false;
         }
         if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.memory == Memory::Lost) {
-            raise(&mut inquiry.signed, signed.instance);
+            inquiry.signed.raise(instance);
             return false;
         }
         // Whoever showed it may not be there the next time it asks.
-        self.out.raise_floors([(domain, height)]);
-        self.out.halt(Halt::SignedElsewhere { operator, height });
+        self.out.raise_floors([instance]);
+        self.out.halt(Halt::SignedElsewhere { operator, instance });
         true
     }
 
     /// The same for what comes with other statements, where old ones are. At a decided height nothing is at
     /// stake any more.
     pub(crate) fn stop_if_foreign(&mut self, signed: &Signed) -> bool {
-        let instance = signed.instance;
-        let over = instance.domain == Domain::Block && instance.height <= self.chain.tip().height;
+        let over = signed.instance.height().is_some_and(|height| height <= self.chain.tip().height);
         !over && self.stop_if_unknown(signed)
     }
 
     fn note_height(&mut self, from: OperatorIndex, message: &Verified) {
-        let id = message.instance();
-        if id.domain == Domain::Block
-            && let Some(decided) = id.height.previous()
-        {
+        if let Some(decided) = message.instance().height().and_then(Height::previous) {
             self.catchup.shown(from, decided);
             self.fetch_if_behind();
         }

@@ -5,7 +5,8 @@ use aequa_qbft::Note;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
-    Domain, Height, InstanceId, Mark, OperatorIndex, Quorum, Record, Round, Seal, Signed, Value, Verified,
+    DutyId, Height, InstanceId, Mark, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value,
+    Verified,
 };
 use std::sync::Arc;
 
@@ -61,16 +62,16 @@ pub struct Recovery {
     /// The values of its VALUE records, decoded and hashed again.
     pub values: Vec<(InstanceId, Value)>,
     /// Duties that ended earlier: their instances never open again.
-    pub closed_duties: Vec<InstanceId>,
-    /// The newest decided duty of each domain: where the cluster was.
-    pub newest_duties: Vec<InstanceId>,
-    /// The last watermark stored per duty domain: everything up to it is closed.
-    pub duty_watermarks: Vec<(Domain, Height)>,
+    pub closed_duties: Vec<DutyId>,
+    /// The newest decided duty of each kind: where the cluster was.
+    pub newest_duties: Vec<DutyId>,
+    /// The last watermark stored per kind of duty: everything of the kind up to it is closed.
+    pub duty_watermarks: Vec<DutyId>,
     /// The signing marks: places that are taken, whether or not the log knows by what.
     pub marks: Vec<Mark>,
-    /// Heights at and below which this operator may have signed what is no longer known: nothing is signed
-    /// there.
-    pub floors: Vec<(Domain, Height)>,
+    /// Instances at and below which, in their domain, this operator may have signed what is no longer known: nothing
+    /// is signed there.
+    pub floors: Vec<InstanceId>,
     /// How far all of this can be relied on.
     pub memory: Memory,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
@@ -108,7 +109,7 @@ impl Timer {
         match self {
             Timer::Round { instance, .. } => (Some(instance), 0),
             Timer::Resend(instance) => (Some(instance), 1),
-            Timer::Propose(height) => (Some(InstanceId::block(height)), 2),
+            Timer::Propose(height) => (Some(InstanceId::Block(height)), 2),
             Timer::CatchUp => (None, 3),
         }
     }
@@ -134,7 +135,7 @@ pub enum Input {
     /// A client's candidate for a duty.
     Duty {
         /// Which duty.
-        instance: InstanceId,
+        duty: DutyId,
         /// This operator's candidate value.
         value: Value,
         /// Who waits for the answer.
@@ -191,12 +192,12 @@ pub enum Halt {
     Impossible(String),
     /// A statement of this operator arrived that this process did not make: the key is in use elsewhere, or
     /// the data directory is older than what was signed with it.
-    #[error("operator {operator} signed at height {height} something that this process knows nothing of")]
+    #[error("operator {operator} signed for {instance} something that this process knows nothing of")]
     SignedElsewhere {
         /// This operator.
         operator: OperatorIndex,
-        /// Height of the statement.
-        height: Height,
+        /// What the statement is about.
+        instance: InstanceId,
     },
 }
 
@@ -210,14 +211,14 @@ pub enum DutyAdmission {
     /// The slot lies too far back: what became of it is forgotten.
     Forgotten {
         /// Every slot up to this one is closed.
-        watermark: Height,
+        watermark: Slot,
     },
     /// Too many duties far from the last decided one are open.
     Overloaded,
     /// The slot is too far above those of the duties the cluster works on.
     TooHigh {
         /// The highest slot taken now.
-        highest: Height,
+        highest: Slot,
     },
 }
 
@@ -249,7 +250,7 @@ pub enum Notice {
     /// A duty ended: decided with this certificate, or expired.
     DutyEnded {
         /// Which duty.
-        instance: InstanceId,
+        duty: DutyId,
         /// Its certificate.
         certificate: Option<Certificate>,
     },
@@ -288,6 +289,6 @@ pub enum Notice {
         /// Answers needed.
         needed: usize,
     },
-    /// Enough members have answered: this operator takes part again, above these heights.
-    Abstaining(Vec<(Domain, Height)>),
+    /// Enough members have answered: this operator takes part again, above these instances of each domain.
+    Abstaining(Vec<InstanceId>),
 }

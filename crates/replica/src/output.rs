@@ -19,8 +19,8 @@ use aequa_chain::Applied;
 use aequa_mempool::Admission;
 use aequa_types::recording::Entry;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, Domain, Height, InstanceId, Mark,
-    Message, OperatorIndex, Record, Round, Seal, Signed, TxHash, Value,
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, DutyId, Height, InstanceId, Mark,
+    Message, OperatorIndex, Record, Round, Seal, Signed, Slot, TxHash, Value,
 };
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct Persist {
     /// For the vote log, in this order.
     pub records: Vec<Record>,
     /// For the signing marks: at and below these heights nothing is signed any more.
-    pub floors: Vec<(Domain, Height)>,
+    pub floors: Vec<InstanceId>,
     /// For the signing marks: places that are taken.
     pub marks: Vec<Mark>,
 }
@@ -130,11 +130,11 @@ pub enum StoreWrite {
     /// log may forget it only then.
     CommitDuty {
         /// Which duty.
-        instance: InstanceId,
+        duty: DutyId,
         /// The decision; none when it expired undecided.
         decided: Option<(Value, Certificate)>,
         /// Every duty of the domain up to this slot is closed.
-        watermark: Option<Height>,
+        watermark: Option<Slot>,
     },
     /// All the evidence that is pending, in place of what was stored before.
     KeepEvidence(Vec<CheckedEvidence>),
@@ -159,7 +159,7 @@ pub enum Work {
         /// Who asks.
         to: OperatorIndex,
         /// Which duty.
-        instance: InstanceId,
+        duty: DutyId,
         /// What it asks for.
         recall: Recall,
     },
@@ -218,7 +218,7 @@ pub struct Stopped {
     /// Why.
     pub halt: Halt,
     /// Heights at and below which nothing is signed any more: whoever showed them may not be there at the next start.
-    pub floors: Vec<(Domain, Height)>,
+    pub floors: Vec<InstanceId>,
     rest: Output,
 }
 
@@ -335,7 +335,7 @@ impl Output {
         self.persist.marks.extend(marks);
     }
 
-    pub(crate) fn raise_floors(&mut self, floors: impl IntoIterator<Item = (Domain, Height)>) {
+    pub(crate) fn raise_floors(&mut self, floors: impl IntoIterator<Item = InstanceId>) {
         self.persist.floors.extend(floors);
     }
 
@@ -391,7 +391,7 @@ mod tests {
     use aequa_types::{Claim, Signature, Statement};
     use std::convert::Infallible;
 
-    const FIRST: InstanceId = InstanceId { domain: Domain::Block, height: Height(1) };
+    const FIRST: InstanceId = InstanceId::Block(Height(1));
 
     /// A vote store that keeps what it is given, or forgets it.
     #[derive(Default)]
@@ -432,7 +432,7 @@ mod tests {
 
     fn stopped() -> Output {
         let mut output = voted(3);
-        output.raise_floors([(Domain::Block, Height(1))]);
+        output.raise_floors([FIRST]);
         output.halt(Halt::Impossible("first".into()));
         output.halt(Halt::Impossible("second".into()));
         output
@@ -466,7 +466,7 @@ mod tests {
         output.merge(stopped());
         let stopped = output.unless_halted().unwrap_err();
         assert_eq!(stopped.halt, Halt::Impossible("first".into()));
-        assert_eq!(stopped.floors, [(Domain::Block, Height(1))]);
+        assert_eq!(stopped.floors, [FIRST]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use aequa_chain::Chain;
 use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored};
 use aequa_types::{
-    Certificate, CheckedEvidence, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
+    Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
     Round, Seal, Signed, Statement, Subject, Value, Verified,
 };
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const RESENT_DUTY_BYTES_MAX: usize = 4 << 20;
 /// The one leader of a round: `(height + domain + round) mod n`. Proposer, verifier, status and
 /// logs all ask here.
 pub fn leader(quorum: Quorum, instance: InstanceId, round: Round) -> OperatorIndex {
-    let turn = u128::from(instance.height.0) + u128::from(instance.domain.number()) + u128::from(round.0);
+    let turn = u128::from(instance.number()) + u128::from(instance.domain().number()) + u128::from(round.0);
     // The remainder is below n, and n fits into a u8.
     OperatorIndex((turn % quorum.operators() as u128) as u8)
 }
@@ -115,8 +115,8 @@ impl<K: Keys> Replica<K> {
         let mut heard = Vec::new();
         recovery.closed_duties.iter().for_each(|instance| self.duties.closed_before(*instance));
         recovery.newest_duties.iter().for_each(|instance| self.duties.decided_before(*instance));
-        for (domain, mark) in &recovery.duty_watermarks {
-            self.duties.raise_watermark(*domain, *mark);
+        for DutyId { kind, slot } in &recovery.duty_watermarks {
+            self.duties.raise_watermark(*kind, *slot);
         }
         self.restore_evidence(recovery.evidence);
         for record in recovery.records {
@@ -134,22 +134,20 @@ impl<K: Keys> Replica<K> {
             restored.entry(instance).or_default().values.push(value);
         }
         recovery.marks.into_iter().for_each(|mark| self.signer.remember_mark(mark));
-        recovery.closed_duties.into_iter().for_each(|instance| self.signer.close(instance));
+        recovery.closed_duties.into_iter().for_each(|duty| self.signer.close(duty));
         let tip = self.chain.tip().height;
         // Instances up to the tip are over; their marks may be pruned.
-        self.signer.raise_floor(Domain::Block, below_log(&restored).max(tip));
-        for (domain, floor) in recovery.floors {
-            self.signer.raise_floor(domain, floor);
-        }
+        self.signer.raise_floor(InstanceId::Block(below_log(&restored).max(tip)));
+        recovery.floors.into_iter().for_each(|floor| self.signer.raise_floor(floor));
         for (id, restored) in restored {
-            let over = match id.domain {
-                Domain::Block => id.height <= tip,
-                Domain::Attester | Domain::Proposer | Domain::Sync => self.duties.is_closed(id),
+            let over = match id {
+                InstanceId::Block(height) => height <= tip,
+                InstanceId::Duty(duty) => self.duties.is_closed(duty),
             };
             if !over {
-                if id.domain != Domain::Block {
+                if let InstanceId::Duty(duty) = id {
                     // Of a duty that is open the log has one value: what the client posted.
-                    self.duties.restore(id, restored.values.first().cloned());
+                    self.duties.restore(duty, restored.values.first().cloned());
                 }
                 if let Some(recorder) = &mut self.recorder {
                     recorder.restored(id, &restored.records);
@@ -161,11 +159,9 @@ impl<K: Keys> Replica<K> {
             }
         }
         self.witness_again(&heard);
-        let of_duties = heard.into_iter().filter(|signed| signed.instance.domain != Domain::Block);
+        let of_duties = heard.into_iter().filter(|signed| signed.instance.as_duty().is_some());
         of_duties.for_each(|signed| self.heard.restore(signed));
-        for (domain, mark) in recovery.duty_watermarks {
-            self.signer.raise_floor(domain, mark);
-        }
+        recovery.duty_watermarks.into_iter().for_each(|mark| self.signer.raise_floor(mark.into()));
         for certificate in recovery.unsealed {
             self.open_seal(&certificate);
         }
@@ -189,12 +185,11 @@ impl<K: Keys> Replica<K> {
         if self.is_inquiring() {
             return;
         }
-        let duties: Vec<InstanceId> =
-            self.instances.keys().copied().filter(|id| id.domain != Domain::Block).collect();
+        let duties: Vec<DutyId> = self.instances.keys().filter_map(|id| id.as_duty()).collect();
         for duty in duties {
-            match self.instances.get(&duty).and_then(decision) {
+            match self.instances.get(&duty.into()).and_then(decision) {
                 Some((value, certificate)) => self.duty_decided(duty, value, certificate),
-                None => self.drive(duty, Event::Start),
+                None => self.drive(duty.into(), Event::Start),
             }
         }
     }
@@ -216,7 +211,7 @@ impl<K: Keys> Replica<K> {
             Input::Statement(signed) => self.watch([&signed]),
             Input::Evidence(evidence) => self.take_evidence(evidence),
             Input::Transactions(transactions) => self.admit(transactions),
-            Input::Duty { instance, value, ticket } => self.post_duty(instance, value, ticket),
+            Input::Duty { duty, value, ticket } => self.post_duty(duty, value, ticket),
             Input::Timer(timer) => self.on_timer(timer),
             Input::Combined { instance, round, digest, result } => {
                 self.on_combined(instance, round, digest, result)
@@ -246,8 +241,8 @@ impl<K: Keys> Replica<K> {
         std::mem::take(&mut self.out)
     }
 
-    /// At and below these heights this operator signs nothing any more.
-    pub fn signing_floors(&self) -> impl Iterator<Item = (Domain, Height)> {
+    /// At and below these, each in its domain, this operator signs nothing any more.
+    pub fn signing_floors(&self) -> impl Iterator<Item = InstanceId> {
         self.signer.floors()
     }
 
@@ -268,7 +263,7 @@ impl<K: Keys> Replica<K> {
 
     /// The round of the height being agreed, and its leader.
     pub fn round_and_leader(&self) -> (Round, OperatorIndex) {
-        let id = InstanceId::block(self.chain.tip().height.next());
+        let id = InstanceId::Block(self.chain.tip().height.next());
         let round = self.instances.get(&id).map(Instance::round).unwrap_or_default();
         (round, leader(self.config.quorum, id, round))
     }
@@ -279,30 +274,28 @@ impl<K: Keys> Replica<K> {
     }
 
     /// What is known of a duty in this life.
-    pub fn duty(&self, instance: InstanceId) -> Option<&DutyState> {
-        self.duties.state(instance)
+    pub fn duty(&self, duty: DutyId) -> Option<&DutyState> {
+        self.duties.state(duty)
     }
 
     /// Duties known in this life, open and recent, in no particular order.
-    pub fn duties(&self) -> impl Iterator<Item = (InstanceId, &DutyState)> {
+    pub fn duties(&self) -> impl Iterator<Item = (DutyId, &DutyState)> {
         self.duties.all()
     }
 
     /// Whether the vote log must keep these records when blocks up to `stored` are durable.
     pub fn needs(&self, Subject { instance, heard }: Subject, stored: Height) -> bool {
-        match instance.domain {
+        match instance {
             // What was heard in the last height is still to be told to an operator that comes back older.
-            Domain::Block => instance.height >= stored,
+            InstanceId::Block(height) => height >= stored,
             // Closed duties are durable in the store before their instance is forgotten.
-            Domain::Attester | Domain::Proposer | Domain::Sync => {
-                self.duties.is_open(instance) || (heard && self.heard.holds(instance))
-            }
+            InstanceId::Duty(duty) => self.duties.is_open(duty) || (heard && self.heard.holds(duty)),
         }
     }
 
     /// How much is kept in memory; all of it is bounded.
     pub fn held(&self) -> Held {
-        let block_instances = self.instances.keys().filter(|id| id.domain == Domain::Block).count();
+        let block_instances = self.instances.keys().filter(|id| id.height().is_some()).count();
         Held {
             block_instances,
             duty_instances: self.instances.len() - block_instances,
@@ -313,32 +306,13 @@ impl<K: Keys> Replica<K> {
     }
 
     fn deliver(&mut self, from: OperatorIndex, message: Verified) {
-        let id = message.instance();
         if message.statement().is_some_and(|signed| self.stop_if_unknown(signed)) {
             return;
         }
-        if id.domain == Domain::Block {
-            self.witness_message(&message);
+        match message.instance() {
+            InstanceId::Block(height) => self.deliver_block(height, from, message),
+            InstanceId::Duty(duty) => self.deliver_duty(duty, from, message),
         }
-        let current = InstanceId::block(self.chain.tip().height.next());
-        match id.domain {
-            Domain::Block if id.height > current.height => {
-                if let Some(decided) = id.height.previous() {
-                    self.catchup.shown(from, decided);
-                }
-                self.early.keep(current.height, from, message);
-                return self.fetch_if_behind();
-            }
-            Domain::Block if id == current && id.height <= self.fetched_only => {
-                return self.fetch_if_behind();
-            }
-            Domain::Block if id == current => self.stir(&message),
-            Domain::Block => {}
-            Domain::Attester | Domain::Proposer | Domain::Sync => {
-                return self.deliver_duty(id, from, message);
-            }
-        }
-        self.hand_over(id, from, message);
     }
 
     /// Gives a message to its instance, and the share of a COMMIT to the seal.
@@ -372,7 +346,7 @@ impl<K: Keys> Replica<K> {
             quorum: self.config.quorum,
             params: &self.config.params,
             chain: &self.chain,
-            candidate: self.duties.candidate(id).map(Value::digest),
+            candidate: id.as_duty().and_then(|duty| self.duties.candidate(duty)).map(Value::digest),
             signer: &mut self.signer,
             id,
             wall_ms: self.now.wall_ms,
@@ -413,31 +387,29 @@ impl<K: Keys> Replica<K> {
     }
 
     fn need_input(&mut self, id: InstanceId, round: Round) {
-        match id.domain {
-            Domain::Block => self.need_block(id.height, round),
-            Domain::Attester | Domain::Proposer | Domain::Sync => self.need_duty_value(id, round),
+        match id {
+            InstanceId::Block(height) => self.need_block(height, round),
+            InstanceId::Duty(duty) => self.need_duty_value(duty, round),
         }
     }
 
     fn on_decided(&mut self, id: InstanceId, value: Value, certificate: Certificate) {
         self.out.cancel_timers(id);
-        match id.domain {
-            Domain::Block => self.block_decided(value, certificate),
-            Domain::Attester | Domain::Proposer | Domain::Sync => self.duty_decided(id, value, certificate),
+        match id {
+            InstanceId::Block(_) => self.block_decided(value, certificate),
+            InstanceId::Duty(duty) => self.duty_decided(duty, value, certificate),
         }
     }
 
     fn on_note(&mut self, id: InstanceId, note: Note) {
-        if let Note::ProposalAccepted(_, digest) = &note {
-            match id.domain {
-                Domain::Block => self.proposal_accepted(id, digest),
-                Domain::Attester | Domain::Proposer | Domain::Sync => {
-                    self.duties.passed(id, "proposed", self.now.elapsed_ms)
-                }
+        let now_ms = self.now.elapsed_ms;
+        match (id, &note) {
+            (InstanceId::Block(_), Note::ProposalAccepted(_, digest)) => self.proposal_accepted(id, digest),
+            (InstanceId::Duty(duty), Note::ProposalAccepted(..)) => {
+                self.duties.passed(duty, "proposed", now_ms)
             }
-        }
-        if let (Note::PrepareQuorum(_), true) = (&note, id.domain != Domain::Block) {
-            self.duties.passed(id, "prepared", self.now.elapsed_ms);
+            (InstanceId::Duty(duty), Note::PrepareQuorum(_)) => self.duties.passed(duty, "prepared", now_ms),
+            (_, _) => {}
         }
         self.out.notify(Notice::Consensus(id, note));
     }
@@ -461,7 +433,7 @@ impl<K: Keys> Replica<K> {
     }
 
     pub(crate) fn set_round_timer(&mut self, id: InstanceId, round: Round) {
-        if id.domain == Domain::Block && self.pacing.idle {
+        if id.height().is_some() && self.pacing.idle {
             return;
         }
         self.set_timer(Timer::Round { instance: id, round }, self.round_timeout_ms(id, round));
@@ -474,9 +446,11 @@ impl<K: Keys> Replica<K> {
     /// t(r) = base · 2^r, capped, plus the block interval in round 0 of a block.
     fn round_timeout_ms(&self, id: InstanceId, round: Round) -> u64 {
         let params = &self.config.params;
-        let pause =
-            if id.domain == Domain::Block && round == Round(0) { params.block_interval_ms } else { 0 };
-        timeout_ms(params, round).saturating_add(pause)
+        let pause_ms = match (id, round) {
+            (InstanceId::Block(_), Round(0)) => params.block_interval_ms,
+            (InstanceId::Block(_) | InstanceId::Duty(_), _) => 0,
+        };
+        timeout_ms(params, round).saturating_add(pause_ms)
     }
 
     fn resend(&mut self, id: InstanceId) {
@@ -499,7 +473,7 @@ impl<K: Keys> Replica<K> {
         // Blocks come first in the order of instances, and are few.
         for (id, instance) in &self.instances {
             for message in instance.newest() {
-                if id.domain != Domain::Block {
+                if id.as_duty().is_some() {
                     let bytes = bytes_about(&message);
                     if bytes > duty_bytes_left {
                         continue;
@@ -547,8 +521,8 @@ impl<K: Keys> Replica<K> {
                     open.upgrade(certificate.clone());
                     self.record(|recorder, now, out| recorder.upgraded(&certificate, now, out));
                 }
-                if instance.domain != Domain::Block {
-                    self.duties.sealed(&certificate, self.now.elapsed_ms);
+                if let InstanceId::Duty(duty) = instance {
+                    self.duties.sealed(duty, &certificate, self.now.elapsed_ms);
                 }
                 self.out.store(StoreWrite::Sealed(certificate.clone()));
                 self.out.notify(Notice::Sealed(certificate));
@@ -568,16 +542,11 @@ impl<K: Keys> Replica<K> {
 
     /// Forgets what lies too far below `height` to be asked about.
     pub(crate) fn forget_instances_below(&mut self, height: Height) {
-        let oldest = InstanceId::block(oldest_kept(height));
+        let oldest = oldest_kept(height);
         self.sealing.forget_below(oldest);
-        while let Some((id, _)) = self.instances.first_key_value() {
-            if id.domain != Domain::Block || *id >= oldest {
-                break;
-            }
-            self.instances.pop_first();
-        }
-        if let Some(floor) = oldest.height.previous() {
-            self.signer.raise_floor(Domain::Block, floor);
+        self.instances.extract_if(..InstanceId::Block(oldest), |_, _| true).for_each(drop);
+        if let Some(floor) = oldest.previous() {
+            self.signer.raise_floor(InstanceId::Block(floor));
         }
     }
 }
@@ -599,8 +568,7 @@ pub(crate) fn timeout_ms(params: &aequa_types::ConsensusParams, round: Round) ->
 /// The height below the first block the log knows: what was signed there is pruned, so nothing may be
 /// signed there again, whatever became of the chain since.
 fn below_log(restored: &BTreeMap<InstanceId, Restored>) -> Height {
-    let first = restored.keys().find(|id| id.domain == Domain::Block);
-    first.and_then(|id| id.height.previous()).unwrap_or_default()
+    restored.keys().find_map(|id| id.height()).and_then(Height::previous).unwrap_or_default()
 }
 
 /// The decision of an instance restored from the log, when its value is there too.
@@ -645,15 +613,17 @@ impl<K: Keys> Host for View<'_, K> {
     }
 
     fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool {
-        match (self.id.domain, value.as_block(), justified) {
-            (Domain::Block, Some(_), Justified::Prepared) => true,
-            (Domain::Block, Some(block), Justified::Fresh) => {
+        match (self.id, value, justified) {
+            (InstanceId::Block(_), Value::Block { .. }, Justified::Prepared) => true,
+            (InstanceId::Block(_), Value::Block { block, .. }, Justified::Fresh) => {
                 let proposer = self.leader(round);
                 crate::blocks::acceptable(self.chain, self.params, round, block, proposer, self.wall_ms)
             }
-            (Domain::Block, None, _) => false,
             // Opaque duties need the consent of this operator's own client, whoever has prepared them.
-            (_, _, _) => self.candidate == Some(value.digest()),
+            (InstanceId::Duty(_), Value::Duty { digest, .. }, _) => self.candidate == Some(*digest),
+            (InstanceId::Block(_), Value::Duty { .. }, _) | (InstanceId::Duty(_), Value::Block { .. }, _) => {
+                false
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! well-signed COMMIT names its maker, is left out from then on, and the next COMMIT takes its place.
 
 use aequa_types::statement::Claim;
-use aequa_types::{Digest, InstanceId, OperatorIndex, Round, Seal, Signed};
+use aequa_types::{Digest, Height, InstanceId, OperatorIndex, Round, Seal, Signed};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many decisions may wait for their seal before this operator stops proposing new blocks:
@@ -82,9 +82,9 @@ impl Sealing {
         self.ready(instance)
     }
 
-    /// Gives up on instances below: their certificate of commits stays.
-    pub(crate) fn forget_below(&mut self, instance: InstanceId) {
-        self.pending.retain(|pending, _| pending.domain != instance.domain || *pending >= instance);
+    /// Gives up on blocks below this one: their certificate of commits stays.
+    pub(crate) fn forget_below(&mut self, oldest: Height) {
+        self.pending.retain(|pending, _| pending.height().is_none_or(|height| height >= oldest));
     }
 
     /// Combinations under way.
@@ -118,12 +118,12 @@ fn share(commit: &Signed) -> Option<(OperatorIndex, Seal)> {
 mod tests {
     use super::*;
     use aequa_types::statement::CommitClaim;
-    use aequa_types::{Height, Signature, Statement};
+    use aequa_types::{Signature, Statement};
 
     fn commit(operator: u8, round: u64) -> Signed {
         Signed {
             statement: Statement {
-                instance: InstanceId::block(Height(1)),
+                instance: InstanceId::Block(Height(1)),
                 round: Round(round),
                 author: OperatorIndex(operator),
                 claim: Claim::Commit(CommitClaim {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn open(sealing: &mut Sealing, commits: &[Signed]) -> Option<Ready> {
-        sealing.open(InstanceId::block(Height(1)), Round(0), Digest::repeat_byte(1), commits.iter())
+        sealing.open(InstanceId::Block(Height(1)), Round(0), Digest::repeat_byte(1), commits.iter())
     }
 
     fn operators(ready: &Ready) -> Vec<u8> {
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_blamed_share_is_replaced_by_a_later_commit() {
         let mut sealing = Sealing::new(3);
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         open(&mut sealing, &[commit(0, 0), commit(1, 0), commit(2, 0)]).unwrap();
         assert_eq!(sealing.blame(instance, &[OperatorIndex(1)]), None);
         assert_eq!(operators(&sealing.add(&commit(3, 0)).unwrap()), [0, 2, 3]);

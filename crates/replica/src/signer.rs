@@ -17,7 +17,9 @@
 
 use crate::slots::SlotSet;
 use aequa_types::statement::{Claim, Kind};
-use aequa_types::{Digest, Domain, Height, InstanceId, Mark, Place, Round, Seal, Signed, Statement};
+use aequa_types::{
+    Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, Statement,
+};
 use std::collections::BTreeMap;
 
 /// An operator's secret keys. Signing must be deterministic: the same statement, the same bytes.
@@ -43,11 +45,12 @@ pub struct Signer<K> {
     keys: K,
     seals: bool,
     taken: BTreeMap<Place, Taken>,
-    floors: BTreeMap<Domain, Height>,
+    /// The highest instance of each domain at and below which nothing is signed.
+    floors: BTreeMap<Domain, InstanceId>,
     /// Duties above the floor that are over.
-    closed: BTreeMap<Domain, SlotSet>,
-    /// Heights in which this operator is known to have been silent: above the first, up to the second.
-    silent: BTreeMap<Domain, (Height, Height)>,
+    closed: BTreeMap<DutyKind, SlotSet>,
+    /// Where this operator is known to have been silent: above the first, up to the second.
+    silent: BTreeMap<Domain, (InstanceId, InstanceId)>,
     /// Marks of what was signed and not yet handed out to be made durable.
     fresh: Vec<Mark>,
 }
@@ -76,51 +79,61 @@ impl<K: Keys> Signer<K> {
         self.taken.entry(mark.place).or_insert(Taken::Lost(mark));
     }
 
-    /// Never signs at or below `height` in `domain` from now on, and forgets what it knew of it.
-    pub fn raise_floor(&mut self, domain: Domain, height: Height) {
-        let floor = self.floors.entry(domain).or_insert(height);
-        *floor = (*floor).max(height);
-        let first = Place::first_of(InstanceId { domain, height: Height(0) });
-        let above = Place::first_of(InstanceId { domain, height: floor.next() });
+    /// Never signs in the domain of `floor` from now on, there and below, and forgets what it knew of it.
+    pub fn raise_floor(&mut self, floor: InstanceId) {
+        let domain = floor.domain();
+        let raised = self.floors.entry(domain).or_insert(floor);
+        *raised = (*raised).max(floor);
+        let floor = *raised;
+        let (first, above) = (Place::first_of(domain.instance(0)), Place::first_of(floor.next()));
         self.taken.extract_if(first..above, |_, _| true).for_each(drop);
-        let floor = *floor;
-        if let Some(closed) = self.closed.get_mut(&domain) {
-            closed.forget_up_to(floor);
+        if let InstanceId::Duty(DutyId { kind, slot }) = floor
+            && let Some(closed) = self.closed.get_mut(&kind)
+        {
+            closed.forget_up_to(slot);
         }
     }
 
-    /// Never signs in this instance from now on, and forgets what it knew of it.
-    pub fn close(&mut self, instance: InstanceId) {
+    /// Never signs for this duty from now on, and forgets what it knew of it.
+    pub fn close(&mut self, duty: DutyId) {
+        let instance = InstanceId::from(duty);
         if self.is_over(instance) {
             return;
         }
-        self.closed.entry(instance.domain).or_default().insert(instance.height);
-        let first = Place::first_of(instance);
-        let after = Place::first_of(InstanceId { height: instance.height.next(), ..instance });
+        self.closed.entry(duty.kind).or_default().insert(duty.slot);
+        let (first, after) = (Place::first_of(instance), Place::first_of(instance.next()));
         self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
     /// As [`Signer::raise_floor`], by an operator of which nobody has seen anything above `seen`: a
     /// statement of its own in between is not from here, for nothing will be signed there. What stopped it
     /// once is below the floor of then, and stops it no more.
-    pub fn abstain(&mut self, domain: Domain, seen: Height, height: Height) {
-        let seen = self.floors.get(&domain).copied().unwrap_or_default().max(seen);
-        self.silent.insert(domain, (seen, height));
-        self.raise_floor(domain, height);
+    pub fn abstain(&mut self, seen: Option<InstanceId>, floor: InstanceId) {
+        let domain = floor.domain();
+        let seen = self.floors.get(&domain).copied().max(seen).unwrap_or_else(|| domain.instance(0));
+        self.silent.insert(domain, (seen, floor));
+        self.raise_floor(floor);
     }
 
-    /// At and below these heights nothing is signed.
-    pub fn floors(&self) -> impl Iterator<Item = (Domain, Height)> {
-        self.floors.iter().map(|(domain, height)| (*domain, *height))
+    /// At and below these, each in its domain, nothing is signed.
+    pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
+        self.floors.values().copied()
     }
 
-    /// The highest height of `domain` that this operator is bound in: it has signed there, or may have.
-    pub fn highest_bound(&self, domain: Domain) -> Height {
-        let after = Place::first_of(InstanceId { domain, height: Height(u64::MAX) });
+    /// The highest instance of `domain` that this operator is bound in: it has signed there, or may have.
+    pub fn highest_bound(&self, domain: Domain) -> Option<InstanceId> {
+        let after = Place::first_of(domain.instance(u64::MAX));
         let taken = self.taken.range(..after).next_back().map(|(place, _)| place.instance);
-        let taken = taken.filter(|instance| instance.domain == domain).map(|instance| instance.height);
-        let closed = self.closed.get(&domain).and_then(|closed| closed.highest_up_to(Height(u64::MAX)));
-        taken.max(closed).max(self.floors.get(&domain).copied()).unwrap_or_default()
+        let taken = taken.filter(|instance| instance.domain() == domain);
+        let closed = match domain {
+            Domain::Block => None,
+            Domain::Duty(kind) => self
+                .closed
+                .get(&kind)
+                .and_then(|closed| closed.highest_up_to(Slot(u64::MAX)))
+                .map(|slot| InstanceId::duty(kind, slot)),
+        };
+        taken.max(closed).max(self.floors.get(&domain).copied())
     }
 
     /// The marks of what was signed since the last call: to be durable before anything is sent.
@@ -130,10 +143,10 @@ impl<K: Keys> Signer<K> {
 
     /// Whether this statement of our own is one we made, or too old to tell.
     pub fn knows(&self, signed: &Signed) -> bool {
-        let InstanceId { domain, height } = signed.instance;
-        let was_silent =
-            self.silent.get(&domain).is_some_and(|(seen, up_to)| height > *seen && height <= *up_to);
-        (self.is_over(signed.instance) && !was_silent)
+        let instance = signed.instance;
+        let silent = self.silent.get(&instance.domain());
+        let was_silent = silent.is_some_and(|(seen, up_to)| instance > *seen && instance <= *up_to);
+        (self.is_over(instance) && !was_silent)
             || match self.taken.get(&signed.place()) {
                 Some(Taken::By(known)) => known.statement == signed.statement,
                 Some(Taken::Lost(mark)) => *mark == signed.mark(),
@@ -169,9 +182,10 @@ impl<K: Keys> Signer<K> {
 
     /// Whether the instance is at or below the floor, or closed.
     fn is_over(&self, instance: InstanceId) -> bool {
-        let InstanceId { domain, height } = instance;
-        self.floors.get(&domain).is_some_and(|floor| height <= *floor)
-            || self.closed.get(&domain).is_some_and(|closed| closed.contains(height))
+        let is_closed =
+            |duty: DutyId| self.closed.get(&duty.kind).is_some_and(|closed| closed.contains(duty.slot));
+        self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
+            || instance.as_duty().is_some_and(is_closed)
     }
 
     /// Whether a statement of a round contradicts what was promised in another round.
@@ -200,7 +214,7 @@ impl<K: Keys> Signer<K> {
 mod tests {
     use super::*;
     use aequa_types::statement::{CommitClaim, Prepared, RoundChangeClaim};
-    use aequa_types::{OperatorIndex, Signature};
+    use aequa_types::{Height, OperatorIndex, Signature};
 
     struct PlainKeys;
 
@@ -215,7 +229,7 @@ mod tests {
 
     fn prepare(height: u64, digest: u8) -> Statement {
         Statement {
-            instance: InstanceId::block(Height(height)),
+            instance: InstanceId::Block(Height(height)),
             round: Round(0),
             author: OperatorIndex(0),
             claim: Claim::Prepare(Digest::repeat_byte(digest)),
@@ -242,26 +256,28 @@ mod tests {
     fn nothing_is_signed_at_or_below_the_floor() {
         let mut signer = Signer::new(PlainKeys, true);
         signer.sign(prepare(5, 1)).unwrap();
-        signer.raise_floor(Domain::Block, Height(5));
+        signer.raise_floor(InstanceId::Block(Height(5)));
         assert_eq!(signer.sign(prepare(5, 1)), None);
         assert!(signer.sign(prepare(6, 1)).is_some());
-        assert!(signer.taken.keys().all(|place| place.instance.height == Height(6)));
+        assert!(signer.taken.keys().all(|place| place.instance == InstanceId::Block(Height(6))));
     }
 
     #[test]
-    fn in_a_closed_instance_nothing_is_signed_and_nothing_is_remembered() {
+    fn for_a_closed_duty_nothing_is_signed_and_nothing_is_remembered() {
+        let duty = |slot| DutyId { kind: DutyKind::Sync, slot: Slot(slot) };
+        let prepare = |slot| Statement { instance: duty(slot).into(), ..prepare(0, 1) };
         let mut signer = Signer::new(PlainKeys, true);
-        let mine = signer.sign(prepare(5, 1)).unwrap();
-        signer.sign(prepare(6, 1)).unwrap();
-        signer.close(mine.instance);
-        assert_eq!(signer.sign(prepare(5, 1)), None);
+        let mine = signer.sign(prepare(5)).unwrap();
+        signer.sign(prepare(6)).unwrap();
+        signer.close(duty(5));
+        assert_eq!(signer.sign(prepare(5)), None);
         assert!(signer.knows(&mine), "too old to tell");
-        assert!(signer.taken.keys().all(|place| place.instance.height == Height(6)));
-        signer.close(InstanceId::block(Height(9)));
-        assert_eq!(signer.highest_bound(Domain::Block), Height(9));
-        signer.raise_floor(Domain::Block, Height(7));
-        assert_eq!(signer.sign(prepare(9, 1)), None);
-        assert!(signer.sign(prepare(8, 1)).is_some());
+        assert!(signer.taken.keys().all(|place| place.instance == duty(6).into()));
+        signer.close(duty(9));
+        assert_eq!(signer.highest_bound(Domain::Duty(DutyKind::Sync)), Some(duty(9).into()));
+        signer.raise_floor(duty(7).into());
+        assert_eq!(signer.sign(prepare(9)), None);
+        assert!(signer.sign(prepare(8)).is_some());
     }
 
     fn said(round: u64, claim: Claim) -> Statement {

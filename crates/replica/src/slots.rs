@@ -1,6 +1,6 @@
 //! Sets of slots, kept as runs: what is closed follows closely on each other, so a run stands for thousands.
 
-use aequa_types::Height;
+use aequa_types::Slot;
 use std::collections::BTreeMap;
 
 /// A set of slots.
@@ -11,11 +11,11 @@ pub(crate) struct SlotSet {
 }
 
 impl SlotSet {
-    pub(crate) fn contains(&self, slot: Height) -> bool {
+    pub(crate) fn contains(&self, slot: Slot) -> bool {
         self.runs.range(..=slot.0).next_back().is_some_and(|(_, last)| slot.0 <= *last)
     }
 
-    pub(crate) fn insert(&mut self, slot: Height) {
+    pub(crate) fn insert(&mut self, slot: Slot) {
         if self.contains(slot) {
             return;
         }
@@ -33,7 +33,7 @@ impl SlotSet {
     }
 
     /// Forgets everything up to `mark`.
-    pub(crate) fn forget_up_to(&mut self, mark: Height) {
+    pub(crate) fn forget_up_to(&mut self, mark: Slot) {
         let Some(next) = mark.0.checked_add(1) else { return self.runs.clear() };
         let above = self.runs.split_off(&next);
         let cut = self.runs.last_key_value().map(|(_, last)| *last).filter(|last| *last >= next);
@@ -44,13 +44,13 @@ impl SlotSet {
     }
 
     /// The highest slot of the set that is not above `limit`.
-    pub(crate) fn highest_up_to(&self, limit: Height) -> Option<Height> {
+    pub(crate) fn highest_up_to(&self, limit: Slot) -> Option<Slot> {
         let (_, last) = self.runs.range(..=limit.0).next_back()?;
-        Some(Height((*last).min(limit.0)))
+        Some(Slot((*last).min(limit.0)))
     }
 
     /// How many slots of the set are not above `limit`.
-    pub(crate) fn count_up_to(&self, limit: Height) -> u64 {
+    pub(crate) fn count_up_to(&self, limit: Slot) -> u64 {
         let sizes = self.runs.range(..=limit.0).map(|(first, last)| (*last).min(limit.0) - first);
         sizes.fold(0, |count, size| count.saturating_add(size).saturating_add(1))
     }
@@ -72,18 +72,18 @@ mod tests {
         // Two interleaved walks through 0..97, so that runs begin, grow at both ends and meet.
         for step in 0..60u64 {
             for slot in [step * 37 % 97, 96 - step * 11 % 97] {
-                runs.insert(Height(slot));
+                runs.insert(Slot(slot));
                 plain.insert(slot);
             }
             if step % 20 == 19 {
-                runs.forget_up_to(Height(step / 2));
+                runs.forget_up_to(Slot(step / 2));
                 plain.retain(|slot| *slot > step / 2);
             }
             for limit in 0..100 {
                 let below: Vec<u64> = plain.range(..=limit).copied().collect();
-                assert_eq!(runs.contains(Height(limit)), plain.contains(&limit));
-                assert_eq!(runs.highest_up_to(Height(limit)), below.last().copied().map(Height));
-                assert_eq!(runs.count_up_to(Height(limit)), below.len() as u64);
+                assert_eq!(runs.contains(Slot(limit)), plain.contains(&limit));
+                assert_eq!(runs.highest_up_to(Slot(limit)), below.last().copied().map(Slot));
+                assert_eq!(runs.count_up_to(Slot(limit)), below.len() as u64);
             }
         }
         let gaps = plain.iter().filter(|slot| !plain.contains(&(**slot + 1))).count();
@@ -94,12 +94,12 @@ mod tests {
     fn the_ends_of_the_number_range_are_slots_like_others() {
         let mut runs = SlotSet::default();
         for slot in [u64::MAX, u64::MAX - 1, 0, 1] {
-            runs.insert(Height(slot));
+            runs.insert(Slot(slot));
         }
         assert_eq!(runs.runs(), 2);
-        runs.forget_up_to(Height(u64::MAX - 1));
-        assert!(runs.contains(Height(u64::MAX)) && !runs.contains(Height(u64::MAX - 1)));
-        runs.forget_up_to(Height(u64::MAX));
+        runs.forget_up_to(Slot(u64::MAX - 1));
+        assert!(runs.contains(Slot(u64::MAX)) && !runs.contains(Slot(u64::MAX - 1)));
+        runs.forget_up_to(Slot(u64::MAX));
         assert_eq!(runs.runs(), 0);
     }
 }

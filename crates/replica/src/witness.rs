@@ -77,7 +77,7 @@ impl Witness {
 
     /// Forgets blocks below `height`.
     pub(crate) fn forget_blocks_below(&mut self, height: Height) {
-        let kept = self.seen.split_off(&InstanceId::block(height));
+        let kept = self.seen.split_off(&InstanceId::Block(height));
         self.seen = kept;
     }
 
@@ -114,7 +114,7 @@ mod tests {
 
     fn prepare(height: u64, round: u64, digest: u8) -> Signed {
         let statement = Statement {
-            instance: InstanceId::block(Height(height)),
+            instance: InstanceId::Block(Height(height)),
             round: Round(round),
             author: OperatorIndex(1),
             claim: Claim::Prepare(Digest::repeat_byte(digest)),
@@ -183,7 +183,7 @@ mod tests {
         }
         witness.forget_blocks_below(Height(4));
         assert_eq!(witness.len(), 2);
-        witness.forget(InstanceId::block(Height(5)));
+        witness.forget(InstanceId::Block(Height(5)));
         assert_eq!(witness.len(), 1);
         assert!(contradicts(&witness.see(&prepare(4, 0, 2), Round(0), 0)));
     }

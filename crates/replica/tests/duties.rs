@@ -11,18 +11,18 @@ use aequa_replica::{
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::{
-    Certificate, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Subject,
-    Value, ValueBytes, Verified,
+    Certificate, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed,
+    Slot, Subject, Value, ValueBytes, Verified,
 };
 use common::{Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, prepare, quorum};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
-fn duty(slot: u64) -> InstanceId {
-    InstanceId { domain: Domain::Sync, height: Height(slot) }
+fn duty(slot: u64) -> DutyId {
+    DutyId { kind: DutyKind::Sync, slot: Slot(slot) }
 }
 
-fn value(id: InstanceId, text: &str) -> Value {
+fn value(id: DutyId, text: &str) -> Value {
     Value::duty(id, ValueBytes(text.as_bytes().into()))
 }
 
@@ -37,30 +37,29 @@ fn fresh() -> Operator {
     started(Recovery::default()).0
 }
 
-fn commit(author: u8, value: &Value, id: InstanceId) -> Signed {
+fn commit(author: u8, value: &Value, id: DutyId) -> Signed {
     common::commit(author, id, 0, value.digest())
 }
 
-fn certificate(id: InstanceId, value: &Value) -> Certificate {
+fn certificate(id: DutyId, value: &Value) -> Certificate {
     let commits: Vec<Signed> = (1..4).map(|author| commit(author, value, id)).collect();
-    Certificate::from_commits(id, Round(0), value.digest(), &commits)
+    Certificate::from_commits(id.into(), Round(0), value.digest(), &commits)
 }
 
-fn round_change(author: u8, id: InstanceId) -> Verified {
+fn round_change(author: u8, id: DutyId) -> Verified {
     common::round_change(author, id, 1)
 }
 
-fn candidate(id: InstanceId, text: &str) -> Verified {
-    Verified::ValueReply { instance: id, value: value(id, text) }
+fn candidate(id: DutyId, text: &str) -> Verified {
+    Verified::ValueReply { instance: id.into(), value: value(id, text) }
 }
 
 fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
     common::deliver(replica, at(0), from, message)
 }
 
-fn post(replica: &mut Operator, id: InstanceId, text: &str) -> (DutyAdmission, Vec<Effect>) {
-    let effects =
-        replica.step(at(0), Input::Duty { instance: id, value: value(id, text), ticket: Ticket(1) });
+fn post(replica: &mut Operator, id: DutyId, text: &str) -> (DutyAdmission, Vec<Effect>) {
+    let effects = replica.step(at(0), Input::Duty { duty: id, value: value(id, text), ticket: Ticket(1) });
     let admission = effects.iter().find_map(|effect| match effect {
         Effect::Tell(Tell::DutyAdmission(_, admission)) => Some(*admission),
         _ => None,
@@ -69,20 +68,18 @@ fn post(replica: &mut Operator, id: InstanceId, text: &str) -> (DutyAdmission, V
 }
 
 /// Lets a duty be decided by a certificate; gives the watermark stored with it.
-fn decide_at(replica: &mut Operator, ms: u64, id: InstanceId) -> Option<Height> {
+fn decide_at(replica: &mut Operator, ms: u64, id: DutyId) -> Option<Slot> {
     let decided = Verified::Decided(certificate(id, &value(id, "1")));
     let mut effects = common::deliver(replica, at(ms), 1, decided);
     effects.extend(common::deliver(replica, at(ms), 1, candidate(id, "1")));
     let stored = effects.into_iter().find_map(|effect| match effect {
-        Effect::Store(StoreWrite::CommitDuty { instance, watermark, .. }) if instance == id => {
-            Some(watermark)
-        }
+        Effect::Store(StoreWrite::CommitDuty { duty, watermark, .. }) if duty == id => Some(watermark),
         _ => None,
     });
     stored.unwrap()
 }
 
-fn decide(replica: &mut Operator, id: InstanceId) -> Option<Height> {
+fn decide(replica: &mut Operator, id: DutyId) -> Option<Slot> {
     decide_at(replica, 0, id)
 }
 
@@ -104,13 +101,13 @@ fn is_silent(effects: &[Effect]) -> bool {
 }
 
 /// A proposal by whoever leads round 0, of this text.
-fn proposal(id: InstanceId, text: &str) -> Verified {
-    common::proposal(leader(quorum(), id, Round(0)).0, id, 0, value(id, text), &[])
+fn proposal(id: DutyId, text: &str) -> Verified {
+    common::proposal(leader(quorum(), id.into(), Round(0)).0, id, 0, value(id, text), &[])
 }
 
 /// The first slot from `from` whose round 0 another operator leads.
-fn led_by_another(from: u64) -> InstanceId {
-    (from..).map(duty).find(|id| leader(quorum(), *id, Round(0)) != ME).unwrap()
+fn led_by_another(from: u64) -> DutyId {
+    (from..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(0)) != ME).unwrap()
 }
 
 fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
@@ -122,28 +119,28 @@ fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
 }
 
 /// The first slot from `from` on whose round 0 this operator leads.
-fn led_by_me(from: u64) -> InstanceId {
-    (from..).map(duty).find(|id| leader(quorum(), *id, Round(0)) == ME).unwrap()
+fn led_by_me(from: u64) -> DutyId {
+    (from..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(0)) == ME).unwrap()
 }
 
 /// What the log holds of a duty this operator has prepared and committed.
-fn prepared_records(id: InstanceId) -> (Vec<Record>, (InstanceId, Value)) {
+fn prepared_records(id: DutyId) -> (Vec<Record>, (InstanceId, Value)) {
     let value = value(id, "1");
     let prepare = |author| prepare(author, id, 0, value.digest());
     let prepares = (0..3).map(prepare).collect();
-    let prepared = PreparedRecord { instance: id, round: Round(0), digest: value.digest(), prepares };
+    let prepared = PreparedRecord { instance: id.into(), round: Round(0), digest: value.digest(), prepares };
     let records = vec![
-        Record::Value(ValueRecord { instance: id, value: value.bytes().clone() }),
+        Record::Value(ValueRecord { instance: id.into(), value: value.bytes().clone() }),
         Record::Prepare(prepare(0)),
         Record::Prepared(prepared),
         Record::Commit(commit(0, &value, id)),
     ];
-    (records, (id, value))
+    (records, (id.into(), value))
 }
 
 /// Whether the log must keep what was signed for this duty.
-fn is_open(replica: &Operator, duty: InstanceId) -> bool {
-    replica.needs(Subject { instance: duty, heard: false }, Height(0))
+fn is_open(replica: &Operator, duty: DutyId) -> bool {
+    replica.needs(Subject { instance: duty.into(), heard: false }, Height(0))
 }
 
 #[test]
@@ -160,15 +157,15 @@ fn recovery_restores_every_open_duty_of_the_log() {
     assert_eq!(replica.held().duty_instances as u64, restored - 1);
     assert!(is_open(&replica, duty(0)) && !is_open(&replica, duty(7)));
     assert_eq!(post(&mut replica, duty(1000), "1").0, DutyAdmission::Accepted, "they take nobody's room");
-    let again = |id: InstanceId| {
+    let again = |id: DutyId| {
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.instance == id))
+            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.instance == id.into()))
     };
     assert!(again(duty(50)) && !again(duty(7)));
     // The prepared certificate of the last one is shown when its round passes.
     let last = duty(restored - 1);
-    let timer = Timer::Round { instance: last, round: Round(0) };
+    let timer = Timer::Round { instance: last.into(), round: Round(0) };
     let effects = replica.step(at(5000), Input::Timer(timer));
     let shown = effects.iter().any(|effect| {
         matches!(effect, Effect::Send(Outbound::Broadcast(Message::RoundChange(change))) if change.prepares.len() == 3)
@@ -183,7 +180,7 @@ fn a_straggler_is_answered_from_the_store_but_not_without_end() {
     let effects = deliver(&mut replica, 2, round_change(2, duty(3)));
     assert_eq!(recalls(&effects), [(OperatorIndex(2), Recall::Certificate)]);
     let digest = value(duty(3), "1").digest();
-    let request = || Verified::ValueRequest(ValueRequest { instance: duty(3), digest });
+    let request = || Verified::ValueRequest(ValueRequest { instance: duty(3).into(), digest });
     assert_eq!(recalls(&deliver(&mut replica, 2, request())), [(OperatorIndex(2), Recall::Value(digest))]);
     assert_eq!(recalls(&deliver(&mut replica, 2, request())), []);
     assert_eq!(recalls(&deliver(&mut replica, 1, request())).len(), 1, "each member for itself");
@@ -207,19 +204,19 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
             _ => None,
         })
     };
-    assert_eq!(combined(&effects), Some((id, 3)));
+    assert_eq!(combined(&effects), Some((id.into(), 3)));
     // A bad share among them is replaced by one that comes late.
     let blamed = Input::Combined {
-        instance: id,
+        instance: id.into(),
         round: Round(0),
         digest: decided.digest(),
         result: Err(vec![OperatorIndex(3)]),
     };
     replica.step(at(0), blamed);
     let effects = deliver(&mut replica, 0, Verified::Commit(commit(0, &decided, id)));
-    assert_eq!(combined(&effects), Some((id, 3)));
+    assert_eq!(combined(&effects), Some((id.into(), 3)));
     let (round, digest) = (Round(0), decided.digest());
-    let sealed = Input::Combined { instance: id, round, digest, result: Ok(Seal::repeat_byte(1)) };
+    let sealed = Input::Combined { instance: id.into(), round, digest, result: Ok(Seal::repeat_byte(1)) };
     let effects = replica.step(at(0), sealed);
     assert!(
         matches!(&effects[0], Effect::Store(StoreWrite::Sealed(certificate)) if certificate.group_seal().is_some())
@@ -239,25 +236,25 @@ fn without_a_post_of_the_own_client_nothing_is_signed_proposed_or_begun() {
                 Verified::Commit(commit(3, &value(id, "1"), id)),
                 round_change(3, id),
                 round_change(2, id),
-                Verified::ValueRequest(ValueRequest { instance: id, digest }),
+                Verified::ValueRequest(ValueRequest { instance: id.into(), digest }),
             ];
             for message in messages {
                 let effects = deliver(&mut replica, 3, message);
                 assert!(is_silent(&effects), "{effects:?}");
             }
-            let timer = Timer::Round { instance: id, round: Round(0) };
+            let timer = Timer::Round { instance: id.into(), round: Round(0) };
             assert!(is_silent(&replica.step(at(1), Input::Timer(timer))));
         }
     }
     assert_eq!(replica.held().duty_instances, 0);
     assert!(replica.held().early_messages <= 2 * 64, "{:?}", replica.held());
-    assert!(replica.bound().iter().all(|bound| bound.domain == Domain::Block));
+    assert!(replica.bound().iter().all(|bound| bound.height().is_some()));
 }
 
 #[test]
 fn an_operator_prepares_only_what_its_own_client_posted() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id, Round(0)).0;
+    let leader = leader(quorum(), id.into(), Round(0)).0;
     let mut replica = fresh();
     post(&mut replica, id, "\"ours\"");
     assert!(prepares(&deliver(&mut replica, leader, proposal(id, "\"theirs\""))).is_empty());
@@ -269,9 +266,9 @@ fn an_operator_prepares_only_what_its_own_client_posted() {
 
 #[test]
 fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
-    let id = (1..).map(duty).find(|id| leader(quorum(), *id, Round(1)) != ME).unwrap();
+    let id = (1..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(1)) != ME).unwrap();
     let theirs = value(id, "\"theirs\"");
-    let next = leader(quorum(), id, Round(1)).0;
+    let next = leader(quorum(), id.into(), Round(1)).0;
     let prepared = aequa_types::Prepared { round: Round(0), digest: theirs.digest() };
     let justified = || Verified::PrePrepare {
         proposal: common::signed(next, id, 1, aequa_types::Claim::PrePrepare(theirs.digest())),
@@ -289,7 +286,7 @@ fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
 #[test]
 fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id, Round(0)).0;
+    let leader = leader(quorum(), id.into(), Round(0)).0;
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
     for author in 1..4 {
@@ -309,7 +306,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
 fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
     let mut replica = fresh();
     let id = led_by_another(5);
-    let leader = leader(quorum(), id, Round(0)).0;
+    let leader = leader(quorum(), id.into(), Round(0)).0;
     deliver(&mut replica, leader, proposal(id, "1"));
     for round in 1..4 {
         for slot in 100..200 {
@@ -322,7 +319,7 @@ fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
 #[test]
 fn no_member_takes_the_room_for_early_messages_of_another() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id, Round(0)).0;
+    let leader = leader(quorum(), id.into(), Round(0)).0;
     let liar = if leader == 3 { 2 } else { 3 };
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
@@ -347,10 +344,10 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
             _ => None,
         })
         .collect();
-    assert!(matches!(&effects[0], Effect::Persist(Record::Value(record)) if record.instance == id));
-    let recovery = Recovery { records, values: vec![(id, value(id, "1"))], ..Recovery::default() };
+    assert!(matches!(&effects[0], Effect::Persist(Record::Value(record)) if record.instance == id.into()));
+    let recovery = Recovery { records, values: vec![(id.into(), value(id, "1"))], ..Recovery::default() };
     let (mut replica, _) = started(recovery);
-    let effects = deliver(&mut replica, leader(quorum(), id, Round(0)).0, proposal(id, "1"));
+    let effects = deliver(&mut replica, leader(quorum(), id.into(), Round(0)).0, proposal(id, "1"));
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
     assert!(prepares(&post(&mut replica, id, "2").1).is_empty(), "and the first post stands");
 }
@@ -359,7 +356,7 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
 fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     let mut replica = fresh();
     let id = led_by_another(1);
-    deliver(&mut replica, leader(quorum(), id, Round(0)).0, proposal(id, "1"));
+    deliver(&mut replica, leader(quorum(), id.into(), Round(0)).0, proposal(id, "1"));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
     assert!(
         effects
@@ -430,7 +427,7 @@ fn a_duty_that_others_do_not_take_up_expires() {
 #[test]
 fn near_slots_are_never_taken_by_far_ones_nor_by_other_types() {
     let mut replica = fresh();
-    let other = |slot| InstanceId { domain: Domain::Attester, height: Height(slot) };
+    let other = |slot| DutyId { kind: DutyKind::Attester, slot: Slot(slot) };
     for slot in 0..1000 {
         post(&mut replica, other((1 << 61) + slot), "1");
     }
@@ -475,8 +472,8 @@ fn a_far_slot_that_f_plus_1_members_speak_of_begins_whatever_else_was_posted_her
 fn after_a_restart_the_slots_around_the_newest_decided_duty_are_near_and_none_is_too_high_above_it() {
     let recovery = Recovery { newest_duties: vec![duty(1000)], ..Recovery::default() };
     let mut replica = started(recovery).0;
-    let unused = |slot| InstanceId { domain: Domain::Proposer, height: Height(slot) };
-    let highest = Height(1000 + DUTY_SLOTS_AHEAD);
+    let unused = |slot| DutyId { kind: DutyKind::Proposer, slot: Slot(slot) };
+    let highest = Slot(1000 + DUTY_SLOTS_AHEAD);
     for far in [duty(1 << 62), unused(1 << 62)] {
         assert_eq!(post(&mut replica, far, "1").0, DutyAdmission::TooHigh { highest }, "{far:?}");
     }
@@ -511,11 +508,11 @@ fn no_slot_begins_too_far_above_the_last_decision_unless_that_is_long_ago() {
     let mut replica = fresh();
     assert_eq!(post(&mut replica, duty(1 << 61), "1").0, DutyAdmission::Accepted, "nothing is known yet");
     decide(&mut replica, duty(9_000_000));
-    let highest = Height(9_000_000 + DUTY_SLOTS_AHEAD);
+    let highest = Slot(9_000_000 + DUTY_SLOTS_AHEAD);
     assert_eq!(post(&mut replica, duty(1 << 60), "1").0, DutyAdmission::TooHigh { highest });
     assert_eq!(post(&mut replica, duty(highest.0), "1").0, DutyAdmission::Accepted);
     let id = duty(1 << 40);
-    let input = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(2) };
+    let input = Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(2) };
     let effects = replica.step(at(3_600_001), input);
     let taken =
         |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
@@ -530,7 +527,7 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
         for slot in 0..DUTIES_FAR_MAX as u64 {
             let id = duty(60_000 + hour * 100 + slot);
             let effects =
-                replica.step(at(now), Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) });
+                replica.step(at(now), Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) });
             assert!(!effects.is_empty());
         }
         now += 3_600_000;
@@ -539,7 +536,7 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
     }
     for slot in [14, 500, 50_000] {
         let id = duty(slot);
-        let post = Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) };
+        let post = Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) };
         let effects = replica.step(at(now), post);
         let taken =
             |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
@@ -553,25 +550,25 @@ fn the_watermark_follows_what_is_settled_and_stays_below_open_slots() {
     let minute = 60_000;
     for minutes in 0..60u64 {
         let stored = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
-        assert!(stored >= mark && stored < Some(Height(100 + minutes)));
+        assert!(stored >= mark && stored < Some(Slot(100 + minutes)));
         mark = stored;
     }
-    assert_eq!(mark, Some(Height(100 + 59 - 11)), "ten minutes behind");
+    assert_eq!(mark, Some(Slot(100 + 59 - 11)), "ten minutes behind");
     let now = 60 * minute;
-    let low = InstanceId { domain: Domain::Sync, height: Height(5) };
-    let input = Input::Duty { instance: low, value: value(low, "1"), ticket: Ticket(1) };
+    let low = duty(5);
+    let input = Input::Duty { duty: low, value: value(low, "1"), ticket: Ticket(1) };
     let effects = replica.step(at(now), input);
-    let forgotten = DutyAdmission::Forgotten { watermark: Height(148) };
+    let forgotten = DutyAdmission::Forgotten { watermark: Slot(148) };
     assert!(
         matches!(&effects[..], [Effect::Tell(Tell::DutyAdmission(_, admission))] if *admission == forgotten),
         "{effects:?}"
     );
     let open = duty(161);
-    replica.step(at(now), Input::Duty { instance: open, value: value(open, "1"), ticket: Ticket(1) });
+    replica.step(at(now), Input::Duty { duty: open, value: value(open, "1"), ticket: Ticket(1) });
     for minutes in 62..90 {
         mark = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
     }
-    assert_eq!(mark, Some(Height(159)), "160 was never opened, 161 is open");
+    assert_eq!(mark, Some(Slot(159)), "160 was never opened, 161 is open");
 }
 
 #[test]
@@ -581,20 +578,20 @@ fn more_decisions_than_can_be_remembered_raise_the_watermark_early_and_never_nea
         mark = decide(&mut replica, duty(slot));
         assert!(mark.is_none_or(|mark| mark.0 <= slot - DUTY_SLOTS_NEAR));
     }
-    assert!(mark > Some(Height(1000)), "{mark:?}");
+    assert!(mark > Some(Slot(1000)), "{mark:?}");
 }
 
 #[test]
 fn a_closed_duty_does_not_open_after_a_restart_and_nothing_is_signed_there() {
-    let mut closed_duties: Vec<InstanceId> = (100..5000).map(duty).collect();
+    let mut closed_duties: Vec<DutyId> = (100..5000).map(duty).collect();
     closed_duties.push(duty(70_000));
-    let duty_watermarks = vec![(Domain::Sync, Height(99))];
+    let duty_watermarks = vec![duty(99)];
     let recovery = Recovery { closed_duties, duty_watermarks, ..Recovery::default() };
     let (mut replica, _) = started(recovery);
     for slot in [0, 50, 99, 100, 3000, 4999, 70_000] {
         let (admission, effects) = post(&mut replica, duty(slot), "2");
         let expected = match slot {
-            0..=99 => DutyAdmission::Forgotten { watermark: Height(99) },
+            0..=99 => DutyAdmission::Forgotten { watermark: Slot(99) },
             _ => DutyAdmission::Ended,
         };
         assert_eq!((admission, effects.len()), (expected, 1), "slot {slot}");
@@ -602,8 +599,8 @@ fn a_closed_duty_does_not_open_after_a_restart_and_nothing_is_signed_there() {
     }
     assert_eq!(replica.held().duty_instances, 0);
     let floors: Vec<_> = replica.signing_floors().collect();
-    assert!(floors.contains(&(Domain::Sync, Height(99))), "also the signer refuses: {floors:?}");
-    assert!(replica.bound().contains(&duty(70_000)));
+    assert!(floors.contains(&duty(99).into()), "also the signer refuses: {floors:?}");
+    assert!(replica.bound().contains(&duty(70_000).into()));
     post(&mut replica, duty(5000), "2");
     assert_eq!(replica.held().duty_instances, 1);
 }
@@ -616,7 +613,7 @@ fn what_the_log_has_of_ended_duties_is_not_needed_whatever_lower_slot_is_open() 
         let id = duty(1000 - hour);
         let now = at(hour * 3_600_000);
         replica.step(now, Input::Timer(Timer::CatchUp));
-        replica.step(now, Input::Duty { instance: id, value: value(id, "1"), ticket: Ticket(1) });
+        replica.step(now, Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) });
         let open: Vec<u64> = (0..2000).filter(|slot| is_open(&replica, duty(*slot))).collect();
         assert_eq!(open, [1000 - hour], "nothing but what is open");
     }
@@ -628,7 +625,7 @@ fn no_member_makes_an_operator_sign_so_far_ahead_that_a_lost_one_abstains_for_da
     honest.start(at(0));
     let far = duty(100 + 65_536);
     common::deliver(&mut honest, at(10), 3, Verified::Prepare(prepare(3, far, 0, value(far, "1").digest())));
-    let timer = Timer::Round { instance: far, round: Round(0) };
+    let timer = Timer::Round { instance: far.into(), round: Round(0) };
     assert!(is_silent(&honest.step(at(1010), Input::Timer(timer))));
     assert_eq!(honest.bound(), []);
 }
@@ -640,7 +637,7 @@ fn a_peer_that_connects_is_not_sent_more_duties_than_its_queue_takes() {
     let mut id = led_by_me(1);
     for _ in 0..20 {
         post(&mut replica, id, &large);
-        id = led_by_me(id.height.0 + 1);
+        id = led_by_me(id.slot.0 + 1);
     }
     let effects = replica.step(at(0), Input::PeerConnected(OperatorIndex(1)));
     let sent: usize = effects
@@ -669,9 +666,9 @@ fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer: Timer::Resend(of), .. }) if *of == id))
+            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer: Timer::Resend(of), .. }) if *of == id.into()))
     );
-    let again = replica.step(at(1000), Input::Timer(Timer::Resend(id)));
+    let again = replica.step(at(1000), Input::Timer(Timer::Resend(id.into())));
     assert!(again.iter().any(asks), "{again:?}");
     let (_, effects) = post(&mut replica, id, "1");
     assert!(

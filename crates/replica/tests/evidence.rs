@@ -8,8 +8,9 @@ use aequa_chain::Chain;
 use aequa_replica::{Config, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, Domain, Evidence, Height,
-    InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Value, ValueBytes, Verified,
+    BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, DutyId, DutyKind, Evidence,
+    Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Slot, Value, ValueBytes,
+    Verified,
 };
 use common::{
     CLUSTER, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, certificate, commit, config, fetched,
@@ -30,7 +31,7 @@ fn started(me: u8) -> Operator {
 }
 
 fn at(height: u64) -> InstanceId {
-    InstanceId::block(Height(height))
+    InstanceId::Block(Height(height))
 }
 
 fn digest(byte: u8) -> Digest {
@@ -61,8 +62,8 @@ fn block_on(parents: &[Arc<CheckedBlock>], later_ms: u64, evidence: &[CheckedEvi
 }
 
 fn proposal(block: &Arc<CheckedBlock>, round: u64, changing: &[u8]) -> Verified {
-    let instance = InstanceId::block(block.header().height);
-    let author = (instance.height.0 + round) % 4;
+    let instance = InstanceId::Block(block.header().height);
+    let author = (instance.number() + round) % 4;
     common::proposal(author as u8, instance, round, Value::block(block.clone()), changing)
 }
 
@@ -287,13 +288,13 @@ fn what_the_log_holds_of_others_is_compared_after_a_restart() {
 #[test]
 fn contradictions_about_duties_count_too() {
     let mut replica = started(0);
-    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let duty = DutyId { kind: DutyKind::Attester, slot: Slot(5) };
     let value = |text: &str| Value::duty(duty, ValueBytes(text.as_bytes().into()));
     let vote = |text: &str| common::prepare(TRAITOR, duty, 0, value(text).digest());
-    replica.step(now(), Input::Duty { instance: duty, value: value("1"), ticket: Ticket(1) });
+    replica.step(now(), Input::Duty { duty, value: value("1"), ticket: Ticket(1) });
     assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
     let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
-    assert_eq!(found(&effects)[0].offence().place.instance, duty);
+    assert_eq!(found(&effects)[0].offence().place.instance, duty.into());
 }
 
 #[test]

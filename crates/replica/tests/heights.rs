@@ -15,7 +15,7 @@ use common::{
     transaction,
 };
 
-const FIRST: InstanceId = InstanceId { domain: aequa_types::Domain::Block, height: Height(1) };
+const FIRST: InstanceId = InstanceId::Block(Height(1));
 /// Leader of round 0 of block 1, and of its round 1.
 const LEADER: u8 = 1;
 const NEXT_LEADER: u8 = 2;
@@ -27,7 +27,7 @@ fn a_message_of_an_absurd_height_changes_no_state_and_no_timer() {
     let before = (node.held(), node.round_and_leader(), node.best_peer_height(), *node.chain().tip());
     let digest = Digest::repeat_byte(1);
     for height in [u64::MAX, 1 << 62, 1_000_000] {
-        let far = InstanceId::block(Height(height));
+        let far = InstanceId::Block(Height(height));
         let messages = [
             Verified::Prepare(prepare(3, far, 0, digest)),
             Verified::Commit(commit(3, far, u64::MAX, digest)),
@@ -170,7 +170,7 @@ fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
             number += 1;
             let mut digest = Digest::ZERO;
             digest[..8].copy_from_slice(&number.to_be_bytes());
-            let id = InstanceId::block(Height(1 + number % 50));
+            let id = InstanceId::Block(Height(1 + number % 50));
             let message = match number % 3 {
                 0 => Verified::Prepare(prepare(3, id, number, digest)),
                 1 => Verified::Commit(commit(3, id, number, digest)),

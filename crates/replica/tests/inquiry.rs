@@ -10,8 +10,8 @@ use aequa_replica::{
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Digest, Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, Signed, Value,
-    ValueBytes, Verified,
+    Digest, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, Signed,
+    Slot, Value, ValueBytes, Verified,
 };
 use common::{EPOCH_MS, Effect, Operator, Outbound, Tell, blocks, fetched, prepare, proposed, replica};
 
@@ -25,8 +25,12 @@ fn own_prepare(instance: InstanceId) -> Signed {
     prepare(ME.0, instance, 0, Digest::repeat_byte(9))
 }
 
-fn slot(height: u64) -> InstanceId {
-    InstanceId { domain: Domain::Attester, height: Height(height) }
+fn duty(slot: u64) -> DutyId {
+    DutyId { kind: DutyKind::Attester, slot: Slot(slot) }
+}
+
+fn slot(slot: u64) -> InstanceId {
+    duty(slot).into()
 }
 
 fn testimony(from: u8, certified: &[InstanceId], signed: &[InstanceId]) -> Input {
@@ -37,7 +41,7 @@ fn testimony(from: u8, certified: &[InstanceId], signed: &[InstanceId]) -> Input
 
 /// Testimony of this certified height and nothing else.
 fn at_height(from: u8, height: u64) -> Input {
-    testimony(from, &[InstanceId::block(Height(height))], &[])
+    testimony(from, &[InstanceId::Block(Height(height))], &[])
 }
 
 fn signs(effects: &[Effect]) -> bool {
@@ -47,7 +51,7 @@ fn signs(effects: &[Effect]) -> bool {
     })
 }
 
-fn floors(effects: &[Effect]) -> Option<Vec<(Domain, Height)>> {
+fn floors(effects: &[Effect]) -> Option<Vec<InstanceId>> {
     effects.iter().find_map(|effect| match effect {
         Effect::RaiseFloors(floors) => Some(floors.clone()),
         _ => None,
@@ -63,9 +67,9 @@ fn asked(effects: &[Effect]) -> Vec<u8> {
 }
 
 /// The floors up to a block and up to a slot; duties of all types share their slots.
-fn abstaining(block: u64, slot: u64) -> Vec<(Domain, Height)> {
-    let duties = [Domain::Attester, Domain::Proposer, Domain::Sync].map(|domain| (domain, Height(slot)));
-    [vec![(Domain::Block, Height(block))], duties.to_vec()].concat()
+fn abstaining(block: u64, slot: u64) -> Vec<InstanceId> {
+    let duties = DutyKind::ALL.map(|kind| InstanceId::duty(kind, Slot(slot)));
+    [vec![InstanceId::Block(Height(block))], duties.to_vec()].concat()
 }
 
 fn inquiring() -> Operator {
@@ -78,14 +82,14 @@ fn inquiring() -> Operator {
 fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     let mut replica = inquiring();
     let blocks = blocks(6);
-    let (ticket, value) = (Ticket(1), Value::duty(slot(3), ValueBytes(b"{}".as_slice().into())));
-    let duty = Input::Duty { instance: slot(3), value, ticket };
-    let refused = replica.step(now(1), duty);
+    let (ticket, value) = (Ticket(1), Value::duty(duty(3), ValueBytes(b"{}".as_slice().into())));
+    let input = Input::Duty { duty: duty(3), value, ticket };
+    let refused = replica.step(now(1), input);
     assert!(
         matches!(refused[..], [Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Overloaded))]),
         "{refused:?}"
     );
-    let round = Timer::Round { instance: InstanceId::block(Height(6)), round: Round(0) };
+    let round = Timer::Round { instance: InstanceId::Block(Height(6)), round: Round(0) };
     let inputs = [
         fetched(&blocks[..5]),
         proposed(&blocks[5]),
@@ -147,8 +151,8 @@ fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
 #[test]
 fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
     let mut replica = inquiring();
-    let shown = [InstanceId::block(Height(40)), slot(100)];
-    replica.step(now(1), testimony(1, &[InstanceId::block(Height(5)), slot(120)], &[]));
+    let shown = [InstanceId::Block(Height(40)), slot(100)];
+    replica.step(now(1), testimony(1, &[InstanceId::Block(Height(5)), slot(120)], &[]));
     replica.step(now(1), testimony(2, &[], &shown));
     let effects = replica.step(now(1), testimony(3, &[], &[]));
     let expected = abstaining(40, 120 + SLOTS_ABSTAINED);
@@ -174,7 +178,7 @@ fn it_abstains_from_slots_near_those_that_f_plus_1_members_say_they_have_signed_
     let claims = |slots: [u64; 3]| {
         let mut replica = inquiring();
         let answers = [1, 2, 3].into_iter().zip(slots).flat_map(|(from, height)| {
-            let bound = vec![InstanceId::block(Height(1 << 50)), slot(height)];
+            let bound = vec![InstanceId::Block(Height(1 << 50)), slot(height)];
             let testimony = CheckedTestimony { bound, ..CheckedTestimony::default() };
             replica.step(now(1), Input::Testimony { from: OperatorIndex(from), testimony })
         });
@@ -215,9 +219,9 @@ fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
     let last = (0..=SLOTS_ABSTAINED).rev().find(leads).unwrap();
     let first = (SLOTS_ABSTAINED + 1..).find(leads).unwrap();
     for (height, signed) in [(last, false), (first, true)] {
-        let value = Value::duty(slot(height), ValueBytes(b"{}".as_slice().into()));
-        let duty = Input::Duty { instance: slot(height), value, ticket: Ticket(height) };
-        assert_eq!(signs(&replica.step(now(2), duty)), signed, "slot {height}");
+        let value = Value::duty(duty(height), ValueBytes(b"{}".as_slice().into()));
+        let input = Input::Duty { duty: duty(height), value, ticket: Ticket(height) };
+        assert_eq!(signs(&replica.step(now(2), input)), signed, "slot {height}");
     }
 }
 
@@ -236,13 +240,15 @@ fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_i
         testimony: CheckedTestimony { signed: vec![signed], ..CheckedTestimony::default() },
     };
     assert!(replica.step(now(2), testimony_of(signed.unwrap())).is_empty());
-    let effects = replica.step(now(3), testimony(2, &[], &[InstanceId::block(Height(7))]));
-    let [Effect::RaiseFloors(floors), Effect::Halt(Halt::SignedElsewhere { height: Height(7), .. })] =
-        &effects[..]
+    let effects = replica.step(now(3), testimony(2, &[], &[InstanceId::Block(Height(7))]));
+    let [
+        Effect::RaiseFloors(floors),
+        Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(7)), .. }),
+    ] = &effects[..]
     else {
         panic!("{effects:?}")
     };
-    assert_eq!(*floors, [(Domain::Block, Height(7))], "whoever showed it may not be there the next time");
+    assert_eq!(*floors, [InstanceId::Block(Height(7))], "whoever showed it may not be there the next time");
 }
 
 #[test]
@@ -251,7 +257,7 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
     replica.start(now(0));
     assert_eq!(replica.newest_statements_of(ME), []);
     for height in [1, 3] {
-        let message = Verified::Prepare(own_prepare(InstanceId::block(Height(height))));
+        let message = Verified::Prepare(own_prepare(InstanceId::Block(Height(height))));
         replica.step(now(1), Input::Message { from: ME, message });
     }
     // Slots come in any order: a copy taken after the later one may lack the earlier one.
@@ -259,7 +265,7 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
         let message = Verified::Prepare(own_prepare(slot(height)));
         replica.step(now(1), Input::Message { from: ME, message });
     }
-    let newest = [InstanceId::block(Height(3)), slot(40), slot(50)].map(own_prepare);
+    let newest = [InstanceId::Block(Height(3)), slot(40), slot(50)].map(own_prepare);
     assert_eq!(replica.newest_statements_of(ME), newest);
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
 }
@@ -278,7 +284,7 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
     assert!(lost.may_testify());
 
     // Only the chain was removed: the marks still say how far it was.
-    let marks = vec![own_prepare(InstanceId::block(Height(4))).mark()];
+    let marks = vec![own_prepare(InstanceId::Block(Height(4))).mark()];
     let mut behind = replica(ME.0, Recovery { marks, ..Recovery::default() });
     behind.start(now(0));
     behind.step(now(1), fetched(&blocks[..2]));
@@ -327,11 +333,11 @@ fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
 #[test]
 fn an_old_copy_is_shown_what_it_signed_since_and_stops_before_it_signs() {
     let mut replica = unproven(Recovery::default());
-    let shown = testimony(1, &[InstanceId::block(Height(7))], &[InstanceId::block(Height(8))]);
+    let shown = testimony(1, &[InstanceId::Block(Height(7))], &[InstanceId::Block(Height(8))]);
     let effects = replica.step(now(1), shown);
-    let halted = effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { height: Height(8), .. })));
+    let halted = effects.iter().any(|effect| {
+        matches!(effect, Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(8)), .. }))
+    });
     assert!(halted && !signs(&effects), "{effects:?}");
 }
 
@@ -350,8 +356,8 @@ fn members_that_start_together_answer_each_other_and_one_without_memory_answers_
 
 #[test]
 fn an_own_statement_that_is_unknown_stops_the_node_wherever_it_comes() {
-    let unknown = own_prepare(InstanceId::block(Height(1)));
-    let change = common::change(1, InstanceId::block(Height(1)), 1, None);
+    let unknown = own_prepare(InstanceId::Block(Height(1)));
+    let change = common::change(1, InstanceId::Block(Height(1)), 1, None);
     let message = aequa_types::RoundChange { change, prepares: vec![unknown.clone()] };
     let inside = Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) };
     for input in [inside, Input::Statement(unknown)] {
@@ -366,7 +372,7 @@ fn an_own_statement_that_is_unknown_stops_the_node_wherever_it_comes() {
 fn the_newest_statement_of_each_kind_is_shown() {
     let mut replica = replica(1, Recovery::default());
     replica.start(now(0));
-    let id = InstanceId::block(Height(1));
+    let id = InstanceId::Block(Height(1));
     let change = aequa_types::RoundChange { change: common::change(ME.0, id, 1, None), prepares: vec![] };
     for message in
         [Verified::Prepare(prepare(ME.0, id, 1, Digest::repeat_byte(1))), Verified::RoundChange(change)]
@@ -380,9 +386,9 @@ fn the_newest_statement_of_each_kind_is_shown() {
 #[test]
 fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
     let mut replica = unproven(Recovery::default());
-    let value = Value::duty(slot(3), ValueBytes(b"{}".as_slice().into()));
-    let duty = Input::Duty { instance: slot(3), value, ticket: Ticket(1) };
-    assert!(replica.step(now(1), duty).is_empty());
+    let value = Value::duty(duty(3), ValueBytes(b"{}".as_slice().into()));
+    let input = Input::Duty { duty: duty(3), value, ticket: Ticket(1) };
+    assert!(replica.step(now(1), input).is_empty());
     replica.step(now(2), at_height(1, 0));
     let effects = replica.step(now(3), at_height(2, 0));
     let accepted = |effect: &Effect| {
@@ -397,7 +403,7 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     let share_of = |effects: &[Effect]| -> Vec<u64> {
         let mine = effects.iter().filter_map(|effect| match effect {
             Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.author == ME => {
-                Some(vote.instance.height.0)
+                Some(vote.instance.number())
             }
             _ => None,
         });
@@ -423,21 +429,21 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
 #[test]
 fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_so_once() {
     let in_change = |height: u64| {
-        let id = InstanceId::block(Height(height));
+        let id = InstanceId::Block(Height(height));
         let change = common::change(1, id, 1, None);
         let message = aequa_types::RoundChange { change, prepares: vec![own_prepare(id)] };
         Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) }
     };
     let stops = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Halt(_)));
     // Members have seen it up to block 4, and in slot 4.
-    let abstaining_from = |floors: Vec<(Domain, Height)>| {
+    let abstaining_from = |floors: Vec<InstanceId>| {
         let recovery = Recovery { memory: Memory::Lost, floors, ..Recovery::default() };
         let mut replica = replica(ME.0, recovery);
         replica.start(now(0));
         replica.step(now(1), fetched(&blocks(3)));
         for from in 1..=3 {
-            let seen = [InstanceId::block(Height(4)), slot(4)];
-            replica.step(now(1), testimony(from, &[InstanceId::block(Height(3))], &seen));
+            let seen = [InstanceId::Block(Height(4)), slot(4)];
+            replica.step(now(1), testimony(from, &[InstanceId::Block(Height(3))], &seen));
         }
         assert!(!replica.is_inquiring());
         replica
@@ -446,12 +452,12 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     assert!(!stops(&replica.step(now(2), in_change(4))), "its own of before");
     assert!(!stops(&replica.step(now(2), testimony(1, &[], &[slot(4)]))));
     for sign_of_life in
-        [in_change(5), testimony(1, &[], &[InstanceId::block(Height(5))]), testimony(1, &[], &[slot(5)])]
+        [in_change(5), testimony(1, &[], &[InstanceId::Block(Height(5))]), testimony(1, &[], &[slot(5)])]
     {
         assert!(stops(&abstaining_from(Vec::new()).step(now(2), sign_of_life.clone())), "{sign_of_life:?}");
     }
     // What it was shown then is a floor when it starts again: of an old statement there is only one.
-    let mut replica = abstaining_from(vec![(Domain::Block, Height(5))]);
+    let mut replica = abstaining_from(vec![InstanceId::Block(Height(5))]);
     assert!(!stops(&replica.step(now(2), in_change(5))));
 }
 
@@ -482,7 +488,7 @@ fn heard(from: OperatorIndex, signed: &Signed) -> Input {
 /// Rule 1 for an operator whose directory is an old copy, when everybody who could tell it has restarted too.
 #[test]
 fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_one_place() {
-    let id = InstanceId::block(Height(1));
+    let id = InstanceId::Block(Height(1));
     let first = blocks(1).swap_remove(0);
     let mut before = replica(ME.0, Recovery::default());
     before.start(now(0));
@@ -511,7 +517,7 @@ fn a_vote_heard_after_the_decision_outlives_the_restart_of_who_heard_it() {
     let mut member = replica(2, Recovery::default());
     member.start(now(0));
     member.step(now(1), fetched(&chain));
-    let vote = |height| prepare(ME.0, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9));
+    let vote = |height| prepare(ME.0, InstanceId::Block(Height(height)), 0, Digest::repeat_byte(9));
     let kept = records(&member.step(now(2), heard(ME, &vote(2))));
     assert_eq!(kept, [Record::Heard(vote(2))]);
     assert!(member.needs(Record::Heard(vote(2)).subject(), Height(2)), "it is not pruned with the block");
@@ -525,7 +531,7 @@ fn a_vote_heard_after_the_decision_outlives_the_restart_of_who_heard_it() {
 #[test]
 fn what_was_heard_of_a_duty_outlives_a_restart_also_where_it_was_not_posted() {
     let vote = own_prepare(slot(7));
-    let closed = || Recovery { closed_duties: vec![slot(7)], ..Recovery::default() };
+    let closed = || Recovery { closed_duties: vec![duty(7)], ..Recovery::default() };
     for before in [Recovery::default(), closed()] {
         let mut member = replica(2, before);
         member.start(now(0));
@@ -551,7 +557,7 @@ fn what_is_heard_is_written_once() {
         assert_eq!(records(&member.step(now(1), heard(ME, &vote))), []);
         once
     };
-    let block = |height| InstanceId::block(Height(height));
+    let block = |height| InstanceId::Block(Height(height));
     assert_eq!([block(1), block(2), block(3), slot(5)].map(|id| written(id, 0)), [1; 4]);
     assert_eq!(written(block(1), 1), 1);
     assert_eq!(written(block(100), 0), 0, "so early it is not taken");
@@ -571,7 +577,7 @@ fn at_heights_the_members_have_left_an_operator_fetches_blocks_and_says_nothing(
         let effects = copy.step(now(2), proposed(block));
         assert!(!signs(&effects), "{effects:?}");
         for author in [1, 2, 3] {
-            let vote = common::round_change(author, InstanceId::block(block.header().height), 5);
+            let vote = common::round_change(author, InstanceId::Block(block.header().height), 5);
             let effects = copy.step(now(2), Input::Message { from: OperatorIndex(author), message: vote });
             assert!(!signs(&effects), "{effects:?}");
         }

@@ -56,7 +56,7 @@ impl Pair {
     }
 
     fn live(&self) -> InstanceId {
-        InstanceId::block(self.model.chain().tip().height.next())
+        InstanceId::Block(self.model.chain().tip().height.next())
     }
 
     /// Gives both the same, which must do the same.
@@ -105,7 +105,7 @@ impl Pair {
         match timer {
             Timer::Round { instance, round: of } => instance < self.live() || of < round,
             Timer::Propose(height) => {
-                height < self.live().height || round > Round(0) || self.proposed.is_some()
+                InstanceId::Block(height) < self.live() || round > Round(0) || self.proposed.is_some()
             }
             Timer::Resend(instance) => instance < self.live(),
             Timer::CatchUp => false,
@@ -188,7 +188,7 @@ fn a_proposal_due_in_round_0_is_not_made_in_a_later_one() {
     // Operator 1 leads round 0 of block 1; the others give the round up before its interval is over.
     let mut replica = replica_of(config(1, 4), Recovery::default());
     replica.start(at(0));
-    let first = InstanceId::block(Height(1));
+    let first = InstanceId::Block(Height(1));
     for author in [0, 2, 3] {
         deliver(&mut replica, at(500), author, round_change(author, first, 1));
     }

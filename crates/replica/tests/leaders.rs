@@ -6,7 +6,8 @@ mod common;
 
 use aequa_replica::{Input, Recovery, Ticket, Timer, leader};
 use aequa_types::{
-    Domain, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Value, ValueBytes, Verified,
+    Domain, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Slot, Value,
+    ValueBytes, Verified,
 };
 use common::{
     Dice, Effect, Operator, StoreWrite, at, block, config, deliver, prepared, proposal, replica_of,
@@ -17,14 +18,14 @@ const SIZES: [usize; 5] = [1, 4, 7, 10, 13];
 
 /// Written again, as the description has it.
 fn expected(operators: usize, instance: InstanceId, round: u64) -> u8 {
-    let domain = match instance.domain {
+    let domain = match instance.domain() {
         Domain::Block => 0,
-        Domain::Attester => 1,
-        Domain::Proposer => 2,
-        Domain::Sync => 3,
+        Domain::Duty(DutyKind::Attester) => 1,
+        Domain::Duty(DutyKind::Proposer) => 2,
+        Domain::Duty(DutyKind::Sync) => 3,
     };
     let operators = operators as u64;
-    ((instance.height.0 % operators + domain + round % operators) % operators) as u8
+    ((instance.number() % operators + domain + round % operators) % operators) as u8
 }
 
 #[test]
@@ -33,9 +34,9 @@ fn the_leader_is_height_plus_type_plus_round_modulo_n() {
     for _ in 0..10_000 {
         let operators = SIZES[dice.below(5)];
         let domain = Domain::ALL[dice.below(4)];
-        let height = Height(dice.below(1 << 62) as u64 >> dice.below(62));
+        let number = dice.below(1 << 62) as u64 >> dice.below(62);
         let round = dice.below(1 << 62) as u64 >> dice.below(62);
-        let instance = InstanceId { domain, height };
+        let instance = domain.instance(number);
         let one = leader(Quorum::of(operators).unwrap(), instance, Round(round));
         assert_eq!(one.0, expected(operators, instance, round), "{instance:?} round {round} n = {operators}");
     }
@@ -54,7 +55,7 @@ fn in_round(me: u8, operators: usize, round: u64) -> (Operator, Vec<Effect>, Vec
     let changing = others(me, operators, quorum.quorum());
     if round > 0 {
         for author in &changing {
-            let message = round_change(*author, InstanceId::block(Height(1)), round);
+            let message = round_change(*author, InstanceId::Block(Height(1)), round);
             effects.extend(deliver(&mut replica, at(0), *author, message));
         }
     } else {
@@ -65,7 +66,7 @@ fn in_round(me: u8, operators: usize, round: u64) -> (Operator, Vec<Effect>, Vec
 
 #[test]
 fn proposer_verifier_and_status_agree_on_the_leader_of_every_round() {
-    let first = InstanceId::block(Height(1));
+    let first = InstanceId::Block(Height(1));
     let mut dice = Dice(2);
     for case in 0..300 {
         let operators = SIZES[1 + dice.below(4)];
@@ -107,15 +108,16 @@ fn of_a_duty_too_the_leader_of_its_type_and_slot_alone_is_followed() {
     let mut dice = Dice(3);
     for _ in 0..300 {
         let operators = SIZES[1 + dice.below(4)];
-        let domain = Domain::ALL[1 + dice.below(3)];
-        let instance = InstanceId { domain, height: Height(1000 + dice.below(1000) as u64) };
+        let slot = Slot(1000 + dice.below(1000) as u64);
+        let duty = DutyId { kind: DutyKind::ALL[dice.below(3)], slot };
+        let instance = InstanceId::from(duty);
         let me = dice.below(operators) as u8;
         let leads = expected(operators, instance, 0);
-        let value = Value::duty(instance, ValueBytes(b"1".as_slice().into()));
+        let value = Value::duty(duty, ValueBytes(b"1".as_slice().into()));
         let fresh = || {
             let mut replica = replica_of(config(me, operators), Recovery::default());
             replica.start(at(0));
-            let input = Input::Duty { instance, value: value.clone(), ticket: Ticket(1) };
+            let input = Input::Duty { duty, value: value.clone(), ticket: Ticket(1) };
             let effects = replica.step(at(0), input);
             (replica, effects)
         };

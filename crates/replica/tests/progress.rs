@@ -5,7 +5,7 @@
 mod common;
 
 use aequa_replica::{Memory, Notice, Recovery, leader};
-use aequa_types::{ConsensusParams, Domain, Height, InstanceId, OperatorIndex, Round};
+use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
 use std::collections::BTreeSet;
@@ -59,10 +59,10 @@ fn work_without_a_decision_for_several_rounds_is_a_stall_and_silence_is_none() {
 
 #[test]
 fn an_operator_that_abstains_says_up_to_where() {
-    let floors = vec![(Domain::Block, Height(10)), (Domain::Sync, Height(99))];
+    let floors = vec![InstanceId::Block(Height(10)), InstanceId::duty(DutyKind::Sync, Slot(99))];
     let replica = |floors| common::replica(0, Recovery { floors, ..Recovery::default() });
     assert_eq!(replica(floors).abstains_up_to(), Some(Height(10)));
-    assert_eq!(replica(vec![(Domain::Sync, Height(99))]).abstains_up_to(), None);
+    assert_eq!(replica(vec![InstanceId::duty(DutyKind::Sync, Slot(99))]).abstains_up_to(), None);
     let mut cluster = Cluster::new(4, params());
     cluster.run_for(10_000);
     assert!(cluster.nodes.iter().all(|node| node.replica.abstains_up_to().is_none()));
@@ -147,7 +147,7 @@ fn more_than_f_operators_that_lost_everything_sync_enter_the_live_height_and_sta
     // Between two heights: nobody has signed anything at the live one.
     cluster.run_for(300);
     cluster.forgetful = true;
-    let live = InstanceId::block(Height(11));
+    let live = InstanceId::Block(Height(11));
     for id in [2, 3] {
         cluster.restart_with_nothing(id, Memory::Unproven);
         assert_eq!(cluster.nodes[id].height(), 0);

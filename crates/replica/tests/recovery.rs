@@ -8,8 +8,8 @@ use aequa_chain::Chain;
 use aequa_replica::{Halt, Input, Now, Recovery};
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Certificate, CheckedBlock, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Record, Round,
-    Seal, Signature, Signed, Statement, Value, Verified,
+    Certificate, CheckedBlock, Digest, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Record,
+    Round, Seal, Signature, Signed, Slot, Statement, Value, Verified,
 };
 use common::{
     CLUSTER, EPOCH_MS, Effect, Outbound, StoreWrite, Work, blocks, certificate, fetched, prepare, proposed,
@@ -22,7 +22,7 @@ fn now() -> Now {
 }
 
 fn commit(block: &CheckedBlock, author: u8) -> Signed {
-    common::commit(author, InstanceId::block(block.header().height), 0, block.digest())
+    common::commit(author, InstanceId::Block(block.header().height), 0, block.digest())
 }
 
 fn committed(effects: &[Effect]) -> Vec<u64> {
@@ -38,7 +38,7 @@ fn committed(effects: &[Effect]) -> Vec<u64> {
 #[test]
 fn a_decision_of_the_log_is_executed_as_soon_as_its_parent_was_fetched() {
     let blocks = blocks(2);
-    let second = InstanceId::block(Height(2));
+    let second = InstanceId::Block(Height(2));
     let recovery = Recovery {
         records: vec![Record::Decided(certificate(&blocks[1]))],
         values: vec![(second, Value::block(blocks[1].clone()))],
@@ -56,7 +56,7 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
     let blocks = blocks(2);
     let mut replica = replica(0, Recovery::default());
     replica.start(now());
-    let instance = InstanceId::block(Height(2));
+    let instance = InstanceId::Block(Height(2));
     let mut deliver = |from: u8, message: Verified| {
         replica.step(now(), Input::Message { from: OperatorIndex(from), message })
     };
@@ -68,7 +68,7 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
     for author in [1, 2, 3] {
         deliver(author, Verified::Commit(commit(&blocks[1], author)));
     }
-    let first = InstanceId::block(Height(1));
+    let first = InstanceId::Block(Height(1));
     let effects = deliver(2, Verified::Decided(certificate(&blocks[0])));
     assert!(committed(&effects).is_empty(), "the value is missing");
     let value = Verified::ValueReply { instance: first, value: Value::block(blocks[0].clone()) };
@@ -116,7 +116,7 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
             if vote.author == OperatorIndex(3) && vote.digest() == Some(blocks[0].digest()))
     }));
     let blamed = Input::Combined {
-        instance: InstanceId::block(Height(1)),
+        instance: InstanceId::Block(Height(1)),
         round: Round(0),
         digest: blocks[0].digest(),
         result: Err(vec![OperatorIndex(1)]),
@@ -130,7 +130,7 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
 }
 
 fn own_prepare(height: u64) -> Verified {
-    Verified::Prepare(prepare(0, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9)))
+    Verified::Prepare(prepare(0, InstanceId::Block(Height(height)), 0, Digest::repeat_byte(9)))
 }
 
 #[test]
@@ -142,7 +142,10 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
     assert!(
         matches!(
             &effects[..],
-            [Effect::RaiseFloors(_), Effect::Halt(Halt::SignedElsewhere { height: Height(1), .. })]
+            [
+                Effect::RaiseFloors(_),
+                Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(1)), .. })
+            ]
         ),
         "{effects:?}"
     );
@@ -150,7 +153,7 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
 
 #[test]
 fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_again() {
-    let floors = vec![(Domain::Block, Height(3))];
+    let floors = vec![InstanceId::Block(Height(3))];
     let mut replica = replica(0, Recovery { floors, ..Recovery::default() });
     replica.start(now());
     for height in 1..=3 {
@@ -167,7 +170,7 @@ fn other_block() -> Arc<CheckedBlock> {
 }
 
 fn own(height: u64, round: u64, claim: Claim) -> Statement {
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     Statement { instance, round: Round(round), author: OperatorIndex(0), claim }
 }
 
@@ -198,7 +201,7 @@ fn a_commit_that_the_log_lost_is_not_hidden_by_a_later_round_change() {
     let mark = own(1, 0, claim).mark();
     let mut replica = replica(0, Recovery { marks: vec![mark], ..Recovery::default() });
     replica.start(now());
-    let instance = InstanceId::block(Height(1));
+    let instance = InstanceId::Block(Height(1));
     let timeout = Input::Timer(aequa_replica::Timer::Round { instance, round: Round(0) });
     let effects = replica.step(now(), timeout);
     assert_eq!(statements(&effects), [], "it would say that nothing was prepared");
@@ -237,7 +240,7 @@ fn the_log_holds_own_votes_only_and_none_that_the_gate_refused() {
     let mut replica = replica(0, Recovery { marks: vec![refused], ..Recovery::default() });
     let mut effects = replica.start(now());
     effects.extend(replica.step(now(), proposed(&block)));
-    let instance = InstanceId::block(Height(1));
+    let instance = InstanceId::Block(Height(1));
     for author in 1..4 {
         let message = Verified::Prepare(prepare(author, instance, 0, block.digest()));
         effects.extend(replica.step(now(), Input::Message { from: OperatorIndex(author), message }));
@@ -270,10 +273,10 @@ fn votes_of_a_height_that_sync_brings_are_not_made_again_and_the_next_height_goe
 
 #[test]
 fn below_the_first_height_of_the_log_nothing_is_signed_after_a_restart() {
-    let vote = prepare(0, InstanceId::block(Height(5)), 0, Digest::repeat_byte(9));
+    let vote = prepare(0, InstanceId::Block(Height(5)), 0, Digest::repeat_byte(9));
     let mut replica = replica(0, Recovery { records: vec![Record::Prepare(vote)], ..Recovery::default() });
     replica.start(now());
-    assert_eq!(replica.signing_floors().collect::<Vec<_>>(), [(Domain::Block, Height(4))]);
+    assert_eq!(replica.signing_floors().collect::<Vec<_>>(), [InstanceId::Block(Height(4))]);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
     let signs = |effect: &Effect| matches!(effect, Effect::Mark(_));
     assert!(!effects.iter().any(signs), "what it signed at height 1 is pruned, and unknown: {effects:?}");
@@ -281,16 +284,16 @@ fn below_the_first_height_of_the_log_nothing_is_signed_after_a_restart() {
 
 #[test]
 fn a_duty_watermark_is_a_signing_floor_after_a_restart() {
-    let duty = InstanceId { domain: Domain::Sync, height: Height(7) };
+    let duty = InstanceId::duty(DutyKind::Sync, Slot(7));
     let vote = prepare(0, duty, 0, Digest::repeat_byte(9));
     let recovery = Recovery {
         records: vec![Record::Prepare(vote.clone())],
-        duty_watermarks: vec![(Domain::Sync, Height(9))],
+        duty_watermarks: vec![DutyId { kind: DutyKind::Sync, slot: Slot(9) }],
         ..Recovery::default()
     };
     let mut replica = replica(0, recovery);
     replica.start(now());
-    assert!(replica.signing_floors().any(|floor| floor == (Domain::Sync, Height(9))));
+    assert!(replica.signing_floors().any(|floor| floor == InstanceId::duty(DutyKind::Sync, Slot(9))));
     let foreign = prepare(0, duty, 3, Digest::repeat_byte(8));
     let effects = common::deliver(&mut replica, now(), 1, Verified::Prepare(foreign));
     assert!(effects.is_empty(), "too old to tell whether it made it: {effects:?}");
@@ -298,12 +301,15 @@ fn a_duty_watermark_is_a_signing_floor_after_a_restart() {
 
 #[test]
 fn what_was_heard_of_others_comes_back_and_says_nothing_of_the_own_log() {
-    let vote = |height| prepare(2, InstanceId::block(Height(height)), 0, Digest::repeat_byte(9));
+    let vote = |height| prepare(2, InstanceId::Block(Height(height)), 0, Digest::repeat_byte(9));
     let records = vec![Record::Heard(vote(2)), Record::Heard(vote(1))];
     let mut replica = replica(0, Recovery { records, ..Recovery::default() });
     replica.start(now());
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), [vote(2)]);
-    assert!(replica.signing_floors().all(|(_, floor)| floor == Height(0)), "height 1 was not begun");
+    assert!(
+        replica.signing_floors().all(|floor| floor == InstanceId::Block(Height(0))),
+        "height 1 was not begun"
+    );
     assert_eq!(replica.held().block_instances, 1);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Mark(_))));

@@ -6,7 +6,7 @@ use aequa_mempool::Nonces;
 use aequa_replica::{Input, Ticket};
 use aequa_types::transaction::{AuctionBidV1, PlaintextV1, TxSignature};
 use aequa_types::{
-    Address, CheckedTransaction, Domain, Height, InstanceId, Transaction, TxBody, TxKind, Value, ValueBytes,
+    Address, CheckedTransaction, DutyId, DutyKind, Slot, Transaction, TxBody, TxKind, Value, ValueBytes,
 };
 
 const SENDERS: u8 = 4;
@@ -58,8 +58,7 @@ impl World {
             self.client.slot += if far { self.dice.between(2, SLOTS_JUMPED) } else { 1 };
         }
         let slot = self.plan.first_slot + self.client.slot.saturating_sub(self.dice.below(DUTY_LAG));
-        let domain = self.dice.pick(&[Domain::Attester, Domain::Proposer, Domain::Sync]);
-        let instance = InstanceId { domain, height: Height(slot) };
+        let duty = DutyId { kind: self.dice.pick(&DutyKind::ALL), slot: Slot(slot) };
         // Clients see the same world, but for one that is late to notice, and a stranger now and then.
         let choice = self.dice.below(2);
         for node in 0..self.nodes.len() {
@@ -68,10 +67,10 @@ impl World {
             }
             let choice = if self.dice.chance(DUTY_DISPUTED) { 1 - choice } else { choice };
             let bytes = format!("{{\"slot\":{slot},\"choice\":{choice}}}").into_bytes();
-            let value = Value::duty(instance, ValueBytes(bytes.into()));
-            self.oracle.posts(self.nodes[node].operator, instance, value.digest());
+            let value = Value::duty(duty, ValueBytes(bytes.into()));
+            self.oracle.posts(self.nodes[node].operator, duty, value.digest());
             let ticket = self.ticket();
-            let input = Box::new(Input::Duty { instance, value, ticket });
+            let input = Box::new(Input::Duty { duty, value, ticket });
             let delay_ms = self.dice.below(50);
             self.after(delay_ms, Event::Input { node, life: None, input });
         }

@@ -107,7 +107,7 @@ mod tests {
 
     fn prepare(author: u8) -> Statement {
         Statement {
-            instance: InstanceId::block(Height(3)),
+            instance: InstanceId::Block(Height(3)),
             round: Round(1),
             author: OperatorIndex(author),
             claim: Claim::Prepare(Digest::repeat_byte(4)),
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_share_of_another_round_is_named_as_bad() {
-        let (instance, digest) = (InstanceId::block(Height(3)), Digest::repeat_byte(4));
+        let (instance, digest) = (InstanceId::Block(Height(3)), Digest::repeat_byte(4));
         let shares = [0u8, 1, 2].map(|operator| {
             let operator = OperatorIndex(operator);
             (operator, share(operator, instance, Round(u64::from(operator.0 / 2)), &digest))

@@ -12,8 +12,7 @@ use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
 use aequa_types::recording::Numbered;
 use aequa_types::{
-    ClusterId, Domain, Height, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed,
-    Verified,
+    ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
 };
 use std::collections::BTreeSet;
 
@@ -54,8 +53,8 @@ pub(crate) enum End {
     Prepared(&'static str),
     /// The disk failed by itself.
     Disk(StorageError),
-    /// Its replica stopped it, after a member had shown something at these heights.
-    Stopped(Halt, Vec<(Domain, Height)>),
+    /// Its replica stopped it, after a member had shown something about these.
+    Stopped(Halt, Vec<InstanceId>),
 }
 
 /// One process.
@@ -194,7 +193,7 @@ impl Node {
     /// Whether its signer abstains here.
     pub(crate) fn is_below_floor(&self, instance: InstanceId) -> bool {
         let mut floors = self.replica().into_iter().flat_map(Replica::signing_floors);
-        floors.any(|(domain, floor)| domain == instance.domain && instance.height <= floor)
+        floors.any(|floor| floor.domain() == instance.domain() && instance <= floor)
     }
 
     /// Every record its log would give back now.

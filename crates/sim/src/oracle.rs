@@ -6,8 +6,8 @@ use aequa_chain::Applied;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, Evidence, Height, InstanceId, Kind,
-    Message, Offence, OperatorIndex, Proof, Record, Round, Signed, TxHash, TxKind,
+    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, DutyId, Evidence, Height, InstanceId,
+    Kind, Message, Offence, OperatorIndex, Proof, Record, Round, Signed, Slot, TxHash, TxKind,
 };
 use alloy_primitives::B256;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,13 +47,13 @@ pub enum Violation {
         /// What it sent.
         statement: String,
     },
-    /// A block was committed under a certificate that proves nothing.
-    #[error("operator {operator} committed block {height} under a bad certificate")]
+    /// A decision was committed under a certificate that proves nothing.
+    #[error("operator {operator} committed {instance} under a bad certificate")]
     BadCertificate {
         /// The operator.
         operator: OperatorIndex,
-        /// Height of the block.
-        height: Height,
+        /// What was decided about.
+        instance: InstanceId,
     },
     /// Blocks that do not follow each other, or roots that differ.
     #[error("chain broken at operator {operator}, block {height}: {detail}")]
@@ -175,11 +175,11 @@ impl Violation {
             | Self::Contradiction { instance, .. }
             | Self::NotDurable { instance, .. }
             | Self::NotPosted { instance, .. }
-            | Self::SignerRefused { instance, .. } => Some(*instance),
-            Self::BadCertificate { height, .. }
-            | Self::BrokenChain { height, .. }
+            | Self::SignerRefused { instance, .. }
+            | Self::BadCertificate { instance, .. } => Some(*instance),
+            Self::BrokenChain { height, .. }
             | Self::LostBlock { committed: height, .. }
-            | Self::Unexecuted { height, .. } => Some(InstanceId::block(*height)),
+            | Self::Unexecuted { height, .. } => Some(InstanceId::Block(*height)),
             // Evidence is late in all the blocks it is not in.
             Self::EvidenceIgnored { .. }
             | Self::FalseEvidence { .. }
@@ -221,7 +221,7 @@ pub(crate) struct Oracle {
     /// What binds operators on old copies: what members can tell them of, and what they said since.
     reminded: BTreeMap<(OperatorIndex, Place), Signed>,
     /// What the clients of operators posted.
-    posted: BTreeSet<(OperatorIndex, InstanceId, Digest)>,
+    posted: BTreeSet<(OperatorIndex, DutyId, Digest)>,
     /// (round, digest) an operator has durably prepared or decided: ground for a COMMIT.
     grounds: BTreeSet<(OperatorIndex, InstanceId, Round, Digest)>,
     roots: BTreeMap<Height, (B256, B256)>,
@@ -230,7 +230,7 @@ pub(crate) struct Oracle {
     history: BTreeMap<(OperatorIndex, Height), Digest>,
     tips: BTreeMap<OperatorIndex, Height>,
     /// Slots up to which an operator that lost its memory is sure to be kept from repeating itself.
-    covered: BTreeMap<OperatorIndex, Height>,
+    covered: BTreeMap<OperatorIndex, Slot>,
     /// Operators whose true shares of a seal exist.
     shared: BTreeMap<(InstanceId, Round, Digest), BTreeSet<OperatorIndex>>,
     /// When an honest operator first sent something for an instance, and how often it has.
@@ -285,22 +285,23 @@ impl Oracle {
     /// This operator's memory is gone. It is still held to every word it said about blocks, and about duties in
     /// slots that the others have come near to; `reliable` are those who will not lose what they signed.
     pub(crate) fn forgets(&mut self, operator: OperatorIndex, reliable: BTreeSet<OperatorIndex>) {
-        let mut reached: BTreeMap<OperatorIndex, Height> = BTreeMap::new();
+        let mut reached: BTreeMap<OperatorIndex, Slot> = BTreeMap::new();
         for (author, (instance, ..)) in self.durable.keys() {
-            let counts =
-                instance.domain != Domain::Block && self.honest.contains(author) && reliable.contains(author);
-            if counts {
+            if let Some(duty) = instance.as_duty()
+                && self.honest.contains(author)
+                && reliable.contains(author)
+            {
                 let slot = reached.entry(*author).or_default();
-                *slot = instance.height.max(*slot);
+                *slot = duty.slot.max(*slot);
             }
         }
-        let mut slots: Vec<Height> = reached.into_values().collect();
+        let mut slots: Vec<Slot> = reached.into_values().collect();
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
         // q answers of the n-1 others: f-1 of the honest ones may be missing, and f+1 must name a slot.
         let faulty = (self.operators - 1) / 3;
         let reached =
             (2 * faulty).checked_sub(1).and_then(|last| slots.get(last)).copied().unwrap_or_default();
-        let covered = Height(reached.0 + SLOTS_COVERED);
+        let covered = Slot(reached.0 + SLOTS_COVERED);
         self.covered.insert(operator, covered);
         let forgotten = |(author, (instance, ..)): &(OperatorIndex, Place)| {
             *author == operator && is_beyond(*instance, covered)
@@ -338,7 +339,7 @@ impl Oracle {
     pub(crate) fn hears(&mut self, operator: OperatorIndex, signed: Signed) {
         // What is far ahead of it, it cannot know to be said in a place that counts.
         let tip = self.tips.get(&operator).copied().unwrap_or_default();
-        if signed.instance.domain == Domain::Block && signed.instance.height.0 > tip.0 + HEIGHTS_HEARD {
+        if signed.instance.domain() == Domain::Block && signed.instance.number() > tip.0 + HEIGHTS_HEARD {
             return;
         }
         let statements = self.heard.entry((signed.author, place(&signed))).or_default();
@@ -440,8 +441,8 @@ impl Oracle {
     }
 
     /// The client of an operator posts a candidate.
-    pub(crate) fn posts(&mut self, operator: OperatorIndex, instance: InstanceId, digest: Digest) {
-        self.posted.insert((operator, instance, digest));
+    pub(crate) fn posts(&mut self, operator: OperatorIndex, duty: DutyId, digest: Digest) {
+        self.posted.insert((operator, duty, digest));
     }
 
     /// There is a COMMIT with its share of the seal: it was sent, or is durable with its operator.
@@ -458,8 +459,8 @@ impl Oracle {
     pub(crate) fn ends(&mut self, operator: OperatorIndex, certificate: &Certificate) {
         self.decides(certificate);
         if !self.proves(certificate) {
-            let height = certificate.instance.height;
-            self.complain(Violation::BadCertificate { operator, height });
+            let instance = certificate.instance;
+            self.complain(Violation::BadCertificate { operator, instance });
         }
     }
 
@@ -496,7 +497,7 @@ impl Oracle {
         let height = block.header().height;
         self.decides(certificate);
         if certificate.digest != block.digest() || !self.proves(certificate) {
-            self.complain(Violation::BadCertificate { operator, height });
+            self.complain(Violation::BadCertificate { operator, instance: InstanceId::Block(height) });
         }
         self.follows(operator, block);
         let roots = (applied.state_root, applied.history_root);
@@ -594,10 +595,9 @@ impl Oracle {
             let instance = signed.instance;
             self.complain(Violation::Contradiction { operator, instance, first, second });
         }
-        let InstanceId { domain, .. } = signed.instance;
-        if let (Kind::Prepare | Kind::PrePrepare, Some(digest)) = (signed.kind(), signed.digest())
-            && domain != Domain::Block
-            && !self.posted.contains(&(operator, signed.instance, digest))
+        if let (Kind::Prepare | Kind::PrePrepare, Some(digest), Some(duty)) =
+            (signed.kind(), signed.digest(), signed.instance.as_duty())
+            && !self.posted.contains(&(operator, duty, digest))
         {
             self.complain(Violation::NotPosted { operator, instance: signed.instance, digest });
         }
@@ -667,12 +667,12 @@ impl Oracle {
 
 /// Blocks among decided instances.
 pub(crate) fn blocks<'a>(instances: impl Iterator<Item = &'a InstanceId>) -> usize {
-    instances.filter(|instance| instance.domain == Domain::Block).count()
+    instances.filter(|instance| instance.height().is_some()).count()
 }
 
 /// Whether this is a duty above the slots in which an operator without memory is kept from repeating itself.
-fn is_beyond(instance: InstanceId, covered: Height) -> bool {
-    instance.domain != Domain::Block && instance.height > covered
+fn is_beyond(instance: InstanceId, covered: Slot) -> bool {
+    instance.as_duty().is_some_and(|duty| duty.slot > covered)
 }
 
 fn place(signed: &Signed) -> Place {

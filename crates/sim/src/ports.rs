@@ -14,7 +14,7 @@ use aequa_replica::{
 };
 use aequa_storage::StorageError;
 use aequa_types::recording::Entry;
-use aequa_types::{Domain, Height, Record, Signed, Subject};
+use aequa_types::{InstanceId, Record, Signed, Subject};
 
 /// Something a turn did, in the order in which it did it.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct Votes<'a> {
     /// What was written and is not durable.
     pub(crate) unsynced: Vec<Record>,
     /// Heights that a member has shown.
-    pub(crate) floors: Vec<(Domain, Height)>,
+    pub(crate) floors: Vec<InstanceId>,
 }
 
 impl Votes<'_> {
@@ -188,8 +188,8 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
                 self.store.put_block(Stored { block, certificate, applied });
             }
             StoreWrite::Sealed(certificate) => self.store.put_certificate(certificate.clone()),
-            StoreWrite::CommitDuty { instance, decided, watermark } => {
-                self.store.put_duty(*instance, decided.clone(), *watermark);
+            StoreWrite::CommitDuty { duty, decided, watermark } => {
+                self.store.put_duty(*duty, decided.clone(), *watermark);
             }
             StoreWrite::KeepEvidence(pending) => self.store.put_evidence(pending.clone()),
         }
@@ -216,11 +216,7 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
         self.done.push(Done::Told(tell));
     }
 
-    fn prune(
-        &mut self,
-        is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<(Domain, Height)>,
-    ) -> Result<(), Broken> {
+    fn prune(&mut self, is_needed: &dyn Fn(Subject) -> bool, floors: Vec<InstanceId>) -> Result<(), Broken> {
         let dropped = self.votes.promises.prune(is_needed, &floors)?;
         self.done.push(Done::Pruned(dropped));
         Ok(())
@@ -245,7 +241,7 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
 fn needs_flush(write: &StoreWrite) -> bool {
     match write {
         StoreWrite::Commit { live, .. } => !live,
-        StoreWrite::Sealed(certificate) => certificate.instance.domain != Domain::Block,
+        StoreWrite::Sealed(certificate) => certificate.instance.as_duty().is_some(),
         StoreWrite::CommitDuty { .. } => true,
         StoreWrite::KeepEvidence(_) => false,
     }

@@ -5,7 +5,7 @@
 use crate::ram::RamDisk;
 use aequa_replica::Persist;
 use aequa_storage::{MarkOptions, MarkStore, Notes, StorageError, Wal, WalOptions};
-use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex, Record, Signed, Subject};
+use aequa_types::{ClusterId, Height, InstanceId, Mark, OperatorIndex, Record, Signed, Subject};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Promises {
 pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     pub(crate) marks: Vec<Mark>,
-    pub(crate) floors: Vec<(Domain, Height)>,
+    pub(crate) floors: Vec<InstanceId>,
     /// Whether a note says that this is not all that was signed.
     pub(crate) suspect: bool,
     /// Whether the end of the log was a write that never completed.
@@ -126,7 +126,7 @@ impl Promises {
     pub(crate) fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: &[(Domain, Height)],
+        floors: &[InstanceId],
     ) -> Result<usize, StorageError> {
         self.marks.sync()?;
         let dropped = self.wal.prune(is_needed)?;
@@ -136,10 +136,8 @@ impl Promises {
 
     fn note_decisions<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
         for record in records {
-            if let Record::Decided(certificate) = record
-                && certificate.instance.domain == Domain::Block
-            {
-                self.decided.insert(certificate.instance.height);
+            if let Record::Decided(certificate) = record {
+                self.decided.extend(certificate.instance.height());
             }
         }
     }

@@ -5,8 +5,8 @@ use aequa_chain::{Applied, Chain, ChainError, Tip};
 use aequa_replica::Recall;
 use aequa_types::message::ValueReply;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Decided, Domain, Height, InstanceId, Message,
-    Quorum, Value,
+    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Decided, DutyId, DutyKind, Height, InstanceId,
+    Message, Quorum, Slot, Value,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(crate) struct Stored {
 enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
-    /// The end of a duty, its decision if there is one, and the watermark of its domain.
-    Duty(InstanceId, Option<(Value, Certificate)>, Option<Height>),
+    /// The end of a duty, its decision if there is one, and the watermark of its kind.
+    Duty(DutyId, Option<(Value, Certificate)>, Option<Slot>),
     Evidence(Vec<CheckedEvidence>),
 }
 
@@ -34,8 +34,8 @@ pub(crate) struct Store {
     journal: Vec<Write>,
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
-    duties: BTreeMap<InstanceId, Option<(Value, Certificate)>>,
-    watermarks: BTreeMap<Domain, Height>,
+    duties: BTreeMap<DutyId, Option<(Value, Certificate)>>,
+    watermarks: BTreeMap<DutyKind, Slot>,
     evidence: Vec<CheckedEvidence>,
 }
 
@@ -51,27 +51,28 @@ impl Store {
     /// The end of a duty, durable at once.
     pub(crate) fn put_duty(
         &mut self,
-        instance: InstanceId,
+        duty: DutyId,
         decided: Option<(Value, Certificate)>,
-        watermark: Option<Height>,
+        watermark: Option<Slot>,
     ) {
-        self.write(Write::Duty(instance, decided, watermark));
+        self.write(Write::Duty(duty, decided, watermark));
         self.flush();
     }
 
     /// What is stored of a closed duty for an operator that missed it.
-    pub(crate) fn recall_duty(&self, instance: InstanceId, recall: Recall) -> Option<Message> {
-        let (value, certificate) = self.duties.get(&instance)?.clone()?;
+    pub(crate) fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
+        let (value, certificate) = self.duties.get(&duty)?.clone()?;
         match recall {
             Recall::Certificate => Some(Message::Decided(Decided { certificate })),
-            Recall::Value(digest) => (certificate.digest == digest)
-                .then(|| Message::ValueReply(ValueReply { instance, value: value.bytes().clone() })),
+            Recall::Value(digest) => (certificate.digest == digest).then(|| {
+                Message::ValueReply(ValueReply { instance: duty.into(), value: value.bytes().clone() })
+            }),
         }
     }
 
     /// The certificate of a duty that was decided.
-    pub(crate) fn duty_certificate(&self, instance: InstanceId) -> Option<&Certificate> {
-        self.duties.get(&instance)?.as_ref().map(|(_, certificate)| certificate)
+    pub(crate) fn duty_certificate(&self, duty: DutyId) -> Option<&Certificate> {
+        self.duties.get(&duty)?.as_ref().map(|(_, certificate)| certificate)
     }
 
     /// All the evidence that is pending.
@@ -118,17 +119,17 @@ impl Store {
 
     /// The highest decided instance of each domain.
     pub(crate) fn certified(&self) -> Vec<InstanceId> {
-        let block = Some(InstanceId::block(self.tip())).filter(|block| block.height > Height(0));
-        block.into_iter().chain(self.newest_duties()).collect()
+        let block = Some(self.tip()).filter(|tip| *tip > Height(0)).map(InstanceId::Block);
+        block.into_iter().chain(self.newest_duties().into_iter().map(InstanceId::from)).collect()
     }
 
-    /// The highest decided duty of each domain.
-    pub(crate) fn newest_duties(&self) -> Vec<InstanceId> {
-        let newest_duty = |domain: &Domain| {
+    /// The highest decided duty of each kind.
+    pub(crate) fn newest_duties(&self) -> Vec<DutyId> {
+        let newest_duty = |kind: DutyKind| {
             let decided = self.duties.iter().rev().filter(|(_, decided)| decided.is_some());
-            decided.map(|(instance, _)| *instance).find(|instance| instance.domain == *domain)
+            decided.map(|(duty, _)| *duty).find(|duty| duty.kind == kind)
         };
-        Domain::ALL.iter().filter(|domain| **domain != Domain::Block).filter_map(newest_duty).collect()
+        DutyKind::ALL.into_iter().filter_map(newest_duty).collect()
     }
 
     pub(crate) fn block(&self, height: Height) -> Option<&Stored> {
@@ -141,21 +142,21 @@ impl Store {
 
     /// Whether this instance is over here.
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
-        match instance.domain {
-            Domain::Block => instance.height <= self.tip(),
-            Domain::Attester | Domain::Proposer | Domain::Sync => self.duties.contains_key(&instance),
+        match instance {
+            InstanceId::Block(height) => height <= self.tip(),
+            InstanceId::Duty(duty) => self.duties.contains_key(&duty),
         }
     }
 
     /// Duties that ended above the watermarks.
-    pub(crate) fn duties(&self) -> Vec<InstanceId> {
-        let is_above = |id: &InstanceId| self.watermarks.get(&id.domain).is_none_or(|mark| id.height > *mark);
+    pub(crate) fn duties(&self) -> Vec<DutyId> {
+        let is_above = |duty: &DutyId| self.watermarks.get(&duty.kind).is_none_or(|mark| duty.slot > *mark);
         self.duties.keys().copied().filter(is_above).collect()
     }
 
-    /// Slots up to which all duties of a domain are closed.
-    pub(crate) fn watermarks(&self) -> Vec<(Domain, Height)> {
-        self.watermarks.iter().map(|(domain, mark)| (*domain, *mark)).collect()
+    /// The duties up to which all of their kind are closed.
+    pub(crate) fn watermarks(&self) -> Vec<DutyId> {
+        self.watermarks.iter().map(|(kind, slot)| DutyId { kind: *kind, slot: *slot }).collect()
     }
 
     /// Certificates of the newest `count` blocks and `count` duties that have no group seal.
@@ -191,13 +192,12 @@ impl Store {
                 self.blocks.insert(stored.block.header().height, (**stored).clone());
             }
             Write::Certificate(certificate) => {
-                let known = match certificate.instance.domain {
-                    Domain::Block => self
-                        .blocks
-                        .get_mut(&certificate.instance.height)
-                        .map(|stored| &mut stored.certificate),
-                    Domain::Attester | Domain::Proposer | Domain::Sync => {
-                        let decided = self.duties.get_mut(&certificate.instance).and_then(Option::as_mut);
+                let known = match certificate.instance {
+                    InstanceId::Block(height) => {
+                        self.blocks.get_mut(&height).map(|stored| &mut stored.certificate)
+                    }
+                    InstanceId::Duty(duty) => {
+                        let decided = self.duties.get_mut(&duty).and_then(Option::as_mut);
                         decided.map(|(_, certificate)| certificate)
                     }
                 };
@@ -205,13 +205,12 @@ impl Store {
                     *known = certificate.clone();
                 }
             }
-            Write::Duty(instance, decided, watermark) => {
-                let sealed =
-                    self.duty_certificate(*instance).is_some_and(|known| known.group_seal().is_some());
+            Write::Duty(duty, decided, watermark) => {
+                let sealed = self.duty_certificate(*duty).is_some_and(|known| known.group_seal().is_some());
                 if !sealed {
-                    self.duties.insert(*instance, decided.clone());
+                    self.duties.insert(*duty, decided.clone());
                 }
-                self.watermarks.extend(watermark.map(|mark| (instance.domain, mark)));
+                self.watermarks.extend(watermark.map(|mark| (duty.kind, mark)));
             }
             Write::Evidence(evidence) => self.evidence.clone_from(evidence),
         }

@@ -47,7 +47,7 @@ fn of(signed: &Signed) -> u64 {
 
 /// An instance in few letters.
 pub(crate) fn name(instance: InstanceId) -> String {
-    format!("{}/{}", instance.domain.name(), instance.height)
+    format!("{}/{}", instance.domain().name(), instance.number())
 }
 
 /// A message in few words.

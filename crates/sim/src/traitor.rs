@@ -219,18 +219,22 @@ impl Treason<'_> {
     /// The same block a millisecond later, or another choice for a duty: as valid as the first.
     fn second_proposal(&mut self, first: &PrePrepare) -> Option<PrePrepare> {
         let instance = first.proposal.instance;
-        let (value, digest) = if instance.domain == Domain::Block {
-            let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
-            block.header.timestamp_ms += 1;
-            while self.traits.divide && first.proposal.digest().map(half) == Some(half(block.header.digest()))
-            {
+        let (value, digest) = match instance {
+            InstanceId::Block(_) => {
+                let mut block = Block::from_ssz_bytes(&first.value.0).ok()?;
                 block.header.timestamp_ms += 1;
+                while self.traits.divide
+                    && first.proposal.digest().map(half) == Some(half(block.header.digest()))
+                {
+                    block.header.timestamp_ms += 1;
+                }
+                (ValueBytes(block.as_ssz_bytes().into()), block.header.digest())
             }
-            (ValueBytes(block.as_ssz_bytes().into()), block.header.digest())
-        } else {
-            let bytes = format!("{{\"slot\":{},\"choice\":{}}}", instance.height, 2 + self.dice.below(2));
-            let value = Value::duty(instance, ValueBytes(bytes.into_bytes().into()));
-            (value.bytes().clone(), value.digest())
+            InstanceId::Duty(duty) => {
+                let bytes = format!("{{\"slot\":{},\"choice\":{}}}", duty.slot, 2 + self.dice.below(2));
+                let value = Value::duty(duty, ValueBytes(bytes.into_bytes().into()));
+                (value.bytes().clone(), value.digest())
+            }
         };
         self.conspiracy.learn(instance, digest);
         let proposal = self.say(instance, first.proposal.round, Claim::PrePrepare(digest));
@@ -263,8 +267,11 @@ impl Treason<'_> {
             match treason.dice.below(4) {
                 0 => statement.round = Round(statement.round.0 + treason.dice.between(1, 3)),
                 1 => statement.round = Round(statement.round.0.saturating_sub(1)),
-                2 => statement.instance.height = statement.instance.height.next(),
-                _ => statement.instance.domain = treason.dice.pick(&Domain::ALL),
+                2 => statement.instance = statement.instance.next(),
+                _ => {
+                    let domain = treason.dice.pick(&Domain::ALL);
+                    statement.instance = domain.instance(statement.instance.number());
+                }
             }
             keys::sign(treason.operator, statement)
         };

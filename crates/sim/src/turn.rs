@@ -15,9 +15,7 @@ use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
 use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Work};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
-use aequa_types::{
-    Certificate, Domain, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified,
-};
+use aequa_types::{Certificate, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified};
 use std::collections::BTreeSet;
 
 /// Longest the sealing thread takes.
@@ -125,15 +123,13 @@ impl World {
     }
 
     /// A replica stopped its node before anything of the turn was promised to anybody.
-    fn halted(&mut self, id: usize, halt: &Halt, shown: &[(Domain, Height)]) {
+    fn halted(&mut self, id: usize, halt: &Halt, shown: &[InstanceId]) {
         let node = &self.nodes[id];
         let operator = node.operator;
-        let mut shown_in =
-            shown.iter().map(|(domain, height)| InstanceId { domain: *domain, height: *height });
         // What it made before a loss may have been under way while it asked.
-        let forgotten = shown_in.any(|instance| {
-            self.oracle.may_repeat(operator, instance)
-                || (self.oracle.may_be_reminded(operator, instance) && node.is_below_floor(instance))
+        let forgotten = shown.iter().any(|instance| {
+            self.oracle.may_repeat(operator, *instance)
+                || (self.oracle.may_be_reminded(operator, *instance) && node.is_below_floor(*instance))
         });
         if !(node.restored || forgotten) || !matches!(halt, Halt::SignedElsewhere { .. }) {
             let reason = halt.to_string();
@@ -210,7 +206,7 @@ impl World {
         }
         let Done::Sent(Outbound::Broadcast(message)) = done else { return };
         match message {
-            Message::PrePrepare(message) if message.proposal.instance.domain == Domain::Block => {
+            Message::PrePrepare(message) if message.proposal.instance.height().is_some() => {
                 self.sight(sights::PROPOSAL_RESENT)
             }
             Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
@@ -265,8 +261,8 @@ impl World {
                 let life = Some(self.nodes[id].life);
                 self.after(took_ms, Event::Input { node: id, life, input: Box::new(input) });
             }
-            Work::RecallDuty { to, instance, recall } => {
-                if let Some(message) = self.nodes[id].store.recall_duty(instance, recall) {
+            Work::RecallDuty { to, duty, recall } => {
+                if let Some(message) = self.nodes[id].store.recall_duty(duty, recall) {
                     self.sight(sights::DUTY_RECALLED);
                     self.emit(id, Some(to), message);
                 }
@@ -331,10 +327,10 @@ impl World {
             }
             StoreWrite::Sealed(certificate) => {
                 let instance = certificate.instance;
-                if instance.domain != Domain::Block {
+                if instance.as_duty().is_some() {
                     self.sight(sights::DUTY_SEALED);
                 }
-                self.note(id, instance.height.0, || format!("seals {}", name(instance)));
+                self.note(id, instance.number(), || format!("seals {}", name(instance)));
             }
             StoreWrite::CommitDuty { decided, .. } => {
                 if let Some((_, certificate)) = decided.filter(|_| honest) {

@@ -5,8 +5,8 @@ use crate::keys;
 use aequa_types::limits::{HEIGHT_MAX, VALUE_BYTES_MAX};
 use aequa_types::message::ValueReply;
 use aequa_types::{
-    Block, Certificate, CheckedBlock, CheckedTransaction, ClusterId, Domain, Evidence, InstanceId, Kind,
-    Message, OperatorIndex, PrePrepare, Proof, Quorum, Round, Signed, Value, ValueBytes, Verified,
+    Block, Certificate, CheckedBlock, CheckedTransaction, ClusterId, Evidence, InstanceId, Kind, Message,
+    OperatorIndex, PrePrepare, Proof, Quorum, Round, Signed, Value, ValueBytes, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Verifier {
 
     /// A fetched block with its certificate.
     pub(crate) fn certified(&self, block: &CheckedBlock, certificate: &Certificate) -> bool {
-        certificate.instance == InstanceId::block(block.header().height)
+        certificate.instance == InstanceId::Block(block.header().height)
             && certificate.digest == block.digest()
             && self.certificate(certificate)
     }
@@ -74,8 +74,8 @@ impl Verifier {
         if bytes.0.is_empty() || bytes.0.len() > VALUE_BYTES_MAX {
             return None;
         }
-        if instance.domain != Domain::Block {
-            return Some(Value::duty(instance, bytes));
+        if let InstanceId::Duty(duty) = instance {
+            return Some(Value::duty(duty, bytes));
         }
         if let Some(known) = self.values.get(&(instance, bytes.clone())) {
             return known.clone();
@@ -96,7 +96,7 @@ impl Verifier {
     fn block(&self, instance: InstanceId, bytes: &ValueBytes) -> Option<CheckedBlock> {
         let block: Block = aequa_types::decode("block", &bytes.0, VALUE_BYTES_MAX).ok()?;
         let header = &block.header;
-        let good = header.height == instance.height
+        let good = InstanceId::Block(header.height) == instance
             && header.cluster_id == self.cluster
             && self.quorum.contains(header.proposer)
             && header.items == block.items.len() as u64
@@ -124,10 +124,10 @@ impl Verifier {
     }
 
     fn statement(&self, signed: &Signed, kind: Kind) -> bool {
-        let lowest = u64::from(signed.instance.domain == Domain::Block);
+        let lowest = u64::from(signed.instance.height().is_some());
         signed.kind() == kind
             && self.quorum.contains(signed.author)
-            && (lowest..=HEIGHT_MAX).contains(&signed.instance.height.0)
+            && (lowest..=HEIGHT_MAX).contains(&signed.instance.number())
             && signed.round.0 <= HEIGHT_MAX
             && keys::holds(signed)
     }

@@ -108,7 +108,7 @@ fn of_a_plain_block() -> (Recording, InstanceId) {
     let recordings = report.recordings.into_iter();
     let found = recordings.flat_map(|recording| {
         let blocks: Vec<InstanceId> =
-            recording.instances().into_iter().filter(|id| id.domain == Domain::Block).collect();
+            recording.instances().into_iter().filter(|id| id.domain() == Domain::Block).collect();
         blocks.into_iter().map(move |id| (recording.clone(), id))
     });
     let mut plain = found.filter(|(recording, id)| {

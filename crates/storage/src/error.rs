@@ -106,7 +106,7 @@ pub enum StorageError {
         reason: &'static str,
     },
     /// The second gate: a statement must not be made here.
-    #[error("refused to sign a {:?} for {} {} round {}: {reason}", place.kind, place.instance.domain.name(), place.instance.height, place.round)]
+    #[error("refused to sign a {:?} for {} round {}: {reason}", place.kind, place.instance, place.round)]
     MarkRefused {
         /// Where it would have been made.
         place: Place,

@@ -31,7 +31,7 @@ struct Life {
 }
 
 fn signed(height: u64, round: u64, claim: Claim) -> Signed {
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     let statement = Statement { instance, round: Round(round), author: ME, claim };
     Signed { statement, signature: Signature::repeat_byte(0x51) }
 }

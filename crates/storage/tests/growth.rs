@@ -4,8 +4,7 @@
 
 use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
 use aequa_types::{
-    Claim, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Record, Round, Signature, Signed,
-    Statement,
+    Claim, ClusterId, Digest, Height, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
 };
 use std::path::Path;
 
@@ -20,7 +19,7 @@ const HEIGHTS_KEPT_MAX: usize = 1000;
 
 fn vote(height: u64) -> Record {
     let claim = Claim::Prepare(Digest::repeat_byte(height as u8));
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     let statement = Statement { instance, round: Round(0), author: ME, claim };
     Record::Prepare(Signed { statement, signature: Signature::repeat_byte(1) })
 }
@@ -60,8 +59,8 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
             marks.sync().unwrap();
         }
         if height.is_multiple_of(PRUNED_EVERY) {
-            wal.prune(&|subject| subject.instance.height > Height(height)).unwrap();
-            marks.raise_floors(&[(Domain::Block, Height(height - 32))]).unwrap();
+            wal.prune(&|subject| subject.instance.number() > height).unwrap();
+            marks.raise_floors(&[InstanceId::Block(Height(height - 32))]).unwrap();
         }
         if height == HEIGHTS / 10 {
             early = bytes_in(dir.path());

@@ -71,7 +71,7 @@ fn acknowledge(number: u64) {
 fn record(height: u64) -> Record {
     let bytes = (height as usize * 37) % 900;
     Record::Value(ValueRecord {
-        instance: InstanceId::block(Height(height)),
+        instance: InstanceId::Block(Height(height)),
         value: ValueBytes(vec![height as u8; bytes].into()),
     })
 }
@@ -139,7 +139,7 @@ fn writes_blocks_until_killed() {
         let height = tip.map_or(Height(1), |tip| tip.height.next());
         let block = block(height, tip.map_or(CLUSTER, |tip| tip.digest));
         let certificate = Certificate {
-            instance: InstanceId::block(height),
+            instance: InstanceId::Block(height),
             round: Round(0),
             digest: block.header.digest(),
             proof: Proof::Group(Seal::ZERO),

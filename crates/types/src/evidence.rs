@@ -103,10 +103,10 @@ fn check_contradiction(one: &Signed, other: &Signed) -> Result<(), EvidenceError
     if one.author != other.author {
         return Err(EvidenceError::Authors(one.author, other.author));
     }
-    if one.instance.domain != other.instance.domain {
+    if one.instance.domain() != other.instance.domain() {
         return Err(EvidenceError::Domains);
     }
-    if one.instance.height != other.instance.height {
+    if one.instance != other.instance {
         return Err(EvidenceError::Heights);
     }
     if one.round != other.round {

@@ -80,9 +80,16 @@ macro_rules! number {
 }
 
 number! {
-    /// Position in a domain: the block number, or the slot of a duty. The first block has height 1;
-    /// height 0 is the state before any block.
+    /// Number of a block. The first has height 1; height 0 is the state before any block.
     Height(u64)
+}
+number! {
+    /// Slot of the beacon chain that a duty belongs to, from 0.
+    Slot(u64)
+}
+number! {
+    /// Epoch of the beacon chain, from 0.
+    Epoch(u64)
 }
 number! {
     /// Attempt within one instance, from 0.
@@ -105,6 +112,23 @@ impl Height {
     }
 }
 
+impl Slot {
+    /// The following slot. Slots are bounded far below overflow (2^62 at every entrance).
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The slot before, or `None` at 0.
+    pub fn previous(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+
+    /// The epoch it lies in, of so many slots each: 32 on mainnet. None for epochs of no slots.
+    pub fn epoch(self, slots_per_epoch: u64) -> Option<Epoch> {
+        self.0.checked_div(slots_per_epoch).map(Epoch)
+    }
+}
+
 impl Round {
     /// The following round.
     pub fn next(self) -> Self {
@@ -116,110 +140,6 @@ impl OperatorIndex {
     /// Index as an array position.
     pub fn as_usize(self) -> usize {
         usize::from(self.0)
-    }
-}
-
-/// What an instance decides about. Instances of different domains never influence each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Domain {
-    /// The chain of blocks.
-    Block,
-    /// Attestation duty, height = slot.
-    Attester,
-    /// Block proposal duty, height = slot.
-    Proposer,
-    /// Sync committee duty, height = slot.
-    Sync,
-}
-
-impl Domain {
-    /// All domains, in the order of their wire numbers.
-    pub const ALL: [Domain; 4] = [Domain::Block, Domain::Attester, Domain::Proposer, Domain::Sync];
-
-    /// Wire number.
-    pub fn number(self) -> u8 {
-        match self {
-            Domain::Block => 0,
-            Domain::Attester => 1,
-            Domain::Proposer => 2,
-            Domain::Sync => 3,
-        }
-    }
-
-    /// Name as used in logs, the API and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Domain::Block => "block",
-            Domain::Attester => "attester",
-            Domain::Proposer => "proposer",
-            Domain::Sync => "sync",
-        }
-    }
-
-    /// The duty domain of this name; `block` is not a duty.
-    pub fn duty(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().skip(1).find(|domain| domain.name() == name)
-    }
-}
-
-impl Encode for Domain {
-    fn is_ssz_fixed_len() -> bool {
-        true
-    }
-    fn ssz_fixed_len() -> usize {
-        1
-    }
-    fn ssz_bytes_len(&self) -> usize {
-        1
-    }
-    fn ssz_append(&self, buf: &mut Vec<u8>) {
-        buf.push(self.number());
-    }
-}
-
-impl Decode for Domain {
-    fn is_ssz_fixed_len() -> bool {
-        true
-    }
-    fn ssz_fixed_len() -> usize {
-        1
-    }
-    fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let number = u8::from_ssz_bytes(bytes)?;
-        Self::ALL
-            .into_iter()
-            .find(|domain| domain.number() == number)
-            .ok_or_else(|| DecodeError::BytesInvalid(format!("unknown domain {number}")))
-    }
-}
-
-/// One consensus instance: a height of a domain.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    ssz_derive::Encode,
-    ssz_derive::Decode,
-    Serialize,
-    Deserialize,
-)]
-pub struct InstanceId {
-    /// What is decided about.
-    pub domain: Domain,
-    /// Block number or slot.
-    pub height: Height,
-}
-
-impl InstanceId {
-    /// The instance of block `height`.
-    pub fn block(height: Height) -> Self {
-        Self { domain: Domain::Block, height }
     }
 }
 

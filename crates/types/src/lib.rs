@@ -6,7 +6,8 @@
 //!
 //! | module | what it names |
 //! |---|---|
-//! | [`ids`] | heights, rounds, operators, digests, instances, quorum arithmetic |
+//! | [`ids`] | heights, slots, rounds, operators, digests, quorum arithmetic |
+//! | [`instance`] | what consensus is held about: blocks, and duties of every kind |
 //! | [`statement`] | what an operator signs in consensus |
 //! | [`message`] | what operators send each other |
 //! | [`transaction`] | what clients submit |
@@ -27,6 +28,7 @@ pub mod block;
 pub mod certificate;
 pub mod evidence;
 pub mod ids;
+pub mod instance;
 pub mod json;
 pub mod limits;
 pub mod lock;
@@ -43,9 +45,10 @@ pub use block::{Block, CheckedBlock, Header, Totals};
 pub use certificate::{Certificate, CertifiedBlock, CertifiedHeader, CommitSignature, Proof};
 pub use evidence::{CheckedEvidence, Evidence, EvidenceError, Offence};
 pub use ids::{
-    Address, Amount, ClusterId, Digest, Domain, Height, InstanceId, OperatorIndex, Quorum, Round, Seal,
-    Signature, TimestampMs, TxHash,
+    Address, Amount, ClusterId, Digest, Epoch, Height, OperatorIndex, Quorum, Round, Seal, Signature, Slot,
+    TimestampMs, TxHash,
 };
+pub use instance::{Domain, DutyId, DutyKind, InstanceId};
 pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn everything_that_is_signed_is_in_the_mark() {
         let base = Statement {
-            instance: InstanceId::block(Height(5)),
+            instance: InstanceId::Block(Height(5)),
             round: Round(1),
             author: OperatorIndex(2),
             claim: Claim::Commit(CommitClaim { digest: Digest::repeat_byte(1), seal: None }),

@@ -5,7 +5,7 @@
 
 use crate::block::CheckedBlock;
 use crate::limits::VALUE_BYTES_MAX;
-use crate::{Certificate, Digest, InstanceId, Round, Signed};
+use crate::{Certificate, Digest, DutyId, InstanceId, Round, Signed};
 use ssz::{Decode, DecodeError, Encode};
 use ssz_derive::{Decode, Encode};
 use std::sync::Arc;
@@ -49,43 +49,62 @@ impl Decode for ValueBytes {
 
 /// A value whose bytes were decoded, checked on their own and hashed.
 #[derive(Debug, Clone)]
-pub struct Value {
-    digest: Digest,
-    bytes: ValueBytes,
-    block: Option<Arc<CheckedBlock>>,
+pub enum Value {
+    /// Of a block's instance.
+    Block {
+        /// The block.
+        block: Arc<CheckedBlock>,
+        /// Its encoding.
+        bytes: ValueBytes,
+    },
+    /// Of a duty's instance.
+    Duty {
+        /// [`duty_digest`] of the bytes.
+        digest: Digest,
+        /// What a client posted; opaque.
+        bytes: ValueBytes,
+    },
 }
 
 impl Value {
-    /// The value of a block instance.
+    /// The value of a block's instance.
     pub fn block(block: Arc<CheckedBlock>) -> Self {
         let bytes = ValueBytes(block.block().as_ssz_bytes().into());
-        Self { digest: block.digest(), bytes, block: Some(block) }
+        Self::Block { block, bytes }
     }
 
-    /// The value of a duty instance: opaque bytes under a domain-separated digest.
-    pub fn duty(instance: InstanceId, bytes: ValueBytes) -> Self {
-        Self { digest: duty_digest(instance, &bytes.0), bytes, block: None }
+    /// The value of this duty.
+    pub fn duty(duty: DutyId, bytes: ValueBytes) -> Self {
+        Self::Duty { digest: duty_digest(duty, &bytes.0), bytes }
     }
 
     /// What is voted on.
     pub fn digest(&self) -> Digest {
-        self.digest
+        match self {
+            Self::Block { block, .. } => block.digest(),
+            Self::Duty { digest, .. } => *digest,
+        }
     }
 
     /// The encoded value.
     pub fn bytes(&self) -> &ValueBytes {
-        &self.bytes
+        match self {
+            Self::Block { bytes, .. } | Self::Duty { bytes, .. } => bytes,
+        }
     }
 
     /// The block, when this is one.
     pub fn as_block(&self) -> Option<&Arc<CheckedBlock>> {
-        self.block.as_ref()
+        match self {
+            Self::Block { block, .. } => Some(block),
+            Self::Duty { .. } => None,
+        }
     }
 }
 
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.bytes == other.bytes
+        self.digest() == other.digest() && self.bytes() == other.bytes()
     }
 }
 
@@ -93,14 +112,14 @@ impl Eq for Value {}
 
 impl std::hash::Hash for Value {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.digest.hash(state);
+        self.digest().hash(state);
     }
 }
 
-/// Digest of an opaque duty value: SHA-256 over tag, domain, height and the bytes.
-pub fn duty_digest(instance: InstanceId, bytes: &[u8]) -> Digest {
+/// Digest of an opaque duty value: SHA-256 over tag, kind, slot and the bytes.
+pub fn duty_digest(duty: DutyId, bytes: &[u8]) -> Digest {
     let mut preimage = b"aequa/duty/v1\0".to_vec();
-    instance.ssz_append(&mut preimage);
+    InstanceId::from(duty).ssz_append(&mut preimage);
     preimage.extend_from_slice(bytes);
     Digest::from(ethereum_hashing::hash_fixed(&preimage))
 }

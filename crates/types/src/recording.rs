@@ -209,7 +209,7 @@ mod tests {
     const AT: Moment = Moment { elapsed_ms: 5, wall_ms: 1_700_000_000_005 };
 
     fn instance() -> InstanceId {
-        InstanceId::block(Height(7))
+        InstanceId::Block(Height(7))
     }
 
     fn vote() -> Signed {

@@ -74,7 +74,7 @@ fn propose(
     block: &Block,
     changes: &[Signed],
 ) -> [Sending; 3] {
-    let (instance, digest) = (InstanceId::block(block.header.height), block.header.digest());
+    let (instance, digest) = (InstanceId::Block(block.header.height), block.header.digest());
     let proposal = scene.proposal(round, block, changes.to_vec());
     let prepare = scene.traitor.say(instance, round, Claim::Prepare(digest));
     let commit = scene.traitor.commit(instance, round, digest);

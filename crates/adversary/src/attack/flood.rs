@@ -72,7 +72,7 @@ impl Flood {
         let (instance, round) = (scene.instance(), Round(self.round % ROUND_WINDOW));
         let digest = scene.invented();
         let heights = [0, HEIGHT_MAX, HEIGHT_MAX + 1, u64::MAX];
-        let far = InstanceId::block(Height(scene.dice.pick(&heights).copied().unwrap_or(u64::MAX)));
+        let far = InstanceId::Block(Height(scene.dice.pick(&heights).copied().unwrap_or(u64::MAX)));
         let offset = scene.dice.below(12) as i64;
         let early = scene.instance_at(1 + offset);
         let message = match turn % 8 {

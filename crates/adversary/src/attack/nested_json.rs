@@ -3,7 +3,7 @@
 use super::{Attack, Provable, Scene, Sending};
 use aequa_types::limits::DUTY_VALUE_BYTES_MAX;
 use aequa_types::message::ValueReply;
-use aequa_types::{Domain, Height, InstanceId, Message, ValueBytes};
+use aequa_types::{DutyKind, InstanceId, Message, Slot, ValueBytes};
 use std::time::{Duration, Instant};
 
 /// Values are sent so often: even at ten times their price they are less than what a member may send.
@@ -35,9 +35,8 @@ impl Attack for NestedJson {
         }
         self.at = Some(Instant::now());
         self.slot += 1;
-        let domains = [Domain::Attester, Domain::Proposer, Domain::Sync];
-        let domain = scene.dice.pick(&domains).copied().unwrap_or(Domain::Attester);
-        let unasked = InstanceId { domain, height: Height(self.slot) };
+        let kind = scene.dice.pick(&DutyKind::ALL).copied().unwrap_or(DutyKind::Attester);
+        let unasked = InstanceId::duty(kind, Slot(self.slot));
         let mut sendings = vec![Sending::all(&reply(unasked))];
         let asked = scene.memory().questions.pop_back();
         sendings.extend(asked.map(|(who, question)| Sending::some(&[who], &reply(question.instance))));
@@ -76,7 +75,7 @@ mod tests {
         let values: Vec<_> = sendings.iter().map(|sending| (sending.to.clone(), sending.message())).collect();
         let [(None, unasked), (Some(to), asked)] = &values[..] else { panic!("{}", values.len()) };
         assert_eq!((to, asked.instance()), (&vec![who], instance));
-        assert_ne!(unasked.instance().domain, Domain::Block);
+        assert!(unasked.instance().as_duty().is_some());
         let Message::ValueReply(reply) = unasked else { panic!() };
         assert!(reply.value.0.len() <= DUTY_VALUE_BYTES_MAX && reply.value.0.ends_with(b"{\"\":0}]"));
         assert!(attack.play(&mut stage.scene()).is_empty(), "not at once again");

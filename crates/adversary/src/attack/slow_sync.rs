@@ -30,7 +30,7 @@ impl Attack for SlowSync {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         scene.memory().slow_until = Some(Instant::now() + LINGER);
         let mut status = scene.ear.follower.status();
-        status.height = Height(scene.instance().height.0 + AHEAD);
+        status.height = Height(scene.instance().number() + AHEAD);
         vec![Sending::question(&SyncRequest::Status(status))]
     }
 }
@@ -46,7 +46,7 @@ mod tests {
         let sendings = SlowSync.play(&mut stage.scene());
         let claim = aequa_types::decode::<SyncRequest>("question", &sendings[0].frame.body, 1024).unwrap();
         let SyncRequest::Status(status) = claim else { panic!() };
-        assert!(status.height > stage.scene().instance().height);
+        assert!(status.height.0 > stage.scene().instance().number());
         assert!(stage.scene().memory().slow_until.is_some_and(|until| until > Instant::now()));
     }
 }

@@ -8,7 +8,7 @@ use crate::request::{BodyError, Params, Taken};
 use aequa_telemetry::TraceId;
 use aequa_types::json::{Raw, canonical, object};
 use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX};
-use aequa_types::{Domain, Height, InstanceId, Round, ValueBytes};
+use aequa_types::{DutyId, DutyKind, Round, Slot, ValueBytes};
 use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
@@ -93,7 +93,7 @@ fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str,
         return Err(json(format!("payload: has {bytes} bytes, the limit is {DUTY_VALUE_BYTES_MAX}")));
     }
 
-    let domain = Domain::duty(&kind)
+    let kind = DutyKind::named(&kind)
         .ok_or_else(|| ("invalid type", "type: must be attester, proposer or sync".to_owned()))?;
     if height > HEIGHT_MAX {
         return Err(("height out of range", format!("height: must be at most {HEIGHT_MAX}")));
@@ -101,8 +101,9 @@ fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str,
     if round > DUTY_ROUND_MAX {
         return Err(("round out of range", format!("round: must be at most {DUTY_ROUND_MAX}")));
     }
-    let (height, round, payload) = (Height(height), Round(round), ValueBytes(payload.into()));
-    Ok(DutyRequest { domain, height, round, payload, trace_id: trace_id.to_string() })
+    let id = DutyId { kind, slot: Slot(height) };
+    let (round, payload) = (Round(round), ValueBytes(payload.into()));
+    Ok(DutyRequest { id, round, payload, trace_id: trace_id.to_string() })
 }
 
 /// One duty by type and height, those of one slot, or the newest ones.
@@ -122,31 +123,29 @@ pub(crate) async fn read_duty<B: Backend>(
 ) -> Result<Response, Refusal> {
     let bad = |message: &str| Refusal::bad("BAD_REQUEST", message);
     let as_bad_request = |refusal: Refusal| Refusal { code: "BAD_REQUEST", ..refusal };
-    let domain = params
+    let kind = params
         .text("type")
-        .map(|name| Domain::duty(name).ok_or_else(|| bad("type: must be attester, proposer or sync")))
+        .map(|name| DutyKind::named(name).ok_or_else(|| bad("type: must be attester, proposer or sync")))
         .transpose()?;
-    let height = params.height("height").map_err(as_bad_request)?;
-    let before = params.height("before").map_err(as_bad_request)?;
+    let slot = params.slot("height").map_err(as_bad_request)?;
+    let before = params.slot("before").map_err(as_bad_request)?;
     let limit = params.limit(DUTIES_DEFAULT, DUTIES_MAX)?;
-    let DutyPage { instances, next } = match (domain, height) {
-        (Some(domain), Some(height)) => {
-            let duty = app.backend.duty(domain, height).await?;
-            let unknown =
-                || Refusal::not_found("UNKNOWN_DUTY", format!("no {} duty at {height}", domain.name()));
+    let DutyPage { duties, next } = match (kind, slot) {
+        (Some(kind), Some(slot)) => {
+            let duty = app.backend.duty(DutyId { kind, slot }).await?;
+            let unknown = || Refusal::not_found("UNKNOWN_DUTY", format!("no {} duty at {slot}", kind.name()));
             return Ok(ok(&duty.ok_or_else(unknown)?));
         }
-        (None, Some(height)) => {
-            let duties = Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-            let instances = duties.map(|domain| InstanceId { domain, height }).collect();
-            DutyPage { instances, next: None }
+        (None, Some(slot)) => {
+            let duties = DutyKind::ALL.map(|kind| DutyId { kind, slot }).to_vec();
+            DutyPage { duties, next: None }
         }
-        (_, None) => app.backend.duties(DutyQuery { domain, before, limit }).await?,
+        (_, None) => app.backend.duties(DutyQuery { kind, before, limit }).await?,
     };
     // Each is read when the client takes it: a list of the largest values is never whole in memory.
-    let duties = stream::iter(instances).filter_map(move |InstanceId { domain, height }| {
+    let duties = stream::iter(duties).filter_map(move |duty| {
         let app = Arc::clone(&app);
-        async move { app.backend.duty(domain, height).await.transpose() }
+        async move { app.backend.duty(duty).await.transpose() }
     });
-    Ok(list("duties", duties, next).await)
+    Ok(list("duties", duties, next.map(|slot| slot.0)).await)
 }

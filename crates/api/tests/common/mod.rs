@@ -9,8 +9,8 @@ use aequa_types::block::{Items, empty_evidence_root};
 use aequa_types::json::{EvidenceJson, ValueJson};
 use aequa_types::{
     Address, Amount, AuctionBidV1, Block, Certificate, CertifiedBlock, CertifiedHeader, Claim,
-    CommitSignature, Digest, Domain, Evidence, Header, Height, InstanceId, OperatorIndex, PlaintextV1, Proof,
-    Round, Signed, Statement, Transaction, TxBody, TxHash, TxKind,
+    CommitSignature, Digest, DutyId, DutyKind, Evidence, Header, Height, InstanceId, OperatorIndex,
+    PlaintextV1, Proof, Round, Signed, Slot, Statement, Transaction, TxBody, TxHash, TxKind,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Node {
     pub submitted: Mutex<Vec<Transaction>>,
     pub duties: Mutex<Vec<DutyRequest>>,
     /// Where a search for duties ends early.
-    pub duties_next: Mutex<Option<Height>>,
+    pub duties_next: Mutex<Option<Slot>>,
     pub blocks: Mutex<BTreeMap<u64, Arc<CertifiedBlock>>>,
     pub pruned_below: Mutex<u64>,
     pub replaying: AtomicBool,
@@ -115,7 +115,7 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
         signature: Default::default(),
     };
     let certificate = Certificate {
-        instance: InstanceId::block(Height(height)),
+        instance: InstanceId::Block(Height(height)),
         round: Round(0),
         digest: header.digest(),
         proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
@@ -132,7 +132,7 @@ pub fn evidence_view() -> EvidenceView {
     let piece = |round| {
         let vote = |byte| Signed {
             statement: Statement {
-                instance: InstanceId::block(Height(6)),
+                instance: InstanceId::Block(Height(6)),
                 round: Round(round),
                 author: OperatorIndex(2),
                 claim: Claim::Prepare(Digest::repeat_byte(byte)),
@@ -145,10 +145,10 @@ pub fn evidence_view() -> EvidenceView {
     EvidenceView { committed, pending: vec![piece(1)], next: None }
 }
 
-pub fn duty_view(domain: Domain, height: u64) -> DutyView {
+pub fn duty_view(kind: DutyKind, slot: u64) -> DutyView {
     DutyView {
-        domain,
-        height: Height(height),
+        kind,
+        slot: Slot(slot),
         status: DutyStatus::Deciding,
         round: None,
         digest: None,
@@ -293,26 +293,26 @@ impl Backend for Node {
         Ok(())
     }
 
-    async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
+    async fn duty(&self, id: DutyId) -> Answer<Option<DutyView>> {
         let duties = self.duties.lock().unwrap();
-        let known = duties.iter().find(|duty| duty.domain == domain && duty.height == height);
+        let known = duties.iter().find(|duty| duty.id == id);
         Ok(known.map(|duty| {
             let value = Some(ValueJson(duty.payload.clone()));
-            DutyView { value, ..duty_view(domain, height.0) }
+            DutyView { value, ..duty_view(id.kind, id.slot.0) }
         }))
     }
 
     async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
-        let duties = self.duties.lock().unwrap();
-        let instances: Vec<_> = duties
+        let known = self.duties.lock().unwrap();
+        let duties: Vec<_> = known
             .iter()
             .rev()
-            .filter(|duty| query.domain.is_none_or(|domain| domain == duty.domain))
-            .filter(|duty| query.before.is_none_or(|before| duty.height < before))
+            .filter(|duty| query.kind.is_none_or(|kind| kind == duty.id.kind))
+            .filter(|duty| query.before.is_none_or(|before| duty.id.slot < before))
             .take(query.limit)
-            .map(|duty| InstanceId { domain: duty.domain, height: duty.height })
+            .map(|duty| duty.id)
             .collect();
-        Ok(DutyPage { instances, next: *self.duties_next.lock().unwrap() })
+        Ok(DutyPage { duties, next: *self.duties_next.lock().unwrap() })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {

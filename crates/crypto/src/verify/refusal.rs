@@ -1,6 +1,6 @@
 //! Why a message is turned away.
 
-use aequa_types::{DecodeError, Height, OperatorIndex, Round};
+use aequa_types::{DecodeError, InstanceId, OperatorIndex, Round};
 
 /// Why a message is refused: the words of `qbft_verify_results_total`.
 ///
@@ -33,9 +33,9 @@ pub enum Refusal {
     /// The instance is decided and over.
     #[error("instance is over")]
     Old,
-    /// A height outside of every window.
-    #[error("height {0} is out of bounds")]
-    HeightOutOfBounds(Height),
+    /// A height or slot outside of every window.
+    #[error("{0} is out of bounds")]
+    OutOfBounds(InstanceId),
     /// A round outside of every window.
     #[error("round {0} is out of bounds")]
     RoundOutOfBounds(Round),
@@ -60,7 +60,7 @@ impl Refusal {
             Refusal::NotMember(_) => "not_member",
             Refusal::NotLeader(_) => "not_leader",
             Refusal::Old => "old",
-            Refusal::HeightOutOfBounds(_) => "height_oob",
+            Refusal::OutOfBounds(_) => "height_oob",
             Refusal::RoundOutOfBounds(_) => "round_oob",
             Refusal::BadSignature(_) => "bad_sig",
             Refusal::BadJustification(_) => "bad_justification",
@@ -72,7 +72,7 @@ impl Refusal {
     pub fn is_peer_fault(&self) -> bool {
         !matches!(
             self,
-            Refusal::Old | Refusal::Replay | Refusal::HeightOutOfBounds(_) | Refusal::RoundOutOfBounds(_)
+            Refusal::Old | Refusal::Replay | Refusal::OutOfBounds(_) | Refusal::RoundOutOfBounds(_)
         )
     }
 }

@@ -5,7 +5,10 @@ use crate::transaction::{AccountKey, sign};
 use aequa_types::block::{LeaderProof, empty_evidence_root};
 use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
-use aequa_types::{Amount, ConsensusParams, Header, PlaintextV1, Statement, TxBody};
+use aequa_types::{
+    Amount, ConsensusParams, Domain, DutyId, DutyKind, Header, Height, InstanceId, PlaintextV1, Slot,
+    Statement, TxBody,
+};
 use alloy_primitives::B256;
 use ssz::Encode as _;
 
@@ -96,7 +99,7 @@ impl Cluster {
     }
 
     fn proposal(&self, block: &Block) -> PrePrepare {
-        let instance = InstanceId::block(block.header.height);
+        let instance = InstanceId::Block(block.header.height);
         PrePrepare {
             proposal: self.sign(1, instance, 0, Claim::PrePrepare(block.header.digest())),
             value: bytes(block),
@@ -119,7 +122,7 @@ fn bytes(block: &Block) -> ValueBytes {
 }
 
 fn at(height: u64) -> InstanceId {
-    InstanceId::block(Height(height))
+    InstanceId::Block(Height(height))
 }
 
 fn digest() -> Digest {
@@ -236,7 +239,7 @@ fn heights_and_rounds_are_bounded() {
     assert_eq!(cluster.refused(vote(HEIGHT_MAX + 1, 0)), "height_oob");
     assert_eq!(cluster.refused(vote(1, u64::MAX)), "round_oob");
     assert!(cluster.verifier.message(vote(HEIGHT_MAX, HEIGHT_MAX)).is_ok());
-    let slot_0 = InstanceId { domain: Domain::Attester, height: Height(0) };
+    let slot_0 = InstanceId::duty(DutyKind::Attester, Slot(0));
     assert!(cluster.verifier.message(Message::Prepare(cluster.prepare(0, slot_0, 0, digest()))).is_ok());
     let request = ValueRequest { instance: at(0), digest: digest() };
     assert_eq!(cluster.refused(Message::ValueRequest(request)), "height_oob");
@@ -257,7 +260,7 @@ fn justifications_of_another_instance_round_or_kind_are_refused() {
         prepares,
     };
     let change = |author| cluster.change(author, at(5), 1, None);
-    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let duty = InstanceId::duty(DutyKind::Attester, Slot(5));
     let refused: [(Vec<Signed>, Vec<Signed>); 8] = [
         (vec![change(0), change(1), cluster.change(2, at(6), 1, None)], vec![]),
         (vec![change(0), change(1), cluster.change(2, duty, 1, None)], vec![]),
@@ -315,10 +318,10 @@ fn a_value_that_is_not_the_proposed_one_is_refused() {
     let proposal = PrePrepare { value: bytes(&other), ..cluster.proposal(&proposed) };
     assert_eq!(cluster.refused_proposal(proposal), "malformed");
 
-    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let duty = DutyId { kind: DutyKind::Attester, slot: Slot(5) };
     let value = ValueBytes(br#"{"slot":5}"#.as_slice().into());
-    let sign = |instance, digest| PrePrepare {
-        proposal: cluster.sign(1, instance, 0, Claim::PrePrepare(digest)),
+    let sign = |duty: DutyId, digest| PrePrepare {
+        proposal: cluster.sign(1, duty.into(), 0, Claim::PrePrepare(digest)),
         value: value.clone(),
         round_changes: vec![],
         prepares: vec![],
@@ -326,27 +329,27 @@ fn a_value_that_is_not_the_proposed_one_is_refused() {
     let right = duty_digest(duty, &value.0);
     assert!(cluster.verifier.message(Message::PrePrepare(sign(duty, right))).is_ok());
     assert_eq!(cluster.refused_proposal(sign(duty, digest())), "malformed");
-    let sync = InstanceId { domain: Domain::Sync, height: Height(5) };
+    let sync = DutyId { kind: DutyKind::Sync, slot: Slot(5) };
     assert_eq!(cluster.refused_proposal(sign(sync, right)), "malformed", "the domain is in the digest");
 }
 
 #[test]
 fn a_duty_value_that_is_not_canonical_json_is_refused() {
     let cluster = Cluster::new();
-    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let duty = DutyId { kind: DutyKind::Attester, slot: Slot(5) };
     let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
     let many = format!("[{}]", vec!["{}"; 10_000].join(","));
     let inexact = r#"{"amount":9007199254740993}"#;
     for bad in ["attestation", r#"{"slot": 5}"#, r#"{"b":1,"a":2}"#, deep.as_str(), many.as_str(), inexact] {
         let value = ValueBytes(bad.as_bytes().into());
         let proposal = PrePrepare {
-            proposal: cluster.sign(1, duty, 0, Claim::PrePrepare(duty_digest(duty, &value.0))),
+            proposal: cluster.sign(1, duty.into(), 0, Claim::PrePrepare(duty_digest(duty, &value.0))),
             value: value.clone(),
             round_changes: vec![],
             prepares: vec![],
         };
         assert_eq!(cluster.refused_proposal(proposal), "malformed", "{bad}");
-        assert!(cluster.verifier.value(duty, value).is_err(), "{bad}");
+        assert!(cluster.verifier.value(duty.into(), value).is_err(), "{bad}");
     }
 }
 
@@ -383,19 +386,19 @@ fn a_block_that_its_header_does_not_describe_is_refused() {
 #[test]
 fn empty_oversized_and_trailing_values_are_refused() {
     let cluster = Cluster::new();
-    let reply = |domain, value: Vec<u8>| {
-        let instance = InstanceId { domain, height: Height(5) };
+    let (block, duty) = (at(5), InstanceId::duty(DutyKind::Sync, Slot(5)));
+    let reply = |instance, value: Vec<u8>| {
         Message::ValueReply(ValueReply { instance, value: ValueBytes(value.into()) })
     };
-    assert_eq!(cluster.refused(reply(Domain::Block, vec![])), "malformed");
-    assert_eq!(cluster.refused(reply(Domain::Sync, vec![])), "malformed");
-    assert_eq!(cluster.refused(reply(Domain::Block, vec![0; VALUE_BYTES_MAX + 1])), "too_large");
-    assert_eq!(cluster.refused(reply(Domain::Sync, vec![0; DUTY_VALUE_BYTES_MAX + 1])), "too_large");
+    assert_eq!(cluster.refused(reply(block, vec![])), "malformed");
+    assert_eq!(cluster.refused(reply(duty, vec![])), "malformed");
+    assert_eq!(cluster.refused(reply(block, vec![0; VALUE_BYTES_MAX + 1])), "too_large");
+    assert_eq!(cluster.refused(reply(duty, vec![0; DUTY_VALUE_BYTES_MAX + 1])), "too_large");
     let largest = format!("\"{}\"", "a".repeat(DUTY_VALUE_BYTES_MAX - 2)).into_bytes();
-    assert!(cluster.verifier.message(reply(Domain::Sync, largest)).is_ok());
+    assert!(cluster.verifier.message(reply(duty, largest)).is_ok());
     let mut trailing = cluster.block(5, vec![]).as_ssz_bytes();
     trailing.push(0);
-    assert_eq!(cluster.refused(reply(Domain::Block, trailing)), "malformed");
+    assert_eq!(cluster.refused(reply(block, trailing)), "malformed");
 }
 
 #[test]
@@ -438,7 +441,7 @@ fn a_certificate_needs_a_quorum_of_distinct_valid_commits() {
     };
     let changes: [fn(&mut Certificate); 5] = [
         |certificate| certificate.instance = at(6),
-        |certificate| certificate.instance.domain = Domain::Sync,
+        |certificate| certificate.instance = InstanceId::duty(DutyKind::Sync, Slot(5)),
         |certificate| certificate.round = Round(1),
         |certificate| certificate.digest = Digest::ZERO,
         |certificate| {
@@ -535,7 +538,7 @@ fn every_result_is_a_value_of_the_metrics_contract() {
         Refusal::NotMember(OperatorIndex(0)),
         Refusal::NotLeader(OperatorIndex(0)),
         Refusal::Old,
-        Refusal::HeightOutOfBounds(Height(0)),
+        Refusal::OutOfBounds(InstanceId::Block(Height(0))),
         Refusal::RoundOutOfBounds(Round(0)),
         Refusal::BadSignature(String::new()),
         Refusal::BadJustification(""),
@@ -577,12 +580,12 @@ fn a_verifier_is_shared_between_threads() {
 #[test]
 fn a_testimony_counts_only_what_is_proven() {
     let fixture = Cluster::new();
-    let (instance, digest) = (InstanceId::block(Height(5)), Digest::repeat_byte(1));
+    let (instance, digest) = (InstanceId::Block(Height(5)), Digest::repeat_byte(1));
     let vote = fixture.prepare(1, instance, 0, digest);
     let good = Testimony {
         certificates: vec![fixture.certificate(instance, 0, digest, &[0, 1, 2])],
         statements: vec![vote.clone()],
-        bound: vec![InstanceId::block(Height(6))],
+        bound: vec![InstanceId::Block(Height(6))],
     };
     let about = OperatorIndex(1);
     let checked = fixture.verifier.testimony(about, good.clone()).unwrap();

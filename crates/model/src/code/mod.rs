@@ -38,8 +38,8 @@ pub use node::Node;
 use aequa_qbft::Event;
 use aequa_types::statement::Claim;
 use aequa_types::{
-    Certificate, Digest, Domain, Height, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Round,
-    Signed, Value, ValueBytes, Verified,
+    Certificate, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Round,
+    Signed, Slot, Value, ValueBytes, Verified,
 };
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
@@ -50,10 +50,11 @@ use std::sync::{Arc, LazyLock};
 const HONEST: usize = 3;
 /// The faulty operator.
 pub const FAULTY: OperatorIndex = OperatorIndex(3);
-const INSTANCE: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
+const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
+const INSTANCE: InstanceId = InstanceId::Duty(DUTY);
 /// The two values.
 static VALUES: LazyLock<[Value; 2]> =
-    LazyLock::new(|| [b"a", b"b"].map(|bytes| Value::duty(INSTANCE, ValueBytes(bytes.as_slice().into()))));
+    LazyLock::new(|| [b"a", b"b"].map(|bytes| Value::duty(DUTY, ValueBytes(bytes.as_slice().into()))));
 
 /// A promise that is not kept around the core, to see whether the model notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

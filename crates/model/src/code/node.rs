@@ -1,6 +1,6 @@
 //! One honest operator: the production instance and signer, with a vote log around them.
 
-use super::{INSTANCE, Mutation, cluster};
+use super::{DUTY, INSTANCE, Mutation, cluster};
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored};
 use aequa_replica::{Keys, Signer};
 use aequa_types::{
@@ -153,7 +153,7 @@ impl Node {
         }
         self.marks = self.log.iter().filter_map(Record::statement).cloned().collect();
         let values = self.log.iter().filter_map(|record| match record {
-            Record::Value(record) => Some(Value::duty(INSTANCE, record.value.clone())),
+            Record::Value(record) => Some(Value::duty(DUTY, record.value.clone())),
             _ => None,
         });
         let restored = Restored { records: self.log.clone(), values: values.collect() };
@@ -220,7 +220,7 @@ impl Node {
 
     fn instance_values(&self) -> impl Iterator<Item = Digest> {
         self.log.iter().filter_map(|record| match record {
-            Record::Value(record) => Some(Value::duty(INSTANCE, record.value.clone()).digest()),
+            Record::Value(record) => Some(Value::duty(DUTY, record.value.clone()).digest()),
             _ => None,
         })
     }

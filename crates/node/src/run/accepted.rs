@@ -51,7 +51,7 @@ mod tests {
 
     fn prepare(round: u64, digest: u8) -> Verified {
         let statement = Statement {
-            instance: InstanceId::block(Height(7)),
+            instance: InstanceId::Block(Height(7)),
             round: Round(round),
             author: OperatorIndex(1),
             claim: Claim::Prepare(Digest::repeat_byte(digest)),
@@ -67,7 +67,7 @@ mod tests {
         assert!(accepted.is_new(&prepare(0, 2)), "a second digest is a conflict, not a repetition");
         assert!(accepted.is_new(&prepare(1, 1)));
         let question =
-            ValueRequest { instance: InstanceId::block(Height(7)), digest: Digest::repeat_byte(1) };
+            ValueRequest { instance: InstanceId::Block(Height(7)), digest: Digest::repeat_byte(1) };
         assert!((0..2).all(|_| accepted.is_new(&Verified::ValueRequest(question))));
     }
 

@@ -17,8 +17,8 @@ use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
 use aequa_types::json::{CertificateJson, EvidenceJson, ValueJson};
 use aequa_types::{
-    Address, CertifiedBlock, CertifiedHeader, Domain, Header, Height, InstanceId, OperatorIndex, Transaction,
-    TxHash, TxKind,
+    Address, CertifiedBlock, CertifiedHeader, DutyId, Header, Height, OperatorIndex, Transaction, TxHash,
+    TxKind,
 };
 use bytes::Bytes;
 use ssz::Encode as _;
@@ -299,21 +299,21 @@ impl Backend for NodeBackend {
     }
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
-        let instance = InstanceId { domain: duty.domain, height: duty.height };
+        let DutyRequest { id, payload, .. } = duty;
         // What the other operators would refuse is refused here, where the client hears why.
-        let value = self.context.verifier.value(instance, duty.payload);
+        let value = self.context.verifier.value(id.into(), payload);
         let value = value.map_err(|refusal| BackendError::Invalid {
             what: "invalid json",
             reason: format!("payload: {refusal}"),
         })?;
         let digest = value.digest();
         let (answer, answered) = oneshot::channel();
-        let post = Command::Duty(instance, value, answer);
+        let post = Command::Duty(id, value, answer);
         self.context.core.send(post).await.map_err(|_| BackendError::NotReady)?;
         match answered.await.map_err(|_| BackendError::NotReady)? {
             DutyAdmission::Accepted => Ok(()),
             DutyAdmission::Ended => {
-                match self.duty(duty.domain, duty.height).await?.and_then(|duty| duty.digest) {
+                match self.duty(id).await?.and_then(|duty| duty.digest) {
                     // As good as if it had come in time.
                     Some(stands) if stands == digest => Ok(()),
                     stands => Err(BackendError::DutyEnded { stands }),
@@ -330,35 +330,31 @@ impl Backend for NodeBackend {
         }
     }
 
-    async fn duty(&self, domain: Domain, height: Height) -> Answer<Option<DutyView>> {
-        let instance = InstanceId { domain, height };
-        if let Some(state) = self.ask(move |replica| replica.duty(instance).cloned()).await? {
-            return Ok(Some(duty_view(instance, &state)));
+    async fn duty(&self, duty: DutyId) -> Answer<Option<DutyView>> {
+        if let Some(state) = self.ask(move |replica| replica.duty(duty).cloned()).await? {
+            return Ok(Some(duty_view(duty, &state)));
         }
-        let stored = self.read(move |store| store.duty(instance)).await?;
-        Ok(stored.and_then(|report| duty_report::view(instance, &report)))
+        let stored = self.read(move |store| store.duty(duty)).await?;
+        Ok(stored.and_then(|report| duty_report::view(duty, &report)))
     }
 
     async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
-        let DutyQuery { domain, before, limit } = query;
-        let fits = move |instance: &InstanceId| {
-            domain.is_none_or(|wanted| instance.domain == wanted)
-                && before.is_none_or(|before| instance.height < before)
+        let DutyQuery { kind, before, limit } = query;
+        let fits = move |duty: &DutyId| {
+            kind.is_none_or(|kind| duty.kind == kind) && before.is_none_or(|before| duty.slot < before)
         };
         let live = self
-            .ask(move |replica| {
-                replica.duties().map(|(instance, _)| instance).filter(fits).collect::<Vec<_>>()
-            })
+            .ask(move |replica| replica.duties().map(|(duty, _)| duty).filter(fits).collect::<Vec<_>>())
             .await?;
-        let (stored, next) = self.read(move |store| store.duty_instances(domain, before, limit)).await?;
+        let (stored, next) = self.read(move |store| store.duty_instances(kind, before, limit)).await?;
         // What is below comes with the next page.
-        let live = live.into_iter().filter(|instance| next.is_none_or(|next| instance.height >= next));
-        let all: BTreeSet<InstanceId> = live.chain(stored).collect();
-        let mut newest_first: Vec<InstanceId> = all.into_iter().collect();
-        newest_first.sort_by_key(|instance| std::cmp::Reverse((instance.height, instance.domain)));
+        let live = live.into_iter().filter(|duty| next.is_none_or(|next| duty.slot >= next));
+        let all: BTreeSet<DutyId> = live.chain(stored).collect();
+        let mut newest_first: Vec<DutyId> = all.into_iter().collect();
+        newest_first.sort_by_key(|duty| std::cmp::Reverse((duty.slot, duty.kind)));
         let next = next.filter(|_| newest_first.len() <= limit);
         newest_first.truncate(limit);
-        Ok(DutyPage { instances: newest_first, next })
+        Ok(DutyPage { duties: newest_first, next })
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -409,12 +405,12 @@ fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
 }
 
 /// A duty of this life.
-pub fn duty_view(instance: InstanceId, state: &DutyState) -> DutyView {
+pub fn duty_view(duty: DutyId, state: &DutyState) -> DutyView {
     let certificate = state.decided.as_ref().map(|(_, certificate)| certificate);
     let step = |(t_ms, step): &(u64, &'static str)| DutyStep { t_ms: *t_ms as f64, step: (*step).to_owned() };
     DutyView {
-        domain: instance.domain,
-        height: instance.height,
+        kind: duty.kind,
+        slot: duty.slot,
         status: duty_status(state.status),
         round: certificate.map(|certificate| certificate.round),
         digest: certificate.map(|certificate| certificate.digest),

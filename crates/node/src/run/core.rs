@@ -18,7 +18,7 @@ use aequa_replica::{
 };
 use aequa_storage::{DataDir, StorageError};
 use aequa_types::recording::Entry;
-use aequa_types::{CheckedTransaction, Domain, Height, InstanceId, Subject, Value};
+use aequa_types::{CheckedTransaction, DutyId, Height, InstanceId, Subject, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,7 +40,7 @@ pub enum Command {
     /// A client's transaction; the answer is the pool's.
     Submit(CheckedTransaction, oneshot::Sender<Admission>),
     /// A client's duty.
-    Duty(InstanceId, Value, oneshot::Sender<DutyAdmission>),
+    Duty(DutyId, Value, oneshot::Sender<DutyAdmission>),
     /// A question to the replica, answered when everything it has done is durable.
     Ask(Question),
     /// The store is durable up to this height.
@@ -126,10 +126,10 @@ impl CoreThread {
                         self.ports.owed.transactions.insert(ticket, answer);
                         inputs.push(Input::Transactions(vec![(transaction, Some(ticket))]));
                     }
-                    Command::Duty(instance, value, answer) => {
+                    Command::Duty(duty, value, answer) => {
                         let ticket = self.ports.owed.ticket();
                         self.ports.owed.duties.insert(ticket, answer);
-                        inputs.push(Input::Duty { instance, value, ticket });
+                        inputs.push(Input::Duty { duty, value, ticket });
                     }
                     Command::Ask(question) => questions.push(question),
                     Command::Flushed(height) => self.host.flushed(height),
@@ -206,8 +206,8 @@ impl Ports<OperatorKeys> for NodePorts {
             }
             StoreWrite::Sealed(certificate) => self.ledger.seal(certificate)?,
             StoreWrite::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
-            StoreWrite::CommitDuty { instance, decided, watermark } => {
-                self.ledger.commit_duty(*instance, duty, decided.as_ref(), *watermark)?;
+            StoreWrite::CommitDuty { duty: id, decided, watermark } => {
+                self.ledger.commit_duty(*id, duty, decided.as_ref(), *watermark)?;
             }
         }
         Ok(())
@@ -222,8 +222,8 @@ impl Ports<OperatorKeys> for NodePorts {
             Work::Combine { instance, round, digest, shares } => {
                 self.seals.submit(SealJob { instance, round, digest, shares });
             }
-            Work::RecallDuty { to, instance, recall } => {
-                if let Some(message) = self.ledger.recall_duty(instance, recall) {
+            Work::RecallDuty { to, duty, recall } => {
+                if let Some(message) = self.ledger.recall_duty(duty, recall) {
                     self.outbox.send(to, &message);
                 }
             }
@@ -257,7 +257,7 @@ impl Ports<OperatorKeys> for NodePorts {
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<(Domain, Height)>,
+        floors: Vec<InstanceId>,
     ) -> Result<(), StorageError> {
         self.promises.prune(is_needed, floors)
     }

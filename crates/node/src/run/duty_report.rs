@@ -9,7 +9,7 @@ use aequa_replica::{DutyState, Recall};
 use aequa_types::json::{CertificateJson, ValueJson};
 use aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX;
 use aequa_types::message::ValueReply;
-use aequa_types::{Certificate, Decided, Digest, InstanceId, Message, OperatorIndex, Value, ValueBytes};
+use aequa_types::{Certificate, Decided, Digest, DutyId, Message, OperatorIndex, Value, ValueBytes};
 use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 
@@ -93,18 +93,19 @@ pub fn certificate(stored: &[u8]) -> Option<Certificate> {
 }
 
 /// What a straggler asked for, if the report has it.
-pub fn recall(instance: InstanceId, stored: &[u8], recall: Recall) -> Option<Message> {
+pub fn recall(duty: DutyId, stored: &[u8], recall: Recall) -> Option<Message> {
     let Decision { certificate, value } = read(stored)?.decided?;
     match recall {
         Recall::Certificate => Some(Message::Decided(Decided { certificate })),
         Recall::Value(digest) => {
-            (certificate.digest == digest).then_some(Message::ValueReply(ValueReply { instance, value }))
+            let reply = ValueReply { instance: duty.into(), value };
+            (certificate.digest == digest).then_some(Message::ValueReply(reply))
         }
     }
 }
 
 /// A duty of an earlier life, as clients see it.
-pub fn view(instance: InstanceId, stored: &[u8]) -> Option<DutyView> {
+pub fn view(duty: DutyId, stored: &[u8]) -> Option<DutyView> {
     let Report { decided, timeline, held } = read(stored)?;
     let certificate = decided.as_ref().map(|decision| &decision.certificate);
     let seal = certificate.and_then(Certificate::group_seal);
@@ -119,8 +120,8 @@ pub fn view(instance: InstanceId, stored: &[u8]) -> Option<DutyView> {
         (Some(_), Some(_)) => DutyStatus::Signed,
     };
     Some(DutyView {
-        domain: instance.domain,
-        height: instance.height,
+        kind: duty.kind,
+        slot: duty.slot,
         status,
         round: certificate.map(|certificate| certificate.round),
         digest: certificate.map(|certificate| certificate.digest),
@@ -145,9 +146,9 @@ fn read(stored: &[u8]) -> Option<Report> {
 mod tests {
     use super::*;
     use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::{Domain, Height, Proof, Round, Seal, Signature, Signed, Statement};
+    use aequa_types::{DutyKind, Proof, Round, Seal, Signature, Signed, Slot, Statement};
 
-    const DUTY: InstanceId = InstanceId { domain: Domain::Sync, height: Height(7) };
+    const DUTY: DutyId = DutyId { kind: DutyKind::Sync, slot: Slot(7) };
 
     fn decided(bytes: &[u8]) -> (Value, Certificate) {
         let value = Value::duty(DUTY, ValueBytes(bytes.into()));
@@ -155,11 +156,11 @@ mod tests {
             let claim = CommitClaim { digest: value.digest(), seal: Some(Seal::repeat_byte(author)) };
             let author = OperatorIndex(author);
             let statement =
-                Statement { instance: DUTY, round: Round(1), author, claim: Claim::Commit(claim) };
+                Statement { instance: DUTY.into(), round: Round(1), author, claim: Claim::Commit(claim) };
             Signed { statement, signature: Signature::ZERO }
         };
         let commits: Vec<Signed> = (0..3).map(commit).collect();
-        let certificate = Certificate::from_commits(DUTY, Round(1), value.digest(), &commits);
+        let certificate = Certificate::from_commits(DUTY.into(), Round(1), value.digest(), &commits);
         (value, certificate)
     }
 
@@ -183,7 +184,7 @@ mod tests {
             let (value, certificate) = decided(bytes);
             let stored = report(None, Some(&(value.clone(), certificate.clone())));
             let asked = Recall::Value(value.digest());
-            let expected = ValueReply { instance: DUTY, value: value.bytes().clone() };
+            let expected = ValueReply { instance: DUTY.into(), value: value.bytes().clone() };
             assert_eq!(recall(DUTY, &stored, asked), Some(Message::ValueReply(expected)));
             let seal = with_seal(&certificate, 9);
             let stored = sealed(&stored, &seal).unwrap();

@@ -112,7 +112,7 @@ impl Operators {
         }
         let round = our_round(&injected.kind, injected.round).ok_or("malformed")?;
         let author = self.author(&injected.from).ok_or("not_member")?;
-        let instance = InstanceId::block(Height(injected.height));
+        let instance = InstanceId::Block(Height(injected.height));
         let digest = digest_of(&injected.id);
         let claim = match injected.kind.as_str() {
             "prepare" => Claim::Prepare(digest),

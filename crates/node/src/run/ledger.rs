@@ -10,8 +10,8 @@ use aequa_storage::last_state::LastState;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, Domain, Evidence, Height, InstanceId, Message, Round, TxHash,
-    Value,
+    Certificate, CheckedBlock, CheckedEvidence, DutyId, Evidence, Height, InstanceId, Message, Round, Slot,
+    TxHash, Value,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,31 +97,30 @@ impl Ledger {
 
     /// Replaces a certificate by one with the group seal. A duty's is durable after [`Ledger::flush`].
     pub fn seal(&self, certificate: &Certificate) -> Result<(), StorageError> {
-        let instance = certificate.instance;
-        match instance.domain {
-            Domain::Block => {
-                self.store.put_certificate(instance.height, certificate)?;
+        match certificate.instance {
+            InstanceId::Block(height) => {
+                self.store.put_certificate(height, certificate)?;
             }
-            Domain::Attester | Domain::Proposer | Domain::Sync => {
-                let stored = self.store.duty(instance)?;
+            InstanceId::Duty(duty) => {
+                let stored = self.store.duty(duty)?;
                 if let Some(report) = stored.and_then(|stored| duty_report::sealed(&stored, certificate)) {
-                    self.store.put_duty(instance, &report)?;
+                    self.store.put_duty(duty, &report)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Stores the end of a duty and the watermark of its domain; durable after [`Ledger::flush`]. A result
+    /// Stores the end of a duty and the watermark of its kind; durable after [`Ledger::flush`]. A result
     /// that is sealed already stays.
     pub fn commit_duty(
         &self,
-        instance: InstanceId,
+        duty: DutyId,
         state: Option<&DutyState>,
         decided: Option<&(Value, Certificate)>,
-        watermark: Option<Height>,
+        watermark: Option<Slot>,
     ) -> Result<(), StorageError> {
-        let stored = self.store.duty(instance)?;
+        let stored = self.store.duty(duty)?;
         let has_seal = |stored: &[u8]| {
             duty_report::certificate(stored).is_some_and(|certificate| certificate.group_seal().is_some())
         };
@@ -129,7 +128,7 @@ impl Ledger {
             Some(sealed) => sealed,
             None => duty_report::report(state, decided),
         };
-        self.store.close_duty(instance, &report, watermark)
+        self.store.close_duty(duty, &report, watermark)
     }
 
     /// Stores all the evidence that is pending, in place of what was. It outlives the process at once, and a
@@ -141,8 +140,8 @@ impl Ledger {
 
     /// What the store has of a closed duty for an operator that missed it. A store that cannot be
     /// read leaves the question unanswered; writing to it will say so.
-    pub fn recall_duty(&self, instance: InstanceId, recall: Recall) -> Option<Message> {
-        duty_report::recall(instance, &self.store.duty(instance).ok()??, recall)
+    pub fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
+        duty_report::recall(duty, &self.store.duty(duty).ok()??, recall)
     }
 
     /// Bytes the block store keeps in memory.
@@ -177,10 +176,10 @@ fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Resu
 mod tests {
     use super::*;
     use aequa_storage::chain_store::ChainOptions;
-    use aequa_types::{ClusterId, Proof, Seal, ValueBytes};
+    use aequa_types::{ClusterId, DutyKind, Proof, Seal, ValueBytes};
 
     const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
-    const DUTY: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
+    const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
 
     fn ledger(dir: &std::path::Path) -> Ledger {
         let store = Arc::new(FjallChainStore::open(dir, CLUSTER, ChainOptions::default()).unwrap());
@@ -191,7 +190,8 @@ mod tests {
     fn decided(bytes: &[u8]) -> (Value, Certificate) {
         let value = Value::duty(DUTY, ValueBytes(bytes.into()));
         let proof = Proof::Commits(Vec::new());
-        let certificate = Certificate { instance: DUTY, round: Round(0), digest: value.digest(), proof };
+        let certificate =
+            Certificate { instance: DUTY.into(), round: Round(0), digest: value.digest(), proof };
         (value, certificate)
     }
 
@@ -224,10 +224,10 @@ mod tests {
         let decided = decided(b"{}");
         ledger.commit_duty(DUTY, None, Some(&decided), None).unwrap();
         ledger.seal(&with_seal(&decided.1)).unwrap();
-        ledger.commit_duty(DUTY, None, Some(&decided), Some(Height(6))).unwrap();
+        ledger.commit_duty(DUTY, None, Some(&decided), Some(Slot(6))).unwrap();
         let stored = ledger.store.duty(DUTY).unwrap().unwrap();
         assert_eq!(duty_report::certificate(&stored), Some(with_seal(&decided.1)));
-        assert_eq!(ledger.store.duty_watermarks().unwrap(), [(Domain::Attester, Height(6))]);
+        assert_eq!(ledger.store.duty_watermarks().unwrap(), [DutyId { slot: Slot(6), ..DUTY }]);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use aequa_types::limits::{
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::{
-    CheckedEvidence, CheckedTransaction, Domain, Evidence, Height, Message, OperatorIndex, Quorum, Signed,
-    Transaction, TxHash, Verified,
+    CheckedEvidence, CheckedTransaction, Evidence, Height, InstanceId, Message, OperatorIndex, Quorum,
+    Signed, Transaction, TxHash, Verified,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -240,7 +240,7 @@ impl Inbox {
     fn late_statement(&self, message: &Message) -> Option<Signed> {
         let instance = message.instance();
         let tip = self.context.facts.tip_height();
-        let recent = instance.height <= tip && instance.height.0.saturating_add(HEIGHTS_BEHIND) > tip.0;
+        let is_recent = |height: Height| height <= tip && height.0.saturating_add(HEIGHTS_BEHIND) > tip.0;
         let late = match message {
             Message::PrePrepare(message) => &message.proposal,
             Message::Prepare(vote) => vote,
@@ -250,7 +250,7 @@ impl Inbox {
             | Message::ValueRequest(_)
             | Message::ValueReply(_) => return None,
         };
-        (recent && instance.domain == Domain::Block).then(|| late.clone())
+        instance.height().is_some_and(is_recent).then(|| late.clone())
     }
 
     async fn compare(&self, from: OperatorIndex, late: Signed) -> Verdict {
@@ -268,20 +268,20 @@ impl Inbox {
     /// What can be refused before a signature is checked or a value decoded, with the result it counts as.
     fn out_of_place(&self, message: &Message) -> Option<(&'static str, Verdict)> {
         let instance = message.instance();
-        if instance.domain != Domain::Block {
+        let InstanceId::Block(height) = instance else {
             return self.is_unasked(message).then_some(("old", Verdict::Useless));
-        }
+        };
         let tip = self.context.facts.tip_height();
-        if instance.height.0 > tip.0.saturating_add(HEIGHTS_AHEAD) {
+        if height.0 > tip.0.saturating_add(HEIGHTS_AHEAD) {
             return Some(("height_oob", Verdict::Useless));
         }
-        if instance.height.0.saturating_add(HEIGHTS_BEHIND) <= tip.0 {
+        if height.0.saturating_add(HEIGHTS_BEHIND) <= tip.0 {
             return Some(("old", Verdict::Useless));
         }
         match message {
             // ROUND-CHANGEs of any round are taken: they are how a node far behind learns of it.
             Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_)
-                if instance.height == tip.next() && self.is_above_window(message) =>
+                if height == tip.next() && self.is_above_window(message) =>
             {
                 Some(("round_oob", Verdict::Useless))
             }
@@ -299,9 +299,10 @@ impl Inbox {
     /// Whether a message is the value of a duty that nobody here asked for. Its bytes are hashed, not parsed.
     fn is_unasked(&self, message: &Message) -> bool {
         let Message::ValueReply(ValueReply { instance, value }) = message else { return false };
-        instance.domain != Domain::Block
-            && !(self.context.wanted.of(*instance)
-                && self.context.wanted.contains(*instance, duty_digest(*instance, &value.0)))
+        let wanted = &self.context.wanted;
+        instance.as_duty().is_some_and(|duty| {
+            !(wanted.of(*instance) && wanted.contains(*instance, duty_digest(duty, &value.0)))
+        })
     }
 
     /// What its sender has no budget left for. Whoever needs an answer asks again.
@@ -501,7 +502,7 @@ impl Outbox {
         };
         let type_name = message.type_name();
         self.context.metrics.consensus_broadcast_total.inc([type_name, result]);
-        let (height, round) = (message.instance().height.0, message.round().unwrap_or_default().0);
+        let (height, round) = (message.instance().number(), message.round().unwrap_or_default().0);
         tracing::debug!(target: "event", result, "type" = type_name, height, round, trace_id = "", "consensus_broadcast");
     }
 

@@ -12,7 +12,7 @@ use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Certificate, CertifiedHeader, CheckedBlock, Claim, Domain, Evidence, Height, InstanceId, Offence,
+    Certificate, CertifiedHeader, CheckedBlock, Claim, DutyId, Evidence, Height, InstanceId, Offence,
     OperatorIndex, Record, Round, TxKind, Verified,
 };
 use std::collections::BTreeMap;
@@ -103,21 +103,21 @@ impl Observatory {
                 op = "append",
                 result = "ok",
                 "type" = name,
-                height = instance.height.0,
+                height = instance.number(),
                 round = round.map(|round| round.0),
                 "qbft_wal"
             );
             if let Record::Commit(commit) = record
                 && let Claim::Commit(claim) = &commit.claim
                 && claim.seal.is_some()
-                && instance.domain == Domain::Block
+                && instance.height().is_some()
             {
                 self.metrics.block_sign_total.inc(["ok"]);
                 tracing::debug!(
                     target: "event",
                     op = "sign",
                     result = "ok",
-                    height = instance.height.0,
+                    height = instance.number(),
                     round = commit.round.0,
                     "consensus_block"
                 );
@@ -170,14 +170,15 @@ impl Observatory {
             }
             Notice::Sealed(certificate) => {
                 self.metrics.tss_sessions_total.inc(["ok"]);
-                if certificate.instance.domain == Domain::Block {
-                    self.block_sealed(certificate.instance.height);
-                } else {
-                    self.duty_result(certificate.instance, "signed", replica);
-                    self.duty_event(certificate.instance, replica);
+                match certificate.instance {
+                    InstanceId::Block(height) => self.block_sealed(height),
+                    InstanceId::Duty(duty) => {
+                        self.duty_result(duty, "signed", replica);
+                        self.duty_event(duty, replica);
+                    }
                 }
             }
-            Notice::DutyEnded { instance, certificate } => self.duty_ended(instance, certificate, replica),
+            Notice::DutyEnded { duty, certificate } => self.duty_ended(duty, certificate, replica),
             Notice::Evidence(evidence) => self.evidence_found(&evidence),
             Notice::Consensus(instance, note) => self.consensus(instance, note),
             Notice::ShareBlamed { operator, instance, round } => {
@@ -187,8 +188,8 @@ impl Observatory {
                     tracing::warn!(
                         target: "event",
                         operator = operator.0,
-                        domain = instance.domain.name(),
-                        height = instance.height.0,
+                        domain = instance.domain().name(),
+                        height = instance.number(),
                         round = round.0,
                         reason = "share does not verify",
                         suppressed,
@@ -208,9 +209,9 @@ impl Observatory {
                 tracing::warn!(target: "event", result = "wait", answers, needed, "signing_inquiry")
             }
             Notice::Abstaining(floors) => {
-                for (domain, floor) in floors {
-                    let domain = domain.name();
-                    tracing::warn!(target: "event", result = "done", domain, height = floor.0, "signing_inquiry");
+                for floor in floors {
+                    let (domain, height) = (floor.domain().name(), floor.number());
+                    tracing::warn!(target: "event", result = "done", domain, height, "signing_inquiry");
                 }
             }
         }
@@ -295,8 +296,8 @@ impl Observatory {
             target: "event",
             kind = place.kind.name(),
             operator = operator.0,
-            domain = place.instance.domain.name(),
-            height = place.instance.height.0,
+            domain = place.instance.domain().name(),
+            height = place.instance.number(),
             round = place.round.0,
             digest_a = %evidence.first().digest().unwrap_or_default(),
             digest_b = %evidence.second().digest().unwrap_or_default(),
@@ -304,36 +305,36 @@ impl Observatory {
         );
     }
 
-    fn duty_event(&self, instance: InstanceId, replica: &Replica<OperatorKeys>) {
-        let Some(state) = replica.duty(instance) else { return };
-        self.events.publish(|| EventBody::Duty(super::backend::duty_view(instance, state)));
+    fn duty_event(&self, duty: DutyId, replica: &Replica<OperatorKeys>) {
+        let Some(state) = replica.duty(duty) else { return };
+        self.events.publish(|| EventBody::Duty(super::backend::duty_view(duty, state)));
     }
 
     /// A decided duty has its result only when the group has signed it; without seals it has none.
     fn duty_ended(
         &mut self,
-        instance: InstanceId,
+        duty: DutyId,
         certificate: Option<Certificate>,
         replica: &Replica<OperatorKeys>,
     ) {
         match certificate {
-            None => self.duty_result(instance, "expired", replica),
+            None => self.duty_result(duty, "expired", replica),
             Some(certificate) if certificate.group_seal().is_some() => {
-                self.duty_result(instance, "signed", replica);
+                self.duty_result(duty, "signed", replica);
             }
             Some(_) => {}
         }
-        self.duty_event(instance, replica);
+        self.duty_event(duty, replica);
     }
 
-    fn duty_result(&self, instance: InstanceId, result: &'static str, replica: &Replica<OperatorKeys>) {
-        self.metrics.duty_results_total.inc([instance.domain.name(), result]);
-        let state = replica.duty(instance);
+    fn duty_result(&self, duty: DutyId, result: &'static str, replica: &Replica<OperatorKeys>) {
+        self.metrics.duty_results_total.inc([duty.kind.name(), result]);
+        let state = replica.duty(duty);
         let latency_ms = state.and_then(|state| state.timeline.last()).map_or(0, |(t_ms, _)| *t_ms);
         tracing::info!(
             target: "event",
-            duty = instance.domain.name(),
-            slot = instance.height.0,
+            duty = duty.kind.name(),
+            slot = duty.slot.0,
             result,
             latency_ms,
             trace_id = "",
@@ -368,13 +369,13 @@ impl Observatory {
     }
 
     fn consensus(&mut self, instance: InstanceId, note: Note) {
-        let of_chain = instance.domain == Domain::Block;
+        let of_chain = instance.height().is_some();
         if let Some((event_type, round, phase)) = transition(&note) {
             tracing::debug!(
                 target: "event",
                 op = "transition",
                 event_type,
-                height = instance.height.0,
+                height = instance.number(),
                 round = round.0,
                 phase,
                 trace_id = "",
@@ -413,7 +414,7 @@ impl Observatory {
                         result = "error",
                         "type" = "",
                         trace_id = "",
-                        height = instance.height.0,
+                        height = instance.number(),
                         from = %from,
                         err = %refusal,
                         suppressed,
@@ -428,7 +429,7 @@ impl Observatory {
                 tracing::error!(
                     target: "event",
                     result = "drop",
-                    height = instance.height.0,
+                    height = instance.number(),
                     round = round.0,
                     "qbft_wal_guard"
                 );

@@ -15,7 +15,7 @@ use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{Certificate, Digest, Domain, Height, InstanceId, Mark, Place, Quorum, Record, Value};
+use aequa_types::{Certificate, Digest, DutyKind, Height, InstanceId, Mark, Place, Quorum, Record, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
         closed_duties: store.closed_duties().map_err(refusal)?,
-        newest_duties: newest.into_iter().map(|certificate| certificate.instance).collect(),
+        newest_duties: newest.into_iter().filter_map(|certificate| certificate.instance.as_duty()).collect(),
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
         floors: marks.floors().collect(),
@@ -235,8 +235,8 @@ fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) ->
         if marks.get(&signed.place()).is_some_and(|mark| *mark != signed.mark()) {
             let place = signed.place();
             return Err(ExitError::refused(format!(
-                "vote log and signing marks contradict each other at height {} round {} ({:?})",
-                place.instance.height, place.round, place.kind
+                "vote log and signing marks contradict each other at {} round {} ({:?})",
+                place.instance, place.round, place.kind
             ))
             .hint(
                 "the directory was put together from two, or the disk fails: put back the `wal` and `marks` that \
@@ -312,7 +312,7 @@ fn values(
     records: &[Record],
     tip: Height,
 ) -> Result<Vec<(InstanceId, Value)>, ExitError> {
-    let open = |instance: InstanceId| instance.domain != Domain::Block || instance.height > tip;
+    let open = |instance: InstanceId| instance.height().is_none_or(|height| height > tip);
     records
         .iter()
         .filter_map(|record| {
@@ -320,9 +320,9 @@ fn values(
             open(record.instance).then_some(record)
         })
         .map(|record| {
-            if record.instance.domain != Domain::Block {
+            if let InstanceId::Duty(duty) = record.instance {
                 // Opaque: what binds is the digest, and a promise stays one whatever it was about.
-                return Ok((record.instance, Value::duty(record.instance, record.value.clone())));
+                return Ok((record.instance, Value::duty(duty, record.value.clone())));
             }
             let value = verifier.value(record.instance, record.value.clone());
             value.map(|value| (record.instance, value)).map_err(|error| {
@@ -341,19 +341,19 @@ fn unsealed(store: &FjallChainStore, tip: Height) -> Result<Vec<Certificate>, Ex
         let block = store.block(height).map_err(refusal)?;
         unsealed.extend(block.map(|b| b.certificate).filter(|c| c.group_seal().is_none()));
     }
-    for domain in Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block) {
-        unsealed.extend(unsealed_duties(store, domain)?);
+    for kind in DutyKind::ALL {
+        unsealed.extend(unsealed_duties(store, kind)?);
     }
     Ok(unsealed)
 }
 
-/// Certificates of the newest duties of a domain that are still lists of commits.
-fn unsealed_duties(store: &FjallChainStore, domain: Domain) -> Result<Vec<Certificate>, ExitError> {
+/// Certificates of the newest duties of a kind that are still lists of commits.
+fn unsealed_duties(store: &FjallChainStore, kind: DutyKind) -> Result<Vec<Certificate>, ExitError> {
     let (mut unsealed, mut looked_at, mut before) = (Vec::new(), 0, None);
     while looked_at < UNSEALED_DUTIES_LOOKED_AT {
-        let rows = store.duties(Some(domain), before, DUTIES_READ_AT_ONCE).map_err(refusal)?;
+        let rows = store.duties(Some(kind), before, DUTIES_READ_AT_ONCE).map_err(refusal)?;
         let Some((last, _)) = rows.last() else { break };
-        before = Some(last.height);
+        before = Some(last.slot);
         looked_at += rows.len();
         let certificates = rows.iter().filter_map(|(_, report)| duty_report::certificate(report));
         unsealed.extend(certificates.filter(|certificate| certificate.group_seal().is_none()));
@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use crate::config::{Settings, Source, keys};
     use crate::run::fixture;
-    use aequa_types::{ClusterId, OperatorIndex, Proof, Round, Seal, ValueBytes};
+    use aequa_types::{ClusterId, DutyId, OperatorIndex, Proof, Round, Seal, Slot, ValueBytes};
 
     /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
     fn signing_floor(between: impl Fn(&Path, ClusterId)) -> Height {
@@ -390,8 +390,7 @@ mod tests {
         between(dir.path(), cluster);
         let opened = open(&config, &operator, &Metrics::new()).unwrap();
         let replica = opened.into_replica(&config, operator).unwrap().replica;
-        let floor = replica.signing_floors().find(|(domain, _)| *domain == Domain::Block);
-        floor.map_or(Height(0), |(_, height)| height)
+        replica.signing_floors().find_map(InstanceId::height).unwrap_or_default()
     }
 
     #[test]
@@ -399,7 +398,7 @@ mod tests {
         let marked = |height, dir: &Path, cluster| {
             let marks =
                 MarkStore::open(&dir.join("marks"), cluster, OperatorIndex(0), MarkOptions::default());
-            marks.unwrap().raise_floors(&[(Domain::Block, Height(height))]).unwrap();
+            marks.unwrap().raise_floors(&[InstanceId::Block(Height(height))]).unwrap();
         };
         let file = |dir: &Path| dir.join(aequa_storage::last_state::FILE_NAME);
         let far = |dir: &Path| LastState { height: Height(u64::MAX), round: Round(1) }.save(dir).unwrap();
@@ -427,12 +426,14 @@ mod tests {
         let cluster = ClusterId::repeat_byte(1);
         let open = || FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap();
         let store = open();
+        let duty = |slot| DutyId { kind: DutyKind::Sync, slot: Slot(slot) };
         let certificate = |slot: u64, proof| {
-            let instance = InstanceId { domain: Domain::Sync, height: Height(slot) };
-            let value = Value::duty(instance, ValueBytes(b"1".as_slice().into()));
-            let certificate = Certificate { instance, round: Round(0), digest: value.digest(), proof };
+            let duty = duty(slot);
+            let value = Value::duty(duty, ValueBytes(b"1".as_slice().into()));
+            let (instance, digest) = (duty.into(), value.digest());
+            let certificate = Certificate { instance, round: Round(0), digest, proof };
             let report = duty_report::report(None, Some(&(value, certificate.clone())));
-            store.close_duty(instance, &report, None).unwrap();
+            store.close_duty(duty, &report, None).unwrap();
             certificate
         };
         let open_slots = [30, 17, 16, 2];
@@ -440,7 +441,7 @@ mod tests {
             certificate(slot, Proof::Group(Seal::repeat_byte(1)));
         }
         let expected = open_slots.map(|slot| certificate(slot, Proof::Commits(Vec::new())));
-        store.put_duty(InstanceId { domain: Domain::Sync, height: Height(41) }, b"unreadable").unwrap();
+        store.put_duty(duty(41), b"unreadable").unwrap();
         drop(store);
         let store = open();
         assert_eq!(unsealed(&store, Height(0)).unwrap(), expected);

@@ -13,14 +13,14 @@
 
 use aequa_replica::{Persist, VoteStore};
 use aequa_storage::{Gate, MarkStore, StorageError, Wal};
-use aequa_types::{Domain, Height, Mark, Signed, Subject};
+use aequa_types::{InstanceId, Mark, Signed, Subject};
 use std::sync::mpsc;
 
 enum Job {
     /// Raises floors durably and takes places, which is waited for; then syncs.
-    Keep(Vec<(Domain, Height)>, Vec<Mark>),
+    Keep(Vec<InstanceId>, Vec<Mark>),
     /// Raises floors that hold already, so that marks below them can go.
-    Prune(Vec<(Domain, Height)>),
+    Prune(Vec<InstanceId>),
 }
 
 type Outcome = Result<(), StorageError>;
@@ -74,7 +74,7 @@ impl Promises {
     pub fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<(Domain, Height)>,
+        floors: Vec<InstanceId>,
     ) -> Result<(), StorageError> {
         // One segment is always kept, so that usually there is nothing to wait for.
         if self.wal.segments() > 1 {
@@ -127,7 +127,7 @@ mod tests {
     use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
     use aequa_storage::{MarkOptions, WalOptions};
     use aequa_types::{
-        Claim, ClusterId, Digest, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
+        Claim, ClusterId, Digest, Height, OperatorIndex, Record, Round, Signature, Signed, Statement,
     };
     use std::io;
     use std::path::Path;
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn prepare(height: u64, digest: u8) -> Persist {
-        let instance = InstanceId::block(Height(height));
+        let instance = InstanceId::Block(Height(height));
         let claim = Claim::Prepare(Digest::repeat_byte(digest));
         let statement = Statement { instance, round: Round(0), author: ME, claim };
         let signed = Signed { statement, signature: Signature::ZERO };
@@ -275,7 +275,7 @@ mod tests {
         let fixture = Fixture::new();
         let (mut promises, ..) = fixture.open();
         fixture.marks_disk.0.store(true, SeqCst);
-        promises.prune(&|_| true, vec![(Domain::Block, Height(5))]).unwrap();
+        promises.prune(&|_| true, vec![InstanceId::Block(Height(5))]).unwrap();
         assert!(promises.persist(&prepare(9, 1)).is_err());
     }
 

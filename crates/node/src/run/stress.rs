@@ -46,7 +46,7 @@ fn dealt() -> DealtCluster {
 /// A vote of one of the others; the own operator's secrets are with the replica.
 fn vote(dealt: &DealtCluster, operator: usize, round: u64, byte: u8) -> Signed {
     let statement = Statement {
-        instance: InstanceId::block(Height(1)),
+        instance: InstanceId::Block(Height(1)),
         round: Round(round),
         author: OperatorIndex(operator as u8),
         claim: Claim::Prepare(Digest::repeat_byte(byte)),

@@ -11,7 +11,7 @@ use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_types::limits::TESTIMONY_FRAME_BYTES_MAX;
 use aequa_types::sync::{CheckedTestimony, SyncReply, SyncRequest, Testimony, TestimonyRequest};
-use aequa_types::{Certificate, Domain, OperatorIndex};
+use aequa_types::{Certificate, DutyKind, OperatorIndex};
 use bytes::Bytes;
 use ssz::Encode as _;
 use std::sync::{Arc, Weak};
@@ -43,21 +43,20 @@ fn certificates(store: &Store) -> Result<Vec<Certificate>, StorageError> {
     Ok(certificates)
 }
 
-/// The certificate of the highest decided duty of each domain.
+/// The certificate of the highest decided duty of each kind.
 pub(super) fn newest_duties(store: &impl ChainStore) -> Result<Vec<Certificate>, StorageError> {
-    let domains = Domain::ALL.into_iter().filter(|domain| *domain != Domain::Block);
-    domains.filter_map(|domain| newest_decided(store, domain).transpose()).collect()
+    DutyKind::ALL.into_iter().filter_map(|kind| newest_decided(store, kind).transpose()).collect()
 }
 
-fn newest_decided(store: &impl ChainStore, domain: Domain) -> Result<Option<Certificate>, StorageError> {
+fn newest_decided(store: &impl ChainStore, kind: DutyKind) -> Result<Option<Certificate>, StorageError> {
     let mut before = None;
     for _ in 0..DUTIES_LOOKED_AT / DUTIES_AT_A_TIME {
-        let rows = store.duties(Some(domain), before, DUTIES_AT_A_TIME)?;
+        let rows = store.duties(Some(kind), before, DUTIES_AT_A_TIME)?;
         if let Some(certificate) = rows.iter().find_map(|(_, report)| duty_report::certificate(report)) {
             return Ok(Some(certificate));
         }
         let Some((oldest, _)) = rows.last() else { break };
-        before = Some(oldest.height);
+        before = Some(oldest.slot);
     }
     Ok(None)
 }
@@ -87,19 +86,18 @@ mod tests {
     use super::*;
     use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
     use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::{
-        ClusterId, Height, InstanceId, Round, Signature, Signed, Statement, Value, ValueBytes,
-    };
+    use aequa_types::{ClusterId, DutyId, Round, Signature, Signed, Slot, Statement, Value, ValueBytes};
 
     #[test]
     fn the_newest_decided_duty_is_found_behind_many_that_expired() {
         let dir = tempfile::tempdir().unwrap();
         let cluster = ClusterId::repeat_byte(1);
         let store = FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap();
-        assert_eq!(newest_decided(&store, Domain::Sync).unwrap(), None);
-        let of = |slot| InstanceId { domain: Domain::Sync, height: Height(slot) };
+        assert_eq!(newest_decided(&store, DutyKind::Sync).unwrap(), None);
+        let of = |slot| DutyId { kind: DutyKind::Sync, slot: Slot(slot) };
         for slot in 1..=2 {
-            let (instance, value) = (of(slot), Value::duty(of(slot), ValueBytes(b"{}".as_slice().into())));
+            let (instance, value) =
+                (of(slot).into(), Value::duty(of(slot), ValueBytes(b"{}".as_slice().into())));
             let commit = |author| {
                 let claim = Claim::Commit(CommitClaim { digest: value.digest(), seal: None });
                 let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
@@ -108,15 +106,15 @@ mod tests {
             let commits: Vec<Signed> = (0..3).map(commit).collect();
             let certificate = Certificate::from_commits(instance, Round(0), value.digest(), &commits);
             let report = duty_report::report(None, Some(&(value, certificate)));
-            store.put_duty(instance, &report).unwrap();
+            store.put_duty(of(slot), &report).unwrap();
         }
         for slot in 3..3 + 10 * DUTIES_AT_A_TIME as u64 {
             store.put_duty(of(slot), &duty_report::report(None, None)).unwrap();
-            let attester = InstanceId { domain: Domain::Attester, ..of(slot) };
+            let attester = DutyId { kind: DutyKind::Attester, ..of(slot) };
             store.put_duty(attester, &duty_report::report(None, None)).unwrap();
         }
-        let found = newest_decided(&store, Domain::Sync).unwrap();
-        assert_eq!(found.map(|certificate| certificate.instance), Some(of(2)));
-        assert_eq!(newest_decided(&store, Domain::Attester).unwrap(), None);
+        let found = newest_decided(&store, DutyKind::Sync).unwrap();
+        assert_eq!(found.map(|certificate| certificate.instance), Some(of(2).into()));
+        assert_eq!(newest_decided(&store, DutyKind::Attester).unwrap(), None);
     }
 }

@@ -18,7 +18,7 @@ impl Wanted {
     /// A value is asked for, perhaps again.
     pub fn asked(&self, instance: InstanceId, digest: Digest) {
         let mut values = self.values.lock();
-        let of_domain = values.entry(instance.domain).or_default();
+        let of_domain = values.entry(instance.domain()).or_default();
         of_domain.retain(|known| *known != (instance, digest));
         of_domain.push_back((instance, digest));
         if of_domain.len() > WANTED_PER_DOMAIN_MAX {
@@ -28,18 +28,18 @@ impl Wanted {
 
     /// Whether any value of an instance was asked for.
     pub fn of(&self, instance: InstanceId) -> bool {
-        self.any(instance.domain, |(of, _)| *of == instance)
+        self.any(instance.domain(), |(of, _)| *of == instance)
     }
 
     /// Whether this very value was asked for.
     pub fn contains(&self, instance: InstanceId, digest: Digest) -> bool {
-        self.any(instance.domain, |wanted| *wanted == (instance, digest))
+        self.any(instance.domain(), |wanted| *wanted == (instance, digest))
     }
 
     /// A value has come; whether it was asked for. Once more it is not.
     pub fn arrived(&self, instance: InstanceId, digest: Digest) -> bool {
         let mut values = self.values.lock();
-        let Some(of_domain) = values.get_mut(&instance.domain) else { return false };
+        let Some(of_domain) = values.get_mut(&instance.domain()) else { return false };
         let before = of_domain.len();
         of_domain.retain(|wanted| *wanted != (instance, digest));
         of_domain.len() < before
@@ -53,16 +53,16 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::Height;
+    use aequa_types::{DutyKind, Height, Slot};
 
     fn slot(height: u64) -> InstanceId {
-        InstanceId { domain: Domain::Attester, height: Height(height) }
+        InstanceId::duty(DutyKind::Attester, Slot(height))
     }
 
     #[test]
     fn what_was_asked_longest_ago_is_forgotten_first_and_other_domains_keep_theirs() {
         let (wanted, digest) = (Wanted::default(), Digest::repeat_byte(1));
-        let block = InstanceId::block(Height(u64::MAX));
+        let block = InstanceId::Block(Height(u64::MAX));
         wanted.asked(block, digest);
         wanted.asked(slot(9), digest);
         for height in 0..WANTED_PER_DOMAIN_MAX as u64 {

@@ -133,18 +133,18 @@ impl Door {
 fn commit(traitor: &Traitor, height: u64, id: &str) -> Signed {
     let digest = Digest::from(ethereum_hashing::hash_fixed(id.as_bytes()));
     let claim = Claim::Commit(CommitClaim { digest, seal: None });
-    traitor.say(InstanceId::block(Height(height)), Round(0), claim)
+    traitor.say(InstanceId::Block(Height(height)), Round(0), claim)
 }
 
 fn prepare(traitor: &Traitor, height: u64, round: Round, id: &str) -> Signed {
     let digest = Digest::from(ethereum_hashing::hash_fixed(id.as_bytes()));
-    traitor.say(InstanceId::block(Height(height)), round, Claim::Prepare(digest))
+    traitor.say(InstanceId::Block(Height(height)), round, Claim::Prepare(digest))
 }
 
 fn fields(kind: &str, signed: &Signed, id: &str) -> Value {
     json!({
         "From": signed.author.to_string(),
-        "Height": signed.instance.height.0,
+        "Height": signed.instance.number(),
         "Round": signed.round.0 + 1,
         "Type": kind,
         "ID": id,

@@ -62,7 +62,7 @@ fn heights_around_a_kill_are_reproduced_at_every_node_also_while_it_runs() {
     // The simulator runs what real nodes recorded, and finds nothing wrong with all of them together.
     let dirs: Vec<PathBuf> = cluster.nodes.iter().map(|node| node.dir.clone()).collect();
     for height in around_the_kill.iter().copied() {
-        let rerun = aequa_sim::run_recordings(&dirs, None, InstanceId::block(Height(height))).unwrap();
+        let rerun = aequa_sim::run_recordings(&dirs, None, InstanceId::Block(Height(height))).unwrap();
         assert_eq!(rerun.violations, Vec::<String>::new(), "height {height}: {:#?}", rerun.lines);
     }
     let told = reproduced(&cluster.nodes[0], 3);
@@ -172,7 +172,7 @@ fn a_vote_log_that_lost_a_record_knows_more_or_cannot_be_read_is_told() {
     reproduced(node, height);
     let id = aequa_crypto::lock::load(&std::fs::read_to_string(&lock).unwrap()).unwrap().cluster_id();
     let whole = aequa_storage::wal::read(&node.dir.join("wal"), id, OperatorIndex(0)).unwrap();
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     let simulated = || aequa_sim::run_recordings(std::slice::from_ref(&node.dir), Some(&lock), instance);
     assert_eq!(simulated().unwrap().violations, Vec::<String>::new());
 

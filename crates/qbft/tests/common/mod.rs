@@ -6,17 +6,18 @@ pub mod chance;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Note, Restored};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, Digest, Domain, Height, InstanceId, Message, OperatorIndex, Prepared, Quorum, Record, Round,
-    RoundChange, Signature, Signed, Statement, Value, ValueBytes, Verified,
+    Certificate, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Prepared, Quorum, Record,
+    Round, RoundChange, Signature, Signed, Slot, Statement, Value, ValueBytes, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use chance::*;
 
-pub const INSTANCE: InstanceId = InstanceId { domain: Domain::Attester, height: Height(7) };
+pub const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
+pub const INSTANCE: InstanceId = InstanceId::Duty(DUTY);
 
 pub fn value(tag: u8) -> Value {
-    Value::duty(INSTANCE, ValueBytes(vec![tag; 4].into()))
+    Value::duty(DUTY, ValueBytes(vec![tag; 4].into()))
 }
 
 /// Signs by naming the author: in these tests nobody forges, operators lie.
@@ -192,7 +193,7 @@ impl Node {
         let values = records
             .iter()
             .filter_map(|record| match record {
-                Record::Value(value) => Some(Value::duty(INSTANCE, value.value.clone())),
+                Record::Value(value) => Some(Value::duty(DUTY, value.value.clone())),
                 _ => None,
             })
             .collect();
@@ -243,7 +244,7 @@ pub fn proposed(effects: &[Effect]) -> Option<Digest> {
 }
 
 pub fn verified(message: Message) -> Verified {
-    let value = |bytes: ValueBytes| Value::duty(INSTANCE, bytes);
+    let value = |bytes: ValueBytes| Value::duty(DUTY, bytes);
     match message {
         Message::PrePrepare(m) => Verified::PrePrepare {
             proposal: m.proposal,

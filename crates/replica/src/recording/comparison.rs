@@ -1,7 +1,7 @@
 //! The statements of a replay against those of the vote log.
 
 use crate::recording::Replay;
-use aequa_types::{Certificate, Domain, InstanceId, Kind, Record, Round, Signed};
+use aequa_types::{Certificate, InstanceId, Kind, Record, Round, Signed};
 use std::collections::BTreeSet;
 
 /// How what was signed again agrees with what the vote log holds of the instance.
@@ -104,13 +104,13 @@ impl Begin {
             || log.iter().map(|record| (record, record.subject())).filter(|(_, subject)| !subject.heard);
         let of_it = || own().map(|(record, _)| record).filter(|record| record.instance() == instance);
         let decided = || of_it().any(|record| matches!(record, Record::Decided(_)));
-        let same = own().map(|(_, subject)| subject.instance).filter(|of| of.domain == instance.domain);
-        match (instance.domain, same.map(|of| of.height).min()) {
+        let same = own().map(|(_, subject)| subject.instance).filter(|of| of.domain() == instance.domain());
+        match (instance, same.min()) {
             _ if log.is_empty() => Begin::Below,
-            (Domain::Block, Some(lowest)) if lowest < instance.height => Begin::Below,
-            (Domain::Block, Some(lowest)) if lowest == instance.height => Begin::Here { decided: decided() },
-            (Domain::Block, _) => Begin::Above,
-            // Duties run side by side: that one of a lower height is there says nothing of where the log begins.
+            (InstanceId::Block(_), Some(lowest)) if lowest < instance => Begin::Below,
+            (InstanceId::Block(_), Some(lowest)) if lowest == instance => Begin::Here { decided: decided() },
+            (InstanceId::Block(_), _) => Begin::Above,
+            // Duties run side by side: that one of a lower slot is there says nothing of where the log begins.
             _ if of_it().next().is_some() => Begin::Here { decided: decided() },
             _ => Begin::Above,
         }
@@ -131,14 +131,15 @@ mod tests {
     use super::*;
     use crate::recording::{End, OwnStatement};
     use aequa_types::{
-        Claim, Digest, Height, OperatorIndex, Proof, Seal, Signature, Statement, statement::CommitClaim,
+        Claim, Digest, DutyKind, Height, OperatorIndex, Proof, Seal, Signature, Slot, Statement,
+        statement::CommitClaim,
     };
 
     const ME: OperatorIndex = OperatorIndex(1);
     const DIGEST: Digest = Digest::repeat_byte(5);
 
     fn block(height: u64) -> InstanceId {
-        InstanceId::block(Height(height))
+        InstanceId::Block(Height(height))
     }
 
     fn prepare(instance: InstanceId) -> Signed {
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_is_below_all_the_log_holds_is_pruned() {
-        let sync = InstanceId { domain: Domain::Sync, height: Height(1) };
+        let sync = InstanceId::duty(DutyKind::Sync, Slot(1));
         let mixed = [records(sync).to_vec(), records(block(8)).to_vec()].concat();
         for log in [records(block(8)).to_vec(), mixed, records(sync).to_vec()] {
             let found = compared(&log);
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_duty_that_was_pruned_before_one_of_a_lower_height_is_not_missing() {
-        let duty = |height| InstanceId { domain: Domain::Proposer, height: Height(height) };
+        let duty = |height| InstanceId::duty(DutyKind::Proposer, Slot(height));
         let [prepare, commit, decided] = records(duty(7));
         let lower = records(duty(5)).to_vec();
         for (left, equal) in [(vec![], 0), (vec![commit.clone(), decided.clone()], 1), (vec![decided], 0)] {
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_duty_of_which_only_what_others_said_is_left_is_pruned() {
-        let duty = InstanceId { domain: Domain::Proposer, height: Height(7) };
+        let duty = InstanceId::duty(DutyKind::Proposer, Slot(7));
         let [prepare, ..] = records(duty);
         let mut heard = prepare.statement().unwrap().clone();
         heard.statement.author = OperatorIndex(2);

@@ -8,8 +8,8 @@ use aequa_types::message::{PrePrepare, ValueReply};
 use aequa_types::record::ProposalRecord;
 use aequa_types::recording::{Entry, Fetched, Happening, Heard, Moment, Numbered, Opened, Said, Step};
 use aequa_types::{
-    Certificate, Decided, Digest, Domain, InstanceId, Kind, Message, OperatorIndex, Prepared, Quorum, Record,
-    Round, RoundChange, Signed, Value, ValueBytes, Verified,
+    Certificate, Decided, Digest, InstanceId, Kind, Message, OperatorIndex, Prepared, Quorum, Record, Round,
+    RoundChange, Signed, Value, ValueBytes, Verified,
 };
 use std::collections::BTreeMap;
 
@@ -338,11 +338,9 @@ impl Player<'_> {
         for record in records {
             let Record::Value(record) = record else { continue };
             // As at the start of a node: of a duty only the digest binds.
-            let value = match record.instance.domain {
-                Domain::Block => self.value(number, record.value.clone())?,
-                Domain::Attester | Domain::Proposer | Domain::Sync => {
-                    Value::duty(record.instance, record.value.clone())
-                }
+            let value = match record.instance {
+                InstanceId::Block(_) => self.value(number, record.value.clone())?,
+                InstanceId::Duty(duty) => Value::duty(duty, record.value.clone()),
             };
             self.values.insert(value.digest(), value.clone());
             values.push(value);

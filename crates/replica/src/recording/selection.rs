@@ -1,20 +1,20 @@
 //! The entries of one instance among all of a recording.
 
+use aequa_types::InstanceId;
 use aequa_types::recording::{Entry, Numbered};
-use aequa_types::{Height, InstanceId};
 
 /// Gathers the entries that concern one instance, and sees what else the recording has.
 #[derive(Debug, Clone)]
 pub struct Selection {
     instance: InstanceId,
     entries: Vec<Numbered>,
-    heights: Option<(Height, Height)>,
+    range: Option<(InstanceId, InstanceId)>,
 }
 
 impl Selection {
     /// Nothing yet.
     pub fn of(instance: InstanceId) -> Self {
-        Self { instance, entries: Vec::new(), heights: None }
+        Self { instance, entries: Vec::new(), range: None }
     }
 
     /// The next entry of the recording.
@@ -43,21 +43,19 @@ impl Selection {
         self.instance
     }
 
-    /// Lowest and highest height of the same domain whose beginning is in the recording.
-    pub fn heights(&self) -> Option<(Height, Height)> {
-        self.heights
+    /// Lowest and highest instance of the same domain whose beginning is in the recording.
+    pub fn range(&self) -> Option<(InstanceId, InstanceId)> {
+        self.range
     }
 
-    /// Whether no later height of the same domain was begun.
+    /// Whether no later instance of the same domain was begun.
     pub fn is_newest(&self) -> bool {
-        self.heights.is_none_or(|(_, highest)| highest <= self.instance.height)
+        self.range.is_none_or(|(_, highest)| highest <= self.instance)
     }
 
     fn saw(&mut self, of: Option<InstanceId>) {
-        let Some(height) = of.filter(|of| of.domain == self.instance.domain).map(|of| of.height) else {
-            return;
-        };
-        let (lowest, highest) = self.heights.unwrap_or((height, height));
-        self.heights = Some((lowest.min(height), highest.max(height)));
+        let Some(of) = of.filter(|of| of.domain() == self.instance.domain()) else { return };
+        let (lowest, highest) = self.range.unwrap_or((of, of));
+        self.range = Some((lowest.min(of), highest.max(of)));
     }
 }

@@ -215,7 +215,7 @@ impl Cluster {
         if member.replica.may_testify() && !self.cut.contains(&of.as_usize()) {
             let seen = member.replica.newest_statements_of(OperatorIndex(id as u8));
             let testimony = CheckedTestimony {
-                certified: vec![InstanceId::block(Height(member.height()))],
+                certified: vec![InstanceId::Block(Height(member.height()))],
                 signed: if self.forgetful { Vec::new() } else { seen },
                 bound: member.replica.bound(),
             };

@@ -97,31 +97,39 @@ pub fn prepared(effects: &[Effect]) -> Option<Digest> {
     })
 }
 
-pub fn signed(author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
-    let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
+pub fn signed(author: u8, instance: impl Into<InstanceId>, round: u64, claim: Claim) -> Signed {
+    let statement =
+        Statement { instance: instance.into(), round: Round(round), author: OperatorIndex(author), claim };
     Signed { statement, signature: Signature::ZERO }
 }
 
-pub fn prepare(author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+pub fn prepare(author: u8, instance: impl Into<InstanceId>, round: u64, digest: Digest) -> Signed {
     signed(author, instance, round, Claim::Prepare(digest))
 }
 
-pub fn commit(author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+pub fn commit(author: u8, instance: impl Into<InstanceId>, round: u64, digest: Digest) -> Signed {
     let seal = Some(Seal::repeat_byte(author));
     signed(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
 }
 
-pub fn change(author: u8, instance: InstanceId, round: u64, prepared: Option<Prepared>) -> Signed {
+pub fn change(author: u8, instance: impl Into<InstanceId>, round: u64, prepared: Option<Prepared>) -> Signed {
     signed(author, instance, round, Claim::RoundChange(RoundChangeClaim { prepared }))
 }
 
-pub fn round_change(author: u8, instance: InstanceId, round: u64) -> Verified {
+pub fn round_change(author: u8, instance: impl Into<InstanceId>, round: u64) -> Verified {
     let change = change(author, instance, round, None);
     Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
 }
 
 /// A proposal of a value nobody prepared before, with the ROUND-CHANGEs of `changing` where it needs them.
-pub fn proposal(author: u8, instance: InstanceId, round: u64, value: Value, changing: &[u8]) -> Verified {
+pub fn proposal(
+    author: u8,
+    instance: impl Into<InstanceId>,
+    round: u64,
+    value: Value,
+    changing: &[u8],
+) -> Verified {
+    let instance = instance.into();
     let proposal = signed(author, instance, round, Claim::PrePrepare(value.digest()));
     let changing = if round > 0 { changing } else { &[] };
     let round_changes = changing.iter().map(|author| change(*author, instance, round, None)).collect();
@@ -132,7 +140,7 @@ pub fn proposal(author: u8, instance: InstanceId, round: u64, value: Value, chan
 pub fn proposed(block: &Arc<CheckedBlock>) -> Input {
     let header = block.header();
     let value = Value::block(block.clone());
-    let message = proposal(header.proposer.0, InstanceId::block(header.height), 0, value, &[]);
+    let message = proposal(header.proposer.0, InstanceId::Block(header.height), 0, value, &[]);
     Input::Message { from: header.proposer, message }
 }
 
@@ -151,7 +159,7 @@ pub fn block(chain: &Chain, proposer: OperatorIndex, timestamp_ms: u64) -> Arc<C
 
 /// COMMITs of operators 0, 1 and 2 in round 0.
 pub fn certificate(block: &CheckedBlock) -> Certificate {
-    let (instance, digest) = (InstanceId::block(block.header().height), block.digest());
+    let (instance, digest) = (InstanceId::Block(block.header().height), block.digest());
     let commits: Vec<Signed> = (0..3).map(|author| commit(author, instance, 0, digest)).collect();
     Certificate::from_commits(instance, Round(0), digest, &commits)
 }
@@ -160,7 +168,7 @@ pub fn certificate(block: &CheckedBlock) -> Certificate {
 pub fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
     let mut chain = Chain::genesis(CLUSTER, quorum());
     let mut next = |height| {
-        let leader = aequa_replica::leader(quorum(), InstanceId::block(Height(height)), Round(0));
+        let leader = aequa_replica::leader(quorum(), InstanceId::Block(Height(height)), Round(0));
         let block = block(&chain, leader, EPOCH_MS + height);
         chain.apply(&block).unwrap();
         block

@@ -5,7 +5,7 @@ use aequa_replica::{
     Halt, Input, Now, Outbound, Output, Persist, Recovery, Replica, StoreWrite, Tell, TimerChange, VoteStore,
     Work,
 };
-use aequa_types::{Domain, Height, Mark, Place, Record, Signed};
+use aequa_types::{Domain, Height, InstanceId, Mark, Place, Record, Signed};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use std::ops::Deref;
 pub enum Effect {
     Persist(Record),
     Mark(Mark),
-    RaiseFloors(Vec<(Domain, Height)>),
+    RaiseFloors(Vec<InstanceId>),
     Timer(TimerChange),
     Send(Outbound),
     Store(StoreWrite),
@@ -28,7 +28,7 @@ pub enum Effect {
 #[derive(Default)]
 struct Votes {
     places: BTreeMap<Place, Mark>,
-    floors: BTreeMap<Domain, Height>,
+    floors: BTreeMap<Domain, InstanceId>,
 }
 
 impl VoteStore for Votes {
@@ -39,14 +39,14 @@ impl VoteStore for Votes {
             let before = self.places.insert(mark.place, *mark);
             assert!(before.is_none_or(|before| before == *mark), "two statements in one place");
         }
-        self.floors.extend(promised.floors.iter().copied());
+        self.floors.extend(promised.floors.iter().map(|floor| (floor.domain(), *floor)));
         Ok(())
     }
 
     fn holds(&self, vote: &Signed) -> bool {
         let instance = vote.instance;
         self.places.get(&vote.place()) == Some(&vote.mark())
-            || self.floors.get(&instance.domain).is_some_and(|floor| instance.height <= *floor)
+            || self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
     }
 }
 
@@ -62,7 +62,7 @@ impl Operator {
         let mut votes = Votes::default();
         let statements = recovery.records.iter().filter_map(Record::statement).map(|signed| signed.mark());
         votes.places.extend(statements.chain(recovery.marks.iter().copied()).map(|mark| (mark.place, mark)));
-        votes.floors.extend(recovery.floors.iter().copied());
+        votes.floors.extend(recovery.floors.iter().map(|floor| (floor.domain(), *floor)));
         Self { replica: replica(recovery), votes }
     }
 

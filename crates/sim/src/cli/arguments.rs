@@ -1,7 +1,7 @@
 //! What can be asked for, and the command that asks for it again.
 
 use aequa_sim::{Extent, Options};
-use aequa_types::{Domain, Height, InstanceId};
+use aequa_types::{Domain, InstanceId};
 use clap::Parser;
 use std::num::NonZeroUsize;
 
@@ -184,13 +184,13 @@ fn count(most: usize) -> impl clap::builder::TypedValueParser<Value = usize> {
 
 /// An instance as the command line takes it.
 pub fn named(instance: InstanceId) -> String {
-    format!("{}/{}", instance.domain.name(), instance.height)
+    format!("{}/{}", instance.domain().name(), instance.number())
 }
 
 fn instance(text: &str) -> Result<InstanceId, String> {
-    let parsed = text.split_once('/').and_then(|(name, height)| {
+    let parsed = text.split_once('/').and_then(|(name, number)| {
         let domain = Domain::ALL.into_iter().find(|domain| domain.name() == name)?;
-        Some(InstanceId { domain, height: Height(height.parse().ok()?) })
+        Some(domain.instance(number.parse().ok()?))
     });
     parsed.ok_or_else(|| "an instance is block, attester, proposer or sync, a slash and a number".into())
 }
@@ -198,6 +198,7 @@ fn instance(text: &str) -> Result<InstanceId, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_types::{DutyKind, Height, Slot};
     use clap::CommandFactory as _;
     use clap::error::ErrorKind;
 
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_command_that_repeats_a_seed_asks_for_the_same_run() {
-        let instance = InstanceId { domain: Domain::Proposer, height: Height(3) };
+        let instance = InstanceId::duty(DutyKind::Proposer, Slot(3));
         for line in ["", "--nodes 7 --safety-ms 10 --heights 0 --honest", "--calm --heights 20"] {
             let pins = parsed(line).unwrap().pins;
             for only in [None, Some(instance)] {
@@ -289,7 +290,7 @@ mod tests {
             }
         }
         let pins = Pins { nodes: Some(4), ..Pins::default() };
-        let command = pins.command(17, Some(InstanceId::block(Height(5))));
+        let command = pins.command(17, Some(InstanceId::Block(Height(5))));
         assert_eq!(command, "cargo xtask sim --seed 17 --trace --only block/5 --nodes 4");
     }
 }

@@ -42,18 +42,21 @@ fn is_routine(line: &str) -> bool {
 fn names(line: &str) -> impl Iterator<Item = InstanceId> {
     let forms = Domain::ALL.into_iter().flat_map(|domain| {
         let name = domain.name();
-        let shown = format!("domain: {domain:?}, height: Height(");
+        let shown = match domain {
+            Domain::Block => "Block(Height(".to_owned(),
+            Domain::Duty(kind) => format!("kind: {kind:?}, slot: Slot("),
+        };
         [format!("{name}/"), format!("{name} "), shown].map(|form| (domain, form))
     });
     // The timer that belongs to a block without naming one.
     let forms = forms.chain([(Domain::Block, "Propose(Height(".to_owned())]);
     forms.flat_map(|(domain, form)| {
-        let heights: Vec<u64> = line
+        let numbers: Vec<u64> = line
             .match_indices(&form)
             .filter(|(at, _)| !line[..*at].ends_with(|before: char| before.is_alphanumeric()))
             .filter_map(|(at, _)| leading_number(&line[at + form.len()..]))
             .collect();
-        heights.into_iter().map(move |height| InstanceId { domain, height: aequa_types::Height(height) })
+        numbers.into_iter().map(move |number| domain.instance(number))
     })
 }
 
@@ -65,10 +68,10 @@ fn leading_number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::Height;
+    use aequa_types::{DutyKind, Height, Slot};
 
-    const BLOCK_1: InstanceId = InstanceId { domain: Domain::Block, height: Height(1) };
-    const SYNC_1: InstanceId = InstanceId { domain: Domain::Sync, height: Height(1) };
+    const BLOCK_1: InstanceId = InstanceId::Block(Height(1));
+    const SYNC_1: InstanceId = InstanceId::duty(DutyKind::Sync, Slot(1));
 
     fn shown(line: &str) -> [bool; 2] {
         [BLOCK_1, SYNC_1].map(|instance| concerns(line, Some(instance)))
@@ -82,12 +85,17 @@ mod tests {
             "    152 node 0: seals block 1",
             "    160 node 2: enters round 1 of block/1",
             "    121 node 1: Propose(Height(1))",
-            "    300 node 1: Round { instance: InstanceId { domain: Block, height: Height(1) }, round: Round(0) }",
-            "    300 node 1: Resend(InstanceId { domain: Block, height: Height(1) })",
+            "    300 node 1: Round { instance: Block(Height(1)), round: Round(0) }",
+            "    300 node 1: Resend(Block(Height(1)))",
         ] {
             assert_eq!(shown(line), [true, false], "{line}");
         }
-        assert_eq!(shown("    9 node 0: sends commit sync/1 r0 aabbcc to [1]"), [false, true]);
+        for line in [
+            "    9 node 0: sends commit sync/1 r0 aabbcc to [1]",
+            "    300 node 1: Resend(Duty(DutyId { kind: Sync, slot: Slot(1) }))",
+        ] {
+            assert_eq!(shown(line), [false, true], "{line}");
+        }
     }
 
     #[test]
@@ -97,7 +105,7 @@ mod tests {
             "    122 node 1: sends prepare block/21 r1 48374b to [1]",
             "    152 node 0: commits block 10 48374b of round 1",
             "    121 node 1: Propose(Height(11))",
-            "    300 node 1: Resend(InstanceId { domain: Attester, height: Height(1) })",
+            "    300 node 1: Resend(Duty(DutyId { kind: Attester, slot: Slot(1) }))",
             "    300 node 1: CatchUp",
             "    300 node 1: sends decided attester/1 r0 aabbcc to [0]",
         ] {

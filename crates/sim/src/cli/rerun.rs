@@ -1,7 +1,7 @@
 //! `aequa-sim --recording DIR --height H`: what real nodes recorded, under the simulator's checks.
 
 use aequa_sim::run_recordings;
-use aequa_types::{Domain, Height, InstanceId};
+use aequa_types::{Domain, DutyKind};
 use clap::Parser;
 use clap::builder::{NonEmptyStringValueParser, TypedValueParser as _};
 use std::io::Write as _;
@@ -48,8 +48,8 @@ pub fn is_meant() -> bool {
 /// Reads the command line, runs the recordings, and says what came of it.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let domain = arguments.duty.as_deref().and_then(Domain::duty).unwrap_or(Domain::Block);
-    let instance = InstanceId { domain, height: Height(arguments.height) };
+    let domain = arguments.duty.as_deref().and_then(DutyKind::named).map_or(Domain::Block, Domain::Duty);
+    let instance = domain.instance(arguments.height);
     let rerun = match run_recordings(&arguments.recordings, arguments.cluster_lock.as_deref(), instance) {
         Ok(rerun) => rerun,
         Err(problem) => {

@@ -1,6 +1,6 @@
 use super::*;
 use aequa_types::statement::Claim;
-use aequa_types::{Statement, Value};
+use aequa_types::{DutyId, DutyKind, Height, InstanceId, Slot, Statement, Value};
 
 const ME: OperatorIndex = OperatorIndex(1);
 
@@ -10,7 +10,7 @@ fn oracle() -> Oracle {
 
 fn prepare(digest: u8) -> Signed {
     let statement = Statement {
-        instance: InstanceId::block(Height(1)),
+        instance: InstanceId::Block(Height(1)),
         round: Round(0),
         author: ME,
         claim: Claim::Prepare(Digest::repeat_byte(digest)),
@@ -66,12 +66,12 @@ fn an_operator_on_an_old_copy_is_held_to_what_it_says_from_then_on_until_the_nex
 #[test]
 fn two_certificates_of_one_instance_are_a_disagreement() {
     let mut oracle = oracle();
-    let instance = InstanceId { domain: Domain::Sync, height: Height(3) };
+    let duty = DutyId { kind: DutyKind::Sync, slot: Slot(3) };
     for tag in [1, 2] {
-        let value = Value::duty(instance, aequa_types::ValueBytes(vec![tag].into()));
+        let value = Value::duty(duty, aequa_types::ValueBytes(vec![tag].into()));
         let proof = Proof::Commits(Vec::new());
         let digest = value.digest();
-        oracle.decides(&Certificate { instance, round: Round(0), digest, proof });
+        oracle.decides(&Certificate { instance: duty.into(), round: Round(0), digest, proof });
     }
     assert!(matches!(oracle.violation, Some(Violation::Disagreement { .. })));
 }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn signed(author: OperatorIndex, claim: Claim) -> Signed {
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         keys::sign(author, Statement { instance, round: Round(0), author, claim })
     }
 
@@ -226,7 +226,7 @@ mod tests {
 
     fn certificate(digest: u8, authors: &[u8]) -> Certificate {
         let commits: Vec<Signed> = authors.iter().map(|author| commit(*author, digest)).collect();
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         Certificate::from_commits(instance, Round(0), Digest::repeat_byte(digest), &commits)
     }
 
@@ -236,7 +236,7 @@ mod tests {
         audit.persists(ME, &Record::Prepare(prepare(1, 5)));
         audit.sends(ME, &Message::Prepare(prepare(1, 5)));
         let prepares = [0, 1, 2].map(|author| prepare(author, 5)).to_vec();
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         let prepared = PreparedRecord { instance, round: Round(0), digest: Digest::repeat_byte(5), prepares };
         let mut unprepared = self::audit();
         for (audit, prepares) in [(&mut audit, 3), (&mut unprepared, 2)] {
@@ -271,7 +271,7 @@ mod tests {
         ];
         for (prepares, grounded) in cases {
             let mut audit = audit();
-            let (instance, digest) = (InstanceId::block(Height(1)), Digest::repeat_byte(5));
+            let (instance, digest) = (InstanceId::Block(Height(1)), Digest::repeat_byte(5));
             let told = format!("{prepares:?}");
             audit.persists(
                 ME,

@@ -6,8 +6,8 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
 
 use super::keys::{
-    Body, HeightRow, corrupt, duty_key, height_key, height_of_key, instance_of_duty_key, place_of_value,
-    place_value,
+    Body, HeightRow, corrupt, duty_key, duty_of_key, height_key, height_of_key, place_of_value, place_value,
+    slot_key, slot_of_key,
 };
 use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots, Rows, Tip};
 use crate::StorageError;
@@ -16,15 +16,14 @@ use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, CertifiedHeader, ClusterId, Domain, Evidence, Header, Height,
-    InstanceId, Proof, TxHash,
+    Block, Certificate, CertifiedBlock, CertifiedHeader, ClusterId, DutyId, DutyKind, Evidence, Header,
+    Height, InstanceId, Proof, Slot, TxHash,
 };
 use fjall::{
     Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable as _,
     Snapshot,
 };
 use ssz::Encode as _;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::{fs, io};
@@ -257,16 +256,16 @@ impl FjallChainStore {
         Ok(Committed::New)
     }
 
-    fn duty_watermark(&self, domain: Domain) -> Result<Option<Height>, StorageError> {
-        self.meta.get(watermark_key(domain))?.map(|mark| height_of_key(&mark)).transpose()
+    fn duty_watermark(&self, kind: DutyKind) -> Result<Option<Slot>, StorageError> {
+        self.meta.get(watermark_key(kind))?.map(|mark| slot_of_key(&mark)).transpose()
     }
 
-    fn raise_duty_watermarks(&self, mark: Height) -> Result<(), StorageError> {
+    fn raise_duty_watermarks(&self, mark: Slot) -> Result<(), StorageError> {
         let _writing = self.write_lock()?;
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for domain in DUTY_DOMAINS {
-            if self.duty_watermark(domain)? < Some(mark) {
-                batch.insert(&self.meta, watermark_key(domain), height_key(mark));
+        for kind in DutyKind::ALL {
+            if self.duty_watermark(kind)? < Some(mark) {
+                batch.insert(&self.meta, watermark_key(kind), slot_key(mark));
             }
         }
         Ok(batch.commit()?)
@@ -312,7 +311,7 @@ impl ChainStore for FjallChainStore {
     }
 
     fn put_certificate(&self, height: Height, certificate: &Certificate) -> Result<bool, StorageError> {
-        if certificate.instance != InstanceId::block(height) {
+        if certificate.instance != InstanceId::Block(height) {
             return Err(StorageError::Mismatch { reason: "the certificate is for another instance" });
         }
         let _writing = self.write_lock()?;
@@ -378,56 +377,51 @@ impl ChainStore for FjallChainStore {
         aequa_types::decode("pending evidence", &bytes, PENDING_EVIDENCE_BYTES_MAX).map_err(corrupt)
     }
 
-    fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {
-        check_duty(instance, result)?;
-        Ok(self.duties.insert(duty_key(instance), result)?)
+    fn put_duty(&self, duty: DutyId, result: &[u8]) -> Result<(), StorageError> {
+        check_result(result)?;
+        Ok(self.duties.insert(duty_key(duty), result)?)
     }
 
-    fn close_duty(
-        &self,
-        instance: InstanceId,
-        result: &[u8],
-        watermark: Option<Height>,
-    ) -> Result<(), StorageError> {
-        check_duty(instance, result)?;
+    fn close_duty(&self, duty: DutyId, result: &[u8], watermark: Option<Slot>) -> Result<(), StorageError> {
+        check_result(result)?;
         let _writing = self.write_lock()?;
         let mut batch = self.database.batch();
-        batch.insert(&self.duties, duty_key(instance), result);
-        let stored = self.duty_watermark(instance.domain)?;
+        batch.insert(&self.duties, duty_key(duty), result);
+        let stored = self.duty_watermark(duty.kind)?;
         if let Some(mark) = watermark.filter(|mark| stored < Some(*mark)) {
-            batch.insert(&self.meta, watermark_key(instance.domain), height_key(mark));
+            batch.insert(&self.meta, watermark_key(duty.kind), slot_key(mark));
         }
         Ok(batch.commit()?)
     }
 
-    fn duty_watermarks(&self) -> Result<Vec<(Domain, Height)>, StorageError> {
+    fn duty_watermarks(&self) -> Result<Vec<DutyId>, StorageError> {
         let mut marks = Vec::new();
-        for domain in DUTY_DOMAINS {
-            marks.extend(self.duty_watermark(domain)?.map(|mark| (domain, mark)));
+        for kind in DutyKind::ALL {
+            marks.extend(self.duty_watermark(kind)?.map(|slot| DutyId { kind, slot }));
         }
         Ok(marks)
     }
 
-    fn closed_duties(&self) -> Result<Vec<InstanceId>, StorageError> {
-        let marks: BTreeMap<Domain, Height> = self.duty_watermarks()?.into_iter().collect();
+    fn closed_duties(&self) -> Result<Vec<DutyId>, StorageError> {
+        let marks = self.duty_watermarks()?;
         let mut closed = Vec::new();
         for guard in self.duties.iter() {
-            let instance = instance_of_duty_key(&guard.key()?)?;
-            if marks.get(&instance.domain).is_none_or(|mark| instance.height > *mark) {
-                closed.push(instance);
+            let duty = duty_of_key(&guard.key()?)?;
+            if !marks.iter().any(|mark| mark.kind == duty.kind && duty.slot <= mark.slot) {
+                closed.push(duty);
             }
         }
         Ok(closed)
     }
 
-    fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.duties.get(duty_key(instance))?.map(|value| value.to_vec()))
+    fn duty(&self, duty: DutyId) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.duties.get(duty_key(duty))?.map(|value| value.to_vec()))
     }
 
     fn duties(
         &self,
-        domain: Option<Domain>,
-        before: Option<Height>,
+        kind: Option<DutyKind>,
+        before: Option<Slot>,
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError> {
         let mut found = Vec::new();
@@ -436,13 +430,10 @@ impl ChainStore for FjallChainStore {
                 break;
             }
             let (key, value) = guard.into_inner_if(|key| {
-                domain.is_none_or(|domain| key.last().is_some_and(|number| *number == domain.number()))
+                kind.is_none_or(|kind| key.last().is_some_and(|number| *number == kind.number()))
             })?;
-            if let Some(value) = value
-                && let instance = instance_of_duty_key(&key)?
-                && domain.is_none_or(|domain| domain == instance.domain)
-            {
-                found.push((instance, value.to_vec()));
+            if let Some(value) = value {
+                found.push((duty_of_key(&key)?, value.to_vec()));
             }
         }
         Ok(found)
@@ -450,27 +441,27 @@ impl ChainStore for FjallChainStore {
 
     fn duty_instances(
         &self,
-        domain: Option<Domain>,
-        before: Option<Height>,
+        kind: Option<DutyKind>,
+        before: Option<Slot>,
         limit: usize,
-    ) -> Result<(Vec<InstanceId>, Option<Height>), StorageError> {
+    ) -> Result<(Vec<DutyId>, Option<Slot>), StorageError> {
         let (mut found, mut last) = (Vec::new(), None);
         for (searched, guard) in self.duties.range(..end_of_duties(before)).rev().enumerate() {
-            let instance = instance_of_duty_key(&guard.key()?)?;
+            let duty = duty_of_key(&guard.key()?)?;
             if found.len() >= limit {
                 break;
             }
             // Not amid a slot: the next search begins below it.
-            if searched >= DUTIES_SEARCHED_MAX && last != Some(instance.height) {
+            if searched >= DUTIES_SEARCHED_MAX && last != Some(duty.slot) {
                 return Ok((found, last));
             }
-            last = Some(instance.height);
-            found.extend(domain.is_none_or(|domain| domain == instance.domain).then_some(instance));
+            last = Some(duty.slot);
+            found.extend(kind.is_none_or(|kind| kind == duty.kind).then_some(duty));
         }
         Ok((found, None))
     }
 
-    fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError> {
+    fn prune_duties_below(&self, slot: Slot) -> Result<usize, StorageError> {
         if let Some(mark) = slot.previous() {
             self.raise_duty_watermarks(mark)?;
         }
@@ -478,7 +469,7 @@ impl ChainStore for FjallChainStore {
         loop {
             let keys: Vec<_> = self
                 .duties
-                .range(..height_key(slot).to_vec())
+                .range(..slot_key(slot).to_vec())
                 .take(PRUNE_BATCH)
                 .map(Guard::key)
                 .collect::<Result<_, _>>()?;
@@ -500,20 +491,15 @@ impl ChainStore for FjallChainStore {
 }
 
 /// The key all duties below a slot come before; without one, all duties.
-fn end_of_duties(before: Option<Height>) -> Vec<u8> {
-    before.map_or_else(|| vec![u8::MAX; 9], |slot| height_key(slot).to_vec())
+fn end_of_duties(before: Option<Slot>) -> Vec<u8> {
+    before.map_or_else(|| vec![u8::MAX; 9], |slot| slot_key(slot).to_vec())
 }
 
-const DUTY_DOMAINS: [Domain; 3] = [Domain::Attester, Domain::Proposer, Domain::Sync];
-
-fn watermark_key(domain: Domain) -> Vec<u8> {
-    [DUTY_WATERMARK_KEY, &[domain.number()]].concat()
+fn watermark_key(kind: DutyKind) -> Vec<u8> {
+    [DUTY_WATERMARK_KEY, &[kind.number()]].concat()
 }
 
-fn check_duty(instance: InstanceId, result: &[u8]) -> Result<(), StorageError> {
-    if instance.domain == Domain::Block {
-        return Err(StorageError::Mismatch { reason: "a block is not a duty" });
-    }
+fn check_result(result: &[u8]) -> Result<(), StorageError> {
     if result.len() > CONSENSUS_FRAME_BYTES_MAX {
         return Err(StorageError::TooLarge {
             what: "duty result",
@@ -556,7 +542,7 @@ fn check_parts(
     if block.header.cluster_id != *cluster_id {
         return mismatch("the block belongs to another cluster");
     }
-    if certificate.instance != InstanceId::block(block.header.height) || certificate.digest != row.digest {
+    if certificate.instance != InstanceId::Block(block.header.height) || certificate.digest != row.digest {
         return mismatch("the certificate is for another block");
     }
     if tx_hashes.len() != block.items.len() {

@@ -4,7 +4,7 @@ use super::{Roots, Tip};
 use crate::StorageError;
 use aequa_types::block::Items;
 use aequa_types::evidence::EvidenceList;
-use aequa_types::{Block, Digest, Domain, Header, Height, InstanceId};
+use aequa_types::{Block, Digest, DutyId, DutyKind, Header, Height, Slot};
 use alloy_primitives::B256;
 use ssz::{BYTES_PER_LENGTH_OFFSET, Decode as _, Encode as _, SszEncoder};
 use ssz_derive::{Decode, Encode};
@@ -75,19 +75,27 @@ pub(super) fn height_of_key(key: &[u8]) -> Result<Height, StorageError> {
     Ok(Height(u64::from_be_bytes(bytes)))
 }
 
-/// Slot first, so that the newest results of all domains lie together.
-pub(super) fn duty_key(instance: InstanceId) -> [u8; 9] {
+pub(super) fn slot_key(slot: Slot) -> [u8; 8] {
+    slot.0.to_be_bytes()
+}
+
+pub(super) fn slot_of_key(key: &[u8]) -> Result<Slot, StorageError> {
+    let bytes = key.try_into().map_err(|_| corrupt("slot key of another length"))?;
+    Ok(Slot(u64::from_be_bytes(bytes)))
+}
+
+/// Slot first, so that the newest results of all kinds lie together.
+pub(super) fn duty_key(duty: DutyId) -> [u8; 9] {
     let mut key = [0; 9];
-    key[..8].copy_from_slice(&height_key(instance.height));
-    key[8] = instance.domain.number();
+    key[..8].copy_from_slice(&slot_key(duty.slot));
+    key[8] = duty.kind.number();
     key
 }
 
-pub(super) fn instance_of_duty_key(key: &[u8]) -> Result<InstanceId, StorageError> {
-    let bad = || corrupt("duty key of no instance");
-    let (number, height) = key.split_last().ok_or_else(bad)?;
-    let domain = Domain::ALL.into_iter().find(|domain| domain.number() == *number).ok_or_else(bad)?;
-    Ok(InstanceId { domain, height: height_of_key(height)? })
+pub(super) fn duty_of_key(key: &[u8]) -> Result<DutyId, StorageError> {
+    let bad = || corrupt("duty key of no duty");
+    let (number, slot) = key.split_last().ok_or_else(bad)?;
+    Ok(DutyId { kind: DutyKind::of_number(*number).ok_or_else(bad)?, slot: slot_of_key(slot)? })
 }
 
 /// Where a transaction was included.
@@ -121,19 +129,19 @@ mod tests {
         }
 
         #[test]
-        fn keys_and_values_are_read_back(height: u64, index: u32, domain in 0usize..4) {
+        fn keys_and_values_are_read_back(height: u64, index: u32, kind in 0usize..3) {
             let height = Height(height);
             prop_assert_eq!(height_of_key(&height_key(height)).unwrap(), height);
             prop_assert_eq!(place_of_value(&place_value(height, index)).unwrap(), (height, index));
-            let instance = InstanceId { domain: Domain::ALL[domain], height };
-            prop_assert_eq!(instance_of_duty_key(&duty_key(instance)).unwrap(), instance);
+            let duty = DutyId { kind: DutyKind::ALL[kind], slot: Slot(height.0) };
+            prop_assert_eq!(duty_of_key(&duty_key(duty)).unwrap(), duty);
         }
 
         #[test]
         fn bytes_of_another_kind_are_corrupt_and_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = place_of_value(&bytes);
             let _ = height_of_key(&bytes);
-            let _ = instance_of_duty_key(&bytes);
+            let _ = duty_of_key(&bytes);
             let _ = HeightRow::decode(&bytes);
         }
     }

@@ -20,15 +20,15 @@ pub use engine::{ChainOptions, FjallChainStore};
 
 use crate::StorageError;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, CertifiedHeader, Digest, Domain, Evidence, Header, Height,
-    InstanceId, TimestampMs, TxHash,
+    Block, Certificate, CertifiedBlock, CertifiedHeader, Digest, DutyId, DutyKind, Evidence, Header, Height,
+    Slot, TimestampMs, TxHash,
 };
 use alloy_primitives::B256;
 
 /// A row of the state: key and value.
 pub type Row = (Vec<u8>, Vec<u8>);
 /// The result of a duty, opaque to the store.
-pub type DutyRow = (InstanceId, Vec<u8>);
+pub type DutyRow = (DutyId, Vec<u8>);
 /// Results that one search for duties looks at, to the end of a slot: a few milliseconds, however rare the type is
 /// that is searched for.
 pub const DUTIES_SEARCHED_MAX: usize = 10_000;
@@ -129,48 +129,43 @@ pub trait ChainStore: Send + Sync {
 
     /// Keeps the result of a duty. A later result of the same duty takes its place: a result is a
     /// report, what was decided is in the certificate.
-    fn put_duty(&self, instance: InstanceId, result: &[u8]) -> Result<(), StorageError>;
+    fn put_duty(&self, duty: DutyId, result: &[u8]) -> Result<(), StorageError>;
 
     /// Keeps the result of a duty that is closed for ever, and in the same batch the slot up to which
-    /// every duty of its domain is. The stored watermark never goes down.
-    fn close_duty(
-        &self,
-        instance: InstanceId,
-        result: &[u8],
-        watermark: Option<Height>,
-    ) -> Result<(), StorageError>;
+    /// every duty of its kind is. The stored watermark never goes down.
+    fn close_duty(&self, duty: DutyId, result: &[u8], watermark: Option<Slot>) -> Result<(), StorageError>;
 
-    /// The watermark of every domain that has one.
-    fn duty_watermarks(&self) -> Result<Vec<(Domain, Height)>, StorageError>;
+    /// The watermark of every kind that has one: all duties up to it are closed.
+    fn duty_watermarks(&self) -> Result<Vec<DutyId>, StorageError>;
 
-    /// Every duty with a result above the watermark of its domain; no result is read.
-    fn closed_duties(&self) -> Result<Vec<InstanceId>, StorageError>;
+    /// Every duty with a result above the watermark of its kind; no result is read.
+    fn closed_duties(&self) -> Result<Vec<DutyId>, StorageError>;
 
     /// The result of a duty.
-    fn duty(&self, instance: InstanceId) -> Result<Option<Vec<u8>>, StorageError>;
+    fn duty(&self, duty: DutyId) -> Result<Option<Vec<u8>>, StorageError>;
 
-    /// Results from the newest slot down: of one domain or all, below `before` if given, at most
+    /// Results from the newest slot down: of one kind or all, below `before` if given, at most
     /// `limit`.
     fn duties(
         &self,
-        domain: Option<Domain>,
-        before: Option<Height>,
+        kind: Option<DutyKind>,
+        before: Option<Slot>,
         limit: usize,
     ) -> Result<Vec<DutyRow>, StorageError>;
 
-    /// The duties [`ChainStore::duties`] would give, of the newest [`DUTIES_SEARCHED_MAX`] results of all domains
+    /// The duties [`ChainStore::duties`] would give, of the newest [`DUTIES_SEARCHED_MAX`] results of all kinds
     /// below `before`; no result is read. When that was too few to find them, the slot down to which all were
     /// looked at: there the next search begins.
     fn duty_instances(
         &self,
-        domain: Option<Domain>,
-        before: Option<Height>,
+        kind: Option<DutyKind>,
+        before: Option<Slot>,
         limit: usize,
-    ) -> Result<(Vec<InstanceId>, Option<Height>), StorageError>;
+    ) -> Result<(Vec<DutyId>, Option<Slot>), StorageError>;
 
     /// Forgets the results of all duties below `slot`; gives how many. They stay closed: the watermarks
     /// rise first.
-    fn prune_duties_below(&self, slot: Height) -> Result<usize, StorageError>;
+    fn prune_duties_below(&self, slot: Slot) -> Result<usize, StorageError>;
 
     /// Makes everything committed so far survive a power cut.
     fn flush(&self) -> Result<(), StorageError>;

@@ -2,7 +2,8 @@ use super::*;
 use aequa_types::certificate::CommitSignature;
 use aequa_types::transaction::{PlaintextV1, TxBody};
 use aequa_types::{
-    Address, Amount, ClusterId, Header, OperatorIndex, Proof, Round, Seal, Signature, Transaction,
+    Address, Amount, ClusterId, DutyId, DutyKind, Header, Height, InstanceId, OperatorIndex, Proof, Round,
+    Seal, Signature, Slot, Transaction,
 };
 use fjall::{Database, KeyspaceCreateOptions};
 use proptest::prelude::*;
@@ -95,7 +96,7 @@ fn commits(height: u64, digest: Digest) -> Certificate {
         signature: Signature::repeat_byte(operator),
     };
     Certificate {
-        instance: InstanceId::block(Height(height)),
+        instance: InstanceId::Block(Height(height)),
         round: Round(0),
         digest,
         proof: Proof::Commits((0..3).map(commit).collect()),
@@ -356,56 +357,51 @@ fn readers_never_see_part_of_a_commit() {
 #[test]
 fn duty_results_are_listed_newest_first() {
     let (_dir, store) = stored(&[]);
-    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
+    let duty = |kind, slot| DutyId { kind, slot: Slot(slot) };
     for slot in [5, 300, 1, 256] {
-        store.put_duty(duty(Domain::Attester, slot), &slot.to_be_bytes()).unwrap();
+        store.put_duty(duty(DutyKind::Attester, slot), &slot.to_be_bytes()).unwrap();
     }
-    store.put_duty(duty(Domain::Sync, 256), b"sync").unwrap();
-    store.put_duty(duty(Domain::Sync, 256), b"later").unwrap();
-    assert_eq!(store.duty(duty(Domain::Sync, 256)).unwrap().unwrap(), b"later");
-    assert_eq!(store.duty(duty(Domain::Proposer, 256)).unwrap(), None);
-    assert!(matches!(store.put_duty(duty(Domain::Block, 1), b""), Err(StorageError::Mismatch { .. })));
+    store.put_duty(duty(DutyKind::Sync, 256), b"sync").unwrap();
+    store.put_duty(duty(DutyKind::Sync, 256), b"later").unwrap();
+    assert_eq!(store.duty(duty(DutyKind::Sync, 256)).unwrap().unwrap(), b"later");
+    assert_eq!(store.duty(duty(DutyKind::Proposer, 256)).unwrap(), None);
 
-    let list = |domain, before: Option<u64>, limit| -> Vec<(Domain, u64)> {
-        let found = store.duties(domain, before.map(Height), limit).unwrap();
-        found.into_iter().map(|(instance, _)| (instance.domain, instance.height.0)).collect()
+    let list = |kind, before: Option<u64>, limit| -> Vec<(DutyKind, u64)> {
+        let found = store.duties(kind, before.map(Slot), limit).unwrap();
+        found.into_iter().map(|(duty, _)| (duty.kind, duty.slot.0)).collect()
     };
-    let (a, s) = (Domain::Attester, Domain::Sync);
+    let (a, s) = (DutyKind::Attester, DutyKind::Sync);
     assert_eq!(list(None, None, 10), [(a, 300), (s, 256), (a, 256), (a, 5), (a, 1)]);
     assert_eq!(list(Some(a), None, 2), [(a, 300), (a, 256)]);
     assert_eq!(list(None, Some(256), 10), [(a, 5), (a, 1)]);
     assert_eq!(list(Some(s), Some(300), 10), [(s, 256)]);
 
-    assert_eq!(store.duty_instances(Some(s), Some(Height(300)), 1).unwrap(), (vec![duty(s, 256)], None));
+    assert_eq!(store.duty_instances(Some(s), Some(Slot(300)), 1).unwrap(), (vec![duty(s, 256)], None));
 
-    assert_eq!(store.prune_duties_below(Height(256)).unwrap(), 2);
+    assert_eq!(store.prune_duties_below(Slot(256)).unwrap(), 2);
     assert_eq!(list(None, None, 10), [(a, 300), (s, 256), (a, 256)]);
 }
 
 #[test]
 fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
     let (dir, store) = stored(&[]);
-    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
-    let (a, s) = (Domain::Attester, Domain::Sync);
+    let duty = |kind, slot| DutyId { kind, slot: Slot(slot) };
+    let (a, s) = (DutyKind::Attester, DutyKind::Sync);
     for slot in 1..=6 {
-        store.close_duty(duty(a, slot), b"{}", Some(Height(slot / 2)).filter(|mark| mark.0 > 0)).unwrap();
+        store.close_duty(duty(a, slot), b"{}", Some(Slot(slot / 2)).filter(|mark| mark.0 > 0)).unwrap();
     }
     store.close_duty(duty(s, 2), b"{}", None).unwrap();
-    store.close_duty(duty(a, 9), b"{}", Some(Height(1))).unwrap();
+    store.close_duty(duty(a, 9), b"{}", Some(Slot(1))).unwrap();
     store.close_duty(duty(a, 8), b"{}", None).unwrap();
-    assert!(matches!(
-        store.close_duty(duty(Domain::Block, 1), b"", None),
-        Err(StorageError::Mismatch { .. })
-    ));
     store.flush().unwrap();
     drop(store);
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.duty_watermarks().unwrap(), [(a, Height(3))]);
+    assert_eq!(store.duty_watermarks().unwrap(), [duty(a, 3)]);
     let closed = [duty(s, 2), duty(a, 4), duty(a, 5), duty(a, 6), duty(a, 8), duty(a, 9)];
     assert_eq!(store.closed_duties().unwrap(), closed);
 
-    store.prune_duties_below(Height(6)).unwrap();
-    let marks = [a, Domain::Proposer, s].map(|domain| (domain, Height(5)));
+    store.prune_duties_below(Slot(6)).unwrap();
+    let marks = [a, DutyKind::Proposer, s].map(|kind| duty(kind, 5));
     assert_eq!(store.duty_watermarks().unwrap(), marks, "what was pruned stays closed");
     assert_eq!(store.closed_duties().unwrap(), [duty(a, 6), duty(a, 8), duty(a, 9)]);
 }
@@ -413,20 +409,20 @@ fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
 #[test]
 fn a_rare_duty_is_found_in_searches_of_bounded_length_that_follow_each_other() {
     let (_dir, store) = stored(&[]);
-    let duty = |domain, slot| InstanceId { domain, height: Height(slot) };
+    let duty = |kind, slot| DutyId { kind, slot: Slot(slot) };
     let slots = DUTIES_SEARCHED_MAX as u64 * 3 / 2;
     for slot in 0..slots {
-        store.put_duty(duty(Domain::Attester, slot), b"{}").unwrap();
+        store.put_duty(duty(DutyKind::Attester, slot), b"{}").unwrap();
         if slot % 2 == 0 {
-            store.put_duty(duty(Domain::Proposer, slot), b"{}").unwrap();
+            store.put_duty(duty(DutyKind::Proposer, slot), b"{}").unwrap();
         }
     }
     for slot in [1, slots - 1] {
-        store.put_duty(duty(Domain::Sync, slot), b"{}").unwrap();
+        store.put_duty(duty(DutyKind::Sync, slot), b"{}").unwrap();
     }
     let (mut found, mut before, mut searches) = (Vec::new(), None, 0);
     loop {
-        let (some, next) = store.duty_instances(Some(Domain::Sync), before, 5).unwrap();
+        let (some, next) = store.duty_instances(Some(DutyKind::Sync), before, 5).unwrap();
         found.extend(some);
         searches += 1;
         if next.is_none() {
@@ -434,7 +430,7 @@ fn a_rare_duty_is_found_in_searches_of_bounded_length_that_follow_each_other() {
         }
         before = next;
     }
-    assert_eq!(found, [duty(Domain::Sync, slots - 1), duty(Domain::Sync, 1)]);
+    assert_eq!(found, [duty(DutyKind::Sync, slots - 1), duty(DutyKind::Sync, 1)]);
     assert_eq!(searches, 3);
     let all = store.duty_instances(None, None, 5).unwrap();
     assert_eq!((all.0.len(), all.1), (5, None), "what is found soon ends the search");
@@ -444,8 +440,7 @@ fn a_rare_duty_is_found_in_searches_of_bounded_length_that_follow_each_other() {
 fn more_closed_duties_than_any_window_come_back() {
     let (_dir, store) = stored(&[]);
     for slot in 0..3000 {
-        let instance = InstanceId { domain: Domain::Proposer, height: Height(slot) };
-        store.close_duty(instance, b"{}", None).unwrap();
+        store.close_duty(DutyId { kind: DutyKind::Proposer, slot: Slot(slot) }, b"{}", None).unwrap();
     }
     assert_eq!(store.closed_duties().unwrap().len(), 3000);
 }
@@ -547,7 +542,7 @@ proptest! {
 fn evidence(round: u64) -> Evidence {
     let vote = |byte| aequa_types::Signed {
         statement: aequa_types::Statement {
-            instance: InstanceId::block(Height(1)),
+            instance: InstanceId::Block(Height(1)),
             round: Round(round),
             author: OperatorIndex(2),
             claim: aequa_types::Claim::Prepare(Digest::repeat_byte(byte)),

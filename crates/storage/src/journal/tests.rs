@@ -12,7 +12,7 @@ fn entry(n: u64) -> Entry {
 }
 
 fn value(bytes: usize) -> Entry {
-    let instance = InstanceId::block(Height(1));
+    let instance = InstanceId::Block(Height(1));
     Entry::Value(ValueRecord { instance, value: ValueBytes(vec![7; bytes].into()) })
 }
 

@@ -1,7 +1,7 @@
 //! The gate itself: which places are taken, in memory. Asking it never waits for the disk.
 
 use crate::StorageError;
-use aequa_types::{Domain, Height, InstanceId, Mark, Place};
+use aequa_types::{Domain, InstanceId, Mark, Place};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ pub struct Gate(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     marks: BTreeMap<Place, B256>,
-    floors: BTreeMap<Domain, Height>,
+    /// The highest instance of each domain at and below which nothing is signed.
+    floors: BTreeMap<Domain, InstanceId>,
 }
 
 impl Gate {
@@ -45,14 +46,15 @@ impl Gate {
     }
 
     /// Raises a floor and forgets the marks at and below it; false when it is as high already.
-    pub(super) fn raise(&self, domain: Domain, height: Height) -> bool {
+    pub(super) fn raise(&self, floor: InstanceId) -> bool {
         let mut known = self.known();
-        if known.floors.get(&domain) >= Some(&height) {
+        let domain = floor.domain();
+        if known.floors.get(&domain) >= Some(&floor) {
             return false;
         }
-        known.floors.insert(domain, height);
-        let first = Place::first_of(InstanceId { domain, height: Height(0) });
-        let above = Place::first_of(InstanceId { domain, height: height.next() });
+        known.floors.insert(domain, floor);
+        let first = Place::first_of(domain.instance(0));
+        let above = Place::first_of(floor.next());
         known.marks.extract_if(first..above, |_, _| true).for_each(drop);
         true
     }
@@ -65,8 +67,8 @@ impl Gate {
         self.known().marks.iter().map(|(place, digest)| Mark { place: *place, digest: *digest }).collect()
     }
 
-    pub(super) fn floors(&self) -> Vec<(Domain, Height)> {
-        self.known().floors.iter().map(|(domain, height)| (*domain, *height)).collect()
+    pub(super) fn floors(&self) -> Vec<InstanceId> {
+        self.known().floors.values().copied().collect()
     }
 
     /// Nothing here panics while it holds the lock.
@@ -78,7 +80,7 @@ impl Gate {
 impl Known {
     fn is_above_floor(&self, mark: &Mark) -> bool {
         let instance = mark.place.instance;
-        self.floors.get(&instance.domain).is_none_or(|floor| instance.height > *floor)
+        self.floors.get(&instance.domain()).is_none_or(|floor| instance > *floor)
     }
 
     fn may_take(&self, mark: &Mark) -> Result<(), StorageError> {

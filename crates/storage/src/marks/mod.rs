@@ -32,7 +32,7 @@ use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};
-use aequa_types::{ClusterId, Domain, Height, Mark, OperatorIndex};
+use aequa_types::{ClusterId, InstanceId, Mark, OperatorIndex};
 pub use gate::Gate;
 use slot::{Entry, SLOT_BYTES, Slot};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,7 @@ impl MarkStore {
     }
 
     /// The floors: nothing is signed at or below them.
-    pub fn floors(&self) -> impl Iterator<Item = (Domain, Height)> {
+    pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
         self.gate.floors().into_iter()
     }
 
@@ -182,12 +182,12 @@ impl MarkStore {
     }
 
     /// Raises floors durably, and forgets the marks at and below them. None is ever lowered.
-    pub fn raise_floors(&mut self, floors: &[(Domain, Height)]) -> Result<(), StorageError> {
+    pub fn raise_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|store| {
             let mut entries = Vec::new();
-            for (domain, height) in floors {
-                if store.gate.raise(*domain, *height) {
-                    entries.push(Entry::Floor(*domain, *height));
+            for floor in floors {
+                if store.gate.raise(*floor) {
+                    entries.push(Entry::Floor(*floor));
                 }
             }
             store.write_out(&entries)?;
@@ -233,7 +233,7 @@ impl MarkStore {
 
     /// Replaces the file by one that holds only what still matters.
     fn start_over(&mut self) -> Result<(), StorageError> {
-        let floors = self.floors().map(|(domain, height)| Entry::Floor(domain, height));
+        let floors = self.floors().map(Entry::Floor);
         let entries: Vec<Entry> = floors.chain(self.marks().map(Entry::Mark)).collect();
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
@@ -249,7 +249,7 @@ impl MarkStore {
             match Slot::read(slot) {
                 Slot::Free => continue,
                 Slot::Unreadable => self.unreadable += 1,
-                Slot::Taken(Entry::Floor(domain, height)) => floors.push((domain, height)),
+                Slot::Taken(Entry::Floor(floor)) => floors.push(floor),
                 Slot::Taken(Entry::Mark(mark)) => {
                     self.gate.take(&mark).map_err(|_| corrupt(path, "two statements for one place"))?;
                 }
@@ -257,8 +257,8 @@ impl MarkStore {
             self.used = n + 1;
         }
         // Marks stand below a floor that was raised after them.
-        for (domain, height) in floors {
-            self.gate.raise(domain, height);
+        for floor in floors {
+            self.gate.raise(floor);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 use crate::StorageError;
 use crate::frame::{Frame, FrameFault, FrameKind};
 use aequa_types::statement::Kind;
-use aequa_types::{ClusterId, Domain, Height, InstanceId, Mark, OperatorIndex, Place, Round};
+use aequa_types::{ClusterId, Domain, InstanceId, Mark, OperatorIndex, Place, Round};
 use alloy_primitives::B256;
 
 /// Frame at the start of the file.
@@ -29,8 +29,8 @@ const FLOOR: u8 = 0;
 pub(super) enum Entry {
     /// A statement was signed.
     Mark(Mark),
-    /// Nothing is signed in the domain at or below this height.
-    Floor(Domain, Height),
+    /// Nothing is signed in the domain of this instance, there and below.
+    Floor(InstanceId),
 }
 
 /// What the bytes of a slot are.
@@ -46,17 +46,16 @@ pub(super) enum Slot {
 
 impl Entry {
     pub fn encode(&self) -> [u8; SLOT_BYTES] {
-        let (kind, domain, height, round, digest) = match self {
-            Self::Mark(Mark { place, digest }) => {
-                let Place { instance, round, kind } = place;
-                (kind.number(), instance.domain, instance.height, *round, *digest)
+        let (kind, instance, round, digest) = match self {
+            Self::Mark(Mark { place: Place { instance, round, kind }, digest }) => {
+                (kind.number(), instance, *round, *digest)
             }
-            Self::Floor(domain, height) => (FLOOR, *domain, *height, Round(0), B256::ZERO),
+            Self::Floor(instance) => (FLOOR, instance, Round(0), B256::ZERO),
         };
         let mut slot = [0; SLOT_BYTES];
         slot[4] = kind;
-        slot[5] = domain.number();
-        slot[8..16].copy_from_slice(&height.0.to_be_bytes());
+        slot[5] = instance.domain().number();
+        slot[8..16].copy_from_slice(&instance.number().to_be_bytes());
         slot[16..24].copy_from_slice(&round.0.to_be_bytes());
         slot[24..56].copy_from_slice(digest.as_slice());
         let crc = crc32fast::hash(&slot[4..]);
@@ -69,14 +68,14 @@ impl Entry {
         if crc32fast::hash(rest) != u32::from_be_bytes(*crc) {
             return None;
         }
-        let domain = Domain::ALL.into_iter().find(|domain| domain.number() == slot[5])?;
-        let height = Height(u64::from_be_bytes(slot[8..16].try_into().ok()?));
+        let number = u64::from_be_bytes(slot[8..16].try_into().ok()?);
+        let instance = Domain::of_number(slot[5])?.instance(number);
         if slot[4] == FLOOR {
-            return Some(Self::Floor(domain, height));
+            return Some(Self::Floor(instance));
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.number() == slot[4])?;
         let round = Round(u64::from_be_bytes(slot[16..24].try_into().ok()?));
-        let place = Place { instance: InstanceId { domain, height }, round, kind };
+        let place = Place { instance, round, kind };
         Some(Self::Mark(Mark { place, digest: B256::from_slice(&slot[24..56]) }))
     }
 }
@@ -110,16 +109,17 @@ pub(super) fn decode_head(file: &[u8]) -> Result<(ClusterId, OperatorIndex), Fra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_types::DutyKind;
 
     fn mark() -> Entry {
-        let instance = InstanceId { domain: Domain::Sync, height: Height(1 << 61) };
+        let instance = InstanceId::duty(DutyKind::Sync, aequa_types::Slot(1 << 61));
         let place = Place { instance, round: Round(u64::MAX), kind: Kind::RoundChange };
         Entry::Mark(Mark { place, digest: B256::repeat_byte(0xd1) })
     }
 
     #[test]
     fn entries_are_read_back_and_every_flipped_bit_is_noticed() {
-        for entry in [mark(), Entry::Floor(Domain::Attester, Height(7))] {
+        for entry in [mark(), Entry::Floor(InstanceId::duty(DutyKind::Attester, aequa_types::Slot(7)))] {
             let slot = entry.encode();
             assert_eq!(Slot::read(&slot), Slot::Taken(entry));
             for bit in 0..SLOT_BYTES * 8 {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::medium::testing::BadDisk;
 use aequa_types::statement::Kind;
-use aequa_types::{InstanceId, Place, Round};
+use aequa_types::{DutyKind, Height, InstanceId, Place, Round, Slot};
 use alloy_primitives::B256;
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
@@ -19,7 +19,7 @@ fn open(dir: &Path) -> MarkStore {
 }
 
 fn mark(height: u64, kind: Kind, digest: u8) -> Mark {
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     Mark { place: Place { instance, round: Round(height % 3), kind }, digest: B256::repeat_byte(digest) }
 }
 
@@ -44,13 +44,16 @@ fn marks_and_floors_come_back() {
     for height in 1..=5 {
         put(&mut store, &marks_of(height)).unwrap();
     }
-    store.raise_floors(&[(Domain::Block, Height(3)), (Domain::Sync, Height(9))]).unwrap();
+    store.raise_floors(&[InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))]).unwrap();
     let expected: Vec<Mark> = (4..=5).flat_map(marks_of).collect();
     assert_eq!(held(&store), expected);
     drop(store);
     let store = open(dir.path());
     assert_eq!(held(&store), expected);
-    assert_eq!(store.floors().collect::<Vec<_>>(), [(Domain::Block, Height(3)), (Domain::Sync, Height(9))]);
+    assert_eq!(
+        store.floors().collect::<Vec<_>>(),
+        [InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))]
+    );
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
     drop(store);
     let mut store = open(dir.path());
     assert!(holds(&store, 5, Kind::Prepare, 1), "after a restart too");
-    store.raise_floors(&[(Domain::Block, Height(5))]).unwrap();
+    store.raise_floors(&[InstanceId::Block(Height(5))]).unwrap();
     assert!(holds(&store, 5, Kind::Prepare, 2), "nothing is signed there any more, and what was has left");
     assert!(!holds(&store, 6, Kind::Prepare, 1));
 }
@@ -89,8 +92,8 @@ fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
     for height in 4..=6 {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
-        store.raise_floors(&[(Domain::Block, Height(5))]).unwrap();
-        store.raise_floors(&[(Domain::Block, Height(2))]).unwrap();
+        store.raise_floors(&[InstanceId::Block(Height(5))]).unwrap();
+        store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
         drop(store);
         assert_eq!(put(&mut open(dir.path()), &marks_of(height)).is_ok(), height == 6);
     }
@@ -106,7 +109,7 @@ fn a_full_file_is_replaced_by_what_still_matters() {
     for height in 1..=10_000 {
         put(&mut store, &marks_of(height)).unwrap();
         if height % 8 == 0 {
-            store.raise_floors(&[(Domain::Block, Height(height - 4))]).unwrap();
+            store.raise_floors(&[InstanceId::Block(Height(height - 4))]).unwrap();
         }
     }
     drop(store);
@@ -225,7 +228,7 @@ fn what_the_log_holds_without_a_mark_is_marked_before_the_log_may_forget_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     put(&mut store, &marks_of(4)).unwrap();
-    store.raise_floors(&[(Domain::Block, Height(2))]).unwrap();
+    store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
     store.complete((1..=5).flat_map(marks_of)).unwrap();
     drop(store);
     let expected: Vec<Mark> = (3..=5).flat_map(marks_of).collect();

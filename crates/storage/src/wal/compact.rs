@@ -122,7 +122,7 @@ mod tests {
     use super::super::*;
     use super::SEGMENTS_LEFT;
     use crate::medium::testing::BadDisk;
-    use aequa_types::Domain;
+    use aequa_types::{Domain, DutyKind, InstanceId};
     use std::sync::atomic::Ordering::SeqCst;
 
     const SEGMENT_BYTES: usize = 4096;
@@ -130,9 +130,9 @@ mod tests {
     const LOW: u64 = 7;
 
     fn is_needed(above: u64) -> impl Fn(Subject) -> bool {
-        move |Subject { instance, .. }| match instance.domain {
-            Domain::Block => instance.height.0 > above,
-            _ => instance.height.0 == LOW,
+        move |Subject { instance, .. }| match instance {
+            InstanceId::Block(height) => height.0 > above,
+            InstanceId::Duty(duty) => duty.slot.0 == LOW,
         }
     }
 
@@ -140,8 +140,12 @@ mod tests {
     fn life(heights: std::ops::RangeInclusive<u64>) -> Vec<Record> {
         let of = |height: u64| {
             let mut records = vec![value(height, 500), vote(height)];
-            records.extend(height.is_multiple_of(20).then(|| vote_in(Domain::Proposer, 1_000_000 - height)));
-            records.extend((height % 100 == 1).then(|| vote_in(Domain::Proposer, LOW)));
+            records.extend(
+                height
+                    .is_multiple_of(20)
+                    .then(|| vote_in(Domain::Duty(DutyKind::Proposer), 1_000_000 - height)),
+            );
+            records.extend((height % 100 == 1).then(|| vote_in(Domain::Duty(DutyKind::Proposer), LOW)));
             records
         };
         heights.flat_map(of).collect()
@@ -223,15 +227,23 @@ mod tests {
     fn what_was_heard_of_a_duty_is_kept_without_the_rest_of_it() {
         let dir = tempfile::tempdir().unwrap();
         let (mut wal, _) = open(dir.path(), SEGMENT_BYTES).unwrap();
-        let heard = Record::Heard(vote_in(Domain::Proposer, LOW).statement().unwrap().clone());
-        write(&mut wal, &[vote_in(Domain::Proposer, LOW), heard.clone(), vote_in(Domain::Proposer, LOW)]);
+        let heard =
+            Record::Heard(vote_in(Domain::Duty(DutyKind::Proposer), LOW).statement().unwrap().clone());
+        write(
+            &mut wal,
+            &[
+                vote_in(Domain::Duty(DutyKind::Proposer), LOW),
+                heard.clone(),
+                vote_in(Domain::Duty(DutyKind::Proposer), LOW),
+            ],
+        );
         write(&mut wal, &life(1..=60));
         wal.prune(&|subject| subject.heard).unwrap();
         assert!(wal.segments() <= 2, "{}", wal.segments());
         drop(wal);
         let (_, recovered) = open(dir.path(), SEGMENT_BYTES).unwrap();
         assert!(recovered.records.contains(&heard));
-        assert!(!recovered.records.contains(&vote_in(Domain::Proposer, LOW)));
+        assert!(!recovered.records.contains(&vote_in(Domain::Duty(DutyKind::Proposer), LOW)));
     }
 
     #[test]
@@ -240,7 +252,7 @@ mod tests {
         let (mut wal, _) = open(dir.path(), SEGMENT_BYTES).unwrap();
         write(&mut wal, &life(1..=60));
         let before = segment_files(dir.path());
-        assert_eq!(wal.prune(&|subject| !subject.instance.height.0.is_multiple_of(3)).unwrap(), 0);
+        assert_eq!(wal.prune(&|subject| !subject.instance.number().is_multiple_of(3)).unwrap(), 0);
         assert_eq!(segment_files(dir.path()), before);
     }
 }

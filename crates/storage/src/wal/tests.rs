@@ -4,7 +4,7 @@ use crate::medium::testing::BadDisk;
 use aequa_types::limits::VALUE_BYTES_MAX;
 use aequa_types::record::ValueRecord;
 use aequa_types::{
-    Claim, Digest, Domain, Height, InstanceId, Round, Signature, Signed, Statement, ValueBytes,
+    Claim, Digest, Domain, DutyKind, Height, InstanceId, Round, Signature, Signed, Statement, ValueBytes,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -24,7 +24,7 @@ pub(super) fn open(dir: &Path, segment_bytes: usize) -> Result<(Wal, Recovered),
 pub(super) fn vote_in(domain: Domain, height: u64) -> Record {
     Record::Prepare(Signed {
         statement: Statement {
-            instance: InstanceId { domain, height: Height(height) },
+            instance: domain.instance(height),
             round: Round(height % 3),
             author: ME,
             claim: Claim::Prepare(Digest::repeat_byte(height as u8 | 1)),
@@ -38,7 +38,7 @@ pub(super) fn vote(height: u64) -> Record {
 }
 
 pub(super) fn value(height: u64, bytes: usize) -> Record {
-    let instance = InstanceId::block(Height(height));
+    let instance = InstanceId::Block(Height(height));
     Record::Value(ValueRecord { instance, value: ValueBytes(vec![0xab; bytes].into()) })
 }
 
@@ -283,21 +283,20 @@ fn pruning_drops_old_segments_and_never_one_with_a_needed_height() {
     let dir = tempfile::tempdir().unwrap();
     let (mut wal, _) = open(dir.path(), 1024).unwrap();
     let mut all = votes(1..=20);
-    all.push(vote_in(Domain::Attester, 1000));
+    all.push(vote_in(Domain::Duty(DutyKind::Attester), 1000));
     all.extend(votes(21..=40));
     write(&mut wal, &all);
     let segments = wal.segments();
 
     // The duty in the middle is still needed.
-    let dropped = wal
-        .prune(&|Subject { instance, .. }| instance.domain != Domain::Block || instance.height >= Height(41))
-        .unwrap();
+    let dropped =
+        wal.prune(&|Subject { instance, .. }| instance.height().is_none_or(|at| at >= Height(41))).unwrap();
     assert!(dropped > 0);
     assert_eq!(wal.segments(), segments - dropped);
     drop(wal);
     let (mut wal, recovered) = open(dir.path(), 1024).unwrap();
     assert!(is_part_of(&recovered.records, &all));
-    assert!(recovered.records.contains(&vote_in(Domain::Attester, 1000)));
+    assert!(recovered.records.contains(&vote_in(Domain::Duty(DutyKind::Attester), 1000)));
 
     // Heights read back from disk count as well; the active segment always stays.
     wal.prune(&|_| false).unwrap();
@@ -315,7 +314,7 @@ fn a_log_pruned_at_every_height_does_not_grow() {
     let (mut wal, _) = open(dir.path(), 4096).unwrap();
     for height in 1..=500 {
         write(&mut wal, &[vote(height)]);
-        wal.prune(&|subject| subject.instance.height >= Height(height)).unwrap();
+        wal.prune(&|subject| subject.instance.number() >= height).unwrap();
         assert!(wal.segments() <= 2);
     }
 }
@@ -438,7 +437,8 @@ fn a_long_turn_of_which_a_power_cut_leaves_holes_was_torn_and_is_not_corrupt() {
         let dir = tempfile::tempdir().unwrap();
         let (mut wal, _) = open(dir.path(), 1 << 20).unwrap();
         write(&mut wal, &[vote(1)]);
-        let turn: Vec<Record> = (0..records).map(|slot| vote_in(Domain::Attester, slot)).collect();
+        let turn: Vec<Record> =
+            (0..records).map(|slot| vote_in(Domain::Duty(DutyKind::Attester), slot)).collect();
         turn.iter().for_each(|record| wal.append(record).unwrap());
         wal.write().unwrap();
         drop(wal);
@@ -487,10 +487,7 @@ fn assert_poisoned(wal: &mut Wal) {
     for _ in 0..3 {
         assert!(matches!(wal.sync(), Err(StorageError::Poisoned)));
         assert!(matches!(wal.append(&vote(9)), Err(StorageError::Poisoned)));
-        assert!(matches!(
-            wal.prune(&|subject| subject.instance.height >= Height(9)),
-            Err(StorageError::Poisoned)
-        ));
+        assert!(matches!(wal.prune(&|subject| subject.instance.number() >= 9), Err(StorageError::Poisoned)));
     }
 }
 
@@ -583,7 +580,7 @@ proptest! {
                     synced.append(&mut pending);
                 }
                 Op::Prune(height) => {
-                    wal.prune(&|subject| subject.instance.height >= Height(height)).unwrap();
+                    wal.prune(&|subject| subject.instance.number() >= height).unwrap();
                     pruned_below = pruned_below.max(height);
                 }
                 Op::Reopen => {
@@ -593,7 +590,7 @@ proptest! {
                     wal = reopened;
                     prop_assert!(!recovered.torn);
                     prop_assert!(is_part_of(&recovered.records, &synced));
-                    let kept = |record: &&Record| record.instance().height.0 >= pruned_below;
+                    let kept = |record: &&Record| record.instance().number() >= pruned_below;
                     let needed: Vec<Record> = synced.iter().filter(kept).cloned().collect();
                     prop_assert!(is_part_of(&needed, &recovered.records));
                     prop_assert_eq!(wal.next_seq(), synced.len() as u64 + 1);

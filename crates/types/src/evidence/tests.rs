@@ -1,12 +1,12 @@
 use super::*;
 use crate::json::EvidenceJson;
 use crate::statement::{Claim, CommitClaim, RoundChangeClaim};
-use crate::{Digest, Domain, Height, InstanceId, Prepared, Seal, Signature, Statement};
+use crate::{Digest, DutyKind, Height, InstanceId, Prepared, Seal, Signature, Slot, Statement};
 use proptest::prelude::*;
 
 fn signed(claim: Claim) -> Signed {
     let statement = Statement {
-        instance: InstanceId { domain: Domain::Block, height: Height(9) },
+        instance: InstanceId::Block(Height(9)),
         round: Round(2),
         author: OperatorIndex(1),
         claim,
@@ -90,13 +90,13 @@ fn b3_statements_of_two_operators_are_refused() {
 
 #[test]
 fn b3_a_wrong_domain_is_refused() {
-    let other = altered(|statement| statement.instance.domain = Domain::Attester);
+    let other = altered(|statement| statement.instance = InstanceId::duty(DutyKind::Attester, Slot(9)));
     assert_eq!(Evidence::new(prepare(1), other), Err(EvidenceError::Domains));
 }
 
 #[test]
 fn b3_different_heights_are_refused() {
-    let other = altered(|statement| statement.instance.height = Height(8));
+    let other = altered(|statement| statement.instance = InstanceId::Block(Height(8)));
     assert_eq!(Evidence::new(prepare(1), other), Err(EvidenceError::Heights));
 }
 

@@ -6,7 +6,7 @@ use crate::evidence::EvidenceList;
 use crate::limits::{BLOCK_ITEMS_MAX, EVIDENCE_PER_BLOCK_MAX};
 use crate::{
     Amount, Block, Certificate, CertifiedBlock, ClusterId, CommitSignature, Digest, Domain, Evidence, Header,
-    Height, InstanceId, OperatorIndex, Proof, Round, Seal, Signature, TimestampMs, Transaction,
+    Height, OperatorIndex, Proof, Round, Seal, Signature, TimestampMs, Transaction,
 };
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,8 @@ pub struct HeaderJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateJson {
-    /// Height of the instance.
-    pub height: Height,
+    /// Height or slot of the instance.
+    pub height: u64,
     /// Round whose commits decided.
     pub round: Round,
     /// The decided value.
@@ -230,8 +230,15 @@ impl From<&Certificate> for CertificateJson {
             Proof::Commits(commits) => (None, Some(commits.iter().map(CommitJson::from).collect::<Vec<_>>())),
         };
         let signers = commits.as_deref().map(signers);
-        let InstanceId { domain, height } = certificate.instance;
-        Self { height, round: certificate.round, digest: certificate.digest, domain, seal, commits, signers }
+        Self {
+            height: certificate.instance.number(),
+            round: certificate.round,
+            digest: certificate.digest,
+            domain: certificate.instance.domain(),
+            seal,
+            commits,
+            signers,
+        }
     }
 }
 
@@ -247,7 +254,7 @@ impl TryFrom<CertificateJson> for Certificate {
             (None, Some(commits)) => Proof::Commits(commits.into_iter().map(CommitSignature::from).collect()),
             _ => return Err(JsonError::at("seal", "exactly one of seal and commits must be given")),
         };
-        let instance = InstanceId { domain: json.domain, height: json.height };
+        let instance = json.domain.instance(json.height);
         Ok(Self { instance, round: json.round, digest: json.digest, proof })
     }
 }

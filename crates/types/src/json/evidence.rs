@@ -3,8 +3,8 @@
 use super::{JsonError, spelling};
 use crate::statement::{Claim, CommitClaim, RoundChangeClaim};
 use crate::{
-    Digest, Domain, Evidence, Height, InstanceId, Kind, Offence, OperatorIndex, Prepared, Round, Seal,
-    Signature, Signed, Statement,
+    Digest, Domain, Evidence, Kind, Offence, OperatorIndex, Prepared, Round, Seal, Signature, Signed,
+    Statement,
 };
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ pub struct EvidenceJson {
     pub operator: OperatorIndex,
     /// Domain of the instance.
     pub domain: Domain,
-    /// Height of the instance.
-    pub height: Height,
+    /// Height or slot of the instance.
+    pub height: u64,
     /// Round of both statements.
     pub round: Round,
     /// The statement that comes first in order.
@@ -56,8 +56,8 @@ impl From<&Evidence> for EvidenceJson {
             hash: evidence.hash(),
             kind: place.kind.name().into(),
             operator,
-            domain: place.instance.domain,
-            height: place.instance.height,
+            domain: place.instance.domain(),
+            height: place.instance.number(),
             round: place.round,
             first: evidence.first().into(),
             second: evidence.second().into(),
@@ -73,7 +73,7 @@ impl TryFrom<EvidenceJson> for Evidence {
         let kind = kind.ok_or_else(|| JsonError::at("kind", "is no kind of statement"))?;
         let signed = |half: StatementJson| -> Result<Signed, JsonError> {
             let statement = Statement {
-                instance: InstanceId { domain: json.domain, height: json.height },
+                instance: json.domain.instance(json.height),
                 round: json.round,
                 author: json.operator,
                 claim: half.claim(kind)?,

@@ -244,7 +244,7 @@ fn certified(items: &[Json], sealed: bool) -> CertifiedBlock {
     } else {
         Proof::Commits(vec![commit(0), commit(2), commit(3)])
     };
-    let instance = InstanceId::block(Height(42));
+    let instance = InstanceId::Block(Height(42));
     let certificate = Certificate { instance, round: Round(1), digest: block.header.digest(), proof };
     CertifiedBlock { block, certificate }
 }

@@ -30,7 +30,7 @@ impl Cluster {
 fn b2_two_signed_statements_of_each_kind_are_checked_evidence() {
     let cluster = Cluster::new();
     let prepared = Some(Prepared { round: Round(0), digest: digest() });
-    let duty = InstanceId { domain: Domain::Sync, height: Height(0) };
+    let duty = InstanceId::duty(DutyKind::Sync, Slot(0));
     let pairs = [
         (
             cluster.sign(2, at(5), 0, Claim::PrePrepare(digest())),
@@ -100,7 +100,7 @@ fn b3_statements_of_another_cluster_are_refused() {
 #[test]
 fn b3_a_wrong_domain_or_height_is_refused() {
     let cluster = Cluster::new();
-    let duty = InstanceId { domain: Domain::Attester, height: Height(5) };
+    let duty = InstanceId::duty(DutyKind::Attester, Slot(5));
     let vote = cluster.prepare(2, at(5), 0, digest());
     let of_duty = cluster.prepare(2, duty, 0, other());
     assert_eq!(Evidence::new(vote.clone(), of_duty.clone()), Err(EvidenceError::Domains));

@@ -2,7 +2,7 @@ use super::*;
 use crate::run::fixture;
 use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_replica::Input;
-use aequa_types::{PlaintextV1, Round, TxBody};
+use aequa_types::{DutyId, DutyKind, Height, PlaintextV1, Round, Slot, TxBody};
 use tokio::sync::mpsc;
 
 /// Places in the core's queue.
@@ -29,10 +29,11 @@ fn transaction() -> Transaction {
     sign(fixture::CHAIN_ID, TxBody::Plaintext(body), &key)
 }
 
+const DUTY: DutyId = DutyId { kind: DutyKind::Sync, slot: Slot(1) };
+
 fn duty() -> DutyRequest {
     DutyRequest {
-        domain: Domain::Sync,
-        height: Height(1),
+        id: DUTY,
         round: Round(0),
         payload: aequa_types::ValueBytes(b"{}".as_slice().into()),
         trace_id: String::new(),
@@ -41,7 +42,7 @@ fn duty() -> DutyRequest {
 
 /// Every question the core must answer, with what came of it.
 async fn ask_everything(backend: &NodeBackend) -> [Option<BackendError>; 7] {
-    let query = DutyQuery { domain: None, before: None, limit: 1 };
+    let query = DutyQuery { kind: None, before: None, limit: 1 };
     [
         (!backend.live().await).then_some(BackendError::NotReady),
         backend.submit(transaction()).await.err(),
@@ -49,7 +50,7 @@ async fn ask_everything(backend: &NodeBackend) -> [Option<BackendError>; 7] {
         backend.account(Address::ZERO).await.err(),
         backend.mempool().await.err(),
         backend.submit_duty(duty()).await.err(),
-        backend.duty(Domain::Sync, Height(1)).await.err().or(backend.duties(query).await.err()),
+        backend.duty(DUTY).await.err().or(backend.duties(query).await.err()),
     ]
 }
 

@@ -9,7 +9,7 @@ use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, MarkOptions, MarkStore, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::recording::{Entry, Numbered};
-use aequa_types::{BuilderPolicy, OperatorIndex};
+use aequa_types::{BuilderPolicy, Height, OperatorIndex};
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};

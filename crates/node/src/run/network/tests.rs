@@ -7,7 +7,8 @@ use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, Claim, Digest, InstanceId, PrePrepare, Round, RoundChange, Statement, ValueBytes,
+    Certificate, Claim, Digest, DutyKind, Height, InstanceId, PrePrepare, Round, RoundChange, Slot,
+    Statement, ValueBytes,
 };
 
 /// The height being agreed.
@@ -37,7 +38,7 @@ impl Desk {
     /// Operator 1 says it under the name of `author`.
     fn said(&self, author: u8, height: Height, round: Round, claim: Claim) -> Signed {
         let statement =
-            Statement { instance: InstanceId::block(height), round, author: OperatorIndex(author), claim };
+            Statement { instance: InstanceId::Block(height), round, author: OperatorIndex(author), claim };
         self.dealt.operators[1].identity.sign_statement(&self.dealt.lock.cluster_id, statement)
     }
 
@@ -68,7 +69,7 @@ impl Desk {
     /// The first round of this height, from this one on, that operator 1 leads or does not lead.
     fn round_led(&self, height: Height, from: Round, by_one: bool) -> Round {
         let leads = |round: &Round| {
-            let leader = leader(self.inbox.context.quorum, InstanceId::block(height), *round);
+            let leader = leader(self.inbox.context.quorum, InstanceId::Block(height), *round);
             (leader == OperatorIndex(1)) == by_one
         };
         (from.0..).map(Round).find(leads).unwrap()
@@ -165,7 +166,7 @@ async fn when_it_is_said_is_looked_at_before_the_signature() {
 #[tokio::test]
 async fn a_certificate_with_a_bad_or_repeated_signer_is_refused_counted_and_charged_to_its_carrier() {
     let mut desk = Desk::new();
-    let (instance, digest) = (InstanceId::block(CURRENT), Digest::repeat_byte(2));
+    let (instance, digest) = (InstanceId::Block(CURRENT), Digest::repeat_byte(2));
     let commit = |author: u8, signer: u8| {
         let claim = Claim::Commit(CommitClaim { digest, seal: None });
         let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
@@ -201,7 +202,7 @@ async fn verdict_of(desk: &mut Desk, message: Message) -> (Verdict, bool) {
 }
 
 fn duty(slot: u64) -> InstanceId {
-    InstanceId { domain: Domain::Attester, height: Height(slot) }
+    InstanceId::duty(DutyKind::Attester, Slot(slot))
 }
 
 fn value_of(instance: InstanceId, bytes: &[u8]) -> Message {
@@ -214,13 +215,13 @@ async fn the_value_of_a_block_is_taken_after_any_number_of_questions_about_dutie
     let outbox = Outbox::start(Weak::new(), Arc::clone(&desk.inbox.context));
     let digest = Digest::repeat_byte(1);
     let question = |instance| Message::ValueRequest(ValueRequest { instance, digest });
-    outbox.broadcast(&question(InstanceId::block(CURRENT)));
+    outbox.broadcast(&question(InstanceId::Block(CURRENT)));
     for slot in 0..10_000 {
         outbox.broadcast(&question(duty(slot)));
     }
-    let reply = value_of(InstanceId::block(CURRENT), b"");
+    let reply = value_of(InstanceId::Block(CURRENT), b"");
     assert!(desk.inbox.out_of_place(&reply).is_none(), "asked for and taken");
-    let other = value_of(InstanceId::block(CURRENT.next()), b"");
+    let other = value_of(InstanceId::Block(CURRENT.next()), b"");
     assert_eq!(desk.inbox.out_of_place(&other), Some(("old", Verdict::Useless)));
 }
 
@@ -229,7 +230,7 @@ async fn a_value_of_a_duty_is_useful_only_where_it_was_asked_for() {
     let mut desk = Desk::new();
     let bytes = b"{\"a\":1}";
     assert_eq!(verdict_of(&mut desk, value_of(duty(1), bytes)).await, (Verdict::Useless, false));
-    desk.inbox.context.wanted.asked(duty(1), duty_digest(duty(1), bytes));
+    desk.inbox.context.wanted.asked(duty(1), duty_digest(duty(1).as_duty().unwrap(), bytes));
     assert_eq!(verdict_of(&mut desk, value_of(duty(1), bytes)).await, (Verdict::Accept, true));
     let other = value_of(duty(1), b"{\"a\":2}");
     assert_eq!(verdict_of(&mut desk, other).await, (Verdict::Useless, false), "not the one asked for");
@@ -248,7 +249,7 @@ async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_
     let mut desk = Desk::new();
     let question = |round: u8| {
         let digest = Digest::repeat_byte(round);
-        Message::ValueRequest(ValueRequest { instance: InstanceId::block(CURRENT), digest })
+        Message::ValueRequest(ValueRequest { instance: InstanceId::Block(CURRENT), digest })
     };
     let mut taken = 0;
     for round in 0..=255 {
@@ -259,7 +260,7 @@ async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_
     assert!((1..200).contains(&taken), "{taken}");
     // What it already gets counts too.
     let outbox = Outbox::start(Weak::new(), Arc::clone(&desk.inbox.context));
-    let large = value_of(InstanceId::block(CURRENT), &vec![0; 3 << 20]);
+    let large = value_of(InstanceId::Block(CURRENT), &vec![0; 3 << 20]);
     (0..20).for_each(|_| outbox.send(OperatorIndex(2), &large));
     let bytes = question(0).ssz_bytes_len();
     let refused = desk.inbox.take(OperatorIndex(2), question(0), bytes).await;
@@ -270,7 +271,7 @@ async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_
 fn contradiction(dealt: &DealtCluster, round: u64) -> Frame {
     let vote = |byte| {
         let claim = Claim::Prepare(Digest::repeat_byte(byte));
-        let instance = InstanceId::block(Height(1));
+        let instance = InstanceId::Block(Height(1));
         let statement = Statement { instance, round: Round(round), author: OperatorIndex(1), claim };
         dealt.operators[0].identity.sign_statement(&dealt.lock.cluster_id, statement)
     };
