@@ -13,7 +13,7 @@ use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_clus
 use aequa_crypto::lock::{VerifiedLock, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::Verifier;
-use aequa_qbft::{Effect, Event, Host, Instance, Justified};
+use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
 use aequa_replica::{Keys, Signer, leader};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
@@ -71,8 +71,8 @@ impl Host for Surroundings<'_> {
     fn leader(&self, round: Round) -> OperatorIndex {
         leader(Quorum::of(4).unwrap(), INSTANCE, round)
     }
-    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> bool {
-        true
+    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> Validity {
+        Validity::Valid
     }
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
         self.0.sign(statement)

@@ -8,7 +8,7 @@ use aequa_types::{Digest, InstanceId, OperatorIndex, Prepared, Quorum, Round, Ro
 use std::collections::BTreeSet;
 
 /// Why a message changed nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The message belongs to another instance.
     #[error("message of another instance")]
@@ -22,9 +22,9 @@ pub enum Refusal {
     /// The justification does not hold.
     #[error("justification does not hold")]
     BadJustification,
-    /// The value was not acceptable.
-    #[error("value refused")]
-    BadValue,
+    /// The value may not be prepared, or is not the one proposed.
+    #[error("value refused: {0}")]
+    BadValue(String),
     /// The message speaks in this operator's own name: what it says it makes itself, and nobody brings it.
     #[error("statement in the own name from outside")]
     OwnName,

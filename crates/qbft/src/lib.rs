@@ -72,6 +72,18 @@ pub use justification::{Justified, Refusal, highest_prepared};
 
 use aequa_types::{Certificate, Digest, Message, OperatorIndex, Record, Round, Signed, Statement, Value};
 
+/// What a host knows of a value that is proposed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validity {
+    /// It may be prepared.
+    Valid,
+    /// It may not be, for this reason. The proposal is refused, and costs its round.
+    Invalid(String),
+    /// What decides it is not known here yet. Nothing is done, and nobody is blamed: the host hands the proposal
+    /// over again when it knows, and its maker sends it again until the round is over.
+    Unknown,
+}
+
 /// What an instance asks of its surroundings. Implementations are deterministic and do no I/O.
 pub trait Host {
     /// The one leader of `round` of this instance.
@@ -79,7 +91,7 @@ pub trait Host {
 
     /// Whether a value proposed in `round` may be prepared. What a quorum prepared before was valid then and
     /// is not to be judged by clock and chain again; where this operator's own consent is needed, it still is.
-    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool;
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity;
 
     /// Signs a statement of this operator (adding the seal share to a COMMIT), or refuses because
     /// the signer has signed something else in its place before.

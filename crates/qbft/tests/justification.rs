@@ -205,7 +205,7 @@ fn a_prepared_value_that_the_host_does_not_repeat_is_neither_prepared_nor_propos
     let changes = [0, 1, 3].map(|i| change(i, 1, Some((0, &prepared)))).to_vec();
     let effects = node
         .receive(1, justified_proposal(1, 1, &prepared, changes, quorum_of(|i| prepare(i, 0, &prepared))));
-    assert_eq!(notes(&effects), [Note::Refused(OperatorIndex(1), Refusal::BadValue)]);
+    assert_eq!(notes(&effects), [Note::Refused(OperatorIndex(1), Refusal::BadValue("first byte".into()))]);
     assert!(sent(&effects).is_empty());
 
     let mut leader = Node::new(1, 4);

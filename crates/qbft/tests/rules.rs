@@ -149,11 +149,29 @@ fn commits_of_a_past_round_still_decide() {
 }
 
 #[test]
+fn a_value_of_which_nothing_is_known_blames_nobody_and_is_prepared_once_it_is_known() {
+    let mut node = Node::new(2, 4);
+    node.host.knows = false;
+    assert!(node.receive(0, proposal(0, 0, &value(1))).is_empty());
+    node.host.knows = true;
+    let effects = node.receive(0, proposal(0, 0, &value(1)));
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+
+    let mut leader = Node::new(1, 4);
+    leader.host.knows = false;
+    for from in [0, 2, 3] {
+        leader.receive(from, round_change(from, 1, Some((0, &value(1)))));
+    }
+    let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert!(!sent(&effects).iter().any(|message| matches!(message, Message::PrePrepare(_))), "{effects:?}");
+}
+
+#[test]
 fn an_invalid_fresh_value_is_never_prepared() {
     let mut node = Node::new(2, 4);
     let effects = node.receive(0, proposal(0, 0, &value(0)));
     assert!(sent(&effects).is_empty());
-    assert!(matches!(notes(&effects)[..], [Note::Refused(_, Refusal::BadValue)]));
+    assert!(matches!(notes(&effects)[..], [Note::Refused(_, Refusal::BadValue(_))]));
 }
 
 #[test]

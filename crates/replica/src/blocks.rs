@@ -60,26 +60,26 @@ impl Nonces for ChainNonces<'_> {
     }
 }
 
-/// ProcessProposal: whether a fresh block may be prepared in `round`.
+/// ProcessProposal: why a fresh block may not be prepared in `round`.
 ///
 /// With empty blocks off, round 0 is for work only. A height that was begun must still end when its work
 /// has gone, so later rounds may be empty.
-pub(crate) fn acceptable(
+pub(crate) fn check_fresh(
     chain: &Chain,
     params: &ConsensusParams,
     round: Round,
     block: &CheckedBlock,
     proposer: OperatorIndex,
     wall_ms: TimestampMs,
-) -> bool {
+) -> Result<(), String> {
     let policy = &params.builder;
     let is_empty = block.items().is_empty() && block.evidence().is_empty();
     if !params.empty_blocks && round == Round(0) && is_empty {
-        return false;
+        return Err("an empty block in round 0".into());
     }
     let fresh = Freshness { now_ms: wall_ms, behind_ms: fresh_within_ms(params, round) };
-    chain.check_header(block, proposer, policy.hash(), Some(fresh)).is_ok()
-        && aequa_mempool::check_items(policy, &ChainNonces(chain), block.items()).is_ok()
+    chain.check_header(block, proposer, policy.hash(), Some(fresh)).map_err(|error| error.to_string())?;
+    aequa_mempool::check_items(policy, &ChainNonces(chain), block.items()).map_err(|error| error.to_string())
 }
 
 /// How far behind the local clock a block first proposed in `round` may be: where messages take longer than

@@ -1,5 +1,7 @@
 //! Routing of inputs, the turn, recovery.
 
+use crate::DutyState;
+use crate::blocks::{self, Pacing};
 use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
 use crate::duties::Duties;
 use crate::duty_early::EarlyDuties;
@@ -13,10 +15,9 @@ use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
 use crate::witness::Witness;
-use crate::{DutyState, blocks::Pacing};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
-use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored};
+use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored, Validity};
 use aequa_types::{
     Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
     Round, Seal, Signed, Statement, Subject, Value, Verified,
@@ -612,17 +613,24 @@ impl<K: Keys> Host for View<'_, K> {
         leader(self.quorum, self.id, round)
     }
 
-    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool {
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity {
         match (self.id, value, justified) {
-            (InstanceId::Block(_), Value::Block { .. }, Justified::Prepared) => true,
+            (InstanceId::Block(_), Value::Block { .. }, Justified::Prepared) => Validity::Valid,
             (InstanceId::Block(_), Value::Block { block, .. }, Justified::Fresh) => {
                 let proposer = self.leader(round);
-                crate::blocks::acceptable(self.chain, self.params, round, block, proposer, self.wall_ms)
+                match blocks::check_fresh(self.chain, self.params, round, block, proposer, self.wall_ms) {
+                    Ok(()) => Validity::Valid,
+                    Err(reason) => Validity::Invalid(reason),
+                }
             }
             // Opaque duties need the consent of this operator's own client, whoever has prepared them.
-            (InstanceId::Duty(_), Value::Duty { digest, .. }, _) => self.candidate == Some(*digest),
+            (InstanceId::Duty(_), Value::Duty { digest, .. }, _) => match self.candidate {
+                None => Validity::Unknown,
+                Some(posted) if posted == *digest => Validity::Valid,
+                Some(_) => Validity::Invalid("the own client has posted another payload".into()),
+            },
             (InstanceId::Block(_), Value::Duty { .. }, _) | (InstanceId::Duty(_), Value::Block { .. }, _) => {
-                false
+                Validity::Invalid("a value of another kind".into())
             }
         }
     }

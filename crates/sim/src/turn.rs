@@ -435,7 +435,7 @@ impl World {
                 self.oracle.complain(Violation::SignerRefused { operator, instance, round });
             }
             Notice::Consensus(instance, Note::Refused(by, refusal)) => {
-                let (instance, by, refusal) = (name(*instance), *by, *refusal);
+                let (instance, by, refusal) = (name(*instance), *by, refusal.to_string());
                 self.note(id, 1, || format!("refuses {instance} from {by}: {refusal}"));
             }
             Notice::Consensus(instance, Note::RoundEntered(round)) => {

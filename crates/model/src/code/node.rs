@@ -1,7 +1,7 @@
 //! One honest operator: the production instance and signer, with a vote log around them.
 
 use super::{DUTY, INSTANCE, Mutation, cluster};
-use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored};
+use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored, Validity};
 use aequa_replica::{Keys, Signer};
 use aequa_types::{
     Certificate, Digest, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signature, Signed,
@@ -36,8 +36,8 @@ impl Host for Surroundings<'_> {
         self.leaders[round.0 as usize % self.leaders.len()]
     }
 
-    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> bool {
-        true
+    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> Validity {
+        Validity::Valid
     }
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {

@@ -3,7 +3,7 @@
 use super::{ANSWERS_PER_PEER_MAX, Instance};
 use crate::justification::{check_proposal, check_round_change};
 use crate::votes::{Inserted, Votes};
-use crate::{Effect, Event, Host, Justified, Note, Refusal};
+use crate::{Effect, Event, Host, Justified, Note, Refusal, Validity};
 use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::message::ValueReply;
 use aequa_types::record::{PreparedRecord, ProposalRecord, RoundRecord, ValueRecord};
@@ -136,7 +136,7 @@ impl<H: Host> Turn<'_, H> {
             return self.refuse(carrier, Refusal::NotLeader);
         }
         if proposal.digest() != Some(value.digest()) {
-            return self.refuse(carrier, Refusal::BadValue);
+            return self.refuse(carrier, Refusal::BadValue("not the one proposed".into()));
         }
         let justified = match check_proposal(
             self.instance.quorum,
@@ -163,8 +163,10 @@ impl<H: Host> Turn<'_, H> {
         if mine || !open {
             return;
         }
-        if !self.host.validate(round, &value, justified) {
-            return self.refuse(carrier, Refusal::BadValue);
+        match self.host.validate(round, &value, justified) {
+            Validity::Valid => {}
+            Validity::Invalid(reason) => return self.refuse(carrier, Refusal::BadValue(reason)),
+            Validity::Unknown => return,
         }
         if round > self.instance.round {
             self.enter(round, None);
@@ -478,7 +480,7 @@ impl<H: Host> Turn<'_, H> {
         // Sorted by prepared round: the first carries the quorum for the highest one.
         let prepares = quorum[0].prepares.clone();
         let Some(value) = self.instance.values.get(&prepared.digest).cloned() else { return false };
-        if !self.host.validate(round, &value, Justified::Prepared) {
+        if self.host.validate(round, &value, Justified::Prepared) != Validity::Valid {
             return false;
         }
         self.propose(value, changes, prepares);

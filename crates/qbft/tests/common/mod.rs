@@ -3,7 +3,7 @@
 
 pub mod chance;
 
-use aequa_qbft::{Effect, Event, Host, Instance, Justified, Note, Restored};
+use aequa_qbft::{Effect, Event, Host, Instance, Justified, Note, Restored, Validity};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
     Certificate, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Prepared, Quorum, Record,
@@ -77,6 +77,8 @@ pub struct TestHost {
     pub refuse_to_sign: bool,
     /// Whether what a quorum has prepared may be prepared again.
     pub repeats: bool,
+    /// Whether what values are compared with is here.
+    pub knows: bool,
     pub made: BTreeMap<(Round, aequa_types::Kind), BTreeSet<Signed>>,
 }
 
@@ -88,6 +90,7 @@ impl TestHost {
             validations: 0,
             refuse_to_sign: false,
             repeats: true,
+            knows: true,
             made: BTreeMap::new(),
         }
     }
@@ -97,13 +100,18 @@ impl Host for TestHost {
     fn leader(&self, round: Round) -> OperatorIndex {
         OperatorIndex((round.0 % self.operators as u64) as u8)
     }
-    fn validate(&mut self, _: Round, value: &Value, justified: Justified) -> bool {
-        match justified {
+    fn validate(&mut self, _: Round, value: &Value, justified: Justified) -> Validity {
+        let holds = match justified {
             Justified::Fresh => {
                 self.validations += 1;
                 value.bytes().0.first() != Some(&0)
             }
             Justified::Prepared => self.repeats,
+        };
+        match (self.knows, holds) {
+            (false, _) => Validity::Unknown,
+            (true, true) => Validity::Valid,
+            (true, false) => Validity::Invalid("first byte".into()),
         }
     }
     fn sign(&mut self, statement: Statement) -> Option<Signed> {

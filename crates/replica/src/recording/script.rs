@@ -1,7 +1,7 @@
 //! A host that gives the recorded answers.
 
 use crate::recording::Difference;
-use aequa_qbft::{Host, Justified};
+use aequa_qbft::{Host, Justified, Validity};
 use aequa_types::recording::Answers;
 use aequa_types::statement::Claim;
 use aequa_types::{InstanceId, Kind, OperatorIndex, Quorum, Round, Signed, Statement, Value};
@@ -58,12 +58,15 @@ impl Host for Script<'_> {
         crate::leader(self.quorum, self.instance, round)
     }
 
-    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> bool {
+    fn validate(&mut self, _: Round, _: &Value, _: Justified) -> Validity {
         let verdict = self.verdicts.next().copied();
         if verdict.is_none() {
             self.unexpected.get_or_insert(Unexpected::Question);
         }
-        verdict.unwrap_or(false)
+        match verdict {
+            Some(true) => Validity::Valid,
+            Some(false) | None => Validity::Invalid("as it was then".into()),
+        }
     }
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {

@@ -2,7 +2,7 @@
 
 use crate::io::Now;
 use crate::output::Output;
-use aequa_qbft::{Event, Host, Instance, Justified};
+use aequa_qbft::{Event, Host, Instance, Justified, Validity};
 use aequa_types::record::{ProposalRecord, ValueRecord};
 use aequa_types::recording::{
     Answers, Candidate, Connected, Entry, Fetched, Happening, Heard, Moment, Opened, Resent, Said, Step,
@@ -149,10 +149,10 @@ impl<H: Host> Host for Witness<H> {
         self.host.leader(round)
     }
 
-    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> bool {
-        let verdict = self.host.validate(round, value, justified);
-        self.answers.verdicts.push(verdict);
-        verdict
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity {
+        let validity = self.host.validate(round, value, justified);
+        self.answers.verdicts.push(validity == Validity::Valid);
+        validity
     }
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
