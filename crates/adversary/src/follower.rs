@@ -19,9 +19,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Time between two questions: several per block.
 const ASK_EVERY: Duration = Duration::from_millis(60);
 
-const KIND_STATUS: u8 = 1;
-const KIND_BLOCKS: u8 = 2;
-
 /// Keeps up with the chain.
 pub(crate) struct Follower {
     verifier: Verifier,
@@ -67,7 +64,8 @@ impl Follower {
     pub fn answer(&self, question: &Frame) -> Option<Frame> {
         let question = aequa_types::decode::<SyncRequest>("sync request", &question.body, 1024).ok()?;
         let SyncRequest::Status(_) = question else { return None };
-        Some(Frame::new(KIND_STATUS, Bytes::from(SyncReply::Status(self.status()).as_ssz_bytes())))
+        let answer = SyncReply::Status(self.status());
+        Some(Frame::new(answer.kind(), Bytes::from(answer.as_ssz_bytes())))
     }
 
     /// Where it is.
@@ -83,7 +81,7 @@ impl Follower {
             tokio::time::sleep(ASK_EVERY).await;
             let from = self.tip().next();
             let request = SyncRequest::Blocks(BlocksRequest { from, limit: SYNC_BLOCKS_MAX });
-            let question = Frame::new(KIND_BLOCKS, Bytes::from(request.as_ssz_bytes()));
+            let question = Frame::new(request.kind(), Bytes::from(request.as_ssz_bytes()));
             if network.connected().contains(&operator)
                 && let Ok(answer) = network.request(operator, &question).await
             {

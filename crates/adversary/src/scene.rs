@@ -158,12 +158,7 @@ impl Sending {
 
     /// A question to everybody.
     pub(crate) fn question(question: &SyncRequest) -> Self {
-        let kind = match question {
-            SyncRequest::Status(_) => 1,
-            SyncRequest::Blocks(_) => 2,
-            SyncRequest::Testimony(_) => 3,
-        };
-        Self { to: None, frame: Frame::new(kind, question.as_ssz_bytes()), way: Way::Question }
+        Self { to: None, frame: Frame::new(question.kind(), question.as_ssz_bytes()), way: Way::Question }
     }
 
     /// The consensus message in the frame.
@@ -176,16 +171,7 @@ impl Sending {
 
 /// The frame of a consensus message.
 pub(crate) fn frame_of(message: &Message) -> Frame {
-    let kind = match message {
-        Message::PrePrepare(_) => 1,
-        Message::Prepare(_) => 2,
-        Message::Commit(_) => 3,
-        Message::RoundChange(_) => 4,
-        Message::Decided(_) => 5,
-        Message::ValueRequest(_) => 6,
-        Message::ValueReply(_) => 7,
-    };
-    Frame::new(kind, message.as_ssz_bytes())
+    Frame::new(message.kind().number, message.as_ssz_bytes())
 }
 
 /// Bytes without meaning: a random page over and over, because the receiver gains nothing from better ones.

@@ -4,7 +4,6 @@
 //! milliseconds apart, and the leader's proposal must not be lost for that. Of each member the latest
 //! statements are kept, within bounds that no other member can use up.
 
-use crate::replica::STATEMENT_BYTES;
 use aequa_types::{Digest, DutyId, OperatorIndex, Value, Verified};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,6 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 const EARLY_PER_MEMBER_MAX: usize = 64;
 /// Bytes kept of one member: a proposal of the largest value and its votes, or two of a little less.
 const EARLY_BYTES_PER_MEMBER_MAX: usize = 128 << 10;
+
+/// A statement on the wire has no more bytes than this.
+const STATEMENT_BYTES: usize = 256;
 
 /// Statements about duties that have not begun here.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use aequa_chain::Chain;
 use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored, Validity};
 use aequa_types::{
-    Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, Message, OperatorIndex, Quorum, Record,
+    Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, OperatorIndex, Quorum, Record,
     Round, Seal, Signed, Statement, Subject, Value, Verified,
 };
 use std::collections::BTreeMap;
@@ -475,7 +475,7 @@ impl<K: Keys> Replica<K> {
         for (id, instance) in &self.instances {
             for message in instance.newest() {
                 if id.as_duty().is_some() {
-                    let bytes = bytes_about(&message);
+                    let bytes = message.body_bytes();
                     if bytes > duty_bytes_left {
                         continue;
                     }
@@ -576,24 +576,6 @@ fn below_log(restored: &BTreeMap<InstanceId, Restored>) -> Height {
 pub(crate) fn decision(instance: &Instance) -> Option<(Value, Certificate)> {
     let certificate = instance.decided()?;
     Some((instance.value(&certificate.digest)?.clone(), certificate.clone()))
-}
-
-/// A statement on the wire has no more bytes than this.
-pub(crate) const STATEMENT_BYTES: usize = 256;
-
-/// Size of a message on the wire, not too small.
-fn bytes_about(message: &Message) -> usize {
-    match message {
-        Message::PrePrepare(message) => {
-            let statements = 1 + message.round_changes.len() + message.prepares.len();
-            message.value.0.len() + statements * STATEMENT_BYTES
-        }
-        Message::RoundChange(message) => (1 + message.prepares.len()) * STATEMENT_BYTES,
-        Message::ValueReply(message) => message.value.0.len() + STATEMENT_BYTES,
-        Message::Prepare(_) | Message::Commit(_) | Message::Decided(_) | Message::ValueRequest(_) => {
-            STATEMENT_BYTES
-        }
-    }
 }
 
 /// What an instance may ask of the replica around it.

@@ -19,6 +19,7 @@
 //! | [`sync`] | how a node that was away asks for what it missed |
 //! | [`policy`] | the parameters all operators share |
 //! | [`lock`] | the cluster lock: who the operators are, under which keys |
+//! | [`wire`] | kinds of message on each topic: numbers, names, sizes |
 //! | [`json`] | the JSON forms clients see |
 //! | [`limits`] | every bound, with its reason |
 
@@ -40,6 +41,7 @@ pub mod recording;
 pub mod statement;
 pub mod sync;
 pub mod transaction;
+pub mod wire;
 
 pub use block::{Block, CheckedBlock, Header, Totals};
 pub use certificate::{Certificate, CertifiedBlock, CertifiedHeader, CommitSignature, Proof};

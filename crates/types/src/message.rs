@@ -224,20 +224,6 @@ impl Message {
             Message::ValueRequest(_) | Message::ValueReply(_) => None,
         }
     }
-
-    /// Value of the `type` label in metrics and logs (contract: metrics, section 4).
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Message::PrePrepare(message) if message.proposal.round.0 > 0 => "new_view",
-            Message::PrePrepare(_) => "preprepare",
-            Message::Prepare(_) => "prepare",
-            Message::Commit(_) => "commit",
-            Message::RoundChange(_) => "view_change",
-            Message::Decided(_) => "decided",
-            Message::ValueRequest(_) => "value_request",
-            Message::ValueReply(_) => "value_reply",
-        }
-    }
 }
 
 /// A message in which every signature, every member index and the digest of every value has been

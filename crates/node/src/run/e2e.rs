@@ -4,7 +4,7 @@
 //! looks at a signature, a window or a quorum: [`Inbox::take`] does, as it does for the network.
 
 use super::backend::NodeBackend;
-use super::network::{Inbox, body_bytes_max, decode_as, kind};
+use super::network::{Inbox, decode_as};
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::Operator;
@@ -127,8 +127,8 @@ impl Operators {
         if injected.payload.is_empty() {
             return Ok((author, bare));
         }
-        let kind = kind(&bare);
-        let bytes_max = body_bytes_max(kind, self.quorum).ok_or("malformed")?;
+        let kind = bare.kind();
+        let bytes_max = kind.body_bytes_max(self.quorum);
         let mut whole = decode_as(kind, &injected.payload, bytes_max).ok_or("malformed")?;
         let said = author_statement(&mut whole).ok_or("malformed")?;
         let agrees = (said.instance, said.round, said.author) == (instance, round, author)

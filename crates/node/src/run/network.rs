@@ -17,11 +17,10 @@ use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdic
 use aequa_replica::{Input, leader};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
-use aequa_types::limits::{
-    CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX, VOTE_FRAME_BYTES_MAX,
-};
+use aequa_types::limits::{EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
+use aequa_types::wire::{self, WireKind};
 use aequa_types::{
     CheckedEvidence, CheckedTransaction, Evidence, Height, InstanceId, Message, OperatorIndex, Quorum,
     Signed, Transaction, TxHash, Verified,
@@ -40,10 +39,6 @@ const GOSSIP_GATHER: Duration = Duration::from_millis(3);
 const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
 /// Admitted transactions waiting to be gossiped; what finds no room is offered again later.
 const GOSSIP_QUEUE_MAX: usize = 16_384;
-/// Envelope kind of a list of transactions.
-const KIND_TRANSACTIONS: u8 = 1;
-/// Envelope kind of a piece of evidence.
-const KIND_EVIDENCE: u8 = 1;
 /// Messages of blocks further above the stored height are dropped: the core keeps fewer, and blocks this far
 /// ahead are fetched.
 const HEIGHTS_AHEAD: u64 = 8;
@@ -113,33 +108,10 @@ impl Context {
     }
 }
 
-/// Envelope kind of a consensus message.
-pub fn kind(message: &Message) -> u8 {
-    match message {
-        Message::PrePrepare(_) => 1,
-        Message::Prepare(_) => 2,
-        Message::Commit(_) => 3,
-        Message::RoundChange(_) => 4,
-        Message::Decided(_) => 5,
-        Message::ValueRequest(_) => 6,
-        Message::ValueReply(_) => 7,
-    }
-}
-
 /// A message whose bytes are those of its envelope's kind.
-pub fn decode_as(wanted: u8, body: &[u8], bytes_max: usize) -> Option<Message> {
+pub fn decode_as(kind: &WireKind, body: &[u8], bytes_max: usize) -> Option<Message> {
     let message = aequa_types::decode::<Message>("message", body, bytes_max).ok()?;
-    (kind(&message) == wanted).then_some(message)
-}
-
-/// Largest body of a kind, before it is parsed.
-pub fn body_bytes_max(kind: u8, quorum: Quorum) -> Option<usize> {
-    match kind {
-        2 | 3 | 6 => Some(VOTE_FRAME_BYTES_MAX),
-        4 | 5 => Some(256 + quorum.operators() * 512),
-        1 | 7 => Some(CONSENSUS_FRAME_BYTES_MAX),
-        _ => None,
-    }
+    (message.kind() == kind).then_some(message)
 }
 
 /// Handles what members send.
@@ -156,10 +128,9 @@ impl Inbox {
     }
 
     async fn consensus(&self, from: OperatorIndex, frame: Frame) -> Verdict {
-        let Some(bytes_max) = body_bytes_max(frame.kind, self.context.quorum) else {
-            return Verdict::Unknown;
-        };
-        let Some(message) = decode_as(frame.kind, &frame.body, bytes_max) else {
+        let Some(kind) = WireKind::of_number(frame.kind) else { return Verdict::Unknown };
+        let bytes_max = kind.body_bytes_max(self.context.quorum);
+        let Some(message) = decode_as(kind, &frame.body, bytes_max) else {
             self.count("unknown", "malformed");
             return Verdict::Malformed;
         };
@@ -343,7 +314,7 @@ impl Inbox {
     /// A piece travels on when it is one of those this node keeps: one that finds no place here, or is known
     /// in another form, would find none anywhere.
     async fn evidence(&self, from: OperatorIndex, frame: Frame) -> GossipVerdict {
-        if frame.kind != KIND_EVIDENCE {
+        if frame.kind != wire::EVIDENCE {
             return GossipVerdict::Ignore;
         }
         let decoded = aequa_types::decode::<Evidence>("evidence", &frame.body, EVIDENCE_BYTES_MAX);
@@ -361,7 +332,7 @@ impl Inbox {
 
     /// Transactions travel on together, when any of them is in the pool.
     async fn transactions(&self, from: OperatorIndex, frame: Frame) -> GossipVerdict {
-        if frame.kind != KIND_TRANSACTIONS {
+        if frame.kind != wire::TRANSACTIONS {
             return GossipVerdict::Ignore;
         }
         let decoded =
@@ -540,7 +511,7 @@ impl Outbox {
     /// Spreads a piece of evidence.
     pub fn gossip_evidence(&self, evidence: &CheckedEvidence) {
         if let Some(network) = self.network.upgrade() {
-            let frame = Frame::new(KIND_EVIDENCE, Bytes::from(evidence.as_ssz_bytes()));
+            let frame = Frame::new(wire::EVIDENCE, Bytes::from(evidence.as_ssz_bytes()));
             network.gossip(Topic::Evidence, &frame);
         }
     }
@@ -575,12 +546,12 @@ impl Outbox {
 }
 
 fn consensus_frame(message: &Message) -> Frame {
-    let frame = Frame::new(kind(message), Bytes::from(message.as_ssz_bytes()));
+    let frame = Frame::new(message.kind().number, Bytes::from(message.as_ssz_bytes()));
     // In a queue to a slow peer the newest own vote of an instance replaces the one before.
     match message {
         Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
             let mut hasher = DefaultHasher::new();
-            (message.instance(), kind(message)).hash(&mut hasher);
+            (message.instance(), message.kind().number).hash(&mut hasher);
             frame.superseding(hasher.finish())
         }
         Message::PrePrepare(_) | Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => {
@@ -614,7 +585,7 @@ async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransac
 
 fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
     let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
-    Frame::new(KIND_TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
+    Frame::new(wire::TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
 }
 
 /// The question for blocks from `height` upwards.

@@ -13,7 +13,7 @@ use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
     Certificate, CertifiedHeader, CheckedBlock, Claim, DutyId, Evidence, Height, InstanceId, Offence,
-    OperatorIndex, Record, Round, TxKind, Verified,
+    OperatorIndex, Record, Round, TxKind, 
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Observatory {
                 turn.consensus += 1;
                 self.metrics.consensus_events_total.inc(["consensus"]);
                 received("consensus");
-                let type_name = type_name(message);
+                let type_name = message.type_name();
                 self.metrics.qbft_msg_total.inc([type_name]);
                 self.metrics.qbft_state_transitions_total.inc([type_name]);
             }
@@ -488,18 +488,5 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Preprepared => "preprepared",
         Phase::Prepared => "prepared",
         Phase::Commit => "commit",
-    }
-}
-
-fn type_name(message: &Verified) -> &'static str {
-    match message {
-        Verified::PrePrepare { proposal, .. } if proposal.round > Round(0) => "new_view",
-        Verified::PrePrepare { .. } => "preprepare",
-        Verified::Prepare(_) => "prepare",
-        Verified::Commit(_) => "commit",
-        Verified::RoundChange(_) => "view_change",
-        Verified::Decided(_) => "decided",
-        Verified::ValueRequest(_) => "value_request",
-        Verified::ValueReply { .. } => "value_reply",
     }
 }

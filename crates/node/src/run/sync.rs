@@ -24,11 +24,6 @@ const CLOCK_OFFSET_WARN_MS: i64 = 200;
 /// Largest question: a status has half of it.
 const REQUEST_BYTES_MAX: usize = 1024;
 
-const KIND_STATUS: u8 = 1;
-const KIND_BLOCKS: u8 = 2;
-/// Envelope kind of a question about an operator, and of its answer.
-pub const KIND_TESTIMONY: u8 = 3;
-
 type Blocks = Vec<(Arc<CheckedBlock>, Certificate)>;
 
 /// Why a fetch brought nothing.
@@ -71,10 +66,15 @@ pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) ->
         SyncRequest::Testimony(_) => Call::Testimony,
     };
     let turn = context.budgets.turn(from, call).await?;
-    let (kind, reply, busy) = answer(context, from, request).await?;
+    let (reply, busy) = answer(context, from, request).await?;
     let body = Bytes::from(reply.as_ssz_bytes());
     turn.charge(body.len(), busy);
-    Some(Frame::new(kind, body))
+    Some(Frame::new(reply.kind(), body))
+}
+
+/// The frame of a question.
+pub fn question(request: &SyncRequest) -> Frame {
+    Frame::new(request.kind(), Bytes::from(request.as_ssz_bytes()))
 }
 
 /// The answer, and how long a thread was busy with it.
@@ -82,20 +82,20 @@ async fn answer(
     context: &Arc<Context>,
     from: OperatorIndex,
     request: SyncRequest,
-) -> Option<(u8, SyncReply, Duration)> {
+) -> Option<(SyncReply, Duration)> {
     match request {
         SyncRequest::Status(status) => {
             take_status(context, from, &status).await?;
-            Some((KIND_STATUS, SyncReply::Status(context.own_status()), Duration::ZERO))
+            Some((SyncReply::Status(context.own_status()), Duration::ZERO))
         }
         SyncRequest::Blocks(request) => {
             let context = Arc::clone(context);
             let (blocks, busy) = blocking(move || read_blocks(&context, request)).await?;
-            Some((KIND_BLOCKS, SyncReply::Blocks(blocks), busy))
+            Some((SyncReply::Blocks(blocks), busy))
         }
         SyncRequest::Testimony(request) => {
             let (testimony, busy) = testimony::give(context, request.about).await?;
-            Some((KIND_TESTIMONY, SyncReply::Testimony(testimony), busy))
+            Some((SyncReply::Testimony(testimony), busy))
         }
     }
 }
@@ -130,7 +130,7 @@ pub async fn fetch(
     height: Height,
 ) -> Result<Blocks, FetchError> {
     let network = network.upgrade().ok_or_else(|| FetchError::NoAnswer("network is down".into()))?;
-    let question = Frame::new(KIND_BLOCKS, Bytes::from(blocks_request(height).as_ssz_bytes()));
+    let question = question(&blocks_request(height));
     let answer = network.request(from, &question).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?;
     let reply = aequa_types::decode("sync reply", &answer.body, SYNC_FRAME_BYTES_MAX)
         .map_err(|error| FetchError::Malformed(error.to_string()))?;
@@ -169,7 +169,7 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     let Some(network) = network.upgrade() else { return };
     let request = SyncRequest::Status(context.own_status());
     let start = Instant::now();
-    let question = Frame::new(KIND_STATUS, Bytes::from(request.as_ssz_bytes()));
+    let question = question(&request);
     let Ok(answer) = network.request(operator, &question).await else { return };
     let rtt_ms = start.elapsed().as_secs_f64() * 1000.0;
     let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };

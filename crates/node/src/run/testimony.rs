@@ -5,15 +5,13 @@ use super::core::Core;
 use super::duty_report;
 use super::ledger::Store;
 use super::network::Context;
-use super::sync::{self, FetchError, KIND_TESTIMONY};
-use aequa_p2p::{Message as Frame, Network};
+use super::sync::{self, FetchError};
+use aequa_p2p::{Network};
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_types::limits::TESTIMONY_FRAME_BYTES_MAX;
 use aequa_types::sync::{CheckedTestimony, SyncReply, SyncRequest, Testimony, TestimonyRequest};
 use aequa_types::{Certificate, DutyKind, OperatorIndex};
-use bytes::Bytes;
-use ssz::Encode as _;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -69,7 +67,7 @@ pub async fn ask(
 ) -> Result<CheckedTestimony, FetchError> {
     let network = network.upgrade().ok_or_else(|| FetchError::NoAnswer("network is down".into()))?;
     let request = SyncRequest::Testimony(TestimonyRequest { about: context.me });
-    let question = Frame::new(KIND_TESTIMONY, Bytes::from(request.as_ssz_bytes()));
+    let question = sync::question(&request);
     let answer =
         network.request(operator, &question).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?;
     let reply = aequa_types::decode("testimony", &answer.body, TESTIMONY_FRAME_BYTES_MAX)

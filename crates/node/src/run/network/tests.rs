@@ -276,7 +276,7 @@ fn contradiction(dealt: &DealtCluster, round: u64) -> Frame {
         dealt.operators[0].identity.sign_statement(&dealt.lock.cluster_id, statement)
     };
     let evidence = Evidence::new(vote(1), vote(2)).unwrap();
-    Frame::new(KIND_EVIDENCE, Bytes::from(evidence.as_ssz_bytes()))
+    Frame::new(wire::EVIDENCE, Bytes::from(evidence.as_ssz_bytes()))
 }
 
 #[tokio::test]
