@@ -140,7 +140,7 @@ impl<K: Keys> Host<K> {
 fn is_flushed(write: &StoreWrite) -> bool {
     match write {
         StoreWrite::Commit { live, .. } => !live,
-        StoreWrite::Sealed(certificate) => certificate.instance.as_duty().is_some(),
+        StoreWrite::Sealed(certificate) => !certificate.instance.is_block(),
         StoreWrite::CommitDuty { .. } => true,
         StoreWrite::KeepEvidence(_) => false,
     }

@@ -207,7 +207,7 @@ impl<K: Keys> Replica<K> {
     pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
         let mut newest: BTreeMap<Kind, &Signed> = BTreeMap::new();
         let seen = self.witness.statements_of(operator).chain(self.early.statements_of(operator));
-        for signed in seen.filter(|signed| signed.instance.height().is_some()) {
+        for signed in seen.filter(|signed| signed.instance.is_block()) {
             let kept = newest.entry(signed.kind()).or_insert(signed);
             if kept.place() < signed.place() {
                 *kept = signed;

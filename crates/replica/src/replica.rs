@@ -19,8 +19,8 @@ use aequa_chain::Chain;
 use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored, Validity};
 use aequa_types::{
-    Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, OperatorIndex, Quorum, Record,
-    Round, Seal, Signed, Statement, Subject, Value, Verified,
+    Certificate, CheckedEvidence, Digest, DutyId, Height, InstanceId, OperatorIndex, Quorum, Record, Round,
+    Seal, Signed, Statement, Subject, Value, Verified,
 };
 use std::collections::BTreeMap;
 
@@ -160,7 +160,7 @@ impl<K: Keys> Replica<K> {
             }
         }
         self.witness_again(&heard);
-        let of_duties = heard.into_iter().filter(|signed| signed.instance.as_duty().is_some());
+        let of_duties = heard.into_iter().filter(|signed| !signed.instance.is_block());
         of_duties.for_each(|signed| self.heard.restore(signed));
         recovery.duty_watermarks.into_iter().for_each(|mark| self.signer.raise_floor(mark.into()));
         for certificate in recovery.unsealed {
@@ -296,7 +296,7 @@ impl<K: Keys> Replica<K> {
 
     /// How much is kept in memory; all of it is bounded.
     pub fn held(&self) -> Held {
-        let block_instances = self.instances.keys().filter(|id| id.height().is_some()).count();
+        let block_instances = self.instances.keys().filter(|id| id.is_block()).count();
         Held {
             block_instances,
             duty_instances: self.instances.len() - block_instances,
@@ -434,7 +434,7 @@ impl<K: Keys> Replica<K> {
     }
 
     pub(crate) fn set_round_timer(&mut self, id: InstanceId, round: Round) {
-        if id.height().is_some() && self.pacing.idle {
+        if id.is_block() && self.pacing.idle {
             return;
         }
         self.set_timer(Timer::Round { instance: id, round }, self.round_timeout_ms(id, round));
@@ -474,7 +474,7 @@ impl<K: Keys> Replica<K> {
         // Blocks come first in the order of instances, and are few.
         for (id, instance) in &self.instances {
             for message in instance.newest() {
-                if id.as_duty().is_some() {
+                if !id.is_block() {
                     let bytes = message.body_bytes();
                     if bytes > duty_bytes_left {
                         continue;
@@ -597,21 +597,28 @@ impl<K: Keys> Host for View<'_, K> {
 
     fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity {
         match (self.id, value, justified) {
-            (InstanceId::Block(_), Value::Block { .. }, Justified::Prepared) => Validity::Valid,
-            (InstanceId::Block(_), Value::Block { block, .. }, Justified::Fresh) => {
+            (InstanceId::Block(_), Value::Block(_), Justified::Prepared) => Validity::Valid,
+            (InstanceId::Block(_), Value::Block(value), Justified::Fresh) => {
                 let proposer = self.leader(round);
-                match blocks::check_fresh(self.chain, self.params, round, block, proposer, self.wall_ms) {
+                match blocks::check_fresh(
+                    self.chain,
+                    self.params,
+                    round,
+                    value.block(),
+                    proposer,
+                    self.wall_ms,
+                ) {
                     Ok(()) => Validity::Valid,
                     Err(reason) => Validity::Invalid(reason),
                 }
             }
             // Opaque duties need the consent of this operator's own client, whoever has prepared them.
-            (InstanceId::Duty(_), Value::Duty { digest, .. }, _) => match self.candidate {
+            (InstanceId::Duty(_), Value::Duty(_), _) => match self.candidate {
                 None => Validity::Unknown,
-                Some(posted) if posted == *digest => Validity::Valid,
+                Some(posted) if posted == value.digest() => Validity::Valid,
                 Some(_) => Validity::Invalid("the own client has posted another payload".into()),
             },
-            (InstanceId::Block(_), Value::Duty { .. }, _) | (InstanceId::Duty(_), Value::Block { .. }, _) => {
+            (InstanceId::Block(_), Value::Duty(_), _) | (InstanceId::Duty(_), Value::Block(_), _) => {
                 Validity::Invalid("a value of another kind".into())
             }
         }

@@ -6,8 +6,8 @@ use aequa_chain::Applied;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, ClusterId, Digest, Domain, DutyId, Evidence, Height, InstanceId,
-    Kind, Message, Offence, OperatorIndex, Proof, Record, Round, Signed, Slot, TxHash, TxKind,
+    Address, Certificate, CheckedBlock, ClusterId, Digest, DutyId, Evidence, Height, InstanceId, Kind,
+    Message, Offence, OperatorIndex, Proof, Record, Round, Signed, Slot, TxHash, TxKind,
 };
 use alloy_primitives::B256;
 use std::collections::{BTreeMap, BTreeSet};
@@ -339,7 +339,7 @@ impl Oracle {
     pub(crate) fn hears(&mut self, operator: OperatorIndex, signed: Signed) {
         // What is far ahead of it, it cannot know to be said in a place that counts.
         let tip = self.tips.get(&operator).copied().unwrap_or_default();
-        if signed.instance.domain() == Domain::Block && signed.instance.number() > tip.0 + HEIGHTS_HEARD {
+        if signed.instance.height().is_some_and(|height| height.0 > tip.0 + HEIGHTS_HEARD) {
             return;
         }
         let statements = self.heard.entry((signed.author, place(&signed))).or_default();
@@ -667,7 +667,7 @@ impl Oracle {
 
 /// Blocks among decided instances.
 pub(crate) fn blocks<'a>(instances: impl Iterator<Item = &'a InstanceId>) -> usize {
-    instances.filter(|instance| instance.height().is_some()).count()
+    instances.filter(|instance| instance.is_block()).count()
 }
 
 /// Whether this is a duty above the slots in which an operator without memory is kept from repeating itself.

@@ -241,7 +241,7 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
 fn needs_flush(write: &StoreWrite) -> bool {
     match write {
         StoreWrite::Commit { live, .. } => !live,
-        StoreWrite::Sealed(certificate) => certificate.instance.as_duty().is_some(),
+        StoreWrite::Sealed(certificate) => !certificate.instance.is_block(),
         StoreWrite::CommitDuty { .. } => true,
         StoreWrite::KeepEvidence(_) => false,
     }

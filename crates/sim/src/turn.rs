@@ -206,7 +206,7 @@ impl World {
         }
         let Done::Sent(Outbound::Broadcast(message)) = done else { return };
         match message {
-            Message::PrePrepare(message) if message.proposal.instance.height().is_some() => {
+            Message::PrePrepare(message) if message.proposal.instance.is_block() => {
                 self.sight(sights::PROPOSAL_RESENT)
             }
             Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
@@ -327,7 +327,7 @@ impl World {
             }
             StoreWrite::Sealed(certificate) => {
                 let instance = certificate.instance;
-                if instance.as_duty().is_some() {
+                if !instance.is_block() {
                     self.sight(sights::DUTY_SEALED);
                 }
                 self.note(id, instance.number(), || format!("seals {}", name(instance)));
@@ -435,7 +435,7 @@ impl World {
                 self.oracle.complain(Violation::SignerRefused { operator, instance, round });
             }
             Notice::Consensus(instance, Note::Refused(by, refusal)) => {
-                let (instance, by, refusal) = (name(*instance), *by, refusal.to_string());
+                let (instance, by, refusal) = (name(*instance), *by, refusal.clone());
                 self.note(id, 1, || format!("refuses {instance} from {by}: {refusal}"));
             }
             Notice::Consensus(instance, Note::RoundEntered(round)) => {

@@ -124,7 +124,7 @@ impl Verifier {
     }
 
     fn statement(&self, signed: &Signed, kind: Kind) -> bool {
-        let lowest = u64::from(signed.instance.height().is_some());
+        let lowest = u64::from(signed.instance.is_block());
         signed.kind() == kind
             && self.quorum.contains(signed.author)
             && (lowest..=HEIGHT_MAX).contains(&signed.instance.number())

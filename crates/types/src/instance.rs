@@ -199,6 +199,11 @@ impl InstanceId {
         self.domain().instance(self.number().saturating_add(1))
     }
 
+    /// Whether it is about a block.
+    pub fn is_block(self) -> bool {
+        self.domain() == Domain::Block
+    }
+
     /// The height, of a block.
     pub fn height(self) -> Option<Height> {
         match self {
@@ -285,6 +290,16 @@ mod tests {
             assert_eq!(InstanceId::from_ssz_bytes(&bytes), Ok(instance));
             assert_eq!(instance.domain().instance(instance.number()), instance);
         }
+    }
+
+    #[test]
+    fn names_in_json_are_those_of_the_table() {
+        for kind in DutyKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(serde_json::to_value(Domain::Duty(kind)).unwrap(), kind.name());
+        }
+        assert_eq!(serde_json::from_str::<Domain>(r#""block""#).unwrap(), Domain::Block);
+        assert!(serde_json::from_str::<Domain>(r#""aggregator""#).is_err());
     }
 
     #[test]

@@ -51,53 +51,64 @@ impl Decode for ValueBytes {
 #[derive(Debug, Clone)]
 pub enum Value {
     /// Of a block's instance.
-    Block {
-        /// The block.
-        block: Arc<CheckedBlock>,
-        /// Its encoding.
-        bytes: ValueBytes,
-    },
+    Block(BlockValue),
     /// Of a duty's instance.
-    Duty {
-        /// [`duty_digest`] of the bytes.
-        digest: Digest,
-        /// What a client posted; opaque.
-        bytes: ValueBytes,
-    },
+    Duty(DutyValue),
+}
+
+/// A block and its encoding.
+#[derive(Debug, Clone)]
+pub struct BlockValue {
+    block: Arc<CheckedBlock>,
+    bytes: ValueBytes,
+}
+
+/// What a client posted for a duty, opaque, and its [`duty_digest`].
+#[derive(Debug, Clone)]
+pub struct DutyValue {
+    digest: Digest,
+    bytes: ValueBytes,
+}
+
+impl BlockValue {
+    /// The block.
+    pub fn block(&self) -> &Arc<CheckedBlock> {
+        &self.block
+    }
 }
 
 impl Value {
     /// The value of a block's instance.
     pub fn block(block: Arc<CheckedBlock>) -> Self {
         let bytes = ValueBytes(block.block().as_ssz_bytes().into());
-        Self::Block { block, bytes }
+        Self::Block(BlockValue { block, bytes })
     }
 
     /// The value of this duty.
     pub fn duty(duty: DutyId, bytes: ValueBytes) -> Self {
-        Self::Duty { digest: duty_digest(duty, &bytes.0), bytes }
+        Self::Duty(DutyValue { digest: duty_digest(duty, &bytes.0), bytes })
     }
 
     /// What is voted on.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Block { block, .. } => block.digest(),
-            Self::Duty { digest, .. } => *digest,
+            Self::Block(value) => value.block.digest(),
+            Self::Duty(value) => value.digest,
         }
     }
 
     /// The encoded value.
     pub fn bytes(&self) -> &ValueBytes {
         match self {
-            Self::Block { bytes, .. } | Self::Duty { bytes, .. } => bytes,
+            Self::Block(BlockValue { bytes, .. }) | Self::Duty(DutyValue { bytes, .. }) => bytes,
         }
     }
 
     /// The block, when this is one.
     pub fn as_block(&self) -> Option<&Arc<CheckedBlock>> {
         match self {
-            Self::Block { block, .. } => Some(block),
-            Self::Duty { .. } => None,
+            Self::Block(value) => Some(&value.block),
+            Self::Duty(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
     Certificate, CertifiedHeader, CheckedBlock, Claim, DutyId, Evidence, Height, InstanceId, Offence,
-    OperatorIndex, Record, Round, TxKind, 
+    OperatorIndex, Record, Round, TxKind,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Observatory {
             if let Record::Commit(commit) = record
                 && let Claim::Commit(claim) = &commit.claim
                 && claim.seal.is_some()
-                && instance.height().is_some()
+                && instance.is_block()
             {
                 self.metrics.block_sign_total.inc(["ok"]);
                 tracing::debug!(
@@ -369,7 +369,7 @@ impl Observatory {
     }
 
     fn consensus(&mut self, instance: InstanceId, note: Note) {
-        let of_chain = instance.height().is_some();
+        let of_chain = instance.is_block();
         if let Some((event_type, round, phase)) = transition(&note) {
             tracing::debug!(
                 target: "event",
