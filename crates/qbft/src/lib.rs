@@ -1,7 +1,7 @@
 //! One QBFT consensus instance as a pure state machine.
 //!
 //! Source: H. Moniz, *The Istanbul BFT Consensus Algorithm* (arXiv 2002.03613). An [`Instance`]
-//! decides one value for one `(domain, height)` among `n` operators of which `f = ⌊(n-1)/3⌋` may
+//! decides one value for one block or duty among `n` operators of which `f = ⌊(n-1)/3⌋` may
 //! fail in any way. It does no I/O, reads no clock and knows no keys: events go in, [`Effect`]s
 //! come out, and a [`Host`] answers the three questions the rules ask of the world (who leads a
 //! round, is this value acceptable, sign this statement).
@@ -79,8 +79,8 @@ pub enum Validity {
     Valid,
     /// It may not be, for this reason. The proposal is refused, and costs its round.
     Invalid(String),
-    /// What decides it is not known here yet. Nothing is done, and nobody is blamed: the host hands the proposal
-    /// over again when it knows, and its maker sends it again until the round is over.
+    /// What decides it is not known here yet. It is not prepared, and nobody is blamed: its maker sends the proposal
+    /// again until the round is over, and it is looked at again.
     Unknown,
 }
 

@@ -163,7 +163,12 @@ fn a_value_of_which_nothing_is_known_blames_nobody_and_is_prepared_once_it_is_kn
         leader.receive(from, round_change(from, 1, Some((0, &value(1)))));
     }
     let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
-    assert!(!sent(&effects).iter().any(|message| matches!(message, Message::PrePrepare(_))), "{effects:?}");
+    let proposes =
+        |effects: &[Effect]| sent(effects).iter().any(|message| matches!(message, Message::PrePrepare(_)));
+    assert!(!proposes(&effects), "{effects:?}");
+    leader.host.knows = true;
+    let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
+    assert!(proposes(&effects), "{effects:?}");
 }
 
 #[test]

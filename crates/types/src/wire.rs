@@ -23,6 +23,11 @@ pub struct WireKind {
     size: Size,
 }
 
+/// Bytes of a ROUND-CHANGE or a certificate beside the statements it carries.
+const VOTES_HEAD_BYTES: usize = 256;
+/// Bytes of each of those, with room to spare.
+const VOTES_BYTES_EACH: usize = 512;
+
 /// Of what a body consists.
 #[derive(Debug, PartialEq, Eq)]
 enum Size {
@@ -59,7 +64,7 @@ impl WireKind {
     pub fn body_bytes_max(&self, quorum: Quorum) -> usize {
         match self.size {
             Size::Vote => VOTE_FRAME_BYTES_MAX,
-            Size::Votes => 256 + quorum.operators() * 512,
+            Size::Votes => VOTES_HEAD_BYTES + quorum.operators() * VOTES_BYTES_EACH,
             Size::Value => CONSENSUS_FRAME_BYTES_MAX,
         }
     }
@@ -143,6 +148,13 @@ impl SyncReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Decided, PrePrepare, RoundChange, ValueReply, ValueRequest};
+    use crate::statement::{Claim, CommitClaim, RoundChangeClaim};
+    use crate::sync::{BlocksRequest, Testimony, TestimonyRequest};
+    use crate::{
+        Certificate, Digest, Height, InstanceId, OperatorIndex, Proof, Signature, Signed, Statement,
+        ValueBytes,
+    };
 
     #[test]
     fn numbers_are_those_of_the_table_and_every_other_is_none() {
@@ -150,6 +162,50 @@ mod tests {
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!([0, 8, u8::MAX].map(WireKind::of_number), [None; 3]);
         assert_eq!(WireKind::of_number(4), Some(&ROUND_CHANGE));
+    }
+
+    #[test]
+    fn every_message_has_the_number_and_the_name_of_the_contract() {
+        let instance = InstanceId::Block(Height(1));
+        let signed = |round, claim| {
+            let statement = Statement { instance, round: Round(round), author: OperatorIndex(0), claim };
+            Signed { statement, signature: Signature::ZERO }
+        };
+        let digest = Digest::ZERO;
+        let value = ValueBytes(Vec::new().into());
+        let proposal = |round| {
+            Message::PrePrepare(PrePrepare {
+                proposal: signed(round, Claim::PrePrepare(digest)),
+                value: value.clone(),
+                round_changes: Vec::new(),
+                prepares: Vec::new(),
+            })
+        };
+        let commit = Claim::Commit(CommitClaim { digest, seal: None });
+        let change = signed(1, Claim::RoundChange(RoundChangeClaim { prepared: None }));
+        let certificate =
+            Certificate { instance, round: Round(0), digest, proof: Proof::Commits(Vec::new()) };
+        let messages = [
+            (proposal(0), 1, "preprepare"),
+            (proposal(1), 1, "new_view"),
+            (Message::Prepare(signed(0, Claim::Prepare(digest))), 2, "prepare"),
+            (Message::Commit(signed(0, commit)), 3, "commit"),
+            (Message::RoundChange(RoundChange { change, prepares: Vec::new() }), 4, "view_change"),
+            (Message::Decided(Decided { certificate }), 5, "decided"),
+            (Message::ValueRequest(ValueRequest { instance, digest }), 6, "value_request"),
+            (Message::ValueReply(ValueReply { instance, value }), 7, "value_reply"),
+        ];
+        for (message, number, name) in messages {
+            assert_eq!((message.kind().number, message.type_name()), (number, name));
+        }
+        let (from, limit) = (Height(1), 1);
+        assert_eq!(SyncRequest::Blocks(BlocksRequest { from, limit }).kind(), 2);
+        assert_eq!(SyncRequest::Testimony(TestimonyRequest { about: OperatorIndex(0) }).kind(), 3);
+        let testimony = Testimony { certificates: Vec::new(), statements: Vec::new(), bound: Vec::new() };
+        assert_eq!(
+            [SyncReply::Blocks(Vec::new()), SyncReply::Testimony(testimony)].map(|r| r.kind()),
+            [2, 3]
+        );
     }
 
     #[test]

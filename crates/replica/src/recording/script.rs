@@ -65,7 +65,7 @@ impl Host for Script<'_> {
         }
         match verdict {
             Some(true) => Validity::Valid,
-            Some(false) | None => Validity::Invalid("as it was then".into()),
+            Some(false) | None => Validity::Invalid("the recording does not say why".into()),
         }
     }
 
