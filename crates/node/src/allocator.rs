@@ -36,19 +36,20 @@ pub fn give_back_early() {
 
 /// Gives free pages in the middle of heaps back from now on, every now and then, where the allocator can.
 pub fn give_back_now_and_then() -> io::Result<()> {
-    let look = || loop {
-        std::thread::sleep(LOOK_EVERY);
-        give_back();
-    };
-    std::thread::Builder::new().name("give-back".into()).spawn(look).map(drop)
+    #[cfg(target_env = "gnu")]
+    std::thread::Builder::new().name("give-back".into()).spawn(|| {
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            give_back();
+        }
+    })?;
+    Ok(())
 }
 
+#[cfg(target_env = "gnu")]
 fn give_back() {
-    #[cfg(target_env = "gnu")]
     // SAFETY: the allocator does this under its own locks.
-    unsafe {
-        libc::malloc_trim(KEPT_AT_END_BYTES as usize)
-    };
+    unsafe { libc::malloc_trim(KEPT_AT_END_BYTES as usize) };
 }
 
 #[cfg(all(test, target_env = "gnu"))]
@@ -61,6 +62,24 @@ mod tests {
         // SAFETY: the piece was allocated by the allocator that is asked, and is alive.
         let usable = unsafe { libc::malloc_usable_size(piece.as_mut_ptr().cast()) };
         (usable + 2 * size_of::<usize>()).is_multiple_of(PAGE)
+    }
+
+    /// Bytes of memory that are in use by this process.
+    fn resident_bytes() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[test]
+    fn free_pages_below_what_lives_on_go_back() {
+        const PIECES: usize = 4096;
+        let mut pieces: Vec<Vec<u8>> = (0..PIECES).map(|_| vec![1; 16 << 10]).collect();
+        let last = pieces.pop();
+        let full = resident_bytes();
+        drop(pieces);
+        give_back();
+        assert!(resident_bytes() + PIECES * (16 << 10) / 2 < full, "half at least");
+        drop(last);
     }
 
     #[test]
