@@ -20,7 +20,7 @@
 //! | 1 nonces | sender (20) ‖ kind (1) | next nonce (u64) |
 //! | 2 operators | operator index (1) | fees (u128) ‖ bids (u128) ‖ blocks proposed (u64) |
 //! | 3 credits | fee recipient (20) | sum of bids (u128) |
-//! | 4 evidence | operator (1) ‖ domain (1) ‖ height (u64) ‖ round (u64) ‖ kind (1) | hash (32) ‖ committed height (u64) |
+//! | 4 evidence | operator (1) ‖ domain (1) ‖ height or slot (u64) ‖ round (u64) ‖ kind (1) | hash (32) ‖ committed height (u64) |
 //! | 5 times | height (u64), a multiple of [`TIME_EVERY_HEIGHTS`] | timestamp in ms (u64) |
 //!
 //! Numbers are big-endian and of fixed width. Stored outside, a row's key is its table's number followed by

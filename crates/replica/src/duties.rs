@@ -18,7 +18,7 @@
 //!
 //! A duty ends decided, or after [`DUTY_LIFETIME_MS`] undecided (operators were seen to hold different values) or
 //! expired (they were not seen at all). A closed duty never opens again: it is at or below the watermark of its
-//! domain, or among the closed ones above. The watermark rises to what is settled, and stays below
+//! kind, or among the closed ones above. The watermark rises to what is settled, and stays below
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
 use crate::duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};

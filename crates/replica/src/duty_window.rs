@@ -1,8 +1,8 @@
 //! Where the cluster is with the duties of a kind, and so which slots a client may open.
 //!
 //! The **progress** of a kind is the slot of the duty decided last, in this life or an earlier one. A decision
-//! needs q operators, so no client and no member moves it alone. Slots are those of one clock: a domain in which
-//! nothing was decided has the progress of the one that was decided in last. Around it a client may open
+//! needs q operators, so no client and no member moves it alone. Slots are those of one clock: a kind of which
+//! nothing was decided has the progress of the one that was decided last. Around it a client may open
 //!
 //! * every slot that is **near**, at most [`DUTY_SLOTS_NEAR`] away: one duty each, and nothing posted elsewhere takes
 //!   their place;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_around_the_last_decision_are_near_also_in_a_domain_without_any() {
+    fn slots_around_the_last_decision_are_near_also_of_a_kind_without_any() {
         let mut window = DutyWindow::default();
         window.decided(at(1000), 0);
         let other = |slot| DutyId { kind: DutyKind::Attester, slot: Slot(slot) };

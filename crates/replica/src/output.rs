@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub struct Persist {
     /// For the vote log, in this order.
     pub records: Vec<Record>,
-    /// For the signing marks: at and below these heights nothing is signed any more.
+    /// For the signing marks: at and below these, each in its domain, nothing is signed any more.
     pub floors: Vec<InstanceId>,
     /// For the signing marks: places that are taken.
     pub marks: Vec<Mark>,
@@ -133,7 +133,7 @@ pub enum StoreWrite {
         duty: DutyId,
         /// The decision; none when it expired undecided.
         decided: Option<(Value, Certificate)>,
-        /// Every duty of the domain up to this slot is closed.
+        /// Every duty of the kind up to this slot is closed.
         watermark: Option<Slot>,
     },
     /// All the evidence that is pending, in place of what was stored before.
@@ -217,7 +217,7 @@ impl Durable {
 pub struct Stopped {
     /// Why.
     pub halt: Halt,
-    /// Heights at and below which nothing is signed any more: whoever showed them may not be there at the next start.
+    /// Instances at and below which nothing is signed any more: whoever showed them may not be there at the next start.
     pub floors: Vec<InstanceId>,
     rest: Output,
 }

@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Blocks below the tip whose missing seals are made up for at start: as many as may have been in
 /// the making when the process ended, and some.
 const UNSEALED_LOOKED_AT: u64 = 64;
-/// Newest duties per domain whose missing seals are made up for at start: as many as may have been
+/// Newest duties per kind whose missing seals are made up for at start: as many as may have been
 /// open when the process ended.
 const UNSEALED_DUTIES_LOOKED_AT: usize = 256;
 /// Results of duties read at once: each may be some megabytes.

@@ -6,7 +6,7 @@ use super::duty_report;
 use super::ledger::Store;
 use super::network::Context;
 use super::sync::{self, FetchError};
-use aequa_p2p::{Network};
+use aequa_p2p::Network;
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_types::limits::TESTIMONY_FRAME_BYTES_MAX;
@@ -15,9 +15,9 @@ use aequa_types::{Certificate, DutyKind, OperatorIndex};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Results of a duty domain read at a time when one is sought that was decided: each may be a megabyte.
+/// Results of a kind of duty read at a time when one is sought that was decided: each may be a megabyte.
 const DUTIES_AT_A_TIME: usize = 4;
-/// Newest results of a duty domain looked at: bounds the work of an answer.
+/// Newest results of a kind of duty looked at: bounds the work of an answer.
 const DUTIES_LOOKED_AT: usize = 256;
 
 /// Answers what this node has seen of `about`, and how long a thread was busy with it; nothing while it knows

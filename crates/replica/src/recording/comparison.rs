@@ -10,7 +10,7 @@ pub struct Comparison {
     /// Statements that are the same.
     pub equal: usize,
     /// Statements the log no longer holds: it is pruned once blocks are durable, and begins later. A duty that
-    /// is not in the log at all counts as pruned: duties are logged in no order of their heights.
+    /// is not in the log at all counts as pruned: duties are logged in no order of their slots.
     pub pruned: usize,
     /// Places of the log that the recording contradicts.
     pub different: Vec<String>,
@@ -227,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn a_duty_that_was_pruned_before_one_of_a_lower_height_is_not_missing() {
-        let duty = |height| InstanceId::duty(DutyKind::Proposer, Slot(height));
+    fn a_duty_that_was_pruned_before_one_of_a_lower_slot_is_not_missing() {
+        let duty = |slot| InstanceId::duty(DutyKind::Proposer, Slot(slot));
         let [prepare, commit, decided] = records(duty(7));
         let lower = records(duty(5)).to_vec();
         for (left, equal) in [(vec![], 0), (vec![commit.clone(), decided.clone()], 1), (vec![decided], 0)] {

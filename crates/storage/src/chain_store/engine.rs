@@ -33,7 +33,7 @@ use std::{fs, io};
 const SCHEMA: u16 = 4;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
-/// Followed by the number of the domain; the slot big-endian.
+/// Followed by the number of the kind; the slot big-endian.
 const DUTY_WATERMARK_KEY: &[u8] = b"duty-watermark/";
 const PENDING_EVIDENCE_KEY: &[u8] = b"pending-evidence";
 /// The longest list of evidence that may wait in bytes: an offset and a piece for all there can be.

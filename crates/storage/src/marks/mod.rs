@@ -4,7 +4,7 @@
 //! marks/marks.dat     zeroed and synced before use, replaced as a whole when full
 //! ┌───────────────────────┬───────────┬───────────┬──────────────
 //! │ frame MARK v1         │ slot 64 B │ slot 64 B │ zeros …
-//! │ cluster id ‖ operator │ crc32 u32 ‖ kind u8 ‖ domain u8 ‖ 0 0 ‖ height u64 ‖ round u64 ‖ digest 32 ‖ zeros
+//! │ cluster id ‖ operator │ crc32 u32 ‖ kind u8 ‖ domain u8 ‖ 0 0 ‖ height or slot u64 ‖ round u64 ‖ digest 32 ‖ zeros
 //! └───────────────────────┴───────────┴───────────┴──────────────
 //! ```
 //!
