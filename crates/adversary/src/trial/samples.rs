@@ -5,9 +5,14 @@ use super::report::Check;
 use std::time::Duration;
 
 /// What flat memory is in trials of [`LONG_TRIAL`] and more. Everything bounded has filled in five minutes: caches,
-/// tables, lists of duties, heaps around them. What grows by 3.5 % in a hundred seconds of ten minutes is found.
-const LONG: Flat =
-    Flat { warm_up: 0.5, parts: 2, within: 0.05, what: "memory beside the store's is flat within 5 %" };
+/// tables, lists of duties, heaps around them. What goes on growing by 7 % in a hundred seconds is found in ten
+/// minutes, and by 2 % in half an hour.
+const LONG: Flat = Flat {
+    warm_up: 0.5,
+    parts: 2,
+    within: 0.10,
+    what: "memory beside the store's is flat within 10 % in the second half",
+};
 /// In shorter ones: what a flood of frames at the limit takes is given back over half a minute, and they end in the
 /// middle of that. What is never given back exceeds it all the same, because every attack comes back several times.
 const SHORT: Flat = Flat {
@@ -191,9 +196,9 @@ mod tests {
     fn what_fills_up_and_stays_is_flat_and_what_grows_is_not() {
         let fills = growth(|i| 1000 + 500 * (i as u64).min(30), 60).unwrap();
         assert!(fills.is_flat(LONG.within), "{fills:?}");
-        let leaks = growth(|i| 1000 + 6 * i as u64, 60).unwrap();
+        let leaks = growth(|i| 1000 + 12 * i as u64, 60).unwrap();
         assert!(!leaks.is_flat(LONG.within), "{leaks:?}");
-        assert!(!growth(|i| 5000 - 20 * i as u64, 60).unwrap().is_flat(LONG.within));
+        assert!(!growth(|i| 5000 - 40 * i as u64, 60).unwrap().is_flat(LONG.within));
         let short = |memory: fn(usize) -> u64| Growth::of(&flat_or_not(memory, 60), 0, SHORT).unwrap();
         assert!(!short(|i| 1000 + 20 * i as u64).is_flat(SHORT.within));
         assert!(!short(|i| 5000 - 50 * i as u64).is_flat(SHORT.within));
