@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest the neighbour waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds until the next slot is posted for. Posted again, the same costs as much to take; decided, each is kept, and
-/// what is shown of them grows until a list is full of them: after 200 s, long before memory is judged.
+/// what is shown of them grows until a list is full of them, after 200 s.
 const SLOT_SECONDS: u64 = 2;
 /// Objects in the payload of a duty that is taken: with as many values as there may be.
 const TAKEN_OBJECTS: usize = 4_990;

@@ -4,24 +4,15 @@ use super::process::Memory;
 use super::report::Check;
 use std::time::Duration;
 
-/// What flat memory is in trials of [`LONG_TRIAL`] and more. Everything bounded has filled in five minutes: caches,
-/// tables, lists of duties, heaps around them. What goes on growing by 7 % in a hundred seconds is found in ten
-/// minutes, and by 2 % in half an hour.
-const LONG: Flat = Flat {
-    warm_up: 0.5,
-    parts: 2,
-    within: 0.10,
-    what: "memory beside the store's is flat within 10 % in the second half",
-};
-/// In shorter ones: what a flood of frames at the limit takes is given back over half a minute, and they end in the
-/// middle of that. What is never given back exceeds it all the same, because every attack comes back several times.
-const SHORT: Flat = Flat {
-    warm_up: 0.2,
-    parts: 3,
-    within: 0.30,
-    what: "memory beside the store's is flat within 30 %, which is all a short trial can say",
-};
-const LONG_TRIAL: Duration = Duration::from_secs(600);
+/// Part of the samples at the beginning that is warm-up: caches and tables fill.
+const WARM_UP: f64 = 0.2;
+/// How much the mean memory of the last third may be above or below that of the first.
+const FLAT_WITHIN: f64 = 0.10;
+/// The same in trials shorter than [`SHORT_TRIAL`]: what a flood of frames at the limit takes is given back over
+/// half a minute, and they end in the middle of that. What is never given back exceeds it all the same, because
+/// every attack comes back several times.
+const FLAT_WITHIN_SHORT: f64 = 0.30;
+const SHORT_TRIAL: Duration = Duration::from_secs(180);
 /// Memory is judged from this many samples on; fewer say nothing.
 const JUDGED_FROM: usize = 12;
 /// Trials of this length and more are long enough to judge memory, and must give enough samples.
@@ -73,19 +64,7 @@ impl Sample {
     }
 }
 
-/// When the memory of a node is called flat.
-#[derive(Debug, Clone, Copy)]
-struct Flat {
-    /// Part of the samples at the beginning that says nothing.
-    warm_up: f64,
-    /// The rest is cut into so many parts, of which the first and the last are compared.
-    parts: usize,
-    /// How much the mean of the last may be above or below that of the first.
-    within: f64,
-    what: &'static str,
-}
-
-/// Mean memory of one node in the first and the last part after warm-up, without its block store's, in KiB.
+/// Mean memory of one node in the first and the last third after warm-up, without its block store's, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Growth {
     pub first: f64,
@@ -94,19 +73,19 @@ pub(super) struct Growth {
 
 impl Growth {
     /// Of node `place`; none when there are too few samples to judge.
-    fn of(samples: &[Sample], place: usize, flat: Flat) -> Option<Self> {
+    pub fn of(samples: &[Sample], place: usize) -> Option<Self> {
         if samples.len() < JUDGED_FROM {
             return None;
         }
-        let warm = &samples[(samples.len() as f64 * flat.warm_up) as usize..];
+        let warm = &samples[(samples.len() as f64 * WARM_UP) as usize..];
         let of_node = warm.iter().filter_map(|sample| {
             let store_kib = sample.store_kib.get(place).copied().unwrap_or_default();
             Some((*sample.memory.get(place)?)?.resident_kib.saturating_sub(store_kib) as f64)
         });
         let known: Vec<f64> = of_node.collect();
-        let size = known.len() / flat.parts;
+        let third = known.len() / 3;
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len().max(1) as f64;
-        (size > 0).then(|| Self { first: mean(&known[..size]), last: mean(&known[known.len() - size..]) })
+        (third > 0).then(|| Self { first: mean(&known[..third]), last: mean(&known[known.len() - third..]) })
     }
 
     pub fn change(self) -> f64 {
@@ -121,8 +100,7 @@ impl Growth {
 /// Whether memory is flat at each of `nodes`; none when the trial is too short to say so. Too few samples of a
 /// longer one are no proof of anything.
 pub(super) fn judge_memory(trial: Duration, nodes: usize, samples: &[Sample]) -> Option<Check> {
-    let flat = if trial < LONG_TRIAL { SHORT } else { LONG };
-    let growth: Vec<Option<Growth>> = (0..nodes).map(|place| Growth::of(samples, place, flat)).collect();
+    let growth: Vec<Option<Growth>> = (0..nodes).map(|place| Growth::of(samples, place)).collect();
     let text = |growth: &Option<Growth>| {
         let mib = |kib: f64| kib / 1024.0;
         growth.map_or("too few samples".into(), |growth| {
@@ -130,9 +108,16 @@ pub(super) fn judge_memory(trial: Duration, nodes: usize, samples: &[Sample]) ->
             format!("{first:.1} to {last:.1} MiB ({:+.1} %)", 100.0 * growth.change())
         })
     };
+    let (what, within) = match trial < SHORT_TRIAL {
+        true => (
+            "memory beside the store's is flat within 30 % after warm-up, which is all a short trial can say",
+            FLAT_WITHIN_SHORT,
+        ),
+        false => ("memory beside the store's is flat within 10 % after warm-up", FLAT_WITHIN),
+    };
     (trial >= JUDGED_TRIAL).then(|| Check {
-        what: flat.what,
-        holds: growth.iter().all(|growth| growth.is_some_and(|growth| growth.is_flat(flat.within))),
+        what,
+        holds: growth.iter().all(|growth| growth.is_some_and(|growth| growth.is_flat(within))),
         found: growth.iter().map(text).collect::<Vec<_>>().join(", "),
     })
 }
@@ -174,7 +159,7 @@ mod tests {
     use super::*;
 
     fn growth(memory: impl Fn(usize) -> u64, samples: usize) -> Option<Growth> {
-        Growth::of(&flat_or_not(memory, samples), 0, LONG)
+        Growth::of(&flat_or_not(memory, samples), 0)
     }
 
     fn flat_or_not(memory: impl Fn(usize) -> u64, samples: usize) -> Vec<Sample> {
@@ -194,15 +179,11 @@ mod tests {
 
     #[test]
     fn what_fills_up_and_stays_is_flat_and_what_grows_is_not() {
-        let fills = growth(|i| 1000 + 500 * (i as u64).min(30), 60).unwrap();
-        assert!(fills.is_flat(LONG.within), "{fills:?}");
-        let leaks = growth(|i| 1000 + 12 * i as u64, 60).unwrap();
-        assert!(!leaks.is_flat(LONG.within), "{leaks:?}");
-        assert!(!growth(|i| 5000 - 40 * i as u64, 60).unwrap().is_flat(LONG.within));
-        let short = |memory: fn(usize) -> u64| Growth::of(&flat_or_not(memory, 60), 0, SHORT).unwrap();
-        assert!(!short(|i| 1000 + 20 * i as u64).is_flat(SHORT.within));
-        assert!(!short(|i| 5000 - 50 * i as u64).is_flat(SHORT.within));
-        assert!(short(|i| 1000 + 500 * (i as u64).min(6)).is_flat(SHORT.within));
+        let fills = growth(|i| 1000 + 500 * (i as u64).min(6), 60).unwrap();
+        assert!(fills.is_flat(FLAT_WITHIN), "{fills:?}");
+        let leaks = growth(|i| 1000 + 20 * i as u64, 60).unwrap();
+        assert!(!leaks.is_flat(FLAT_WITHIN_SHORT), "{leaks:?}");
+        assert!(!growth(|i| 5000 - 50 * i as u64, 60).unwrap().is_flat(FLAT_WITHIN_SHORT));
     }
 
     #[test]
@@ -211,7 +192,7 @@ mod tests {
         for (i, sample) in samples.iter_mut().enumerate() {
             sample.store_kib = vec![20 * i as u64];
         }
-        assert_eq!(Growth::of(&samples, 0, LONG).unwrap().change(), 0.0);
+        assert_eq!(Growth::of(&samples, 0).unwrap().change(), 0.0);
     }
 
     #[test]
@@ -232,7 +213,7 @@ mod tests {
         let flooded = |i: usize| 1000 + 200 * u64::from(i >= 14);
         let holds = |trial| judge_memory(trial, 1, &flat_or_not(flooded, SAMPLES as usize)).unwrap().holds;
         assert!(holds(JUDGED_TRIAL));
-        assert!(!holds(LONG_TRIAL));
+        assert!(!holds(SHORT_TRIAL));
     }
 
     #[test]
