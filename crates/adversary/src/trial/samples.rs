@@ -56,10 +56,11 @@ impl Sample {
         };
         let join = |texts: Vec<String>| texts.join(" ");
         format!(
-            "{:>5.0} s  heights {}  resident(anonymous) MiB {}",
+            "{:>5.0} s  heights {}  resident(anonymous) MiB {}  of it the store's {}",
             self.at.as_secs_f64(),
             join(self.heights.iter().map(height).collect()),
             join(self.memory.iter().map(memory).collect()),
+            join(self.store_kib.iter().map(|kib| format!("{:.1}", mib(*kib))).collect()),
         )
     }
 }
