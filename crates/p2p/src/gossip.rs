@@ -5,6 +5,7 @@ use crate::topic::{Carriage, Topic};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 /// How often the mesh is mended. A cluster is small and flood-published, so this is not on any latency path.
@@ -22,8 +23,35 @@ const RPC_OVERHEAD_BYTES: usize = 4 * 1024;
 /// Messages being judged at a time; more are ignored, the mesh will not miss one node's forwarding.
 pub const JUDGED_AT_ONCE_MAX: usize = 256;
 
+/// Messages in one piece of a peer's stream: ours has one.
+const MESSAGES_AT_ONCE_MAX: usize = 16;
+/// How long a message is known by its name. One that is published again after that is spread again.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// gossipsub that looks at messages before it keeps anything of them.
+pub(crate) type Behaviour = gossipsub::Behaviour<OwnTopics>;
+
+/// Messages of the topics subscribed to. gossipsub keeps every message for seconds and its name for longer, also of a
+/// topic that nobody subscribed to; but of those it tells nobody, so nobody could charge their sender.
+#[derive(Debug)]
+pub(crate) struct OwnTopics(BTreeSet<Topic>);
+
+impl gossipsub::DataTransform for OwnTopics {
+    fn inbound_transform(&self, message: gossipsub::RawMessage) -> io::Result<gossipsub::Message> {
+        let gossipsub::RawMessage { source, data, sequence_number, topic, .. } = message;
+        match named(topic.as_str()).filter(|topic| self.0.contains(topic)) {
+            Some(_) => Ok(gossipsub::Message { source, data, sequence_number, topic }),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "a topic that is not subscribed to")),
+        }
+    }
+
+    fn outbound_transform(&self, _: &gossipsub::TopicHash, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        Ok(data)
+    }
+}
+
 /// A gossipsub behaviour subscribed to the gossip topics among `topics`.
-pub(crate) fn behaviour(topics: &BTreeSet<Topic>) -> Result<gossipsub::Behaviour, P2pError> {
+pub(crate) fn behaviour(topics: &BTreeSet<Topic>) -> Result<Behaviour, P2pError> {
     let failed = |what: String| P2pError::Transport { what };
     let frame_bytes_max = gossip_topics(topics).map(Topic::frame_bytes_max).max().unwrap_or_default();
     let config = gossipsub::ConfigBuilder::default()
@@ -36,10 +64,13 @@ pub(crate) fn behaviour(topics: &BTreeSet<Topic>) -> Result<gossipsub::Behaviour
         .validate_messages()
         .validation_mode(ValidationMode::Anonymous)
         .max_transmit_size(RPC_OVERHEAD_BYTES + frame_bytes_max)
+        .max_publish_messages(MESSAGES_AT_ONCE_MAX)
+        .duplicate_cache_time(KNOWN_FOR)
         .message_id_fn(message_id)
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    let mut behaviour = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)
+    let own = OwnTopics(gossip_topics(topics).collect());
+    let mut behaviour = Behaviour::new_with_transform(MessageAuthenticity::Anonymous, config, own)
         .map_err(|error| failed(error.to_owned()))?;
     for topic in gossip_topics(topics) {
         behaviour.subscribe(&ident(topic)).map_err(|error| failed(format!("{error:?}")))?;
@@ -54,9 +85,11 @@ pub(crate) fn ident(topic: Topic) -> IdentTopic {
 
 /// The topic a message came on.
 pub(crate) fn topic_of(message: &gossipsub::Message) -> Option<Topic> {
-    Topic::ALL
-        .into_iter()
-        .find(|topic| topic.carriage() == Carriage::Gossip && topic.name() == message.topic.as_str())
+    named(message.topic.as_str())
+}
+
+fn named(name: &str) -> Option<Topic> {
+    Topic::ALL.into_iter().find(|topic| topic.carriage() == Carriage::Gossip && topic.name() == name)
 }
 
 fn gossip_topics(topics: &BTreeSet<Topic>) -> impl Iterator<Item = Topic> {
@@ -91,6 +124,27 @@ mod tests {
         assert_eq!(id("a", b"x"), id("a", b"x"));
         assert_ne!(id("a", b"x"), id("b", b"x"));
         assert_ne!(id("a", b"x"), id("a", b"y"));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_topics_that_are_not_subscribed_to() {
+        let own = OwnTopics(BTreeSet::from([Topic::Tx]));
+        let is_taken = |topic: &str| {
+            let raw = gossipsub::RawMessage {
+                source: None,
+                data: vec![7],
+                sequence_number: None,
+                topic: gossipsub::TopicHash::from_raw(topic),
+                signature: None,
+                key: None,
+                validated: false,
+            };
+            gossipsub::DataTransform::inbound_transform(&own, raw).is_ok()
+        };
+        assert!(is_taken(Topic::Tx.name()));
+        assert!(!is_taken(Topic::Evidence.name()), "known, and not subscribed to");
+        assert!(!is_taken(Topic::Qbft.name()), "not by gossip");
+        assert!(!is_taken("x"));
     }
 
     #[test]

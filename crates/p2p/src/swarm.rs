@@ -25,6 +25,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// When it is given up.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams of one connection whose use is still being agreed on: a dozen are opened at its beginning.
+const NEGOTIATING_STREAMS_MAX: usize = 32;
 /// What a connection without any handler's interest may live; ours are always of interest.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -33,7 +35,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Behaviour {
     pub gate: gate::behaviour::Behaviour,
     pub streams: streams::Behaviour,
-    pub gossip: MembersOnly<libp2p::gossipsub::Behaviour>,
+    pub gossip: MembersOnly<gossip::Behaviour>,
     ping: ping::Behaviour,
     identify: identify::Behaviour,
 }
@@ -50,7 +52,11 @@ pub(crate) fn build(config: &Checked, shared: &Shared) -> Result<Swarm<Behaviour
         .map_err(|error| failed(error.to_string()))?
         .with_behaviour(|_| behaviour)
         .map_err(|error| failed(error.to_string()))?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE_TIMEOUT)
+                .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS_MAX)
+        })
         .with_connection_timeout(HANDSHAKE_TIMEOUT)
         .build())
 }

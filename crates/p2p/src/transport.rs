@@ -14,6 +14,17 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, dns, noise, quic, tcp, tls, yamux};
 use std::io;
 
+/// By how much all the windows of a connection may grow together, in bytes. Its muxer doubles the window of a stream
+/// that is read fast for the time a round trip is said to take, and the other side says that.
+const WINDOWS_GROW_BYTES: usize = 16 << 20;
+/// What every stream may always send unread, in bytes (yamux, `DEFAULT_CREDIT`).
+const WINDOW_BYTES: usize = 256 << 10;
+/// All windows of a connection, in bytes: what yamux reckons with, and libp2p lets nobody change.
+const WINDOWS_BYTES: usize = 1 << 30;
+/// Streams for which a window is set aside. Whatever is left of all windows is what they grow by; how many there may
+/// be is bounded by what is negotiated at a time and by what the muxer keeps for whoever takes them.
+const STREAMS_MAX: usize = (WINDOWS_BYTES - WINDOWS_GROW_BYTES) / WINDOW_BYTES;
+
 /// Connections to known peers.
 type Plain = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -26,12 +37,18 @@ pub(crate) fn build(
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(Security::new(&config.keypair).map_err(failed)?)
-        .multiplex(yamux::Config::default())
+        .multiplex(muxer())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic::Config::new(&config.keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner());
     Ok(Guarded::new(named(both.boxed(), config)?, doorway))
+}
+
+fn muxer() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(STREAMS_MAX);
+    config
 }
 
 /// With names, where addresses have any. A host without a resolver can still run a cluster of plain addresses, and
