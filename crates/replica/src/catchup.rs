@@ -187,9 +187,11 @@ impl CatchUp {
         }
     }
 
-    /// An operator has not answered, or with nothing that holds.
+    /// An operator has not answered, or with nothing that holds: it is no quick one, however quick that was.
     pub(crate) fn failed(&mut self, by: OperatorIndex, now_ms: u64) {
-        self.ended(by, 1, now_ms);
+        if self.ended(by, 1, now_ms).is_some() {
+            self.took_ms.entry(by).and_modify(|took| *took = (*took).max(PATIENCE_MS_MAX));
+        }
         self.shown.remove(&by);
     }
 
@@ -375,6 +377,16 @@ mod tests {
         let tip = advance(&mut catchup, TIP);
         assert_eq!(tip, Height(228));
         assert_eq!(asked(&mut catchup, tip, 10), [(1, 293), (2, 357)]);
+    }
+
+    #[test]
+    fn a_quick_answer_that_holds_nothing_makes_nobody_else_slow() {
+        let mut catchup = behind();
+        assert_eq!(asked(&mut catchup, TIP, 0).len(), 3);
+        catchup.failed(op(3), 1);
+        assert!(!catchup.is_slow(op(1), PATIENCE_MS_MIN + 1), "the first patience is longer");
+        catchup.answered(op(1), blocks(101, 64), TIP, 600);
+        assert!(!catchup.is_slow(op(1), 600) && catchup.is_slow(op(3), 600));
     }
 
     #[test]

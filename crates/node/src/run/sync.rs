@@ -135,6 +135,7 @@ pub async fn fetch(
     let reply = aequa_types::decode("sync reply", &answer.body, SYNC_FRAME_BYTES_MAX)
         .map_err(|error| FetchError::Malformed(error.to_string()))?;
     let SyncReply::Blocks(blocks) = reply else { return Err(FetchError::Malformed("not blocks".into())) };
+    check_asked_for(&blocks, height)?;
     let context = Arc::clone(context);
     let verify = move || {
         let verified: Result<Blocks, _> =
@@ -144,6 +145,24 @@ pub async fn fetch(
         verified.map_err(|refusal| FetchError::BadBlock(refusal.to_string()))
     };
     tokio::task::spawn_blocking(verify).await.map_err(|e| FetchError::NoAnswer(e.to_string()))?
+}
+
+/// Whether these are blocks that were asked for, in their order: of others nothing is verified, however genuine they
+/// are.
+fn check_asked_for(blocks: &[CertifiedBlock], from: Height) -> Result<(), FetchError> {
+    if blocks.len() as u64 > SYNC_BLOCKS_MAX {
+        let number = blocks.len();
+        return Err(FetchError::Malformed(format!("{number} blocks, the limit is {SYNC_BLOCKS_MAX}")));
+    }
+    let mut expected = from;
+    for block in blocks {
+        let found = block.block.header.height;
+        if found != expected {
+            return Err(FetchError::Malformed(format!("block {found} where {expected} was asked for")));
+        }
+        expected = expected.next();
+    }
+    Ok(())
 }
 
 /// Asks every other operator for its status, each on a task of its own so that a silent one delays nobody,
@@ -217,6 +236,46 @@ async fn take_status(context: &Context, from: OperatorIndex, status: &Status) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_types::{Block, Header, InstanceId, Proof};
+
+    #[test]
+    fn only_blocks_that_were_asked_for_are_looked_into() {
+        let block = |height: u64| {
+            let certificate = Certificate {
+                instance: InstanceId::Block(Height(height)),
+                round: Default::default(),
+                digest: Default::default(),
+                proof: Proof::Commits(Vec::new()),
+            };
+            let header = Header {
+                cluster_id: Default::default(),
+                height: Height(height),
+                parent_root: Default::default(),
+                timestamp_ms: 1,
+                proposer: OperatorIndex(0),
+                policy_hash: Default::default(),
+                payload_root: Default::default(),
+                evidence_root: Default::default(),
+                state_root: Default::default(),
+                leader_proof: Default::default(),
+                total_fees: Default::default(),
+                total_bids: Default::default(),
+                items: 0,
+            };
+            let block = Block { header, items: Default::default(), evidence: Default::default() };
+            CertifiedBlock { block, certificate }
+        };
+        let check = |heights: &[u64]| {
+            let blocks: Vec<CertifiedBlock> = heights.iter().copied().map(block).collect();
+            check_asked_for(&blocks, Height(7)).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[7, 8, 9]), Ok(()));
+        assert!(check(&[6, 7]).unwrap_err().contains("block 6 where 7 was asked for"), "old ones");
+        assert!(check(&[7, 9]).is_err() && check(&[7, 7]).is_err() && check(&[8]).is_err());
+        let too_many: Vec<u64> = (7..=7 + SYNC_BLOCKS_MAX).collect();
+        assert!(check(&too_many).unwrap_err().contains("the limit is 64"));
+    }
 
     #[test]
     fn a_member_may_claim_any_time_and_harms_nobody() {
