@@ -69,13 +69,15 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A place for `client`. A shared address gets half of all, whoever stands behind it.
+    /// A place for `client`. A shared address gets half of all, whoever stands behind it, and a quarter is left for
+    /// those: who comes from this machine or by a proxy finds a place, however many others there are.
     pub fn take(self: &Arc<Self>, client: Client) -> Option<Permit> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
         let own = open.get(&client.network).copied().unwrap_or_default();
         let own_max = if client.is_shared { self.max.div_ceil(2) } else { self.per_client_max };
-        if all >= self.max || own >= own_max {
+        let all_max = if client.is_shared { self.max } else { self.max - self.max / 4 };
+        if all >= all_max || own >= own_max {
             return None;
         }
         open.insert(client.network, own + 1);
@@ -157,13 +159,18 @@ mod tests {
         let of_all: usize = kinds.map(|budget| budget.max).iter().sum();
         assert_eq!(of_all, CONNECTIONS_MAX * 5 / 8);
         for budget in kinds {
-            let shared = taken(budget, client([127, 0, 0, 1]));
-            assert_eq!(shared.len(), budget.max / 2, "{}", budget.name);
+            let shared = || taken(budget, client([127, 0, 0, 1]));
+            assert_eq!(shared().len(), budget.max / 2, "{}", budget.name);
             let mut others = Vec::new();
             for n in 1..=255 {
                 others.extend(taken(budget, client([192, 0, 2, n])));
             }
-            assert_eq!(shared.len() + others.len(), budget.max, "{}", budget.name);
+            assert_eq!(
+                (others.len(), shared().len()),
+                (budget.max * 3 / 4, budget.max / 4),
+                "{}",
+                budget.name
+            );
         }
     }
 
