@@ -29,6 +29,10 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 
 /// Behind for this long is no longer a blip.
 const BEHIND: Duration = Duration::from_secs(10);
+/// A core that has left a question unanswered for so long hangs: no turn takes that long.
+const HUNG_AFTER: Duration = Duration::from_secs(5);
+/// How long a client waits for the core. What it asked for may still be done.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Clock offset to a majority from which the node is not ready.
 const CLOCK_OFFSET_MAX_MS: i64 = 500;
 /// Most reads of the store at one time. Each holds a thread and up to a whole block, and more would not be faster.
@@ -69,8 +73,17 @@ impl NodeBackend {
             // The asker may have gone away.
             let _ = answer.send(question(replica));
         }));
-        self.context.core.send(ask).await.map_err(|_| BackendError::NotReady)?;
-        answered.await.map_err(|_| BackendError::NotReady)
+        self.answer(ask, answered).await
+    }
+
+    /// What the core answers to a command, unless that takes too long.
+    async fn answer<T>(&self, command: Command, answered: oneshot::Receiver<T>) -> Answer<T> {
+        let answer = async {
+            self.context.core.send(command).await.ok()?;
+            answered.await.ok()
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.ok().flatten().ok_or(BackendError::NotReady)
     }
 
     /// Reads the store on a thread that may block.
@@ -107,7 +120,7 @@ impl Backend for NodeBackend {
             (NotReady::Replaying, facts.is_inquiring()),
             (NotReady::InsufficientPeers, facts.quorum_lost_for(self.context.me) >= SILENT_FOR),
             (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
-            (NotReady::NoProgress, facts.is_stalled()),
+            (NotReady::NoProgress, facts.is_stalled() || facts.core_silent_for() >= HUNG_AFTER),
             (NotReady::NotSigning, facts.is_inquiring() || facts.is_abstaining()),
             (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
         ];
@@ -184,9 +197,7 @@ impl Backend for NodeBackend {
         };
         let (answer, answered) = oneshot::channel();
         let submit = Command::Submit(checked, answer);
-        self.context.core.send(submit).await.map_err(|_| BackendError::NotReady)?;
-        let admission = answered.await.map_err(|_| BackendError::NotReady)?;
-        let (result, reason) = verdict(admission);
+        let (result, reason) = verdict(self.answer(submit, answered).await?);
         Ok(Submission { hash, result, sender, nonce, reason })
     }
 
@@ -309,8 +320,7 @@ impl Backend for NodeBackend {
         let digest = value.digest();
         let (answer, answered) = oneshot::channel();
         let post = Command::Duty(id, value, answer);
-        self.context.core.send(post).await.map_err(|_| BackendError::NotReady)?;
-        match answered.await.map_err(|_| BackendError::NotReady)? {
+        match self.answer(post, answered).await? {
             DutyAdmission::Accepted => Ok(()),
             DutyAdmission::Ended => {
                 match self.duty(id).await?.and_then(|duty| duty.digest) {

@@ -50,6 +50,8 @@ pub struct Facts {
     stalled: AtomicBool,
     since: Instant,
     behind_since: Mutex<Option<Instant>>,
+    /// When the core was asked what it has not answered yet.
+    core_asked: Mutex<Option<Instant>>,
 }
 
 impl Facts {
@@ -70,6 +72,7 @@ impl Facts {
             stalled: AtomicBool::new(false),
             since: Instant::now(),
             behind_since: Mutex::new(None),
+            core_asked: Mutex::new(None),
         }
     }
 
@@ -164,6 +167,21 @@ impl Facts {
     /// Whether work waits and rounds bring no decision.
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
+    }
+
+    /// The core is asked, perhaps again because it has not answered.
+    pub fn core_asked(&self, now: Instant) {
+        self.core_asked.lock().get_or_insert(now);
+    }
+
+    /// The core has answered.
+    pub fn core_answered(&self) {
+        *self.core_asked.lock() = None;
+    }
+
+    /// How long the core has left a question unanswered.
+    pub fn core_silent_for(&self) -> Duration {
+        self.core_asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed())
     }
 
     /// Whether work waits and rounds bring no decision.

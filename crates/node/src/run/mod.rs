@@ -230,6 +230,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     facts.set_started();
     signals.runs();
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
+    tokio::spawn(readiness::probe(Arc::downgrade(&backend)));
 
     let (outcome, deadline) = tokio::select! {
         outcome = &mut ended => (outcome, tokio::time::Instant::now() + STOP_WITHIN),

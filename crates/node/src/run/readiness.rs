@@ -4,7 +4,7 @@ use super::backend::NodeBackend;
 use super::events::Events;
 use aequa_api::backend::{Backend, EventBody, NotReady, Readiness};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often readiness is looked at: well below the seconds after which its reasons begin to hold.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -20,6 +20,22 @@ pub async fn watch(backend: Weak<NodeBackend>, events: Events) {
         if last.as_ref() != Some(&now) {
             tell(&backend, &events, last.as_ref(), &now);
             last = Some(now);
+        }
+    }
+}
+
+/// Asks the core again and again, for as long as the node lives: one that hangs, as on a disk that does not answer, tells
+/// of nothing by itself.
+pub async fn probe(backend: Weak<NodeBackend>) {
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(backend) = backend.upgrade() else { return };
+        let facts = &backend.context.facts;
+        facts.core_asked(Instant::now());
+        if backend.live().await {
+            facts.core_answered();
         }
     }
 }

@@ -68,6 +68,36 @@ async fn every_question_to_a_core_that_is_gone_is_answered_with_an_error() {
     all_are_errors(ask_everything(&backend).await);
 }
 
+#[tokio::test(start_paused = true)]
+async fn every_question_a_core_takes_and_never_answers_is_answered_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, mut commands) = backend(dir.path());
+    let core = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some(command) = commands.recv().await {
+            held.push(command);
+        }
+    });
+    all_are_errors(ask_everything(&backend).await);
+    core.abort();
+}
+
+#[tokio::test]
+async fn a_node_whose_core_hangs_is_not_ready_until_it_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, _commands) = backend(dir.path());
+    let facts = &backend.context.facts;
+    let hangs = || backend.readiness().reasons.contains(&NotReady::NoProgress);
+    facts.core_asked(Instant::now() - (HUNG_AFTER - Duration::from_secs(2)));
+    assert!(!hangs(), "a long turn");
+    facts.core_answered();
+    facts.core_asked(Instant::now() - HUNG_AFTER);
+    facts.core_asked(Instant::now());
+    assert!(hangs(), "asked again, it is the same silence");
+    facts.core_answered();
+    assert!(!hangs());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_question_a_core_takes_and_drops_is_answered_with_an_error() {
     let dir = tempfile::tempdir().unwrap();
