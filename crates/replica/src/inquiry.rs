@@ -31,8 +31,8 @@ use crate::signer::Keys;
 use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Certificate, CheckedBlock, Domain, DutyKind, Height, InstanceId, Kind, OperatorIndex, Quorum, Signed,
-    Slot, Verified,
+    Certificate, CheckedBlock, Domain, DutyId, DutyKind, Height, InstanceId, Kind, OperatorIndex, Quorum,
+    Signed, Slot, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub const BLOCKS_ABSTAINED: u64 = 2;
 pub const SLOTS_ABSTAINED: u64 = 64;
 /// Posts that wait until the members have answered.
 const DUTIES_WAITING_MAX: usize = 32;
+/// Posts for one of them.
+const POSTS_PER_DUTY_MAX: usize = 2;
 /// How often those who have not answered are asked again.
 const ASK_INTERVAL_MS: u64 = 2000;
 
@@ -120,9 +122,14 @@ impl Inquiry {
         }
     }
 
-    /// Where a duty may wait. After a loss it takes too long.
-    fn room_for_duty(&mut self) -> Option<&mut Vec<Input>> {
-        let waits = self.memory == Memory::Unproven && self.duties.len() < DUTIES_WAITING_MAX;
+    /// Where a post for a duty may wait. After a loss it takes too long. Posted again and again, a duty takes no more
+    /// than a few of the places.
+    fn room_for_duty(&mut self, duty: DutyId) -> Option<&mut Vec<Input>> {
+        let again =
+            self.duties.iter().filter(|input| matches!(input, Input::Duty { duty: of, .. } if *of == duty));
+        let waits = self.memory == Memory::Unproven
+            && again.count() < POSTS_PER_DUTY_MAX
+            && self.duties.len() < DUTIES_WAITING_MAX;
         waits.then_some(&mut self.duties)
     }
 
@@ -242,10 +249,13 @@ impl<K: Keys> Replica<K> {
                 self.witness_message(&message);
                 self.note_height(from, &message)
             }
-            Input::Duty { ticket, .. } => match self.inquiry.as_mut().and_then(Inquiry::room_for_duty) {
-                Some(duties) => duties.push(input),
-                None => self.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
-            },
+            Input::Duty { duty, ticket, .. } => {
+                let room = self.inquiry.as_mut().and_then(|inquiry| inquiry.room_for_duty(duty));
+                match room {
+                    Some(duties) => duties.push(input),
+                    None => self.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
+                }
+            }
             Input::Timer(_) => {}
             Input::Statement(_)
             | Input::Evidence(_)

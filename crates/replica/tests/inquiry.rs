@@ -79,6 +79,20 @@ fn inquiring() -> Operator {
 }
 
 #[test]
+fn a_duty_posted_again_and_again_while_it_asks_takes_no_place_of_others() {
+    let mut replica = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    replica.start(now(0));
+    let mut post = |slot: u64, n: u64| {
+        let value = Value::duty(duty(slot), ValueBytes(b"{}".as_slice().into()));
+        let effects = replica.step(now(1), Input::Duty { duty: duty(slot), value, ticket: Ticket(n) });
+        effects.is_empty()
+    };
+    let waiting = (0..100).filter(|n| post(3, *n)).count();
+    assert_eq!(waiting, 2, "and all others were answered");
+    assert!((4..30).all(|slot| post(slot, 100 + slot)), "there are places left");
+}
+
+#[test]
 fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     let mut replica = inquiring();
     let blocks = blocks(6);
