@@ -20,7 +20,7 @@ const KEPT_AT_END_BYTES: i32 = 128 << 10;
 /// Heaps of all threads together. Small pieces wait in a store of each thread's own.
 const HEAPS_MAX: i32 = 4;
 /// Time between two looks for free pages in the middle of heaps. Going through heaps of 50 MiB takes milliseconds.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Gives free memory back early from now on, where the allocator has such settings. Call it before there is another
 /// thread.
