@@ -26,8 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest the neighbour waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Seconds until the next slot is posted for. Posted again, the same costs as much to take; decided, each is kept, and
-/// what is shown of them grows until a list is full of them, after 200 s.
-const SLOT_SECONDS: u64 = 2;
+/// what is shown of them grows until a list is full of them, after 100 s.
+const SLOT_SECONDS: u64 = 1;
 /// Objects in the payload of a duty that is taken: with as many values as there may be.
 const TAKEN_OBJECTS: usize = 4_990;
 /// Objects in one that fills a body and is refused.
