@@ -304,7 +304,7 @@ pub enum NotReady {
     Syncing,
     /// Fewer than q operators answer.
     InsufficientPeers,
-    /// There is work, and several rounds brought no decision.
+    /// There is work, and several rounds brought no decision; or the core does not answer.
     NoProgress,
     /// Signs no block at the height being agreed on.
     NotSigning,
@@ -358,7 +358,8 @@ impl NotReady {
             ),
             NotReady::NoProgress => Some(
                 "there is work and several rounds brought no decision: a quorum of operators must answer and sign, \
-                 see peers in /status and the reasons of their nodes",
+                 see peers in /status and the reasons of their nodes. Or this node hangs, as on a disk that does \
+                 not answer: /livez fails then",
             ),
             NotReady::NotSigning => Some(
                 "this operator signs no block at this height, because it may have signed another one there before \
