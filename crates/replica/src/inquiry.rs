@@ -23,7 +23,7 @@
 //! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
 //! members that start together answer each other.
 
-use crate::duty_window::DUTY_SLOTS_AHEAD;
+use crate::duties::window::DUTY_SLOTS_AHEAD;
 use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
 use crate::output::{Outbound, Tell};
 use crate::replica::{INSTANCES_KEPT, Replica};
@@ -242,7 +242,7 @@ impl<K: Keys> Replica<K> {
             Input::Timer(Timer::CatchUp) => {
                 self.ask_members();
                 self.fetch_if_behind();
-                self.set_timer(Timer::CatchUp, crate::catchup::CATCH_UP_INTERVAL_MS);
+                self.set_timer(Timer::CatchUp, crate::sync::CATCH_UP_INTERVAL_MS);
             }
             Input::Message { from, message } => {
                 // What it carries of our own stops an old copy, and is abstained from after a loss.

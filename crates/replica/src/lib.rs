@@ -19,16 +19,13 @@
 //! |---|---|
 //! | [`replica`](Replica) | routing of inputs, the turn, recovery |
 //! | [`output`](Output) | what a step asks for, grouped by when it may be done |
-//! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does |
-//! | `duties`, `duty_flow`, `duty_window` | which duties are open and closed; how they move; which slots a client may open |
-//! | `duty_early` | what members say of duties that the own client has not posted yet |
+//! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does; evidence and transactions on their way into a block |
+//! | `duties` | which duties are open and closed; how they move; which slots a client may open |
 //! | `slots` | sets of slots as runs |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
-//! | `offers` | transactions that wait, offered to the others again |
-//! | `catchup` | noticing that others are ahead, and messages that came too early |
+//! | `sync` | noticing that others are ahead, and messages that came too early |
 //! | [`recording`] | what instances take and are told, to be run again |
 //! | `witness` | what operators were seen to say: noticing contradictions |
-//! | `evidence` | evidence on its way into a block |
 //! | `inquiry` | asking the members what was signed: at every start, and when this operator's memory is lost |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
 //!
@@ -41,26 +38,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod blocks;
-mod catchup;
 mod duties;
-mod duty_early;
-mod duty_flow;
-mod duty_window;
-mod evidence;
-mod heard;
 mod inquiry;
 mod io;
-mod offers;
 mod output;
 pub mod recording;
 mod replica;
 mod sealing;
 mod signer;
 mod slots;
+mod sync;
 mod witness;
 
-pub use duties::{DutyState, DutyStatus};
-pub use duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
+pub use duties::states::{DutyState, DutyStatus};
+pub use duties::window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer};
 pub use output::{

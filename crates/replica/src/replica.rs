@@ -1,20 +1,20 @@
 //! Routing of inputs, the turn, recovery.
 
 use crate::DutyState;
+use crate::blocks::evidence::Pending;
+use crate::blocks::offers::Offers;
 use crate::blocks::{self, Pacing};
-use crate::catchup::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
-use crate::duties::Duties;
-use crate::duty_early::EarlyDuties;
-use crate::evidence::Pending;
-use crate::heard::HeardDuties;
+use crate::duties::early::EarlyDuties;
+use crate::duties::states::Duties;
 use crate::inquiry::Inquiry;
 use crate::io::{Config, Input, Notice, Now, Recovery, Timer};
-use crate::offers::Offers;
 use crate::output::{Outbound, Output, StoreWrite, Work};
 use crate::recording::Recorder;
 use crate::sealing::{Ready, Sealing};
 use crate::signer::{Keys, Signer};
-use crate::witness::Witness;
+use crate::sync::{CATCH_UP_INTERVAL_MS, CatchUp, Early};
+use crate::witness::heard::HeardDuties;
+use crate::witness::seen::Witness;
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
 use aequa_qbft::{Event, Host, Instance, Justified, Note, Restored, Validity};
@@ -153,7 +153,7 @@ impl<K: Keys> Replica<K> {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.restored(id, &restored.records);
                 }
-                let said = crate::evidence::statements_in(&restored.records);
+                let said = crate::blocks::evidence::statements_in(&restored.records);
                 let instance = Instance::restore(id, self.config.me, self.config.quorum, restored);
                 self.instances.insert(id, instance);
                 self.witness_again(&said);

@@ -1,6 +1,6 @@
 //! How duties move: posted by a client, agreed with the members, decided, expired, asked about.
 
-use crate::duties::Opening;
+use crate::duties::states::Opening;
 use crate::io::{DutyAdmission, Notice, Recall, Ticket};
 use crate::output::{StoreWrite, Tell, Work};
 use crate::replica::{Replica, leader};

@@ -13,7 +13,7 @@
 //! What lies at or below the **settled** slot is over: the progress has been above it for
 //! [`SETTLED_AFTER_MS`]. A mistaken slot far ahead settles nothing, for the progress comes back.
 
-use crate::duties::DUTY_LIFETIME_MS;
+use crate::duties::states::DUTY_LIFETIME_MS;
 use aequa_types::{DutyId, DutyKind, Slot};
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,5 +1,8 @@
 //! Heights of the chain: when to propose, what to accept, what a decision does.
 
+pub(crate) mod evidence;
+pub(crate) mod offers;
+
 use crate::inquiry::OwedShare;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};

@@ -8,9 +8,9 @@
 //!
 //! | what came | begins a duty |
 //! |---|---|
-//! | a post of the own client | yes, inside the slots of `duty_window` |
+//! | a post of the own client | yes, inside the slots of `window` |
 //! | a certificate of q operators | to learn what was decided, and to give the share of its seal |
-//! | anything else of a member | no; statements are kept for a moment (`duty_early`) |
+//! | anything else of a member | no; statements are kept for a moment (`early`) |
 //!
 //! The first post stands. It is durable with its answer, so a restart brings it back.
 //!
@@ -21,7 +21,7 @@
 //! kind, or among the closed ones above. The watermark rises to what is settled, and stays below
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
-use crate::duty_window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
+use crate::duties::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
 use crate::slots::SlotSet;
 use aequa_types::{Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

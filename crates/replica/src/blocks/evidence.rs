@@ -3,12 +3,12 @@
 //! Everything pending may be carried by the next block: what the chain has come to refuse is dropped with
 //! every block. So pending evidence is work, for which a leader proposes even without empty blocks.
 
-use crate::catchup::latest_early;
 use crate::io::Notice;
 use crate::output::{Outbound, StoreWrite};
 use crate::replica::{Replica, oldest_kept};
 use crate::signer::Keys;
-use crate::witness::Seen;
+use crate::sync::latest_early;
+use crate::witness::seen::Seen;
 use aequa_chain::Chain;
 use aequa_types::limits::{EVIDENCE_PER_BLOCK_MAX, EVIDENCE_PER_OPERATOR_MAX};
 use aequa_types::{
