@@ -23,16 +23,14 @@
 //! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
 //! members that start together answer each other.
 
-use crate::duties::window::DUTY_SLOTS_AHEAD;
-use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
-use crate::output::{Outbound, Tell};
-use crate::replica::{INSTANCES_KEPT, Replica};
-use crate::signer::Keys;
-use aequa_types::limits::TESTIMONY_STATEMENTS_MAX;
+use crate::context::Context;
+use crate::duties::DUTY_SLOTS_AHEAD;
+use crate::instances::INSTANCES_KEPT;
+use crate::io::{Input, Memory, Notice};
+use crate::output::Outbound;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Certificate, CheckedBlock, Domain, DutyId, DutyKind, Height, InstanceId, Kind, OperatorIndex, Quorum,
-    Signed, Slot, Verified,
+    Certificate, CheckedBlock, Domain, DutyId, DutyKind, Height, InstanceId, OperatorIndex, Quorum, Slot,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -77,6 +75,18 @@ pub(crate) struct OwedShare {
     pub certificate: Certificate,
 }
 
+/// What an inquiry has brought.
+pub(crate) struct Heard {
+    /// Up to where nothing may be signed, where the own memory is lost.
+    pub floors: Vec<InstanceId>,
+    /// The highest instances in which this operator was seen to sign, or may have.
+    pub seen: Highest,
+    /// Duties posted meanwhile.
+    pub duties: Vec<Input>,
+    /// Blocks whose seals may need this operator's share.
+    pub owed: VecDeque<OwedShare>,
+}
+
 impl Inquiry {
     /// None when nobody has to be asked.
     pub(crate) fn begin(memory: Memory, quorum: Quorum) -> Option<Self> {
@@ -99,13 +109,42 @@ impl Inquiry {
         })
     }
 
-    fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
+    /// How far the own memory can be relied on.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// A member has answered.
+    pub(crate) fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         self.heard.insert(from);
         testimony.certified.iter().for_each(|instance| self.certified.raise(*instance));
         testimony.signed.iter().for_each(|signed| self.signed.raise(signed.instance));
         let duties = testimony.bound.iter().filter_map(|instance| instance.as_duty());
         if let Some(slot) = duties.map(|duty| duty.slot).max() {
             self.bound.insert(from, slot);
+        }
+    }
+
+    /// A statement of this operator was shown, after its memory of it was lost.
+    pub(crate) fn signed(&mut self, instance: InstanceId) {
+        self.signed.raise(instance);
+    }
+
+    /// Asks who has not answered, now and then.
+    pub(crate) fn ask(&mut self, cx: &mut Context) {
+        let now_ms = cx.now.elapsed_ms;
+        if self.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
+            return;
+        }
+        let is_first = self.asked_ms.replace(now_ms).is_none() && self.memory == Memory::Unproven;
+        let others = cx.config.quorum.members().filter(|member| *member != cx.config.me);
+        for member in others.filter(|member| !self.heard.contains(member)) {
+            cx.out.send(Outbound::Inquire(member));
+        }
+        // Connections are still being made at a start: that nobody has answered yet is no news.
+        if !is_first {
+            let (answers, needed) = (self.heard.len(), self.needed);
+            cx.out.notify(Notice::Inquiring { answers, needed });
         }
     }
 
@@ -124,7 +163,7 @@ impl Inquiry {
 
     /// Where a post for a duty may wait. After a loss it takes too long. Posted again and again, a duty takes no more
     /// than a few of the places.
-    fn room_for_duty(&mut self, duty: DutyId) -> Option<&mut Vec<Input>> {
+    pub(crate) fn room_for_duty(&mut self, duty: DutyId) -> Option<&mut Vec<Input>> {
         let again =
             self.duties.iter().filter(|input| matches!(input, Input::Duty { duty: of, .. } if *of == duty));
         let waits = self.memory == Memory::Unproven
@@ -133,8 +172,14 @@ impl Inquiry {
         waits.then_some(&mut self.duties)
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether enough members have answered.
+    pub(crate) fn is_over(&self) -> bool {
         self.heard.len() >= self.needed
+    }
+
+    /// What enough members have shown.
+    pub(crate) fn end(self) -> Heard {
+        Heard { floors: self.floors(), seen: self.seen(), duties: self.duties, owed: self.owed }
     }
 
     /// The highest instance of each domain that is certified, or in which this operator was seen to sign.
@@ -173,7 +218,7 @@ impl Inquiry {
 
 /// The highest instance of each domain that something was heard of.
 #[derive(Debug, Clone, Default)]
-struct Highest(BTreeMap<Domain, InstanceId>);
+pub(crate) struct Highest(BTreeMap<Domain, InstanceId>);
 
 impl Highest {
     fn raise(&mut self, instance: InstanceId) {
@@ -181,7 +226,7 @@ impl Highest {
         *highest = instance.max(*highest);
     }
 
-    fn of(&self, domain: Domain) -> Option<InstanceId> {
+    pub(crate) fn of(&self, domain: Domain) -> Option<InstanceId> {
         self.0.get(&domain).copied()
     }
 
@@ -192,165 +237,5 @@ impl Highest {
     /// The highest slot of duties of any kind.
     fn slot(&self) -> Option<Slot> {
         self.0.values().filter_map(|instance| instance.as_duty()).map(|duty| duty.slot).max()
-    }
-}
-
-impl<K: Keys> Replica<K> {
-    /// Whether it still has to hear what members saw it sign: it follows the chain and signs nothing.
-    pub fn is_inquiring(&self) -> bool {
-        self.inquiry.is_some()
-    }
-
-    /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
-    /// until that is here again, an answer of this replica would not be that of an honest signer.
-    pub fn may_testify(&self) -> bool {
-        let lost = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory == Memory::Lost);
-        let next = InstanceId::Block(self.chain.tip().height.next());
-        !lost && self.signer.highest_bound(Domain::Block) <= Some(next)
-    }
-
-    /// What this replica has seen of `operator`, to be shown to it: of blocks, whose heights follow each other,
-    /// the newest statement of each kind; of duties what it said last, the newest first.
-    pub fn newest_statements_of(&self, operator: OperatorIndex) -> Vec<Signed> {
-        let mut newest: BTreeMap<Kind, &Signed> = BTreeMap::new();
-        let seen = self.witness.statements_of(operator).chain(self.early.statements_of(operator));
-        for signed in seen.filter(|signed| signed.instance.is_block()) {
-            let kept = newest.entry(signed.kind()).or_insert(signed);
-            if kept.place() < signed.place() {
-                *kept = signed;
-            }
-        }
-        let of_duties = self.heard.statements_of(operator);
-        newest.into_values().chain(of_duties).take(TESTIMONY_STATEMENTS_MAX).cloned().collect()
-    }
-
-    /// The highest instance of each domain in which this operator is bound, where there is one.
-    pub fn bound(&self) -> Vec<InstanceId> {
-        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.highest_bound(domain));
-        highest.filter(|instance| instance.number() > 0).collect()
-    }
-
-    /// Takes an input while the members are being asked.
-    pub(crate) fn step_inquiring(&mut self, input: Input) {
-        match input {
-            Input::Testimony { from, testimony } => self.hear(from, &testimony),
-            Input::PeerConnected(operator) => {
-                self.out.send(Outbound::Inquire(operator));
-                // It accuses by itself: nothing of it has to be signed.
-                self.gossip_evidence();
-            }
-            Input::Timer(Timer::CatchUp) => {
-                self.ask_members();
-                self.fetch_if_behind();
-                self.set_timer(Timer::CatchUp, crate::sync::CATCH_UP_INTERVAL_MS);
-            }
-            Input::Message { from, message } => {
-                // What it carries of our own stops an old copy, and is abstained from after a loss.
-                self.witness_message(&message);
-                self.note_height(from, &message)
-            }
-            Input::Duty { duty, ticket, .. } => {
-                let room = self.inquiry.as_mut().and_then(|inquiry| inquiry.room_for_duty(duty));
-                match room {
-                    Some(duties) => duties.push(input),
-                    None => self.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
-                }
-            }
-            Input::Timer(_) => {}
-            Input::Statement(_)
-            | Input::Evidence(_)
-            | Input::Transactions(_)
-            | Input::Combined { .. }
-            | Input::Fetched { .. }
-            | Input::FetchFailed { .. }
-            | Input::PeerHeight { .. } => self.take(input),
-        }
-    }
-
-    /// Asks who has not answered, now and then.
-    pub(crate) fn ask_members(&mut self) {
-        let now_ms = self.now.elapsed_ms;
-        let Some(inquiry) = &mut self.inquiry else { return };
-        if inquiry.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
-            return;
-        }
-        let first = inquiry.asked_ms.replace(now_ms).is_none() && inquiry.memory == Memory::Unproven;
-        let me = self.config.me;
-        let silent = self.config.quorum.members().filter(|member| *member != me);
-        for member in silent.filter(|member| !inquiry.heard.contains(member)) {
-            self.out.send(Outbound::Inquire(member));
-        }
-        let (answers, needed) = (inquiry.heard.len(), inquiry.needed);
-        // Connections are still being made at a start: that nobody has answered yet is no news.
-        if !first {
-            self.out.notify(Notice::Inquiring { answers, needed });
-        }
-    }
-
-    fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
-        let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.config.me) else { return };
-        inquiry.hear(from, testimony);
-        let memory = inquiry.memory;
-        for certified in testimony.certified.iter().filter_map(|instance| instance.height()) {
-            self.catchup.shown(from, certified);
-            // Its q signers had decided the one before.
-            self.fetched_only = self.fetched_only.max(certified.previous().unwrap_or_default());
-        }
-        if memory == Memory::Unproven {
-            self.compare(testimony);
-        }
-        let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.is_over()) else { return };
-        let (floors, duties) = (inquiry.floors(), std::mem::take(&mut inquiry.duties));
-        let (owed, seen) = (std::mem::take(&mut inquiry.owed), inquiry.seen());
-        self.inquiry = None;
-        if memory == Memory::Lost {
-            for floor in &floors {
-                self.signer.abstain(seen.of(floor.domain()), *floor);
-            }
-            self.out.raise_floors(floors.clone());
-            self.out.trust();
-            self.out.notify(Notice::Abstaining(floors));
-        }
-        self.add_owed_shares(owed);
-        self.begin();
-        duties.into_iter().for_each(|duty| self.take(duty));
-    }
-
-    /// What a member has seen of this operator, heard by one that knows what it signed.
-    pub(crate) fn compare(&mut self, testimony: &CheckedTestimony) {
-        for signed in &testimony.signed {
-            self.stop_if_unknown(signed);
-        }
-    }
-
-    /// A statement of ours that we know nothing of means that the key is used elsewhere, or that the
-    /// directory is older than what was signed.
-    pub(crate) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
-        let (operator, instance) = (self.config.me, signed.instance);
-        if signed.author != operator || self.signer.knows(signed) {
-            return false;
-        }
-        if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.memory == Memory::Lost) {
-            inquiry.signed.raise(instance);
-            return false;
-        }
-        // Whoever showed it may not be there the next time it asks.
-        self.out.raise_floors([instance]);
-        self.out.halt(Halt::SignedElsewhere { operator, instance });
-        true
-    }
-
-    /// The same for what comes with other statements, where old ones are. At a decided height nothing is at
-    /// stake any more.
-    pub(crate) fn stop_if_foreign(&mut self, signed: &Signed) -> bool {
-        let over = signed.instance.height().is_some_and(|height| height <= self.chain.tip().height);
-        !over && self.stop_if_unknown(signed)
-    }
-
-    fn note_height(&mut self, from: OperatorIndex, message: &Verified) {
-        if let Some(decided) = message.instance().height().and_then(Height::previous) {
-            self.catchup.shown(from, decided);
-            self.fetch_if_behind();
-        }
     }
 }

@@ -17,17 +17,24 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | [`replica`](Replica) | routing of inputs, the turn, recovery |
+//! | [`replica`](Replica) | routing: which component takes which input, and what its events mean to the others |
 //! | [`output`](Output) | what a step asks for, grouped by when it may be done |
-//! | `blocks` | heights of the chain: when to propose, what to accept, what a decision does; evidence and transactions on their way into a block |
+//! | `context` | what every component gets: time, cluster, chain, and the output; no keys |
+//! | `agreement` | what blocks and duties do differently: propose, validate, wait, decide |
+//! | `instances` | every open consensus instance, and how one takes an event |
+//! | `elector` | who leads a round |
+//! | `blocks` | the height being agreed; transactions and evidence on their way into a block |
 //! | `duties` | which duties are open and closed; how they move; which slots a client may open |
-//! | `slots` | sets of slots as runs |
+//! | `sync` | noticing that others are ahead, and fetching what they have decided |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
-//! | `sync` | noticing that others are ahead, and messages that came too early |
-//! | [`recording`] | what instances take and are told, to be run again |
 //! | `witness` | what operators were seen to say: noticing contradictions |
 //! | `inquiry` | asking the members what was signed: at every start, and when this operator's memory is lost |
 //! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
+//! | `slots` | sets of slots as runs |
+//! | [`recording`] | what instances take and are told, to be run again |
+//!
+//! A component's fields are its own. It gets the context and says in what it returns what concerns the others; only
+//! `replica` knows them all, and it alone signs.
 //!
 //! # Rules
 //!
@@ -37,9 +44,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+mod agreement;
 mod blocks;
+mod context;
 mod duties;
+mod elector;
 mod inquiry;
+mod instances;
 mod io;
 mod output;
 pub mod recording;
@@ -50,12 +61,12 @@ mod slots;
 mod sync;
 mod witness;
 
-pub use duties::states::{DutyState, DutyStatus};
-pub use duties::window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
+pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
+pub use elector::leader;
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };
-pub use replica::{Held, Replica, leader};
+pub use replica::{Held, Replica};
 pub use signer::{Keys, Signer};

@@ -352,8 +352,8 @@ impl Output {
         self.halt.get_or_insert(halt);
     }
 
-    pub(crate) fn recorded(&mut self, entry: Entry) {
-        self.after.recorded.push(entry);
+    pub(crate) fn recorded(&mut self, entries: Vec<Entry>) {
+        self.after.recorded.extend(entries);
     }
 
     pub(crate) fn send(&mut self, outbound: Outbound) {

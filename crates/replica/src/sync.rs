@@ -1,18 +1,14 @@
-//! Noticing that others are ahead, and keeping what came a little too early.
+//! Noticing that others are ahead, and fetching what they have decided.
 
+use crate::context::Context;
+use crate::io::Notice;
+use crate::output::Outbound;
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
-use aequa_types::{
-    Certificate, CheckedBlock, CheckedTransaction, Height, OperatorIndex, Quorum, Signed, Verified,
-};
+use aequa_types::{Certificate, CheckedBlock, CheckedTransaction, Height, OperatorIndex, Quorum};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// How far above the current height messages are kept: peers are at most a few blocks ahead of a
-/// node that keeps up; everything further away is fetched as certified blocks.
-const EARLY_HEIGHTS: u64 = 4;
-/// Messages kept per operator and height: a proposal and one of each vote, for a few rounds.
-const EARLY_PER_OPERATOR_MAX: usize = 16;
 /// A gap of one block is normal for a moment; after this long without progress it is not.
 const STALLED_MS: u64 = 1000;
 /// How often the node looks whether it is behind.
@@ -31,61 +27,6 @@ const PATIENCE_MS_MAX: u64 = 4000;
 /// As long as nobody has answered.
 const PATIENCE_MS_FIRST: u64 = 1000;
 
-/// The highest height of which messages are kept while `current` is being agreed.
-pub(crate) fn latest_early(current: Height) -> Height {
-    Height(current.0.saturating_add(EARLY_HEIGHTS))
-}
-
-/// Messages of heights that have not begun here.
-#[derive(Debug, Default)]
-pub(crate) struct Early {
-    kept: BTreeMap<Height, BTreeMap<OperatorIndex, Vec<Verified>>>,
-}
-
-impl Early {
-    /// Keeps a statement about block `height`, shortly above `current`; forgets it when there is no room. Values,
-    /// questions and certificates are not kept: they are asked for again, and blocks are fetched.
-    pub(crate) fn keep(&mut self, current: Height, height: Height, from: OperatorIndex, message: Verified) {
-        let is_statement = matches!(
-            message,
-            Verified::PrePrepare { .. }
-                | Verified::Prepare(_)
-                | Verified::Commit(_)
-                | Verified::RoundChange(_)
-        );
-        if !is_statement || height > latest_early(current) {
-            return;
-        }
-        let kept = self.kept.entry(height).or_default().entry(from).or_default();
-        let is_proposal = |message: &Verified| matches!(message, Verified::PrePrepare { .. });
-        let second_proposal = is_proposal(&message) && kept.iter().any(is_proposal);
-        if kept.len() < EARLY_PER_OPERATOR_MAX && !second_proposal && !kept.contains(&message) {
-            kept.push(message);
-        }
-    }
-
-    /// Messages kept.
-    pub(crate) fn len(&self) -> usize {
-        self.kept.values().flat_map(BTreeMap::values).map(Vec::len).sum()
-    }
-
-    /// Everything kept that this operator said.
-    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
-        let kept = self.kept.values().flat_map(BTreeMap::values).flatten();
-        kept.filter_map(Verified::statement).filter(move |signed| signed.author == operator)
-    }
-
-    /// Hands out what came early for this height.
-    pub(crate) fn take(&mut self, height: Height) -> Vec<(OperatorIndex, Verified)> {
-        let taken = self.kept.remove(&height).unwrap_or_default();
-        self.kept = self.kept.split_off(&height);
-        taken
-            .into_iter()
-            .flat_map(|(from, messages)| messages.into_iter().map(move |message| (from, message)))
-            .collect()
-    }
-}
-
 /// A block that was fetched, and from whom.
 pub(crate) type FetchedBlock = (OperatorIndex, Arc<CheckedBlock>, Certificate);
 
@@ -95,7 +36,7 @@ pub(crate) type FetchedBlock = (OperatorIndex, Arc<CheckedBlock>, Certificate);
 /// quickest is left behind: its range is asked of another, and it is asked again only where nobody else is
 /// ahead. So a member that answers slowly, or not at all, costs one wait and not one per question.
 #[derive(Debug)]
-pub(crate) struct CatchUp {
+pub(crate) struct BlockSync {
     quorum: Quorum,
     /// Highest decided height each operator has shown, by its word or by voting above it.
     shown: BTreeMap<OperatorIndex, Height>,
@@ -107,6 +48,9 @@ pub(crate) struct CatchUp {
     ahead: BTreeMap<Height, FetchedBlock>,
     ahead_bytes: usize,
     progress_at_ms: u64,
+    /// Up to this height f+1 honest members hold the blocks, as they showed when asked: they are fetched and not
+    /// voted on, for what this operator said there may be forgotten by everybody.
+    fetched_only: Height,
 }
 
 /// What an operator was asked for, and when.
@@ -126,7 +70,7 @@ impl Question {
     }
 }
 
-impl CatchUp {
+impl BlockSync {
     pub(crate) fn new(quorum: Quorum) -> Self {
         Self {
             quorum,
@@ -137,6 +81,7 @@ impl CatchUp {
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             progress_at_ms: 0,
+            fetched_only: Height::default(),
         }
     }
 
@@ -152,6 +97,25 @@ impl CatchUp {
         let mut shown: Vec<Height> = self.shown.values().copied().collect();
         shown.sort_unstable_by(|a, b| b.cmp(a));
         shown.get(self.quorum.faulty_max()).copied().unwrap_or_default()
+    }
+
+    /// q operators have decided this height, so blocks below it are fetched and not voted on.
+    pub(crate) fn certified(&mut self, height: Height) {
+        self.fetched_only = self.fetched_only.max(height.previous().unwrap_or_default());
+    }
+
+    /// Whether the block of this height is fetched and not voted on.
+    pub(crate) fn only_fetches(&self, height: Height) -> bool {
+        height <= self.fetched_only
+    }
+
+    /// Asks peers that are ahead for blocks.
+    pub(crate) fn fetch_if_behind(&mut self, cx: &mut Context) {
+        let tip = cx.chain.tip().height;
+        while let Some((from, height)) = self.next(tip, cx.now.elapsed_ms) {
+            cx.out.notify(Notice::BestPeerHeight(self.best()));
+            cx.out.send(Outbound::Fetch { from, height });
+        }
     }
 
     pub(crate) fn progressed(&mut self, now_ms: u64) {
@@ -220,7 +184,7 @@ impl CatchUp {
     }
 
     /// Whom to ask next, and for the blocks from which height on, if anybody should be.
-    pub(crate) fn next(&mut self, tip: Height, now_ms: u64) -> Option<(OperatorIndex, Height)> {
+    fn next(&mut self, tip: Height, now_ms: u64) -> Option<(OperatorIndex, Height)> {
         self.forget(tip);
         if self.shown.values().all(|shown| *shown <= tip) {
             // Whoever was slow may have had a reason that is over when it is needed again.
@@ -332,15 +296,15 @@ mod tests {
     }
 
     /// Operator 0 of four, of whom all others claim to be at [`BEST`].
-    fn behind() -> CatchUp {
-        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
-        (1..4).for_each(|operator| catchup.shown(op(operator), BEST));
-        catchup
+    fn behind() -> BlockSync {
+        let mut sync = BlockSync::new(Quorum::of(4).unwrap());
+        (1..4).for_each(|operator| sync.shown(op(operator), BEST));
+        sync
     }
 
     /// Everybody who is asked now.
-    fn asked(catchup: &mut CatchUp, tip: Height, now_ms: u64) -> Vec<(u8, u64)> {
-        std::iter::from_fn(|| catchup.next(tip, now_ms)).map(|(who, from)| (who.0, from.0)).collect()
+    fn asked(sync: &mut BlockSync, tip: Height, now_ms: u64) -> Vec<(u8, u64)> {
+        std::iter::from_fn(|| sync.next(tip, now_ms)).map(|(who, from)| (who.0, from.0)).collect()
     }
 
     /// Blocks of these heights, whose content matters to nobody here.
@@ -359,8 +323,8 @@ mod tests {
     }
 
     /// Lets the chain take what it can.
-    fn advance(catchup: &mut CatchUp, mut tip: Height) -> Height {
-        while catchup.take(tip.next()).is_some() {
+    fn advance(sync: &mut BlockSync, mut tip: Height) -> Height {
+        while sync.take(tip.next()).is_some() {
             tip = tip.next();
         }
         tip
@@ -368,41 +332,41 @@ mod tests {
 
     #[test]
     fn several_operators_are_asked_at_a_time_each_for_other_blocks() {
-        let mut catchup = behind();
-        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
+        let mut sync = behind();
+        assert_eq!(asked(&mut sync, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
         // The second answer waits for the first.
-        catchup.answered(op(2), blocks(165, 64), TIP, 10);
-        assert_eq!(advance(&mut catchup, TIP), TIP);
-        catchup.answered(op(1), blocks(101, 64), TIP, 10);
-        let tip = advance(&mut catchup, TIP);
+        sync.answered(op(2), blocks(165, 64), TIP, 10);
+        assert_eq!(advance(&mut sync, TIP), TIP);
+        sync.answered(op(1), blocks(101, 64), TIP, 10);
+        let tip = advance(&mut sync, TIP);
         assert_eq!(tip, Height(228));
-        assert_eq!(asked(&mut catchup, tip, 10), [(1, 293), (2, 357)]);
+        assert_eq!(asked(&mut sync, tip, 10), [(1, 293), (2, 357)]);
     }
 
     #[test]
     fn a_quick_answer_that_holds_nothing_makes_nobody_else_slow() {
-        let mut catchup = behind();
-        assert_eq!(asked(&mut catchup, TIP, 0).len(), 3);
-        catchup.failed(op(3), 1);
-        assert!(!catchup.is_slow(op(1), PATIENCE_MS_MIN + 1), "the first patience is longer");
-        catchup.answered(op(1), blocks(101, 64), TIP, 600);
-        assert!(!catchup.is_slow(op(1), 600) && catchup.is_slow(op(3), 600));
+        let mut sync = behind();
+        assert_eq!(asked(&mut sync, TIP, 0).len(), 3);
+        sync.failed(op(3), 1);
+        assert!(!sync.is_slow(op(1), PATIENCE_MS_MIN + 1), "the first patience is longer");
+        sync.answered(op(1), blocks(101, 64), TIP, 600);
+        assert!(!sync.is_slow(op(1), 600) && sync.is_slow(op(3), 600));
     }
 
     #[test]
     fn a_gap_of_a_few_blocks_is_asked_of_one() {
-        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
-        (1..4).for_each(|operator| catchup.shown(op(operator), Height(103)));
-        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101)]);
+        let mut sync = BlockSync::new(Quorum::of(4).unwrap());
+        (1..4).for_each(|operator| sync.shown(op(operator), Height(103)));
+        assert_eq!(asked(&mut sync, TIP, 0), [(1, 101)]);
     }
 
     #[test]
     fn one_that_answers_slowly_costs_one_wait_and_is_then_asked_only_where_it_is_alone() {
-        let (mut catchup, mut tip, mut now_ms) = (behind(), TIP, 0);
+        let (mut sync, mut tip, mut now_ms) = (behind(), TIP, 0);
         let mut of_slow = Vec::new();
         let mut due: BTreeMap<(u64, u8), u64> = BTreeMap::new();
         while tip < BEST && now_ms < 60_000 {
-            for (who, from) in asked(&mut catchup, tip, now_ms) {
+            for (who, from) in asked(&mut sync, tip, now_ms) {
                 let takes_ms = if who == 3 { 3000 } else { 50 };
                 of_slow.extend((who == 3).then_some(from));
                 due.insert((now_ms + takes_ms, who), from);
@@ -414,14 +378,14 @@ mod tests {
                 && let Some(((_, who), from)) = due.pop_first()
             {
                 let count = SYNC_BLOCKS_MAX.min(BEST.0 + 1 - from);
-                catchup.answered(op(who), blocks(from, count), tip, now_ms);
-                tip = advance(&mut catchup, tip);
+                sync.answered(op(who), blocks(from, count), tip, now_ms);
+                tip = advance(&mut sync, tip);
             }
         }
         assert_eq!(tip, BEST);
         assert_eq!(of_slow.len(), 1, "{of_slow:?}");
         assert!(now_ms < 3000, "done before the slow one has answered once: {now_ms} ms");
-        let mut alone = catchup;
+        let mut alone = sync;
         alone.answered(op(3), Vec::new(), tip, now_ms);
         alone.shown(op(3), Height(2000));
         assert_eq!(asked(&mut alone, tip, now_ms), [(3, 1001)]);
@@ -429,39 +393,39 @@ mod tests {
 
     #[test]
     fn one_that_brings_a_block_at_a_time_makes_nobody_else_slow() {
-        let mut catchup = behind();
-        assert_eq!(asked(&mut catchup, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
-        catchup.answered(op(3), blocks(229, 1), TIP, 10);
-        catchup.answered(op(1), blocks(101, 64), TIP, 400);
-        catchup.answered(op(2), blocks(165, 64), TIP, 400);
-        assert!(![1, 2].into_iter().any(|operator| catchup.is_slow(op(operator), 400)));
-        let tip = advance(&mut catchup, TIP);
-        assert_eq!(asked(&mut catchup, tip, 400).len(), 3, "the honest are asked again");
+        let mut sync = behind();
+        assert_eq!(asked(&mut sync, TIP, 0), [(1, 101), (2, 165), (3, 229)]);
+        sync.answered(op(3), blocks(229, 1), TIP, 10);
+        sync.answered(op(1), blocks(101, 64), TIP, 400);
+        sync.answered(op(2), blocks(165, 64), TIP, 400);
+        assert!(![1, 2].into_iter().any(|operator| sync.is_slow(op(operator), 400)));
+        let tip = advance(&mut sync, TIP);
+        assert_eq!(asked(&mut sync, tip, 400).len(), 3, "the honest are asked again");
     }
 
     #[test]
     fn one_that_claims_a_height_and_brings_nothing_is_not_asked_until_it_claims_again() {
-        let mut catchup = CatchUp::new(Quorum::of(4).unwrap());
-        catchup.shown(op(2), BEST);
-        assert_eq!(asked(&mut catchup, TIP, 0), [(2, 101)], "one alone is asked for the next blocks only");
-        catchup.answered(op(2), blocks(500, 3), TIP, 10);
-        assert_eq!(asked(&mut catchup, TIP, 20), []);
-        catchup.shown(op(2), BEST);
-        assert_eq!(asked(&mut catchup, TIP, 30), [(2, 101)]);
-        catchup.failed(op(2), 10_000);
-        assert_eq!(asked(&mut catchup, TIP, 10_000), []);
+        let mut sync = BlockSync::new(Quorum::of(4).unwrap());
+        sync.shown(op(2), BEST);
+        assert_eq!(asked(&mut sync, TIP, 0), [(2, 101)], "one alone is asked for the next blocks only");
+        sync.answered(op(2), blocks(500, 3), TIP, 10);
+        assert_eq!(asked(&mut sync, TIP, 20), []);
+        sync.shown(op(2), BEST);
+        assert_eq!(asked(&mut sync, TIP, 30), [(2, 101)]);
+        sync.failed(op(2), 10_000);
+        assert_eq!(asked(&mut sync, TIP, 10_000), []);
     }
 
     #[test]
     fn what_comes_early_is_bounded_in_heights_and_bytes() {
-        let mut catchup = behind();
-        assert_eq!(asked(&mut catchup, TIP, 0).len(), QUESTIONS_MAX);
-        catchup.answered(op(2), blocks(102, 5000), TIP, 10);
-        assert_eq!(catchup.ahead.len() as u64, SYNC_BLOCKS_MAX * QUESTIONS_MAX as u64 - 1);
+        let mut sync = behind();
+        assert_eq!(asked(&mut sync, TIP, 0).len(), QUESTIONS_MAX);
+        sync.answered(op(2), blocks(102, 5000), TIP, 10);
+        assert_eq!(sync.ahead.len() as u64, SYNC_BLOCKS_MAX * QUESTIONS_MAX as u64 - 1);
         let each = bytes_of(&blocks(1, 1)[0].0);
-        assert_eq!(catchup.ahead_bytes, catchup.ahead.len() * each);
-        catchup.forget(Height(150));
-        assert_eq!(catchup.ahead_bytes, catchup.ahead.len() * each);
-        assert!(catchup.ahead.keys().all(|height| *height > Height(151)));
+        assert_eq!(sync.ahead_bytes, sync.ahead.len() * each);
+        sync.forget(Height(150));
+        assert_eq!(sync.ahead_bytes, sync.ahead.len() * each);
+        assert!(sync.ahead.keys().all(|height| *height > Height(151)));
     }
 }

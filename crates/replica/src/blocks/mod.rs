@@ -1,23 +1,27 @@
-//! Heights of the chain: when to propose, what to accept, what a decision does.
+//! Heights of the chain: when to propose, what to accept, what a decision does; and what waits for a block.
 
-pub(crate) mod evidence;
-pub(crate) mod offers;
+mod early;
+mod evidence;
+mod offers;
 
-use crate::inquiry::OwedShare;
+pub(crate) use early::latest_early;
+
+use crate::agreement::{Agreement, Ended, Proposed, timeout_ms};
+use crate::context::Context;
+use crate::elector::leader;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};
-use crate::replica::{INSTANCES_KEPT, Replica, decision, leader, timeout_ms};
 use crate::sealing::SEALS_PENDING_MAX;
-use crate::signer::Keys;
 use aequa_chain::{Chain, FRESH_WITHIN_MS, Freshness};
-use aequa_mempool::{Admission, Nonces, Selection};
-use aequa_qbft::{Event, Phase};
-use aequa_types::record::ValueRecord;
-use aequa_types::statement::{Claim, CommitClaim};
+use aequa_mempool::{Admission, Mempool, Nonces, Selection};
+use aequa_qbft::{Justified, Note, Validity};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId,
-    Message, OperatorIndex, Record, Round, Signed, Statement, TimestampMs, TxHash, TxKind, Value, Verified,
+    Address, Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ConsensusParams, Height,
+    InstanceId, OperatorIndex, Round, Signed, TimestampMs, TxHash, TxKind, Value, Verified,
 };
+use early::Early;
+use evidence::EvidencePool;
+use offers::Offers;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,13 +35,13 @@ const STALLED_ROUNDS: std::ops::RangeInclusive<u64> = 3..=6;
 
 /// When the next block may be proposed, and why not yet.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pacing {
+struct Pacing {
     /// When the proposal of the last decided block was accepted here.
     last_proposal_ms: Option<u64>,
     /// When the proposal being agreed was accepted here.
     accepted_ms: Option<u64>,
     /// Empty blocks are off and there is nothing to agree on: no proposal, no round timer.
-    pub(crate) idle: bool,
+    idle: bool,
     /// When the height began, or its work came.
     begun_ms: u64,
     /// This operator leads round 0 and holds its proposal back.
@@ -54,8 +58,18 @@ enum Held {
     Seals,
 }
 
+/// The height being agreed, and what waits for its block.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    pool: Mempool,
+    offers: Offers,
+    evidence: EvidencePool,
+    early: Early,
+    pacing: Pacing,
+}
+
 /// The chain's nonces as the pools ask for them.
-pub(crate) struct ChainNonces<'a>(pub &'a Chain);
+struct ChainNonces<'a>(&'a Chain);
 
 impl Nonces for ChainNonces<'_> {
     fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
@@ -63,24 +77,364 @@ impl Nonces for ChainNonces<'_> {
     }
 }
 
+/// The height being agreed.
+fn current(cx: &Context) -> Height {
+    cx.chain.tip().height.next()
+}
+
+impl Blocks {
+    pub(crate) fn new(pool: Mempool) -> Self {
+        Self {
+            pool,
+            offers: Offers::default(),
+            evidence: EvidencePool::default(),
+            early: Early::default(),
+            pacing: Pacing::default(),
+        }
+    }
+
+    /// The pools, for readers.
+    pub(crate) fn pool(&self) -> &Mempool {
+        &self.pool
+    }
+
+    /// Evidence that is not committed yet, in the order of offences.
+    pub(crate) fn evidence(&self) -> impl Iterator<Item = &CheckedEvidence> {
+        self.evidence.all()
+    }
+
+    /// How many pieces of it.
+    pub(crate) fn evidence_len(&self) -> usize {
+        self.evidence.len()
+    }
+
+    /// How many messages came early.
+    pub(crate) fn early_len(&self) -> usize {
+        self.early.len()
+    }
+
+    /// What this operator said in heights that have not begun here.
+    pub(crate) fn early_statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+        self.early.statements_of(operator)
+    }
+
+    /// Whether there is something to agree on, and several rounds have brought no decision.
+    pub(crate) fn has_stalled(&self, cx: &Context) -> bool {
+        let params = &cx.config.params;
+        let down = cx.config.quorum.faulty_max() as u64;
+        let rounds = (down + 1).clamp(*STALLED_ROUNDS.start(), *STALLED_ROUNDS.end());
+        let rounds_ms: u64 = (0..rounds).map(|round| timeout_ms(params, Round(round))).sum();
+        let waited_ms = cx.now.elapsed_ms.saturating_sub(self.pacing.begun_ms);
+        !self.pacing.idle && waited_ms > rounds_ms + params.block_interval_ms
+    }
+
+    /// A height begins; `restored` when the vote log knows of it.
+    pub(crate) fn begin(&mut self, cx: &Context, restored: bool) {
+        self.pacing.held = None;
+        self.pacing.accepted_ms = None;
+        self.pacing.stirring.clear();
+        self.pacing.begun_ms = cx.now.elapsed_ms;
+        self.pacing.idle = !restored && !cx.config.params.empty_blocks && !self.has_work(cx);
+    }
+
+    /// Keeps a member's message of a height that has not begun.
+    pub(crate) fn keep_early(
+        &mut self,
+        cx: &Context,
+        height: Height,
+        from: OperatorIndex,
+        message: Verified,
+    ) {
+        self.early.keep(current(cx), height, from, message);
+    }
+
+    /// Hands out what came early for this height.
+    pub(crate) fn take_early(&mut self, height: Height) -> Vec<(OperatorIndex, Verified)> {
+        self.early.take(height)
+    }
+
+    /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
+    /// operators. One operator alone cannot make the cluster busy.
+    pub(crate) fn stir(&mut self, cx: &mut Context, message: &Verified) {
+        if !self.pacing.idle {
+            return;
+        }
+        let quorum = cx.config.quorum;
+        let mut stirred_by = |operator| {
+            self.pacing.stirring.insert(operator);
+            self.pacing.stirring.len() >= quorum.weak_quorum()
+        };
+        let begins = match message {
+            Verified::PrePrepare { proposal, .. } => {
+                proposal.author == leader(quorum, proposal.instance, proposal.round)
+            }
+            Verified::Prepare(vote) | Verified::Commit(vote) => stirred_by(vote.author),
+            Verified::RoundChange(message) => stirred_by(message.change.author),
+            Verified::Decided(_) => true,
+            Verified::ValueRequest(_) | Verified::ValueReply { .. } => false,
+        };
+        if begins {
+            self.wake(cx);
+        }
+    }
+
+    /// There is something to agree on after all.
+    fn wake(&mut self, cx: &mut Context) {
+        if self.pacing.idle {
+            self.pacing.idle = false;
+            self.pacing.begun_ms = cx.now.elapsed_ms;
+            let instance = InstanceId::Block(current(cx));
+            let timeout_ms = self.timeout_ms(&cx.config.params, Round(0));
+            cx.set_timer(Timer::Round { instance, round: Round(0) }, timeout_ms);
+        }
+        if self.pacing.held == Some(Held::Work) && self.has_work(cx) {
+            self.pacing.held = None;
+            self.wait_for_interval(cx, current(cx));
+        }
+    }
+
+    fn has_work(&self, cx: &Context) -> bool {
+        !self.evidence.is_empty() || (cx.config.builder && self.pool.has_pending())
+    }
+
+    fn lacks_work(&self, cx: &Context) -> bool {
+        !cx.config.params.empty_blocks && !self.has_work(cx)
+    }
+
+    /// Admits transactions; clients get their answer, peers get the transaction.
+    pub(crate) fn admit(
+        &mut self,
+        cx: &mut Context,
+        transactions: Vec<(CheckedTransaction, Option<Ticket>)>,
+    ) {
+        let height = cx.chain.tip().height;
+        for (transaction, ticket) in transactions {
+            let hash: TxHash = transaction.hash();
+            let admission = self.pool.admit(transaction.clone(), height, &ChainNonces(&cx.chain));
+            if admission.is_held() && cx.config.quorum.operators() > 1 {
+                self.offers.add(hash, ticket.is_some(), cx.now.elapsed_ms);
+            }
+            if let Some(ticket) = ticket {
+                cx.out.tell(Tell::Admission(ticket, hash, admission));
+                if admission.is_held() {
+                    cx.out.send(Outbound::Gossip(transaction));
+                }
+            }
+            if admission == Admission::Ok {
+                self.wake(cx);
+            }
+        }
+    }
+
+    /// An operator that may have missed everything is connected.
+    pub(crate) fn connected(&mut self, cx: &Context) {
+        self.offers.connected(cx.now.elapsed_ms);
+    }
+
+    /// Offers transactions that have waited too long; no block was decided for so long.
+    pub(crate) fn offer_again(&mut self, cx: &mut Context, stalled_ms: u64) {
+        let offer = self.offers.due(&self.pool, stalled_ms, cx.now.elapsed_ms);
+        if !offer.is_empty() {
+            cx.out.send(Outbound::Offer(offer));
+        }
+    }
+
+    /// Evidence noticed here or gossiped by a member: what is new is spread, told, and proposed.
+    pub(crate) fn take_evidence(&mut self, cx: &mut Context, evidence: CheckedEvidence) {
+        if self.evidence.admit(&cx.chain, evidence.clone()) {
+            cx.out.send(Outbound::GossipEvidence(evidence.clone()));
+            cx.out.notify(Notice::Evidence(evidence));
+            self.wake(cx);
+        }
+    }
+
+    /// What an earlier life stored, in case the gossip of it was lost with that life.
+    pub(crate) fn restore_evidence(&mut self, cx: &Context, stored: Vec<CheckedEvidence>) {
+        self.evidence.restore(&cx.chain, stored);
+    }
+
+    /// Spreads everything pending again.
+    pub(crate) fn gossip_evidence(&self, cx: &mut Context) {
+        for evidence in self.evidence.all().cloned() {
+            cx.out.send(Outbound::GossipEvidence(evidence));
+        }
+    }
+
+    /// Gives the host the evidence that is pending when that has changed, once per step.
+    pub(crate) fn keep_evidence(&mut self, cx: &mut Context) {
+        self.evidence.keep(&mut cx.out);
+    }
+
+    /// The leader of round 0 proposes when the block interval is over.
+    fn wait_for_interval(&mut self, cx: &mut Context, height: Height) {
+        if self.lacks_work(cx) {
+            self.pacing.held = Some(Held::Work);
+            return;
+        }
+        let interval_ms = cx.config.params.block_interval_ms;
+        let due_ms = self.pacing.last_proposal_ms.map_or(0, |last| last.saturating_add(interval_ms));
+        cx.set_timer(Timer::Propose(height), due_ms.saturating_sub(cx.now.elapsed_ms));
+    }
+
+    /// The block interval is over, and nothing was proposed in round 0. `None` while there is a reason to hold back.
+    pub(crate) fn interval_over(&mut self, cx: &mut Context, seals_in_flight: usize) -> Option<Value> {
+        if self.lacks_work(cx) {
+            self.pacing.held = Some(Held::Work);
+            return None;
+        }
+        if seals_in_flight >= SEALS_PENDING_MAX {
+            self.pacing.held = Some(Held::Seals);
+            return None;
+        }
+        self.build(cx, Round(0))
+    }
+
+    /// Whether a proposal that was held back for seals may go on.
+    pub(crate) fn seals_caught_up(&mut self, seals_in_flight: usize) -> bool {
+        let goes_on = self.pacing.held == Some(Held::Seals) && seals_in_flight < SEALS_PENDING_MAX;
+        if goes_on {
+            self.pacing.held = None;
+        }
+        goes_on
+    }
+
+    fn build(&self, cx: &mut Context, round: Round) -> Option<Value> {
+        let selection = match cx.config.builder {
+            true => self.pool.propose(&ChainNonces(&cx.chain)),
+            false => Selection::default(),
+        };
+        let clock_ms = if round < CLOCK_ROUNDS { cx.now.wall_ms } else { 0 };
+        let built = cx.chain.build_block(
+            cx.config.me,
+            cx.chain.next_timestamp_ms(clock_ms),
+            cx.config.params.builder.hash(),
+            selection.items,
+            &self.evidence.choose(),
+        );
+        let block = match built {
+            Ok(block) => Arc::new(block),
+            Err(error) => {
+                cx.out.halt(Halt::Impossible(format!("own block cannot be built: {error}")));
+                return None;
+            }
+        };
+        let rejected = selection.rejected;
+        cx.out.notify(Notice::Proposed { height: current(cx), round, block: block.clone(), rejected });
+        Some(Value::block(block))
+    }
+
+    /// Executes a decided block and moves the tip; false when that cannot be.
+    pub(crate) fn execute(
+        &mut self,
+        cx: &mut Context,
+        block: Arc<CheckedBlock>,
+        certificate: &Certificate,
+        live: bool,
+    ) -> bool {
+        let height = block.header().height;
+        let applied = match cx.chain.apply(&block) {
+            Ok(applied) => applied,
+            Err(error) => {
+                cx.out.halt(Halt::Impossible(format!("decided block {height} cannot be executed: {error}")));
+                return false;
+            }
+        };
+        let now_ms = cx.now.elapsed_ms;
+        let removals = self.pool.on_decided(height, block.items(), &ChainNonces(&cx.chain));
+        let latency_ms = self.pacing.accepted_ms.map(|accepted| now_ms.saturating_sub(accepted));
+        self.pacing.last_proposal_ms = self.pacing.accepted_ms.take().or(Some(now_ms));
+        let certificate = certificate.clone();
+        cx.out.store(StoreWrite::Commit {
+            block: block.clone(),
+            certificate: certificate.clone(),
+            applied,
+            live,
+        });
+        if !self.evidence.is_empty() || !block.evidence().is_empty() {
+            self.evidence.sift(&cx.chain);
+        }
+        cx.out.notify(Notice::BlockDecided { block, certificate, latency_ms, live });
+        cx.out.notify(Notice::Removed(removals));
+        true
+    }
+}
+
+impl Agreement for Blocks {
+    fn propose(&mut self, cx: &mut Context, id: InstanceId, round: Round) -> Option<Value> {
+        if round > Round(0) {
+            return self.build(cx, round);
+        }
+        self.wait_for_interval(cx, id.height()?);
+        None
+    }
+
+    fn validate(&self, cx: &Context, _id: InstanceId, proposed: &Proposed<'_>) -> Validity {
+        let Some(block) = proposed.value.as_block() else {
+            return Validity::Invalid("a value of another kind".into());
+        };
+        let fresh = match proposed.justified {
+            Justified::Prepared => Ok(()),
+            Justified::Fresh => check_fresh(cx, proposed.round, block, proposed.proposer),
+        };
+        fresh.map_or_else(Validity::Invalid, |()| Validity::Valid)
+    }
+
+    /// In round 0 the leader waits for the block interval first.
+    fn timeout_ms(&self, params: &ConsensusParams, round: Round) -> u64 {
+        let pause_ms = if round == Round(0) { params.block_interval_ms } else { 0 };
+        timeout_ms(params, round).saturating_add(pause_ms)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pacing.idle
+    }
+
+    /// Transactions of a proposal being agreed are not replaced under it.
+    fn noted(&mut self, cx: &Context, _id: InstanceId, note: &Note, accepted: Option<&Value>) {
+        if !matches!(note, Note::ProposalAccepted(..)) {
+            return;
+        }
+        self.pacing.accepted_ms = Some(cx.now.elapsed_ms);
+        if let Some(block) = accepted.and_then(Value::as_block) {
+            let hashes: Vec<TxHash> = block.tx_hashes().collect();
+            self.pool.set_in_flight(&hashes);
+        }
+    }
+
+    fn decided(
+        &mut self,
+        cx: &mut Context,
+        _id: InstanceId,
+        value: Value,
+        certificate: &Certificate,
+    ) -> Option<Ended> {
+        let Some(block) = value.as_block().cloned() else {
+            cx.out.halt(Halt::Impossible("a block instance decided a value that is no block".into()));
+            return None;
+        };
+        let height = block.header().height;
+        self.execute(cx, block, certificate, true).then_some(Ended::Block(height))
+    }
+}
+
 /// ProcessProposal: why a fresh block may not be prepared in `round`.
 ///
 /// With empty blocks off, round 0 is for work only. A height that was begun must still end when its work
 /// has gone, so later rounds may be empty.
-pub(crate) fn check_fresh(
-    chain: &Chain,
-    params: &ConsensusParams,
+fn check_fresh(
+    cx: &Context,
     round: Round,
     block: &CheckedBlock,
     proposer: OperatorIndex,
-    wall_ms: TimestampMs,
 ) -> Result<(), String> {
+    let (chain, params) = (&cx.chain, &cx.config.params);
     let policy = &params.builder;
     let is_empty = block.items().is_empty() && block.evidence().is_empty();
     if !params.empty_blocks && round == Round(0) && is_empty {
         return Err("an empty block in round 0".into());
     }
-    let fresh = Freshness { now_ms: wall_ms, behind_ms: fresh_within_ms(params, round) };
+    let now_ms: TimestampMs = cx.now.wall_ms;
+    let fresh = Freshness { now_ms, behind_ms: fresh_within_ms(params, round) };
     chain.check_header(block, proposer, policy.hash(), Some(fresh)).map_err(|error| error.to_string())?;
     aequa_mempool::check_items(policy, &ChainNonces(chain), block.items()).map_err(|error| error.to_string())
 }
@@ -89,343 +443,4 @@ pub(crate) fn check_fresh(
 /// the least, no round would ever be fresh enough, however long rounds grow.
 fn fresh_within_ms(params: &ConsensusParams, round: Round) -> u64 {
     timeout_ms(params, round).max(FRESH_WITHIN_MS)
-}
-
-impl<K: Keys> Replica<K> {
-    /// Whether there is something to agree on, and several rounds have brought no decision.
-    pub fn has_stalled(&self) -> bool {
-        let params = &self.config.params;
-        let down = self.config.quorum.faulty_max() as u64;
-        let rounds = (down + 1).clamp(*STALLED_ROUNDS.start(), *STALLED_ROUNDS.end());
-        let rounds_ms: u64 = (0..rounds).map(|round| timeout_ms(params, Round(round))).sum();
-        let waited_ms = self.now.elapsed_ms.saturating_sub(self.pacing.begun_ms);
-        !self.pacing.idle && !self.is_inquiring() && waited_ms > rounds_ms + params.block_interval_ms
-    }
-
-    /// The height up to which this operator signs no block, where that is at or above the one being agreed on.
-    pub fn abstains_up_to(&self) -> Option<Height> {
-        let next = self.chain.tip().height.next();
-        self.signing_floors().find_map(InstanceId::height).filter(|floor| *floor >= next)
-    }
-
-    /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
-    fn finish_decided(&mut self) {
-        loop {
-            let id = InstanceId::Block(self.chain.tip().height.next());
-            let Some((value, certificate)) = self.instances.get(&id).and_then(decision) else { return };
-            let Some(block) = value.as_block().cloned() else { return };
-            if !self.commit_block(block, certificate, true) {
-                return;
-            }
-        }
-    }
-
-    /// Executes what is decided already, opens the instance of the next height and hands it what
-    /// came early.
-    pub(crate) fn begin_height(&mut self) {
-        self.finish_decided();
-        if self.is_inquiring() {
-            return;
-        }
-        let height = self.chain.tip().height.next();
-        if height <= self.fetched_only {
-            return self.fetch_if_behind();
-        }
-        let id = InstanceId::Block(height);
-        self.pacing.held = None;
-        self.pacing.accepted_ms = None;
-        self.pacing.stirring.clear();
-        self.pacing.begun_ms = self.now.elapsed_ms;
-        let restored = self.instances.contains_key(&id);
-        self.pacing.idle = !restored && !self.config.params.empty_blocks && !self.has_work();
-        self.open_instance(id);
-        self.drive(id, Event::Start);
-        for (from, message) in self.early.take(height) {
-            // Also after they have decided it: later COMMITs may hold the share a seal still needs.
-            if self.chain.tip().height.next() == height {
-                self.stir(&message);
-            }
-            self.hand_over(id, from, message);
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        !self.pending.is_empty() || (self.config.builder && self.mempool.has_pending())
-    }
-
-    /// A member's message about a block.
-    pub(crate) fn deliver_block(&mut self, height: Height, from: OperatorIndex, message: Verified) {
-        self.witness_message(&message);
-        let current = self.chain.tip().height.next();
-        if height > current {
-            if let Some(decided) = height.previous() {
-                self.catchup.shown(from, decided);
-            }
-            self.early.keep(current, height, from, message);
-            return self.fetch_if_behind();
-        }
-        if height == current {
-            if height <= self.fetched_only {
-                return self.fetch_if_behind();
-            }
-            self.stir(&message);
-        }
-        self.hand_over(InstanceId::Block(height), from, message);
-    }
-
-    /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
-    /// operators. One operator alone cannot make the cluster busy.
-    pub(crate) fn stir(&mut self, message: &Verified) {
-        if !self.pacing.idle {
-            return;
-        }
-        let begins = match message {
-            Verified::PrePrepare { proposal, .. } => {
-                proposal.author == leader(self.config.quorum, proposal.instance, proposal.round)
-            }
-            Verified::Prepare(vote) | Verified::Commit(vote) => self.stirred_by(vote.author),
-            Verified::RoundChange(message) => self.stirred_by(message.change.author),
-            Verified::Decided(_) => true,
-            Verified::ValueRequest(_) | Verified::ValueReply { .. } => false,
-        };
-        if begins {
-            self.wake();
-        }
-    }
-
-    fn stirred_by(&mut self, operator: OperatorIndex) -> bool {
-        self.pacing.stirring.insert(operator);
-        self.pacing.stirring.len() >= self.config.quorum.weak_quorum()
-    }
-
-    /// There is something to agree on after all.
-    pub(crate) fn wake(&mut self) {
-        if self.pacing.idle {
-            self.pacing.idle = false;
-            self.pacing.begun_ms = self.now.elapsed_ms;
-            let id = InstanceId::Block(self.chain.tip().height.next());
-            self.set_round_timer(id, Round(0));
-        }
-        if self.pacing.held == Some(Held::Work) && self.has_work() {
-            self.pacing.held = None;
-            self.need_block(self.chain.tip().height.next(), Round(0));
-        }
-    }
-
-    /// Admits transactions; clients get their answer, peers get the transaction.
-    pub(crate) fn admit(&mut self, transactions: Vec<(CheckedTransaction, Option<Ticket>)>) {
-        let height = self.chain.tip().height;
-        for (transaction, ticket) in transactions {
-            let hash: TxHash = transaction.hash();
-            let admission = self.mempool.admit(transaction.clone(), height, &ChainNonces(&self.chain));
-            if admission.is_held() && self.config.quorum.operators() > 1 {
-                self.offers.add(hash, ticket.is_some(), self.now.elapsed_ms);
-            }
-            if let Some(ticket) = ticket {
-                self.out.tell(Tell::Admission(ticket, hash, admission));
-                if admission.is_held() {
-                    self.out.send(Outbound::Gossip(transaction));
-                }
-            }
-            if admission == Admission::Ok {
-                self.wake();
-            }
-        }
-    }
-
-    /// The leader of `round` needs a block to propose.
-    pub(crate) fn need_block(&mut self, height: Height, round: Round) {
-        if round > Round(0) {
-            return self.build_and_propose(height, round);
-        }
-        if self.lacks_work() {
-            self.pacing.held = Some(Held::Work);
-            return;
-        }
-        let interval_ms = self.config.params.block_interval_ms;
-        let due_ms = self.pacing.last_proposal_ms.map_or(0, |last| last.saturating_add(interval_ms));
-        self.set_timer(Timer::Propose(height), due_ms.saturating_sub(self.now.elapsed_ms));
-    }
-
-    fn lacks_work(&self) -> bool {
-        !self.config.params.empty_blocks && !self.has_work()
-    }
-
-    /// The block interval is over. A later round has asked for a block of its own.
-    pub(crate) fn propose_block(&mut self, height: Height) {
-        let id = InstanceId::Block(height);
-        let open = self.instances.get(&id).is_some_and(|instance| {
-            let idle = instance.round() == Round(0) && instance.phase() == Phase::Idle;
-            idle && instance.decided().is_none()
-        });
-        if !open || height != self.chain.tip().height.next() {
-            return;
-        }
-        if self.lacks_work() {
-            self.pacing.held = Some(Held::Work);
-            return;
-        }
-        if self.sealing.in_flight() >= SEALS_PENDING_MAX {
-            self.pacing.held = Some(Held::Seals);
-            return;
-        }
-        self.build_and_propose(height, Round(0));
-    }
-
-    /// A seal was finished: a proposal held back for it may go on.
-    pub(crate) fn seal_backlog_changed(&mut self) {
-        if self.pacing.held == Some(Held::Seals) && self.sealing.in_flight() < SEALS_PENDING_MAX {
-            self.pacing.held = None;
-            self.propose_block(self.chain.tip().height.next());
-        }
-    }
-
-    fn build_and_propose(&mut self, height: Height, round: Round) {
-        let selection = match self.config.builder {
-            true => self.mempool.propose(&ChainNonces(&self.chain)),
-            false => Selection::default(),
-        };
-        let clock_ms = if round < CLOCK_ROUNDS { self.now.wall_ms } else { 0 };
-        let timestamp_ms = self.chain.next_timestamp_ms(clock_ms);
-        let policy_hash = self.config.params.builder.hash();
-        let built = self.chain.build_block(
-            self.config.me,
-            timestamp_ms,
-            policy_hash,
-            selection.items,
-            &self.pending.choose(),
-        );
-        let block = match built {
-            Ok(block) => Arc::new(block),
-            Err(error) => {
-                return self.out.halt(Halt::Impossible(format!("own block cannot be built: {error}")));
-            }
-        };
-        let rejected = selection.rejected;
-        self.out.notify(Notice::Proposed { height, round, block: block.clone(), rejected });
-        self.drive(InstanceId::Block(height), Event::Input { round, value: Value::block(block) });
-    }
-
-    /// Transactions of a proposal being agreed are not replaced under it.
-    pub(crate) fn proposal_accepted(&mut self, id: InstanceId, digest: &Digest) {
-        self.pacing.accepted_ms = Some(self.now.elapsed_ms);
-        let value = self.instances.get(&id).and_then(|instance| instance.value(digest));
-        if let Some(block) = value.and_then(Value::as_block) {
-            let hashes: Vec<TxHash> = block.tx_hashes().collect();
-            self.mempool.set_in_flight(&hashes);
-        }
-    }
-
-    pub(crate) fn block_decided(&mut self, value: Value, certificate: Certificate) {
-        let Some(block) = value.as_block().cloned() else {
-            return self
-                .out
-                .halt(Halt::Impossible("a block instance decided a value that is no block".into()));
-        };
-        if self.commit_block(block, certificate, true) {
-            self.begin_height();
-        }
-    }
-
-    /// Executes a decided block and moves the tip; false when that cannot be.
-    fn commit_block(&mut self, block: Arc<CheckedBlock>, certificate: Certificate, live: bool) -> bool {
-        let applied = match self.chain.apply(&block) {
-            Ok(applied) => applied,
-            Err(error) => {
-                let height = block.header().height;
-                self.out
-                    .halt(Halt::Impossible(format!("decided block {height} cannot be executed: {error}")));
-                return false;
-            }
-        };
-        let height = block.header().height;
-        let now_ms = self.now.elapsed_ms;
-        let removals = self.mempool.on_decided(height, block.items(), &ChainNonces(&self.chain));
-        self.catchup.progressed(now_ms);
-        let latency_ms = self.pacing.accepted_ms.map(|accepted| now_ms.saturating_sub(accepted));
-        self.pacing.last_proposal_ms = self.pacing.accepted_ms.take().or(Some(now_ms));
-        self.out.store(StoreWrite::Commit {
-            block: block.clone(),
-            certificate: certificate.clone(),
-            applied,
-            live,
-        });
-        let decided =
-            Notice::BlockDecided { block: block.clone(), certificate: certificate.clone(), latency_ms, live };
-        self.out.notify(decided);
-        self.out.notify(Notice::Removed(removals));
-        self.open_seal(&certificate);
-        self.forget_instances_below(height);
-        self.evidence_committed(&block, height);
-        true
-    }
-
-    /// Certified blocks from a peer: the chain moves without this operator's vote.
-    pub(crate) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
-        let before = self.chain.tip().height;
-        self.catchup.answered(from, blocks, before, self.now.elapsed_ms);
-        while let Some((from, block, certificate)) = self.catchup.take(self.chain.tip().height.next()) {
-            let next = block.header().height;
-            self.witness(&certificate.commits());
-            self.out.cancel_timers(InstanceId::Block(next));
-            self.instances.remove(&InstanceId::Block(next));
-            if !self.commit_block(block.clone(), certificate.clone(), false) {
-                return;
-            }
-            let commit = match &mut self.inquiry {
-                Some(inquiry) => {
-                    inquiry.owe_share(from, block, certificate.clone());
-                    None
-                }
-                None => self.add_share(block, &certificate),
-            };
-            self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
-        }
-        if self.chain.tip().height > before {
-            self.begin_height();
-        }
-        self.fetch_if_behind();
-    }
-
-    /// Gives the shares of blocks that were fetched while nothing could be signed.
-    pub(crate) fn add_owed_shares(&mut self, owed: impl IntoIterator<Item = OwedShare>) {
-        for OwedShare { from, block, certificate } in owed {
-            let commit = self.add_share(block, &certificate);
-            if commit.is_some() {
-                self.record(|recorder, now, out| recorder.fetched(from, certificate, commit, now, out));
-            }
-        }
-    }
-
-    /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
-    /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
-    /// whose shares are still collected. The log takes the decision first, as for one made here.
-    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
-        let asked_for = certificate.instance.number().saturating_add(INSTANCES_KEPT) > self.catchup.best().0;
-        if !self.config.seals || !asked_for {
-            return None;
-        }
-        let (instance, round) = (certificate.instance, certificate.round);
-        let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
-        let statement = Statement { instance, round, author: self.config.me, claim };
-        let vote = self.signer.sign(statement)?;
-        let value = Value::block(block).bytes().clone();
-        self.out.record(Record::Value(ValueRecord { instance, value }));
-        self.out.record(Record::Decided(certificate.clone()));
-        self.out.record(Record::Commit(vote.clone()));
-        self.out.broadcast(Message::Commit(vote.clone()));
-        if let Some(ready) = self.sealing.add(&vote) {
-            self.combine(instance, ready);
-        }
-        Some(vote)
-    }
-
-    /// Asks peers that are ahead for blocks.
-    pub(crate) fn fetch_if_behind(&mut self) {
-        let tip = self.chain.tip().height;
-        while let Some((from, height)) = self.catchup.next(tip, self.now.elapsed_ms) {
-            self.out.notify(Notice::BestPeerHeight(self.catchup.best()));
-            self.out.send(Outbound::Fetch { from, height });
-        }
-    }
 }

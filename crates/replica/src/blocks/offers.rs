@@ -3,9 +3,7 @@
 //! Gossip is sent once and reaches whoever is connected then. Without empty blocks, one that a single node holds
 //! would wait for other traffic for ever: f+1 operators have to have work before a height begins.
 
-use crate::output::Outbound;
-use crate::replica::Replica;
-use crate::signer::Keys;
+use aequa_mempool::Mempool;
 use aequa_types::{CheckedTransaction, TxHash};
 use std::collections::VecDeque;
 
@@ -30,7 +28,7 @@ struct Waiting {
 
 /// What was admitted and may still wait, in the order of the last offer.
 #[derive(Debug, Default)]
-pub(crate) struct Offers {
+pub(super) struct Offers {
     waiting: VecDeque<Waiting>,
     /// When a new link may be relied on; what was offered before it is due then.
     linked_ms: u64,
@@ -38,7 +36,7 @@ pub(crate) struct Offers {
 
 impl Offers {
     /// A transaction was admitted, and has been gossiped by the node of its client.
-    pub(crate) fn add(&mut self, hash: TxHash, own: bool, now_ms: u64) {
+    pub(super) fn add(&mut self, hash: TxHash, own: bool, now_ms: u64) {
         self.waiting.push_back(Waiting { hash, own, offered_ms: now_ms });
         if self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
@@ -46,7 +44,7 @@ impl Offers {
     }
 
     /// An operator that may have missed everything is connected.
-    pub(crate) fn connected(&mut self, now_ms: u64) {
+    pub(super) fn connected(&mut self, now_ms: u64) {
         self.linked_ms = now_ms.saturating_add(LINK_SETTLES_MS);
     }
 
@@ -55,31 +53,26 @@ impl Offers {
         let missed = offered_ms < self.linked_ms && self.linked_ms <= now_ms;
         (missed || now_ms.saturating_sub(offered_ms) >= AGAIN_MS).then(|| self.waiting.pop_front())?
     }
-}
 
-impl<K: Keys> Replica<K> {
-    /// Offers what has waited too long: what clients of this node wait for, and everything when no block is
-    /// decided, because the node it came from may be gone.
-    pub(crate) fn offer_again(&mut self) {
-        let now_ms = self.now.elapsed_ms;
-        let stalled = self.catchup.idle_ms(now_ms) >= AGAIN_MS;
+    /// What has waited too long: what clients of this node wait for, and everything when no block is decided, because
+    /// the node it came from may be gone.
+    pub(super) fn due(&mut self, pool: &Mempool, stalled_ms: u64, now_ms: u64) -> Vec<CheckedTransaction> {
+        let stalled = stalled_ms >= AGAIN_MS;
         let mut offer: Vec<CheckedTransaction> = Vec::new();
         let mut bytes = 0;
         for _ in 0..LOOKED_AT_MAX {
-            let Some(next) = self.offers.take_due(now_ms) else { break };
-            let Some(transaction) = self.mempool.get(&next.hash) else { continue };
+            let Some(next) = self.take_due(now_ms) else { break };
+            let Some(transaction) = pool.get(&next.hash) else { continue };
             if next.own || stalled {
                 if !offer.is_empty() && bytes + transaction.bytes() > OFFER_BYTES_MAX {
-                    self.offers.waiting.push_front(next);
+                    self.waiting.push_front(next);
                     break;
                 }
                 bytes += transaction.bytes();
                 offer.push(transaction.clone());
             }
-            self.offers.waiting.push_back(Waiting { offered_ms: now_ms, ..next });
+            self.waiting.push_back(Waiting { offered_ms: now_ms, ..next });
         }
-        if !offer.is_empty() {
-            self.out.send(Outbound::Offer(offer));
-        }
+        offer
     }
 }

@@ -17,14 +17,14 @@ const STATEMENT_BYTES: usize = 256;
 
 /// Statements about duties that have not begun here.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyDuties {
+pub(super) struct EarlyDuties {
     of: BTreeMap<OperatorIndex, VecDeque<Verified>>,
 }
 
 impl EarlyDuties {
     /// Keeps a statement, in place of the oldest of the same member when there is no room. Of ROUND-CHANGEs, which
     /// are said again and again, the newest of each duty is kept, and they make room first: a proposal comes once.
-    pub(crate) fn keep(&mut self, from: OperatorIndex, message: Verified) {
+    pub(super) fn keep(&mut self, from: OperatorIndex, message: Verified) {
         if message.statement().is_none() {
             return;
         }
@@ -46,7 +46,7 @@ impl EarlyDuties {
     }
 
     /// Hands out what came for a duty, in the order in which each member said it.
-    pub(crate) fn take(&mut self, id: DutyId) -> Vec<(OperatorIndex, Verified)> {
+    pub(super) fn take(&mut self, id: DutyId) -> Vec<(OperatorIndex, Verified)> {
         let mut taken = Vec::new();
         for (from, kept) in &mut self.of {
             let (of_duty, others): (Vec<Verified>, Vec<Verified>) =
@@ -58,7 +58,7 @@ impl EarlyDuties {
     }
 
     /// A value that a member proposed for this duty.
-    pub(crate) fn value(&self, id: DutyId, wanted: Digest) -> Option<Value> {
+    pub(super) fn value(&self, id: DutyId, wanted: Digest) -> Option<Value> {
         self.of.values().flatten().find_map(|message| match message {
             Verified::PrePrepare { proposal, value, .. } => {
                 (proposal.instance == id.into() && value.digest() == wanted).then(|| value.clone())
@@ -73,13 +73,13 @@ impl EarlyDuties {
     }
 
     /// How many members have spoken of this duty.
-    pub(crate) fn members_about(&self, id: DutyId) -> usize {
+    pub(super) fn members_about(&self, id: DutyId) -> usize {
         let speaks = |kept: &&VecDeque<Verified>| kept.iter().any(|message| message.instance() == id.into());
         self.of.values().filter(speaks).count()
     }
 
     /// Statements kept.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.of.values().map(VecDeque::len).sum()
     }
 }

@@ -21,7 +21,7 @@
 //! kind, or among the closed ones above. The watermark rises to what is settled, and stays below
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
-use crate::duties::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
+use super::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
 use crate::slots::SlotSet;
 use aequa_types::{Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,7 +50,7 @@ const ANSWERS_MAX: u8 = 2;
 /// See [`ANSWERS_MAX`].
 const ANSWER_WINDOW_MS: u64 = 1000;
 /// An undecided duty is given up after this long: an hour is past any use of it.
-pub(crate) const DUTY_LIFETIME_MS: u64 = 3_600_000;
+pub(super) const DUTY_LIFETIME_MS: u64 = 3_600_000;
 
 /// Where a duty stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ enum Opener {
 
 /// What becomes of a client's post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opening {
+pub(super) enum Opening {
     /// The candidate stands; the duty is open.
     First,
     /// Another candidate stands.
@@ -147,7 +147,7 @@ pub(crate) enum Opening {
 
 /// All duties this node knows.
 #[derive(Debug)]
-pub(crate) struct Duties {
+pub(super) struct DutyStates {
     me: OperatorIndex,
     quorum: Quorum,
     window: DutyWindow,
@@ -159,8 +159,8 @@ pub(crate) struct Duties {
     answered: BTreeMap<OperatorIndex, (u64, u8)>,
 }
 
-impl Duties {
-    pub(crate) fn new(me: OperatorIndex, quorum: Quorum) -> Self {
+impl DutyStates {
+    pub(super) fn new(me: OperatorIndex, quorum: Quorum) -> Self {
         Self {
             me,
             quorum,
@@ -175,7 +175,7 @@ impl Duties {
     }
 
     /// Whether this duty has ended, now or in an earlier life.
-    pub(crate) fn is_closed(&self, id: DutyId) -> bool {
+    pub(super) fn is_closed(&self, id: DutyId) -> bool {
         self.is_below(id) || self.closed.get(&id.kind).is_some_and(|closed| closed.contains(id.slot))
     }
 
@@ -184,12 +184,12 @@ impl Duties {
     }
 
     /// Whether this duty is under way: what the log has of it is needed.
-    pub(crate) fn is_open(&self, id: DutyId) -> bool {
+    pub(super) fn is_open(&self, id: DutyId) -> bool {
         self.open.contains_key(&id)
     }
 
     /// Takes over a duty the log knows, with what this operator's client posted, however many there are.
-    pub(crate) fn restore(&mut self, id: DutyId, candidate: Option<Value>) {
+    pub(super) fn restore(&mut self, id: DutyId, candidate: Option<Value>) {
         self.insert(id, Opener::Log, 0);
         if let Some(candidate) = candidate {
             self.take_candidate(id, candidate);
@@ -197,13 +197,13 @@ impl Duties {
     }
 
     /// A duty that was decided in an earlier life.
-    pub(crate) fn decided_before(&mut self, id: DutyId) {
+    pub(super) fn decided_before(&mut self, id: DutyId) {
         self.window.decided(id, 0);
     }
 
     /// The own client posts for this duty. One that is wanted elsewhere finds room among the far ones, whatever else
     /// was posted here.
-    pub(crate) fn post(&mut self, id: DutyId, value: Value, is_wanted: bool, now_ms: u64) -> Opening {
+    pub(super) fn post(&mut self, id: DutyId, value: Value, is_wanted: bool, now_ms: u64) -> Opening {
         let DutyId { kind, slot } = id;
         if let Some(mark) = self.watermark(kind).filter(|mark| slot <= *mark) {
             return Opening::Below(mark);
@@ -242,7 +242,7 @@ impl Duties {
     }
 
     /// A quorum has decided a duty that was not posted here: true when it begins, to learn its value.
-    pub(crate) fn learn(&mut self, id: DutyId, now_ms: u64) -> bool {
+    pub(super) fn learn(&mut self, id: DutyId, now_ms: u64) -> bool {
         let learning = self.open.values().filter(|duty| duty.opener == Opener::Certificate).count();
         let begins = !self.is_open(id) && learning < DUTIES_LEARNT_MAX;
         if begins {
@@ -252,7 +252,7 @@ impl Duties {
     }
 
     /// What an operator was seen to hold: it proposes or prepares nothing else.
-    pub(crate) fn saw(&mut self, signed: &Signed) {
+    pub(super) fn saw(&mut self, signed: &Signed) {
         let (quorum, Some(digest)) = (self.quorum, signed.digest()) else { return };
         let id = signed.instance.as_duty();
         let Some(duty) = id.and_then(|id| self.open.get_mut(&id)) else { return };
@@ -263,12 +263,12 @@ impl Duties {
     }
 
     /// What the own client posted.
-    pub(crate) fn candidate(&self, id: DutyId) -> Option<&Value> {
+    pub(super) fn candidate(&self, id: DutyId) -> Option<&Value> {
         self.open.get(&id)?.candidate.as_ref()
     }
 
     /// Whether this member may be answered about a closed duty now; counts the answer.
-    pub(crate) fn may_answer(&mut self, member: OperatorIndex, now_ms: u64) -> bool {
+    pub(super) fn may_answer(&mut self, member: OperatorIndex, now_ms: u64) -> bool {
         let (since_ms, count) = self.answered.entry(member).or_insert((now_ms, 0));
         if now_ms.saturating_sub(*since_ms) >= ANSWER_WINDOW_MS {
             (*since_ms, *count) = (now_ms, 0);
@@ -278,7 +278,7 @@ impl Duties {
         may
     }
 
-    pub(crate) fn passed(&mut self, id: DutyId, step: &'static str, now_ms: u64) {
+    pub(super) fn passed(&mut self, id: DutyId, step: &'static str, now_ms: u64) {
         let duty = match self.open.get_mut(&id) {
             Some(duty) => duty,
             None => match self.recent.get_mut(&id) {
@@ -297,7 +297,7 @@ impl Duties {
         }
     }
 
-    pub(crate) fn decide(&mut self, id: DutyId, value: Value, certificate: Certificate, now_ms: u64) {
+    pub(super) fn decide(&mut self, id: DutyId, value: Value, certificate: Certificate, now_ms: u64) {
         self.passed(id, "decided", now_ms);
         self.window.decided(id, now_ms);
         if let Some(mut duty) = self.open.remove(&id) {
@@ -311,7 +311,7 @@ impl Duties {
         self.close(id, now_ms);
     }
 
-    pub(crate) fn sealed(&mut self, id: DutyId, certificate: &Certificate, now_ms: u64) {
+    pub(super) fn sealed(&mut self, id: DutyId, certificate: &Certificate, now_ms: u64) {
         self.passed(id, "combined", now_ms);
         if let Some(duty) = self.recent.get_mut(&id)
             && let Some((_, known)) = &mut duty.decided
@@ -321,7 +321,7 @@ impl Duties {
     }
 
     /// Gives up duties that are past any use; returns them.
-    pub(crate) fn expire(&mut self, now_ms: u64) -> Vec<DutyId> {
+    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<DutyId> {
         let late = |duty: &DutyState| now_ms.saturating_sub(duty.since_ms) >= DUTY_LIFETIME_MS;
         let late = self.open.iter().filter(|(_, duty)| late(duty)).map(|(id, _)| *id);
         let expired: BTreeSet<DutyId> = late.chain(self.left_behind()).collect();
@@ -349,14 +349,14 @@ impl Duties {
     }
 
     /// Takes over a duty that ended in an earlier life.
-    pub(crate) fn closed_before(&mut self, id: DutyId) {
+    pub(super) fn closed_before(&mut self, id: DutyId) {
         if !self.is_below(id) {
             self.closed.entry(id.kind).or_default().insert(id.slot);
         }
     }
 
     /// Closes everything up to `slot`; never lowers the watermark.
-    pub(crate) fn raise_watermark(&mut self, kind: DutyKind, slot: Slot) {
+    pub(super) fn raise_watermark(&mut self, kind: DutyKind, slot: Slot) {
         let mark = self.watermarks.entry(kind).or_insert(slot);
         *mark = slot.max(*mark);
         if let Some(closed) = self.closed.get_mut(&kind) {
@@ -380,21 +380,21 @@ impl Duties {
     }
 
     /// The lowest slot of a kind that is still open.
-    pub(crate) fn lowest_open(&self, kind: DutyKind) -> Option<Slot> {
+    pub(super) fn lowest_open(&self, kind: DutyKind) -> Option<Slot> {
         self.open.keys().find(|id| id.kind == kind).map(|id| id.slot)
     }
 
-    pub(crate) fn watermark(&self, kind: DutyKind) -> Option<Slot> {
+    pub(super) fn watermark(&self, kind: DutyKind) -> Option<Slot> {
         self.watermarks.get(&kind).copied()
     }
 
     /// What is known of a duty, for clients.
-    pub(crate) fn state(&self, id: DutyId) -> Option<&DutyState> {
+    pub(super) fn state(&self, id: DutyId) -> Option<&DutyState> {
         self.open.get(&id).or_else(|| self.recent.get(&id))
     }
 
     /// Duties known in this life, in no order that means anything.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (DutyId, &DutyState)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (DutyId, &DutyState)> {
         self.open.iter().chain(&self.recent).map(|(id, duty)| (*id, duty))
     }
 

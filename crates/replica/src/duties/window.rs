@@ -13,7 +13,7 @@
 //! What lies at or below the **settled** slot is over: the progress has been above it for
 //! [`SETTLED_AFTER_MS`]. A mistaken slot far ahead settles nothing, for the progress comes back.
 
-use crate::duties::states::DUTY_LIFETIME_MS;
+use super::states::DUTY_LIFETIME_MS;
 use aequa_types::{DutyId, DutyKind, Slot};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -54,11 +54,11 @@ impl Progress {
 
 /// Where the duties of all kinds are.
 #[derive(Debug, Default)]
-pub(crate) struct DutyWindow(BTreeMap<DutyKind, Progress>);
+pub(super) struct DutyWindow(BTreeMap<DutyKind, Progress>);
 
 impl DutyWindow {
     /// A duty was decided.
-    pub(crate) fn decided(&mut self, id: DutyId, now_ms: u64) {
+    pub(super) fn decided(&mut self, id: DutyId, now_ms: u64) {
         let slot = id.slot;
         let empty = || Progress { at_ms: now_ms, spans: VecDeque::new() };
         let progress = self.0.entry(id.kind).or_insert_with(empty);
@@ -75,23 +75,23 @@ impl DutyWindow {
     }
 
     /// The slot decided last.
-    pub(crate) fn progress(&self, kind: DutyKind) -> Option<Slot> {
+    pub(super) fn progress(&self, kind: DutyKind) -> Option<Slot> {
         self.0.get(&kind)?.last()
     }
 
-    pub(crate) fn is_near(&self, id: DutyId) -> bool {
+    pub(super) fn is_near(&self, id: DutyId) -> bool {
         let slot = self.clock(id.kind).and_then(Progress::last);
         slot.is_some_and(|slot| slot.0.abs_diff(id.slot.0) <= DUTY_SLOTS_NEAR)
     }
 
     /// Whether the progress of its kind is far above this duty.
-    pub(crate) fn is_behind(&self, id: DutyId) -> bool {
+    pub(super) fn is_behind(&self, id: DutyId) -> bool {
         let slot = self.progress(id.kind);
         slot.is_some_and(|slot| slot.0.saturating_sub(DUTY_SLOTS_NEAR) > id.slot.0)
     }
 
     /// The highest slot that may begin; none as long as nothing says where the cluster is.
-    pub(crate) fn highest(&self, kind: DutyKind, now_ms: u64) -> Option<Slot> {
+    pub(super) fn highest(&self, kind: DutyKind, now_ms: u64) -> Option<Slot> {
         let progress = self.clock(kind)?;
         let fresh = now_ms.saturating_sub(progress.at_ms) < DUTY_LIFETIME_MS;
         let slot = progress.last().filter(|_| fresh)?;
@@ -104,7 +104,7 @@ impl DutyWindow {
     }
 
     /// The slot that the progress has been at or above for the whole settling time.
-    pub(crate) fn settled(&self, kind: DutyKind, now_ms: u64) -> Option<Slot> {
+    pub(super) fn settled(&self, kind: DutyKind, now_ms: u64) -> Option<Slot> {
         let settling = settling_span(now_ms)?;
         let spans = &self.0.get(&kind)?.spans;
         let before = spans.iter().rev().find(|span| span.number <= settling)?;

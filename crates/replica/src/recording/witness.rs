@@ -1,7 +1,6 @@
 //! From events to entries, while the replica runs.
 
 use crate::io::Now;
-use crate::output::Output;
 use aequa_qbft::{Event, Host, Instance, Justified, Validity};
 use aequa_types::record::{ProposalRecord, ValueRecord};
 use aequa_types::recording::{
@@ -23,27 +22,34 @@ pub(crate) struct Recorder {
     values: BTreeSet<(InstanceId, Digest)>,
     /// Instances the vote log gave back, until the first step says when that was.
     restored: Vec<(InstanceId, Vec<Record>)>,
+    /// What was not taken yet.
+    entries: Vec<Entry>,
 }
 
 impl Recorder {
+    /// What was recorded since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
     /// The log gave this instance back, before the first step.
     pub(crate) fn restored(&mut self, instance: InstanceId, records: &[Record]) {
         self.restored.push((instance, records.to_vec()));
     }
 
     /// The first step: instances from the log are open.
-    pub(crate) fn started(&mut self, now: Now, out: &mut Output) {
+    pub(crate) fn started(&mut self, now: Now) {
         for (instance, records) in std::mem::take(&mut self.restored) {
-            self.opened(instance, records.len() as u64, now, out);
-            records.into_iter().for_each(|record| out.recorded(Entry::Bound(record)));
+            self.opened(instance, records.len() as u64, now);
+            records.into_iter().for_each(|record| self.entries.push(Entry::Bound(record)));
         }
     }
 
     /// An instance is open; so many records of the log follow.
-    pub(crate) fn opened(&mut self, instance: InstanceId, bound: u64, now: Now, out: &mut Output) {
+    pub(crate) fn opened(&mut self, instance: InstanceId, bound: u64, now: Now) {
         // In another life the recording of its values may have been cut off.
         self.values.retain(|(of, _)| *of != instance);
-        out.recorded(Entry::Opened(Opened { instance, at: moment(now), bound }));
+        self.entries.push(Entry::Opened(Opened { instance, at: moment(now), bound }));
     }
 
     /// Lets an instance take an event, and records it with what the host answered.
@@ -53,10 +59,9 @@ impl Recorder {
         host: impl Host,
         event: Event,
         now: Now,
-        out: &mut Output,
     ) -> Vec<aequa_qbft::Effect> {
         let id = instance.id();
-        let happened = self.happening(id, instance.round(), &event, out);
+        let happened = self.happening(id, instance.round(), &event);
         let mut witness = Witness { host, answers: Answers::default() };
         let effects = instance.step(&mut witness, event);
         let decided = effects.iter().find_map(|effect| {
@@ -67,50 +72,49 @@ impl Recorder {
             }
         });
         let step = Step { instance: id, at: moment(now), happened, answers: witness.answers, decided };
-        out.recorded(Entry::Step(step));
+        self.entries.push(Entry::Step(step));
         effects
     }
 
-    pub(crate) fn upgraded(&self, certificate: &Certificate, now: Now, out: &mut Output) {
-        out.recorded(Entry::Upgraded(Upgraded { at: moment(now), certificate: certificate.clone() }));
+    pub(crate) fn upgraded(&mut self, certificate: &Certificate, now: Now) {
+        self.entries.push(Entry::Upgraded(Upgraded { at: moment(now), certificate: certificate.clone() }));
     }
 
-    pub(crate) fn resent(&self, instance: InstanceId, now: Now, out: &mut Output) {
-        out.recorded(Entry::Resent(Resent { instance, at: moment(now) }));
+    pub(crate) fn resent(&mut self, instance: InstanceId, now: Now) {
+        self.entries.push(Entry::Resent(Resent { instance, at: moment(now) }));
     }
 
-    pub(crate) fn connected(&self, operator: OperatorIndex, now: Now, out: &mut Output) {
-        out.recorded(Entry::Connected(Connected { operator, at: moment(now) }));
+    pub(crate) fn connected(&mut self, operator: OperatorIndex, now: Now) {
+        self.entries.push(Entry::Connected(Connected { operator, at: moment(now) }));
     }
 
     pub(crate) fn fetched(
-        &self,
+        &mut self,
         from: OperatorIndex,
         certificate: Certificate,
         commit: Option<Signed>,
         now: Now,
-        out: &mut Output,
     ) {
-        out.recorded(Entry::Fetched(Fetched { at: moment(now), from, certificate, commit }));
+        self.entries.push(Entry::Fetched(Fetched { at: moment(now), from, certificate, commit }));
     }
 
-    fn happening(&mut self, id: InstanceId, round: Round, event: &Event, out: &mut Output) -> Happening {
+    fn happening(&mut self, id: InstanceId, round: Round, event: &Event) -> Happening {
         match event {
             Event::Start => Happening::Start(round),
             Event::Timeout(round) => Happening::Timeout(*round),
             Event::Input { round, value } => {
-                Happening::Input(Candidate { round: *round, digest: self.value(id, value, out) })
+                Happening::Input(Candidate { round: *round, digest: self.value(id, value) })
             }
             Event::Message { carrier, message } => {
-                Happening::Message(Heard { carrier: *carrier, said: self.said(id, message, out) })
+                Happening::Message(Heard { carrier: *carrier, said: self.said(id, message) })
             }
         }
     }
 
-    fn said(&mut self, id: InstanceId, message: &Verified, out: &mut Output) -> Said {
+    fn said(&mut self, id: InstanceId, message: &Verified) -> Said {
         match message {
             Verified::PrePrepare { proposal, value, round_changes, prepares } => {
-                self.value(id, value, out);
+                self.value(id, value);
                 Said::PrePrepare(ProposalRecord {
                     proposal: proposal.clone(),
                     round_changes: round_changes.clone(),
@@ -122,17 +126,17 @@ impl Recorder {
             Verified::RoundChange(message) => Said::RoundChange(message.clone()),
             Verified::Decided(certificate) => Said::Decided(certificate.clone()),
             Verified::ValueRequest(request) => Said::ValueRequest(*request),
-            Verified::ValueReply { value, .. } => Said::Value(self.value(id, value, out)),
+            Verified::ValueReply { value, .. } => Said::Value(self.value(id, value)),
         }
     }
 
     /// Writes a value unless it is there; gives its digest.
-    fn value(&mut self, instance: InstanceId, value: &Value, out: &mut Output) -> Digest {
+    fn value(&mut self, instance: InstanceId, value: &Value) -> Digest {
         if self.values.len() >= VALUES_REMEMBERED_MAX {
             self.values.clear();
         }
         if self.values.insert((instance, value.digest())) {
-            out.recorded(Entry::Value(ValueRecord { instance, value: value.bytes().clone() }));
+            self.entries.push(Entry::Value(ValueRecord { instance, value: value.bytes().clone() }));
         }
         value.digest()
     }

@@ -23,11 +23,11 @@ struct Heard {
 
 /// The last statements about duties, by author.
 #[derive(Debug, Default)]
-pub(crate) struct HeardDuties(BTreeMap<OperatorIndex, Heard>);
+pub(super) struct HeardDuties(BTreeMap<OperatorIndex, Heard>);
 
 impl HeardDuties {
     /// Takes a verified statement about a duty; true when it is new and to be written down.
-    pub(crate) fn hear(&mut self, signed: &Signed, now_ms: u64) -> bool {
+    pub(super) fn hear(&mut self, signed: &Signed, now_ms: u64) -> bool {
         let heard = self.0.entry(signed.author).or_default();
         if heard.last.iter().any(|known| known.place() == signed.place()) {
             return false;
@@ -45,22 +45,22 @@ impl HeardDuties {
     }
 
     /// Takes back what an earlier life wrote down.
-    pub(crate) fn restore(&mut self, signed: Signed) {
+    pub(super) fn restore(&mut self, signed: Signed) {
         self.0.entry(signed.author).or_default().keep(signed);
     }
 
     /// What this operator said, the newest first.
-    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+    pub(super) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
         self.0.get(&operator).into_iter().flat_map(|heard| heard.last.iter().rev())
     }
 
     /// Whether anything said of this duty is kept.
-    pub(crate) fn holds(&self, duty: DutyId) -> bool {
+    pub(super) fn holds(&self, duty: DutyId) -> bool {
         self.0.values().flat_map(|heard| &heard.last).any(|signed| signed.instance == duty.into())
     }
 
     /// Statements kept.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.values().map(|heard| heard.last.len()).sum()
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// Statements kept of one operator in one instance: four kinds in the eight rounds nearest to the current
 /// one. An honest operator rarely makes more, and whoever makes thousands must not take the room of others.
-pub(crate) const STATEMENTS_PER_OPERATOR_MAX: usize = 32;
+const STATEMENTS_PER_OPERATOR_MAX: usize = 32;
 
 /// Statements of one operator in one instance that are written down at once: an honest one needs sixteen rounds to
 /// say so much.
@@ -33,7 +33,7 @@ struct Said {
 
 /// What a statement is to whoever saw the earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(super) enum Seen {
     /// The first of its place, and whether it is to be written down.
     First { write: bool },
     /// Seen before, or nothing that proves a contradiction.
@@ -44,14 +44,14 @@ pub(crate) enum Seen {
 
 /// The first statement of every place, of the instances that are not forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Witness {
+pub(super) struct Statements {
     seen: BTreeMap<InstanceId, BTreeMap<OperatorIndex, Said>>,
 }
 
-impl Witness {
+impl Statements {
     /// Compares a verified statement with what its author said before in its place. `current` is the round
     /// of the instance: the statements kept are those nearest to it.
-    pub(crate) fn see(&mut self, signed: &Signed, current: Round, now_ms: u64) -> Seen {
+    pub(super) fn see(&mut self, signed: &Signed, current: Round, now_ms: u64) -> Seen {
         let said = self.seen.entry(signed.instance).or_default().entry(signed.author);
         let said = said.or_insert_with(|| Said { since_ms: now_ms, ..Said::default() });
         let place = (signed.round, signed.kind());
@@ -71,18 +71,18 @@ impl Witness {
     }
 
     /// Forgets an instance.
-    pub(crate) fn forget(&mut self, instance: InstanceId) {
+    pub(super) fn forget(&mut self, instance: InstanceId) {
         self.seen.remove(&instance);
     }
 
     /// Forgets blocks below `height`.
-    pub(crate) fn forget_blocks_below(&mut self, height: Height) {
+    pub(super) fn forget_blocks_below(&mut self, height: Height) {
         let kept = self.seen.split_off(&InstanceId::Block(height));
         self.seen = kept;
     }
 
     /// Everything kept of what this operator said.
-    pub(crate) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
+    pub(super) fn statements_of(&self, operator: OperatorIndex) -> impl Iterator<Item = &Signed> {
         self.seen
             .values()
             .filter_map(move |authors| authors.get(&operator))
@@ -90,7 +90,7 @@ impl Witness {
     }
 
     /// Statements kept.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.seen.values().flat_map(BTreeMap::values).map(|said| said.places.len()).sum()
     }
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn of_one_operator_and_instance_some_statements_are_written_at_once_and_then_one_a_second() {
-        let mut witness = Witness::default();
+        let mut witness = Statements::default();
         let mut written = |height, rounds: std::ops::Range<u64>, now_ms| {
             let seen = rounds.map(|round| witness.see(&prepare(height, round, 1), Round(round), now_ms));
             seen.filter(|seen| *seen == Seen::First { write: true }).count() as u64
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn b1_a_hundred_retransmissions_and_votes_of_different_rounds_are_no_evidence() {
-        let mut witness = Witness::default();
+        let mut witness = Statements::default();
         for _ in 0..100 {
             for said in [prepare(1, 0, 1), prepare(1, 1, 2), prepare(2, 0, 3)] {
                 assert!(!contradicts(&witness.see(&said, Round(0), 0)));
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn b2_every_repetition_of_a_contradiction_is_the_same_evidence() {
-        let mut witness = Witness::default();
+        let mut witness = Statements::default();
         witness.see(&prepare(1, 0, 1), Round(0), 0);
         let expected = Box::new(Evidence::new(prepare(1, 0, 2), prepare(1, 0, 1)).unwrap());
         for _ in 0..3 {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn whoever_floods_crowds_out_only_its_own_statements_of_far_rounds() {
-        let mut witness = Witness::default();
+        let mut witness = Statements::default();
         let current = Round(100);
         witness.see(&prepare(1, 100, 1), current, 0);
         for round in (0..1000).filter(|round| *round != 100) {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_takes_no_room() {
-        let mut witness = Witness::default();
+        let mut witness = Statements::default();
         for height in 1..=5 {
             assert_eq!(witness.see(&prepare(height, 0, 1), Round(0), 0), Seen::First { write: true });
         }

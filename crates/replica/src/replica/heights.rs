@@ -1,0 +1,166 @@
+//! Blocks: beginning a height, messages of members, blocks that were fetched.
+
+use super::Replica;
+use crate::inquiry::OwedShare;
+use crate::instances::{INSTANCES_KEPT, oldest_kept};
+use crate::signer::Keys;
+use aequa_qbft::{Event, Phase};
+use aequa_types::record::ValueRecord;
+use aequa_types::statement::{Claim, CommitClaim};
+use aequa_types::{
+    Certificate, CheckedBlock, Height, InstanceId, Message, OperatorIndex, Record, Round, Signed, Statement,
+    Value, Verified,
+};
+use std::sync::Arc;
+
+impl<K: Keys> Replica<K> {
+    /// Executes what is decided already, opens the instance of the next height and hands it what
+    /// came early.
+    pub(super) fn begin_height(&mut self) {
+        self.finish_decided();
+        if self.is_inquiring() {
+            return;
+        }
+        let height = self.height();
+        if self.sync.only_fetches(height) {
+            return self.sync.fetch_if_behind(&mut self.cx);
+        }
+        let id = InstanceId::Block(height);
+        self.blocks.begin(&self.cx, self.instances.contains(id));
+        self.instances.open(id, self.cx.now);
+        self.drive(id, Event::Start);
+        for (from, message) in self.blocks.take_early(height) {
+            // Also after they have decided it: later COMMITs may hold the share a seal still needs.
+            if self.height() == height {
+                self.blocks.stir(&mut self.cx, &message);
+            }
+            self.hand_over(id, from, message);
+        }
+    }
+
+    /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
+    fn finish_decided(&mut self) {
+        while let Some((value, certificate)) = self.instances.decision(InstanceId::Block(self.height())) {
+            let Some(block) = value.as_block().cloned() else { return };
+            if !self.execute(block, &certificate, true) {
+                return;
+            }
+        }
+    }
+
+    /// Executes a decided block and moves the tip; false when that cannot be.
+    fn execute(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate, live: bool) -> bool {
+        let height = block.header().height;
+        let is_executed = self.blocks.execute(&mut self.cx, block, certificate, live);
+        if is_executed {
+            self.height_ended(height, certificate);
+        }
+        is_executed
+    }
+
+    /// A block was executed: it is to be sealed, and what lies too far below it to be asked about is forgotten.
+    pub(super) fn height_ended(&mut self, height: Height, certificate: &Certificate) {
+        self.sync.progressed(self.cx.now.elapsed_ms);
+        self.open_seal(certificate);
+        let oldest = oldest_kept(height);
+        self.sealing.forget_below(oldest);
+        self.instances.forget_blocks_below(oldest);
+        self.witness.forget_blocks_below(oldest);
+        if let Some(floor) = oldest.previous() {
+            self.signer.raise_floor(InstanceId::Block(floor));
+        }
+    }
+
+    /// A member's message about a block.
+    pub(super) fn deliver_block(&mut self, height: Height, from: OperatorIndex, message: Verified) {
+        self.watch_message(&message);
+        let current = self.height();
+        if height > current {
+            if let Some(decided) = height.previous() {
+                self.sync.shown(from, decided);
+            }
+            self.blocks.keep_early(&self.cx, height, from, message);
+            return self.sync.fetch_if_behind(&mut self.cx);
+        }
+        if height == current {
+            if self.sync.only_fetches(height) {
+                return self.sync.fetch_if_behind(&mut self.cx);
+            }
+            self.blocks.stir(&mut self.cx, &message);
+        }
+        self.hand_over(InstanceId::Block(height), from, message);
+    }
+
+    /// The block interval is over. A later round has asked for a block of its own.
+    pub(super) fn propose_block(&mut self, height: Height) {
+        let id = InstanceId::Block(height);
+        let is_open = self.instances.get(id).is_some_and(|instance| {
+            let idle = instance.round() == Round(0) && instance.phase() == Phase::Idle;
+            idle && instance.decided().is_none()
+        });
+        if !is_open || height != self.height() {
+            return;
+        }
+        if let Some(value) = self.blocks.interval_over(&mut self.cx, self.sealing.in_flight()) {
+            self.drive(id, Event::Input { round: Round(0), value });
+        }
+    }
+
+    /// Certified blocks from a peer: the chain moves without this operator's vote.
+    pub(super) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
+        let before = self.cx.chain.tip().height;
+        self.sync.answered(from, blocks, before, self.cx.now.elapsed_ms);
+        while let Some((from, block, certificate)) = self.sync.take(self.height()) {
+            let next = InstanceId::Block(block.header().height);
+            certificate.commits().iter().for_each(|commit| self.see(commit));
+            self.cx.out.cancel_timers(next);
+            self.instances.forget(next);
+            if !self.execute(block.clone(), &certificate, false) {
+                return;
+            }
+            let commit = match &mut self.inquiry {
+                Some(inquiry) => {
+                    inquiry.owe_share(from, block, certificate.clone());
+                    None
+                }
+                None => self.add_share(block, &certificate),
+            };
+            self.instances.fetched(from, certificate, commit, self.cx.now);
+        }
+        if self.cx.chain.tip().height > before {
+            self.begin_height();
+        }
+        self.sync.fetch_if_behind(&mut self.cx);
+    }
+
+    /// Gives the shares of blocks that were fetched while nothing could be signed.
+    pub(super) fn add_owed_shares(&mut self, owed: impl IntoIterator<Item = OwedShare>) {
+        for OwedShare { from, block, certificate } in owed {
+            let commit = self.add_share(block, &certificate);
+            if commit.is_some() {
+                self.instances.fetched(from, certificate, commit, self.cx.now);
+            }
+        }
+    }
+
+    /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
+    /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
+    /// whose shares are still collected. The log takes the decision first, as for one made here.
+    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
+        let asked_for = certificate.instance.number().saturating_add(INSTANCES_KEPT) > self.sync.best().0;
+        if !self.cx.config.seals || !asked_for {
+            return None;
+        }
+        let (instance, round) = (certificate.instance, certificate.round);
+        let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
+        let statement = Statement { instance, round, author: self.cx.config.me, claim };
+        let vote = self.signer.sign(statement)?;
+        let value = Value::block(block).bytes().clone();
+        self.cx.out.record(Record::Value(ValueRecord { instance, value }));
+        self.cx.out.record(Record::Decided(certificate.clone()));
+        self.cx.out.record(Record::Commit(vote.clone()));
+        self.cx.out.broadcast(Message::Commit(vote.clone()));
+        self.add_to_seal(&vote);
+        Some(vote)
+    }
+}
