@@ -6,7 +6,7 @@ use crate::follower::wall_ms;
 use crate::traitor::Traitor;
 use aequa_chain::Chain;
 use aequa_p2p::Message as Frame;
-use aequa_replica::leader;
+use aequa_replica::elector;
 use aequa_types::statement::RoundChangeClaim;
 use aequa_types::sync::SyncRequest;
 use aequa_types::{
@@ -62,7 +62,8 @@ impl<'a> Scene<'a> {
 
     /// Whether the traitor leads a round of an instance.
     pub(crate) fn leads(&self, instance: InstanceId, round: Round) -> bool {
-        leader(self.quorum(), instance, round) == self.traitor.index
+        let policy = self.traitor.lock.lock().consensus.params.leader;
+        elector(policy, self.quorum()).leader(instance, round) == self.traitor.index
     }
 
     /// The first round at or above this one that the traitor leads.

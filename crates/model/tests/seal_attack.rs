@@ -14,7 +14,7 @@ use aequa_crypto::lock::{VerifiedLock, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::Verifier;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
-use aequa_replica::{Keys, Signer, leader};
+use aequa_replica::{Elector, Keys, RoundRobin, Signer};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
 use aequa_types::{
@@ -69,7 +69,7 @@ struct Surroundings<'a>(Signer<OperatorKeys<'a>>);
 
 impl Host for Surroundings<'_> {
     fn leader(&self, round: Round) -> OperatorIndex {
-        leader(Quorum::of(4).unwrap(), INSTANCE, round)
+        RoundRobin(Quorum::of(4).unwrap()).leader(INSTANCE, round)
     }
     fn validate(&mut self, _: Round, _: &Value, _: Justified) -> Validity {
         Validity::Valid

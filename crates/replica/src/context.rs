@@ -1,13 +1,17 @@
 //! What every component gets: the time, the cluster, the chain, and where it puts what it asks for.
 
+use crate::elector::Elector;
 use crate::io::{Config, Now, Timer};
 use crate::output::Output;
 use aequa_chain::Chain;
+use std::sync::Arc;
 
 /// The surroundings of a component during one step. The keys are not among them: components sign nothing.
 pub(crate) struct Context {
     /// Who this operator is, and what all of them share.
     pub config: Config,
+    /// Who leads.
+    pub elector: Arc<dyn Elector>,
     /// The decided chain. `Blocks` moves it, everybody reads it.
     pub chain: Chain,
     /// When the step happens.

@@ -2,7 +2,6 @@
 
 use crate::agreement::{Agreement, Proposed};
 use crate::context::Context;
-use crate::elector::leader;
 use crate::io::Now;
 use crate::recording::Recorder;
 use crate::signer::{Keys, Signer};
@@ -186,7 +185,7 @@ struct View<'a, K> {
 
 impl<K: Keys> Host for View<'_, K> {
     fn leader(&self, round: Round) -> OperatorIndex {
-        leader(self.cx.config.quorum, self.id, round)
+        self.cx.elector.leader(self.id, round)
     }
 
     fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity {

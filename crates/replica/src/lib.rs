@@ -62,7 +62,7 @@ mod sync;
 mod witness;
 
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
-pub use elector::leader;
+pub use elector::{Elector, RoundRobin, elector};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer};
 pub use output::{

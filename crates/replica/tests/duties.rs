@@ -5,8 +5,8 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Input, Recall, Recovery,
-    Ticket, Timer, leader,
+    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Elector, Input, Recall,
+    Recovery, RoundRobin, Ticket, Timer,
 };
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
@@ -102,12 +102,12 @@ fn is_silent(effects: &[Effect]) -> bool {
 
 /// A proposal by whoever leads round 0, of this text.
 fn proposal(id: DutyId, text: &str) -> Verified {
-    common::proposal(leader(quorum(), id.into(), Round(0)).0, id, 0, value(id, text), &[])
+    common::proposal(RoundRobin(quorum()).leader(id.into(), Round(0)).0, id, 0, value(id, text), &[])
 }
 
 /// The first slot from `from` whose round 0 another operator leads.
 fn led_by_another(from: u64) -> DutyId {
-    (from..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(0)) != ME).unwrap()
+    (from..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(0)) != ME).unwrap()
 }
 
 fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
@@ -120,7 +120,7 @@ fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
 
 /// The first slot from `from` on whose round 0 this operator leads.
 fn led_by_me(from: u64) -> DutyId {
-    (from..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(0)) == ME).unwrap()
+    (from..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(0)) == ME).unwrap()
 }
 
 /// What the log holds of a duty this operator has prepared and committed.
@@ -254,7 +254,7 @@ fn without_a_post_of_the_own_client_nothing_is_signed_proposed_or_begun() {
 #[test]
 fn an_operator_prepares_only_what_its_own_client_posted() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id.into(), Round(0)).0;
+    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
     let mut replica = fresh();
     post(&mut replica, id, "\"ours\"");
     assert!(prepares(&deliver(&mut replica, leader, proposal(id, "\"theirs\""))).is_empty());
@@ -266,9 +266,9 @@ fn an_operator_prepares_only_what_its_own_client_posted() {
 
 #[test]
 fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
-    let id = (1..).map(duty).find(|id| leader(quorum(), (*id).into(), Round(1)) != ME).unwrap();
+    let id = (1..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(1)) != ME).unwrap();
     let theirs = value(id, "\"theirs\"");
-    let next = leader(quorum(), id.into(), Round(1)).0;
+    let next = RoundRobin(quorum()).leader(id.into(), Round(1)).0;
     let prepared = aequa_types::Prepared { round: Round(0), digest: theirs.digest() };
     let justified = || Verified::PrePrepare {
         proposal: common::signed(next, id, 1, aequa_types::Claim::PrePrepare(theirs.digest())),
@@ -286,7 +286,7 @@ fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
 #[test]
 fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id.into(), Round(0)).0;
+    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
     for author in 1..4 {
@@ -306,7 +306,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
 fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
     let mut replica = fresh();
     let id = led_by_another(5);
-    let leader = leader(quorum(), id.into(), Round(0)).0;
+    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
     deliver(&mut replica, leader, proposal(id, "1"));
     for round in 1..4 {
         for slot in 100..200 {
@@ -319,7 +319,7 @@ fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
 #[test]
 fn no_member_takes_the_room_for_early_messages_of_another() {
     let id = led_by_another(1);
-    let leader = leader(quorum(), id.into(), Round(0)).0;
+    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
     let liar = if leader == 3 { 2 } else { 3 };
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
@@ -347,7 +347,8 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
     assert!(matches!(&effects[0], Effect::Persist(Record::Value(record)) if record.instance == id.into()));
     let recovery = Recovery { records, values: vec![(id.into(), value(id, "1"))], ..Recovery::default() };
     let (mut replica, _) = started(recovery);
-    let effects = deliver(&mut replica, leader(quorum(), id.into(), Round(0)).0, proposal(id, "1"));
+    let effects =
+        deliver(&mut replica, RoundRobin(quorum()).leader(id.into(), Round(0)).0, proposal(id, "1"));
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
     assert!(prepares(&post(&mut replica, id, "2").1).is_empty(), "and the first post stands");
 }
@@ -356,7 +357,7 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
 fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     let mut replica = fresh();
     let id = led_by_another(1);
-    deliver(&mut replica, leader(quorum(), id.into(), Round(0)).0, proposal(id, "1"));
+    deliver(&mut replica, RoundRobin(quorum()).leader(id.into(), Round(0)).0, proposal(id, "1"));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
     assert!(
         effects

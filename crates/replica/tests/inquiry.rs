@@ -5,8 +5,8 @@
 mod common;
 
 use aequa_replica::{
-    BLOCKS_ABSTAINED, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, SLOTS_ABSTAINED, Ticket,
-    Timer, leader,
+    BLOCKS_ABSTAINED, DutyAdmission, Elector, Halt, Input, Memory, Notice, Now, Recovery, RoundRobin,
+    SLOTS_ABSTAINED, Ticket, Timer,
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
@@ -229,7 +229,7 @@ fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
     let effects: Vec<Effect> =
         [1, 2, 3].into_iter().flat_map(|from| replica.step(now(1), testimony(from, &[], &[]))).collect();
     assert_eq!(floors(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
-    let leads = |height: &u64| leader(Quorum::of(4).unwrap(), slot(*height), Round(0)) == ME;
+    let leads = |height: &u64| RoundRobin(Quorum::of(4).unwrap()).leader(slot(*height), Round(0)) == ME;
     let last = (0..=SLOTS_ABSTAINED).rev().find(leads).unwrap();
     let first = (SLOTS_ABSTAINED + 1..).find(leads).unwrap();
     for (height, signed) in [(last, false), (first, true)] {

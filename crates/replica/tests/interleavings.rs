@@ -5,7 +5,7 @@
 
 mod common;
 
-use aequa_replica::{Input, Now, Recovery, Timer, leader};
+use aequa_replica::{Elector, Input, Now, Recovery, RoundRobin, Timer};
 use aequa_types::{CheckedBlock, Height, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 use common::{
     Dice, Effect, Operator, Outbound, StoreWrite, TimerChange, at, block, certificate, commit, config,
@@ -136,7 +136,7 @@ impl Pair {
                 self.message(leads.0, proposal(leads.0, live, round, Value::block(block), &changing));
             }
             (3, _) => {
-                let leads = leader(quorum(), live, Round(0));
+                let leads = RoundRobin(quorum()).leader(live, Round(0));
                 let block = block(self.model.chain(), leads, self.now().wall_ms);
                 let blocks = vec![(block.clone(), certificate(&block))];
                 self.input(Input::Fetched { from: OperatorIndex(author), blocks });

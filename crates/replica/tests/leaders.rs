@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Input, Recovery, Ticket, Timer, leader};
+use aequa_replica::{Elector, Input, Recovery, RoundRobin, Ticket, Timer};
 use aequa_types::{
     Domain, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Slot, Value,
     ValueBytes, Verified,
@@ -37,7 +37,7 @@ fn the_leader_is_height_plus_type_plus_round_modulo_n() {
         let number = dice.below(1 << 62) as u64 >> dice.below(62);
         let round = dice.below(1 << 62) as u64 >> dice.below(62);
         let instance = domain.instance(number);
-        let one = leader(Quorum::of(operators).unwrap(), instance, Round(round));
+        let one = RoundRobin(Quorum::of(operators).unwrap()).leader(instance, Round(round));
         assert_eq!(one.0, expected(operators, instance, round), "{instance:?} round {round} n = {operators}");
     }
 }

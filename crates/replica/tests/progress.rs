@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Memory, Notice, Recovery, leader};
+use aequa_replica::{Elector, Memory, Notice, Recovery, RoundRobin};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
@@ -95,10 +95,10 @@ fn cutting_one_operator_off_changes_no_leader_of_the_others() {
     assert!(cluster.nodes[0].height() > 20);
     for node in &cluster.nodes[..3] {
         for (block, certificate) in &node.committed {
-            let first = leader(quorum(), certificate.instance, Round(0));
+            let first = RoundRobin(quorum()).leader(certificate.instance, Round(0));
             let round = if first == OperatorIndex(3) { Round(1) } else { Round(0) };
             assert_eq!(certificate.round, round, "only where it should have led, another did");
-            assert_eq!(block.header().proposer, leader(quorum(), certificate.instance, round));
+            assert_eq!(block.header().proposer, RoundRobin(quorum()).leader(certificate.instance, round));
         }
     }
 }

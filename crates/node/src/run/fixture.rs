@@ -8,6 +8,7 @@ use super::network::Context;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::verify::Verifier;
+use aequa_replica::RoundRobin;
 use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
@@ -50,6 +51,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
     Arc::new(Context {
         me: OperatorIndex(me),
         quorum,
+        elector: Arc::new(RoundRobin(quorum)),
         status,
         verifier: Arc::new(Verifier::new(lock)),
         store,

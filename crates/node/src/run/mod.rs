@@ -56,7 +56,7 @@ use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
 use aequa_host::{Host, HostError};
 use aequa_p2p::Network;
-use aequa_replica::Halt;
+use aequa_replica::{Halt, elector};
 use aequa_storage::StorageError;
 use aequa_telemetry::Metrics;
 use aequa_types::BuilderPolicy;
@@ -150,6 +150,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let context = Arc::new(network::Context {
         me: operator.index,
         quorum: operator.lock.quorum(),
+        elector: elector(operator.lock.lock().consensus.params.leader, operator.lock.quorum()),
         status: open::status(&operator),
         verifier: Arc::clone(&opened.verifier),
         store: Arc::clone(&opened.store),

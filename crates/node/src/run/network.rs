@@ -14,7 +14,7 @@ use super::testimony;
 use super::wanted::Wanted;
 use aequa_crypto::verify::{Refusal, Verifier};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
-use aequa_replica::{Input, leader};
+use aequa_replica::{Elector, Input};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX};
@@ -53,6 +53,8 @@ pub struct Context {
     pub me: OperatorIndex,
     /// n, f, q.
     pub quorum: Quorum,
+    /// Who may propose.
+    pub elector: Arc<dyn Elector>,
     /// Answers to status questions, but for the tip.
     pub status: Status,
     /// Checks what arrives.
@@ -199,7 +201,7 @@ impl Inbox {
         let proposes = matches!(message, Message::PrePrepare(_));
         if !quorum.contains(said.author) {
             Some(Refusal::NotMember(said.author))
-        } else if proposes && said.author != leader(quorum, said.instance, said.round) {
+        } else if proposes && said.author != self.context.elector.leader(said.instance, said.round) {
             Some(Refusal::NotLeader(said.author))
         } else {
             None

@@ -8,7 +8,6 @@ pub(crate) use early::latest_early;
 
 use crate::agreement::{Agreement, Ended, Proposed, timeout_ms};
 use crate::context::Context;
-use crate::elector::leader;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};
 use crate::sealing::SEALS_PENDING_MAX;
@@ -166,7 +165,7 @@ impl Blocks {
         };
         let begins = match message {
             Verified::PrePrepare { proposal, .. } => {
-                proposal.author == leader(quorum, proposal.instance, proposal.round)
+                proposal.author == cx.elector.leader(proposal.instance, proposal.round)
             }
             Verified::Prepare(vote) | Verified::Commit(vote) => stirred_by(vote.author),
             Verified::RoundChange(message) => stirred_by(message.change.author),

@@ -1,5 +1,6 @@
 //! A host that gives the recorded answers.
 
+use crate::elector::{Elector, RoundRobin};
 use crate::recording::Difference;
 use aequa_qbft::{Host, Justified, Validity};
 use aequa_types::recording::Answers;
@@ -55,7 +56,7 @@ impl<'a> Script<'a> {
 
 impl Host for Script<'_> {
     fn leader(&self, round: Round) -> OperatorIndex {
-        crate::leader(self.quorum, self.instance, round)
+        RoundRobin(self.quorum).leader(self.instance, round)
     }
 
     fn validate(&mut self, _: Round, _: &Value, _: Justified) -> Validity {

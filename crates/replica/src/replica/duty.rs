@@ -2,7 +2,6 @@
 
 use super::Replica;
 use crate::duties::Aside;
-use crate::elector::leader;
 use crate::io::Ticket;
 use crate::signer::Keys;
 use aequa_qbft::Event;
@@ -72,7 +71,7 @@ impl<K: Keys> Replica<K> {
     /// Operators whose clients have not posted learn of the decision from the leader of its round. Beyond round 0 the instance
     /// tells everybody itself.
     fn announce(&mut self, id: InstanceId, certificate: &Certificate) {
-        let led = leader(self.cx.config.quorum, id, certificate.round) == self.cx.config.me;
+        let led = self.cx.elector.leader(id, certificate.round) == self.cx.config.me;
         if led && self.instances.round(id) == Some(Round(0)) {
             let decided = Decided { certificate: certificate.clone() };
             self.cx.out.broadcast(Message::Decided(decided));

@@ -19,7 +19,7 @@ mod turn;
 use crate::blocks::Blocks;
 use crate::context::Context;
 use crate::duties::{Duties, DutyState};
-use crate::elector::leader;
+use crate::elector::elector;
 use crate::inquiry::Inquiry;
 use crate::instances::Instances;
 use crate::io::{Config, Input, Now, Recovery, Timer};
@@ -76,7 +76,13 @@ impl<K: Keys> Replica<K> {
             sealing: Sealing::new(quorum.quorum()),
             witness: Witness::default(),
             inquiry: Inquiry::begin(recovery.memory, quorum),
-            cx: Context { config, chain, now: Now { elapsed_ms: 0, wall_ms: 0 }, out: Output::default() },
+            cx: Context {
+                elector: elector(config.params.leader, quorum),
+                config,
+                chain,
+                now: Now { elapsed_ms: 0, wall_ms: 0 },
+                out: Output::default(),
+            },
         };
         replica.recover(recovery);
         replica
@@ -229,7 +235,7 @@ impl<K: Keys> Replica<K> {
     pub fn round_and_leader(&self) -> (Round, OperatorIndex) {
         let id = InstanceId::Block(self.height());
         let round = self.instances.round(id).unwrap_or_default();
-        (round, leader(self.cx.config.quorum, id, round))
+        (round, self.cx.elector.leader(id, round))
     }
 
     /// Whether there is something to agree on, and several rounds have brought no decision.

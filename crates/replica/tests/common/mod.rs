@@ -168,7 +168,11 @@ pub fn certificate(block: &CheckedBlock) -> Certificate {
 pub fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
     let mut chain = Chain::genesis(CLUSTER, quorum());
     let mut next = |height| {
-        let leader = aequa_replica::leader(quorum(), InstanceId::Block(Height(height)), Round(0));
+        let leader = aequa_replica::Elector::leader(
+            &aequa_replica::RoundRobin(quorum()),
+            InstanceId::Block(Height(height)),
+            Round(0),
+        );
         let block = block(&chain, leader, EPOCH_MS + height);
         chain.apply(&block).unwrap();
         block

@@ -69,7 +69,7 @@ impl Desk {
     /// The first round of this height, from this one on, that operator 1 leads or does not lead.
     fn round_led(&self, height: Height, from: Round, by_one: bool) -> Round {
         let leads = |round: &Round| {
-            let leader = leader(self.inbox.context.quorum, InstanceId::Block(height), *round);
+            let leader = self.inbox.context.elector.leader(InstanceId::Block(height), *round);
             (leader == OperatorIndex(1)) == by_one
         };
         (from.0..).map(Round).find(leads).unwrap()
