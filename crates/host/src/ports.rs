@@ -1,5 +1,5 @@
 use aequa_replica::{
-    DutyState, Halt, Input, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, VoteStore, Work,
+    Halt, Input, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, VoteStore, Work,
 };
 use aequa_types::recording::Entry;
 use aequa_types::{InstanceId, Subject};
@@ -32,8 +32,8 @@ pub trait Ports<K> {
     /// Beside the turn.
     fn work(&mut self, work: Work) -> Result<(), Self::Error>;
 
-    /// To the block store; durable after [`Ports::flush`]. `duty` is what is known of the duty that a write is about.
-    fn store(&mut self, write: &StoreWrite, duty: Option<&DutyState>) -> Result<(), Self::Error>;
+    /// To the block store; durable after [`Ports::flush`].
+    fn store(&mut self, write: &StoreWrite) -> Result<(), Self::Error>;
 
     /// Makes the block store durable.
     fn flush(&mut self) -> Result<(), Self::Error>;

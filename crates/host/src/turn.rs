@@ -112,11 +112,7 @@ impl<K: Keys> Host<K> {
     ) -> Result<(), HostError<P::Error>> {
         let mut flush = false;
         for write in writes {
-            let duty = match write {
-                StoreWrite::CommitDuty { duty, .. } => self.replica.duty(*duty),
-                StoreWrite::Commit { .. } | StoreWrite::Sealed(_) | StoreWrite::KeepEvidence(_) => None,
-            };
-            ports.store(write, duty).map_err(HostError::Store)?;
+            ports.store(write).map_err(HostError::Store)?;
             flush |= is_flushed(write);
         }
         if flush {

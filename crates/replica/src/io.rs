@@ -222,15 +222,6 @@ pub enum DutyAdmission {
     },
 }
 
-/// What a straggler asks of a closed duty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recall {
-    /// Its certificate, as a DECIDED.
-    Certificate,
-    /// The value of this digest, as a VALUE reply.
-    Value(Digest),
-}
-
 /// Facts for metrics, logs and event streams.
 #[derive(Debug, Clone)]
 pub enum Notice {

@@ -64,7 +64,7 @@ mod witness;
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
 pub use elector::{Elector, RoundRobin, elector};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
-pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recall, Recovery, Ticket, Timer};
+pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };

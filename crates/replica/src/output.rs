@@ -14,13 +14,13 @@
 //! 3. Every place that is taken has its record in the same output, and every vote that leaves has its place: both
 //!    hold apart from what the signer says. (Votes inside a justification were checked when they left by themselves.)
 
-use crate::io::{DutyAdmission, Halt, Notice, Recall, Ticket, Timer};
+use crate::io::{DutyAdmission, Halt, Notice, Ticket, Timer};
 use aequa_chain::Applied;
 use aequa_mempool::Admission;
 use aequa_types::recording::Entry;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, DutyId, Height, InstanceId, Mark,
-    Message, OperatorIndex, Record, Round, Seal, Signed, Slot, TxHash, Value,
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, DutyId, DutyOutcome, Height,
+    InstanceId, Mark, Message, OperatorIndex, Recall, Record, Round, Seal, Signed, Slot, TxHash,
 };
 use std::sync::Arc;
 
@@ -131,8 +131,8 @@ pub enum StoreWrite {
     CommitDuty {
         /// Which duty.
         duty: DutyId,
-        /// The decision; none when it expired undecided.
-        decided: Option<(Value, Certificate)>,
+        /// What became of it.
+        outcome: DutyOutcome,
         /// Every duty of the kind up to this slot is closed.
         watermark: Option<Slot>,
     },

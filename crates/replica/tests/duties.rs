@@ -5,14 +5,14 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Elector, Input, Recall,
-    Recovery, RoundRobin, Ticket, Timer,
+    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Elector, Input, Recovery,
+    RoundRobin, Ticket, Timer,
 };
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::{
-    Certificate, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed,
-    Slot, Subject, Value, ValueBytes, Verified,
+    Certificate, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Recall, Record, Round, Seal,
+    Signed, Slot, Subject, Value, ValueBytes, Verified,
 };
 use common::{Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, prepare, quorum};
 
@@ -298,7 +298,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
     );
 }
 
@@ -362,7 +362,7 @@ fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
     );
     let asked =
         |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::ValueRequest(_))));
@@ -410,7 +410,7 @@ fn different_payloads_show_as_undecided_with_who_holds_what() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: None, .. })))
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_none()))
     );
     assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Undecided);
 }
@@ -675,7 +675,7 @@ fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { decided: Some(_), .. })))
+            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
     );
     assert!(prepares(&effects).is_empty());
 }

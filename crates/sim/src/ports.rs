@@ -9,8 +9,7 @@ use crate::sights::fault;
 use crate::store::{Store, Stored};
 use aequa_host::Ports;
 use aequa_replica::{
-    DutyState, Halt, Input, Notice, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, Timer,
-    VoteStore, Work,
+    Halt, Input, Notice, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, Timer, VoteStore, Work,
 };
 use aequa_storage::StorageError;
 use aequa_types::recording::Entry;
@@ -180,7 +179,7 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
         Ok(())
     }
 
-    fn store(&mut self, write: &StoreWrite, _: Option<&DutyState>) -> Result<(), Broken> {
+    fn store(&mut self, write: &StoreWrite) -> Result<(), Broken> {
         self.votes.operation(fault::CRASH_STORING)?;
         match write {
             StoreWrite::Commit { block, certificate, applied, .. } => {
@@ -188,8 +187,8 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
                 self.store.put_block(Stored { block, certificate, applied });
             }
             StoreWrite::Sealed(certificate) => self.store.put_certificate(certificate.clone()),
-            StoreWrite::CommitDuty { duty, decided, watermark } => {
-                self.store.put_duty(*duty, decided.clone(), *watermark);
+            StoreWrite::CommitDuty { duty, outcome, watermark } => {
+                self.store.put_duty(*duty, outcome.clone(), *watermark);
             }
             StoreWrite::KeepEvidence(pending) => self.store.put_evidence(pending.clone()),
         }

@@ -2,11 +2,9 @@
 
 use crate::dice::Dice;
 use aequa_chain::{Applied, Chain, ChainError, Tip};
-use aequa_replica::Recall;
-use aequa_types::message::ValueReply;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, ClusterId, Decided, DutyId, DutyKind, Height, InstanceId,
-    Message, Quorum, Slot, Value,
+    Certificate, CheckedBlock, CheckedEvidence, ClusterId, DutyId, DutyKind, DutyOutcome, Height, InstanceId,
+    Message, Quorum, Recall, Slot,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +21,8 @@ pub(crate) struct Stored {
 enum Write {
     Block(Box<Stored>),
     Certificate(Certificate),
-    /// The end of a duty, its decision if there is one, and the watermark of its kind.
-    Duty(DutyId, Option<(Value, Certificate)>, Option<Slot>),
+    /// The end of a duty, and the watermark of its kind.
+    Duty(DutyId, DutyOutcome, Option<Slot>),
     Evidence(Vec<CheckedEvidence>),
 }
 
@@ -34,7 +32,7 @@ pub(crate) struct Store {
     journal: Vec<Write>,
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
-    duties: BTreeMap<DutyId, Option<(Value, Certificate)>>,
+    duties: BTreeMap<DutyId, DutyOutcome>,
     watermarks: BTreeMap<DutyKind, Slot>,
     evidence: Vec<CheckedEvidence>,
 }
@@ -49,30 +47,14 @@ impl Store {
     }
 
     /// The end of a duty, durable at once.
-    pub(crate) fn put_duty(
-        &mut self,
-        duty: DutyId,
-        decided: Option<(Value, Certificate)>,
-        watermark: Option<Slot>,
-    ) {
-        self.write(Write::Duty(duty, decided, watermark));
+    pub(crate) fn put_duty(&mut self, duty: DutyId, outcome: DutyOutcome, watermark: Option<Slot>) {
+        self.write(Write::Duty(duty, outcome, watermark));
         self.flush();
     }
 
     /// What is stored of a closed duty for an operator that missed it.
     pub(crate) fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
-        let (value, certificate) = self.duties.get(&duty)?.clone()?;
-        match recall {
-            Recall::Certificate => Some(Message::Decided(Decided { certificate })),
-            Recall::Value(digest) => (certificate.digest == digest).then(|| {
-                Message::ValueReply(ValueReply { instance: duty.into(), value: value.bytes().clone() })
-            }),
-        }
-    }
-
-    /// The certificate of a duty that was decided.
-    pub(crate) fn duty_certificate(&self, duty: DutyId) -> Option<&Certificate> {
-        self.duties.get(&duty)?.as_ref().map(|(_, certificate)| certificate)
+        self.duties.get(&duty)?.recall(duty, recall)
     }
 
     /// All the evidence that is pending.
@@ -126,7 +108,7 @@ impl Store {
     /// The highest decided duty of each kind.
     pub(crate) fn newest_duties(&self) -> Vec<DutyId> {
         let newest_duty = |kind: DutyKind| {
-            let decided = self.duties.iter().rev().filter(|(_, decided)| decided.is_some());
+            let decided = self.duties.iter().rev().filter(|(_, outcome)| outcome.decided.is_some());
             decided.map(|(duty, _)| *duty).find(|duty| duty.kind == kind)
         };
         DutyKind::ALL.into_iter().filter_map(newest_duty).collect()
@@ -162,7 +144,7 @@ impl Store {
     /// Certificates of the newest `count` blocks and `count` duties that have no group seal.
     pub(crate) fn unsealed(&self, count: usize) -> Vec<Certificate> {
         let blocks = self.blocks.values().rev().take(count).map(|stored| &stored.certificate);
-        let duties = self.duties.values().rev().take(count).flatten().map(|(_, certificate)| certificate);
+        let duties = self.duties.values().rev().take(count).filter_map(DutyOutcome::certificate);
         blocks.chain(duties).filter(|known| known.group_seal().is_none()).cloned().collect()
     }
 
@@ -192,23 +174,21 @@ impl Store {
                 self.blocks.insert(stored.block.header().height, (**stored).clone());
             }
             Write::Certificate(certificate) => {
-                let known = match certificate.instance {
+                match certificate.instance {
                     InstanceId::Block(height) => {
-                        self.blocks.get_mut(&height).map(|stored| &mut stored.certificate)
+                        if let Some(stored) = self.blocks.get_mut(&height) {
+                            stored.certificate = certificate.clone();
+                        }
                     }
                     InstanceId::Duty(duty) => {
-                        let decided = self.duties.get_mut(&duty).and_then(Option::as_mut);
-                        decided.map(|(_, certificate)| certificate)
+                        self.duties.get_mut(&duty).map(|outcome| outcome.seal(certificate));
                     }
                 };
-                if let Some(known) = known {
-                    *known = certificate.clone();
-                }
             }
-            Write::Duty(duty, decided, watermark) => {
-                let sealed = self.duty_certificate(*duty).is_some_and(|known| known.group_seal().is_some());
-                if !sealed {
-                    self.duties.insert(*duty, decided.clone());
+            Write::Duty(duty, outcome, watermark) => {
+                let is_sealed = self.duties.get(duty).is_some_and(DutyOutcome::is_sealed);
+                if !is_sealed {
+                    self.duties.insert(*duty, outcome.clone());
                 }
                 self.watermarks.extend(watermark.map(|mark| (duty.kind, mark)));
             }

@@ -332,9 +332,9 @@ impl World {
                 }
                 self.note(id, instance.number(), || format!("seals {}", name(instance)));
             }
-            StoreWrite::CommitDuty { decided, .. } => {
-                if let Some((_, certificate)) = decided.filter(|_| honest) {
-                    self.oracle.ends(operator, &certificate);
+            StoreWrite::CommitDuty { outcome, .. } => {
+                if let Some(certificate) = outcome.certificate().filter(|_| honest) {
+                    self.oracle.ends(operator, certificate);
                     self.sight(sights::DUTY_DECIDED);
                 }
             }

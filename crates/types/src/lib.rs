@@ -35,6 +35,7 @@ pub mod limits;
 pub mod lock;
 pub mod mark;
 pub mod message;
+pub mod outcome;
 pub mod policy;
 pub mod record;
 pub mod recording;
@@ -53,6 +54,7 @@ pub use ids::{
 pub use instance::{Domain, DutyId, DutyKind, InstanceId};
 pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
+pub use outcome::{DutyOutcome, Recall};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
 pub use record::{Record, Subject};
 pub use statement::{Claim, Kind, Prepared, Signed, Statement};

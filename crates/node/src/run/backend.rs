@@ -1,21 +1,20 @@
 //! The node as the API sees it: questions to the board, the store and the core.
 
 use super::core::Command;
-use super::duty_report;
+use super::duty_view;
 use super::facts::SILENT_FOR;
 use super::ledger::Store;
 use super::network::Context;
-use super::observe::duty_status;
 use aequa_api::backend::{
     AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery,
-    DutyRequest, DutyStep, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady,
-    PeerView, PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    DutyRequest, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView,
+    PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_mempool as pool;
-use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyState, Replica};
+use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, Replica};
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::{CertificateJson, EvidenceJson, ValueJson};
+use aequa_types::json::EvidenceJson;
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, DutyId, Header, Height, OperatorIndex, Transaction, TxHash,
     TxKind,
@@ -342,10 +341,10 @@ impl Backend for NodeBackend {
 
     async fn duty(&self, duty: DutyId) -> Answer<Option<DutyView>> {
         if let Some(state) = self.ask(move |replica| replica.duty(duty).cloned()).await? {
-            return Ok(Some(duty_view(duty, &state)));
+            return Ok(Some(duty_view::live(duty, &state)));
         }
         let stored = self.read(move |store| store.duty(duty)).await?;
-        Ok(stored.and_then(|report| duty_report::view(duty, &report)))
+        Ok(stored.and_then(|stored| duty_view::stored(duty, &stored)))
     }
 
     async fn duties(&self, query: DutyQuery) -> Answer<DutyPage> {
@@ -411,26 +410,6 @@ fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
             (Admission::SenderLimit, text("sender limit reached"))
         }
         pool::Admission::Overflow(reason) => (Admission::Overflow, text(reason.name())),
-    }
-}
-
-/// A duty of this life.
-pub fn duty_view(duty: DutyId, state: &DutyState) -> DutyView {
-    let certificate = state.decided.as_ref().map(|(_, certificate)| certificate);
-    let step = |(t_ms, step): &(u64, &'static str)| DutyStep { t_ms: *t_ms as f64, step: (*step).to_owned() };
-    DutyView {
-        kind: duty.kind,
-        slot: duty.slot,
-        status: duty_status(state.status),
-        round: certificate.map(|certificate| certificate.round),
-        digest: certificate.map(|certificate| certificate.digest),
-        value: state.decided.as_ref().map(|(value, _)| ValueJson(value.bytes().clone())),
-        signature: certificate.and_then(|certificate| certificate.group_seal()).map(|seal| seal.to_string()),
-        certificate: certificate.map(CertificateJson::from),
-        digests: duty_report::digests(state),
-        refused_by: Vec::new(),
-        reason: duty_report::reason(duty_status(state.status)),
-        timeline: state.timeline.iter().map(step).collect(),
     }
 }
 

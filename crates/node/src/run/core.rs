@@ -13,8 +13,7 @@ use super::seals::{SealJob, SealWorker};
 use aequa_host::{Host, HostError, Ports};
 use aequa_mempool::Admission;
 use aequa_replica::{
-    DutyAdmission, DutyState, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket,
-    Work,
+    DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket, Work,
 };
 use aequa_storage::{DataDir, StorageError};
 use aequa_types::recording::Entry;
@@ -199,15 +198,15 @@ impl Ports<OperatorKeys> for NodePorts {
         Ok(())
     }
 
-    fn store(&mut self, write: &StoreWrite, duty: Option<&DutyState>) -> Result<(), StorageError> {
+    fn store(&mut self, write: &StoreWrite) -> Result<(), StorageError> {
         match write {
             StoreWrite::Commit { block, certificate, applied, .. } => {
                 self.ledger.commit(block, certificate, applied)?;
             }
             StoreWrite::Sealed(certificate) => self.ledger.seal(certificate)?,
             StoreWrite::KeepEvidence(pending) => self.ledger.keep_evidence(pending)?,
-            StoreWrite::CommitDuty { duty: id, decided, watermark } => {
-                self.ledger.commit_duty(*id, duty, decided.as_ref(), *watermark)?;
+            StoreWrite::CommitDuty { duty, outcome, watermark } => {
+                self.ledger.commit_duty(*duty, outcome, *watermark)?;
             }
         }
         Ok(())

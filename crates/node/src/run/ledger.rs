@@ -1,17 +1,15 @@
 //! The block store as the node uses it: commits, seals, duty results, flushing in the background.
 
 use super::core::Command;
-use super::duty_report;
 use aequa_chain::Applied;
-use aequa_replica::{DutyState, Recall};
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};
 use aequa_storage::last_state::LastState;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, DutyId, Evidence, Height, InstanceId, Message, Round, Slot,
-    TxHash, Value,
+    Certificate, CheckedBlock, CheckedEvidence, DutyId, DutyOutcome, Evidence, Height, InstanceId, Message,
+    Recall, Round, Slot, TxHash,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,9 +100,10 @@ impl Ledger {
                 self.store.put_certificate(height, certificate)?;
             }
             InstanceId::Duty(duty) => {
-                let stored = self.store.duty(duty)?;
-                if let Some(report) = stored.and_then(|stored| duty_report::sealed(&stored, certificate)) {
-                    self.store.put_duty(duty, &report)?;
+                if let Some(mut outcome) = self.outcome(duty)?
+                    && outcome.seal(certificate)
+                {
+                    self.store.put_duty(duty, &outcome.to_bytes())?;
                 }
             }
         }
@@ -116,19 +115,17 @@ impl Ledger {
     pub fn commit_duty(
         &self,
         duty: DutyId,
-        state: Option<&DutyState>,
-        decided: Option<&(Value, Certificate)>,
+        outcome: &DutyOutcome,
         watermark: Option<Slot>,
     ) -> Result<(), StorageError> {
+        let sealed = self.outcome(duty)?.filter(DutyOutcome::is_sealed);
+        self.store.close_duty(duty, &sealed.as_ref().unwrap_or(outcome).to_bytes(), watermark)
+    }
+
+    /// What is stored of a duty. One that cannot be read says nothing.
+    fn outcome(&self, duty: DutyId) -> Result<Option<DutyOutcome>, StorageError> {
         let stored = self.store.duty(duty)?;
-        let has_seal = |stored: &[u8]| {
-            duty_report::certificate(stored).is_some_and(|certificate| certificate.group_seal().is_some())
-        };
-        let report = match stored.filter(|stored| has_seal(stored)) {
-            Some(sealed) => sealed,
-            None => duty_report::report(state, decided),
-        };
-        self.store.close_duty(duty, &report, watermark)
+        Ok(stored.and_then(|stored| DutyOutcome::from_bytes(&stored).ok()))
     }
 
     /// Stores all the evidence that is pending, in place of what was. It outlives the process at once, and a
@@ -141,7 +138,7 @@ impl Ledger {
     /// What the store has of a closed duty for an operator that missed it. A store that cannot be
     /// read leaves the question unanswered; writing to it will say so.
     pub fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
-        duty_report::recall(duty, &self.store.duty(duty).ok()??, recall)
+        self.outcome(duty).ok()??.recall(duty, recall)
     }
 
     /// Bytes the block store keeps in memory.
@@ -176,7 +173,8 @@ fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Resu
 mod tests {
     use super::*;
     use aequa_storage::chain_store::ChainOptions;
-    use aequa_types::{ClusterId, DutyKind, Proof, Seal, ValueBytes};
+    use aequa_types::outcome::DutyDecision;
+    use aequa_types::{ClusterId, DutyKind, Proof, Seal, Value, ValueBytes};
 
     const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
     const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
@@ -187,16 +185,18 @@ mod tests {
         Ledger::start(store, dir.into(), 100, Arc::new(Metrics::new()), core).unwrap()
     }
 
-    fn decided(bytes: &[u8]) -> (Value, Certificate) {
+    fn decided(bytes: &[u8]) -> DutyOutcome {
         let value = Value::duty(DUTY, ValueBytes(bytes.into()));
         let proof = Proof::Commits(Vec::new());
         let certificate =
             Certificate { instance: DUTY.into(), round: Round(0), digest: value.digest(), proof };
-        (value, certificate)
+        let decided = Some(DutyDecision { certificate, value: value.bytes().clone() });
+        DutyOutcome { decided, ..DutyOutcome::default() }
     }
 
-    fn with_seal(certificate: &Certificate) -> Certificate {
-        Certificate { proof: Proof::Group(Seal::repeat_byte(9)), ..certificate.clone() }
+    fn seal(outcome: &DutyOutcome) -> Certificate {
+        let proof = Proof::Group(Seal::repeat_byte(9));
+        Certificate { proof, ..outcome.certificate().unwrap().clone() }
     }
 
     #[test]
@@ -206,11 +206,11 @@ mod tests {
         let deep = "[".repeat(4000);
         for bytes in [b"\xff\x00 not json".as_slice(), deep.as_bytes(), b"", b"{}"] {
             let decided = decided(bytes);
-            ledger.commit_duty(DUTY, None, Some(&decided), None).unwrap();
-            ledger.seal(&with_seal(&decided.1)).unwrap();
-            let stored = ledger.store.duty(DUTY).unwrap().unwrap();
-            assert_eq!(duty_report::certificate(&stored), Some(with_seal(&decided.1)));
-            let asked = Recall::Value(decided.0.digest());
+            ledger.commit_duty(DUTY, &decided, None).unwrap();
+            ledger.seal(&seal(&decided)).unwrap();
+            let stored = ledger.outcome(DUTY).unwrap().unwrap();
+            assert_eq!(stored.certificate(), Some(&seal(&decided)));
+            let asked = Recall::Value(seal(&decided).digest);
             assert!(matches!(ledger.recall_duty(DUTY, asked), Some(Message::ValueReply(_))));
             // The next value takes another place in a real node.
             ledger.store.put_duty(DUTY, b"{}").unwrap();
@@ -222,11 +222,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
         let decided = decided(b"{}");
-        ledger.commit_duty(DUTY, None, Some(&decided), None).unwrap();
-        ledger.seal(&with_seal(&decided.1)).unwrap();
-        ledger.commit_duty(DUTY, None, Some(&decided), Some(Slot(6))).unwrap();
-        let stored = ledger.store.duty(DUTY).unwrap().unwrap();
-        assert_eq!(duty_report::certificate(&stored), Some(with_seal(&decided.1)));
+        ledger.commit_duty(DUTY, &decided, None).unwrap();
+        ledger.seal(&seal(&decided)).unwrap();
+        ledger.commit_duty(DUTY, &decided, Some(Slot(6))).unwrap();
+        let stored = ledger.outcome(DUTY).unwrap().unwrap();
+        assert_eq!(stored.certificate(), Some(&seal(&decided)));
         assert_eq!(ledger.store.duty_watermarks().unwrap(), [DutyId { slot: Slot(6), ..DUTY }]);
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ledger = ledger(dir.path());
         ledger.store.put_duty(DUTY, b"\xff").unwrap();
-        ledger.seal(&with_seal(&decided(b"{}").1)).unwrap();
+        ledger.seal(&seal(&decided(b"{}"))).unwrap();
         assert_eq!(ledger.store.duty(DUTY).unwrap().unwrap(), b"\xff");
     }
 }

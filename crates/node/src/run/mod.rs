@@ -25,7 +25,7 @@ mod backend;
 mod budget;
 mod core;
 mod descriptors;
-mod duty_report;
+mod duty_view;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod events;

@@ -3,7 +3,7 @@
 use super::events::Events;
 use super::keys::OperatorKeys;
 use super::sync::wall_ms;
-use aequa_api::backend::{DutyStatus, EventBody};
+use aequa_api::backend::EventBody;
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
 use aequa_qbft::{Note, Phase};
 use aequa_replica::{Input, Notice, Replica};
@@ -307,7 +307,7 @@ impl Observatory {
 
     fn duty_event(&self, duty: DutyId, replica: &Replica<OperatorKeys>) {
         let Some(state) = replica.duty(duty) else { return };
-        self.events.publish(|| EventBody::Duty(super::backend::duty_view(duty, state)));
+        self.events.publish(|| EventBody::Duty(super::duty_view::live(duty, state)));
     }
 
     /// A decided duty has its result only when the group has signed it; without seals it has none.
@@ -435,18 +435,6 @@ impl Observatory {
                 );
             }
         }
-    }
-}
-
-/// Status names of duties in the API.
-pub fn duty_status(status: aequa_replica::DutyStatus) -> DutyStatus {
-    match status {
-        aequa_replica::DutyStatus::Pending => DutyStatus::Pending,
-        aequa_replica::DutyStatus::Deciding => DutyStatus::Deciding,
-        aequa_replica::DutyStatus::Decided => DutyStatus::Decided,
-        aequa_replica::DutyStatus::Signed => DutyStatus::Signed,
-        aequa_replica::DutyStatus::Undecided => DutyStatus::Undecided,
-        aequa_replica::DutyStatus::Expired => DutyStatus::Expired,
     }
 }
 

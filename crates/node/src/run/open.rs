@@ -2,7 +2,7 @@
 
 use super::keys::OperatorKeys;
 use super::ledger::Store;
-use super::{duty_report, testimony};
+use super::testimony;
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::Operator;
@@ -15,7 +15,9 @@ use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{Certificate, Digest, DutyKind, Height, InstanceId, Mark, Place, Quorum, Record, Value};
+use aequa_types::{
+    Certificate, Digest, DutyKind, DutyOutcome, Height, InstanceId, Mark, Place, Quorum, Record, Value,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -355,8 +357,9 @@ fn unsealed_duties(store: &FjallChainStore, kind: DutyKind) -> Result<Vec<Certif
         let Some((last, _)) = rows.last() else { break };
         before = Some(last.slot);
         looked_at += rows.len();
-        let certificates = rows.iter().filter_map(|(_, report)| duty_report::certificate(report));
-        unsealed.extend(certificates.filter(|certificate| certificate.group_seal().is_none()));
+        let outcomes = rows.iter().filter_map(|(_, stored)| DutyOutcome::from_bytes(stored).ok());
+        let open = outcomes.filter(|outcome| !outcome.is_sealed());
+        unsealed.extend(open.filter_map(|outcome| outcome.decided).map(|decided| decided.certificate));
     }
     Ok(unsealed)
 }
@@ -366,6 +369,7 @@ mod tests {
     use super::*;
     use crate::config::{Settings, Source, keys};
     use crate::run::fixture;
+    use aequa_types::outcome::DutyDecision;
     use aequa_types::{ClusterId, DutyId, OperatorIndex, Proof, Round, Seal, Slot, ValueBytes};
 
     /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
@@ -432,8 +436,9 @@ mod tests {
             let value = Value::duty(duty, ValueBytes(b"1".as_slice().into()));
             let (instance, digest) = (duty.into(), value.digest());
             let certificate = Certificate { instance, round: Round(0), digest, proof };
-            let report = duty_report::report(None, Some(&(value, certificate.clone())));
-            store.close_duty(duty, &report, None).unwrap();
+            let decided = DutyDecision { certificate: certificate.clone(), value: value.bytes().clone() };
+            let outcome = DutyOutcome { decided: Some(decided), ..DutyOutcome::default() };
+            store.close_duty(duty, &outcome.to_bytes(), None).unwrap();
             certificate
         };
         let open_slots = [30, 17, 16, 2];

@@ -2,7 +2,6 @@
 //! signed, answered from the block store and the instances of the core.
 
 use super::core::Core;
-use super::duty_report;
 use super::ledger::Store;
 use super::network::Context;
 use super::sync::{self, FetchError};
@@ -11,7 +10,7 @@ use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_types::limits::TESTIMONY_FRAME_BYTES_MAX;
 use aequa_types::sync::{CheckedTestimony, SyncReply, SyncRequest, Testimony, TestimonyRequest};
-use aequa_types::{Certificate, DutyKind, OperatorIndex};
+use aequa_types::{Certificate, DutyKind, DutyOutcome, OperatorIndex};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -50,8 +49,9 @@ fn newest_decided(store: &impl ChainStore, kind: DutyKind) -> Result<Option<Cert
     let mut before = None;
     for _ in 0..DUTIES_LOOKED_AT / DUTIES_AT_A_TIME {
         let rows = store.duties(Some(kind), before, DUTIES_AT_A_TIME)?;
-        if let Some(certificate) = rows.iter().find_map(|(_, report)| duty_report::certificate(report)) {
-            return Ok(Some(certificate));
+        let mut outcomes = rows.iter().filter_map(|(_, stored)| DutyOutcome::from_bytes(stored).ok());
+        if let Some(decided) = outcomes.find_map(|outcome| outcome.decided) {
+            return Ok(Some(decided.certificate));
         }
         let Some((oldest, _)) = rows.last() else { break };
         before = Some(oldest.slot);
@@ -83,6 +83,7 @@ pub async fn ask(
 mod tests {
     use super::*;
     use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
+    use aequa_types::outcome::DutyDecision;
     use aequa_types::statement::{Claim, CommitClaim};
     use aequa_types::{ClusterId, DutyId, Round, Signature, Signed, Slot, Statement, Value, ValueBytes};
 
@@ -103,13 +104,14 @@ mod tests {
             };
             let commits: Vec<Signed> = (0..3).map(commit).collect();
             let certificate = Certificate::from_commits(instance, Round(0), value.digest(), &commits);
-            let report = duty_report::report(None, Some(&(value, certificate)));
-            store.put_duty(of(slot), &report).unwrap();
+            let decided = Some(DutyDecision { certificate, value: value.bytes().clone() });
+            let outcome = DutyOutcome { decided, ..DutyOutcome::default() };
+            store.put_duty(of(slot), &outcome.to_bytes()).unwrap();
         }
         for slot in 3..3 + 10 * DUTIES_AT_A_TIME as u64 {
-            store.put_duty(of(slot), &duty_report::report(None, None)).unwrap();
+            store.put_duty(of(slot), &DutyOutcome::default().to_bytes()).unwrap();
             let attester = DutyId { kind: DutyKind::Attester, ..of(slot) };
-            store.put_duty(attester, &duty_report::report(None, None)).unwrap();
+            store.put_duty(attester, &DutyOutcome::default().to_bytes()).unwrap();
         }
         let found = newest_decided(&store, DutyKind::Sync).unwrap();
         assert_eq!(found.map(|certificate| certificate.instance), Some(of(2).into()));

@@ -15,13 +15,13 @@ pub use window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
 
 use crate::agreement::{Agreement, Ended, Proposed};
 use crate::context::Context;
-use crate::io::{DutyAdmission, Notice, Recall, Ticket};
+use crate::io::{DutyAdmission, Notice, Ticket};
 use crate::output::{StoreWrite, Tell, Work};
 use aequa_qbft::{Note, Validity};
 use aequa_types::record::ValueRecord;
 use aequa_types::{
-    Certificate, Digest, DutyId, DutyKind, InstanceId, OperatorIndex, Quorum, Record, Round, Signed, Slot,
-    Value, Verified,
+    Certificate, Digest, DutyId, DutyKind, DutyOutcome, InstanceId, OperatorIndex, Quorum, Recall, Record,
+    Round, Signed, Value, Verified,
 };
 use early::EarlyDuties;
 use states::{DutyStates, Opening};
@@ -176,18 +176,25 @@ impl Duties {
 
     /// Gives up duties that are past any use; returns them.
     pub(crate) fn expire(&mut self, cx: &mut Context) -> Vec<DutyId> {
-        let expired = self.states.expire(cx.now.elapsed_ms);
-        for duty in expired.iter().copied() {
-            self.early.take(duty);
-            self.store(cx, duty, None);
-            cx.out.notify(Notice::DutyEnded { duty, certificate: None });
+        let mut expired = Vec::new();
+        for (duty, outcome) in self.states.expire(cx.now.elapsed_ms) {
+            self.end(cx, duty, outcome, None);
+            expired.push(duty);
         }
         expired
     }
 
-    fn store(&self, cx: &mut Context, duty: DutyId, decided: Option<(Value, Certificate)>) {
-        let watermark: Option<Slot> = self.states.watermark(duty.kind);
-        cx.out.store(StoreWrite::CommitDuty { duty, decided, watermark });
+    fn end(
+        &mut self,
+        cx: &mut Context,
+        duty: DutyId,
+        outcome: DutyOutcome,
+        certificate: Option<Certificate>,
+    ) {
+        self.early.take(duty);
+        let watermark = self.states.watermark(duty.kind);
+        cx.out.store(StoreWrite::CommitDuty { duty, outcome, watermark });
+        cx.out.notify(Notice::DutyEnded { duty, certificate });
     }
 }
 
@@ -237,10 +244,8 @@ impl Agreement for Duties {
         certificate: &Certificate,
     ) -> Option<Ended> {
         let duty = id.as_duty()?;
-        self.states.decide(duty, value.clone(), certificate.clone(), cx.now.elapsed_ms);
-        self.early.take(duty);
-        self.store(cx, duty, Some((value, certificate.clone())));
-        cx.out.notify(Notice::DutyEnded { duty, certificate: Some(certificate.clone()) });
+        let outcome = self.states.decide(duty, value, certificate.clone(), cx.now.elapsed_ms);
+        self.end(cx, duty, outcome, Some(certificate.clone()));
         Some(Ended::Duty(duty))
     }
 }

@@ -23,6 +23,7 @@
 
 use super::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
 use crate::slots::SlotSet;
+use aequa_types::outcome::{DutyDecision, DutyOutcome, DutyStep, HeldDigest};
 use aequa_types::{Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -101,6 +102,18 @@ pub struct DutyState {
 }
 
 impl DutyState {
+    fn new(opener: Opener, now_ms: u64) -> Self {
+        Self {
+            status: DutyStatus::Pending,
+            candidate: None,
+            held: BTreeMap::new(),
+            opener,
+            decided: None,
+            timeline: vec![(0, "received")],
+            since_ms: now_ms,
+        }
+    }
+
     /// Which operators were seen to hold which digest.
     pub fn digests(&self) -> BTreeMap<Digest, Vec<OperatorIndex>> {
         let mut digests: BTreeMap<Digest, Vec<OperatorIndex>> = BTreeMap::new();
@@ -108,6 +121,21 @@ impl DutyState {
             held.iter().for_each(|digest| digests.entry(*digest).or_default().push(*operator));
         }
         digests
+    }
+
+    /// What is stored of it.
+    pub fn outcome(&self) -> DutyOutcome {
+        let step = |(t_ms, name): &(u64, &str)| DutyStep { t_ms: *t_ms, name: name.as_bytes().to_vec() };
+        let decision = |(value, certificate): &(Value, Certificate)| DutyDecision {
+            certificate: certificate.clone(),
+            value: value.bytes().clone(),
+        };
+        let held = self.digests().into_iter();
+        DutyOutcome {
+            decided: self.decided.as_ref().map(decision),
+            timeline: self.timeline.iter().map(step).collect(),
+            held: held.map(|(digest, operators)| HeldDigest { digest, operators }).collect(),
+        }
     }
 
     /// Whether no digest can reach a quorum any more, if everybody keeps to what it was seen to hold.
@@ -297,18 +325,26 @@ impl DutyStates {
         }
     }
 
-    pub(super) fn decide(&mut self, id: DutyId, value: Value, certificate: Certificate, now_ms: u64) {
+    /// Closes a duty that was decided; gives what is stored of it.
+    pub(super) fn decide(
+        &mut self,
+        id: DutyId,
+        value: Value,
+        certificate: Certificate,
+        now_ms: u64,
+    ) -> DutyOutcome {
         self.passed(id, "decided", now_ms);
         self.window.decided(id, now_ms);
-        if let Some(mut duty) = self.open.remove(&id) {
-            duty.status = match certificate.group_seal() {
-                Some(_) => DutyStatus::Signed,
-                None => DutyStatus::Decided,
-            };
-            duty.decided = Some((value, certificate));
-            self.archive(id, duty);
-        }
+        let mut duty = self.open.remove(&id).unwrap_or_else(|| DutyState::new(Opener::Certificate, now_ms));
+        duty.status = match certificate.group_seal() {
+            Some(_) => DutyStatus::Signed,
+            None => DutyStatus::Decided,
+        };
+        duty.decided = Some((value, certificate));
+        let outcome = duty.outcome();
+        self.archive(id, duty);
         self.close(id, now_ms);
+        outcome
     }
 
     pub(super) fn sealed(&mut self, id: DutyId, certificate: &Certificate, now_ms: u64) {
@@ -320,22 +356,23 @@ impl DutyStates {
         }
     }
 
-    /// Gives up duties that are past any use; returns them.
-    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<DutyId> {
+    /// Gives up duties that are past any use; returns them, with what is stored of them.
+    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<(DutyId, DutyOutcome)> {
         let late = |duty: &DutyState| now_ms.saturating_sub(duty.since_ms) >= DUTY_LIFETIME_MS;
         let late = self.open.iter().filter(|(_, duty)| late(duty)).map(|(id, _)| *id);
         let expired: BTreeSet<DutyId> = late.chain(self.left_behind()).collect();
-        for id in &expired {
-            if let Some(mut duty) = self.open.remove(id) {
-                duty.status = match duty.digests().len() {
-                    0 | 1 => DutyStatus::Expired,
-                    _ => DutyStatus::Undecided,
-                };
-                self.archive(*id, duty);
-            }
-            self.close(*id, now_ms);
+        let mut outcomes = Vec::new();
+        for id in expired {
+            let Some(mut duty) = self.open.remove(&id) else { continue };
+            duty.status = match duty.digests().len() {
+                0 | 1 => DutyStatus::Expired,
+                _ => DutyStatus::Undecided,
+            };
+            outcomes.push((id, duty.outcome()));
+            self.archive(id, duty);
+            self.close(id, now_ms);
         }
-        expired.into_iter().collect()
+        outcomes
     }
 
     /// Open duties that the progress has left far behind, the lowest first, as many as are too many.
@@ -399,15 +436,7 @@ impl DutyStates {
     }
 
     fn insert(&mut self, id: DutyId, opener: Opener, now_ms: u64) {
-        self.open.entry(id).or_insert_with(|| DutyState {
-            status: DutyStatus::Pending,
-            candidate: None,
-            held: BTreeMap::new(),
-            opener,
-            decided: None,
-            timeline: vec![(0, "received")],
-            since_ms: now_ms,
-        });
+        self.open.entry(id).or_insert_with(|| DutyState::new(opener, now_ms));
     }
 
     fn archive(&mut self, id: DutyId, mut duty: DutyState) {
