@@ -1,9 +1,9 @@
 //! What every component gets: the time, the cluster, the chain, and where it puts what it asks for.
 
-use crate::elector::Elector;
 use crate::io::{Config, Now, Timer};
 use crate::output::Output;
 use aequa_chain::Chain;
+use aequa_signing::Elector;
 use std::sync::Arc;
 
 /// The surroundings of a component during one step. The keys are not among them: components sign nothing.

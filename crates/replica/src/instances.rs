@@ -4,8 +4,8 @@ use crate::agreement::{Agreement, Proposed};
 use crate::context::Context;
 use crate::io::Now;
 use crate::recording::Recorder;
-use crate::signer::{Keys, Signer};
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored, Validity};
+use aequa_signing::{Keys, Signer};
 use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, DutyId, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Signed, Statement, Value,

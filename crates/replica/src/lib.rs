@@ -22,15 +22,11 @@
 //! | `context` | what every component gets: time, cluster, chain, and the output; no keys |
 //! | `agreement` | what blocks and duties do differently: propose, validate, wait, decide |
 //! | `instances` | every open consensus instance, and how one takes an event |
-//! | `elector` | who leads a round |
 //! | `blocks` | the height being agreed; transactions and evidence on their way into a block |
 //! | `duties` | which duties are open and closed; how they move; which slots a client may open |
 //! | `sync` | noticing that others are ahead, and fetching what they have decided |
-//! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `witness` | what operators were seen to say: noticing contradictions |
 //! | `inquiry` | asking the members what was signed: at every start, and when this operator's memory is lost |
-//! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
-//! | `slots` | sets of slots as runs |
 //! | [`recording`] | what instances take and are told, to be run again |
 //!
 //! A component's fields are its own. It gets the context and says in what it returns what concerns the others; only
@@ -48,25 +44,20 @@ mod agreement;
 mod blocks;
 mod context;
 mod duties;
-mod elector;
 mod inquiry;
 mod instances;
 mod io;
 mod output;
 pub mod recording;
 mod replica;
-mod sealing;
-mod signer;
-mod slots;
 mod sync;
 mod witness;
 
+pub use aequa_signing::{Elector, Keys, RoundRobin, Signer, elector};
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
-pub use elector::{Elector, RoundRobin, elector};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };
 pub use replica::{Held, Replica};
-pub use signer::{Keys, Signer};

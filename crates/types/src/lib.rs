@@ -39,6 +39,7 @@ pub mod outcome;
 pub mod policy;
 pub mod record;
 pub mod recording;
+pub mod slots;
 pub mod statement;
 pub mod sync;
 pub mod transaction;
@@ -57,6 +58,7 @@ pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, 
 pub use outcome::{DutyOutcome, Recall};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
 pub use record::{Record, Subject};
+pub use slots::SlotSet;
 pub use statement::{Claim, Kind, Prepared, Signed, Statement};
 pub use transaction::{AuctionBidV1, CheckedTransaction, PlaintextV1, Transaction, TxBody, TxKind};
 

@@ -10,10 +10,10 @@ use crate::agreement::{Agreement, Ended, Proposed, timeout_ms};
 use crate::context::Context;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};
-use crate::sealing::SEALS_PENDING_MAX;
 use aequa_chain::{Chain, FRESH_WITHIN_MS, Freshness};
 use aequa_mempool::{Admission, Mempool, Nonces, Selection};
 use aequa_qbft::{Justified, Note, Validity};
+use aequa_signing::SEALS_PENDING_MAX;
 use aequa_types::{
     Address, Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ConsensusParams, Height,
     InstanceId, OperatorIndex, Round, Signed, TimestampMs, TxHash, TxKind, Value, Verified,

@@ -22,9 +22,10 @@
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
 use super::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
-use crate::slots::SlotSet;
 use aequa_types::outcome::{DutyDecision, DutyOutcome, DutyStep, HeldDigest};
-use aequa_types::{Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, Value};
+use aequa_types::{
+    Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, SlotSet, Value,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Closed slots remembered per kind below those that are near: when more are decided within the settling

@@ -1,8 +1,8 @@
 //! A host that gives the recorded answers.
 
-use crate::elector::{Elector, RoundRobin};
 use crate::recording::Difference;
 use aequa_qbft::{Host, Justified, Validity};
+use aequa_signing::{Elector, RoundRobin};
 use aequa_types::recording::Answers;
 use aequa_types::statement::Claim;
 use aequa_types::{InstanceId, Kind, OperatorIndex, Quorum, Round, Signed, Statement, Value};

@@ -3,8 +3,8 @@
 use super::Replica;
 use crate::duties::Aside;
 use crate::io::Ticket;
-use crate::signer::Keys;
 use aequa_qbft::Event;
+use aequa_signing::Keys;
 use aequa_types::{Certificate, Decided, DutyId, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 
 impl<K: Keys> Replica<K> {

@@ -3,8 +3,8 @@
 use super::Replica;
 use crate::inquiry::OwedShare;
 use crate::instances::{INSTANCES_KEPT, oldest_kept};
-use crate::signer::Keys;
 use aequa_qbft::{Event, Phase};
+use aequa_signing::Keys;
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{

@@ -19,17 +19,17 @@ mod turn;
 use crate::blocks::Blocks;
 use crate::context::Context;
 use crate::duties::{Duties, DutyState};
-use crate::elector::elector;
 use crate::inquiry::Inquiry;
 use crate::instances::Instances;
 use crate::io::{Config, Input, Now, Recovery, Timer};
 use crate::output::{Outbound, Output};
-use crate::sealing::Sealing;
-use crate::signer::{Keys, Signer};
 use crate::sync::{BlockSync, CATCH_UP_INTERVAL_MS};
 use crate::witness::{Witness, statements_of};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
+use aequa_signing::Sealing;
+use aequa_signing::elector;
+use aequa_signing::{Keys, Signer};
 use aequa_types::{
     CheckedEvidence, DutyId, Height, InstanceId, OperatorIndex, Round, Signed, Subject, Verified,
 };

@@ -2,9 +2,9 @@
 
 use super::Replica;
 use crate::io::Recovery;
-use crate::signer::Keys;
 use crate::witness::statements_in;
 use aequa_qbft::{Event, Restored};
+use aequa_signing::Keys;
 use aequa_types::{DutyId, Height, InstanceId, Record, Signed};
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@ use super::Replica;
 use crate::inquiry::Heard;
 use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
 use crate::output::{Outbound, Tell};
-use crate::signer::Keys;
 use crate::sync::CATCH_UP_INTERVAL_MS;
+use aequa_signing::Keys;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{Domain, Height, InstanceId, OperatorIndex, Signed, Verified};
 

@@ -3,8 +3,8 @@
 use super::Replica;
 use crate::io::Notice;
 use crate::output::{StoreWrite, Work};
-use crate::sealing::Ready;
-use crate::signer::Keys;
+use aequa_signing::Keys;
+use aequa_signing::Ready;
 use aequa_types::{Certificate, Digest, InstanceId, OperatorIndex, Proof, Round, Seal, Signed};
 
 impl<K: Keys> Replica<K> {

@@ -6,8 +6,8 @@ use crate::blocks::Blocks;
 use crate::duties::Duties;
 use crate::io::{Notice, Timer};
 use crate::output::Outbound;
-use crate::signer::Keys;
 use aequa_qbft::{Effect, Event, Instance, Note};
+use aequa_signing::Keys;
 use aequa_types::message::ValueRequest;
 use aequa_types::{Certificate, Digest, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 

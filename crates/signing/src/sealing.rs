@@ -23,7 +23,7 @@ struct Pending {
 
 /// All decisions without a group seal yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Sealing {
+pub struct Sealing {
     quorum: usize,
     pending: BTreeMap<InstanceId, Pending>,
     /// Operators whose share was bad before: theirs are taken last, or every seal would cost a second try.
@@ -32,19 +32,23 @@ pub(crate) struct Sealing {
 
 /// Shares ready to be combined.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Ready {
+pub struct Ready {
+    /// Round of all of them.
     pub round: Round,
+    /// Digest of all of them.
     pub digest: Digest,
+    /// q shares of distinct operators.
     pub shares: Vec<(OperatorIndex, Seal)>,
 }
 
 impl Sealing {
-    pub(crate) fn new(quorum: usize) -> Self {
+    /// Nothing is pending; `quorum` shares make a seal.
+    pub fn new(quorum: usize) -> Self {
         Self { quorum, pending: BTreeMap::new(), distrusted: BTreeSet::new() }
     }
 
     /// A decision was made; its COMMITs seen so far are `commits`.
-    pub(crate) fn open<'a>(
+    pub fn open<'a>(
         &mut self,
         instance: InstanceId,
         round: Round,
@@ -58,7 +62,7 @@ impl Sealing {
     }
 
     /// A further COMMIT of a decided instance.
-    pub(crate) fn add(&mut self, commit: &Signed) -> Option<Ready> {
+    pub fn add(&mut self, commit: &Signed) -> Option<Ready> {
         let pending = self.pending.get_mut(&commit.instance)?;
         if commit.round != pending.round || commit.digest() != Some(pending.digest) {
             return None;
@@ -69,12 +73,12 @@ impl Sealing {
     }
 
     /// The group seal exists.
-    pub(crate) fn close(&mut self, instance: InstanceId) {
+    pub fn close(&mut self, instance: InstanceId) {
         self.pending.remove(&instance);
     }
 
     /// These shares are bad; perhaps others suffice.
-    pub(crate) fn blame(&mut self, instance: InstanceId, operators: &[OperatorIndex]) -> Option<Ready> {
+    pub fn blame(&mut self, instance: InstanceId, operators: &[OperatorIndex]) -> Option<Ready> {
         self.distrusted.extend(operators);
         let pending = self.pending.get_mut(&instance)?;
         pending.blamed.extend(operators);
@@ -83,12 +87,12 @@ impl Sealing {
     }
 
     /// Gives up on blocks below this one: their certificate of commits stays.
-    pub(crate) fn forget_below(&mut self, oldest: Height) {
+    pub fn forget_below(&mut self, oldest: Height) {
         self.pending.retain(|pending, _| pending.height().is_none_or(|height| height >= oldest));
     }
 
     /// Combinations under way.
-    pub(crate) fn in_flight(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.pending.values().filter(|pending| pending.in_flight).count()
     }
 

@@ -1,21 +1,23 @@
 //! Sets of slots, kept as runs: what is closed follows closely on each other, so a run stands for thousands.
 
-use aequa_types::Slot;
+use crate::Slot;
 use std::collections::BTreeMap;
 
 /// A set of slots.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SlotSet {
+pub struct SlotSet {
     /// First slot of each run to its last. Runs neither overlap nor touch.
     runs: BTreeMap<u64, u64>,
 }
 
 impl SlotSet {
-    pub(crate) fn contains(&self, slot: Slot) -> bool {
+    /// Whether the slot is in the set.
+    pub fn contains(&self, slot: Slot) -> bool {
         self.runs.range(..=slot.0).next_back().is_some_and(|(_, last)| slot.0 <= *last)
     }
 
-    pub(crate) fn insert(&mut self, slot: Slot) {
+    /// Adds a slot.
+    pub fn insert(&mut self, slot: Slot) {
         if self.contains(slot) {
             return;
         }
@@ -33,7 +35,7 @@ impl SlotSet {
     }
 
     /// Forgets everything up to `mark`.
-    pub(crate) fn forget_up_to(&mut self, mark: Slot) {
+    pub fn forget_up_to(&mut self, mark: Slot) {
         let Some(next) = mark.0.checked_add(1) else { return self.runs.clear() };
         let above = self.runs.split_off(&next);
         let cut = self.runs.last_key_value().map(|(_, last)| *last).filter(|last| *last >= next);
@@ -44,19 +46,19 @@ impl SlotSet {
     }
 
     /// The highest slot of the set that is not above `limit`.
-    pub(crate) fn highest_up_to(&self, limit: Slot) -> Option<Slot> {
+    pub fn highest_up_to(&self, limit: Slot) -> Option<Slot> {
         let (_, last) = self.runs.range(..=limit.0).next_back()?;
         Some(Slot((*last).min(limit.0)))
     }
 
     /// How many slots of the set are not above `limit`.
-    pub(crate) fn count_up_to(&self, limit: Slot) -> u64 {
+    pub fn count_up_to(&self, limit: Slot) -> u64 {
         let sizes = self.runs.range(..=limit.0).map(|(first, last)| (*last).min(limit.0) - first);
         sizes.fold(0, |count, size| count.saturating_add(size).saturating_add(1))
     }
 
     /// How many runs there are: what the set takes in memory.
-    pub(crate) fn runs(&self) -> usize {
+    pub fn runs(&self) -> usize {
         self.runs.len()
     }
 }

@@ -15,10 +15,9 @@
 //!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
 //! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
 
-use crate::slots::SlotSet;
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
-    Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, Statement,
+    Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, SlotSet, Statement,
 };
 use std::collections::BTreeMap;
 

@@ -1,0 +1,17 @@
+//! Who may sign what, who leads, and how shares become one signature. Pure.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
+//! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
+//! | `elector` | who leads a round |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
+
+mod elector;
+mod sealing;
+mod signer;
+
+pub use elector::{Elector, RoundRobin, elector};
+pub use sealing::{Ready, SEALS_PENDING_MAX, Sealing};
+pub use signer::{Keys, Signer};
