@@ -14,7 +14,7 @@ use aequa_crypto::lock::{VerifiedLock, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::Verifier;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
-use aequa_replica::{Elector, Keys, RoundRobin, Signer};
+use aequa_replica::{Elector, Keys, Permit, RoundRobin, Signer};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
 use aequa_types::{
@@ -54,14 +54,26 @@ struct OperatorKeys<'a> {
     seal_over: SealOver,
 }
 
-impl Keys for OperatorKeys<'_> {
-    fn sign(&self, statement: Statement) -> Signed {
+impl OperatorKeys<'_> {
+    /// What whoever is faulty signs without asking.
+    fn unasked(&self, statement: Statement) -> Signed {
         self.secrets.identity.sign_statement(&self.cluster, statement)
     }
 
-    fn seal(&self, instance: InstanceId, round: Round, digest: &Digest) -> Option<Seal> {
+    fn unasked_share(&self, round: Round, digest: &Digest) -> Seal {
+        self.secrets.share.sign(&self.seal_over.message(&self.cluster, round, digest))
+    }
+}
+
+impl Keys for OperatorKeys<'_> {
+    fn sign(&self, permit: &Permit) -> Signed {
+        self.unasked(permit.statement().clone())
+    }
+
+    fn share(&self, permit: &Permit) -> Option<Seal> {
+        let (instance, round, digest) = permit.decision()?;
         assert_eq!(instance, INSTANCE);
-        Some(self.secrets.share.sign(&self.seal_over.message(&self.cluster, round, digest)))
+        Some(self.unasked_share(round, &digest))
     }
 }
 
@@ -75,7 +87,7 @@ impl Host for Surroundings<'_> {
         Validity::Valid
     }
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
-        self.0.sign(statement)
+        self.0.sign(statement).ok()
     }
 }
 
@@ -165,7 +177,7 @@ impl Cluster {
     /// What the faulty operator signs.
     fn faulty(&self, round: u64, claim: Claim) -> Signed {
         let author = OperatorIndex(FAULTY as u8);
-        self.keys(FAULTY).sign(Statement { instance: INSTANCE, round: Round(round), author, claim })
+        self.keys(FAULTY).unasked(Statement { instance: INSTANCE, round: Round(round), author, claim })
     }
 
     fn faulty_prepare(&self, round: u64, value: &Value) -> Message {
@@ -173,7 +185,7 @@ impl Cluster {
     }
 
     fn faulty_commit(&self, round: u64, value: &Value) -> Signed {
-        let seal = self.keys(FAULTY).seal(INSTANCE, Round(round), &value.digest());
+        let seal = Some(self.keys(FAULTY).unasked_share(Round(round), &value.digest()));
         self.faulty(round, Claim::Commit(CommitClaim { digest: value.digest(), seal }))
     }
 

@@ -194,6 +194,6 @@ impl<K: Keys> Host for View<'_, K> {
     }
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
-        self.signer.sign(statement)
+        self.signer.sign(statement).ok()
     }
 }

@@ -53,7 +53,7 @@ mod replica;
 mod sync;
 mod witness;
 
-pub use aequa_signing::{Elector, Keys, RoundRobin, Signer, elector};
+pub use aequa_signing::{Elector, Keys, Permit, RoundRobin, Signer, elector};
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
 pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, Ticket, Timer};

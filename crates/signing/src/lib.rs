@@ -2,16 +2,19 @@
 //!
 //! | module | one idea |
 //! |---|---|
-//! | `signer` | the last gate before a signature: one statement per (instance, round, kind) |
+//! | `guard` | what may be signed: one statement per (instance, round, kind) |
+//! | `signer` | the keys behind the guard |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `elector` | who leads a round |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 mod elector;
+mod guard;
 mod sealing;
 mod signer;
 
 pub use elector::{Elector, RoundRobin, elector};
+pub use guard::{Guard, Permission, Permit, Refusal};
 pub use sealing::{Ready, SEALS_PENDING_MAX, Sealing};
 pub use signer::{Keys, Signer};

@@ -3,7 +3,7 @@
 //! No operator of a run breaks cryptography; a traitor signs with its own key only, because the
 //! simulator makes no other signature for it. So unforgeability needs no hardness here.
 
-use aequa_replica::Keys;
+use aequa_replica::{Keys, Permit};
 use aequa_types::{Digest, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
 use ssz::Encode;
 use std::collections::BTreeSet;
@@ -16,12 +16,13 @@ pub(crate) struct SimKeys {
 }
 
 impl Keys for SimKeys {
-    fn sign(&self, statement: Statement) -> Signed {
-        sign(self.operator, statement)
+    fn sign(&self, permit: &Permit) -> Signed {
+        sign(self.operator, permit.statement().clone())
     }
 
-    fn seal(&self, instance: InstanceId, round: Round, digest: &Digest) -> Option<Seal> {
-        self.seals.then(|| share(self.operator, instance, round, digest))
+    fn share(&self, permit: &Permit) -> Option<Seal> {
+        let (instance, round, digest) = permit.decision().filter(|_| self.seals)?;
+        Some(share(self.operator, instance, round, &digest))
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::{DUTY, INSTANCE, Mutation, cluster};
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored, Validity};
-use aequa_replica::{Keys, Signer};
+use aequa_replica::{Keys, Permit, Signer};
 use aequa_types::{
-    Certificate, Digest, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signature, Signed,
-    Statement, Value,
+    Certificate, Digest, Message, OperatorIndex, Record, Round, Seal, Signature, Signed, Statement, Value,
 };
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,11 +14,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 struct NamedKeys;
 
 impl Keys for NamedKeys {
-    fn sign(&self, statement: Statement) -> Signed {
+    fn sign(&self, permit: &Permit) -> Signed {
+        let statement = permit.statement().clone();
         Signed { signature: Signature::repeat_byte(statement.author.0), statement }
     }
 
-    fn seal(&self, _: InstanceId, _: Round, _: &Digest) -> Option<Seal> {
+    fn share(&self, _: &Permit) -> Option<Seal> {
         None
     }
 }
@@ -41,7 +41,7 @@ impl Host for Surroundings<'_> {
     }
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
-        let signed = self.signer.sign(statement)?;
+        let signed = self.signer.sign(statement).ok()?;
         self.signed.push(signed.clone());
         Some(signed)
     }
@@ -130,7 +130,7 @@ impl Node {
     /// Takes an event and carries out what comes of it.
     pub fn step(&mut self, leaders: &[OperatorIndex], event: Event) {
         let mut signer = Signer::new(NamedKeys, false);
-        self.marks.iter().for_each(|signed| signer.remember(signed));
+        self.marks.iter().for_each(|signed| signer.guard.remember(signed));
         let mut host = Surroundings { leaders, signer, signed: Vec::new() };
         let effects = self.instance.step(&mut host, event);
         self.marks.extend(host.signed.iter().cloned());

@@ -2,8 +2,8 @@
 
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::seal::SecretShare;
-use aequa_replica::Keys;
-use aequa_types::{ClusterId, Digest, InstanceId, Round, Seal, Signed, Statement, statement};
+use aequa_replica::{Keys, Permit};
+use aequa_types::{ClusterId, Seal, Signed, statement};
 
 /// Identity key and share of the sequencer key.
 pub struct OperatorKeys {
@@ -16,11 +16,12 @@ pub struct OperatorKeys {
 }
 
 impl Keys for OperatorKeys {
-    fn sign(&self, statement: Statement) -> Signed {
-        self.identity.sign_statement(&self.cluster, statement)
+    fn sign(&self, permit: &Permit) -> Signed {
+        self.identity.sign_statement(&self.cluster, permit.statement().clone())
     }
 
-    fn seal(&self, instance: InstanceId, round: Round, digest: &Digest) -> Option<Seal> {
-        Some(self.share.sign(&statement::seal_bytes(&self.cluster, instance, round, digest)))
+    fn share(&self, permit: &Permit) -> Option<Seal> {
+        let (instance, round, digest) = permit.decision()?;
+        Some(self.share.sign(&statement::seal_bytes(&self.cluster, instance, round, &digest)))
     }
 }

@@ -98,8 +98,8 @@ impl<K: Keys> Replica<K> {
             self.instances.forget(id);
             self.witness.forget(id);
             self.sealing.close(id);
-            self.signer.close(duty);
+            self.signer.guard.close(duty);
         }
-        self.duties.watermarks().for_each(|mark| self.signer.raise_floor(mark.into()));
+        self.duties.watermarks().for_each(|mark| self.signer.guard.raise_floor(mark.into()));
     }
 }

@@ -67,7 +67,7 @@ impl<K: Keys> Replica<K> {
         self.instances.forget_blocks_below(oldest);
         self.witness.forget_blocks_below(oldest);
         if let Some(floor) = oldest.previous() {
-            self.signer.raise_floor(InstanceId::Block(floor));
+            self.signer.guard.raise_floor(InstanceId::Block(floor));
         }
     }
 
@@ -154,7 +154,7 @@ impl<K: Keys> Replica<K> {
         let (instance, round) = (certificate.instance, certificate.round);
         let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
         let statement = Statement { instance, round, author: self.cx.config.me, claim };
-        let vote = self.signer.sign(statement)?;
+        let vote = self.signer.sign(statement).ok()?;
         let value = Value::block(block).bytes().clone();
         self.cx.out.record(Record::Value(ValueRecord { instance, value }));
         self.cx.out.record(Record::Decided(certificate.clone()));

@@ -206,14 +206,14 @@ impl<K: Keys> Replica<K> {
 
     fn take_output(&mut self) -> Output {
         self.blocks.keep_evidence(&mut self.cx);
-        self.cx.out.mark(self.signer.take_fresh());
+        self.cx.out.mark(self.signer.guard.take_fresh());
         self.cx.out.recorded(self.instances.take_recorded());
         std::mem::take(&mut self.cx.out)
     }
 
     /// At and below these, each in its domain, this operator signs nothing any more.
     pub fn signing_floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.signer.floors()
+        self.signer.guard.floors()
     }
 
     /// The chain, for readers.

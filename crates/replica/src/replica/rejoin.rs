@@ -19,7 +19,7 @@ impl<K: Keys> Replica<K> {
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
         let next = InstanceId::Block(self.height());
-        !self.has_lost_memory() && self.signer.highest_bound(Domain::Block) <= Some(next)
+        !self.has_lost_memory() && self.signer.guard.highest_bound(Domain::Block) <= Some(next)
     }
 
     /// What this replica has seen of `operator`, to be shown to it.
@@ -29,7 +29,7 @@ impl<K: Keys> Replica<K> {
 
     /// The highest instance of each domain in which this operator is bound, where there is one.
     pub fn bound(&self) -> Vec<InstanceId> {
-        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.highest_bound(domain));
+        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.guard.highest_bound(domain));
         highest.filter(|instance| instance.number() > 0).collect()
     }
 
@@ -92,7 +92,7 @@ impl<K: Keys> Replica<K> {
         let Heard { floors, seen, duties, owed } = inquiry.end();
         if memory == Memory::Lost {
             for floor in &floors {
-                self.signer.abstain(seen.of(floor.domain()), *floor);
+                self.signer.guard.abstain(seen.of(floor.domain()), *floor);
             }
             self.cx.out.raise_floors(floors.clone());
             self.cx.out.trust();
@@ -118,7 +118,7 @@ impl<K: Keys> Replica<K> {
     /// directory is older than what was signed.
     pub(super) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
         let (operator, instance) = (self.cx.config.me, signed.instance);
-        if signed.author != operator || self.signer.knows(signed) {
+        if signed.author != operator || self.signer.guard.knows(signed) {
             return false;
         }
         if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.memory() == Memory::Lost) {

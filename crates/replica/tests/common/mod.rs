@@ -8,7 +8,7 @@ pub mod operator;
 
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Input, Keys, Now, Recovery, Replica};
+use aequa_replica::{Config, Input, Keys, Now, Permit, Recovery, Replica};
 pub use aequa_replica::{Outbound, StoreWrite, Tell, TimerChange, Work};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::transaction::{Payload, TxSignature};
@@ -30,11 +30,11 @@ pub const EPOCH_MS: u64 = 1_000_000;
 pub struct PlainKeys;
 
 impl Keys for PlainKeys {
-    fn sign(&self, statement: Statement) -> Signed {
-        Signed { statement, signature: Signature::ZERO }
+    fn sign(&self, permit: &Permit) -> Signed {
+        Signed { statement: permit.statement().clone(), signature: Signature::ZERO }
     }
 
-    fn seal(&self, _: InstanceId, _: Round, _: &Digest) -> Option<Seal> {
+    fn share(&self, _: &Permit) -> Option<Seal> {
         Some(Seal::repeat_byte(3))
     }
 }

@@ -1,0 +1,244 @@
+//! What may be signed.
+//!
+//! The rules of consensus already forbid contradicting oneself; this guard does not rely on them. It
+//! remembers every statement by (instance, round, kind), answers a repetition with the stored
+//! signature, and refuses everything else, also below the height where its memory ends.
+//!
+//! # What only its mark tells
+//!
+//! After a restart the vote log gives statements back, and the marks the places and digests of
+//! statements. A place known by its mark alone was lost from the log. There only the very same
+//! statement may be made: signing is deterministic, so nobody can tell that it is made again.
+//! What the lost records meant for *other* places holds as well, as far as agreement needs it:
+//!
+//! * a ROUND-CHANGE does not hide a COMMIT: whoever has committed in a round says so in every later
+//!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
+//! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
+
+use aequa_types::statement::{Claim, Kind};
+use aequa_types::{
+    Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, SlotSet, Statement,
+};
+use std::collections::BTreeMap;
+
+/// What is known of a place that is taken.
+#[derive(Debug, Clone)]
+pub(crate) enum Taken {
+    By(Signed),
+    /// By the statement with this mark, which was lost.
+    Lost(Mark),
+}
+
+/// Leave to sign one statement. Only a [`Guard`] gives one, and it is used up by the signature it leads to.
+///
+/// ```compile_fail
+/// fn forged(statement: aequa_types::Statement) -> aequa_signing::Permit {
+///     aequa_signing::Permit { statement, lost: None } // private: only the guard permits
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    statement: Statement,
+    /// In this place something with this mark was signed, and lost: only the same may be signed again.
+    lost: Option<Mark>,
+}
+
+impl Permit {
+    /// What may be signed.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// What the cluster seals, where this is a COMMIT.
+    pub fn decision(&self) -> Option<(InstanceId, Round, Digest)> {
+        match &self.statement.claim {
+            Claim::Commit(commit) => Some((self.statement.instance, self.statement.round, commit.digest)),
+            Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
+        }
+    }
+
+    /// The COMMIT carries this share of the seal.
+    pub(crate) fn add_share(&mut self, share: Option<Seal>) {
+        if let Claim::Commit(commit) = &mut self.statement.claim {
+            commit.seal = share;
+        }
+    }
+
+    /// Whether it may still be signed after what was added to it.
+    pub(crate) fn holds(&self) -> bool {
+        self.lost.is_none_or(|lost| lost == self.statement.mark())
+    }
+}
+
+/// What the guard says to a statement that is not refused.
+#[derive(Debug)]
+pub enum Permission {
+    /// It may be signed.
+    Given(Permit),
+    /// It was signed before; this is the signature.
+    Signed(Signed),
+}
+
+/// Why the guard refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something else was signed in its place.
+    Double,
+    /// Its instance is at or below the watermark, or closed.
+    Over,
+    /// It contradicts what was promised in another round.
+    Promised,
+}
+
+/// The memory of what was signed: it permits each thing at most once.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    pub(crate) taken: BTreeMap<Place, Taken>,
+    /// The highest instance of each domain at and below which nothing is signed.
+    floors: BTreeMap<Domain, InstanceId>,
+    /// Duties above the floor that are over.
+    closed: BTreeMap<DutyKind, SlotSet>,
+    /// Where this operator is known to have been silent: above the first, up to the second.
+    silent: BTreeMap<Domain, (InstanceId, InstanceId)>,
+    /// Marks of what was signed and not yet handed out to be made durable.
+    fresh: Vec<Mark>,
+}
+
+impl Guard {
+    /// Takes over a statement that was signed in an earlier life.
+    pub fn remember(&mut self, signed: &Signed) {
+        self.taken.entry(signed.place()).or_insert_with(|| Taken::By(signed.clone()));
+    }
+
+    /// Takes over the mark of an earlier life; call it when all statements are known.
+    pub fn remember_mark(&mut self, mark: Mark) {
+        self.taken.entry(mark.place).or_insert(Taken::Lost(mark));
+    }
+
+    /// Never signs in the domain of `floor` from now on, there and below, and forgets what it knew of it.
+    pub fn raise_floor(&mut self, floor: InstanceId) {
+        let domain = floor.domain();
+        let raised = self.floors.entry(domain).or_insert(floor);
+        *raised = (*raised).max(floor);
+        let floor = *raised;
+        let (first, above) = (Place::first_of(domain.instance(0)), Place::first_of(floor.next()));
+        self.taken.extract_if(first..above, |_, _| true).for_each(drop);
+        if let InstanceId::Duty(DutyId { kind, slot }) = floor
+            && let Some(closed) = self.closed.get_mut(&kind)
+        {
+            closed.forget_up_to(slot);
+        }
+    }
+
+    /// Never signs for this duty from now on, and forgets what it knew of it.
+    pub fn close(&mut self, duty: DutyId) {
+        let instance = InstanceId::from(duty);
+        if self.is_over(instance) {
+            return;
+        }
+        self.closed.entry(duty.kind).or_default().insert(duty.slot);
+        let (first, after) = (Place::first_of(instance), Place::first_of(instance.next()));
+        self.taken.extract_if(first..after, |_, _| true).for_each(drop);
+    }
+
+    /// As [`Guard::raise_floor`], by an operator of which nobody has seen anything above `seen`: a
+    /// statement of its own in between is not from here, for nothing will be signed there. What stopped it
+    /// once is below the floor of then, and stops it no more.
+    pub fn abstain(&mut self, seen: Option<InstanceId>, floor: InstanceId) {
+        let domain = floor.domain();
+        let seen = self.floors.get(&domain).copied().max(seen).unwrap_or_else(|| domain.instance(0));
+        self.silent.insert(domain, (seen, floor));
+        self.raise_floor(floor);
+    }
+
+    /// At and below these, each in its domain, nothing is signed.
+    pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
+        self.floors.values().copied()
+    }
+
+    /// The highest instance of `domain` that this operator is bound in: it has signed there, or may have.
+    pub fn highest_bound(&self, domain: Domain) -> Option<InstanceId> {
+        let after = Place::first_of(domain.instance(u64::MAX));
+        let taken = self.taken.range(..after).next_back().map(|(place, _)| place.instance);
+        let taken = taken.filter(|instance| instance.domain() == domain);
+        let closed = match domain {
+            Domain::Block => None,
+            Domain::Duty(kind) => self
+                .closed
+                .get(&kind)
+                .and_then(|closed| closed.highest_up_to(Slot(u64::MAX)))
+                .map(|slot| InstanceId::duty(kind, slot)),
+        };
+        taken.max(closed).max(self.floors.get(&domain).copied())
+    }
+
+    /// The marks of what was signed since the last call: to be durable before anything is sent.
+    pub fn take_fresh(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Whether this statement of our own is one we made, or too old to tell.
+    pub fn knows(&self, signed: &Signed) -> bool {
+        let instance = signed.instance;
+        let silent = self.silent.get(&instance.domain());
+        let was_silent = silent.is_some_and(|(seen, up_to)| instance > *seen && instance <= *up_to);
+        (self.is_over(instance) && !was_silent)
+            || match self.taken.get(&signed.place()) {
+                Some(Taken::By(known)) => known.statement == signed.statement,
+                Some(Taken::Lost(mark)) => *mark == signed.mark(),
+                None => false,
+            }
+    }
+
+    /// Whether this may be signed now.
+    pub fn permit(&self, statement: Statement) -> Result<Permission, Refusal> {
+        if self.is_over(statement.instance) {
+            return Err(Refusal::Over);
+        }
+        match self.taken.get(&statement.place()) {
+            Some(Taken::By(before)) if before.agrees_with(&statement) => {
+                Ok(Permission::Signed(before.clone()))
+            }
+            Some(Taken::By(_)) => Err(Refusal::Double),
+            Some(Taken::Lost(mark)) => Ok(Permission::Given(Permit { statement, lost: Some(*mark) })),
+            None if self.goes_back_on_a_promise(&statement) => Err(Refusal::Promised),
+            None => Ok(Permission::Given(Permit { statement, lost: None })),
+        }
+    }
+
+    /// What was permitted is signed: its place is taken.
+    pub(crate) fn take(&mut self, signed: Signed) {
+        let mark = signed.mark();
+        self.fresh.push(mark);
+        self.taken.insert(mark.place, Taken::By(signed));
+    }
+
+    /// Whether the instance is at or below the floor, or closed.
+    fn is_over(&self, instance: InstanceId) -> bool {
+        let is_closed =
+            |duty: DutyId| self.closed.get(&duty.kind).is_some_and(|closed| closed.contains(duty.slot));
+        self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
+            || instance.as_duty().is_some_and(is_closed)
+    }
+
+    /// Whether a statement of a round contradicts what was promised in another round.
+    fn goes_back_on_a_promise(&self, statement: &Statement) -> bool {
+        let places = self
+            .taken
+            .range(Place::first_of(statement.instance)..)
+            .take_while(|(place, _)| place.instance == statement.instance);
+        match &statement.claim {
+            Claim::RoundChange(change) => {
+                let prepared = change.prepared.map(|prepared| prepared.round);
+                let committed = places
+                    .filter(|(place, _)| place.kind == Kind::Commit && place.round < statement.round)
+                    .map(|(place, _)| place.round);
+                committed.max() > prepared
+            }
+            Claim::Commit(_) => places
+                .filter(|(_, taken)| matches!(taken, Taken::Lost(_)))
+                .any(|(place, _)| place.kind == Kind::RoundChange && place.round > statement.round),
+            Claim::PrePrepare(_) | Claim::Prepare(_) => false,
+        }
+    }
+}
