@@ -14,7 +14,7 @@ use aequa_crypto::lock::{VerifiedLock, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::Verifier;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
-use aequa_replica::{Elector, Keys, Permit, RoundRobin, Signer};
+use aequa_replica::{Elector, Guard, Keys, Permit, RoundRobin, Signer};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
 use aequa_types::{
@@ -168,7 +168,7 @@ impl Cluster {
 
     fn node(&self, operator: usize) -> Node<'_> {
         let instance = Instance::new(INSTANCE, OperatorIndex(operator as u8), Quorum::of(4).unwrap());
-        let host = Surroundings(Signer::new(self.keys(operator), true));
+        let host = Surroundings(Signer::new(self.keys(operator), true, Guard::default()));
         let mut node = Node { instance, host, sent: Vec::new() };
         node.event(Event::Start);
         node

@@ -26,7 +26,7 @@
 //! | `duties` | which duties are open and closed; how they move; which slots a client may open |
 //! | `sync` | noticing that others are ahead, and fetching what they have decided |
 //! | `witness` | what operators were seen to say: noticing contradictions |
-//! | `inquiry` | asking the members what was signed: at every start, and when this operator's memory is lost |
+//! | `rejoin` | asking the members what was signed: at every start, and when this operator's memory is lost |
 //! | [`recording`] | what instances take and are told, to be run again |
 //!
 //! A component's fields are its own. It gets the context and says in what it returns what concerns the others; only
@@ -44,20 +44,20 @@ mod agreement;
 mod blocks;
 mod context;
 mod duties;
-mod inquiry;
 mod instances;
 mod io;
 mod output;
 pub mod recording;
+mod rejoin;
 mod replica;
 mod sync;
 mod witness;
 
-pub use aequa_signing::{Elector, Keys, Permit, RoundRobin, Signer, elector};
+pub use aequa_signing::{Elector, Guard, Keys, Permit, RoundRobin, Signer, elector};
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
-pub use inquiry::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };
+pub use rejoin::{BLOCKS_ABSTAINED, SLOTS_ABSTAINED};
 pub use replica::{Held, Replica};

@@ -385,7 +385,7 @@ fn evidence_is_spread_to_who_connects_while_the_members_are_still_asked() {
     replica.start(now());
     assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))).len(), 1);
     let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));
-    assert!(replica.is_inquiring());
+    assert!(replica.is_rejoining());
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))));
 }
 

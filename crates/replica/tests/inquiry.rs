@@ -122,7 +122,7 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
         )));
     }
     assert_eq!(replica.chain().tip().height, Height(5));
-    assert!(replica.is_inquiring());
+    assert!(replica.is_rejoining());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
     });
     assert!(waiting, "it says what it waits for");
     assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
-    assert!(!replica.is_inquiring());
+    assert!(!replica.is_rejoining());
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
     let mut lost = inquiring();
     assert!(!lost.may_testify());
     [1, 2, 3].into_iter().for_each(|from| drop(lost.step(now(1), at_height(from, 5))));
-    assert!(!lost.is_inquiring() && !lost.may_testify());
+    assert!(!lost.is_rejoining() && !lost.may_testify());
     lost.step(now(2), fetched(&blocks[..5]));
     assert!(!lost.may_testify(), "it may have signed in height 7, and then knew block 6");
     lost.step(now(3), fetched(&blocks[5..6]));
@@ -336,9 +336,9 @@ fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
     assert!(!signs(&effects));
     assert!(!signs(&replica.step(now(60_001), at_height(1, 3))));
     assert!(!signs(&replica.step(now(60_001), at_height(1, 3))), "each counts once");
-    assert!(replica.is_inquiring());
+    assert!(replica.is_rejoining());
     let mut effects = replica.step(now(60_002), at_height(3, 3));
-    assert!(!replica.is_inquiring());
+    assert!(!replica.is_rejoining());
     assert_eq!(floors(&effects), None, "nothing is abstained from");
     effects.extend(replica.step(now(120_000), Input::Timer(Timer::Propose(Height(4)))));
     assert!(signs(&effects));
@@ -437,7 +437,7 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     for from in 1..=3 {
         assert_eq!(share_of(&lost.step(now(2), at_height(from, 4))), [] as [u64; 0]);
     }
-    assert!(!lost.is_inquiring());
+    assert!(!lost.is_rejoining());
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
             let seen = [InstanceId::Block(Height(4)), slot(4)];
             replica.step(now(1), testimony(from, &[InstanceId::Block(Height(3))], &seen));
         }
-        assert!(!replica.is_inquiring());
+        assert!(!replica.is_rejoining());
         replica
     };
     let mut replica = abstaining_from(Vec::new());
@@ -586,7 +586,7 @@ fn at_heights_the_members_have_left_an_operator_fetches_blocks_and_says_nothing(
     for from in [1, 2] {
         copy.step(now(1), at_height(from, 3));
     }
-    assert!(!copy.is_inquiring());
+    assert!(!copy.is_rejoining());
     for block in &blocks[..2] {
         let effects = copy.step(now(2), proposed(block));
         assert!(!signs(&effects), "{effects:?}");

@@ -178,7 +178,7 @@ fn more_than_f_operators_that_know_they_lost_their_memory_follow_the_chain_and_a
     cluster.run_for(10_000);
     for id in [2, 3] {
         // Either knows too little to answer the other.
-        assert!(cluster.nodes[id].replica.is_inquiring());
+        assert!(cluster.nodes[id].replica.is_rejoining());
         assert_eq!(cluster.nodes[id].height(), cluster.nodes[0].height());
     }
     assert!(cluster.nodes[0].height() <= 11, "two of four decide nothing");

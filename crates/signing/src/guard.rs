@@ -15,6 +15,7 @@
 //!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
 //! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
 
+use crate::history::Highest;
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
     Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, SlotSet, Statement,
@@ -102,9 +103,43 @@ pub struct Guard {
     silent: BTreeMap<Domain, (InstanceId, InstanceId)>,
     /// Marks of what was signed and not yet handed out to be made durable.
     fresh: Vec<Mark>,
+    /// Where the memory is lost: the highest instances in which this operator was shown to have signed.
+    shown: Option<Highest>,
 }
 
 impl Guard {
+    /// A guard that has lost its memory: until it is told how far it may have signed, it takes for its own what it is
+    /// shown.
+    pub fn without_memory() -> Self {
+        Self { shown: Some(Highest::default()), ..Self::default() }
+    }
+
+    /// Whether its memory is lost.
+    pub fn has_lost_memory(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    /// This operator was shown to have signed in an instance.
+    pub fn was_shown(&mut self, instance: InstanceId) {
+        if let Some(shown) = &mut self.shown {
+            shown.raise(instance);
+        }
+    }
+
+    /// What it was shown while its memory was lost. From now on what it does not know is not its own.
+    pub fn take_shown(&mut self) -> Option<Highest> {
+        self.shown.take()
+    }
+
+    /// Whether this statement of our own is one we made, as far as anybody can tell.
+    pub fn recognises(&mut self, signed: &Signed) -> bool {
+        let knows = self.knows(signed);
+        if !knows {
+            self.was_shown(signed.instance);
+        }
+        knows || self.has_lost_memory()
+    }
+
     /// Takes over a statement that was signed in an earlier life.
     pub fn remember(&mut self, signed: &Signed) {
         self.taken.entry(signed.place()).or_insert_with(|| Taken::By(signed.clone()));

@@ -3,6 +3,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | `guard` | what may be signed: one statement per (instance, round, kind) |
+//! | `history` | what is known of what this operator has signed |
 //! | `signer` | the keys behind the guard |
 //! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
 //! | `elector` | who leads a round |
@@ -11,10 +12,12 @@
 
 mod elector;
 mod guard;
+mod history;
 mod sealing;
 mod signer;
 
 pub use elector::{Elector, RoundRobin, elector};
 pub use guard::{Guard, Permission, Permit, Refusal};
+pub use history::Highest;
 pub use sealing::{Ready, SEALS_PENDING_MAX, Sealing};
 pub use signer::{Keys, Signer};

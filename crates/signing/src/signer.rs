@@ -22,9 +22,9 @@ pub struct Signer<K> {
 }
 
 impl<K: Keys> Signer<K> {
-    /// A signer that remembers nothing yet; `seals` adds seal shares to COMMITs.
-    pub fn new(keys: K, seals: bool) -> Self {
-        Self { keys, seals, guard: Guard::default() }
+    /// A signer behind `guard`; `seals` adds seal shares to COMMITs.
+    pub fn new(keys: K, seals: bool, guard: Guard) -> Self {
+        Self { keys, seals, guard }
     }
 
     /// Signs, or returns what was signed in this place before if it says the same, or refuses.
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_second_digest_in_the_same_place_is_never_signed() {
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         let first = signer.sign(prepare(5, 1)).unwrap();
         assert_eq!(signer.sign(prepare(5, 1)), Ok(first));
         assert_eq!(signer.sign(prepare(5, 2)), Err(Refusal::Double));
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_life_signed_still_binds() {
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         signer.guard.remember(&Signed { statement: prepare(5, 1), signature: Signature::repeat_byte(9) });
         assert_eq!(signer.sign(prepare(5, 2)), Err(Refusal::Double));
         assert_eq!(signer.sign(prepare(5, 1)).unwrap().signature, Signature::repeat_byte(9));
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn nothing_is_signed_at_or_below_the_floor() {
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         signer.sign(prepare(5, 1)).unwrap();
         signer.guard.raise_floor(InstanceId::Block(Height(5)));
         assert_eq!(signer.sign(prepare(5, 1)), Err(Refusal::Over));
@@ -103,7 +103,7 @@ mod tests {
     fn for_a_closed_duty_nothing_is_signed_and_nothing_is_remembered() {
         let duty = |slot| DutyId { kind: DutyKind::Sync, slot: Slot(slot) };
         let prepare = |slot| Statement { instance: duty(slot).into(), ..prepare(0, 1) };
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         let mine = signer.sign(prepare(5)).unwrap();
         signer.sign(prepare(6)).unwrap();
         signer.guard.close(duty(5));
@@ -133,9 +133,9 @@ mod tests {
 
     /// A signer that signed these in an earlier life, of which only the marks are left.
     fn with_marks_of(statements: &[Statement]) -> Signer<PlainKeys> {
-        let mut before = Signer::new(PlainKeys, true);
+        let mut before = Signer::new(PlainKeys, true, Guard::default());
         statements.iter().for_each(|statement| assert!(before.sign(statement.clone()).is_ok()));
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         before.guard.take_fresh().into_iter().for_each(|mark| signer.guard.remember_mark(mark));
         signer
     }
@@ -164,7 +164,7 @@ mod tests {
             let mut signer = match remembered {
                 false => with_marks_of(&[commit(1, 1)]),
                 true => {
-                    let mut signer = Signer::new(PlainKeys, true);
+                    let mut signer = Signer::new(PlainKeys, true, Guard::default());
                     signer.sign(commit(1, 1)).unwrap();
                     signer
                 }
@@ -182,14 +182,14 @@ mod tests {
         assert_eq!(signer.sign(commit(2, 1)), Err(Refusal::Promised));
         assert!(signer.sign(commit(3, 1)).is_ok());
         // One that is known: the instance knows what it left, and may have learnt of a decision.
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         signer.sign(change(3, None)).unwrap();
         assert!(signer.sign(commit(2, 1)).is_ok());
     }
 
     #[test]
     fn what_is_signed_leaves_a_mark_and_what_is_repeated_none() {
-        let mut signer = Signer::new(PlainKeys, true);
+        let mut signer = Signer::new(PlainKeys, true, Guard::default());
         let signed = signer.sign(commit(0, 1)).unwrap();
         assert_eq!(signer.guard.take_fresh(), [signed.mark()]);
         signer.sign(commit(0, 1)).unwrap();

@@ -262,7 +262,7 @@ impl World {
         let node = &self.nodes[id];
         let (operator, honest) = (node.operator, node.is_honest());
         let Some(replica) = node.replica() else { return };
-        let (tip, asks) = (*replica.chain().tip(), replica.is_inquiring());
+        let (tip, asks) = (*replica.chain().tip(), replica.is_rejoining());
         self.note(id, tip.height.0, || {
             let asking = if asks { ", and asks what it signed" } else { "" };
             format!("starts at height {stored}, goes on from {}{asking}", tip.height)

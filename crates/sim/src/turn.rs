@@ -54,7 +54,7 @@ impl World {
         let node = &mut self.nodes[id];
         let now = node.clocks(self.now_ms);
         let (Some(host), Some(promises)) = (&mut node.host, &mut node.promises) else { return };
-        let (asked, is_first, before) = (host.replica().is_inquiring(), inputs.is_none(), node.store.tip());
+        let (asked, is_first, before) = (host.replica().is_rejoining(), inputs.is_none(), node.store.tip());
         let faulty = matches!(node.kind, Kind::Traitor(_) | Kind::Twin);
         let ports = Surroundings::new(now, promises, &mut node.store, &mut node.doomed);
         let mut ports = ports.that(faulty, lies);
@@ -64,7 +64,7 @@ impl World {
         };
         let Surroundings { done, fired, noticed, votes, .. } = ports;
         let Votes { synced, unsynced, floors: shown, .. } = votes;
-        let begins = asked && !host.replica().is_inquiring();
+        let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
         node.limbo = unsynced;
         let (life, twin, honest) = (node.life, node.kind == Kind::Twin, node.is_honest());
@@ -358,10 +358,10 @@ impl World {
         let Some(replica) = node.replica().filter(|_| node.is_honest()) else { return };
         let (operator, next) = (node.operator, replica.chain().tip().height.next());
         let decided = node.promises.as_ref().is_some_and(|promises| promises.has_decided(next));
-        if decided && !replica.is_inquiring() {
+        if decided && !replica.is_rejoining() {
             self.oracle.complain(Violation::Unexecuted { operator, height: next });
         }
-        if !node.owed.is_empty() && !replica.is_inquiring() {
+        if !node.owed.is_empty() && !replica.is_rejoining() {
             self.oracle.complain(Violation::Unanswered { operator, owed: node.owed.len() });
         }
         let held = replica.held();

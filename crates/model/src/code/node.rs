@@ -2,7 +2,7 @@
 
 use super::{DUTY, INSTANCE, Mutation, cluster};
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored, Validity};
-use aequa_replica::{Keys, Permit, Signer};
+use aequa_replica::{Guard, Keys, Permit, Signer};
 use aequa_types::{
     Certificate, Digest, Message, OperatorIndex, Record, Round, Seal, Signature, Signed, Statement, Value,
 };
@@ -129,7 +129,7 @@ impl Node {
 
     /// Takes an event and carries out what comes of it.
     pub fn step(&mut self, leaders: &[OperatorIndex], event: Event) {
-        let mut signer = Signer::new(NamedKeys, false);
+        let mut signer = Signer::new(NamedKeys, false, Guard::default());
         self.marks.iter().for_each(|signed| signer.guard.remember(signed));
         let mut host = Surroundings { leaders, signer, signed: Vec::new() };
         let effects = self.instance.step(&mut host, event);

@@ -116,11 +116,11 @@ impl Backend for NodeBackend {
             (NotReady::Stopping, facts.is_stopping()),
             (NotReady::Starting, !facts.is_started()),
             (NotReady::StorageError, facts.is_storage_failed()),
-            (NotReady::Replaying, facts.is_inquiring()),
+            (NotReady::Replaying, facts.is_rejoining()),
             (NotReady::InsufficientPeers, facts.quorum_lost_for(self.context.me) >= SILENT_FOR),
             (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
             (NotReady::NoProgress, facts.is_stalled() || facts.core_silent_for() >= HUNG_AFTER),
-            (NotReady::NotSigning, facts.is_inquiring() || facts.is_abstaining()),
+            (NotReady::NotSigning, facts.is_rejoining() || facts.is_abstaining()),
             (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
         ];
         Readiness {

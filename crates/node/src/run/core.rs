@@ -150,7 +150,7 @@ impl CoreThread {
         questions.into_iter().for_each(|question| question(replica));
         let (round, leader) = replica.round_and_leader();
         self.facts.set_agreeing(round, leader);
-        self.facts.set_inquiring(replica.is_inquiring());
+        self.facts.set_rejoining(replica.is_rejoining());
         self.facts.set_abstaining(replica.abstains_up_to().is_some());
         self.facts.set_stalled(replica.has_stalled());
         self.ports.observatory.store_memory(self.ports.ledger.store_memory());

@@ -145,12 +145,12 @@ impl Facts {
     }
 
     /// The members have to be asked what was signed, or have answered.
-    pub fn set_inquiring(&self, inquiring: bool) {
+    pub fn set_rejoining(&self, inquiring: bool) {
         self.inquiring.store(inquiring, Relaxed);
     }
 
     /// Whether the node signs nothing until the members have said what it signed.
-    pub fn is_inquiring(&self) -> bool {
+    pub fn is_rejoining(&self) -> bool {
         self.inquiring.load(Relaxed)
     }
 

@@ -202,7 +202,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         }
     };
     let open::Restored { replica, wal, marks, data_dir } = opened.into_replica(&config, operator)?;
-    facts.set_inquiring(replica.is_inquiring());
+    facts.set_rejoining(replica.is_rejoining());
     let thread = core::CoreThread {
         host: Host::new(replica),
         facts: Arc::clone(&facts),

@@ -1,8 +1,8 @@
 //! Blocks: beginning a height, messages of members, blocks that were fetched.
 
 use super::Replica;
-use crate::inquiry::OwedShare;
 use crate::instances::{INSTANCES_KEPT, oldest_kept};
+use crate::sync::FetchedBlock;
 use aequa_qbft::{Event, Phase};
 use aequa_signing::Keys;
 use aequa_types::record::ValueRecord;
@@ -18,9 +18,6 @@ impl<K: Keys> Replica<K> {
     /// came early.
     pub(super) fn begin_height(&mut self) {
         self.finish_decided();
-        if self.is_inquiring() {
-            return;
-        }
         let height = self.height();
         if self.sync.only_fetches(height) {
             return self.sync.fetch_if_behind(&mut self.cx);
@@ -39,7 +36,7 @@ impl<K: Keys> Replica<K> {
     }
 
     /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
-    fn finish_decided(&mut self) {
+    pub(super) fn finish_decided(&mut self) {
         while let Some((value, certificate)) = self.instances.decision(InstanceId::Block(self.height())) {
             let Some(block) = value.as_block().cloned() else { return };
             if !self.execute(block, &certificate, true) {
@@ -108,45 +105,47 @@ impl<K: Keys> Replica<K> {
 
     /// Certified blocks from a peer: the chain moves without this operator's vote.
     pub(super) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
-        let before = self.cx.chain.tip().height;
-        self.sync.answered(from, blocks, before, self.cx.now.elapsed_ms);
+        let Some(executed) = self.execute_fetched(from, blocks) else { return };
+        let is_ahead = !executed.is_empty();
+        for (from, block, certificate) in executed {
+            let commit = self.add_share(block, &certificate);
+            self.instances.fetched(from, certificate, commit, self.cx.now);
+        }
+        if is_ahead {
+            self.begin_height();
+        }
+        self.sync.fetch_if_behind(&mut self.cx);
+    }
+
+    /// Executes the fetched blocks whose turn it is, and gives them; `None` when one cannot be, and the node stops.
+    pub(super) fn execute_fetched(
+        &mut self,
+        from: OperatorIndex,
+        blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
+    ) -> Option<Vec<FetchedBlock>> {
+        self.sync.answered(from, blocks, self.cx.chain.tip().height, self.cx.now.elapsed_ms);
+        let mut executed = Vec::new();
         while let Some((from, block, certificate)) = self.sync.take(self.height()) {
             let next = InstanceId::Block(block.header().height);
             certificate.commits().iter().for_each(|commit| self.see(commit));
             self.cx.out.cancel_timers(next);
             self.instances.forget(next);
             if !self.execute(block.clone(), &certificate, false) {
-                return;
+                return None;
             }
-            let commit = match &mut self.inquiry {
-                Some(inquiry) => {
-                    inquiry.owe_share(from, block, certificate.clone());
-                    None
-                }
-                None => self.add_share(block, &certificate),
-            };
-            self.instances.fetched(from, certificate, commit, self.cx.now);
+            executed.push((from, block, certificate));
         }
-        if self.cx.chain.tip().height > before {
-            self.begin_height();
-        }
-        self.sync.fetch_if_behind(&mut self.cx);
-    }
-
-    /// Gives the shares of blocks that were fetched while nothing could be signed.
-    pub(super) fn add_owed_shares(&mut self, owed: impl IntoIterator<Item = OwedShare>) {
-        for OwedShare { from, block, certificate } in owed {
-            let commit = self.add_share(block, &certificate);
-            if commit.is_some() {
-                self.instances.fetched(from, certificate, commit, self.cx.now);
-            }
-        }
+        Some(executed)
     }
 
     /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
     /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
     /// whose shares are still collected. The log takes the decision first, as for one made here.
-    fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) -> Option<Signed> {
+    pub(super) fn add_share(
+        &mut self,
+        block: Arc<CheckedBlock>,
+        certificate: &Certificate,
+    ) -> Option<Signed> {
         let asked_for = certificate.instance.number().saturating_add(INSTANCES_KEPT) > self.sync.best().0;
         if !self.cx.config.seals || !asked_for {
             return None;

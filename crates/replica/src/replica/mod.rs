@@ -19,17 +19,15 @@ mod turn;
 use crate::blocks::Blocks;
 use crate::context::Context;
 use crate::duties::{Duties, DutyState};
-use crate::inquiry::Inquiry;
 use crate::instances::Instances;
-use crate::io::{Config, Input, Now, Recovery, Timer};
+use crate::io::{Config, Input, Memory, Now, Recovery, Timer};
 use crate::output::{Outbound, Output};
+use crate::rejoin::Rejoin;
 use crate::sync::{BlockSync, CATCH_UP_INTERVAL_MS};
 use crate::witness::{Witness, statements_of};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
-use aequa_signing::Sealing;
-use aequa_signing::elector;
-use aequa_signing::{Keys, Signer};
+use aequa_signing::{Guard, Keys, Sealing, Signer, elector};
 use aequa_types::{
     CheckedEvidence, DutyId, Height, InstanceId, OperatorIndex, Round, Signed, Subject, Verified,
 };
@@ -59,23 +57,27 @@ pub struct Replica<K> {
     sync: BlockSync,
     sealing: Sealing,
     witness: Witness,
-    /// Under way until enough members have said what they saw this operator sign.
-    inquiry: Option<Inquiry>,
+    /// Until enough members have said what they saw this operator sign. Nothing else looks at it than the step.
+    rejoin: Option<Rejoin>,
 }
 
 impl<K: Keys> Replica<K> {
     /// A replica that continues from `chain`, bound by everything `recovery` remembers.
     pub fn new(config: Config, keys: K, chain: Chain, mempool: Mempool, recovery: Recovery) -> Self {
         let (me, quorum) = (config.me, config.quorum);
+        let guard = match recovery.memory {
+            Memory::Whole | Memory::Unproven => Guard::default(),
+            Memory::Lost => Guard::without_memory(),
+        };
         let mut replica = Self {
-            signer: Signer::new(keys, config.seals),
+            signer: Signer::new(keys, config.seals, guard),
             instances: Instances::new(me, quorum, config.record),
             blocks: Blocks::new(mempool),
             duties: Duties::new(me, quorum),
             sync: BlockSync::new(quorum),
             sealing: Sealing::new(quorum.quorum()),
             witness: Witness::default(),
-            inquiry: Inquiry::begin(recovery.memory, quorum),
+            rejoin: Rejoin::begin(recovery.memory, quorum),
             cx: Context {
                 elector: elector(config.params.leader, quorum),
                 config,
@@ -93,8 +95,14 @@ impl<K: Keys> Replica<K> {
         self.cx.now = now;
         self.instances.started(now);
         self.sync.progressed(now.elapsed_ms);
-        self.begin();
-        self.ask_members();
+        match self.rejoin.take() {
+            Some(mut rejoin) => {
+                self.finish_decided();
+                rejoin.ask(&mut self.cx);
+                self.rejoin = Some(rejoin);
+            }
+            None => self.begin(),
+        }
         self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
         self.blocks.gossip_evidence(&mut self.cx);
         self.take_output()
@@ -103,10 +111,9 @@ impl<K: Keys> Replica<K> {
     /// Takes one input; returns what is to be done.
     pub fn step(&mut self, now: Now, input: Input) -> Output {
         self.cx.now = now;
-        if self.is_inquiring() {
-            self.step_inquiring(input)
-        } else {
-            self.take(input)
+        match self.rejoin.take() {
+            Some(rejoin) => self.rejoin = self.take_rejoining(rejoin, input),
+            None => self.take(input),
         }
         self.take_output()
     }
@@ -240,7 +247,7 @@ impl<K: Keys> Replica<K> {
 
     /// Whether there is something to agree on, and several rounds have brought no decision.
     pub fn has_stalled(&self) -> bool {
-        !self.is_inquiring() && self.blocks.has_stalled(&self.cx)
+        !self.is_rejoining() && self.blocks.has_stalled(&self.cx)
     }
 
     /// The height up to which this operator signs no block, where that is at or above the one being agreed on.

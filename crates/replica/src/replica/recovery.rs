@@ -67,12 +67,9 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Begins to take part, unless the members have to be asked first.
+    /// Begins to take part.
     pub(super) fn begin(&mut self) {
         self.begin_height();
-        if self.is_inquiring() {
-            return;
-        }
         let duties: Vec<DutyId> = self.instances.duties().collect();
         for id in duties.into_iter().map(InstanceId::from) {
             match self.instances.decision(id) {

@@ -1,25 +1,26 @@
-//! What happens while the members are asked what this operator signed, and with what they say later.
+//! What a replica does before it takes part: it follows the chain, asks the members, and signs nothing.
 
 use super::Replica;
-use crate::inquiry::Heard;
-use crate::io::{DutyAdmission, Halt, Input, Memory, Notice, Timer};
+use crate::io::{DutyAdmission, Halt, Input, Notice, Timer};
 use crate::output::{Outbound, Tell};
+use crate::rejoin::Rejoin;
 use crate::sync::CATCH_UP_INTERVAL_MS;
 use aequa_signing::Keys;
 use aequa_types::sync::CheckedTestimony;
-use aequa_types::{Domain, Height, InstanceId, OperatorIndex, Signed, Verified};
+use aequa_types::{Certificate, CheckedBlock, Domain, Height, InstanceId, OperatorIndex, Signed, Verified};
+use std::sync::Arc;
 
 impl<K: Keys> Replica<K> {
     /// Whether it still has to hear what members saw it sign: it follows the chain and signs nothing.
-    pub fn is_inquiring(&self) -> bool {
-        self.inquiry.is_some()
+    pub fn is_rejoining(&self) -> bool {
+        self.rejoin.is_some()
     }
 
     /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
-        let next = InstanceId::Block(self.height());
-        !self.has_lost_memory() && self.signer.guard.highest_bound(Domain::Block) <= Some(next)
+        let (guard, next) = (&self.signer.guard, InstanceId::Block(self.height()));
+        !guard.has_lost_memory() && guard.highest_bound(Domain::Block) <= Some(next)
     }
 
     /// What this replica has seen of `operator`, to be shown to it.
@@ -33,17 +34,18 @@ impl<K: Keys> Replica<K> {
         highest.filter(|instance| instance.number() > 0).collect()
     }
 
-    /// Takes an input while the members are being asked.
-    pub(super) fn step_inquiring(&mut self, input: Input) {
+    /// Takes an input before it takes part.
+    pub(super) fn take_rejoining(&mut self, mut rejoin: Rejoin, input: Input) -> Option<Rejoin> {
         match input {
-            Input::Testimony { from, testimony } => self.hear(from, &testimony),
+            Input::Testimony { from, testimony } => return self.hear(rejoin, from, &testimony),
+            Input::Fetched { from, blocks } => self.fetched_rejoining(&mut rejoin, from, blocks),
             Input::PeerConnected(operator) => {
                 self.cx.out.send(Outbound::Inquire(operator));
                 // It accuses by itself: nothing of it has to be signed.
                 self.blocks.gossip_evidence(&mut self.cx);
             }
             Input::Timer(Timer::CatchUp) => {
-                self.ask_members();
+                rejoin.ask(&mut self.cx);
                 self.sync.fetch_if_behind(&mut self.cx);
                 self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }
@@ -52,62 +54,76 @@ impl<K: Keys> Replica<K> {
                 self.watch_message(&message);
                 self.note_height(from, &message)
             }
-            Input::Duty { duty, ticket, .. } => {
-                let room = self.inquiry.as_mut().and_then(|inquiry| inquiry.room_for_duty(duty));
-                match room {
-                    Some(duties) => duties.push(input),
-                    None => self.cx.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
-                }
-            }
+            Input::Duty { duty, ticket, .. } => match rejoin.room_for_duty(duty) {
+                Some(duties) => duties.push(input),
+                None => self.cx.out.tell(Tell::DutyAdmission(ticket, DutyAdmission::Overloaded)),
+            },
             Input::Timer(_) => {}
             Input::Statement(_)
             | Input::Evidence(_)
             | Input::Transactions(_)
             | Input::Combined { .. }
-            | Input::Fetched { .. }
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. } => self.take(input),
         }
+        Some(rejoin)
     }
 
-    /// Asks who has not answered, now and then.
-    pub(super) fn ask_members(&mut self) {
-        if let Some(inquiry) = &mut self.inquiry {
-            inquiry.ask(&mut self.cx);
+    /// The chain moves; what this operator may add to it waits.
+    fn fetched_rejoining(
+        &mut self,
+        rejoin: &mut Rejoin,
+        from: OperatorIndex,
+        blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
+    ) {
+        let Some(executed) = self.execute_fetched(from, blocks) else { return };
+        for block in executed {
+            self.instances.fetched(block.0, block.2.clone(), None, self.cx.now);
+            rejoin.owe_share(block);
         }
+        self.finish_decided();
+        self.sync.fetch_if_behind(&mut self.cx);
     }
 
-    fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
-        let Some(inquiry) = self.inquiry.as_mut().filter(|_| from != self.cx.config.me) else { return };
-        inquiry.hear(from, testimony);
+    /// A member has answered; when it was the last that is needed, this operator takes part.
+    fn hear(
+        &mut self,
+        mut rejoin: Rejoin,
+        from: OperatorIndex,
+        testimony: &CheckedTestimony,
+    ) -> Option<Rejoin> {
+        if from == self.cx.config.me {
+            return Some(rejoin);
+        }
+        rejoin.hear(from, testimony);
         for certified in testimony.certified.iter().filter_map(|instance| instance.height()) {
             self.sync.shown(from, certified);
             self.sync.certified(certified);
         }
-        if !self.has_lost_memory() {
-            self.compare(testimony);
+        testimony.signed.iter().for_each(|signed| self.signer.guard.was_shown(signed.instance));
+        self.compare(testimony);
+        if !rejoin.is_over() {
+            return Some(rejoin);
         }
-        let Some(inquiry) = self.inquiry.take_if(|inquiry| inquiry.is_over()) else { return };
-        let memory = inquiry.memory();
-        let Heard { floors, seen, duties, owed } = inquiry.end();
-        if memory == Memory::Lost {
-            for floor in &floors {
-                self.signer.guard.abstain(seen.of(floor.domain()), *floor);
-            }
+        if let Some(shown) = self.signer.guard.take_shown() {
+            let floors = rejoin.floors(&shown);
+            floors.iter().for_each(|(seen, floor)| self.signer.guard.abstain(*seen, *floor));
+            let floors: Vec<InstanceId> = floors.into_iter().map(|(_, floor)| floor).collect();
             self.cx.out.raise_floors(floors.clone());
             self.cx.out.trust();
             self.cx.out.notify(Notice::Abstaining(floors));
         }
-        self.add_owed_shares(owed);
+        for (from, block, certificate) in rejoin.owed {
+            if let Some(commit) = self.add_share(block, &certificate) {
+                self.instances.fetched(from, certificate, Some(commit), self.cx.now);
+            }
+        }
         self.begin();
-        duties.into_iter().for_each(|duty| self.take(duty));
+        rejoin.duties.into_iter().for_each(|duty| self.take(duty));
+        None
     }
 
-    fn has_lost_memory(&self) -> bool {
-        self.inquiry.as_ref().is_some_and(|inquiry| inquiry.memory() == Memory::Lost)
-    }
-
-    /// What a member has seen of this operator, heard by one that knows what it signed.
+    /// What a member has seen of this operator.
     pub(super) fn compare(&mut self, testimony: &CheckedTestimony) {
         for signed in &testimony.signed {
             self.stop_if_unknown(signed);
@@ -118,11 +134,7 @@ impl<K: Keys> Replica<K> {
     /// directory is older than what was signed.
     pub(super) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
         let (operator, instance) = (self.cx.config.me, signed.instance);
-        if signed.author != operator || self.signer.guard.knows(signed) {
-            return false;
-        }
-        if let Some(inquiry) = self.inquiry.as_mut().filter(|inquiry| inquiry.memory() == Memory::Lost) {
-            inquiry.signed(instance);
+        if signed.author != operator || self.signer.guard.recognises(signed) {
             return false;
         }
         // Whoever showed it may not be there the next time it asks.

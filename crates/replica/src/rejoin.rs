@@ -28,12 +28,11 @@ use crate::duties::DUTY_SLOTS_AHEAD;
 use crate::instances::INSTANCES_KEPT;
 use crate::io::{Input, Memory, Notice};
 use crate::output::Outbound;
+use crate::sync::FetchedBlock;
+use aequa_signing::Highest;
 use aequa_types::sync::CheckedTestimony;
-use aequa_types::{
-    Certificate, CheckedBlock, Domain, DutyId, DutyKind, Height, InstanceId, OperatorIndex, Quorum, Slot,
-};
+use aequa_types::{DutyId, DutyKind, Height, InstanceId, OperatorIndex, Quorum, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 /// Heights above the highest certified one that may hold a vote of this operator.
 pub const BLOCKS_ABSTAINED: u64 = 2;
@@ -47,47 +46,25 @@ const POSTS_PER_DUTY_MAX: usize = 2;
 /// How often those who have not answered are asked again.
 const ASK_INTERVAL_MS: u64 = 2000;
 
-/// An inquiry under way.
+/// What members have answered so far.
 #[derive(Debug)]
-pub(crate) struct Inquiry {
+pub(crate) struct Rejoin {
     memory: Memory,
     needed: usize,
     heard: BTreeSet<OperatorIndex>,
     certified: Highest,
-    signed: Highest,
     /// The highest slot of a duty in which each member says that it is bound itself.
     bound: BTreeMap<OperatorIndex, Slot>,
     /// How many members must say so for an honest one to be among them.
     weak_quorum: usize,
     asked_ms: Option<u64>,
     /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
-    duties: Vec<Input>,
-    /// The newest blocks fetched meanwhile: the others may need this operator's share for their seals.
-    owed: VecDeque<OwedShare>,
-}
-
-/// A block whose seal may still need this operator's share.
-#[derive(Debug)]
-pub(crate) struct OwedShare {
-    /// Who handed the block over.
-    pub from: OperatorIndex,
-    pub block: Arc<CheckedBlock>,
-    pub certificate: Certificate,
-}
-
-/// What an inquiry has brought.
-pub(crate) struct Heard {
-    /// Up to where nothing may be signed, where the own memory is lost.
-    pub floors: Vec<InstanceId>,
-    /// The highest instances in which this operator was seen to sign, or may have.
-    pub seen: Highest,
-    /// Duties posted meanwhile.
     pub duties: Vec<Input>,
-    /// Blocks whose seals may need this operator's share.
-    pub owed: VecDeque<OwedShare>,
+    /// The newest blocks fetched meanwhile: the others may need this operator's share for their seals.
+    pub owed: VecDeque<FetchedBlock>,
 }
 
-impl Inquiry {
+impl Rejoin {
     /// None when nobody has to be asked.
     pub(crate) fn begin(memory: Memory, quorum: Quorum) -> Option<Self> {
         let needed = match memory {
@@ -100,7 +77,6 @@ impl Inquiry {
             needed,
             heard: BTreeSet::new(),
             certified: Highest::default(),
-            signed: Highest::default(),
             bound: BTreeMap::new(),
             weak_quorum: quorum.weak_quorum(),
             asked_ms: None,
@@ -109,25 +85,14 @@ impl Inquiry {
         })
     }
 
-    /// How far the own memory can be relied on.
-    pub(crate) fn memory(&self) -> Memory {
-        self.memory
-    }
-
     /// A member has answered.
     pub(crate) fn hear(&mut self, from: OperatorIndex, testimony: &CheckedTestimony) {
         self.heard.insert(from);
         testimony.certified.iter().for_each(|instance| self.certified.raise(*instance));
-        testimony.signed.iter().for_each(|signed| self.signed.raise(signed.instance));
         let duties = testimony.bound.iter().filter_map(|instance| instance.as_duty());
         if let Some(slot) = duties.map(|duty| duty.slot).max() {
             self.bound.insert(from, slot);
         }
-    }
-
-    /// A statement of this operator was shown, after its memory of it was lost.
-    pub(crate) fn signed(&mut self, instance: InstanceId) {
-        self.signed.raise(instance);
     }
 
     /// Asks who has not answered, now and then.
@@ -149,13 +114,8 @@ impl Inquiry {
     }
 
     /// Keeps a fetched block until signing is allowed again.
-    pub(crate) fn owe_share(
-        &mut self,
-        from: OperatorIndex,
-        block: Arc<CheckedBlock>,
-        certificate: Certificate,
-    ) {
-        self.owed.push_back(OwedShare { from, block, certificate });
+    pub(crate) fn owe_share(&mut self, block: FetchedBlock) {
+        self.owed.push_back(block);
         if self.owed.len() as u64 > INSTANCES_KEPT {
             self.owed.pop_front();
         }
@@ -177,24 +137,15 @@ impl Inquiry {
         self.heard.len() >= self.needed
     }
 
-    /// What enough members have shown.
-    pub(crate) fn end(self) -> Heard {
-        Heard { floors: self.floors(), seen: self.seen(), duties: self.duties, owed: self.owed }
-    }
-
-    /// The highest instance of each domain that is certified, or in which this operator was seen to sign.
-    fn seen(&self) -> Highest {
-        let mut seen = self.certified.clone();
-        self.signed.0.values().for_each(|instance| seen.raise(*instance));
-        seen
-    }
-
-    /// Up to where nothing may be signed after all that was heard. Duties of all kinds share the slots of one
+    /// Up to where nothing may be signed after all that was heard, with the highest instance of each domain that is
+    /// certified, or in which this operator was shown to have signed. Duties of all kinds share the slots of one
     /// clock.
-    fn floors(&self) -> Vec<InstanceId> {
+    pub(crate) fn floors(&self, shown: &Highest) -> Vec<(Option<InstanceId>, InstanceId)> {
+        let mut seen = self.certified.clone();
+        seen.raise_to(shown);
         let certified = self.certified.block().unwrap_or_default();
         let block = Height(certified.0.saturating_add(BLOCKS_ABSTAINED));
-        let block = self.signed.block().unwrap_or_default().max(block);
+        let block = shown.block().unwrap_or_default().max(block);
         let above = |slot: Slot, slots: u64| Slot(slot.0.saturating_add(slots));
         let reached = self.slot_of_honest();
         // Nobody begins a duty higher than that: what is claimed beyond was begun before anything was decided.
@@ -202,10 +153,11 @@ impl Inquiry {
             Some(certified) => reached.map(|slot| slot.min(above(certified, DUTY_SLOTS_AHEAD))),
             None => reached,
         };
-        let slot = self.seen().slot().max(reached).unwrap_or_default();
+        let slot = seen.slot().max(reached).unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
         let duties = DutyKind::ALL.into_iter().map(|kind| InstanceId::duty(kind, slot));
-        [InstanceId::Block(block)].into_iter().chain(duties).collect()
+        let floors = [InstanceId::Block(block)].into_iter().chain(duties);
+        floors.map(|floor| (seen.of(floor.domain()), floor)).collect()
     }
 
     /// A slot that an honest member is bound in, or one above it: the highest that f+1 say they have reached.
@@ -213,29 +165,5 @@ impl Inquiry {
         let mut slots: Vec<Slot> = self.bound.values().copied().collect();
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
         slots.get(self.weak_quorum.checked_sub(1)?).copied()
-    }
-}
-
-/// The highest instance of each domain that something was heard of.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Highest(BTreeMap<Domain, InstanceId>);
-
-impl Highest {
-    fn raise(&mut self, instance: InstanceId) {
-        let highest = self.0.entry(instance.domain()).or_insert(instance);
-        *highest = instance.max(*highest);
-    }
-
-    pub(crate) fn of(&self, domain: Domain) -> Option<InstanceId> {
-        self.0.get(&domain).copied()
-    }
-
-    fn block(&self) -> Option<Height> {
-        self.of(Domain::Block)?.height()
-    }
-
-    /// The highest slot of duties of any kind.
-    fn slot(&self) -> Option<Slot> {
-        self.0.values().filter_map(|instance| instance.as_duty()).map(|duty| duty.slot).max()
     }
 }

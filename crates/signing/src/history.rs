@@ -1,0 +1,36 @@
+//! What is known of what this operator has signed.
+
+use aequa_types::{Domain, Height, InstanceId, Slot};
+use std::collections::BTreeMap;
+
+/// The highest instance of each domain that something was heard of.
+#[derive(Debug, Clone, Default)]
+pub struct Highest(BTreeMap<Domain, InstanceId>);
+
+impl Highest {
+    /// Something was heard of this instance.
+    pub fn raise(&mut self, instance: InstanceId) {
+        let highest = self.0.entry(instance.domain()).or_insert(instance);
+        *highest = instance.max(*highest);
+    }
+
+    /// The highest of a domain.
+    pub fn of(&self, domain: Domain) -> Option<InstanceId> {
+        self.0.get(&domain).copied()
+    }
+
+    /// The highest block.
+    pub fn block(&self) -> Option<Height> {
+        self.of(Domain::Block)?.height()
+    }
+
+    /// The highest slot of duties of any kind.
+    pub fn slot(&self) -> Option<Slot> {
+        self.0.values().filter_map(|instance| instance.as_duty()).map(|duty| duty.slot).max()
+    }
+
+    /// Takes over what is higher in another.
+    pub fn raise_to(&mut self, other: &Highest) {
+        other.0.values().for_each(|instance| self.raise(*instance));
+    }
+}
