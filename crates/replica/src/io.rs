@@ -2,6 +2,7 @@
 
 use aequa_mempool::Limits;
 use aequa_qbft::Note;
+use aequa_signing::SigningHistory;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
@@ -40,20 +41,6 @@ pub struct Config {
     pub record: bool,
 }
 
-/// How far what is remembered of what was signed can be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Memory {
-    /// Entirely.
-    #[default]
-    Whole,
-    /// It looks whole, and so does an old copy of it: q-1 members have to be heard before anything is
-    /// signed. With as many of them out of reach nothing could be decided anyway.
-    Unproven,
-    /// It is lost, or older than what was signed: q other members have to be heard, and what they show is
-    /// abstained from.
-    Lost,
-}
-
 /// What a restart found on disk, beside the chain itself.
 #[derive(Debug, Default)]
 pub struct Recovery {
@@ -73,7 +60,7 @@ pub struct Recovery {
     /// is signed there.
     pub floors: Vec<InstanceId>,
     /// How far all of this can be relied on.
-    pub memory: Memory,
+    pub history: SigningHistory,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the
     /// shares.
     pub unsealed: Vec<Certificate>,
@@ -274,7 +261,7 @@ pub enum Notice {
     /// The highest height any peer has shown.
     BestPeerHeight(Height),
     /// The members are being asked, once more, what this operator signed; it signs nothing.
-    Inquiring {
+    Rejoining {
         /// Members that have answered.
         answers: usize,
         /// Answers needed.

@@ -53,9 +53,9 @@ mod replica;
 mod sync;
 mod witness;
 
-pub use aequa_signing::{Elector, Guard, Keys, Permit, RoundRobin, Signer, elector};
+pub use aequa_signing::{Elector, Guard, Keys, Permit, RoundRobin, Signer, SigningHistory, elector};
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
-pub use io::{Config, DutyAdmission, Halt, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
+pub use io::{Config, DutyAdmission, Halt, Input, Notice, Now, Recovery, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };

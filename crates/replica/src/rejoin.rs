@@ -26,10 +26,10 @@
 use crate::context::Context;
 use crate::duties::DUTY_SLOTS_AHEAD;
 use crate::instances::INSTANCES_KEPT;
-use crate::io::{Input, Memory, Notice};
+use crate::io::{Input, Notice};
 use crate::output::Outbound;
 use crate::sync::FetchedBlock;
-use aequa_signing::Highest;
+use aequa_signing::{Highest, SigningHistory};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{DutyId, DutyKind, Height, InstanceId, OperatorIndex, Quorum, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,7 +49,7 @@ const ASK_INTERVAL_MS: u64 = 2000;
 /// What members have answered so far.
 #[derive(Debug)]
 pub(crate) struct Rejoin {
-    memory: Memory,
+    history: SigningHistory,
     needed: usize,
     heard: BTreeSet<OperatorIndex>,
     certified: Highest,
@@ -66,14 +66,14 @@ pub(crate) struct Rejoin {
 
 impl Rejoin {
     /// None when nobody has to be asked.
-    pub(crate) fn begin(memory: Memory, quorum: Quorum) -> Option<Self> {
-        let needed = match memory {
-            Memory::Whole => 0,
-            Memory::Unproven => quorum.quorum() - 1,
-            Memory::Lost => quorum.quorum(),
+    pub(crate) fn begin(history: SigningHistory, quorum: Quorum) -> Option<Self> {
+        let needed = match history {
+            SigningHistory::Trusted => 0,
+            SigningHistory::Unverified => quorum.quorum() - 1,
+            SigningHistory::Lost => quorum.quorum(),
         };
         (needed > 0).then(|| Self {
-            memory,
+            history,
             needed,
             heard: BTreeSet::new(),
             certified: Highest::default(),
@@ -101,7 +101,7 @@ impl Rejoin {
         if self.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < ASK_INTERVAL_MS) {
             return;
         }
-        let is_first = self.asked_ms.replace(now_ms).is_none() && self.memory == Memory::Unproven;
+        let is_first = self.asked_ms.replace(now_ms).is_none() && self.history == SigningHistory::Unverified;
         let others = cx.config.quorum.members().filter(|member| *member != cx.config.me);
         for member in others.filter(|member| !self.heard.contains(member)) {
             cx.out.send(Outbound::Inquire(member));
@@ -109,7 +109,7 @@ impl Rejoin {
         // Connections are still being made at a start: that nobody has answered yet is no news.
         if !is_first {
             let (answers, needed) = (self.heard.len(), self.needed);
-            cx.out.notify(Notice::Inquiring { answers, needed });
+            cx.out.notify(Notice::Rejoining { answers, needed });
         }
     }
 
@@ -126,7 +126,7 @@ impl Rejoin {
     pub(crate) fn room_for_duty(&mut self, duty: DutyId) -> Option<&mut Vec<Input>> {
         let again =
             self.duties.iter().filter(|input| matches!(input, Input::Duty { duty: of, .. } if *of == duty));
-        let waits = self.memory == Memory::Unproven
+        let waits = self.history == SigningHistory::Unverified
             && again.count() < POSTS_PER_DUTY_MAX
             && self.duties.len() < DUTIES_WAITING_MAX;
         waits.then_some(&mut self.duties)

@@ -5,7 +5,7 @@
 mod common;
 
 use aequa_chain::Chain;
-use aequa_replica::{Config, Input, Memory, Notice, Now, Recovery, Ticket, Timer};
+use aequa_replica::{Config, Input, Notice, Now, Recovery, SigningHistory, Ticket, Timer};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
     BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, DutyId, DutyKind, Evidence,
@@ -381,7 +381,8 @@ fn without_empty_blocks_evidence_is_work_for_the_leader_and_grounds_for_the_othe
 
 #[test]
 fn evidence_is_spread_to_who_connects_while_the_members_are_still_asked() {
-    let mut replica = common::replica(0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    let mut replica =
+        common::replica(0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     replica.start(now());
     assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))).len(), 1);
     let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));

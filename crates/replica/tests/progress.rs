@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Elector, Memory, Notice, Recovery, RoundRobin};
+use aequa_replica::{Elector, Notice, Recovery, RoundRobin, SigningHistory};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
@@ -149,7 +149,7 @@ fn more_than_f_operators_that_lost_everything_sync_enter_the_live_height_and_sta
     cluster.forgetful = true;
     let live = InstanceId::Block(Height(11));
     for id in [2, 3] {
-        cluster.restart_with_nothing(id, Memory::Unproven);
+        cluster.restart_with_nothing(id, SigningHistory::Unverified);
         assert_eq!(cluster.nodes[id].height(), 0);
     }
     for id in [2, 3] {
@@ -172,9 +172,9 @@ fn more_than_f_operators_that_know_they_lost_their_memory_follow_the_chain_and_a
     assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() == 10), 20_000));
     // They are down at the same time: neither answers the other from before.
     cluster.cut.insert(3);
-    cluster.restart_with_nothing(2, Memory::Lost);
+    cluster.restart_with_nothing(2, SigningHistory::Lost);
     cluster.cut.remove(&3);
-    cluster.restart_with_nothing(3, Memory::Lost);
+    cluster.restart_with_nothing(3, SigningHistory::Lost);
     cluster.run_for(10_000);
     for id in [2, 3] {
         // Either knows too little to answer the other.

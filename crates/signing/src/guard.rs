@@ -15,7 +15,7 @@
 //!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
 //! * a COMMIT is not made in a round that was left: below a lost ROUND-CHANGE there is none.
 
-use crate::history::Highest;
+use crate::history::{Highest, SigningHistory};
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
     Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, SlotSet, Statement,
@@ -108,14 +108,15 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard that has lost its memory: until it is told how far it may have signed, it takes for its own what it is
-    /// shown.
-    pub fn without_memory() -> Self {
-        Self { shown: Some(Highest::default()), ..Self::default() }
+    /// A guard that knows nothing yet. One whose history is lost takes for its own what it is shown, until it is told
+    /// how far it may have signed.
+    pub fn new(history: SigningHistory) -> Self {
+        let is_lost = history == SigningHistory::Lost;
+        Self { shown: is_lost.then(Highest::default), ..Self::default() }
     }
 
     /// Whether its memory is lost.
-    pub fn has_lost_memory(&self) -> bool {
+    pub fn has_lost_history(&self) -> bool {
         self.shown.is_some()
     }
 
@@ -137,7 +138,7 @@ impl Guard {
         if !knows {
             self.was_shown(signed.instance);
         }
-        knows || self.has_lost_memory()
+        knows || self.has_lost_history()
     }
 
     /// Takes over a statement that was signed in an earlier life.

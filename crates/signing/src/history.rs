@@ -3,6 +3,20 @@
 use aequa_types::{Domain, Height, InstanceId, Slot};
 use std::collections::BTreeMap;
 
+/// How far what is remembered of what was signed can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SigningHistory {
+    /// Entirely.
+    #[default]
+    Trusted,
+    /// It looks whole, and so does an old copy of it: q-1 members have to be heard before anything is
+    /// signed. With as many of them out of reach nothing could be decided anyway.
+    Unverified,
+    /// It is lost, or older than what was signed: q other members have to be heard, and what they show is
+    /// abstained from.
+    Lost,
+}
+
 /// The highest instance of each domain that something was heard of.
 #[derive(Debug, Clone, Default)]
 pub struct Highest(BTreeMap<Domain, InstanceId>);

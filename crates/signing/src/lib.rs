@@ -18,6 +18,6 @@ mod signer;
 
 pub use elector::{Elector, RoundRobin, elector};
 pub use guard::{Guard, Permission, Permit, Refusal};
-pub use history::Highest;
+pub use history::{Highest, SigningHistory};
 pub use sealing::{Ready, SEALS_PENDING_MAX, Sealing};
 pub use signer::{Keys, Signer};

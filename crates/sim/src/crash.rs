@@ -11,7 +11,7 @@ use crate::store::Stored;
 use crate::world::{Event, World};
 use aequa_host::Host;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Memory, Recovery, Replica};
+use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::StorageError;
 use aequa_types::{Height, InstanceId, OperatorIndex, Place, Record, Value};
 use std::collections::BTreeSet;
@@ -352,7 +352,7 @@ impl World {
             duty_watermarks: node.store.watermarks(),
             marks: found.marks,
             floors: found.floors,
-            memory: self.memory_of(id, found.suspect),
+            history: self.history_of(id, found.suspect),
             unsealed: node.store.unsealed(UNSEALED_BLOCKS),
             evidence: node.store.evidence(),
             records: found.records,
@@ -361,14 +361,14 @@ impl World {
     }
 
     /// Traitors ask nobody: they know what they do.
-    fn memory_of(&self, id: usize, suspect: bool) -> Memory {
+    fn history_of(&self, id: usize, suspect: bool) -> SigningHistory {
         let node = &self.nodes[id];
         match node.kind {
-            Kind::Traitor(_) => Memory::Whole,
+            Kind::Traitor(_) => SigningHistory::Trusted,
             // Two that begin together; each restart asks, and hears of the other.
-            Kind::Twin if node.life == 0 => Memory::Whole,
-            Kind::Twin | Kind::Honest if suspect => Memory::Lost,
-            Kind::Twin | Kind::Honest => Memory::Unproven,
+            Kind::Twin if node.life == 0 => SigningHistory::Trusted,
+            Kind::Twin | Kind::Honest if suspect => SigningHistory::Lost,
+            Kind::Twin | Kind::Honest => SigningHistory::Unverified,
         }
     }
 

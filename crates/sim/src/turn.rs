@@ -457,7 +457,7 @@ impl World {
             | Notice::Removed(_)
             | Notice::Proposed { .. }
             | Notice::BestPeerHeight(_)
-            | Notice::Inquiring { .. }
+            | Notice::Rejoining { .. }
             | Notice::Abstaining(_) => {}
         }
     }

@@ -45,7 +45,7 @@ pub struct Facts {
     started: AtomicBool,
     stopping: AtomicBool,
     storage_failed: AtomicBool,
-    inquiring: AtomicBool,
+    rejoining: AtomicBool,
     abstaining: AtomicBool,
     stalled: AtomicBool,
     since: Instant,
@@ -67,7 +67,7 @@ impl Facts {
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             storage_failed: AtomicBool::new(false),
-            inquiring: AtomicBool::new(false),
+            rejoining: AtomicBool::new(false),
             abstaining: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             since: Instant::now(),
@@ -145,13 +145,13 @@ impl Facts {
     }
 
     /// The members have to be asked what was signed, or have answered.
-    pub fn set_rejoining(&self, inquiring: bool) {
-        self.inquiring.store(inquiring, Relaxed);
+    pub fn set_rejoining(&self, rejoining: bool) {
+        self.rejoining.store(rejoining, Relaxed);
     }
 
     /// Whether the node signs nothing until the members have said what it signed.
     pub fn is_rejoining(&self) -> bool {
-        self.inquiring.load(Relaxed)
+        self.rejoining.load(Relaxed)
     }
 
     /// Whether this operator signs no block at the height being agreed on.

@@ -205,7 +205,7 @@ impl Observatory {
                 let own = replica.chain().tip().height;
                 self.metrics.swarm_blockchain_sync_lag_blocks.set([], best.0.saturating_sub(own.0) as f64);
             }
-            Notice::Inquiring { answers, needed } => {
+            Notice::Rejoining { answers, needed } => {
                 tracing::warn!(target: "event", result = "wait", answers, needed, "signing_inquiry")
             }
             Notice::Abstaining(floors) => {

@@ -9,7 +9,7 @@ use crate::keys::Operator;
 use aequa_chain::{Chain, StoredRow, Tip};
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
-use aequa_replica::{Config, Memory, Recovery, Replica};
+use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
@@ -62,7 +62,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
     report_last_state(config, metrics);
     suspect_if_lost(&data_dir)?;
-    let memory = memory(&data_dir, lock.quorum())?;
+    let history = signing_history(&data_dir, lock.quorum())?;
 
     let (wal, recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
@@ -91,7 +91,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         marks: marks.marks().collect(),
         floors: marks.floors().collect(),
-        memory,
+        history,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
         evidence: store
@@ -270,8 +270,8 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
 }
 
 /// How far the directory can be relied on; a refusal when it cannot, and there are not enough members to ask.
-fn memory(data_dir: &DataDir, quorum: Quorum) -> Result<Memory, ExitError> {
-    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(Memory::Unproven) };
+fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory, ExitError> {
+    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(SigningHistory::Unverified) };
     let (others, needed) = (quorum.operators() - 1, quorum.quorum());
     if others < needed {
         return Err(ExitError::refused(format!(
@@ -281,7 +281,7 @@ fn memory(data_dir: &DataDir, quorum: Quorum) -> Result<Memory, ExitError> {
         .hint("restore the directory whole: without it the operator could sign a second time"));
     }
     tracing::warn!(target: "event", result = "wait", reason, answers = 0, needed, "signing_inquiry");
-    Ok(Memory::Lost)
+    Ok(SigningHistory::Lost)
 }
 
 fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {

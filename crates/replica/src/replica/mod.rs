@@ -20,7 +20,7 @@ use crate::blocks::Blocks;
 use crate::context::Context;
 use crate::duties::{Duties, DutyState};
 use crate::instances::Instances;
-use crate::io::{Config, Input, Memory, Now, Recovery, Timer};
+use crate::io::{Config, Input, Now, Recovery, Timer};
 use crate::output::{Outbound, Output};
 use crate::rejoin::Rejoin;
 use crate::sync::{BlockSync, CATCH_UP_INTERVAL_MS};
@@ -65,10 +65,7 @@ impl<K: Keys> Replica<K> {
     /// A replica that continues from `chain`, bound by everything `recovery` remembers.
     pub fn new(config: Config, keys: K, chain: Chain, mempool: Mempool, recovery: Recovery) -> Self {
         let (me, quorum) = (config.me, config.quorum);
-        let guard = match recovery.memory {
-            Memory::Whole | Memory::Unproven => Guard::default(),
-            Memory::Lost => Guard::without_memory(),
-        };
+        let guard = Guard::new(recovery.history);
         let mut replica = Self {
             signer: Signer::new(keys, config.seals, guard),
             instances: Instances::new(me, quorum, config.record),
@@ -77,7 +74,7 @@ impl<K: Keys> Replica<K> {
             sync: BlockSync::new(quorum),
             sealing: Sealing::new(quorum.quorum()),
             witness: Witness::default(),
-            rejoin: Rejoin::begin(recovery.memory, quorum),
+            rejoin: Rejoin::begin(recovery.history, quorum),
             cx: Context {
                 elector: elector(config.params.leader, quorum),
                 config,

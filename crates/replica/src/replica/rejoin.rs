@@ -20,7 +20,7 @@ impl<K: Keys> Replica<K> {
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
         let (guard, next) = (&self.signer.guard, InstanceId::Block(self.height()));
-        !guard.has_lost_memory() && guard.highest_bound(Domain::Block) <= Some(next)
+        !guard.has_lost_history() && guard.highest_bound(Domain::Block) <= Some(next)
     }
 
     /// What this replica has seen of `operator`, to be shown to it.

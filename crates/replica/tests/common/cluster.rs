@@ -3,7 +3,7 @@
 
 use super::{EPOCH_MS, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, config, replica_of};
 use aequa_qbft::Note;
-use aequa_replica::{Input, Memory, Notice, Now, Recovery, Timer};
+use aequa_replica::{Input, Notice, Now, Recovery, SigningHistory, Timer};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
@@ -84,21 +84,21 @@ impl Cluster {
             values: BTreeMap::new(),
         };
         for me in 0..operators {
-            let node = cluster.fresh(me, operators, Memory::Whole);
+            let node = cluster.fresh(me, operators, SigningHistory::Trusted);
             cluster.nodes.push(node);
         }
         (0..operators).for_each(|id| cluster.start(id));
         cluster
     }
 
-    fn fresh(&self, me: usize, operators: usize, memory: Memory) -> Node {
+    fn fresh(&self, me: usize, operators: usize, history: SigningHistory) -> Node {
         let config = aequa_replica::Config {
             params: self.params.clone(),
             builder: true,
             ..config(me as u8, operators)
         };
         Node {
-            replica: replica_of(config, Recovery { memory, ..Recovery::default() }),
+            replica: replica_of(config, Recovery { history, ..Recovery::default() }),
             committed: Vec::new(),
             sealed: BTreeSet::new(),
             notices: Vec::new(),
@@ -116,10 +116,10 @@ impl Cluster {
     }
 
     /// Loses everything this operator had, and starts it again in an empty directory, as the node does
-    /// ([`Memory::Unproven`]), or in one that says that it had something ([`Memory::Lost`]).
-    pub fn restart_with_nothing(&mut self, id: usize, memory: Memory) {
+    /// ([`SigningHistory::Unverified`]), or in one that says that it had something ([`SigningHistory::Lost`]).
+    pub fn restart_with_nothing(&mut self, id: usize, history: SigningHistory) {
         self.queue.retain(|_, (to, _)| *to != id);
-        self.nodes[id] = self.fresh(id, self.nodes.len(), memory);
+        self.nodes[id] = self.fresh(id, self.nodes.len(), history);
         self.start(id);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.input(id, Input::PeerConnected(OperatorIndex(peer as u8)));

@@ -5,8 +5,8 @@
 mod common;
 
 use aequa_replica::{
-    BLOCKS_ABSTAINED, DutyAdmission, Elector, Halt, Input, Memory, Notice, Now, Recovery, RoundRobin,
-    SLOTS_ABSTAINED, Ticket, Timer,
+    BLOCKS_ABSTAINED, DutyAdmission, Elector, Halt, Input, Notice, Now, Recovery, RoundRobin,
+    SLOTS_ABSTAINED, SigningHistory, Ticket, Timer,
 };
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
@@ -72,15 +72,15 @@ fn abstaining(block: u64, slot: u64) -> Vec<InstanceId> {
     [vec![InstanceId::Block(Height(block))], duties.to_vec()].concat()
 }
 
-fn inquiring() -> Operator {
-    let mut replica = replica(ME.0, Recovery { memory: Memory::Lost, ..Recovery::default() });
+fn rejoining() -> Operator {
+    let mut replica = replica(ME.0, Recovery { history: SigningHistory::Lost, ..Recovery::default() });
     assert_eq!(asked(&replica.start(now(0))), [1, 2, 3]);
     replica
 }
 
 #[test]
 fn a_duty_posted_again_and_again_while_it_asks_takes_no_place_of_others() {
-    let mut replica = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    let mut replica = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     replica.start(now(0));
     let mut post = |slot: u64, n: u64| {
         let value = Value::duty(duty(slot), ValueBytes(b"{}".as_slice().into()));
@@ -94,7 +94,7 @@ fn a_duty_posted_again_and_again_while_it_asks_takes_no_place_of_others() {
 
 #[test]
 fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     let blocks = blocks(6);
     let (ticket, value) = (Ticket(1), Value::duty(duty(3), ValueBytes(b"{}".as_slice().into())));
     let input = Input::Duty { duty: duty(3), value, ticket };
@@ -127,14 +127,14 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
 
 #[test]
 fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     for from in [1, 1, 1, ME.0, 2, 2] {
         assert_eq!(floors(&replica.step(now(1), at_height(from, 5))), None);
     }
     let effects = replica.step(now(5000), Input::Timer(Timer::CatchUp));
     assert_eq!(asked(&effects), [3], "only who has not answered is asked again");
     let waiting = effects.iter().any(|effect| {
-        matches!(effect, Effect::Tell(Tell::Notice(Notice::Inquiring { answers: 2, needed: 3 })))
+        matches!(effect, Effect::Tell(Tell::Notice(Notice::Rejoining { answers: 2, needed: 3 })))
     });
     assert!(waiting, "it says what it waits for");
     assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
@@ -143,7 +143,7 @@ fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
 
 #[test]
 fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     let blocks = blocks(9);
     for (from, height) in [(1, 3), (2, 5), (3, 4)] {
         let effects = replica.step(now(1), at_height(from, height));
@@ -164,7 +164,7 @@ fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
 
 #[test]
 fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     let shown = [InstanceId::Block(Height(40)), slot(100)];
     replica.step(now(1), testimony(1, &[InstanceId::Block(Height(5)), slot(120)], &[]));
     replica.step(now(1), testimony(2, &[], &shown));
@@ -179,7 +179,7 @@ fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
 
 #[test]
 fn a_claim_without_a_certificate_keeps_nobody_out() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     replica.step(now(1), Input::PeerHeight { from: OperatorIndex(1), height: Height(1 << 60) });
     [1, 2].into_iter().for_each(|from| drop(replica.step(now(1), at_height(from, 1))));
     let effects = replica.step(now(1), at_height(3, 1));
@@ -190,7 +190,7 @@ fn a_claim_without_a_certificate_keeps_nobody_out() {
 #[test]
 fn it_abstains_from_slots_near_those_that_f_plus_1_members_say_they_have_signed_in() {
     let claims = |slots: [u64; 3]| {
-        let mut replica = inquiring();
+        let mut replica = rejoining();
         let answers = [1, 2, 3].into_iter().zip(slots).flat_map(|(from, height)| {
             let bound = vec![InstanceId::Block(Height(1 << 50)), slot(height)];
             let testimony = CheckedTestimony { bound, ..CheckedTestimony::default() };
@@ -211,7 +211,7 @@ fn its_own_signature_in_a_message_counts_while_it_asks() {
         let message = Verified::Prepare(own_prepare(slot(7_000)));
         Input::Message { from: OperatorIndex(from), message }
     };
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     assert!(replica.step(now(1), of_mine(2)).is_empty());
     let answers = [1, 2, 3].map(|from| replica.step(now(2), testimony(from, &[], &[]))).concat();
     assert_eq!(floors(&answers), Some(abstaining(BLOCKS_ABSTAINED, 7_000 + SLOTS_ABSTAINED)));
@@ -225,7 +225,7 @@ fn its_own_signature_in_a_message_counts_while_it_asks() {
 /// proposed another value for it.
 #[test]
 fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
-    let mut replica = inquiring();
+    let mut replica = rejoining();
     let effects: Vec<Effect> =
         [1, 2, 3].into_iter().flat_map(|from| replica.step(now(1), testimony(from, &[], &[]))).collect();
     assert_eq!(floors(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
@@ -288,7 +288,7 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
 fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_there_again() {
     let blocks = blocks(7);
     // Lost: not while it asks, and not below the heights it may have signed in.
-    let mut lost = inquiring();
+    let mut lost = rejoining();
     assert!(!lost.may_testify());
     [1, 2, 3].into_iter().for_each(|from| drop(lost.step(now(1), at_height(from, 5))));
     assert!(!lost.is_rejoining() && !lost.may_testify());
@@ -313,7 +313,7 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
 
 /// At a start with a directory that looks whole.
 fn unproven(recovery: Recovery) -> Operator {
-    let mut replica = replica(ME.0, Recovery { memory: Memory::Unproven, ..recovery });
+    let mut replica = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..recovery });
     let effects = replica.start(now(0));
     assert_eq!(asked(&effects), [1, 2, 3]);
     assert!(!signs(&effects));
@@ -321,8 +321,8 @@ fn unproven(recovery: Recovery) -> Operator {
 }
 
 /// The leader of height 4 is this operator, and it has nothing to send again.
-fn leader_with_three_blocks(memory: Memory) -> (Operator, Vec<Effect>) {
-    let mut replica = replica(ME.0, Recovery { memory, ..Recovery::default() });
+fn leader_with_three_blocks(history: SigningHistory) -> (Operator, Vec<Effect>) {
+    let mut replica = replica(ME.0, Recovery { history, ..Recovery::default() });
     let mut effects = replica.start(now(0));
     effects.extend(replica.step(now(1), fetched(&blocks(3))));
     effects.extend(replica.step(now(60_000), Input::Timer(Timer::Propose(Height(4)))));
@@ -331,8 +331,8 @@ fn leader_with_three_blocks(memory: Memory) -> (Operator, Vec<Effect>) {
 
 #[test]
 fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
-    assert!(signs(&leader_with_three_blocks(Memory::Whole).1), "it would propose at once");
-    let (mut replica, effects) = leader_with_three_blocks(Memory::Unproven);
+    assert!(signs(&leader_with_three_blocks(SigningHistory::Trusted).1), "it would propose at once");
+    let (mut replica, effects) = leader_with_three_blocks(SigningHistory::Unverified);
     assert!(!signs(&effects));
     assert!(!signs(&replica.step(now(60_001), at_height(1, 3))));
     assert!(!signs(&replica.step(now(60_001), at_height(1, 3))), "each counts once");
@@ -365,7 +365,7 @@ fn an_old_copy_is_noticed_by_duties_too() {
 #[test]
 fn members_that_start_together_answer_each_other_and_one_without_memory_answers_nobody() {
     assert!(unproven(Recovery::default()).may_testify());
-    assert!(!inquiring().may_testify());
+    assert!(!rejoining().may_testify());
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
         mine.collect()
     };
     // Nothing is known to be lost: the share may be the one without which the seal stays incomplete.
-    let mut unproven = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    let mut unproven = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     unproven.start(now(0));
     assert_eq!(share_of(&unproven.step(now(1), fetched(&blocks))), [] as [u64; 0]);
     unproven.step(now(2), at_height(1, 4));
@@ -432,7 +432,7 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     assert_eq!(share_of(&effects), [1, 2, 3, 4]);
 
     // Where it may have voted already it gives none.
-    let mut lost = inquiring();
+    let mut lost = rejoining();
     lost.step(now(1), fetched(&blocks));
     for from in 1..=3 {
         assert_eq!(share_of(&lost.step(now(2), at_height(from, 4))), [] as [u64; 0]);
@@ -451,7 +451,7 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     let stops = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Halt(_)));
     // Members have seen it up to block 4, and in slot 4.
     let abstaining_from = |floors: Vec<InstanceId>| {
-        let recovery = Recovery { memory: Memory::Lost, floors, ..Recovery::default() };
+        let recovery = Recovery { history: SigningHistory::Lost, floors, ..Recovery::default() };
         let mut replica = replica(ME.0, recovery);
         replica.start(now(0));
         replica.step(now(1), fetched(&blocks(3)));
@@ -488,7 +488,7 @@ fn stops_a_copy(member: &Operator, signed: &Signed) -> bool {
     assert!(member.may_testify());
     let shown = member.newest_statements_of(ME);
     assert!(shown.contains(signed), "{shown:?}");
-    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    let mut copy = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     copy.start(now(0));
     let testimony = CheckedTestimony { signed: shown, ..CheckedTestimony::default() };
     let effects = copy.step(now(1), Input::Testimony { from: OperatorIndex(2), testimony });
@@ -518,8 +518,8 @@ fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_on
     kept.extend(records(&member.step(now(0), proposed(&first))));
     kept.extend(records(&member.step(now(1), heard(ME, &voted))));
     let values = vec![(id, Value::block(first))];
-    let memory = Memory::Unproven;
-    let mut member = replica(2, Recovery { records: kept, values, memory, ..Recovery::default() });
+    let history = SigningHistory::Unverified;
+    let mut member = replica(2, Recovery { records: kept, values, history, ..Recovery::default() });
     member.start(now(0));
     assert!(stops_a_copy(&member, &voted));
 }
@@ -536,7 +536,8 @@ fn a_vote_heard_after_the_decision_outlives_the_restart_of_who_heard_it() {
     assert_eq!(kept, [Record::Heard(vote(2))]);
     assert!(member.needs(Record::Heard(vote(2)).subject(), Height(2)), "it is not pruned with the block");
     assert_eq!(records(&member.step(now(2), heard(ME, &vote(1)))), [], "there everybody fetches");
-    let mut member = replica(2, Recovery { records: kept, memory: Memory::Unproven, ..Recovery::default() });
+    let mut member =
+        replica(2, Recovery { records: kept, history: SigningHistory::Unverified, ..Recovery::default() });
     member.start(now(0));
     assert!(stops_a_copy(&member, &vote(2)));
 }
@@ -553,8 +554,8 @@ fn what_was_heard_of_a_duty_outlives_a_restart_also_where_it_was_not_posted() {
         assert_eq!(kept, [Record::Heard(vote.clone())]);
         let needed = |record: Record| member.needs(record.subject(), Height(0));
         assert!(needed(Record::Heard(vote.clone())) && !needed(Record::Prepare(vote.clone())));
-        let memory = Memory::Unproven;
-        let mut member = replica(2, Recovery { records: kept, memory, ..closed() });
+        let history = SigningHistory::Unverified;
+        let mut member = replica(2, Recovery { records: kept, history, ..closed() });
         member.start(now(0));
         assert!(stops_a_copy(&member, &vote));
     }
@@ -581,7 +582,7 @@ fn what_is_heard_is_written_once() {
 #[test]
 fn at_heights_the_members_have_left_an_operator_fetches_blocks_and_says_nothing() {
     let blocks = blocks(3);
-    let mut copy = replica(ME.0, Recovery { memory: Memory::Unproven, ..Recovery::default() });
+    let mut copy = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     copy.start(now(0));
     for from in [1, 2] {
         copy.step(now(1), at_height(from, 3));
