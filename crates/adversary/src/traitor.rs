@@ -5,8 +5,8 @@ use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::Keystore;
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::SecretShare;
-use aequa_types::statement::{CommitClaim, seal_bytes};
-use aequa_types::{Claim, Digest, InstanceId, OperatorIndex, Round, Seal, Signed, Statement};
+use aequa_types::statement::CommitClaim;
+use aequa_types::{Claim, Decision, Digest, InstanceId, OperatorIndex, Round, Seal, Signed, Statement};
 use std::path::Path;
 
 /// An operator that has turned.
@@ -73,7 +73,8 @@ impl Traitor {
 
     /// A COMMIT with the share that belongs to it.
     pub fn commit(&self, instance: InstanceId, round: Round, digest: Digest) -> Signed {
-        let seal = self.share.sign(&seal_bytes(&self.lock.cluster_id(), instance, round, &digest));
+        let decision = Decision { instance, round, digest };
+        let seal = self.share.sign(&decision.seal_bytes(&self.lock.cluster_id()));
         self.commit_sealed(instance, round, digest, seal)
     }
 

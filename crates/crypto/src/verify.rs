@@ -28,12 +28,11 @@ use aequa_types::limits::{
     BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, TESTIMONY_STATEMENTS_MAX, VALUE_BYTES_MAX,
 };
 use aequa_types::message::{ValueReply, duty_digest};
-use aequa_types::statement::seal_bytes;
 use aequa_types::sync::{CheckedTestimony, Testimony};
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, Digest,
-    Domain, Evidence, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
+    Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId,
+    Decision, Domain, Evidence, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
     RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
 use alloy_primitives::B256;
@@ -60,7 +59,7 @@ pub struct Verifier {
     admitted: Recent<B256>,
     /// SHA-256 of the signed bytes and the signature: a statement itself is eight times as large.
     statements: Recent<B256>,
-    seals: Recent<(InstanceId, Round, Digest, Seal)>,
+    seals: Recent<(Decision, Seal)>,
 }
 
 impl Verifier {
@@ -221,11 +220,6 @@ impl Verifier {
         self.admitted.insert(admission(transaction.hash(), &transaction.transaction().sig));
     }
 
-    /// What the operators' shares sign when `digest` is decided for `instance` in `round`.
-    pub fn seal_message(&self, instance: InstanceId, round: Round, digest: Digest) -> Vec<u8> {
-        seal_bytes(&self.cluster, instance, round, &digest)
-    }
-
     fn pre_prepare(&self, message: PrePrepare) -> Result<Verified, Refusal> {
         let PrePrepare { proposal, value, round_changes, prepares } = message;
         let (instance, round) = (proposal.instance, proposal.round);
@@ -335,13 +329,13 @@ impl Verifier {
     }
 
     fn group_seal(&self, certificate: &Certificate, seal: &Seal) -> Result<(), Refusal> {
-        let Certificate { instance, round, digest, .. } = *certificate;
-        let key = (instance, round, digest, *seal);
+        let decision = certificate.decision();
+        let key = (decision, *seal);
         if self.seals.contains(&key) {
             return Ok(());
         }
         self.group_key
-            .verify(&self.seal_message(instance, round, digest), seal)
+            .verify(&decision.seal_bytes(&self.cluster), seal)
             .map_err(|error| Refusal::BadSignature(format!("group seal: {error}")))?;
         self.seals.insert(key);
         Ok(())

@@ -16,10 +16,11 @@ use aequa_crypto::verify::Verifier;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
 use aequa_replica::{Elector, Guard, Keys, Permit, RoundRobin, Signer};
 use aequa_types::message::ValueRequest;
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim, seal_bytes};
+use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, ClusterId, ConsensusParams, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex,
-    PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed, Slot, Statement, Value, ValueBytes,
+    Certificate, ClusterId, ConsensusParams, Decision, Digest, DutyId, DutyKind, InstanceId, Message,
+    OperatorIndex, PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed, Slot, Statement, Value,
+    ValueBytes,
 };
 
 const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
@@ -43,7 +44,7 @@ enum SealOver {
 impl SealOver {
     fn message(self, cluster: &ClusterId, round: Round, digest: &Digest) -> Vec<u8> {
         let round = if self == SealOver::DigestAlone { Round(0) } else { round };
-        seal_bytes(cluster, INSTANCE, round, digest)
+        Decision { instance: INSTANCE, round, digest: *digest }.seal_bytes(cluster)
     }
 }
 
@@ -71,7 +72,7 @@ impl Keys for OperatorKeys<'_> {
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {
-        let (instance, round, digest) = permit.decision()?;
+        let Decision { instance, round, digest } = permit.statement().decision()?;
         assert_eq!(instance, INSTANCE);
         Some(self.unasked_share(round, &digest))
     }

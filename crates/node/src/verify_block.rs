@@ -13,7 +13,6 @@ use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
 use aequa_types::lock::LOCK_BYTES_MAX;
-use aequa_types::statement::seal_bytes;
 use aequa_types::{Certificate, CertifiedBlock, Height, InstanceId, Proof};
 use std::io::Read as _;
 use std::path::Path;
@@ -128,7 +127,7 @@ fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
         return Err("the certificate is of another block".into());
     }
     let seal = certificate.group_seal().ok_or("the certificate has no group seal")?;
-    let message = seal_bytes(&header.cluster_id, certificate.instance, certificate.round, &digest);
+    let message = certificate.decision().seal_bytes(&header.cluster_id);
     key.verify(&message, seal).map_err(|error| format!("seal: {error}"))?;
     if header.payload_root != block.payload_root() {
         return Err("payload_root is not the root of the items".into());
@@ -261,7 +260,8 @@ mod tests {
         let (instance, digest, cluster) =
             (InstanceId::Block(Height(1)), block.header.digest(), dealt.lock.cluster_id);
         let operator = &dealt.operators[0];
-        let seal = operator.share.sign(&seal_bytes(&cluster, instance, Round(0), &digest));
+        let decision = Decision { instance, round: Round(0), digest };
+        let seal = operator.share.sign(&decision.seal_bytes(&cluster));
         let claim = Claim::Commit(CommitClaim { digest, seal: None });
         let statement = Statement { instance, round: Round(0), author: OperatorIndex(0), claim };
         let commit = operator.identity.sign_statement(&cluster, statement);

@@ -5,7 +5,7 @@ use aequa_qbft::Note;
 use aequa_signing::SigningHistory;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Digest,
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Decision,
     DutyId, Height, InstanceId, Mark, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value,
     Verified,
 };
@@ -132,12 +132,8 @@ pub enum Input {
     Timer(Timer),
     /// The answer to [`Work::Combine`](crate::Work::Combine).
     Combined {
-        /// Instance.
-        instance: InstanceId,
-        /// Round of the shares.
-        round: Round,
-        /// Digest of the shares.
-        digest: Digest,
+        /// What the seal is of.
+        decision: Decision,
         /// The group seal, or the operators whose shares are bad.
         result: Result<Seal, Vec<OperatorIndex>>,
     },

@@ -17,10 +17,11 @@
 use crate::io::{DutyAdmission, Halt, Notice, Ticket, Timer};
 use aequa_chain::Applied;
 use aequa_mempool::Admission;
+use aequa_signing::Shares;
 use aequa_types::recording::Entry;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Digest, DutyId, DutyOutcome, Height,
-    InstanceId, Mark, Message, OperatorIndex, Recall, Record, Round, Seal, Signed, Slot, TxHash,
+    Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Decision, DutyId, DutyOutcome, Height,
+    InstanceId, Mark, Message, OperatorIndex, Recall, Record, Signed, Slot, TxHash,
 };
 use std::sync::Arc;
 
@@ -145,14 +146,10 @@ pub enum StoreWrite {
 pub enum Work {
     /// Combine these shares and verify the result under the group key.
     Combine {
-        /// Instance.
-        instance: InstanceId,
-        /// Round.
-        round: Round,
-        /// Digest.
-        digest: Digest,
-        /// q or more shares of distinct operators.
-        shares: Vec<(OperatorIndex, Seal)>,
+        /// What the seal is of.
+        decision: Decision,
+        /// q shares of distinct operators.
+        shares: Shares,
     },
     /// Send an operator what the store knows of a duty that was closed long ago, if it knows it.
     RecallDuty {
@@ -388,7 +385,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Signature, Statement};
+    use aequa_types::{Claim, Digest, Round, Signature, Statement};
     use std::convert::Infallible;
 
     const FIRST: InstanceId = InstanceId::Block(Height(1));

@@ -200,23 +200,18 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let (mut replica, effects) = started(recovery);
     let combined = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect {
-            Effect::Work(Work::Combine { instance, shares, .. }) => Some((*instance, shares.len())),
+            Effect::Work(Work::Combine { decision, shares }) => Some((decision.instance, shares.len())),
             _ => None,
         })
     };
     assert_eq!(combined(&effects), Some((id.into(), 3)));
     // A bad share among them is replaced by one that comes late.
-    let blamed = Input::Combined {
-        instance: id.into(),
-        round: Round(0),
-        digest: decided.digest(),
-        result: Err(vec![OperatorIndex(3)]),
-    };
+    let decision = certificate(id, &decided).decision();
+    let blamed = Input::Combined { decision, result: Err(vec![OperatorIndex(3)]) };
     replica.step(at(0), blamed);
     let effects = deliver(&mut replica, 0, Verified::Commit(commit(0, &decided, id)));
     assert_eq!(combined(&effects), Some((id.into(), 3)));
-    let (round, digest) = (Round(0), decided.digest());
-    let sealed = Input::Combined { instance: id.into(), round, digest, result: Ok(Seal::repeat_byte(1)) };
+    let sealed = Input::Combined { decision, result: Ok(Seal::repeat_byte(1)) };
     let effects = replica.step(at(0), sealed);
     assert!(
         matches!(&effects[0], Effect::Store(StoreWrite::Sealed(certificate)) if certificate.group_seal().is_some())

@@ -6,8 +6,8 @@ mod common;
 
 use aequa_replica::{Held, Input, Recovery, Timer};
 use aequa_types::{
-    ConsensusParams, Digest, Height, InstanceId, Message, OperatorIndex, Prepared, Round, Seal, Value,
-    Verified,
+    ConsensusParams, Decision, Digest, Height, InstanceId, Message, OperatorIndex, Prepared, Round, Seal,
+    Value, Verified,
 };
 use common::{
     Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, block, blocks, change, commit,
@@ -217,8 +217,10 @@ fn late_commits_decide_nothing_again() {
     for author in [1, 2, 3, 1, 2, 3] {
         effects.extend(deliver(&mut node, at(0), author, Verified::Commit(commit(author, FIRST, 0, digest))));
     }
-    let sealed =
-        Input::Combined { instance: FIRST, round: Round(0), digest, result: Ok(Seal::repeat_byte(1)) };
+    let sealed = Input::Combined {
+        decision: Decision { instance: FIRST, round: Round(0), digest },
+        result: Ok(Seal::repeat_byte(1)),
+    };
     effects.extend(node.step(at(0), sealed));
     let count = |wanted: fn(&Effect) -> bool| effects.iter().filter(|effect| wanted(effect)).count();
     assert_eq!(count(|effect| matches!(effect, Effect::Store(StoreWrite::Commit { .. }))), 1);

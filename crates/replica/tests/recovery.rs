@@ -74,12 +74,8 @@ fn shares_that_came_before_the_height_began_count_for_its_seal() {
     let value = Verified::ValueReply { instance: first, value: Value::block(blocks[0].clone()) };
     let effects = deliver(2, value);
     assert_eq!(committed(&effects), [1, 2]);
-    let bad = Input::Combined {
-        instance,
-        round: Round(0),
-        digest: blocks[1].digest(),
-        result: Err(vec![OperatorIndex(1)]),
-    };
+    let bad =
+        Input::Combined { decision: certificate(&blocks[1]).decision(), result: Err(vec![OperatorIndex(1)]) };
     let effects = replica.step(now(), bad);
     let combined = effects.iter().find_map(|effect| match effect {
         Effect::Work(Work::Combine { shares, .. }) => {
@@ -115,12 +111,8 @@ fn a_node_that_fetched_an_unsealed_block_adds_its_share() {
         matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote)))
             if vote.author == OperatorIndex(3) && vote.digest() == Some(blocks[0].digest()))
     }));
-    let blamed = Input::Combined {
-        instance: InstanceId::Block(Height(1)),
-        round: Round(0),
-        digest: blocks[0].digest(),
-        result: Err(vec![OperatorIndex(1)]),
-    };
+    let blamed =
+        Input::Combined { decision: certificate(&blocks[0]).decision(), result: Err(vec![OperatorIndex(1)]) };
     let effects = replica.step(now(), blamed);
     assert!(
         effects

@@ -18,7 +18,7 @@
 use crate::history::{Highest, SigningHistory};
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
-    Digest, Domain, DutyId, DutyKind, InstanceId, Mark, Place, Round, Seal, Signed, Slot, SlotSet, Statement,
+    Domain, DutyId, DutyKind, InstanceId, Mark, Place, Seal, Signed, Slot, SlotSet, Statement,
 };
 use std::collections::BTreeMap;
 
@@ -48,14 +48,6 @@ impl Permit {
     /// What may be signed.
     pub fn statement(&self) -> &Statement {
         &self.statement
-    }
-
-    /// What the cluster seals, where this is a COMMIT.
-    pub fn decision(&self) -> Option<(InstanceId, Round, Digest)> {
-        match &self.statement.claim {
-            Claim::Commit(commit) => Some((self.statement.instance, self.statement.round, commit.digest)),
-            Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
-        }
     }
 
     /// The COMMIT carries this share of the seal.

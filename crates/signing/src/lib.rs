@@ -5,7 +5,7 @@
 //! | `guard` | what may be signed: one statement per (instance, round, kind) |
 //! | `history` | what is known of what this operator has signed |
 //! | `signer` | the keys behind the guard |
-//! | `sealing` | adding up seal shares to one group signature, blaming bad ones |
+//! | `session` | adding up partial signatures to one signature of the group, blaming bad ones |
 //! | `elector` | who leads a round |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
@@ -13,11 +13,11 @@
 mod elector;
 mod guard;
 mod history;
-mod sealing;
+mod session;
 mod signer;
 
 pub use elector::{Elector, RoundRobin, elector};
 pub use guard::{Guard, Permission, Permit, Refusal};
 pub use history::{Highest, SigningHistory};
-pub use sealing::{Ready, SEALS_PENDING_MAX, Sealing};
+pub use session::{SEALS_PENDING_MAX, Sessions, Shares};
 pub use signer::{Keys, Signer};

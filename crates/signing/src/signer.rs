@@ -33,7 +33,7 @@ impl<K: Keys> Signer<K> {
             Permission::Signed(before) => return Ok(before),
             Permission::Given(permit) => permit,
         };
-        if self.seals && permit.decision().is_some() {
+        if self.seals && permit.statement().decision().is_some() {
             permit.add_share(self.keys.share(&permit));
         }
         if !permit.holds() {

@@ -4,7 +4,7 @@
 //! simulator makes no other signature for it. So unforgeability needs no hardness here.
 
 use aequa_replica::{Keys, Permit};
-use aequa_types::{Digest, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
+use aequa_types::{Decision, OperatorIndex, Seal, Signature, Signed, Statement};
 use ssz::Encode;
 use std::collections::BTreeSet;
 
@@ -21,8 +21,8 @@ impl Keys for SimKeys {
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {
-        let (instance, round, digest) = permit.decision().filter(|_| self.seals)?;
-        Some(share(self.operator, instance, round, &digest))
+        let decision = permit.statement().decision().filter(|_| self.seals)?;
+        Some(share(self.operator, decision))
     }
 }
 
@@ -38,32 +38,30 @@ pub(crate) fn holds(signed: &Signed) -> bool {
 }
 
 /// `operator`'s share of the seal.
-pub(crate) fn share(operator: OperatorIndex, instance: InstanceId, round: Round, digest: &Digest) -> Seal {
-    seal(u64::from(operator.0) + 1, instance, round, digest)
+pub(crate) fn share(operator: OperatorIndex, decision: Decision) -> Seal {
+    seal(u64::from(operator.0) + 1, decision)
 }
 
 /// The group's seal.
-pub(crate) fn group_seal(instance: InstanceId, round: Round, digest: &Digest) -> Seal {
-    seal(0, instance, round, digest)
+pub(crate) fn group_seal(decision: Decision) -> Seal {
+    seal(0, decision)
 }
 
 /// Combines shares as the sealing thread does: the group seal, or who spoilt it; from fewer than `quorum`
 /// nobody's fault, and no seal.
 pub(crate) fn combine(
     quorum: usize,
-    instance: InstanceId,
-    round: Round,
-    digest: &Digest,
+    decision: Decision,
     shares: &[(OperatorIndex, Seal)],
 ) -> Result<Seal, Vec<OperatorIndex>> {
     let bad: Vec<OperatorIndex> = shares
         .iter()
-        .filter(|(operator, given)| *given != share(*operator, instance, round, digest))
+        .filter(|(operator, given)| *given != share(*operator, decision))
         .map(|(operator, _)| *operator)
         .collect();
     let distinct: BTreeSet<OperatorIndex> = shares.iter().map(|(operator, _)| *operator).collect();
     let whole = bad.is_empty() && distinct.len() >= quorum;
-    if whole { Ok(group_seal(instance, round, digest)) } else { Err(bad) }
+    if whole { Ok(group_seal(decision)) } else { Err(bad) }
 }
 
 /// A 64-bit fingerprint; not for adversaries.
@@ -90,7 +88,7 @@ fn signature(operator: OperatorIndex, statement: &Statement) -> Signature {
     Signature::from(bytes)
 }
 
-fn seal(maker: u64, instance: InstanceId, round: Round, digest: &Digest) -> Seal {
+fn seal(maker: u64, Decision { instance, round, digest }: Decision) -> Seal {
     let mut preimage = instance.as_ssz_bytes();
     preimage.extend_from_slice(&round.0.to_le_bytes());
     preimage.extend_from_slice(digest.as_slice());
@@ -104,7 +102,7 @@ fn seal(maker: u64, instance: InstanceId, round: Round, digest: &Digest) -> Seal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Height};
+    use aequa_types::{Claim, Digest, Height, InstanceId, Round};
 
     fn prepare(author: u8) -> Statement {
         Statement {
@@ -123,13 +121,17 @@ mod tests {
 
     #[test]
     fn a_share_of_another_round_is_named_as_bad() {
-        let (instance, digest) = (InstanceId::Block(Height(3)), Digest::repeat_byte(4));
+        let of = |round| Decision {
+            instance: InstanceId::Block(Height(3)),
+            round: Round(round),
+            digest: Digest::repeat_byte(4),
+        };
         let shares = [0u8, 1, 2].map(|operator| {
             let operator = OperatorIndex(operator);
-            (operator, share(operator, instance, Round(u64::from(operator.0 / 2)), &digest))
+            (operator, share(operator, of(u64::from(operator.0 / 2))))
         });
-        assert_eq!(combine(3, instance, Round(0), &digest, &shares), Err(vec![OperatorIndex(2)]));
-        assert!(combine(2, instance, Round(0), &digest, &shares[..2]).is_ok());
-        assert_eq!(combine(3, instance, Round(0), &digest, &shares[..2]), Err(Vec::new()), "too few");
+        assert_eq!(combine(3, of(0), &shares), Err(vec![OperatorIndex(2)]));
+        assert!(combine(2, of(0), &shares[..2]).is_ok());
+        assert_eq!(combine(3, of(0), &shares[..2]), Err(Vec::new()), "too few");
     }
 }

@@ -6,8 +6,8 @@ use aequa_chain::Applied;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Address, Certificate, CheckedBlock, ClusterId, Digest, DutyId, Evidence, Height, InstanceId, Kind,
-    Message, Offence, OperatorIndex, Proof, Record, Round, Signed, Slot, TxHash, TxKind,
+    Address, Certificate, CheckedBlock, ClusterId, Decision, Digest, DutyId, Evidence, Height, InstanceId,
+    Kind, Message, Offence, OperatorIndex, Proof, Record, Round, Signed, Slot, TxHash, TxKind,
 };
 use alloy_primitives::B256;
 use std::collections::{BTreeMap, BTreeSet};
@@ -232,7 +232,7 @@ pub(crate) struct Oracle {
     /// Slots up to which an operator that lost its memory is sure to be kept from repeating itself.
     covered: BTreeMap<OperatorIndex, Slot>,
     /// Operators whose true shares of a seal exist.
-    shared: BTreeMap<(InstanceId, Round, Digest), BTreeSet<OperatorIndex>>,
+    shared: BTreeMap<Decision, BTreeSet<OperatorIndex>>,
     /// When an honest operator first sent something for an instance, and how often it has.
     sendings: BTreeMap<(OperatorIndex, InstanceId), (u64, usize)>,
     /// Evidence in the chain, with the height of its block.
@@ -447,11 +447,11 @@ impl Oracle {
 
     /// There is a COMMIT with its share of the seal: it was sent, or is durable with its operator.
     pub(crate) fn shares(&mut self, commit: &Signed) {
-        if let Claim::Commit(CommitClaim { digest, seal: Some(seal) }) = &commit.claim
-            && *seal == keys::share(commit.author, commit.instance, commit.round, digest)
+        if let Claim::Commit(CommitClaim { seal: Some(seal), .. }) = &commit.claim
+            && let Some(decision) = commit.decision()
+            && *seal == keys::share(commit.author, decision)
         {
-            let place = (commit.instance, commit.round, *digest);
-            self.shared.entry(place).or_default().insert(commit.author);
+            self.shared.entry(decision).or_default().insert(commit.author);
         }
     }
 
@@ -616,12 +616,12 @@ impl Oracle {
     fn proves(&self, certificate: &Certificate) -> bool {
         match &certificate.proof {
             Proof::Group(seal) => {
-                let Certificate { instance, round, digest, .. } = certificate;
-                let shared = self.shared.get(&(*instance, *round, *digest));
+                let decision = certificate.decision();
+                let shared = self.shared.get(&decision);
                 let honest = shared.map_or(0, |shared| shared.intersection(&self.honest).count());
                 // Traitors need not show theirs.
                 let shares = honest + self.operators - self.honest.len();
-                *seal == keys::group_seal(*instance, *round, digest) && shares >= self.quorum
+                *seal == keys::group_seal(decision) && shares >= self.quorum
             }
             Proof::Commits(_) => {
                 let commits = certificate.commits();

@@ -6,8 +6,8 @@ use crate::keys;
 use crate::sights::{Counts, fault};
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Block, Digest, Domain, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round, RoundChange,
-    Seal, Signed, Statement, Value, ValueBytes,
+    Block, Decision, Digest, Domain, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Round,
+    RoundChange, Seal, Signed, Statement, Value, ValueBytes,
 };
 use ssz::{Decode as _, Encode as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -399,7 +399,7 @@ impl Treason<'_> {
     }
 
     fn commitment(&mut self, instance: InstanceId, round: Round, digest: Digest) -> Signed {
-        let seal = Some(keys::share(self.operator, instance, round, &digest));
+        let seal = Some(keys::share(self.operator, Decision { instance, round, digest }));
         let vote = self.say(instance, round, Claim::Commit(CommitClaim { digest, seal }));
         if self.traits.bad_seal { self.spoilt(vote) } else { vote }
     }

@@ -254,9 +254,9 @@ impl World {
 
     fn work(&mut self, id: usize, work: Work) {
         match work {
-            Work::Combine { instance, round, digest, shares } => {
-                let result = keys::combine(self.oracle.quorum(), instance, round, &digest, &shares);
-                let input = Input::Combined { instance, round, digest, result };
+            Work::Combine { decision, shares } => {
+                let result = keys::combine(self.oracle.quorum(), decision, &shares);
+                let input = Input::Combined { decision, result };
                 let took_ms = self.dice.between(0, COMBINE_MS);
                 let life = Some(self.nodes[id].life);
                 self.after(took_ms, Event::Input { node: id, life, input: Box::new(input) });

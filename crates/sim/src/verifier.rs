@@ -51,9 +51,7 @@ impl Verifier {
     /// Whether a certificate holds.
     pub(crate) fn certificate(&self, certificate: &Certificate) -> bool {
         match &certificate.proof {
-            Proof::Group(seal) => {
-                *seal == keys::group_seal(certificate.instance, certificate.round, &certificate.digest)
-            }
+            Proof::Group(seal) => *seal == keys::group_seal(certificate.decision()),
             Proof::Commits(commits) => {
                 commits.len() >= self.quorum.quorum()
                     && commits.windows(2).all(|pair| pair[0].operator < pair[1].operator)

@@ -1,7 +1,10 @@
 //! Proof that a cluster decided.
 
 use crate::statement::{Claim, CommitClaim};
-use crate::{Block, Digest, Header, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement};
+use crate::{
+    Block, ClusterId, Digest, Header, InstanceId, OperatorIndex, Round, Seal, Signature, Signed, Statement,
+};
+use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
 
 /// One operator's COMMIT, without what the certificate says once for all.
@@ -21,8 +24,36 @@ pub struct CommitSignature {
 pub enum Proof {
     /// q distinct COMMITs, ordered by operator.
     Commits(Vec<CommitSignature>),
-    /// One threshold signature of the group over [`crate::statement::seal_bytes`].
+    /// One threshold signature of the group over [`Decision::seal_bytes`].
     Group(Seal),
+}
+
+/// A decision: what a certificate proves and the seal signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Decision {
+    /// What was decided about.
+    pub instance: InstanceId,
+    /// The round whose commits decided.
+    pub round: Round,
+    /// The decided value.
+    pub digest: Digest,
+}
+
+impl Decision {
+    /// The bytes an operator's BLS share signs as its part of a seal.
+    ///
+    /// The round is inside: shares of one digest made in different rounds must not add up to a
+    /// signature, or two certificates could come to exist (ADR 0003).
+    pub fn seal_bytes(&self, cluster: &ClusterId) -> Vec<u8> {
+        const TAG: &[u8] = b"aequa/seal/v1\0";
+        let mut bytes = Vec::with_capacity(TAG.len() + 32 + 9 + 8 + 32);
+        bytes.extend_from_slice(TAG);
+        bytes.extend_from_slice(cluster.as_slice());
+        self.instance.ssz_append(&mut bytes);
+        self.round.ssz_append(&mut bytes);
+        self.digest.ssz_append(&mut bytes);
+        bytes
+    }
 }
 
 /// Proof that `digest` was decided for `instance`, in `round`.
@@ -39,6 +70,16 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// What it proves.
+    pub fn decision(&self) -> Decision {
+        Decision { instance: self.instance, round: self.round, digest: self.digest }
+    }
+
+    /// The certificate of a decision that the group has sealed.
+    pub fn sealed(Decision { instance, round, digest }: Decision, seal: Seal) -> Self {
+        Self { instance, round, digest, proof: Proof::Group(seal) }
+    }
+
     /// A certificate of commits, which must all be COMMITs for this round and digest.
     pub fn from_commits<'a>(
         instance: InstanceId,

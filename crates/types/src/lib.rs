@@ -46,7 +46,7 @@ pub mod transaction;
 pub mod wire;
 
 pub use block::{Block, CheckedBlock, Header, Totals};
-pub use certificate::{Certificate, CertifiedBlock, CertifiedHeader, CommitSignature, Proof};
+pub use certificate::{Certificate, CertifiedBlock, CertifiedHeader, CommitSignature, Decision, Proof};
 pub use evidence::{CheckedEvidence, Evidence, EvidenceError, Offence};
 pub use ids::{
     Address, Amount, ClusterId, Digest, Epoch, Height, OperatorIndex, Quorum, Round, Seal, Signature, Slot,

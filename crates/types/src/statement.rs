@@ -3,7 +3,7 @@
 //! A [`Statement`] is the whole of what one signature covers: `tag ‖ cluster id ‖ SSZ(statement)`.
 //! An operator makes at most one statement per (instance, round, [`Kind`]), for ever.
 
-use crate::{ClusterId, Digest, InstanceId, OperatorIndex, Round, Seal, Signature};
+use crate::{ClusterId, Decision, Digest, InstanceId, OperatorIndex, Round, Seal, Signature};
 use ssz::Encode;
 use ssz_derive::{Decode, Encode};
 
@@ -102,6 +102,16 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// What a COMMIT helps to decide.
+    pub fn decision(&self) -> Option<Decision> {
+        match &self.claim {
+            Claim::Commit(commit) => {
+                Some(Decision { instance: self.instance, round: self.round, digest: commit.digest })
+            }
+            Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
+        }
+    }
+
     /// The kind of claim.
     pub fn kind(&self) -> Kind {
         match self.claim {
@@ -158,19 +168,4 @@ impl std::ops::Deref for Signed {
     fn deref(&self) -> &Statement {
         &self.statement
     }
-}
-
-/// The bytes an operator's BLS share signs as its part of a seal.
-///
-/// The round is inside: shares of one digest made in different rounds must not add up to a
-/// signature, or two certificates could come to exist (ADR 0003).
-pub fn seal_bytes(cluster: &ClusterId, instance: InstanceId, round: Round, digest: &Digest) -> Vec<u8> {
-    const TAG: &[u8] = b"aequa/seal/v1\0";
-    let mut bytes = Vec::with_capacity(TAG.len() + 32 + 9 + 8 + 32);
-    bytes.extend_from_slice(TAG);
-    bytes.extend_from_slice(cluster.as_slice());
-    instance.ssz_append(&mut bytes);
-    round.ssz_append(&mut bytes);
-    digest.ssz_append(&mut bytes);
-    bytes
 }

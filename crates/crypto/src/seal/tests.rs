@@ -1,6 +1,5 @@
 use super::*;
-use aequa_types::statement::seal_bytes;
-use aequa_types::{ClusterId, DutyId, DutyKind, Round, Slot, Value, ValueBytes};
+use aequa_types::{ClusterId, Decision, DutyId, DutyKind, Round, Slot, Value, ValueBytes};
 use proptest::prelude::*;
 
 fn shares_of(dealing: &Dealing, message: &[u8], signers: &[u8]) -> Vec<(OperatorIndex, Seal)> {
@@ -340,7 +339,8 @@ fn what_the_group_signs_for_a_client_is_never_an_ethereum_signing_root() {
     for kind in DutyKind::ALL {
         let duty = DutyId { kind, slot: Slot(7) };
         let digest = Value::duty(duty, ValueBytes(root.as_slice().into())).digest();
-        let message = seal_bytes(&ClusterId::ZERO, duty.into(), Round(0), &digest);
+        let message =
+            Decision { instance: duty.into(), round: Round(0), digest }.seal_bytes(&ClusterId::ZERO);
         assert!(message.starts_with(b"aequa/seal/v1\0") && message.len() > 32);
         let seal = combine(3, &shares_of(&dealing, &message, &[0, 1, 2])).unwrap();
         assert_eq!(dealing.group_key.verify(&message, &seal), Ok(()));

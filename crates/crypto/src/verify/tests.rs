@@ -6,7 +6,7 @@ use aequa_types::block::{LeaderProof, empty_evidence_root};
 use aequa_types::message::{Decided, ValueRequest};
 use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
 use aequa_types::{
-    Amount, ConsensusParams, Domain, DutyId, DutyKind, Header, Height, InstanceId, PlaintextV1, Slot,
+    Amount, ConsensusParams, Digest, Domain, DutyId, DutyKind, Header, Height, InstanceId, PlaintextV1, Slot,
     Statement, TxBody,
 };
 use alloy_primitives::B256;
@@ -49,7 +49,7 @@ impl Cluster {
     }
 
     fn commit(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
-        let message = self.verifier.seal_message(instance, Round(round), digest);
+        let message = Decision { instance, round: Round(round), digest }.seal_bytes(&self.verifier.cluster);
         let seal = Some(self.dealt.operators[usize::from(author)].share.sign(&message));
         self.sign(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
     }
@@ -65,7 +65,7 @@ impl Cluster {
     }
 
     fn sealed(&self, instance: InstanceId, round: u64, digest: Digest) -> Certificate {
-        let message = self.verifier.seal_message(instance, Round(round), digest);
+        let message = Decision { instance, round: Round(round), digest }.seal_bytes(&self.verifier.cluster);
         let shares: Vec<_> = self.dealt.operators[1..]
             .iter()
             .map(|secrets| (secrets.index, secrets.share.sign(&message)))
@@ -490,7 +490,8 @@ fn shares_of_different_rounds_give_no_certificate() {
     let shares: Vec<_> = [(0u8, 0u64), (1, 2), (2, 2)]
         .iter()
         .map(|(operator, round)| {
-            let message = cluster.verifier.seal_message(at(5), Round(*round), digest());
+            let message = Decision { instance: at(5), round: Round(*round), digest: digest() }
+                .seal_bytes(&cluster.verifier.cluster);
             (OperatorIndex(*operator), cluster.dealt.operators[usize::from(*operator)].share.sign(&message))
         })
         .collect();

@@ -218,9 +218,7 @@ impl Ports<OperatorKeys> for NodePorts {
 
     fn work(&mut self, work: Work) -> Result<(), StorageError> {
         match work {
-            Work::Combine { instance, round, digest, shares } => {
-                self.seals.submit(SealJob { instance, round, digest, shares });
-            }
+            Work::Combine { decision, shares } => self.seals.submit(SealJob { decision, shares }),
             Work::RecallDuty { to, duty, recall } => {
                 if let Some(message) = self.ledger.recall_duty(duty, recall) {
                     self.outbox.send(to, &message);

@@ -3,7 +3,7 @@
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::seal::SecretShare;
 use aequa_replica::{Keys, Permit};
-use aequa_types::{ClusterId, Seal, Signed, statement};
+use aequa_types::{ClusterId, Seal, Signed};
 
 /// Identity key and share of the sequencer key.
 pub struct OperatorKeys {
@@ -21,7 +21,7 @@ impl Keys for OperatorKeys {
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {
-        let (instance, round, digest) = permit.decision()?;
-        Some(self.share.sign(&statement::seal_bytes(&self.cluster, instance, round, &digest)))
+        let decision = permit.statement().decision()?;
+        Some(self.share.sign(&decision.seal_bytes(&self.cluster)))
     }
 }

@@ -6,10 +6,10 @@
 
 use super::core::Command;
 use aequa_crypto::seal::{Combiner, GroupKey};
-use aequa_replica::Input;
+use aequa_replica::{Input, Shares};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
-use aequa_types::{ClusterId, Digest, InstanceId, OperatorIndex, Round, Seal, statement};
+use aequa_types::{ClusterId, Decision, OperatorIndex, Seal};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -22,14 +22,10 @@ const GATHER: Duration = Duration::from_millis(15);
 /// Shares to be combined.
 #[derive(Debug, Clone)]
 pub struct SealJob {
-    /// Instance decided.
-    pub instance: InstanceId,
-    /// Round of the shares.
-    pub round: Round,
-    /// Digest of the shares.
-    pub digest: Digest,
+    /// What the seal is of.
+    pub decision: Decision,
     /// q or more shares.
-    pub shares: Vec<(OperatorIndex, Seal)>,
+    pub shares: Shares,
 }
 
 /// Hands jobs to the thread.
@@ -94,10 +90,7 @@ struct Bench {
 
 impl Bench {
     fn work(&self, jobs: &[SealJob]) -> Vec<Input> {
-        let messages: Vec<Vec<u8>> = jobs
-            .iter()
-            .map(|job| statement::seal_bytes(&self.cluster, job.instance, job.round, &job.digest))
-            .collect();
+        let messages: Vec<Vec<u8>> = jobs.iter().map(|job| job.decision.seal_bytes(&self.cluster)).collect();
         let combined: Vec<Option<Seal>> =
             jobs.iter().map(|job| self.combiner.combine(&job.shares).ok()).collect();
         let batch: Vec<(Vec<u8>, Seal)> =
@@ -111,7 +104,7 @@ impl Bench {
                     Some(seal) => Ok(seal),
                     None => self.judge(job, message),
                 };
-                Input::Combined { instance: job.instance, round: job.round, digest: job.digest, result }
+                Input::Combined { decision: job.decision, result }
             })
             .collect()
     }

@@ -97,7 +97,7 @@ impl<K: Keys> Replica<K> {
             let id = duty.into();
             self.instances.forget(id);
             self.witness.forget(id);
-            self.sealing.close(id);
+            self.seals.retain(|decision| decision.instance != id);
             self.signer.guard.close(duty);
         }
         self.duties.watermarks().for_each(|mark| self.signer.guard.raise_floor(mark.into()));

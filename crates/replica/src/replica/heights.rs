@@ -60,7 +60,7 @@ impl<K: Keys> Replica<K> {
         self.sync.progressed(self.cx.now.elapsed_ms);
         self.open_seal(certificate);
         let oldest = oldest_kept(height);
-        self.sealing.forget_below(oldest);
+        self.seals.retain(|decision| decision.instance.height().is_none_or(|height| height >= oldest));
         self.instances.forget_blocks_below(oldest);
         self.witness.forget_blocks_below(oldest);
         if let Some(floor) = oldest.previous() {
@@ -98,7 +98,7 @@ impl<K: Keys> Replica<K> {
         if !is_open || height != self.height() {
             return;
         }
-        if let Some(value) = self.blocks.interval_over(&mut self.cx, self.sealing.in_flight()) {
+        if let Some(value) = self.blocks.interval_over(&mut self.cx, self.seals.in_flight()) {
             self.drive(id, Event::Input { round: Round(0), value });
         }
     }

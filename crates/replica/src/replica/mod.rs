@@ -27,9 +27,9 @@ use crate::sync::{BlockSync, CATCH_UP_INTERVAL_MS};
 use crate::witness::{Witness, statements_of};
 use aequa_chain::Chain;
 use aequa_mempool::Mempool;
-use aequa_signing::{Guard, Keys, Sealing, Signer, elector};
+use aequa_signing::{Guard, Keys, Sessions, Signer, elector};
 use aequa_types::{
-    CheckedEvidence, DutyId, Height, InstanceId, OperatorIndex, Round, Signed, Subject, Verified,
+    CheckedEvidence, Decision, DutyId, Height, InstanceId, OperatorIndex, Round, Signed, Subject, Verified,
 };
 
 /// What a replica keeps in memory beside chain and pools.
@@ -55,7 +55,7 @@ pub struct Replica<K> {
     blocks: Blocks,
     duties: Duties,
     sync: BlockSync,
-    sealing: Sealing,
+    seals: Sessions<Decision>,
     witness: Witness,
     /// Until enough members have said what they saw this operator sign. Nothing else looks at it than the step.
     rejoin: Option<Rejoin>,
@@ -72,7 +72,7 @@ impl<K: Keys> Replica<K> {
             blocks: Blocks::new(mempool),
             duties: Duties::new(me, quorum),
             sync: BlockSync::new(quorum),
-            sealing: Sealing::new(quorum.quorum()),
+            seals: Sessions::new(quorum.quorum()),
             witness: Witness::default(),
             rejoin: Rejoin::begin(recovery.history, quorum),
             cx: Context {
@@ -123,9 +123,7 @@ impl<K: Keys> Replica<K> {
             Input::Transactions(transactions) => self.blocks.admit(&mut self.cx, transactions),
             Input::Duty { duty, value, ticket } => self.post_duty(duty, value, ticket),
             Input::Timer(timer) => self.on_timer(timer),
-            Input::Combined { instance, round, digest, result } => {
-                self.on_combined(instance, round, digest, result)
-            }
+            Input::Combined { decision, result } => self.on_combined(decision, result),
             Input::Fetched { from, blocks } => self.on_fetched(from, blocks),
             Input::FetchFailed { from } => {
                 self.sync.failed(from, self.cx.now.elapsed_ms);

@@ -3,9 +3,8 @@
 use super::Replica;
 use crate::io::Notice;
 use crate::output::{StoreWrite, Work};
-use aequa_signing::Keys;
-use aequa_signing::Ready;
-use aequa_types::{Certificate, Digest, InstanceId, OperatorIndex, Proof, Round, Seal, Signed};
+use aequa_signing::{Keys, Shares};
+use aequa_types::{Certificate, Claim, Decision, InstanceId, OperatorIndex, Seal, Signed};
 
 impl<K: Keys> Replica<K> {
     /// Begins to collect the shares for a decision, unless it has its seal.
@@ -13,55 +12,59 @@ impl<K: Keys> Replica<K> {
         if !self.cx.config.seals || certificate.group_seal().is_some() {
             return;
         }
-        let Certificate { instance, round, digest, .. } = *certificate;
+        let decision = certificate.decision();
         let mut commits = certificate.commits();
-        if let Some(instance) = self.instances.get(instance) {
-            commits.extend(instance.commits(round, digest).cloned());
+        if let Some(instance) = self.instances.get(decision.instance) {
+            commits.extend(instance.commits(decision.round, decision.digest).cloned());
         }
-        let ready = self.sealing.open(instance, round, digest, commits.iter());
-        self.combine(instance, ready);
+        let shares = self.seals.open(decision, commits.iter().filter_map(share));
+        self.combine(decision, shares);
     }
 
     /// The share of a COMMIT, where one is still needed.
     pub(super) fn add_to_seal(&mut self, commit: &Signed) {
-        let ready = self.sealing.add(commit);
-        self.combine(commit.instance, ready);
-    }
-
-    fn combine(&mut self, instance: InstanceId, ready: Option<Ready>) {
-        if let Some(Ready { round, digest, shares }) = ready {
-            self.cx.out.work(Work::Combine { instance, round, digest, shares });
+        if let (Some(decision), Some((operator, share))) = (commit.decision(), share(commit)) {
+            let shares = self.seals.add(&decision, operator, share);
+            self.combine(decision, shares);
         }
     }
 
-    pub(super) fn on_combined(
-        &mut self,
-        instance: InstanceId,
-        round: Round,
-        digest: Digest,
-        result: Result<Seal, Vec<OperatorIndex>>,
-    ) {
+    fn combine(&mut self, decision: Decision, shares: Option<Shares>) {
+        if let Some(shares) = shares {
+            self.cx.out.work(Work::Combine { decision, shares });
+        }
+    }
+
+    pub(super) fn on_combined(&mut self, decision: Decision, result: Result<Seal, Vec<OperatorIndex>>) {
         match result {
             Ok(seal) => {
-                self.sealing.close(instance);
-                let certificate = Certificate { instance, round, digest, proof: Proof::Group(seal) };
+                self.seals.close(&decision);
+                let certificate = Certificate::sealed(decision, seal);
                 self.instances.upgrade(&certificate, self.cx.now);
-                if let InstanceId::Duty(duty) = instance {
+                if let InstanceId::Duty(duty) = decision.instance {
                     self.duties.sealed(&self.cx, duty, &certificate);
                 }
                 self.cx.out.store(StoreWrite::Sealed(certificate.clone()));
                 self.cx.out.notify(Notice::Sealed(certificate));
             }
             Err(blamed) => {
+                let Decision { instance, round, .. } = decision;
                 for operator in blamed.iter().copied() {
                     self.cx.out.notify(Notice::ShareBlamed { operator, instance, round });
                 }
-                let ready = self.sealing.blame(instance, &blamed);
-                self.combine(instance, ready);
+                let shares = self.seals.blame(&decision, &blamed);
+                self.combine(decision, shares);
             }
         }
-        if self.blocks.seals_caught_up(self.sealing.in_flight()) {
+        if self.blocks.seals_caught_up(self.seals.in_flight()) {
             self.propose_block(self.height());
         }
+    }
+}
+
+fn share(commit: &Signed) -> Option<(OperatorIndex, Seal)> {
+    match &commit.claim {
+        Claim::Commit(claim) => claim.seal.map(|seal| (commit.author, seal)),
+        Claim::PrePrepare(_) | Claim::Prepare(_) | Claim::RoundChange(_) => None,
     }
 }

@@ -259,14 +259,14 @@ impl Cluster {
                 Effect::Send(Outbound::Offer(transactions)) => self.spread(id, &transactions),
                 Effect::Send(Outbound::Fetch { from, height }) => self.fetch(id, from, height),
                 Effect::Send(Outbound::Inquire(of)) => self.inquire(id, of),
-                Effect::Work(Work::Combine { instance, round, digest, shares }) => {
+                Effect::Work(Work::Combine { decision, shares }) => {
                     let bad: Vec<OperatorIndex> = shares
                         .iter()
                         .map(|(operator, _)| *operator)
                         .filter(|operator| self.spoilers.contains(operator))
                         .collect();
                     let result = if bad.is_empty() { Ok(Seal::repeat_byte(9)) } else { Err(bad) };
-                    self.input(id, Input::Combined { instance, round, digest, result });
+                    self.input(id, Input::Combined { decision, result });
                 }
                 Effect::Timer(TimerChange::Set { timer, at_ms }) => {
                     if let Timer::Round { instance, round } = timer {
