@@ -289,6 +289,16 @@ impl Output {
         })
     }
 
+    /// Changes of the timers so far, for those who watch.
+    pub fn timer_changes(&self) -> &[TimerChange] {
+        &self.timers
+    }
+
+    /// Why the node must stop, for those who watch.
+    pub fn halts(&self) -> Option<&Halt> {
+        self.halt.as_ref()
+    }
+
     /// The output, unless it says that the node must stop.
     pub fn unless_halted(mut self) -> Result<Output, Box<Stopped>> {
         match self.halt.take() {

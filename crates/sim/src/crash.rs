@@ -1,5 +1,6 @@
 //! Going down and coming back: what a restarted node knows is what its disk gives it.
 
+use crate::alarms::Alarms;
 use crate::keys::SimKeys;
 use crate::node::{CrashPoint, Kind};
 use crate::oracle::Violation;
@@ -251,6 +252,7 @@ impl World {
         node.born_ms = self.now_ms;
         node.begins = true;
         node.host = Some(Host::new(replica));
+        node.alarms = Alarms::default();
         self.host_turn(id, None);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.connect(id, peer);

@@ -50,6 +50,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+mod alarms;
 mod campaign;
 mod client;
 mod clocks;

@@ -1,5 +1,6 @@
 //! One simulated process: a replica, its timers, its disk, and the turn it is in.
 
+use crate::alarms::Alarms;
 use crate::keys::SimKeys;
 use crate::ports::Done;
 use crate::promises::Promises;
@@ -63,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// None while it is down.
     pub(crate) host: Option<Host<SimKeys>>,
+    /// What its host owes the timers.
+    pub(crate) alarms: Alarms,
     /// Counts restarts; what was meant for an earlier life is not delivered.
     pub(crate) life: u64,
     pub(crate) born_ms: u64,
@@ -122,6 +125,7 @@ impl Node {
             operator,
             kind,
             host: None,
+            alarms: Alarms::default(),
             life: 0,
             born_ms: 0,
             skew_ms,

@@ -3,6 +3,7 @@
 
 use crate::keys;
 use aequa_chain::Applied;
+use aequa_replica::Timer;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
@@ -113,6 +114,22 @@ pub enum Violation {
         /// Its reason.
         reason: String,
     },
+    /// A host went on after its replica had given up.
+    #[error("operator {operator} went on although its replica had stopped it: {reason}")]
+    WentOn {
+        /// The operator.
+        operator: OperatorIndex,
+        /// Its reason.
+        reason: String,
+    },
+    /// A timer fired more often than it was set, too early, or after it had been replaced or cancelled.
+    #[error("operator {operator}: {timer:?} fired and was not due")]
+    Misfired {
+        /// The operator.
+        operator: OperatorIndex,
+        /// The timer.
+        timer: Timer,
+    },
     /// An honest operator prepared a duty that its own client had not posted.
     #[error("operator {operator} prepared {digest} for {instance:?}, which its client did not post")]
     NotPosted {
@@ -180,10 +197,12 @@ impl Violation {
             Self::BrokenChain { height, .. }
             | Self::LostBlock { committed: height, .. }
             | Self::Unexecuted { height, .. } => Some(InstanceId::Block(*height)),
+            Self::Misfired { timer, .. } => timer.slot().0,
             // Evidence is late in all the blocks it is not in.
             Self::EvidenceIgnored { .. }
             | Self::FalseEvidence { .. }
             | Self::Halted { .. }
+            | Self::WentOn { .. }
             | Self::Unbounded { .. }
             | Self::Stalled { .. }
             | Self::Endless { .. }

@@ -3,6 +3,7 @@
 //!
 //! A crash is an operation that fails: the process is gone with it, and what came before it has happened.
 
+use crate::alarms::Alarms;
 use crate::keys::SimKeys;
 use crate::promises::Promises;
 use crate::sights::fault;
@@ -103,6 +104,7 @@ impl VoteStore for Votes<'_> {
 pub(crate) struct Surroundings<'a> {
     now: Now,
     store: &'a mut Store,
+    alarms: &'a mut Alarms,
     /// Whether it is an operator that is meant to be faulty, and used to seeing its signature under what it did not
     /// say.
     faulty: bool,
@@ -113,6 +115,10 @@ pub(crate) struct Surroundings<'a> {
     unflushed: Vec<Done>,
     /// Timers that fired.
     pub(crate) fired: Vec<Timer>,
+    /// Those among them that had no right to.
+    pub(crate) misfired: Vec<Timer>,
+    /// Why the replica wants the node to stop.
+    pub(crate) must_stop: Option<Halt>,
     /// What the steps noticed, whatever becomes of the turn.
     pub(crate) noticed: Vec<Notice>,
 }
@@ -122,6 +128,7 @@ impl<'a> Surroundings<'a> {
         now: Now,
         promises: &'a mut Promises,
         store: &'a mut Store,
+        alarms: &'a mut Alarms,
         doomed: &'a mut Option<u64>,
     ) -> Self {
         let votes =
@@ -129,11 +136,14 @@ impl<'a> Surroundings<'a> {
         Self {
             now,
             store,
+            alarms,
             faulty: false,
             votes,
             done: Vec::new(),
             unflushed: Vec::new(),
             fired: Vec::new(),
+            misfired: Vec::new(),
+            must_stop: None,
             noticed: Vec::new(),
         }
     }
@@ -157,11 +167,16 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
     fn stepping(&mut self, input: &Input) {
         if let Input::Timer(timer) = input {
             self.fired.push(*timer);
+            if !self.alarms.fires(*timer, self.now.elapsed_ms) {
+                self.misfired.push(*timer);
+            }
         }
     }
 
     fn stepped(&mut self, output: &Output) {
         self.noticed.extend(output.notices().cloned());
+        output.timer_changes().iter().for_each(|change| self.alarms.change(change));
+        self.must_stop = self.must_stop.take().or_else(|| output.halts().cloned());
     }
 
     fn votes(&mut self) -> &mut Votes<'a> {

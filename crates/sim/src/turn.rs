@@ -13,9 +13,11 @@ use crate::world::{Event, World};
 use aequa_host::{Host, HostError};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::Note;
-use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Work};
+use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Timer, Work};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
-use aequa_types::{Certificate, Height, InstanceId, Message, Offence, Record, Round, TxKind, Verified};
+use aequa_types::{
+    Certificate, Height, InstanceId, Message, Offence, OperatorIndex, Record, Round, TxKind, Verified,
+};
 use std::collections::BTreeSet;
 
 /// Longest the sealing thread takes.
@@ -56,18 +58,21 @@ impl World {
         let (Some(host), Some(promises)) = (&mut node.host, &mut node.promises) else { return };
         let (asked, is_first, before) = (host.replica().is_rejoining(), inputs.is_none(), node.store.tip());
         let faulty = matches!(node.kind, Kind::Traitor(_) | Kind::Twin);
-        let ports = Surroundings::new(now, promises, &mut node.store, &mut node.doomed);
+        let ports = Surroundings::new(now, promises, &mut node.store, &mut node.alarms, &mut node.doomed);
         let mut ports = ports.that(faulty, lies);
         let end = match inputs {
             None => host.start(&mut ports),
             Some(inputs) => host.turn(&mut ports, inputs),
         };
-        let Surroundings { done, fired, noticed, votes, .. } = ports;
+        let Surroundings { done, fired, misfired, must_stop, noticed, votes, .. } = ports;
         let Votes { synced, unsynced, floors: shown, .. } = votes;
         let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
+        node.alarms.turn_ended();
+        let operator = node.operator;
         node.limbo = unsynced;
         let (life, twin, honest) = (node.life, node.kind == Kind::Twin, node.is_honest());
+        let went_on = end.is_ok();
         let end = end.err().map(|error| match error {
             HostError::Stop(halt) => End::Stopped(halt, shown),
             HostError::Votes(broken)
@@ -89,6 +94,7 @@ impl World {
             self.sight(sights::TWIN_RETURNED);
         }
         if honest {
+            self.watch_host(operator, misfired, must_stop.filter(|_| went_on));
             noticed.iter().for_each(|notice| self.observe_notice(id, notice));
         }
         if synced {
@@ -96,6 +102,16 @@ impl World {
             self.after(sync_ms, Event::Synced { node: id, life });
         } else {
             self.finish_turn(id);
+        }
+    }
+
+    /// The loop around an honest replica has kept its rules.
+    fn watch_host(&mut self, operator: OperatorIndex, misfired: Vec<Timer>, swallowed: Option<Halt>) {
+        for timer in misfired {
+            self.oracle.complain(Violation::Misfired { operator, timer });
+        }
+        if let Some(halt) = swallowed {
+            self.oracle.complain(Violation::WentOn { operator, reason: halt.to_string() });
         }
     }
 
