@@ -93,8 +93,10 @@ impl World {
         if begins && twin {
             self.sight(sights::TWIN_RETURNED);
         }
-        if honest {
+        if !faulty {
             self.watch_host(operator, misfired, must_stop.filter(|_| went_on));
+        }
+        if honest {
             noticed.iter().for_each(|notice| self.observe_notice(id, notice));
         }
         if synced {
@@ -105,7 +107,7 @@ impl World {
         }
     }
 
-    /// The loop around an honest replica has kept its rules.
+    /// The loop around a replica has kept its rules, also that of one that came back on an old copy.
     fn watch_host(&mut self, operator: OperatorIndex, misfired: Vec<Timer>, swallowed: Option<Halt>) {
         for timer in misfired {
             self.oracle.complain(Violation::Misfired { operator, timer });
