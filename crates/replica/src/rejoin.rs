@@ -1,27 +1,45 @@
-//! When this operator's memory of what it signed is lost, or older than what it signed: asking the
-//! members, and abstaining from everything it may have taken part in.
+//! Before an operator takes part: the members are asked what they saw it sign.
 //!
-//! The answers of q *other* members are needed. Any decision this operator took part in had q
-//! signers, so an honest one of those who answer is at most one height behind it; and whoever voted
-//! in a height has decided the one before. So nothing was signed above the highest certified height
-//! plus two. Only what is proven raises that: certificates, and statements with this operator's own
-//! signature. A bare claim cannot keep it out. Duties have slots that do not follow each other; there a slot
-//! counts too that f+1 members say they have signed in, for one of them is honest.
+//! ```text
+//!   start ─▶ rejoining ── enough answers ──▶ taking part
+//!               │ ▲                               │
+//!               └─┘ follows the chain             │ a statement of ours that we do not know
+//!                   signs nothing                 ▼
+//!                                       stops; the next start has lost its history
+//! ```
 //!
-//! | domain | nothing is signed up to |
-//! |---|---|
-//! | block | the highest certified height + [`BLOCKS_ABSTAINED`], or the highest instance shown |
-//! | duties | the highest slot certified or shown, or reached by f+1 members, or 0, + [`SLOTS_ABSTAINED`] |
+//! # States
 //!
-//! Until then it follows the chain and signs nothing, not even what it signed before.
+//! | history | answers needed | what a statement of ours that we do not know means |
+//! |---|---|---|
+//! | trusted | none | the key is used elsewhere, or the directory is older than what was signed: stop |
+//! | unverified: it looks whole, and so does an old copy | q-1 | the same |
+//! | lost | q | it was made before the loss, and is abstained from |
 //!
-//! Whoever shows the certificate of a height had the block before decided, and so had f+1 honest others: up to
-//! there blocks are fetched and nothing is said about them, at any start.
+//! # Rules
 //!
-//! A memory that looks whole may be an old copy of one. So every start asks, hears q-1 members, and signs
-//! nothing until then; a statement of its own that the node does not know stops it, now and at any later
-//! time, and its next start counts its memory as lost. It says itself what it has seen while it asks:
-//! members that start together answer each other.
+//! 1. Until enough *other* members have answered it signs nothing, not even what it signed before; it follows the
+//!    chain, admits transactions, collects evidence, and answers members that ask it in turn.
+//! 2. Whoever lost its history then abstains, in each domain:
+//!
+//!    | domain | nothing is signed up to |
+//!    |---|---|
+//!    | block | the highest certified height + [`BLOCKS_ABSTAINED`], or the highest instance shown |
+//!    | duties | the highest slot certified or shown, or reached by f+1 members, or 0, + [`SLOTS_ABSTAINED`] |
+//!
+//! 3. Only what is proven raises that: certificates, and statements with this operator's own signature. A bare claim
+//!    cannot keep it out. Slots do not follow each other; there one counts too that f+1 members say they have
+//!    signed in, for one of them is honest.
+//! 4. Whoever shows the certificate of a height had the block before decided, and so had f+1 honest others: up to
+//!    there blocks are fetched and nothing is said about them, at any start.
+//! 5. Where it abstains is durable before anything of the turn leaves; only then is the directory trusted again.
+//!
+//! # Why that is enough
+//!
+//! Any decision this operator took part in had q signers, so an honest one of q who answer is at most one height
+//! behind it; and whoever voted in a height has decided the one before. So nothing was signed above the highest
+//! certified height plus two. An old copy lacks what q-1 others have heard: they write down what is said to them
+//! before they make anything of it.
 
 use crate::context::Context;
 use crate::duties::DUTY_SLOTS_AHEAD;

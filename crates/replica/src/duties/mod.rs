@@ -1,5 +1,23 @@
 //! How duties move: posted by a client, agreed with the members, decided, expired, asked about.
 //!
+//! ```text
+//!            post of the own client            q COMMITs            shares of q
+//!   (closed) ──────────────────────▶ pending ─▶ deciding ─▶ decided ─▶ signed
+//!                                      │           │
+//!                                      └─ an hour ─┴─▶ expired, undecided
+//! ```
+//!
+//! # Rules
+//!
+//! 1. Only a post of the own client begins a duty, and a certificate of q operators, to learn its value. What other
+//!    members say before is kept for a moment (`early`), within bounds of their own.
+//! 2. The first post stands, durably, before its client hears so. The leader proposes it, and nothing else is
+//!    prepared here: an opaque value needs the consent of q operators' own clients.
+//! 3. Which slots a client may open is decided by where the cluster is (`window`), not by a clock.
+//! 4. A duty that ended never opens again: it is at or below the watermark of its kind, or among the closed ones above
+//!    (`states`). Its outcome and the watermark are durable together, before its instance is forgotten.
+//! 5. What is asked about a closed duty is answered from the store, twice a second for each member.
+//!
 //! | module | one idea |
 //! |---|---|
 //! | `states` | which duties are open, which are closed, what became of them |

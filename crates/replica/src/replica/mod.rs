@@ -1,5 +1,25 @@
 //! Routing: which component takes which input, and what its events mean to the others.
 //!
+//! | input | taken by | and then |
+//! |---|---|---|
+//! | message about a block | `Witness`, then `Blocks` (early), `BlockSync` (too high) or its instance | the share of a COMMIT goes to the session |
+//! | message about a duty | `Witness`, then its instance or `Duties` | late shares go to the session, questions to the store |
+//! | statement, evidence | `Witness`, `Blocks` | what is new is gossiped, and is work for a block |
+//! | transactions | `Blocks` | work may end an idle height |
+//! | duty of a client | `Duties` | the first begins an instance |
+//! | timer | its instance, `Blocks` (propose), or all that is done now and then | |
+//! | seal combined | `Sessions` | the certificate is stored; a held proposal may go on |
+//! | fetched blocks, heights of peers | `BlockSync`, `Blocks` | the next height begins; our share is added |
+//! | connected | `Instances`, `Blocks` | newest messages and evidence are sent again |
+//! | testimony | the guard | one of ours that it does not know stops the node |
+//!
+//! | decided | then |
+//! |---|---|
+//! | a block | executed, stored; its session opens; what lies 32 heights below is forgotten, and the guard's watermark rises; the next height begins |
+//! | a duty | stored with its watermark; its leader announces it; its session opens; ended ones are forgotten and closed in the guard |
+//!
+//! While it rejoins, [`Replica::step`] gives inputs to `rejoin` instead.
+//!
 //! | module | one idea |
 //! |---|---|
 //! | `recovery` | what a restart gives back to each component |
@@ -7,7 +27,7 @@
 //! | `heights` | blocks: beginning a height, members' messages, fetched blocks |
 //! | `duty` | duties: posts, members' messages, giving up |
 //! | `seals` | the group seal of what was decided |
-//! | `rejoin` | what happens while the members are asked, and afterwards |
+//! | `rejoin` | what happens before it takes part, and with what members say later |
 
 mod duty;
 mod heights;
