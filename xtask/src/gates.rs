@@ -1,5 +1,7 @@
 //! Rules the compiler does not check, each with its reason.
 
+mod glossary;
+mod hops;
 mod pitfalls;
 
 use crate::failure::Failure;
@@ -84,6 +86,8 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     findings.extend(check_manifests(&manifests));
     findings.extend(check_paths(&tree::files(&[".md", ".toml", ".ci/run", ".py"])?));
     findings.extend(pitfalls::check(&File::read(pitfalls::TABLE)?.text, &sources));
+    findings.extend(glossary::check(&File::read(glossary::PAGE)?.text, &sources));
+    findings.extend(hops::check(&File::read(hops::PAGE)?.text, &sources));
     Failure::unless_empty("gates", findings)?;
     say(format!("gates: {} sources and {} manifests keep the rules", sources.len(), manifests.len()));
     derive_vectors()
