@@ -159,7 +159,7 @@ pub fn bench(args: &[String]) -> Result<(), Failure> {
         .filter(|(_, name)| wanted.is_none_or(|wanted| wanted == name))
         .collect();
     if benches.is_empty() {
-        return Err(Failure::Usage("no such benchmark lies in crates/*/benches".into()));
+        return Err(Failure::Usage("no such benchmark lies in crates/*/*/benches".into()));
     }
     benches.iter().try_for_each(|(folder, name)| {
         let manifest = format!("{folder}/Cargo.toml");

@@ -16,9 +16,12 @@ const LONG_FILES: &[(&str, &str)] = &[];
 
 /// Where `unsafe` may be, and why.
 const UNSAFE_FILES: &[(&str, &str)] = &[
-    ("crates/crypto/src/seal/curve.rs", "functions of blst that have no safe form; slices and points only"),
-    ("crates/crypto/src/kept.rs", "locks the pages of a secret: no safe form takes an address"),
-    ("crates/node/src/allocator.rs", "options of the allocator: C functions"),
+    (
+        "crates/core/crypto/src/seal/curve.rs",
+        "functions of blst that have no safe form; slices and points only",
+    ),
+    ("crates/core/crypto/src/kept.rs", "locks the pages of a secret: no safe form takes an address"),
+    ("crates/bin/node/src/allocator.rs", "options of the allocator: C functions"),
 ];
 
 /// Text that may not be in the sources, and why.

@@ -100,9 +100,12 @@ enum Standing {
 }
 
 fn standing(member: &str, test: &str, sources: &[File]) -> Standing {
-    let folder = if member == "xtask" { "xtask/".to_owned() } else { format!("crates/{member}/") };
+    let is_member = |path: &str| match member {
+        "xtask" => path.starts_with("xtask/"),
+        _ => path.starts_with("crates/") && path.contains(&format!("/{member}/")),
+    };
     let head = format!("fn {test}(");
-    for file in sources.iter().filter(|file| file.path.starts_with(&folder)) {
+    for file in sources.iter().filter(|file| is_member(&file.path)) {
         let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
         for at in (0..lines.len()).filter(|at| lines[*at].contains(&head)) {
             let attributes = attributes(&lines[..at]);
@@ -130,7 +133,7 @@ mod tests {
         let text = "#[test]\nfn it_holds() {\n}\n\n    #[tokio::test(flavor = \"x\")]\n    /// ignored\n    \
                     async fn it_waits() {}\nfn helper() {}\n#[test]\n#[ignore = \"by hand\"]\nfn it_rests() {}\n\
                     #[cfg_attr(debug_assertions, ignore)]\n#[test]\nfn it_rests_too() {}\n";
-        vec![File { path: "crates/qbft/tests/rules.rs".into(), text: text.into() }]
+        vec![File { path: "crates/core/qbft/tests/rules.rs".into(), text: text.into() }]
     }
 
     /// A document with every number, each row with these tests, and what `change` makes of it.

@@ -5,7 +5,7 @@
 //! A killed process leaves its unsynced writes to the kernel. That the log is synced before anything is sent is
 //! shown elsewhere: by the core's test that looks at each sync, and by the simulator, whose disks lose power.
 
-#[path = "../../../qbft/tests/common/chance.rs"]
+#[path = "../../../../core/qbft/tests/common/chance.rs"]
 mod chance;
 
 use crate::harness::{Cluster, Node, Promises, Shape, command, until};
