@@ -24,6 +24,24 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("crates/bin/node/src/allocator.rs", "options of the allocator: C functions"),
 ];
 
+/// What a pure crate may not depend on: clocks, threads, chance, logging, a runtime. What a pure crate of ours uses
+/// itself is in `crates/core/clippy.toml`.
+const IMPURE: [&str; 10] = [
+    "chrono",
+    "futures",
+    "getrandom",
+    "libp2p",
+    "rand",
+    "reqwest",
+    "time",
+    "tokio",
+    "tracing",
+    "tracing-subscriber",
+];
+
+/// Pure but for one dependency, and why.
+const IMPURE_ALLOWED: [(&str, &str); 1] = [("crypto", "getrandom")];
+
 /// Text that may not be in the sources, and why.
 struct Forbidden {
     text: &'static str,
@@ -87,6 +105,7 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     findings.extend(check_lengths(&sources, LONG_FILES));
     findings.extend(check_unsafe(&sources));
     findings.extend(check_manifests(&manifests));
+    findings.extend(check_purity(&manifests));
     findings.extend(check_paths(&tree::files(&[".md", ".toml", ".ci/run", ".py"])?));
     findings.extend(pitfalls::check(&File::read(pitfalls::TABLE)?.text, &sources));
     findings.extend(glossary::check(&File::read(glossary::PAGE)?.text, &sources));
@@ -169,6 +188,25 @@ fn check_manifests(manifests: &[File]) -> Vec<String> {
     findings
 }
 
+/// A pure crate depends on nothing that is not: keys are made with chance, and that is all.
+fn check_purity(manifests: &[File]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for file in manifests {
+        let Some((member, _)) = file.path.strip_prefix("crates/core/").and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        let section = file.text.split("[dependencies]").nth(1).unwrap_or_default();
+        let lines = section.lines().skip(1).take_while(|line| !line.starts_with('['));
+        for name in lines.filter_map(|line| line.split(['.', ' ', '=']).next()) {
+            if IMPURE.contains(&name) && !IMPURE_ALLOWED.contains(&(member, name)) {
+                findings.push(format!("{}: {name} is nothing for a pure crate", file.path));
+            }
+        }
+    }
+    findings
+}
+
 /// Scripts that derive golden vectors from a description alone: a second opinion on the Rust code.
 fn derive_vectors() -> Result<(), Failure> {
     let scripts = tree::files(&[".py"])?;
@@ -222,6 +260,18 @@ mod tests {
         let good = "license.workspace = true\npublish.workspace = true\n[lints]\nworkspace = true\n";
         assert_eq!(check_manifests(&[file("crates/x/Cargo.toml", good)]), Vec::<String>::new());
         assert_eq!(check_manifests(&[file("crates/x/Cargo.toml", "[package]\n")]).len(), 3);
+    }
+
+    #[test]
+    fn a_pure_crate_that_depends_on_a_clock_or_on_chance_is_found() {
+        let manifest = |member: &str, text: &str| {
+            check_purity(&[file(&format!("crates/core/{member}/Cargo.toml"), text)]).len()
+        };
+        let text =
+            "[dependencies]\naequa-types.workspace = true\ntokio.workspace = true\ngetrandom = \"0.4\"\n";
+        assert_eq!((manifest("qbft", text), manifest("crypto", text)), (2, 1));
+        assert_eq!(manifest("qbft", "[dependencies]\nhex = \"1\"\n\n[dev-dependencies]\ntokio = \"1\"\n"), 0);
+        assert_eq!(check_purity(&[file("crates/io/p2p/Cargo.toml", text)]), Vec::<String>::new());
     }
 
     #[test]

@@ -28,7 +28,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, ping};
 use members::Member;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -96,7 +96,7 @@ pub(crate) struct Driver {
     commands: mpsc::Receiver<Command>,
     notices: mpsc::UnboundedReceiver<Notice>,
     notify: mpsc::UnboundedSender<Notice>,
-    members: HashMap<PeerId, Member>,
+    members: BTreeMap<PeerId, Member>,
     bootnodes: Vec<Bootnode>,
     open: OpenConnections,
     judging: Arc<Semaphore>,
