@@ -32,13 +32,16 @@ impl Alarms {
 
     /// A timer has fired; false when it may not.
     pub(crate) fn fires(&mut self, timer: Timer, now_ms: u64) -> bool {
-        let due = self.0.iter().position(|alarm| alarm.timer == timer && alarm.at_ms <= now_ms);
+        let is_due = |alarm: &Alarm| alarm.timer == timer && alarm.at_ms <= now_ms;
+        let live = self.0.iter().position(|alarm| is_due(alarm) && !alarm.over);
+        let due = live.or_else(|| self.0.iter().position(is_due));
         due.map(|due| self.0.swap_remove(due)).is_some()
     }
 
-    /// What was replaced or cancelled can fire no more.
-    pub(crate) fn turn_ended(&mut self) {
+    /// What was replaced or cancelled can fire no more. Gives when the next timer is due.
+    pub(crate) fn turn_ended(&mut self) -> Option<u64> {
         self.0.retain(|alarm| !alarm.over);
+        self.0.iter().map(|alarm| alarm.at_ms).min()
     }
 }
 
@@ -74,7 +77,7 @@ mod tests {
             };
             assert!(due().fires(Timer::Resend(instance), 100));
             let mut later = due();
-            later.turn_ended();
+            assert_ne!(later.turn_ended(), Some(100));
             assert!(!later.fires(Timer::Resend(instance), 100));
         }
     }

@@ -68,11 +68,11 @@ impl World {
         let Votes { synced, unsynced, floors: shown, .. } = votes;
         let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
-        node.alarms.turn_ended();
+        let next = (node.alarms.turn_ended(), host.next_due_ms());
         let operator = node.operator;
         node.limbo = unsynced;
         let (life, twin, honest) = (node.life, node.kind == Kind::Twin, node.is_honest());
-        let went_on = end.is_ok();
+        let went_on = end.is_ok() || !done.is_empty();
         let end = end.err().map(|error| match error {
             HostError::Stop(halt) => End::Stopped(halt, shown),
             HostError::Votes(broken)
@@ -94,7 +94,7 @@ impl World {
             self.sight(sights::TWIN_RETURNED);
         }
         if !faulty {
-            self.watch_host(operator, misfired, must_stop.filter(|_| went_on));
+            self.watch_host(operator, misfired, must_stop.filter(|_| went_on), next);
         }
         if honest {
             noticed.iter().for_each(|notice| self.observe_notice(id, notice));
@@ -108,7 +108,16 @@ impl World {
     }
 
     /// The loop around a replica has kept its rules, also that of one that came back on an old copy.
-    fn watch_host(&mut self, operator: OperatorIndex, misfired: Vec<Timer>, swallowed: Option<Halt>) {
+    fn watch_host(
+        &mut self,
+        operator: OperatorIndex,
+        misfired: Vec<Timer>,
+        swallowed: Option<Halt>,
+        (owed, kept): (Option<u64>, Option<u64>),
+    ) {
+        if owed != kept {
+            self.oracle.complain(Violation::TimerLost { operator, owed, kept });
+        }
         for timer in misfired {
             self.oracle.complain(Violation::Misfired { operator, timer });
         }

@@ -120,6 +120,16 @@ pub enum Violation {
         /// The timer.
         timer: Timer,
     },
+    /// A host has forgotten a timer, or the time of one.
+    #[error("operator {operator}: the next timer is due at {owed:?}, its host keeps {kept:?}")]
+    TimerLost {
+        /// The operator.
+        operator: OperatorIndex,
+        /// What the replica has asked for, in milliseconds of its clock.
+        owed: Option<u64>,
+        /// What the host would wake up for.
+        kept: Option<u64>,
+    },
     /// An honest operator prepared a duty that its own client had not posted.
     #[error("operator {operator} prepared {digest} for {instance:?}, which its client did not post")]
     NotPosted {
@@ -193,6 +203,7 @@ impl Violation {
             | Self::FalseEvidence { .. }
             | Self::Halted { .. }
             | Self::WentOn { .. }
+            | Self::TimerLost { .. }
             | Self::Unbounded { .. }
             | Self::Stalled { .. }
             | Self::Endless { .. }
