@@ -7,11 +7,18 @@ pub const PAGE: &str = "ARCHITECTURE.md";
 
 /// Hops that lead nowhere.
 pub fn check(page: &str, sources: &[File]) -> Vec<String> {
-    let lines = page.lines().enumerate();
-    let hops = lines.flat_map(|(index, line)| hops(line).map(move |hop| (index + 1, hop)));
-    hops.filter(|(_, hop)| !leads_somewhere(hop, sources))
-        .map(|(number, hop)| format!("{PAGE}:{number}: there is no {hop}"))
-        .collect()
+    let mut findings = Vec::new();
+    for (index, line) in page.lines().enumerate() {
+        let lost = hops(line).filter(|hop| !leads_somewhere(hop, sources));
+        findings.extend(lost.map(|hop| format!("{PAGE}:{}: there is no {hop}", index + 1)));
+        if hops(line).count() != line.matches(".rs::").count() {
+            findings.push(format!("{PAGE}:{}: a hop is not in backticks of its own", index + 1));
+        }
+    }
+    if !page.contains(".rs::") {
+        findings.push(format!("{PAGE}: no hops"));
+    }
+    findings
 }
 
 /// What is in backticks and names a function of a file.
@@ -25,7 +32,8 @@ fn leads_somewhere(hop: &str, sources: &[File]) -> bool {
     let end = format!("/{member}/src/{path}.rs");
     let heads = [format!("fn {function}("), format!("fn {function}<")];
     let found = sources.iter().find(|source| source.path.ends_with(&end));
-    found.is_some_and(|source| heads.iter().any(|head| source.text.contains(head)))
+    let has = |line: &str| heads.iter().any(|head| line.contains(head));
+    found.is_some_and(|source| source.production_lines().any(|(_, line)| has(line)))
 }
 
 #[cfg(test)]
@@ -42,5 +50,7 @@ mod tests {
         assert_eq!(findings("`host/a/turn.rs::take` → `host/a/turn.rs::step`, `Host`"), 0);
         assert_eq!(findings("`host/a/turn.rs::taken`"), 1);
         assert_eq!(findings("`host/turn.rs::take` and `sim/a/turn.rs::take`"), 2);
+        assert_eq!(findings("host/a/turn.rs::take"), 1, "not in backticks");
+        assert_eq!(findings("nothing"), 1);
     }
 }

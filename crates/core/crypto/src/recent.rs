@@ -1,5 +1,7 @@
 //! A bounded memory of what was verified not long ago.
 
+#![allow(clippy::disallowed_types, reason = "it is asked for one entry at a time, never walked through")]
+
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::hash::Hash;

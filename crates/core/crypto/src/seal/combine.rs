@@ -1,5 +1,7 @@
 //! From shares to the seal.
 
+#![allow(clippy::disallowed_types, reason = "it is asked for one entry at a time, never walked through")]
+
 use super::curve::{self, SCALAR_BITS, Scalar};
 use super::{GroupKey, PublicShare, coordinate};
 use crate::Error;
