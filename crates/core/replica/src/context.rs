@@ -6,13 +6,14 @@ use aequa_chain::Chain;
 use aequa_signing::Elector;
 use std::sync::Arc;
 
-/// The surroundings of a component during one step. The keys are not among them: components sign nothing.
+/// The surroundings of a component during one step. The keys are not among them: what an instance says is signed by
+/// way of `Instances`, and all else by the router.
 pub(crate) struct Context {
     /// Who this operator is, and what all of them share.
     pub config: Config,
     /// Who leads.
     pub elector: Arc<dyn Elector>,
-    /// The decided chain. `Blocks` moves it, everybody reads it.
+    /// The decided chain. Only `Blocks::execute` moves it.
     pub chain: Chain,
     /// When the step happens.
     pub now: Now,

@@ -30,7 +30,7 @@
 //! | [`recording`] | what instances take and are told, to be run again |
 //!
 //! A component's fields are its own. It gets the context and says in what it returns what concerns the others; only
-//! `replica` knows them all, and it alone signs.
+//! `replica` knows them all. It has the keys, and lends them to an instance that takes an event.
 //!
 //! # Rules
 //!

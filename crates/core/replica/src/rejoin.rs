@@ -19,7 +19,8 @@
 //! # Rules
 //!
 //! 1. Until enough *other* members have answered it signs nothing, not even what it signed before; it follows the
-//!    chain, admits transactions, collects evidence, and answers members that ask it in turn.
+//!    chain, admits transactions and collects evidence. Members that start together answer each other, unless their
+//!    own history is lost.
 //! 2. Whoever lost its history then abstains, in each domain:
 //!
 //!    | domain | nothing is signed up to |
@@ -77,9 +78,17 @@ pub(crate) struct Rejoin {
     weak_quorum: usize,
     asked_ms: Option<u64>,
     /// Duties posted meanwhile: the answers take a moment, and a client is not turned away for that.
-    pub duties: Vec<Input>,
+    duties: Vec<Input>,
     /// The newest blocks fetched meanwhile: the others may need this operator's share for their seals.
+    owed: VecDeque<FetchedBlock>,
+}
+
+/// What waited for the answers.
+pub(crate) struct Finished {
+    /// Blocks whose seals may need this operator's share.
     pub owed: VecDeque<FetchedBlock>,
+    /// Posts of duties.
+    pub duties: Vec<Input>,
 }
 
 impl Rejoin {
@@ -153,6 +162,11 @@ impl Rejoin {
     /// Whether enough members have answered.
     pub(crate) fn is_over(&self) -> bool {
         self.heard.len() >= self.needed
+    }
+
+    /// Enough have answered.
+    pub(crate) fn finish(self) -> Finished {
+        Finished { owed: self.owed, duties: self.duties }
     }
 
     /// Up to where nothing may be signed after all that was heard, with the highest instance of each domain that is

@@ -306,3 +306,21 @@ fn what_was_heard_of_others_comes_back_and_says_nothing_of_the_own_log() {
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Mark(_))));
 }
+
+/// With nobody known to be ahead, every share may be the one that is needed. The guard closes what lies 32 heights below
+/// the tip, so shares are given before the next block is executed.
+#[test]
+fn every_block_of_a_long_answer_gets_its_share() {
+    let blocks = blocks(64);
+    let mut replica = replica(3, Recovery::default());
+    replica.start(now());
+    let effects = replica.step(now(), fetched(&blocks));
+    let shares: Vec<InstanceId> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send(Outbound::Broadcast(Message::Commit(vote))) => Some(vote.instance),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shares, (1..=64).map(|height| InstanceId::Block(Height(height))).collect::<Vec<_>>());
+}

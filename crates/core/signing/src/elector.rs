@@ -3,7 +3,8 @@
 use aequa_types::{InstanceId, LeaderPolicy, OperatorIndex, Quorum, Round};
 use std::sync::Arc;
 
-/// Elects the leader of every round. Proposer, verifier, status and logs all ask the same one.
+/// Elects the leader of every round. Proposer, verifier, status and logs all ask the same one; a replay knows the first
+/// policy only, as long as recordings are of single instances.
 pub trait Elector: Send + Sync {
     /// The one operator that may propose in this round of this instance.
     fn leader(&self, instance: InstanceId, round: Round) -> OperatorIndex;

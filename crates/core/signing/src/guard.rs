@@ -30,9 +30,10 @@ pub(crate) enum Taken {
     Lost(Mark),
 }
 
-/// Leave to sign one statement. Only a [`Guard`] gives one, and it is used up by the signature it leads to.
+/// Leave to sign one statement. Only the [`Guard`] of a [`Signer`](crate::Signer) gives one, and the signature it leads
+/// to uses it up.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// fn forged(statement: aequa_types::Statement) -> aequa_signing::Permit {
 ///     aequa_signing::Permit { statement, lost: None } // private: only the guard permits
 /// }
@@ -50,6 +51,11 @@ impl Permit {
         &self.statement
     }
 
+    /// Uses it up.
+    pub fn into_statement(self) -> Statement {
+        self.statement
+    }
+
     /// The COMMIT carries this share of the seal.
     pub(crate) fn add_share(&mut self, share: Option<Seal>) {
         if let Claim::Commit(commit) = &mut self.statement.claim {
@@ -65,7 +71,7 @@ impl Permit {
 
 /// What the guard says to a statement that is not refused.
 #[derive(Debug)]
-pub enum Permission {
+pub(crate) enum Permission {
     /// It may be signed.
     Given(Permit),
     /// It was signed before; this is the signature.
@@ -84,7 +90,7 @@ pub enum Refusal {
 }
 
 /// The memory of what was signed: it permits each thing at most once.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Guard {
     pub(crate) taken: BTreeMap<Place, Taken>,
     /// The highest instance of each domain at and below which nothing is signed.
@@ -124,8 +130,9 @@ impl Guard {
         self.shown.take()
     }
 
-    /// Whether this statement of our own is one we made, as far as anybody can tell.
-    pub fn recognises(&mut self, signed: &Signed) -> bool {
+    /// Takes a statement of our own for one we made, as far as anybody can tell: it is known, too old to tell, or was
+    /// made before the history was lost, and is abstained from then. False when it is not from here.
+    pub fn recognise(&mut self, signed: &Signed) -> bool {
         let knows = self.knows(signed);
         if !knows {
             self.was_shown(signed.instance);
@@ -206,7 +213,7 @@ impl Guard {
     }
 
     /// Whether this statement of our own is one we made, or too old to tell.
-    pub fn knows(&self, signed: &Signed) -> bool {
+    pub(crate) fn knows(&self, signed: &Signed) -> bool {
         let instance = signed.instance;
         let silent = self.silent.get(&instance.domain());
         let was_silent = silent.is_some_and(|(seen, up_to)| instance > *seen && instance <= *up_to);
@@ -219,7 +226,7 @@ impl Guard {
     }
 
     /// Whether this may be signed now.
-    pub fn permit(&self, statement: Statement) -> Result<Permission, Refusal> {
+    pub(crate) fn permit(&self, statement: Statement) -> Result<Permission, Refusal> {
         if self.is_over(statement.instance) {
             return Err(Refusal::Over);
         }

@@ -17,7 +17,7 @@ mod session;
 mod signer;
 
 pub use elector::{Elector, RoundRobin, elector};
-pub use guard::{Guard, Permission, Permit, Refusal};
+pub use guard::{Guard, Permit, Refusal};
 pub use history::{Highest, SigningHistory};
 pub use session::{SEALS_PENDING_MAX, Sessions, Shares};
 pub use signer::{Keys, Signer};

@@ -6,25 +6,34 @@ use aequa_types::{Seal, Signed, Statement};
 /// An operator's secret keys. Signing must be deterministic: the same statement, the same bytes.
 pub trait Keys {
     /// Signs what is permitted with the identity key.
-    fn sign(&self, permit: &Permit) -> Signed;
+    fn sign(&self, permit: Permit) -> Signed;
 
     /// This operator's share of the seal of a permitted COMMIT; `None` when it holds no share.
     fn share(&self, permit: &Permit) -> Option<Seal>;
 }
 
 /// Signs each thing at most once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Signer<K> {
     keys: K,
     seals: bool,
-    /// What was signed.
-    pub guard: Guard,
+    guard: Guard,
 }
 
 impl<K: Keys> Signer<K> {
     /// A signer behind `guard`; `seals` adds seal shares to COMMITs.
     pub fn new(keys: K, seals: bool, guard: Guard) -> Self {
         Self { keys, seals, guard }
+    }
+
+    /// What was signed.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// What was signed, to be told more of it.
+    pub fn guard_mut(&mut self) -> &mut Guard {
+        &mut self.guard
     }
 
     /// Signs, or returns what was signed in this place before if it says the same, or refuses.
@@ -39,7 +48,7 @@ impl<K: Keys> Signer<K> {
         if !permit.holds() {
             return Err(Refusal::Double);
         }
-        let signed = self.keys.sign(&permit);
+        let signed = self.keys.sign(permit);
         self.guard.take(signed.clone());
         Ok(signed)
     }
@@ -56,8 +65,8 @@ mod tests {
     struct PlainKeys;
 
     impl Keys for PlainKeys {
-        fn sign(&self, permit: &Permit) -> Signed {
-            Signed { statement: permit.statement().clone(), signature: Signature::ZERO }
+        fn sign(&self, permit: Permit) -> Signed {
+            Signed { statement: permit.into_statement(), signature: Signature::ZERO }
         }
         fn share(&self, _: &Permit) -> Option<Seal> {
             Some(Seal::repeat_byte(7))

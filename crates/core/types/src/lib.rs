@@ -14,9 +14,11 @@
 //! | [`evidence`] | that an operator contradicted itself |
 //! | [`block`] | what the cluster decides and remembers |
 //! | [`certificate`] | why anybody may believe it |
+//! | [`outcome`] | what became of a duty |
 //! | [`record`] | what a node writes down before it speaks |
 //! | [`recording`] | what a node writes down, when asked to, so that a height can be run again |
 //! | [`sync`] | how a node that was away asks for what it missed |
+//! | [`slots`] | sets of slots as runs |
 //! | [`policy`] | the parameters all operators share |
 //! | [`lock`] | the cluster lock: who the operators are, under which keys |
 //! | [`wire`] | kinds of message on each topic: numbers, names, sizes |

@@ -67,8 +67,8 @@ impl OperatorKeys<'_> {
 }
 
 impl Keys for OperatorKeys<'_> {
-    fn sign(&self, permit: &Permit) -> Signed {
-        self.unasked(permit.statement().clone())
+    fn sign(&self, permit: Permit) -> Signed {
+        self.unasked(permit.into_statement())
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {

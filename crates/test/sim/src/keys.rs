@@ -16,8 +16,8 @@ pub(crate) struct SimKeys {
 }
 
 impl Keys for SimKeys {
-    fn sign(&self, permit: &Permit) -> Signed {
-        sign(self.operator, permit.statement().clone())
+    fn sign(&self, permit: Permit) -> Signed {
+        sign(self.operator, permit.into_statement())
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {

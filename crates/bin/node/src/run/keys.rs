@@ -7,17 +7,22 @@ use aequa_types::{ClusterId, Seal, Signed};
 
 /// Identity key and share of the sequencer key.
 pub struct OperatorKeys {
-    /// The cluster whose statements are signed.
-    pub cluster: ClusterId,
-    /// ed25519 identity.
-    pub identity: IdentityKey,
-    /// Share of the group key.
-    pub share: SecretShare,
+    cluster: ClusterId,
+    identity: IdentityKey,
+    share: SecretShare,
+}
+
+impl OperatorKeys {
+    /// The keys of an operator of this cluster: its identity, and its share of the group key. From here on they sign
+    /// what is permitted, and nothing else.
+    pub fn new(cluster: ClusterId, identity: IdentityKey, share: SecretShare) -> Self {
+        Self { cluster, identity, share }
+    }
 }
 
 impl Keys for OperatorKeys {
-    fn sign(&self, permit: &Permit) -> Signed {
-        self.identity.sign_statement(&self.cluster, permit.statement().clone())
+    fn sign(&self, permit: Permit) -> Signed {
+        self.identity.sign_statement(&self.cluster, permit.into_statement())
     }
 
     fn share(&self, permit: &Permit) -> Option<Seal> {

@@ -18,7 +18,7 @@
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `ledger` | sealing, storing |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
-//! | `backend`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
+//! | `backend`, `duty_view`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod accepted;
 mod backend;

@@ -138,7 +138,7 @@ impl Opened {
             record: config.record_bytes_max.is_some(),
         };
         let cluster = lock.cluster_id();
-        let keys = OperatorKeys { cluster, identity: operator.identity, share: operator.share };
+        let keys = OperatorKeys::new(cluster, operator.identity, operator.share);
         let replica = Replica::new(replica_config, keys, self.chain, mempool, self.recovery);
         Ok(Restored { replica, wal: self.wal, marks: self.marks, data_dir: self.data_dir })
     }

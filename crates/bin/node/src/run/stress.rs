@@ -14,8 +14,8 @@ use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Input, Now, Output, Persist, Recovery, Replica, StoreWrite, VoteStore};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_types::{
-    BuilderPolicy, Claim, ConsensusParams, Digest, Evidence, Height, InstanceId, OperatorIndex, Quorum,
-    Round, Signed, Statement,
+    BuilderPolicy, Claim, ClusterId, ConsensusParams, Digest, Evidence, Height, InstanceId, OperatorIndex,
+    Quorum, Round, Signed, Statement,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -54,9 +54,8 @@ fn vote(dealt: &DealtCluster, operator: usize, round: u64, byte: u8) -> Signed {
     dealt.operators[operator - 1].identity.sign_statement(&dealt.lock.cluster_id, statement)
 }
 
-pub fn replica(keys: OperatorKeys) -> Replica<OperatorKeys> {
+pub fn replica(cluster_id: ClusterId, keys: OperatorKeys) -> Replica<OperatorKeys> {
     let (quorum, limits) = (Quorum::of(4).unwrap(), Limits::default());
-    let cluster_id = keys.cluster;
     let config = Config {
         cluster_id,
         me: OperatorIndex(0),
@@ -159,8 +158,8 @@ fn b6_sixteen_threads_detect_while_others_read_and_none_waits_for_ever() {
     let cluster = dealt.lock.cluster_id;
     let verifier = Arc::new(Verifier::new(&lock::verify(&dealt.lock).unwrap()));
     let own = dealt.operators.remove(0);
-    let keys = OperatorKeys { cluster, identity: own.identity, share: own.share };
-    let replica = replica(keys);
+    let keys = OperatorKeys::new(cluster, own.identity, own.share);
+    let replica = replica(cluster, keys);
     let dealt = Arc::new(dealt);
     let store = Arc::new(FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap());
     // A short queue, so that senders wait for the core and not for each other.

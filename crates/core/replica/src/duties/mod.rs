@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            post of the own client            q COMMITs            shares of q
-//!   (closed) ──────────────────────▶ pending ─▶ deciding ─▶ decided ─▶ signed
+//!  (unknown) ──────────────────────▶ pending ─▶ deciding ─▶ decided ─▶ signed
 //!                                      │           │
 //!                                      └─ an hour ─┴─▶ expired, undecided
 //! ```

@@ -336,14 +336,22 @@ impl DutyStates {
     ) -> DutyOutcome {
         self.passed(id, "decided", now_ms);
         self.window.decided(id, now_ms);
-        let mut duty = self.open.remove(&id).unwrap_or_else(|| DutyState::new(Opener::Certificate, now_ms));
-        duty.status = match certificate.group_seal() {
-            Some(_) => DutyStatus::Signed,
-            None => DutyStatus::Decided,
+        let outcome = match self.open.remove(&id) {
+            Some(mut duty) => {
+                duty.status = match certificate.group_seal() {
+                    Some(_) => DutyStatus::Signed,
+                    None => DutyStatus::Decided,
+                };
+                duty.decided = Some((value, certificate));
+                let outcome = duty.outcome();
+                self.archive(id, duty);
+                outcome
+            }
+            None => {
+                let decided = Some(DutyDecision { certificate, value: value.bytes().clone() });
+                DutyOutcome { decided, ..DutyOutcome::default() }
+            }
         };
-        duty.decided = Some((value, certificate));
-        let outcome = duty.outcome();
-        self.archive(id, duty);
         self.close(id, now_ms);
         outcome
     }

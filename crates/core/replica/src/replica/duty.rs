@@ -98,8 +98,8 @@ impl<K: Keys> Replica<K> {
             self.instances.forget(id);
             self.witness.forget(id);
             self.seals.retain(|decision| decision.instance != id);
-            self.signer.guard.close(duty);
+            self.signer.guard_mut().close(duty);
         }
-        self.duties.watermarks().for_each(|mark| self.signer.guard.raise_floor(mark.into()));
+        self.duties.watermarks().for_each(|mark| self.signer.guard_mut().raise_floor(mark.into()));
     }
 }

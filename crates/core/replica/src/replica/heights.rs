@@ -64,7 +64,7 @@ impl<K: Keys> Replica<K> {
         self.instances.forget_blocks_below(oldest);
         self.witness.forget_blocks_below(oldest);
         if let Some(floor) = oldest.previous() {
-            self.signer.guard.raise_floor(InstanceId::Block(floor));
+            self.signer.guard_mut().raise_floor(InstanceId::Block(floor));
         }
     }
 
@@ -103,39 +103,32 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Certified blocks from a peer: the chain moves without this operator's vote.
+    /// Certified blocks from a peer: the chain moves without this operator's vote. Each gets our share before the next
+    /// one is executed, for the guard closes what lies 32 heights below.
     pub(super) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
-        let Some(executed) = self.execute_fetched(from, blocks) else { return };
-        let is_ahead = !executed.is_empty();
-        for (from, block, certificate) in executed {
+        let before = self.cx.chain.tip().height;
+        self.sync.answered(from, blocks, before, self.cx.now.elapsed_ms);
+        while let Some(fetched) = self.sync.take(self.height()) {
+            if !self.execute_fetched(&fetched) {
+                return;
+            }
+            let (from, block, certificate) = fetched;
             let commit = self.add_share(block, &certificate);
             self.instances.fetched(from, certificate, commit, self.cx.now);
         }
-        if is_ahead {
+        if self.cx.chain.tip().height > before {
             self.begin_height();
         }
         self.sync.fetch_if_behind(&mut self.cx);
     }
 
-    /// Executes the fetched blocks whose turn it is, and gives them; `None` when one cannot be, and the node stops.
-    pub(super) fn execute_fetched(
-        &mut self,
-        from: OperatorIndex,
-        blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
-    ) -> Option<Vec<FetchedBlock>> {
-        self.sync.answered(from, blocks, self.cx.chain.tip().height, self.cx.now.elapsed_ms);
-        let mut executed = Vec::new();
-        while let Some((from, block, certificate)) = self.sync.take(self.height()) {
-            let next = InstanceId::Block(block.header().height);
-            certificate.commits().iter().for_each(|commit| self.see(commit));
-            self.cx.out.cancel_timers(next);
-            self.instances.forget(next);
-            if !self.execute(block.clone(), &certificate, false) {
-                return None;
-            }
-            executed.push((from, block, certificate));
-        }
-        Some(executed)
+    /// Executes a fetched block in place of whatever was under way at its height; false when that cannot be.
+    pub(super) fn execute_fetched(&mut self, (_, block, certificate): &FetchedBlock) -> bool {
+        let next = InstanceId::Block(block.header().height);
+        certificate.commits().iter().for_each(|commit| self.see(commit));
+        self.cx.out.cancel_timers(next);
+        self.instances.forget(next);
+        self.execute(block.clone(), certificate, false)
     }
 
     /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others

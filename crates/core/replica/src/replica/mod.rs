@@ -77,7 +77,7 @@ pub struct Replica<K> {
     sync: BlockSync,
     seals: Sessions<Decision>,
     witness: Witness,
-    /// Until enough members have said what they saw this operator sign. Nothing else looks at it than the step.
+    /// Until enough members have said what they saw this operator sign. Consensus does not ask for it: steps and the start do, and readers.
     rejoin: Option<Rejoin>,
 }
 
@@ -228,14 +228,14 @@ impl<K: Keys> Replica<K> {
 
     fn take_output(&mut self) -> Output {
         self.blocks.keep_evidence(&mut self.cx);
-        self.cx.out.mark(self.signer.guard.take_fresh());
+        self.cx.out.mark(self.signer.guard_mut().take_fresh());
         self.cx.out.recorded(self.instances.take_recorded());
         std::mem::take(&mut self.cx.out)
     }
 
     /// At and below these, each in its domain, this operator signs nothing any more.
     pub fn signing_floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.signer.guard.floors()
+        self.signer.guard().floors()
     }
 
     /// The chain, for readers.

@@ -22,19 +22,19 @@ impl<K: Keys> Replica<K> {
                 continue;
             }
             if let Some(signed) = record.statement() {
-                self.signer.guard.remember(signed);
+                self.signer.guard_mut().remember(signed);
             }
             restored.entry(record.instance()).or_default().records.push(record);
         }
         for (instance, value) in recovery.values {
             restored.entry(instance).or_default().values.push(value);
         }
-        recovery.marks.into_iter().for_each(|mark| self.signer.guard.remember_mark(mark));
-        recovery.closed_duties.into_iter().for_each(|duty| self.signer.guard.close(duty));
+        recovery.marks.into_iter().for_each(|mark| self.signer.guard_mut().remember_mark(mark));
+        recovery.closed_duties.into_iter().for_each(|duty| self.signer.guard_mut().close(duty));
         let tip = self.cx.chain.tip().height;
         // Instances up to the tip are over; their marks may be pruned.
-        self.signer.guard.raise_floor(InstanceId::Block(below_log(&restored).max(tip)));
-        recovery.floors.into_iter().for_each(|floor| self.signer.guard.raise_floor(floor));
+        self.signer.guard_mut().raise_floor(InstanceId::Block(below_log(&restored).max(tip)));
+        recovery.floors.into_iter().for_each(|floor| self.signer.guard_mut().raise_floor(floor));
         for (id, restored) in restored {
             let is_over = match id {
                 InstanceId::Block(height) => height <= tip,
@@ -46,7 +46,10 @@ impl<K: Keys> Replica<K> {
         }
         heard.iter().for_each(|signed| self.see_again(signed));
         heard.into_iter().for_each(|signed| self.witness.restore_heard(signed));
-        recovery.duty_watermarks.into_iter().for_each(|mark| self.signer.guard.raise_floor(mark.into()));
+        recovery
+            .duty_watermarks
+            .into_iter()
+            .for_each(|mark| self.signer.guard_mut().raise_floor(mark.into()));
         recovery.unsealed.iter().for_each(|certificate| self.open_seal(certificate));
     }
 

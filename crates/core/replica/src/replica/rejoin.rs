@@ -3,7 +3,7 @@
 use super::Replica;
 use crate::io::{DutyAdmission, Halt, Input, Notice, Timer};
 use crate::output::{Outbound, Tell};
-use crate::rejoin::Rejoin;
+use crate::rejoin::{Finished, Rejoin};
 use crate::sync::CATCH_UP_INTERVAL_MS;
 use aequa_signing::Keys;
 use aequa_types::sync::CheckedTestimony;
@@ -19,7 +19,7 @@ impl<K: Keys> Replica<K> {
     /// Whether its chain has come to where it once was. Who signed in a height had decided the one before;
     /// until that is here again, an answer of this replica would not be that of an honest signer.
     pub fn may_testify(&self) -> bool {
-        let (guard, next) = (&self.signer.guard, InstanceId::Block(self.height()));
+        let (guard, next) = (self.signer.guard(), InstanceId::Block(self.height()));
         !guard.has_lost_history() && guard.highest_bound(Domain::Block) <= Some(next)
     }
 
@@ -30,7 +30,7 @@ impl<K: Keys> Replica<K> {
 
     /// The highest instance of each domain in which this operator is bound, where there is one.
     pub fn bound(&self) -> Vec<InstanceId> {
-        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.guard.highest_bound(domain));
+        let highest = Domain::ALL.into_iter().filter_map(|domain| self.signer.guard().highest_bound(domain));
         highest.filter(|instance| instance.number() > 0).collect()
     }
 
@@ -76,10 +76,13 @@ impl<K: Keys> Replica<K> {
         from: OperatorIndex,
         blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
     ) {
-        let Some(executed) = self.execute_fetched(from, blocks) else { return };
-        for block in executed {
-            self.instances.fetched(block.0, block.2.clone(), None, self.cx.now);
-            rejoin.owe_share(block);
+        self.sync.answered(from, blocks, self.cx.chain.tip().height, self.cx.now.elapsed_ms);
+        while let Some(fetched) = self.sync.take(self.height()) {
+            if !self.execute_fetched(&fetched) {
+                return;
+            }
+            self.instances.fetched(fetched.0, fetched.2.clone(), None, self.cx.now);
+            rejoin.owe_share(fetched);
         }
         self.finish_decided();
         self.sync.fetch_if_behind(&mut self.cx);
@@ -100,26 +103,27 @@ impl<K: Keys> Replica<K> {
             self.sync.shown(from, certified);
             self.sync.certified(certified);
         }
-        testimony.signed.iter().for_each(|signed| self.signer.guard.was_shown(signed.instance));
+        testimony.signed.iter().for_each(|signed| self.signer.guard_mut().was_shown(signed.instance));
         self.compare(testimony);
         if !rejoin.is_over() {
             return Some(rejoin);
         }
-        if let Some(shown) = self.signer.guard.take_shown() {
+        if let Some(shown) = self.signer.guard_mut().take_shown() {
             let floors = rejoin.floors(&shown);
-            floors.iter().for_each(|(seen, floor)| self.signer.guard.abstain(*seen, *floor));
+            floors.iter().for_each(|(seen, floor)| self.signer.guard_mut().abstain(*seen, *floor));
             let floors: Vec<InstanceId> = floors.into_iter().map(|(_, floor)| floor).collect();
             self.cx.out.raise_floors(floors.clone());
             self.cx.out.trust();
             self.cx.out.notify(Notice::Abstaining(floors));
         }
-        for (from, block, certificate) in rejoin.owed {
+        let Finished { owed, duties } = rejoin.finish();
+        for (from, block, certificate) in owed {
             if let Some(commit) = self.add_share(block, &certificate) {
                 self.instances.fetched(from, certificate, Some(commit), self.cx.now);
             }
         }
         self.begin();
-        rejoin.duties.into_iter().for_each(|duty| self.take(duty));
+        duties.into_iter().for_each(|duty| self.take(duty));
         None
     }
 
@@ -134,7 +138,7 @@ impl<K: Keys> Replica<K> {
     /// directory is older than what was signed.
     pub(super) fn stop_if_unknown(&mut self, signed: &Signed) -> bool {
         let (operator, instance) = (self.cx.config.me, signed.instance);
-        if signed.author != operator || self.signer.guard.recognises(signed) {
+        if signed.author != operator || self.signer.guard_mut().recognise(signed) {
             return false;
         }
         // Whoever showed it may not be there the next time it asks.

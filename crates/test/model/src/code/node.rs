@@ -14,8 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 struct NamedKeys;
 
 impl Keys for NamedKeys {
-    fn sign(&self, permit: &Permit) -> Signed {
-        let statement = permit.statement().clone();
+    fn sign(&self, permit: Permit) -> Signed {
+        let statement = permit.into_statement();
         Signed { signature: Signature::repeat_byte(statement.author.0), statement }
     }
 
@@ -130,7 +130,7 @@ impl Node {
     /// Takes an event and carries out what comes of it.
     pub fn step(&mut self, leaders: &[OperatorIndex], event: Event) {
         let mut signer = Signer::new(NamedKeys, false, Guard::default());
-        self.marks.iter().for_each(|signed| signer.guard.remember(signed));
+        self.marks.iter().for_each(|signed| signer.guard_mut().remember(signed));
         let mut host = Surroundings { leaders, signer, signed: Vec::new() };
         let effects = self.instance.step(&mut host, event);
         self.marks.extend(host.signed.iter().cloned());

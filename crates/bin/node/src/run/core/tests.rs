@@ -119,7 +119,7 @@ async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
         seals: true,
         record: true,
     };
-    let keys = OperatorKeys { cluster, identity: secrets.identity, share: secrets.share };
+    let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
     let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
     let options =
         WalOptions { ahead: false, medium: Arc::new(TestMedium(Arc::clone(disk))), ..WalOptions::default() };

@@ -283,10 +283,10 @@ fn contradiction(dealt: &DealtCluster, round: u64) -> Frame {
 async fn evidence_that_finds_no_place_here_travels_no_further() {
     let Desk { mut dealt, inbox, core, _dir } = Desk::new();
     let secrets = dealt.operators.remove(0);
-    let keys =
-        OperatorKeys { cluster: dealt.lock.cluster_id, identity: secrets.identity, share: secrets.share };
+    let cluster = dealt.lock.cluster_id;
+    let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
     let store = Arc::clone(&inbox.context.store);
-    let core = std::thread::spawn(move || run_core(replica(keys), &store, core));
+    let core = std::thread::spawn(move || run_core(replica(cluster, keys), &store, core));
     let places = EVIDENCE_PER_OPERATOR_MAX as u64;
     for round in 0..places {
         let verdict = inbox.evidence(OperatorIndex(3), contradiction(&dealt, round)).await;
