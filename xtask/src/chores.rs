@@ -6,7 +6,7 @@ use crate::tree;
 use std::path::{Path, PathBuf};
 
 /// The feature with which nodes have test endpoints.
-const TEST_ENDPOINTS: &str = "aequa-node/e2e";
+const TEST_ENDPOINTS: &str = "aequa-cli/e2e";
 
 /// `cargo xtask test`: doc tests first, so that the summary of all others is the last thing shown.
 ///

@@ -7,20 +7,18 @@
 //! OUT/node<i>/keys/identity.json  identity.txt  keystore-sequencer.json  keystore-sequencer.txt
 //! ```
 //!
-//! Every folder is made all at once ([`creation`](crate::creation)): an interrupted command leaves no half
+//! Every folder is made all at once (`creation`): an interrupted command leaves no half
 //! of a cluster. A node that makes one for itself puts the lock into its keys folder first, from where it is
 //! copied into the data directory, by the next start if need be.
 
-use crate::cli::CreateClusterArgs;
-use crate::config::{LOCK_FILE, NODE_FILE, RunConfig, Settings, SharedParams, not_in_this_version};
+use crate::config::{LOCK_FILE, NODE_FILE, RunConfig};
 use crate::creation::Draft;
 use crate::exit::ExitError;
-use crate::given::environment;
-use crate::{console, files};
+use crate::files;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
 use aequa_crypto::keystore::{Cost, Keystore, Label};
+use aequa_types::ConsensusParams;
 use aequa_types::lock::LOCK_BYTES_MAX;
-use aequa_types::{ConsensusParams, Quorum};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +35,7 @@ pub const MAINNET_CHAIN_ID: u64 = 1;
 pub const MONITORING_OFFSET: u16 = 20;
 
 /// Monitoring port of a node minus its API port; wider for clusters in which ports would meet.
-fn monitoring_offset(nodes: u8) -> u16 {
+pub fn monitoring_offset(nodes: u8) -> u16 {
     MONITORING_OFFSET.max(u16::from(nodes))
 }
 
@@ -60,32 +58,6 @@ pub struct NewCluster {
     pub base_port: u16,
     /// Transport of node i listens here + i.
     pub base_p2p_port: u16,
-}
-
-/// `dvt-node create-cluster`.
-pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
-    let new = request_of(args)?;
-    let warnings = make(&new)?;
-    let out = new.out.display();
-    console::line(format!("made a cluster of {} operators in {out}", new.nodes));
-    console::line("");
-    console::line("FOR DEVELOPMENT ONLY: this command has seen every key of the cluster, and whoever can");
-    console::line("read the folder has them all.");
-    if new.insecure_keys {
-        console::line("The keystores use a cheap key derivation (--insecure-keys): guessing is nearly free.");
-    }
-    warnings.iter().for_each(|warning| console::line(format!("warning: {warning}")));
-    console::line("");
-    console::line("start every node in its own terminal:");
-    for node in 0..new.nodes {
-        console::line(format!("  dvt-node --data-dir {out}/node{node}"));
-    }
-    console::line("check a block:");
-    console::line(format!(
-        "  dvt-node verify-block --lock {out}/{LOCK_FILE} --url http://127.0.0.1:{} --height 1",
-        new.base_port
-    ));
-    Ok(())
 }
 
 /// Makes a cluster; returns what its size allows but does not recommend.
@@ -186,46 +158,6 @@ fn told(removed: &[PathBuf]) -> Vec<String> {
     removed.iter().map(say).collect()
 }
 
-fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
-    for (given, what) in [
-        (args.validators > 0, "--validators"),
-        (args.fork_version.is_some(), "--fork-version"),
-        (args.split_keystores.is_some(), "--split-keystores"),
-    ] {
-        if given {
-            return Err(not_in_this_version(what));
-        }
-    }
-    let quorum = Quorum::of(args.nodes.into()).map_or(0, Quorum::quorum);
-    if args.threshold.is_some_and(|threshold| usize::from(threshold) != quorum) {
-        return Err(ExitError::usage(format!(
-            "--threshold must be {quorum} for {} operators: ceil(2n/3)",
-            args.nodes
-        )));
-    }
-    if args.insecure_keys && args.chain_id == Some(MAINNET_CHAIN_ID) {
-        return Err(ExitError::usage("--insecure-keys is refused for chain id 1"));
-    }
-    let last = u16::from(args.nodes - 1);
-    let ports = [
-        args.base_port.checked_add(monitoring_offset(args.nodes) + last),
-        args.base_p2p_port.checked_add(last),
-    ];
-    if ports.contains(&None) {
-        return Err(ExitError::usage("the ports of the last node would be above 65535"));
-    }
-    Ok(NewCluster {
-        params: given_params(args.shared.settings)?.over_defaults()?,
-        out: args.out,
-        nodes: args.nodes,
-        name: args.name,
-        chain_id: args.chain_id,
-        insecure_keys: args.insecure_keys,
-        base_port: args.base_port,
-        base_p2p_port: args.base_p2p_port,
-    })
-}
-
 fn deal(new: &NewCluster, addrs: impl Fn(u8) -> Vec<String>) -> Result<DealtCluster, ExitError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     deal_cluster(DealRequest {
@@ -266,18 +198,6 @@ fn write_cluster(new: &NewCluster, dealt: &DealtCluster) -> io::Result<Vec<Strin
     }
     draft.publish()?;
     Ok(told(&removed))
-}
-
-/// The parameters a new cluster is asked to have: flags, then `AEQUA_*` variables. What is not part of this
-/// version is refused, what matches nothing is said.
-pub fn given_params(mut settings: Settings) -> Result<SharedParams, ExitError> {
-    for name in settings.add_env(environment()?)? {
-        console::complain(format!(
-            "warning: environment variable {name} matches no setting and has no effect"
-        ));
-    }
-    settings.refuse_later()?;
-    Ok(SharedParams::from_settings(&settings))
 }
 
 /// Settings of one node of a development cluster, everything of this version switched on.
@@ -347,96 +267,4 @@ fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<[NewKeystor
         NewKeystore::of(IDENTITY_KEYSTORE, secrets.identity.seed().as_slice(), identity, cost)?,
         NewKeystore::of(SHARE_KEYSTORE, secrets.share.to_bytes().as_slice(), share, cost)?,
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    fn args(line: &str) -> CreateClusterArgs {
-        match crate::cli::parse(line.split(' ').map(str::to_owned)) {
-            Ok(crate::cli::Command::CreateCluster(args)) => args,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_cluster_has_a_lock_and_a_folder_per_operator_with_private_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("c");
-        let line =
-            format!("create-cluster --nodes 4 --insecure-keys --block-interval-ms 7 --out {}", out.display());
-        create_cluster(args(&line)).unwrap();
-        let lock = std::fs::read_to_string(out.join(LOCK_FILE)).unwrap();
-        let verified = aequa_crypto::lock::load(&lock).unwrap();
-        assert_eq!(verified.lock().consensus.params.block_interval_ms, 7);
-        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 5);
-        for node in 0..4 {
-            let node = out.join(format!("node{node}"));
-            assert_eq!(std::fs::read_to_string(node.join(LOCK_FILE)).unwrap(), lock);
-            assert_eq!(std::fs::metadata(node.join("keys")).unwrap().permissions().mode() & 0o777, 0o700);
-            let mut keys: Vec<_> =
-                std::fs::read_dir(node.join("keys")).unwrap().map(|entry| entry.unwrap()).collect();
-            keys.sort_by_key(std::fs::DirEntry::file_name);
-            let names: Vec<_> = keys.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
-            assert_eq!(
-                names,
-                ["identity.json", "identity.txt", "keystore-sequencer.json", "keystore-sequencer.txt"]
-            );
-            for key in keys {
-                assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o400);
-            }
-        }
-        let again = create_cluster(args(&line)).unwrap_err();
-        assert_eq!(again.code, 1);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
-    }
-
-    #[test]
-    fn the_node_file_is_a_configuration_of_its_own_ports() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("c");
-        let line = format!(
-            "create-cluster --nodes 2 --insecure-keys --base-port 7000 --base-p2p-port 8000 --out {}",
-            out.display()
-        );
-        create_cluster(args(&line)).unwrap();
-        let mut settings = crate::config::Settings::default();
-        let data_dir = crate::config::keys::find("data-dir").unwrap();
-        let node = out.join("node1").to_string_lossy().into_owned();
-        settings.set(data_dir, vec![node], crate::config::Source::Flag).unwrap();
-        let config = RunConfig::resolve(settings, []).unwrap();
-        assert_eq!(config.validator_api.port(), 7001);
-        assert_eq!(config.monitoring.port(), 7021);
-        assert_eq!(config.p2p.listen, ["/ip4/127.0.0.1/tcp/8001"]);
-        assert!(config.enable_tx_api && config.enable_builder && config.seals());
-    }
-
-    #[test]
-    fn what_an_interrupted_run_left_is_removed_by_the_next_and_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("c");
-        let left = dir.path().join(".c.tmp-1");
-        std::fs::create_dir_all(left.join("node0/keys")).unwrap();
-        std::fs::write(left.join("node0/keys/identity.txt"), b"secret").unwrap();
-        let line = format!("create-cluster --nodes 1 --insecure-keys --out {}", out.display());
-        let warnings = make(&request_of(args(&line)).unwrap()).unwrap();
-        assert!(warnings.iter().any(|warning| warning.contains(".c.tmp-1")), "{warnings:?}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_cannot_be_made_is_usage() {
-        for line in [
-            "create-cluster --nodes 4 --threshold 2 --out x",
-            "create-cluster --nodes 4 --insecure-keys --chain-id 1 --out x",
-            "create-cluster --nodes 4 --validators 1 --out x",
-            "create-cluster --nodes 4 --split-keystores d --out x",
-            "create-cluster --nodes 64 --base-port 65500 --out x",
-            "create-cluster --nodes 4 --round-timeout-ms 50 --round-timeout-cap-ms 20 --out x",
-        ] {
-            assert_eq!(request_of(args(line)).unwrap_err().code, 2, "{line}");
-        }
-    }
 }

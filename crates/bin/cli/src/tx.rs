@@ -2,11 +2,12 @@
 
 use crate::cli::{TxCommand, TxLoadArgs, TxSendArgs};
 use crate::client::{NodeClient, TxWhere};
-use crate::exit::ExitError;
-use crate::keys::read_secret;
+use crate::console;
 use crate::load::{self, Load, LoadPlan};
-use crate::{console, files, runtime};
 use aequa_crypto::transaction::{AccountKey, sign};
+use aequa_node::exit::ExitError;
+use aequa_node::keys::read_secret;
+use aequa_node::{files, runtime};
 use aequa_types::json::{TransactionJson, parse_address};
 use aequa_types::transaction::Payload;
 use aequa_types::{AuctionBidV1, PlaintextV1, TxBody, TxKind};

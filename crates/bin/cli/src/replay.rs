@@ -5,12 +5,12 @@
 //! running node: the recording only grows at its end, and the vote log is ahead of it.
 
 use crate::cli::ReplayArgs;
-use crate::config::{RunConfig, Settings, Source, keys};
 use crate::console;
-use crate::exit::ExitError;
-use crate::keys::load_lock;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
+use aequa_node::config::{RunConfig, Settings, Source, keys};
+use aequa_node::exit::ExitError;
+use aequa_node::keys::load_lock;
 use aequa_replica::recording::{Comparison, End, Replay, Selection, To, decision, summary, timeline};
 use aequa_storage::data_dir::journal_dir;
 use aequa_storage::journal::Reader;

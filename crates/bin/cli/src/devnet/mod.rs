@@ -8,12 +8,13 @@ pub use process::follow_parent;
 
 use crate::cli::DevnetArgs;
 use crate::client::{ClientError, NodeClient, NodeStatus};
-use crate::cluster::{self, MONITORING_OFFSET, NewCluster};
-use crate::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
-use crate::exit::ExitError;
 use crate::load::{self, Load, LoadPlan, Seen, Summary, follow};
-use crate::{console, files, runtime};
+use crate::{console, create_cluster};
 use aequa_crypto::lock::VerifiedLock;
+use aequa_node::cluster::{self, MONITORING_OFFSET, NewCluster};
+use aequa_node::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
+use aequa_node::exit::ExitError;
+use aequa_node::{files, runtime};
 use ending::Ending;
 use process::{Child, Usage};
 use progress::{Progress, View};
@@ -354,7 +355,7 @@ fn plan(tps: u32) -> LoadPlan {
 
 /// The cluster in the folder, or a new one when there is nothing.
 fn cluster_of(args: &DevnetArgs) -> Result<VerifiedLock, ExitError> {
-    let given = cluster::given_params(args.shared.settings.clone())?;
+    let given = create_cluster::given_params(args.shared.settings.clone())?;
     let fail =
         |error: std::io::Error| ExitError::failure(format!("cannot use {}: {error}", args.dir.display()));
     if files::is_absent_or_empty(&args.dir).map_err(fail)? {
@@ -423,7 +424,7 @@ fn load_cluster(dir: &Path) -> Result<VerifiedLock, ExitError> {
         return Err(ExitError::usage(format!("{} is not empty and holds no {LOCK_FILE}", dir.display()))
             .hint("choose an empty folder, or one made by create-cluster"));
     }
-    crate::keys::load_lock(&path)
+    aequa_node::keys::load_lock(&path)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Without a subcommand, or when the first argument is a flag, it is `run`; one dash is accepted for
 //! long names. Whatever is not understood is an error with usage on stderr and exit code 2.
 
-use crate::config::keys::{self, Key, Kind, Scope};
-use crate::config::{Settings, Source, not_in_this_version};
-use crate::exit::{ExitError, code};
+use aequa_node::config::keys::{self, Key, Kind, Scope};
+use aequa_node::config::{Settings, Source, not_in_this_version};
+use aequa_node::exit::{ExitError, code};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ const LATER: [&str; 11] = [
 
 /// One validator and one sequencer, run by many operators.
 #[derive(Debug, Parser)]
-#[command(name = "dvt-node", version = crate::version::VERSION, disable_help_subcommand = true)]
+#[command(name = "dvt-node", version = aequa_node::version::VERSION, disable_help_subcommand = true)]
 #[command(
     after_help = "Without a command, dvt-node runs a node: dvt-node [run] [flags], see dvt-node run --help."
 )]
@@ -401,7 +401,7 @@ fn flag_of(key: &'static Key) -> Arg {
         Kind::Choice(words) => arg.value_name("WORD").value_parser(words.to_vec()),
         Kind::Number(min, _) => {
             arg.value_name("N").allow_negative_numbers(min < 0).value_parser(move |value: &str| {
-                crate::config::check_value(key, value).map(|()| value.to_owned())
+                aequa_node::config::check_value(key, value).map(|()| value.to_owned())
             })
         }
         Kind::Text => arg.value_name("TEXT").value_parser(text()),

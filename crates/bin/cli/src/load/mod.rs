@@ -14,8 +14,8 @@ pub use follow::{Seen, follow};
 pub use ledger::{Counts, Summary};
 
 use crate::client::NodeClient;
-use crate::exit::ExitError;
 use account::{Account, Outcome};
+use aequa_node::exit::ExitError;
 use aequa_types::CertifiedBlock;
 use ledger::Ledger;
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! What a process is given: arguments and environment. Both may be any bytes; ours are text, or an error that
 //! names them.
 
-use crate::exit::ExitError;
+use aequa_node::exit::ExitError;
 use std::ffi::OsString;
 
 /// How our variables begin.

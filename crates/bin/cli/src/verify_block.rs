@@ -5,12 +5,13 @@
 
 use crate::cli::VerifyBlockArgs;
 use crate::client::{ClientError, NodeClient};
-use crate::config::not_in_this_version;
-use crate::exit::ExitError;
-use crate::{console, files, runtime};
+use crate::console;
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
+use aequa_node::config::not_in_this_version;
+use aequa_node::exit::ExitError;
+use aequa_node::{files, runtime};
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::{Certificate, CertifiedBlock, Height, InstanceId, Proof};

@@ -1,6 +1,6 @@
 //! Node processes: started, watched, stopped.
 
-use crate::exit::ExitError;
+use aequa_node::exit::ExitError;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,44 @@
+//! The node: configuration, wiring, threads. The binary that starts it is in `cli`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`] | flags, environment and file to one typed [`config::RunConfig`] |
+//! | [`run`] | the running node |
+//! | [`keys`] | who this node is: lock, identity, share |
+//! | [`cluster`] | makes clusters with the trusted dealer |
+//! | `creation` | folders made all at once |
+//! | [`files`] | files that others must not read, and those that come from outside |
+//! | [`hardening`] | keeps memory and files of a process with keys private |
+//! | [`allocator`] | when free memory goes back to the system |
+//! | [`exit`] | exit codes and hints |
+//! | [`version`] | what this build is |
+//!
+//! Nothing here decides anything about consensus, blocks or keys; it brings the parts together.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
+
+pub mod allocator;
+pub mod cluster;
+pub mod config;
+mod creation;
+pub mod exit;
+pub mod files;
+pub mod hardening;
+pub mod keys;
+pub mod run;
+pub mod version;
+
+use exit::ExitError;
+use std::num::NonZeroUsize;
+
+/// The runtime of a node, and of the subcommands that talk to nodes.
+pub fn runtime() -> Result<tokio::runtime::Runtime, ExitError> {
+    // Asked for a number it does not look for one in the environment, where anything else is a panic.
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(threads)
+        .thread_name("node")
+        .build()
+        .map_err(|error| ExitError::failure(format!("cannot start the runtime: {error}")))
+}
