@@ -87,13 +87,11 @@ impl DutyOutcome {
 
     /// What a straggler asked for, if it is known.
     pub fn recall(&self, duty: DutyId, asked: Recall) -> Option<Message> {
-        let DutyDecision { certificate, value } = self.decided.clone()?;
+        let DutyDecision { certificate, value } = self.decided.as_ref()?;
         match asked {
-            Recall::Certificate => Some(Message::Decided(Decided { certificate })),
-            Recall::Value(digest) => {
-                let reply = ValueReply { instance: duty.into(), value };
-                (certificate.digest == digest).then_some(Message::ValueReply(reply))
-            }
+            Recall::Certificate => Some(Message::Decided(Decided { certificate: certificate.clone() })),
+            Recall::Value(digest) => (certificate.digest == digest)
+                .then(|| Message::ValueReply(ValueReply { instance: duty.into(), value: value.clone() })),
         }
     }
 }

@@ -1,24 +1,9 @@
 //! Duties: which are open, which are closed, what became of them.
 //!
-//! An opaque duty is its client's to begin: an operator takes part in it only when its *own* client has
-//! posted for it, and prepares only what that client posted. So q operators' clients have agreed on what q
-//! operators sign, and no member and no stranger at another operator opens, decides or closes anything here.
-//!
-//! # Opening
-//!
-//! | what came | begins a duty |
-//! |---|---|
-//! | a post of the own client | yes, inside the slots of `window` |
-//! | a certificate of q operators | to learn what was decided, and to give the share of its seal |
-//! | anything else of a member | no; statements are kept for a moment (`early`) |
-//!
-//! The first post stands. It is durable with its answer, so a restart brings it back.
-//!
 //! # Ending
 //!
 //! A duty ends decided, or after [`DUTY_LIFETIME_MS`] undecided (operators were seen to hold different values) or
-//! expired (they were not seen at all). A closed duty never opens again: it is at or below the watermark of its
-//! kind, or among the closed ones above. The watermark rises to what is settled, and stays below
+//! expired (they were not seen at all). The watermark of a kind rises to what is settled, and stays below
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
 use super::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
