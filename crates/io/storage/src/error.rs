@@ -55,6 +55,16 @@ pub enum StorageError {
         /// The only layout this program reads.
         known: u16,
     },
+    /// The vote log was written by an earlier version, in a layout this program does not read. Nothing was changed.
+    #[error(
+        "{path} has layout {found} of an earlier version: move the directory `wal` away, the node then asks its peers what it signed"
+    )]
+    OlderLog {
+        /// The segment.
+        path: PathBuf,
+        /// Layout found in it.
+        found: u16,
+    },
     /// Another process holds the directory.
     #[error(
         "data directory in use: another process holds {path}; stop it first, never run two nodes on one directory"
@@ -176,6 +186,7 @@ impl StorageError {
         match self {
             Self::NewerVersion { .. }
             | Self::OlderVersion { .. }
+            | Self::OlderLog { .. }
             | Self::InUse { .. }
             | Self::ForeignDirectory { .. }
             | Self::IdentityLost { .. }

@@ -172,6 +172,10 @@ fn refusal(error: StorageError) -> ExitError {
             "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
              this directory stays as it is"
         }
+        StorageError::OlderLog { .. } => {
+            "one operator after another: `mv wal wal.old` in the data directory and start again; what is decided \
+             and signed is asked of the others, and nothing is signed where it may have been"
+        }
         StorageError::Io { .. }
         | StorageError::TooLarge { .. }
         | StorageError::BadFileId { .. }

@@ -4,13 +4,13 @@
 //! holes, all after it. Compaction writes what is needed of all closed segments into a new one, in its
 //! order, and drops them.
 //!
-//! The new segment is one like any other and ends where they ended. Its records get the numbers just before
-//! the next segment's first; the last record of all is kept whether it is needed or not, so that the chain of
-//! checksums goes on. A flag in its head says that everything before it, and everything its numbers
+//! The new segment is one like any other and ends where they ended. Its batches get the numbers just before
+//! the next segment's first; the last batch of all is kept as it is, whether it is needed or not, so that the chain
+//! of checksums goes on. A flag in its head says that everything before it, and everything its numbers
 //! reach into, is replaced: what a crash kept from being removed goes at the next start.
 
 use super::recovery::{corrupt, decode, read_segment, segment_path};
-use super::segment::{HEAD_BYTES, Head, RecordHead, Tail, push_record, walk};
+use super::segment::{BATCH_BYTES_MAX, Drafts, Head, RECORD_HEAD_BYTES, Stamp, Tail, walk};
 use super::{Contents, SEGMENT_BYTES_MAX, Segment, Wal};
 use crate::StorageError;
 use crate::files::at;
@@ -45,51 +45,51 @@ impl Wal {
 
     fn write_compacted(&self, is_needed: &dyn Fn(Subject) -> bool) -> Result<Segment, StorageError> {
         let medium = &*self.options.medium;
-        let (mut payloads, mut last) = (Vec::new(), None);
+        let (mut kept, mut last) = (Drafts::default(), None::<Last>);
         for closed in &self.closed {
             let bytes = read_segment(&closed.path, medium)?;
-            let head = Head::decode(&bytes).map_err(|_| corrupt(&closed.path, 0, "its head is gone"))?;
-            let walked = walk(&bytes, head.salt, head.first_seq);
+            let (head, _) = Head::decode(&bytes).map_err(|_| corrupt(&closed.path, 0, "its head is gone"))?;
+            let walked = walk(&bytes, head.salt, head.first_number);
             if walked.tail != Tail::Clean {
                 return Err(corrupt(&closed.path, walked.end, "damaged, and a later segment exists"));
             }
-            for (raw, seq) in walked.records.into_iter().zip(head.first_seq..) {
-                let subject = decode(&closed.path, &bytes, &raw)?.subject();
-                let payload = bytes[raw.payload.clone()].to_vec();
-                if let Some((_, _, before)) = last.replace((seq, raw, (subject, payload)))
-                    && is_needed(before.0)
-                {
-                    payloads.push(before);
+            for batch in walked.batches {
+                let mut records = Batch::default();
+                for (record, payload) in decode(&closed.path, &bytes, &batch)? {
+                    records.push((record.subject(), payload.to_vec()));
+                }
+                let raw = bytes[batch.range].to_vec();
+                let before = last.replace(Last { number: batch.stamp.number, raw, records });
+                let records = before.into_iter().flat_map(|before| before.records);
+                for (subject, payload) in records.filter(|(subject, _)| is_needed(*subject)) {
+                    kept.push(subject, payload.len(), BATCH_BYTES_MAX, |buffer| buffer.extend(&payload));
                 }
             }
         }
-        let Some((last_seq, last, payload)) = last else {
-            return Err(corrupt(&self.dir, 0, "closed segments without a record"));
+        let Some(last) = last else {
+            return Err(corrupt(&self.dir, 0, "closed segments without a batch"));
         };
-        payloads.push(payload);
-
-        let next_seq = last_seq.saturating_add(1);
-        let first_seq = next_seq.saturating_sub(payloads.len() as u64);
+        // As many batches as before at most, since each holds as much as may be.
+        let first_number = last.number.saturating_sub(kept.0.len() as u64);
         let head = Head {
             cluster_id: self.cluster_id,
             operator: self.operator,
-            first_seq,
+            first_number,
             previous_crc: 0,
             salt: self.active.salt,
             is_compacted: true,
         };
-        let (mut bytes, mut contents, mut crc) = (head.encode()?, Contents::default(), 0);
-        for ((subject, payload), seq) in payloads.iter().zip(first_seq..) {
-            // Places lead up to that of the last record, which stays what it was.
-            let behind = u8::try_from(last_seq - seq).unwrap_or(u8::MAX);
-            let head = RecordHead { seq, place: last.place.saturating_sub(behind) };
-            let before = bytes.len();
-            crc = push_record(&mut bytes, self.active.salt, head, |buffer| buffer.extend(payload))?;
-            contents.add(*subject, bytes.len() - before);
+        let (mut bytes, mut contents) = (head.encode()?, Contents::default());
+        for (draft, number) in kept.0.iter_mut().zip(first_number..) {
+            bytes.extend(draft.finish(self.active.salt, Stamp { number, unsynced: 0 }).0);
+            contents.add_all(&draft.records);
         }
-        let path = segment_path(&self.dir, first_seq);
-        assert_eq!(crc, last.crc, "the next segment goes on from the last record");
-        assert!(bytes.len() >= HEAD_BYTES && bytes.len() <= SEGMENT_BYTES_MAX);
+        bytes.extend(&last.raw);
+        let of_last =
+            last.records.iter().map(|(subject, payload)| (*subject, RECORD_HEAD_BYTES + payload.len()));
+        contents.add_all(&of_last.collect::<Vec<_>>());
+        let path = segment_path(&self.dir, first_number);
+        assert!(bytes.len() <= SEGMENT_BYTES_MAX, "what is written can be read");
 
         let draft = self.dir.join(FILE);
         medium.remove(&draft).map_err(at("remove", &draft))?;
@@ -100,6 +100,16 @@ impl Wal {
         medium.sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
         Ok(Segment { path, contents })
     }
+}
+
+/// Records of one batch: what each is about, and its bytes.
+type Batch = Vec<(Subject, Vec<u8>)>;
+
+/// The newest batch so far.
+struct Last {
+    number: u64,
+    raw: Vec<u8>,
+    records: Batch,
 }
 
 /// Removes segments that nothing needs, oldest first.
@@ -175,13 +185,13 @@ mod tests {
             }
         }
         assert_eq!(segment_files(dir.path()).len(), wal.segments());
-        let next_seq = wal.next_seq();
+        let next_number = wal.next_number();
         drop(wal);
         let (mut wal, recovered) = open(dir.path(), SEGMENT_BYTES).unwrap();
         let all = life(1..=2000);
         let low = all.iter().filter(|record| is_needed(2000)(record.subject())).count();
         let kept = recovered.records.iter().filter(|record| is_needed(2000)(record.subject())).count();
-        assert_eq!((kept, wal.next_seq()), (low, next_seq));
+        assert_eq!((kept, wal.next_number()), (low, next_number));
         assert!(is_part_of(&recovered.records, &all));
         // Once it has ended nothing of it is left.
         write(&mut wal, &life(2001..=2050));

@@ -1,39 +1,37 @@
 //! The vote log: every promise of the operator, durable before it is spoken.
 //!
 //! ```text
-//! wal/votes-<first seq, 20 digits>.wal      zeroed and synced before use, rolled when full
-//! ┌───────────────────────────────┬────────┬────────┬──────────────
-//! │ frame QWAL v2                 │ record │ record │ zeros …
-//! │ cluster id 32 ‖ operator 1 ‖  │  length u32 ‖ crc32 u32 ‖ seq ⊕ salt u64 ‖ payload
-//! │ first seq u64 ‖               │  crc over salt and everything else; seq strictly +1
-//! │ crc of the last record before │  payload: SSZ of aequa_types::Record, 1 byte to 4 MiB
-//! │ u32 ‖ salt u64                │
-//! └───────────────────────────────┴────────┴────────┴──────────────
-//!                                    length: bit 31 parity ‖ 8 bits place in the batch ‖ 23 bits bytes
+//! wal/votes-<number of its first batch, 20 digits>.wal      zeroed and synced before use, rolled when full
+//! ┌───────────────────────────────┬───────┬───────┬──────────────
+//! │ frame QWAL v3                 │ batch │ batch │ zeros …
+//! │ cluster id 32 ‖ operator 1 ‖  │  crc32 u32 ‖ length u32 ‖ records ‖ stamp; crc over salt and all behind it
+//! │ first number u64 ‖            │  record: length u32 ‖ SSZ of aequa_types::Record, up to 4 MiB
+//! │ crc of the last batch before  │  stamp: number ⊕ salt u64 ‖ unsynced u32 ‖ crc32 u32, over salt and these;
+//! │ u32 ‖ salt u64                │         number strictly +1
+//! └───────────────────────────────┴───────┴───────┴──────────────
 //! ```
 //!
-//! - [`Wal::append`] only collects; [`Wal::sync`] makes everything collected durable with one write
-//!   and one fdatasync (one more when a segment fills up in between).
-//! - After any error the log is poisoned: nothing is retried, the process must end.
-//! - What one sync covers is a **batch** of at most 255 records; a turn of more takes several syncs. A
-//!   length of at most 4 MiB leaves nine bits, which say how far behind the first record of its batch a
-//!   record is, with a parity bit, so that no single flipped bit moves a record to another batch. The
-//!   first record of a batch has them all zero. (255 is in logs of earlier versions: that far or further.)
-//! - Reading stops at the first record that does not verify. If nothing behind it verifies, or only
-//!   records of the **same batch** do, that was a write which never completed, so nobody was told of
-//!   it: it is wiped, and `torn` says so. If a record of a later batch does verify, the one missing
-//!   had been synced, something durable was lost, and opening is refused.
-//! - A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
-//!   removed when the log is opened. The head chains segments, so a missing one is noticed.
-//! - Whole segments are dropped from the front once nothing in them is needed ([`Wal::prune`]). What is still
-//!   needed of old segments that are mostly done with is moved into one (`compact`), so that a single
-//!   instance that stays open does not keep everything after it.
+//! 1. **A batch is whole or was never written.** [`Wal::append`] only collects; [`Wal::write`] hands what was
+//!    collected to the system as one batch (as several if it is more than one may hold), and [`Wal::sync`] makes
+//!    all of it durable with one fdatasync (one more when a segment fills up in between).
+//! 2. **A batch says how many right before it had not been synced** when it was written: those that one sync
+//!    covers, and what was heard since the last one.
+//! 3. Reading stops at the first batch that does not verify. If a stamp behind it verifies and says that the
+//!    missing one had been synced, something durable was lost: opening is refused, and nothing is changed. Otherwise
+//!    that was a write which never completed, so nobody was told of it: it is wiped, and `torn` says so. The salt
+//!    keeps stamps that somebody put into a value from being believed.
+//! 4. After any error the log is poisoned: nothing is retried, the process must end.
+//! 5. A segment gets its name only after its head is durable; a nameless one is `spare.tmp` and is
+//!    removed when the log is opened. The head chains segments, so a missing one is noticed.
+//! 6. Whole segments are dropped from the front once nothing in them is needed ([`Wal::prune`]). What is still
+//!    needed of old segments that are mostly done with is moved into one (`compact`), so that a single
+//!    instance that stays open does not keep everything after it.
 //!
 //! # Damage in the last batch
 //!
-//! A power cut in the middle of one sync may let a disk keep the end of a batch and lose its
-//! beginning. That must not stop the operator, and it looks exactly like rot in a last batch that had
-//! been synced. Both are cut off. What tells them apart are the signing marks ([`crate::marks`]): they are
+//! A power cut in the middle of one sync may let a disk keep the end of what it covers and lose the
+//! beginning. That must not stop the operator, and it looks exactly like rot in what was synced last.
+//! Both are cut off. What tells them apart are the signing marks ([`crate::marks`]): they are
 //! written only after the log is synced. Without its mark a lost statement was never sent, and the operator
 //! is free; with it, the replica's signer lets nothing be signed there but the very same statement, no
 //! ROUND-CHANGE that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared
@@ -52,7 +50,7 @@ use crate::StorageError;
 use crate::files::at;
 use crate::medium::write_all;
 use aequa_types::{ClusterId, OperatorIndex, Record, Subject};
-use segment::{BATCH_RECORDS_MAX, HEAD_BYTES, Head, RecordHead, Salt, push_record};
+use segment::{BATCH_BYTES_MAX, Draft, Drafts, HEAD_BYTES, Head, Salt, Stamp};
 use ssz::Encode as _;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -64,7 +62,7 @@ use std::thread::JoinHandle;
 pub const SEGMENT_BYTES: usize = 16 << 20;
 /// Largest segment file that is read; checked before memory is taken.
 pub const SEGMENT_BYTES_MAX: usize = 256 << 20;
-/// The batch buffer keeps this much between turns, and gives back what a large value took.
+/// The buffer of a batch keeps this much between turns, and gives back what a large value took.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// A segment under construction; never read.
 const SPARE_FILE: &str = "spare.tmp";
@@ -115,11 +113,12 @@ pub struct Wal {
     active: Active,
     /// The next segment, being zeroed on a thread of its own.
     spare: Option<JoinHandle<io::Result<Box<dyn MediumFile>>>>,
-    /// Seq of the next record appended.
-    next_seq: u64,
-    batch: Batch,
-    /// Records written since the last sync, at most [`BATCH_RECORDS_MAX`].
-    unsynced: usize,
+    /// Number of the next batch written.
+    next_number: u64,
+    /// What was appended since the last write, in order.
+    drafts: Drafts,
+    /// Batches written since the last sync.
+    unsynced: u32,
     poisoned: bool,
 }
 
@@ -148,8 +147,8 @@ impl Wal {
             Some(last) => recovery::reopen(last, medium)?,
             None => {
                 let salt = Salt((options.fresh_salt)().map_err(at("make the salt of", dir))?);
-                let head =
-                    Head { cluster_id, operator, first_seq: 1, previous_crc: 0, salt, is_compacted: false };
+                let (first_number, previous_crc, is_compacted) = (1, 0, false);
+                let head = Head { cluster_id, operator, first_number, previous_crc, salt, is_compacted };
                 let spare =
                     zeroed(dir, options.segment_bytes, medium).map_err(at("preallocate segment in", dir))?;
                 (Active::named(dir, spare, head, medium)?, false)
@@ -163,59 +162,52 @@ impl Wal {
             closed: found.segments.into_iter().map(|found| found.segment).collect(),
             active,
             spare: None,
-            next_seq: found.next_seq,
-            batch: Batch::default(),
+            next_number: found.next_number,
+            drafts: Drafts::default(),
             unsynced: 0,
             poisoned: false,
         };
         Ok((wal, Recovered { records: found.records, torn }))
     }
 
-    /// Collects a record for the next [`Wal::sync`]. A record that is too large is refused, and the
-    /// batch is as before.
+    /// Collects a record for the next [`Wal::sync`]. A record that is too large is refused, and what was
+    /// collected is as before.
     pub fn append(&mut self, record: &Record) -> Result<(), StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
-        let start = self.batch.bytes.len();
-        let place = (self.unsynced + self.batch.entries.len()) % BATCH_RECORDS_MAX;
-        let head = RecordHead { seq: self.next_seq, place: place as u8 };
-        let crc =
-            push_record(&mut self.batch.bytes, self.active.salt, head, |buffer| record.ssz_append(buffer))?;
-        self.batch.entries.push(Entry {
-            seq: self.next_seq,
-            crc,
-            subject: record.subject(),
-            bytes: self.batch.bytes.len() - start,
-        });
-        self.next_seq = self.next_seq.saturating_add(1);
+        let (what, bytes, bytes_max) = ("vote log record", record.ssz_bytes_len(), RECORD_BYTES_MAX);
+        if bytes > bytes_max {
+            return Err(StorageError::TooLarge { what, bytes, bytes_max });
+        }
+        // A batch fits into a segment, unless it is one record that does not.
+        let batch_bytes_max = BATCH_BYTES_MAX.min(self.options.segment_bytes - HEAD_BYTES);
+        let write = |buffer: &mut Vec<u8>| record.ssz_append(buffer);
+        self.drafts.push(record.subject(), bytes, batch_bytes_max, write);
         Ok(())
     }
 
-    /// Hands what was appended to the operating system, as far as it fits into one batch: it survives the
-    /// end of the process, but not that of the machine. Only [`Wal::sync`] makes it durable, and all of it.
+    /// Hands what was appended to the operating system: it survives the end of the process, but not that of
+    /// the machine. Only [`Wal::sync`] makes it durable.
     pub fn write(&mut self) -> Result<(), StorageError> {
         self.guarded(|wal| {
-            let mut batch = std::mem::take(&mut wal.batch);
-            let fitting = batch.entries.len().min(BATCH_RECORDS_MAX - wal.unsynced);
-            wal.write_out(&batch, fitting)?;
-            batch.forget(fitting);
-            wal.batch = batch;
+            let Drafts(mut drafts) = std::mem::take(&mut wal.drafts);
+            for draft in drafts.iter_mut().filter(|draft| !draft.records.is_empty()) {
+                wal.write_batch(draft)?;
+                draft.clear(BUFFER_BYTES_KEPT);
+            }
+            drafts.truncate(1);
+            wal.drafts = Drafts(drafts);
             Ok(())
         })
     }
 
-    /// Makes everything appended durable; without anything appended it costs nothing.
+    /// Makes everything appended durable; without anything appended or written it costs nothing.
     ///
     /// After an error nothing may be sent, and the log refuses everything.
     pub fn sync(&mut self) -> Result<(), StorageError> {
-        loop {
-            self.write()?;
-            self.guarded(Self::sync_active)?;
-            if self.batch.entries.is_empty() {
-                break;
-            }
-        }
+        self.write()?;
+        self.guarded(Self::sync_active)?;
         self.prepare_spare();
         Ok(())
     }
@@ -257,9 +249,9 @@ impl Wal {
         })
     }
 
-    /// Seq the next appended record will get, from 1.
-    pub fn next_seq(&self) -> u64 {
-        self.next_seq
+    /// Number of the next batch, from 1.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// Number of segments on disk.
@@ -272,43 +264,33 @@ impl Wal {
         self.poisoned
     }
 
-    /// Writes the first `records` of a batch.
-    fn write_out(&mut self, batch: &Batch, records: usize) -> Result<(), StorageError> {
-        let mut entries = &batch.entries[..records];
-        let mut bytes = batch.bytes.as_slice();
-        while let Some(first) = entries.first() {
-            let (fitting, taken) = self.active.room_for(entries);
-            if fitting == 0 {
-                // What is in the full segment is durable before anything is in the next one.
-                if self.unsynced > 0 {
-                    self.active.sync()?;
-                }
-                self.roll(first)?;
-                continue;
-            }
-            let (now, later) = bytes.split_at(taken);
-            self.active.write(now, &entries[..fitting])?;
-            self.unsynced += fitting;
-            (entries, bytes) = (&entries[fitting..], later);
+    fn write_batch(&mut self, draft: &mut Draft) -> Result<(), StorageError> {
+        if self.active.bytes - self.active.used < draft.bytes() {
+            // What is in the full segment is durable before anything is in the next one.
+            self.sync_active()?;
+            self.roll(draft.bytes())?;
         }
+        let stamp = Stamp { number: self.next_number, unsynced: self.unsynced };
+        self.active.write(draft, stamp)?;
+        self.next_number = self.next_number.saturating_add(1);
+        self.unsynced = self.unsynced.saturating_add(1);
         Ok(())
     }
 
-    /// Starts the segment that begins with `next`. All records before it are durable.
-    fn roll(&mut self, next: &Entry) -> Result<(), StorageError> {
-        let needed = HEAD_BYTES + next.bytes;
-        let file = self.take_spare(needed).map_err(at("preallocate segment in", &self.dir))?;
+    /// Starts a segment with room for a batch of `needed` bytes. All batches before it are durable.
+    fn roll(&mut self, needed: usize) -> Result<(), StorageError> {
+        let file = self.take_spare(HEAD_BYTES + needed).map_err(at("preallocate segment in", &self.dir))?;
         let head = Head {
             cluster_id: self.cluster_id,
             operator: self.operator,
-            first_seq: next.seq,
+            first_number: self.next_number,
             previous_crc: self.active.last_crc,
             salt: self.active.salt,
             is_compacted: false,
         };
         let active = Active::named(&self.dir, file, head, &*self.options.medium)?;
         let full = std::mem::replace(&mut self.active, active);
-        // One without records had the same first seq, and has just been replaced.
+        // One without batches had the same first number, and has just been replaced.
         if full.used > HEAD_BYTES {
             self.closed.push_back(full.segment);
         }
@@ -351,33 +333,10 @@ impl std::fmt::Debug for Wal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wal")
             .field("dir", &self.dir)
-            .field("next_seq", &self.next_seq)
+            .field("next_number", &self.next_number)
             .field("segments", &self.segments())
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
-    }
-}
-
-/// Records appended since the last sync, as they will lie on disk.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    seq: u64,
-    crc: u32,
-    subject: Subject,
-    bytes: usize,
-}
-
-impl Batch {
-    /// Drops the first `records`, which are written; keeps the memory, less what only a large value needed.
-    fn forget(&mut self, records: usize) {
-        let bytes: usize = self.entries.drain(..records).map(|entry| entry.bytes).sum();
-        self.bytes.drain(..bytes);
-        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
     }
 }
 
@@ -393,9 +352,9 @@ struct Active {
     file: Box<dyn MediumFile>,
     /// Size of the file.
     bytes: usize,
-    /// Where the next record goes.
+    /// Where the next batch goes.
     used: usize,
-    /// CRC of the last record, here or in a segment before; 0 without any.
+    /// CRC of the last batch, here or in a segment before; 0 without any.
     last_crc: u32,
     /// Of all segments of the log.
     salt: Salt,
@@ -410,7 +369,7 @@ impl Active {
         medium: &dyn Medium,
     ) -> Result<Self, StorageError> {
         let spare = dir.join(SPARE_FILE);
-        let path = recovery::segment_path(dir, head.first_seq);
+        let path = recovery::segment_path(dir, head.first_number);
         let bytes = file.bytes().map_err(at("inspect", &spare))? as usize;
         write_all(&*file, &head.encode()?, 0).map_err(at("write", &spare))?;
         file.sync().map_err(at("sync", &spare))?;
@@ -421,28 +380,12 @@ impl Active {
         Ok(Self { segment, file, bytes, used: HEAD_BYTES, last_crc, salt })
     }
 
-    /// How many of `entries` fit, and their size.
-    fn room_for(&self, entries: &[Entry]) -> (usize, usize) {
-        let room = self.bytes - self.used;
-        let mut taken = 0;
-        let fitting = entries
-            .iter()
-            .take_while(|entry| {
-                let fits = taken + entry.bytes <= room;
-                taken += if fits { entry.bytes } else { 0 };
-                fits
-            })
-            .count();
-        (fitting, taken)
-    }
-
-    fn write(&mut self, bytes: &[u8], entries: &[Entry]) -> Result<(), StorageError> {
+    fn write(&mut self, draft: &mut Draft, stamp: Stamp) -> Result<(), StorageError> {
+        let (bytes, crc) = draft.finish(self.salt, stamp);
         write_all(&*self.file, bytes, self.used as u64).map_err(at("write", &self.segment.path))?;
         self.used += bytes.len();
-        for entry in entries {
-            self.segment.contents.add(entry.subject, entry.bytes);
-            self.last_crc = entry.crc;
-        }
+        self.last_crc = crc;
+        self.segment.contents.add_all(&draft.records);
         Ok(())
     }
 
@@ -456,8 +399,10 @@ impl Active {
 struct Contents(BTreeMap<Subject, usize>);
 
 impl Contents {
-    fn add(&mut self, subject: Subject, bytes: usize) {
-        *self.0.entry(subject).or_default() += bytes;
+    fn add_all(&mut self, records: &[(Subject, usize)]) {
+        for (subject, bytes) in records {
+            *self.0.entry(*subject).or_default() += bytes;
+        }
     }
 
     fn any(&self, is_needed: &dyn Fn(Subject) -> bool) -> bool {

@@ -1,6 +1,6 @@
 //! Reading a log back: all of it, or a refusal.
 
-use super::segment::{Head, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, RawRecord, Salt, Tail, walk};
+use super::segment::{Head, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, RawBatch, SEGMENT_FRAME, Salt, Tail, walk};
 use super::{Active, Contents, SEGMENT_BYTES_MAX, Segment};
 use crate::StorageError;
 use crate::data_dir::owner;
@@ -8,24 +8,27 @@ use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, write_again};
 use aequa_types::{ClusterId, OperatorIndex, Record};
+use ssz::Encode as _;
 use std::path::{Path, PathBuf};
+
+const SEGMENT_VERSION: u16 = SEGMENT_FRAME.version;
 
 /// Everything read, and what is needed to go on.
 pub(super) struct Found {
     /// Oldest first.
     pub segments: Vec<FoundSegment>,
     pub records: Vec<Record>,
-    pub next_seq: u64,
+    pub next_number: u64,
     /// Segments that a compacted one has replaced, and that a crash kept from being removed.
     pub replaced: Vec<PathBuf>,
 }
 
 impl Found {
     /// Forgets what was read, because what follows replaces it.
-    fn restart(&mut self, first_seq: u64) {
+    fn restart(&mut self, first_number: u64) {
         self.replaced.extend(self.segments.drain(..).map(|found| found.segment.path));
         self.records.clear();
-        self.next_seq = first_seq;
+        self.next_number = first_number;
     }
 }
 
@@ -34,16 +37,16 @@ pub(super) struct FoundSegment {
     pub segment: Segment,
     bytes: usize,
     used: usize,
-    newest_batch: usize,
+    newest: usize,
     torn_until: Option<usize>,
     last_crc: u32,
     salt: Salt,
     is_compacted: bool,
 }
 
-/// Path of the segment whose first record is `first_seq`; names sort like numbers.
-pub(super) fn segment_path(dir: &Path, first_seq: u64) -> PathBuf {
-    dir.join(format!("votes-{first_seq:020}.wal"))
+/// Path of the segment whose first batch is `first_number`; names sort like numbers.
+pub(super) fn segment_path(dir: &Path, first_number: u64) -> PathBuf {
+    dir.join(format!("votes-{first_number:020}.wal"))
 }
 
 /// Reads every segment in `dir` without changing anything.
@@ -53,21 +56,22 @@ pub(super) fn read_all(
     cluster_id: ClusterId,
     operator: OperatorIndex,
 ) -> Result<Found, StorageError> {
-    let names = segment_seqs(dir, medium)?;
+    let names = segment_numbers(dir, medium)?;
     let (segments, records, replaced) = (Vec::with_capacity(names.len()), Vec::new(), Vec::new());
-    let mut found = Found { segments, records, next_seq: 1, replaced };
-    for (n, first_seq) in names.iter().enumerate() {
-        let path = segment_path(dir, *first_seq);
-        if *first_seq < found.next_seq && found.segments.first().is_some_and(|first| first.is_compacted) {
+    let mut found = Found { segments, records, next_number: 1, replaced };
+    for (n, first_number) in names.iter().enumerate() {
+        let path = segment_path(dir, *first_number);
+        if *first_number < found.next_number && found.segments.first().is_some_and(|first| first.is_compacted)
+        {
             found.replaced.push(path);
             continue;
         }
         let bytes = read_segment(&path, medium)?;
         let head = read_head(&path, &bytes, cluster_id, operator)?;
         if head.is_compacted {
-            found.restart(head.first_seq);
+            found.restart(head.first_number);
         }
-        check_chain(&path, &head, *first_seq, &found)?;
+        check_chain(&path, &head, *first_number, &found)?;
         let is_last = n + 1 == names.len();
         read_records(&mut found, path, &bytes, head, is_last)?;
     }
@@ -81,26 +85,26 @@ pub(super) fn reopen(found: FoundSegment, medium: &dyn Medium) -> Result<(Active
     let mut content = read_segment(path, medium)?;
     content.truncate(found.torn_until.unwrap_or(found.used));
     content[found.used..].fill(0);
-    // Every earlier batch was synced before the next one was written, and is left in peace.
-    write_again(medium, path, &*file, &content[found.newest_batch..], found.newest_batch)?;
+    // What was synced before this was written is left in peace.
+    write_again(medium, path, &*file, &content[found.newest..], found.newest)?;
     let torn = found.torn_until.is_some();
     let FoundSegment { segment, bytes, used, last_crc, salt, .. } = found;
     Ok((Active { segment, file, bytes, used, last_crc, salt }, torn))
 }
 
-fn segment_seqs(dir: &Path, medium: &dyn Medium) -> Result<Vec<u64>, StorageError> {
-    let mut seqs = Vec::new();
+fn segment_numbers(dir: &Path, medium: &dyn Medium) -> Result<Vec<u64>, StorageError> {
+    let mut numbers = Vec::new();
     for name in medium.list(dir).map_err(at("list", dir))? {
         let Some(digits) = name.strip_prefix("votes-").and_then(|rest| rest.strip_suffix(".wal")) else {
             continue;
         };
         match digits.parse() {
-            Ok(seq) if digits.len() == 20 => seqs.push(seq),
+            Ok(number) if digits.len() == 20 => numbers.push(number),
             _ => return Err(corrupt(&dir.join(&name), 0, "not the name of a segment")),
         }
     }
-    seqs.sort_unstable();
-    Ok(seqs)
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 pub(super) fn read_segment(path: &Path, medium: &dyn Medium) -> Result<Vec<u8>, StorageError> {
@@ -115,7 +119,8 @@ fn read_head(
     operator: OperatorIndex,
 ) -> Result<Head, StorageError> {
     let head = match Head::decode(bytes) {
-        Ok(head) => head,
+        Ok((head, SEGMENT_VERSION)) => head,
+        Ok((_, found)) => return Err(StorageError::OlderLog { path: path.to_path_buf(), found }),
         // The head was durable before the segment got its name.
         Err(FrameFault::Unreadable(reason)) => return Err(corrupt(path, 0, reason)),
         Err(FrameFault::NewerVersion { found, known }) => {
@@ -132,14 +137,14 @@ fn read_head(
     Ok(head)
 }
 
-fn check_chain(path: &Path, head: &Head, named_seq: u64, found: &Found) -> Result<(), StorageError> {
-    if head.first_seq != named_seq {
-        return Err(corrupt(path, 0, "name and head give different first records"));
+fn check_chain(path: &Path, head: &Head, named: u64, found: &Found) -> Result<(), StorageError> {
+    if head.first_number != named {
+        return Err(corrupt(path, 0, "name and head give different first batches"));
     }
     // What came before the oldest segment was pruned and cannot be checked.
     let Some(previous) = found.segments.last() else { return Ok(()) };
-    if head.first_seq != found.next_seq {
-        return Err(corrupt(path, 0, "records are missing before this segment"));
+    if head.first_number != found.next_number {
+        return Err(corrupt(path, 0, "batches are missing before this segment"));
     }
     if head.previous_crc != previous.last_crc || head.salt != previous.salt {
         return Err(corrupt(path, 0, "does not continue the segment before"));
@@ -154,7 +159,7 @@ fn read_records(
     head: Head,
     is_last: bool,
 ) -> Result<(), StorageError> {
-    let walked = walk(bytes, head.salt, head.first_seq);
+    let walked = walk(bytes, head.salt, head.first_number);
     let torn_until = match walked.tail {
         Tail::Clean => None,
         Tail::Torn { until } if is_last => Some(until),
@@ -164,29 +169,42 @@ fn read_records(
         Tail::Corrupt => return Err(corrupt(&path, walked.end, "damaged, and a later record is intact")),
     };
     let mut contents = Contents::default();
-    for raw in &walked.records {
-        let record = decode(&path, bytes, raw)?;
-        contents.add(record.subject(), RECORD_HEAD_BYTES + raw.payload.len());
-        found.records.push(record);
+    for batch in &walked.batches {
+        for (record, bytes) in decode(&path, bytes, batch)? {
+            contents.add_all(&[(record.subject(), bytes.len() + RECORD_HEAD_BYTES)]);
+            found.records.push(record);
+        }
     }
-    found.next_seq = head.first_seq.saturating_add(walked.records.len() as u64);
+    found.next_number = head.first_number.saturating_add(walked.batches.len() as u64);
     found.segments.push(FoundSegment {
         segment: Segment { path, contents },
         bytes: bytes.len(),
         used: walked.end,
-        newest_batch: walked.newest_batch,
+        newest: walked.newest,
         torn_until,
         salt: head.salt,
         is_compacted: head.is_compacted,
-        last_crc: walked.records.last().map_or(head.previous_crc, |raw| raw.crc),
+        last_crc: walked.batches.last().map_or(head.previous_crc, |batch| batch.crc),
     });
     Ok(())
 }
 
-/// The record that `raw` is.
-pub(super) fn decode(path: &Path, segment: &[u8], raw: &RawRecord) -> Result<Record, StorageError> {
-    aequa_types::decode("vote log record", &segment[raw.payload.clone()], RECORD_BYTES_MAX)
-        .map_err(|_| corrupt(path, raw.payload.start, "intact bytes that are no record"))
+/// The records of a batch, each with its bytes.
+pub(super) fn decode<'a>(
+    path: &Path,
+    segment: &'a [u8],
+    batch: &RawBatch,
+) -> Result<Vec<(Record, &'a [u8])>, StorageError> {
+    let refused = || corrupt(path, batch.range.start, "intact bytes that are no record");
+    let records = batch.records(segment).ok_or_else(refused)?;
+    let decoded = records.into_iter().map(|range| {
+        let bytes = &segment[range];
+        let record: Record =
+            aequa_types::decode("vote log record", bytes, RECORD_BYTES_MAX).map_err(|_| refused())?;
+        // What is read is what was written, and not something like it.
+        if record.as_ssz_bytes() == bytes { Ok((record, bytes)) } else { Err(refused()) }
+    });
+    decoded.collect()
 }
 
 pub(super) fn corrupt(path: &Path, offset: usize, reason: &'static str) -> StorageError {

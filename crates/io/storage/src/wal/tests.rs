@@ -1,4 +1,4 @@
-use super::segment::{Head, RECORD_HEAD_BYTES, RecordHead};
+use super::segment::{BATCH_EXTRA_BYTES, RECORD_HEAD_BYTES};
 use super::*;
 use crate::medium::testing::BadDisk;
 use aequa_types::limits::VALUE_BYTES_MAX;
@@ -46,8 +46,9 @@ fn votes(heights: std::ops::RangeInclusive<u64>) -> Vec<Record> {
     heights.map(vote).collect()
 }
 
-fn record_bytes(record: &Record) -> usize {
-    RECORD_HEAD_BYTES + record.ssz_bytes_len()
+/// Size of a batch of one record.
+fn batch_bytes(record: &Record) -> usize {
+    BATCH_EXTRA_BYTES + RECORD_HEAD_BYTES + record.ssz_bytes_len()
 }
 
 /// Whether all of `part` is in `all`, in the same order.
@@ -96,7 +97,7 @@ fn records_come_back_in_order_and_the_sequence_goes_on() {
     for opened in 0..4u64 {
         let (mut wal, recovered) = open(dir.path(), 4096).unwrap();
         assert_eq!(recovered, Recovered { records: votes(1..=opened * 2), torn: false });
-        assert_eq!(wal.next_seq(), opened * 2 + 1);
+        assert_eq!(wal.next_number(), opened * 2 + 1);
         write(&mut wal, &votes(opened * 2 + 1..=opened * 2 + 2));
     }
 }
@@ -129,7 +130,7 @@ fn a_log_cut_at_any_byte_of_its_last_two_records_is_a_prefix_and_can_be_continue
     let records = votes(1..=4);
     let (dir, file, bytes) = written(&records);
     let ends: Vec<usize> =
-        (0..=4).map(|n| HEAD_BYTES + records[..n].iter().map(record_bytes).sum::<usize>()).collect();
+        (0..=4).map(|n| HEAD_BYTES + records[..n].iter().map(batch_bytes).sum::<usize>()).collect();
     for cut in ends[2]..=ends[4] {
         for keeps_length in [true, false] {
             let mut left = bytes[..cut].to_vec();
@@ -158,9 +159,9 @@ fn a_log_cut_at_any_byte_of_its_last_two_records_is_a_prefix_and_can_be_continue
 fn a_flipped_byte_in_the_last_record_gives_a_prefix_and_before_that_a_refusal() {
     let records = votes(1..=4);
     let (dir, file, bytes) = written(&records);
-    let third = HEAD_BYTES + record_bytes(&records[0]) + record_bytes(&records[1]);
-    let fourth = third + record_bytes(&records[2]);
-    let end = fourth + record_bytes(&records[3]);
+    let third = HEAD_BYTES + batch_bytes(&records[0]) + batch_bytes(&records[1]);
+    let fourth = third + batch_bytes(&records[2]);
+    let end = fourth + batch_bytes(&records[3]);
     for at in third..end {
         for mask in [0x01, 0x80, 0xff] {
             let mut flipped = bytes.clone();
@@ -184,8 +185,8 @@ fn a_flipped_byte_in_the_last_record_gives_a_prefix_and_before_that_a_refusal() 
 fn a_zeroed_record_in_the_middle_is_refused() {
     let records = votes(1..=4);
     let (dir, file, mut bytes) = written(&records);
-    let second = HEAD_BYTES + record_bytes(&records[0]);
-    bytes[second..second + record_bytes(&records[1])].fill(0);
+    let second = HEAD_BYTES + batch_bytes(&records[0]);
+    bytes[second..second + batch_bytes(&records[1])].fill(0);
     fs::write(&file, &bytes).unwrap();
     assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })));
 }
@@ -200,21 +201,24 @@ fn a_damaged_head_is_refused_and_a_newer_one_named() {
         assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })), "byte {at}");
     }
     let mut newer = bytes;
-    newer[5] = 3;
+    newer[5] = 4;
     fs::write(&file, &newer).unwrap();
-    assert!(matches!(open(dir.path(), 4096), Err(StorageError::NewerVersion { found: 3, .. })));
+    assert!(matches!(open(dir.path(), 4096), Err(StorageError::NewerVersion { found: 4, .. })));
 }
 
 #[test]
 fn intact_bytes_that_are_no_record_are_refused() {
     let (dir, file, bytes) = written(&votes(1..=1));
-    let mut forged = bytes[..HEAD_BYTES].to_vec();
-    let salt = Head::decode(&bytes).unwrap().salt;
-    let first = RecordHead { seq: 1, place: 0 };
-    push_record(&mut forged, salt, first, |buffer| buffer.extend_from_slice(&[0xee; 40])).unwrap();
-    forged.resize(bytes.len(), 0);
-    fs::write(&file, &forged).unwrap();
-    assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })));
+    let salt = Head::decode(&bytes).unwrap().0.salt;
+    for length in [0, 40] {
+        let mut drafts = Drafts::default();
+        drafts.push(vote(1).subject(), length, 4096, |buffer| buffer.resize(buffer.len() + length, 0xee));
+        let batch = drafts.0[0].finish(salt, Stamp { number: 1, unsynced: 0 }).0;
+        let mut forged = [&bytes[..HEAD_BYTES], batch].concat();
+        forged.resize(bytes.len(), 0);
+        fs::write(&file, &forged).unwrap();
+        assert!(matches!(open(dir.path(), 4096), Err(StorageError::WalCorrupt { .. })));
+    }
 }
 
 #[test]
@@ -305,7 +309,7 @@ fn pruning_drops_old_segments_and_never_one_with_a_needed_height() {
     drop(wal);
     let (wal, recovered) = open(dir.path(), 1024).unwrap();
     assert!(recovered.records.ends_with(&votes(41..=60)));
-    assert_eq!(wal.next_seq(), 62);
+    assert_eq!(wal.next_number(), 62);
 }
 
 #[test]
@@ -430,7 +434,6 @@ fn what_is_read_back_is_written_again_before_it_is_synced() {
     assert_eq!(fs::read(file).unwrap(), bytes, "the same bytes");
 }
 
-/// A batch tells how far a record is into it with eight bits; a longer turn is several batches.
 #[test]
 fn a_long_turn_of_which_a_power_cut_leaves_holes_was_torn_and_is_not_corrupt() {
     for records in [200, 255, 256, 300, 600] {
@@ -439,8 +442,11 @@ fn a_long_turn_of_which_a_power_cut_leaves_holes_was_torn_and_is_not_corrupt() {
         write(&mut wal, &[vote(1)]);
         let turn: Vec<Record> =
             (0..records).map(|slot| vote_in(Domain::Duty(DutyKind::Attester), slot)).collect();
-        turn.iter().for_each(|record| wal.append(record).unwrap());
-        wal.write().unwrap();
+        // Some was heard before, and is written and not synced.
+        for part in turn.chunks(records as usize / 3) {
+            part.iter().for_each(|record| wal.append(record).unwrap());
+            wal.write().unwrap();
+        }
         drop(wal);
         let file = segment_path_of(dir.path(), 0);
         let bytes = fs::read(&file).unwrap();
@@ -451,33 +457,44 @@ fn a_long_turn_of_which_a_power_cut_leaves_holes_was_torn_and_is_not_corrupt() {
             left[sector * 512..(sector + 1) * 512].fill(0);
             fs::write(&file, left).unwrap();
             let recovered = open(dir.path(), 1 << 20).unwrap().1;
-            assert!(is_part_of(&recovered.records[1..], &turn) && recovered.records[0] == vote(1));
+            assert!(turn.starts_with(&recovered.records[1..]) && recovered.records[0] == vote(1));
             torn += usize::from(recovered.torn);
         }
-        assert!(torn >= used / 512 - 1, "{records} records: {torn} of {}", used / 512);
+        assert_eq!(torn, used / 512, "{records} records");
     }
 }
 
 #[test]
-fn a_long_turn_is_synced_batch_by_batch_and_comes_back_whole() {
+fn a_long_turn_costs_one_sync_and_is_whole_or_was_never_written() {
     let (dir, mut wal, disk) = on_bad_disk(1 << 20);
     let syncs = disk.syncs.load(SeqCst);
     let turn = votes(1..=600);
     turn.iter().for_each(|record| wal.append(record).unwrap());
     wal.sync().unwrap();
-    assert_eq!(disk.syncs.load(SeqCst), syncs + 3);
-    // A second one is cut short by the disk: what was synced of it stays, whatever became of the rest.
+    assert_eq!(disk.syncs.load(SeqCst), syncs + 1);
+    // A second one is cut short by the disk.
     votes(601..=1200).iter().for_each(|record| wal.append(record).unwrap());
-    disk.syncs_left.store(3, SeqCst);
+    disk.syncs_left.store(1, SeqCst);
     assert!(wal.sync().is_err());
     drop(wal);
     let file = segment_path_of(dir.path(), 0);
     let mut bytes = fs::read(&file).unwrap();
-    let synced = HEAD_BYTES + votes(1..=600 + 2 * 255).iter().map(record_bytes).sum::<usize>();
-    bytes[synced..synced + 512].fill(0);
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[used - 512..used].fill(0);
     fs::write(&file, bytes).unwrap();
     let recovered = open(dir.path(), 1 << 20).unwrap().1;
-    assert_eq!(recovered, Recovered { records: votes(1..=600 + 2 * 255), torn: true });
+    assert_eq!(recovered, Recovered { records: turn, torn: true });
+}
+
+#[test]
+fn a_log_of_the_layout_before_is_refused_with_what_helps_and_left_as_it_is() {
+    let (dir, file, mut bytes) = written(&votes(1..=2));
+    bytes[5] = 2;
+    fs::write(&file, &bytes).unwrap();
+    let error = open(dir.path(), 4096).unwrap_err();
+    assert!(matches!(error, StorageError::OlderLog { found: 2, .. }) && error.is_safety_refusal());
+    assert!(error.to_string().contains("move the directory `wal` away"), "{error}");
+    assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
 fn assert_poisoned(wal: &mut Wal) {
@@ -566,7 +583,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let (mut wal, _) = open(dir.path(), 1024).unwrap();
         let (mut synced, mut pending) = (Vec::new(), Vec::new());
-        let mut pruned_below = 0;
+        let (mut pruned_below, mut batches) = (0, 0);
         // Nothing is checked before the log is read back.
         for op in ops.into_iter().chain([Op::Reopen]) {
             match op {
@@ -576,7 +593,10 @@ proptest! {
                     pending.push(record);
                 }
                 Op::Sync => {
+                    let written = wal.next_number();
                     wal.sync().unwrap();
+                    batches += wal.next_number() - written;
+                    prop_assert_eq!(wal.next_number() > written, !pending.is_empty());
                     synced.append(&mut pending);
                 }
                 Op::Prune(height) => {
@@ -593,7 +613,7 @@ proptest! {
                     let kept = |record: &&Record| record.instance().number() >= pruned_below;
                     let needed: Vec<Record> = synced.iter().filter(kept).cloned().collect();
                     prop_assert!(is_part_of(&needed, &recovered.records));
-                    prop_assert_eq!(wal.next_seq(), synced.len() as u64 + 1);
+                    prop_assert_eq!(wal.next_number(), batches + 1);
                 }
             }
         }
