@@ -54,7 +54,7 @@ pub struct Recovery {
     pub newest_duties: Vec<DutyId>,
     /// The last watermark stored per kind of duty: everything of the kind up to it is closed.
     pub duty_watermarks: Vec<DutyId>,
-    /// The signing marks: places that are taken, whether or not the log knows by what.
+    /// The signing database: places that are taken, whether or not the log knows by what.
     pub marks: Vec<Mark>,
     /// Instances at and below which, in their domain, this operator may have signed what is no longer known: nothing
     /// is signed there.

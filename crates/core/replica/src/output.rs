@@ -30,9 +30,9 @@ use std::sync::Arc;
 pub struct Persist {
     /// For the vote log, in this order.
     pub records: Vec<Record>,
-    /// For the signing marks: at and below these, each in its domain, nothing is signed any more.
+    /// For the signing database: at and below these, each in its domain, nothing is signed any more.
     pub floors: Vec<InstanceId>,
-    /// For the signing marks: places that are taken.
+    /// For the signing database: places that are taken.
     pub marks: Vec<Mark>,
 }
 

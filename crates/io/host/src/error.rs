@@ -7,7 +7,7 @@ pub enum HostError<E> {
     #[error(transparent)]
     Stop(#[from] Halt),
     /// The votes of a turn are not durable, or the vote log cannot forget.
-    #[error("vote log or signing marks: {0}")]
+    #[error("vote log or signing database: {0}")]
     Votes(E),
     /// The members cannot be reached any more.
     #[error("members: {0}")]

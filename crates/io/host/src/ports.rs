@@ -20,7 +20,7 @@ pub trait Ports<K> {
     /// The replica has taken it. Only for those who watch: nothing of it is durable yet.
     fn stepped(&mut self, _: &Output) {}
 
-    /// The vote log and the signing marks.
+    /// The vote log and the signing database.
     fn votes(&mut self) -> &mut Self::Votes;
 
     /// Votes of this turn are durable: `recorded` may be written to the recording, which nothing waits for.
@@ -41,7 +41,7 @@ pub trait Ports<K> {
     /// To clients and observers.
     fn tell(&mut self, tell: Tell, replica: &Replica<K>);
 
-    /// Drops what is not needed from the vote log, and signing marks at and below `floors`.
+    /// Drops what is not needed from the vote log, and signing database at and below `floors`.
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,

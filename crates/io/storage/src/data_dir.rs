@@ -153,8 +153,8 @@ impl DataDir {
         journal_dir(&self.root)
     }
 
-    /// Directory of the signing marks.
-    pub fn marks_dir(&self) -> PathBuf {
+    /// Directory of the signing database.
+    pub fn signing_dir(&self) -> PathBuf {
         self.root.join("marks")
     }
 

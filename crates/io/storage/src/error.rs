@@ -95,7 +95,7 @@ pub enum StorageError {
     },
     /// The vote log is damaged where it was already durable. Nothing was changed.
     #[error(
-        "vote log corrupt in {path} at byte {offset}: {reason}; do not delete it, repair from peers and signing marks"
+        "vote log corrupt in {path} at byte {offset}: {reason}; do not delete it, repair from peers and signing database"
     )]
     WalCorrupt {
         /// The segment.
@@ -105,11 +105,11 @@ pub enum StorageError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The file of signing marks cannot be used. Nothing was changed.
+    /// The file of signing database cannot be used. Nothing was changed.
     #[error(
-        "signing marks corrupt in {path}: {reason}; move the file away, the node then asks its peers what it signed"
+        "signing database corrupt in {path}: {reason}; move the file away, the node then asks its peers what it signed"
     )]
-    MarksCorrupt {
+    SigningDbCorrupt {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -117,7 +117,7 @@ pub enum StorageError {
     },
     /// The second gate: a statement must not be made here.
     #[error("refused to sign a {:?} for {} round {}: {reason}", place.kind, place.instance, place.round)]
-    MarkRefused {
+    VoteRefused {
         /// Where it would have been made.
         place: Place,
         /// Why not.
@@ -191,8 +191,8 @@ impl StorageError {
             | Self::ForeignDirectory { .. }
             | Self::IdentityLost { .. }
             | Self::WalCorrupt { .. }
-            | Self::MarksCorrupt { .. }
-            | Self::MarkRefused { .. } => true,
+            | Self::SigningDbCorrupt { .. }
+            | Self::VoteRefused { .. } => true,
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::BadFileId { .. }

@@ -9,14 +9,14 @@
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
 //! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
-//! | [`marks`] | which statement was made where: the second gate, independent of the log | on return of [`marks::MarkStore::sync`], soon after its record |
+//! | [`signing_db`] | which statement was made where: the second gate, independent of the log | on return of [`signing_db::SigningDb::sync`], soon after its record |
 //! | [`chain_store`] | blocks, certificates, state rows, duty results | on return of [`chain_store::ChainStore::flush`] |
 //!
 //! # Rules
 //!
 //! - The API blocks. The node calls it from its own threads; nothing here knows an executor.
 //! - **Persist before send.** A vote may leave the node only after the [`wal::Wal::sync`] that covers it and
-//!   then [`marks::MarkStore::write`] returned `Ok`. After one error the log or the marks are
+//!   then [`signing_db::SigningDb::write`] returned `Ok`. After one error the log or the marks are
 //!   poisoned for ever: the page cache cannot be trusted after a failed sync, so the process stops
 //!   and recovery reads what the disk really holds.
 //! - **A prefix or a refusal.** Whatever a crash or a bad disk left, opening gives a prefix of what
@@ -44,9 +44,9 @@ mod files;
 pub mod frame;
 pub mod journal;
 pub mod last_state;
-pub mod marks;
 pub mod medium;
 pub mod notes;
+pub mod signing_db;
 pub mod wal;
 
 pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
@@ -54,6 +54,6 @@ pub use data_dir::{DataDir, Identity};
 pub use error::StorageError;
 pub use journal::Journal;
 pub use last_state::LastState;
-pub use marks::{Gate, MarkOptions, MarkStore};
 pub use notes::Notes;
+pub use signing_db::{Gate, SigningDb, SigningDbOptions};
 pub use wal::{Recovered, Wal, WalOptions};

@@ -1,4 +1,4 @@
-//! Where the vote log and the signing marks lie: the few calls they make on one flat directory. Replaceable, so that a test can
+//! Where the vote log and the signing database lie: the few calls they make on one flat directory. Replaceable, so that a test can
 //! make each of them fail and a simulator can take the power away between any two.
 
 use crate::StorageError;

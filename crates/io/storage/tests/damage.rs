@@ -1,9 +1,9 @@
 //! Whatever happens to the end of the vote log: what is read is a prefix or a refusal, and together
-//! with the signing marks it still binds every place that was acknowledged.
+//! with the signing database it still binds every place that was acknowledged.
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use aequa_storage::{MarkOptions, MarkStore, Recovered, StorageError, Wal, WalOptions};
+use aequa_storage::{Recovered, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions};
 use aequa_types::record::RoundRecord;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
@@ -57,8 +57,8 @@ fn open_log(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
     Wal::open(dir, CLUSTER, ME, WalOptions { segment_bytes: 8192, ..WalOptions::default() })
 }
 
-fn open_marks(dir: &Path) -> MarkStore {
-    MarkStore::open(dir, CLUSTER, ME, MarkOptions { slots: 128, ..MarkOptions::default() }).unwrap()
+fn open_marks(dir: &Path) -> SigningDb {
+    SigningDb::open(dir, CLUSTER, ME, SigningDbOptions { slots: 128, ..SigningDbOptions::default() }).unwrap()
 }
 
 impl Life {
@@ -196,6 +196,6 @@ fn what_the_log_lost_is_not_marked_for_another_statement() {
     for record in &life.batches[1] {
         let place = record.statement().unwrap().place();
         let other = Mark { place, digest: B256::repeat_byte(0xee) };
-        assert!(matches!(open_marks(&life.marks).write(&[other]), Err(StorageError::MarkRefused { .. })));
+        assert!(matches!(open_marks(&life.marks).write(&[other]), Err(StorageError::VoteRefused { .. })));
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_storage::{SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_types::{
     Claim, ClusterId, Digest, Height, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
 };
@@ -24,11 +24,11 @@ fn vote(height: u64) -> Record {
     Record::Prepare(Signed { statement, signature: Signature::repeat_byte(1) })
 }
 
-fn open(dir: &Path) -> (Wal, Vec<Record>, MarkStore) {
+fn open(dir: &Path) -> (Wal, Vec<Record>, SigningDb) {
     let options = WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::default() };
     let (wal, recovered) = Wal::open(&dir.join("wal"), CLUSTER, ME, options).unwrap();
-    let options = MarkOptions { slots: 1024, ..MarkOptions::default() };
-    let marks = MarkStore::open(&dir.join("marks"), CLUSTER, ME, options).unwrap();
+    let options = SigningDbOptions { slots: 1024, ..SigningDbOptions::default() };
+    let marks = SigningDb::open(&dir.join("marks"), CLUSTER, ME, options).unwrap();
     (wal, recovered.records, marks)
 }
 

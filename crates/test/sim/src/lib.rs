@@ -29,7 +29,7 @@
 //! | `network`, `crash`, `clocks`, `client` | links, restarts, clocks that are set, load |
 //! | `traitor` | operators that lie |
 //! | `ram` | a disk with sectors, names and syncs, and what a power cut leaves of them |
-//! | `promises` | the production vote log and signing marks on that disk |
+//! | `promises` | the production vote log and signing database on that disk |
 //! | `store` | the block store, with what a crash loses |
 //! | `verifier`, `keys` | the checks before a core, over hashes instead of signatures |
 //! | `oracle` | what must never happen |

@@ -1,10 +1,10 @@
-//! The production vote log, signing marks and notes of one life of a node, used in the order in which the node
+//! The production vote log, signing database and notes of one life of a node, used in the order in which the node
 //! uses them: the log is written and synced, then places are taken and messages leave, and the marks are
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
 use aequa_replica::Persist;
-use aequa_storage::{MarkOptions, MarkStore, Notes, StorageError, Wal, WalOptions};
+use aequa_storage::{Notes, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions};
 use aequa_types::{ClusterId, Height, InstanceId, Mark, OperatorIndex, Record, Signed, Subject};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,10 +20,10 @@ const NOTES: &str = "notes";
 /// The note that the members have to be asked.
 const SUSPECT: &str = "suspect";
 
-/// Vote log, signing marks and notes.
+/// Vote log, signing database and notes.
 pub(crate) struct Promises {
     wal: Wal,
-    marks: MarkStore,
+    marks: SigningDb,
     notes: Notes,
     /// Blocks whose decision is in the log.
     decided: BTreeSet<Height>,
@@ -64,8 +64,8 @@ impl Promises {
             medium: medium.clone(),
         };
         let (wal, recovered) = Wal::open(Path::new(WAL), cluster, operator, options)?;
-        let options = MarkOptions { slots: SLOTS, medium };
-        let mut marks = MarkStore::open(Path::new(MARKS), cluster, operator, options)?;
+        let options = SigningDbOptions { slots: SLOTS, medium };
+        let mut marks = SigningDb::open(Path::new(MARKS), cluster, operator, options)?;
         let statements = recovered.records.iter().filter_map(Record::statement);
         marks.complete(statements.map(|signed| signed.mark()))?;
         let mut promises = Self { wal, marks, notes, decided: BTreeSet::new() };

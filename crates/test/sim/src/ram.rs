@@ -1,4 +1,4 @@
-//! A disk in memory under the production vote log and signing marks.
+//! A disk in memory under the production vote log and signing database.
 //!
 //! What was written can be read at once. It is durable after the sync of its file, and a name after the
 //! sync of its directory. Until then a power cut keeps any sectors of it and loses the others, and keeps

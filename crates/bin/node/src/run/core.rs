@@ -1,6 +1,6 @@
 //! The core thread: commands in, turns of the [`Host`], and the ports it finds the node behind.
 //!
-//! One thread owns the replica, the vote log and the signing marks. It takes everything that is waiting into one turn.
+//! One thread owns the replica, the vote log and the signing database. It takes everything that is waiting into one turn.
 
 use super::facts::Facts;
 use super::keys::OperatorKeys;
@@ -65,7 +65,7 @@ pub struct CoreThread {
 pub struct NodePorts {
     /// Held for the life of the process.
     pub data_dir: DataDir,
-    /// The vote log and the signing marks.
+    /// The vote log and the signing database.
     pub promises: Promises,
     /// The block store.
     pub ledger: Ledger,

@@ -9,7 +9,7 @@
 //! | room | what may be touched in it |
 //! |---|---|
 //! | `core` | commands to turns of the host, and its ports; nothing else touches the replica or the vote log |
-//! | `promises` | the vote log, and beside it the signing marks |
+//! | `promises` | the vote log, and beside it the signing database |
 //! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and outputs to frames |
@@ -275,7 +275,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
 /// Why the core stopped, as an ending.
 fn unsafe_to_go_on(error: &core::CoreError) -> ExitError {
     match error {
-        HostError::Votes(refused @ StorageError::MarkRefused { .. }) => ExitError::refused(refused).hint(
+        HostError::Votes(refused @ StorageError::VoteRefused { .. }) => ExitError::refused(refused).hint(
             "the second gate held a contradiction back that the first one let pass: please report this with the log",
         ),
         HostError::Stop(halt @ Halt::SignedElsewhere { .. }) => ExitError::refused(halt).hint(

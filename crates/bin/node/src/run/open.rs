@@ -12,7 +12,9 @@ use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
-use aequa_storage::{DataDir, Identity, LastState, MarkOptions, MarkStore, StorageError, Wal, WalOptions};
+use aequa_storage::{
+    DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions,
+};
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
 use aequa_types::{
@@ -38,8 +40,8 @@ pub struct Opened {
     pub data_dir: DataDir,
     /// The vote log.
     pub wal: Wal,
-    /// The signing marks.
-    pub marks: MarkStore,
+    /// The signing database.
+    pub marks: SigningDb,
     /// The block store.
     pub store: Store,
     /// The chain at its last stored block.
@@ -110,8 +112,8 @@ pub struct Restored {
     pub replica: Replica<OperatorKeys>,
     /// The vote log.
     pub wal: Wal,
-    /// The signing marks.
-    pub marks: MarkStore,
+    /// The signing database.
+    pub marks: SigningDb,
     /// Held for the life of the process.
     pub data_dir: DataDir,
 }
@@ -166,7 +168,7 @@ fn refusal(error: StorageError) -> ExitError {
             "do not delete anything: this directory says what the operator has signed; restore it whole, \
              or let the operator be replaced by a resharing"
         }
-        StorageError::MarksCorrupt { .. } => "the disk may be failing: check it first",
+        StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
         StorageError::NewerVersion { .. } => "install the newer version again",
         StorageError::OlderVersion { .. } => {
             "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
@@ -179,7 +181,7 @@ fn refusal(error: StorageError) -> ExitError {
         StorageError::Io { .. }
         | StorageError::TooLarge { .. }
         | StorageError::BadFileId { .. }
-        | StorageError::MarkRefused { .. }
+        | StorageError::VoteRefused { .. }
         | StorageError::Poisoned
         | StorageError::Conflict { .. }
         | StorageError::Gap { .. }
@@ -220,13 +222,13 @@ fn report_last_state(config: &RunConfig, metrics: &Metrics) {
 }
 
 /// Opens the second record of what was signed.
-fn open_marks(data_dir: &DataDir) -> Result<MarkStore, ExitError> {
+fn open_marks(data_dir: &DataDir) -> Result<SigningDb, ExitError> {
     let Identity { cluster_id, operator, .. } = *data_dir.identity();
-    let marks = MarkStore::open(&data_dir.marks_dir(), cluster_id, operator, MarkOptions::default())
+    let marks = SigningDb::open(&data_dir.signing_dir(), cluster_id, operator, SigningDbOptions::default())
         .map_err(refusal)?;
     if marks.unreadable() > 0 {
         let text = format!(
-            "{} signing marks cannot be read: the vote log is relied on for them",
+            "{} signing database cannot be read: the vote log is relied on for them",
             marks.unreadable()
         );
         tracing::warn!(target: "event", text, "warning");
@@ -241,7 +243,7 @@ fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) ->
         if marks.get(&signed.place()).is_some_and(|mark| *mark != signed.mark()) {
             let place = signed.place();
             return Err(ExitError::refused(format!(
-                "vote log and signing marks contradict each other at {} round {} ({:?})",
+                "vote log and signing database contradict each other at {} round {} ({:?})",
                 place.instance, place.round, place.kind
             ))
             .hint(
@@ -265,7 +267,8 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
             entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(ending))
         })
     };
-    let lost = [("vote log", data_dir.wal_dir(), ".wal"), ("signing marks", data_dir.marks_dir(), ".dat")];
+    let lost =
+        [("vote log", data_dir.wal_dir(), ".wal"), ("signing database", data_dir.signing_dir(), ".dat")];
     for (what, dir, _) in lost.iter().filter(|(_, dir, ending)| !has_file(dir, ending)) {
         let reason = format!("the {what} in {} are gone, but this operator has run before", dir.display());
         data_dir.suspect(&reason).map_err(refusal)?;
@@ -405,7 +408,7 @@ mod tests {
     fn a_last_state_of_elsewhere_or_of_garbage_binds_nothing() {
         let marked = |height, dir: &Path, cluster| {
             let marks =
-                MarkStore::open(&dir.join("marks"), cluster, OperatorIndex(0), MarkOptions::default());
+                SigningDb::open(&dir.join("marks"), cluster, OperatorIndex(0), SigningDbOptions::default());
             marks.unwrap().raise_floors(&[InstanceId::Block(Height(height))]).unwrap();
         };
         let file = |dir: &Path| dir.join(aequa_storage::last_state::FILE_NAME);

@@ -1,4 +1,4 @@
-//! What the operator promised, in two independent places: the vote log and the signing marks.
+//! What the operator promised, in two independent places: the vote log and the signing database.
 //!
 //! ```text
 //! gate: check ─▶ log: write ─▶ sync ─▶ marks: take, write ─┬─▶ messages leave
@@ -12,7 +12,7 @@
 //! loses power is free to vote as if the turn had not been, for nobody heard of it.
 
 use aequa_replica::{Persist, VoteStore};
-use aequa_storage::{Gate, MarkStore, StorageError, Wal};
+use aequa_storage::{Gate, SigningDb, StorageError, Wal};
 use aequa_types::{InstanceId, Mark, Signed, Subject};
 use std::sync::mpsc;
 
@@ -25,7 +25,7 @@ enum Job {
 
 type Outcome = Result<(), StorageError>;
 
-/// Vote log and signing marks of the running node.
+/// Vote log and signing database of the running node.
 pub struct Promises {
     wal: Wal,
     gate: Gate,
@@ -38,7 +38,7 @@ pub struct Promises {
 
 impl Promises {
     /// Takes over both, and starts the thread of the marks.
-    pub fn start(wal: Wal, mut marks: MarkStore) -> std::io::Result<Self> {
+    pub fn start(wal: Wal, mut marks: SigningDb) -> std::io::Result<Self> {
         // One `Keep` at a time, and floors once per flush of the block store: neither queue grows.
         let gate = marks.gate();
         let (jobs, inbox) = mpsc::channel();
@@ -116,7 +116,7 @@ impl VoteStore for Promises {
     }
 }
 
-/// The thread of the signing marks ended, which it does only after a failure.
+/// The thread of the signing database ended, which it does only after a failure.
 fn thread_died() -> StorageError {
     StorageError::Poisoned
 }
@@ -125,7 +125,7 @@ fn thread_died() -> StorageError {
 mod tests {
     use super::*;
     use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
-    use aequa_storage::{MarkOptions, WalOptions};
+    use aequa_storage::{SigningDbOptions, WalOptions};
     use aequa_types::{
         Claim, ClusterId, Digest, Height, OperatorIndex, Record, Round, Signature, Signed, Statement,
     };
@@ -206,8 +206,8 @@ mod tests {
             let medium = Arc::new(self.wal_disk.clone());
             let options = WalOptions { segment_bytes: 4096, medium, ..WalOptions::default() };
             let (wal, recovered) = Wal::open(&self.dir.path().join("wal"), CLUSTER, ME, options).unwrap();
-            let options = MarkOptions { slots: 64, medium: Arc::new(self.marks_disk.clone()) };
-            let marks = MarkStore::open(&self.dir.path().join("marks"), CLUSTER, ME, options).unwrap();
+            let options = SigningDbOptions { slots: 64, medium: Arc::new(self.marks_disk.clone()) };
+            let marks = SigningDb::open(&self.dir.path().join("marks"), CLUSTER, ME, options).unwrap();
             let known = marks.marks().collect();
             (Promises::start(wal, marks).unwrap(), recovered.records, known)
         }
@@ -299,7 +299,7 @@ mod tests {
         let (mut promises, ..) = fixture.open();
         promises.persist(&prepare(1, 1)).unwrap();
         let error = promises.persist(&prepare(1, 2)).unwrap_err();
-        assert!(matches!(error, StorageError::MarkRefused { .. }), "{error}");
+        assert!(matches!(error, StorageError::VoteRefused { .. }), "{error}");
         drop(promises);
         let (_, records, marks) = fixture.open();
         assert_eq!(records.len(), 1, "the log never held it");

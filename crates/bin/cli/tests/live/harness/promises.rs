@@ -2,7 +2,7 @@
 //! production readers, compared over all lives and all nodes.
 
 use super::{Cluster, copy_dir};
-use aequa_storage::{MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_storage::{SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_types::{Certificate, ClusterId, Mark, OperatorIndex, Place, Record, Signed};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Promises {
         }
         if copy.path().join("marks/marks.dat").exists() {
             let marks = copy.path().join("marks");
-            let marks = MarkStore::open(&marks, id, operator, MarkOptions::default()).unwrap();
+            let marks = SigningDb::open(&marks, id, operator, SigningDbOptions::default()).unwrap();
             marks.marks().for_each(|mark| self.add(operator, mark));
         }
     }

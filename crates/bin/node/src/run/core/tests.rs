@@ -6,7 +6,7 @@ use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery};
 use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
-use aequa_storage::{DataDir, Identity, MarkOptions, MarkStore, Wal, WalOptions};
+use aequa_storage::{DataDir, Identity, SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_types::recording::{Entry, Numbered};
 use aequa_types::{BuilderPolicy, Height, OperatorIndex};
@@ -125,7 +125,7 @@ async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
         WalOptions { ahead: false, medium: Arc::new(TestMedium(Arc::clone(disk))), ..WalOptions::default() };
     let (wal, _) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
     let marks = dir.path().join("marks");
-    let marks = MarkStore::open(&marks, cluster, OperatorIndex(ME), MarkOptions::default()).unwrap();
+    let marks = SigningDb::open(&marks, cluster, OperatorIndex(ME), SigningDbOptions::default()).unwrap();
     let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
     let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
     let replica = Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default());

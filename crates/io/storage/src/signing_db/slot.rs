@@ -10,7 +10,7 @@ use alloy_primitives::B256;
 
 /// Frame at the start of the file.
 pub(super) const HEAD_FRAME: FrameKind = FrameKind {
-    name: "signing marks",
+    name: "signing database",
     magic: *b"MARK",
     version: 1,
     flags_known: 0,

@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A view of the places that a [`MarkStore`](super::MarkStore) has taken and of its floors. Copies share them.
+/// A view of the places that a [`SigningDb`](super::SigningDb) has taken and of its floors. Copies share them.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Arc<Mutex<Known>>);
 
@@ -86,7 +86,7 @@ impl Known {
     fn may_take(&self, mark: &Mark) -> Result<(), StorageError> {
         if !self.is_above_floor(mark) {
             let reason = "it is not above what may have been signed before";
-            return Err(StorageError::MarkRefused { place: mark.place, reason });
+            return Err(StorageError::VoteRefused { place: mark.place, reason });
         }
         match self.marks.get(&mark.place) {
             Some(before) if *before != mark.digest => Err(taken(mark)),
@@ -96,5 +96,5 @@ impl Known {
 }
 
 fn taken(mark: &Mark) -> StorageError {
-    StorageError::MarkRefused { place: mark.place, reason: "another statement was made there" }
+    StorageError::VoteRefused { place: mark.place, reason: "another statement was made there" }
 }

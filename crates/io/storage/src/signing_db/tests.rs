@@ -10,11 +10,11 @@ const CLUSTER: ClusterId = ClusterId::repeat_byte(0xc1);
 const ME: OperatorIndex = OperatorIndex(2);
 const SLOTS_HERE: usize = 64;
 
-fn open_on(dir: &Path, medium: Arc<dyn Medium>) -> Result<MarkStore, StorageError> {
-    MarkStore::open(dir, CLUSTER, ME, MarkOptions { slots: SLOTS_HERE, medium })
+fn open_on(dir: &Path, medium: Arc<dyn Medium>) -> Result<SigningDb, StorageError> {
+    SigningDb::open(dir, CLUSTER, ME, SigningDbOptions { slots: SLOTS_HERE, medium })
 }
 
-fn open(dir: &Path) -> MarkStore {
+fn open(dir: &Path) -> SigningDb {
     open_on(dir, Arc::new(SystemMedium)).unwrap()
 }
 
@@ -28,12 +28,12 @@ fn marks_of(height: u64) -> [Mark; 2] {
     [mark(height, Kind::Prepare, height as u8), mark(height, Kind::Commit, height as u8)]
 }
 
-fn put(store: &mut MarkStore, marks: &[Mark]) -> Result<(), StorageError> {
+fn put(store: &mut SigningDb, marks: &[Mark]) -> Result<(), StorageError> {
     store.write(marks)?;
     store.sync()
 }
 
-fn held(store: &MarkStore) -> Vec<Mark> {
+fn held(store: &SigningDb) -> Vec<Mark> {
     store.marks().collect()
 }
 
@@ -63,7 +63,7 @@ fn a_second_statement_for_a_place_is_refused_and_ends_it() {
     put(&mut store, &marks_of(1)).unwrap();
     put(&mut store, &marks_of(1)).unwrap();
     let error = put(&mut store, &[mark(1, Kind::Prepare, 0xee)]).unwrap_err();
-    assert!(matches!(error, StorageError::MarkRefused { .. }) && error.is_safety_refusal(), "{error}");
+    assert!(matches!(error, StorageError::VoteRefused { .. }) && error.is_safety_refusal(), "{error}");
     assert!(matches!(put(&mut store, &marks_of(2)), Err(StorageError::Poisoned)));
     drop(store);
     assert_eq!(held(&open(dir.path())), marks_of(1));
@@ -75,7 +75,7 @@ fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
     let mut store = open(dir.path());
     let taken = mark(5, Kind::Prepare, 1);
     put(&mut store, &[taken]).unwrap();
-    let holds = |store: &MarkStore, height, kind, digest| store.gate().holds(&mark(height, kind, digest));
+    let holds = |store: &SigningDb, height, kind, digest| store.gate().holds(&mark(height, kind, digest));
     assert!(holds(&store, 5, Kind::Prepare, 1));
     assert!(!holds(&store, 5, Kind::Prepare, 2), "another statement has the place");
     assert!(!holds(&store, 5, Kind::Commit, 1) && !holds(&store, 6, Kind::Prepare, 1), "nobody has it");
@@ -180,7 +180,8 @@ fn a_file_cut_anywhere_gives_whole_marks_only() {
 fn a_damaged_head_two_owners_and_two_statements_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     put(&mut open(dir.path()), &marks_of(1)).unwrap();
-    let other = MarkStore::open(dir.path(), CLUSTER, OperatorIndex(3), MarkOptions::default()).unwrap_err();
+    let other =
+        SigningDb::open(dir.path(), CLUSTER, OperatorIndex(3), SigningDbOptions::default()).unwrap_err();
     assert!(matches!(other, StorageError::ForeignDirectory { .. }));
 
     let file = dir.path().join(FILE);
@@ -189,14 +190,14 @@ fn a_damaged_head_two_owners_and_two_statements_are_refused() {
     damaged[20] ^= 1;
     fs::write(&file, &damaged).unwrap();
     let error = open_on(dir.path(), Arc::new(SystemMedium)).unwrap_err();
-    assert!(matches!(error, StorageError::MarksCorrupt { .. }) && error.is_safety_refusal());
+    assert!(matches!(error, StorageError::SigningDbCorrupt { .. }) && error.is_safety_refusal());
 
     let mut twice = good;
     let second = Entry::Mark(mark(1, Kind::Prepare, 0xee)).encode();
     twice[3 * SLOT_BYTES..4 * SLOT_BYTES].copy_from_slice(&second);
     fs::write(&file, &twice).unwrap();
     let error = open_on(dir.path(), Arc::new(SystemMedium)).unwrap_err();
-    assert!(matches!(error, StorageError::MarksCorrupt { .. }), "{error}");
+    assert!(matches!(error, StorageError::SigningDbCorrupt { .. }), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The signing marks: which statement was made where, kept apart from the vote log.
+//! The signing database: which statement was made where, kept apart from the vote log.
 //!
 //! ```text
 //! marks/marks.dat     zeroed and synced before use, replaced as a whole when full
@@ -15,10 +15,10 @@
 //!
 //! - The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
 //!   unreadable one costs only what it said. What the log and the marks know is added up.
-//! - [`MarkStore::write`] takes places before anything is sent; they are durable after
-//!   [`MarkStore::sync`], for which nobody waits: the log has the statements. A mark is written only when its
+//! - [`SigningDb::write`] takes places before anything is sent; they are durable after
+//!   [`SigningDb::sync`], for which nobody waits: the log has the statements. A mark is written only when its
 //!   record is durable, so one without a record means that the log lost what it once had.
-//! - [`MarkStore::raise_floors`] is durable on return. After an error nothing is accepted any more, as in
+//! - [`SigningDb::raise_floors`] is durable on return. After an error nothing is accepted any more, as in
 //!   the log.
 //! - Floors replace the marks at and below them, so the file does not grow with the chain.
 
@@ -48,25 +48,25 @@ const SPARE_FILE: &str = "marks.tmp";
 
 /// How marks are laid out and reach the disk.
 #[derive(Clone)]
-pub struct MarkOptions {
+pub struct SigningDbOptions {
     /// Slots of a new file.
     pub slots: usize,
     /// The calls that write and sync.
     pub medium: Arc<dyn Medium>,
 }
 
-impl Default for MarkOptions {
+impl Default for SigningDbOptions {
     fn default() -> Self {
         Self { slots: SLOTS, medium: Arc::new(SystemMedium) }
     }
 }
 
-/// The open signing marks of one operator.
-pub struct MarkStore {
+/// The open signing database of one operator.
+pub struct SigningDb {
     dir: PathBuf,
     cluster_id: ClusterId,
     operator: OperatorIndex,
-    options: MarkOptions,
+    options: SigningDbOptions,
     file: Box<dyn MediumFile>,
     /// Slots of the file, and how many were written.
     slots: usize,
@@ -79,13 +79,13 @@ pub struct MarkStore {
     poisoned: bool,
 }
 
-impl MarkStore {
+impl SigningDb {
     /// Opens the marks in `dir`, creating them when there are none, and reads them all.
     pub fn open(
         dir: &Path,
         cluster_id: ClusterId,
         operator: OperatorIndex,
-        options: MarkOptions,
+        options: SigningDbOptions,
     ) -> Result<Self, StorageError> {
         let medium = Arc::clone(&options.medium);
         medium.create_dir(dir).map_err(at("create directory", dir))?;
@@ -264,9 +264,9 @@ impl MarkStore {
     }
 }
 
-impl std::fmt::Debug for MarkStore {
+impl std::fmt::Debug for SigningDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MarkStore")
+        f.debug_struct("SigningDb")
             .field("dir", &self.dir)
             .field("gate", &self.gate)
             .field("poisoned", &self.poisoned)
@@ -325,5 +325,5 @@ fn check_owner(
 }
 
 fn corrupt(path: &Path, reason: &'static str) -> StorageError {
-    StorageError::MarksCorrupt { path: path.to_path_buf(), reason }
+    StorageError::SigningDbCorrupt { path: path.to_path_buf(), reason }
 }
