@@ -5,16 +5,17 @@
 //! readable identity was damaged or put together by hand, and is refused.
 //!
 //! Two [`notes`](crate::notes) beside it carry a fact from one start to the next. `new` is there from before the
-//! identity is written until log and marks exist: without it, an identity and no log mean that the log
+//! identity is written until log and signing database exist: without it, an identity and no log mean that the log
 //! was lost. `suspect` says that what is remembered here is not all that was signed, and stays until
 //! the members have been asked.
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};
-use crate::files::{at, create_dir_durable, open_or_create};
+use crate::files::{at, create_dir_durable, open_or_create, sync_dir};
 use crate::frame::{Frame, FrameKind};
 use crate::medium::SystemMedium;
 use crate::notes::Notes;
+use crate::signing_db;
 use aequa_types::{ClusterId, OperatorIndex};
 use alloy_primitives::B256;
 use ssz::Encode as _;
@@ -33,8 +34,12 @@ const IDENTITY_FILE: &str = "identity.dat";
 const LOCK_FILE: &str = "LOCK";
 const NEW_FILE: &str = "new";
 const SUSPECT_FILE: &str = "suspect";
+const SIGNING_DIR: &str = "signing";
+/// The signing database of earlier versions, and its file.
+const MARKS_DIR: &str = "marks";
+const MARKS_FILE: &str = "marks.dat";
 /// Directories whose content means that the node has lived here.
-const LIFE_SIGNS: [&str; 6] = ["wal", "marks", "chain", "slashing", "checkpoints", "journal"];
+const LIFE_SIGNS: [&str; 7] = ["wal", SIGNING_DIR, MARKS_DIR, "chain", "slashing", "checkpoints", "journal"];
 
 /// Whose directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -90,6 +95,7 @@ impl DataDir {
                 expected: owner(identity.cluster_id, identity.operator),
             });
         }
+        rename_marks(root)?;
         let is_new = notes.get(NEW_FILE)?.is_some();
         Ok(Self { root: root.to_path_buf(), notes, identity: stored, is_new, _lock: lock })
     }
@@ -105,13 +111,13 @@ impl DataDir {
         &self.identity
     }
 
-    /// Whether nothing can have been signed from here yet: log and marks were never complete. If not,
+    /// Whether nothing can have been signed from here yet: log and signing database were never complete. If not,
     /// and one of them is missing, it was lost.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Log and marks exist: from now on a missing one was lost.
+    /// Log and signing database exist: from now on a missing one was lost.
     pub fn settle(&mut self) -> Result<(), StorageError> {
         if self.is_new {
             self.notes.remove(NEW_FILE)?;
@@ -155,7 +161,7 @@ impl DataDir {
 
     /// Directory of the signing database.
     pub fn signing_dir(&self) -> PathBuf {
-        self.root.join("marks")
+        self.root.join(SIGNING_DIR)
     }
 
     /// Directory of the chain store.
@@ -217,6 +223,22 @@ fn shows_life(root: &Path) -> Result<bool, StorageError> {
     Ok(false)
 }
 
+/// Gives the signing database of earlier versions the name it has now. A crash in between is made good by the next
+/// start.
+fn rename_marks(root: &Path) -> Result<(), StorageError> {
+    let (before, now) = (root.join(MARKS_DIR), root.join(SIGNING_DIR));
+    if now.exists() || !before.is_dir() {
+        return Ok(());
+    }
+    let file = before.join(MARKS_FILE);
+    if file.exists() {
+        fs::rename(&file, before.join(signing_db::FILE)).map_err(at("rename", &file))?;
+        sync_dir(&before).map_err(at("sync directory", &before))?;
+    }
+    fs::rename(&before, &now).map_err(at("rename", &before))?;
+    sync_dir(root).map_err(at("sync directory", root))
+}
+
 fn write_identity(root: &Path, identity: &Identity) -> Result<(), StorageError> {
     atomic::replace(&root.join(IDENTITY_FILE), &IDENTITY_FRAME.encode(0, &identity.as_ssz_bytes())?)
 }
@@ -228,6 +250,8 @@ fn decode_identity(frame: &Frame) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{SigningDb, SigningDbOptions};
+    use aequa_types::{Height, InstanceId};
 
     fn identity(operator: u8) -> Identity {
         Identity {
@@ -249,7 +273,7 @@ mod tests {
         let root = dir.path().join("a/b");
         for _ in 0..2 {
             let made = DataDir::open(&root, identity(0)).unwrap();
-            assert!(made.is_new(), "also for the next start, until log and marks exist");
+            assert!(made.is_new(), "also for the next start, until both exist");
         }
         DataDir::open(&root, identity(0)).unwrap().settle().unwrap();
         let again = DataDir::open(&root, Identity { created: 5, ..identity(0) }).unwrap();
@@ -263,8 +287,8 @@ mod tests {
         let open = || DataDir::open(dir.path(), identity(0)).unwrap();
         assert_eq!(open().suspicion().unwrap(), None);
         open().suspect("the vote log is gone").unwrap();
-        open().suspect("the marks are gone").unwrap();
-        assert_eq!(open().suspicion().unwrap().as_deref(), Some("the marks are gone"));
+        open().suspect("the signing database is gone").unwrap();
+        assert_eq!(open().suspicion().unwrap().as_deref(), Some("the signing database is gone"));
         open().trust().unwrap();
         assert_eq!(open().suspicion().unwrap(), None);
     }
@@ -302,6 +326,26 @@ mod tests {
         let data = DataDir::open(dir.path(), identity(0)).unwrap();
         assert_eq!(data.identity().lock_hash, B256::repeat_byte(3));
         assert_eq!(data.identity().created, 1_700_000_000);
+    }
+
+    #[test]
+    fn the_signing_database_of_an_earlier_version_is_taken_over_under_its_new_name() {
+        for crashed_in_between in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (cluster, me) = (identity(0).cluster_id, OperatorIndex(0));
+            drop(DataDir::open(dir.path(), identity(0)).unwrap());
+            let (before, floor) = (dir.path().join(MARKS_DIR), InstanceId::Block(Height(7)));
+            let mut db = SigningDb::open(&before, cluster, me, SigningDbOptions::default()).unwrap();
+            db.raise_floors(&[floor]).unwrap();
+            drop(db);
+            if !crashed_in_between {
+                fs::rename(before.join(signing_db::FILE), before.join(MARKS_FILE)).unwrap();
+            }
+            let data = DataDir::open(dir.path(), identity(0)).unwrap();
+            assert!(!before.exists());
+            let db = SigningDb::open(&data.signing_dir(), cluster, me, SigningDbOptions::default()).unwrap();
+            assert_eq!(db.floors().collect::<Vec<_>>(), [floor]);
+        }
     }
 
     #[test]

@@ -9,15 +9,15 @@
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
 //! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
-//! | [`signing_db`] | which statement was made where: the second gate, independent of the log | on return of [`signing_db::SigningDb::sync`], soon after its record |
+//! | [`signing_db`] | which statement was made where: the second gate, independent of the log | on return of [`signing_db::SigningDb::settle`], before the next turn sends |
+//! | [`votes`] | the log and the database together, in the one order that is safe | on return of [`votes::Votes::sync`] |
 //! | [`chain_store`] | blocks, certificates, state rows, duty results | on return of [`chain_store::ChainStore::flush`] |
 //!
 //! # Rules
 //!
 //! - The API blocks. The node calls it from its own threads; nothing here knows an executor.
-//! - **Persist before send.** A vote may leave the node only after the [`wal::Wal::sync`] that covers it and
-//!   then [`signing_db::SigningDb::write`] returned `Ok`. After one error the log or the marks are
-//!   poisoned for ever: the page cache cannot be trusted after a failed sync, so the process stops
+//! - **Persist before send.** A vote may leave the node only after the [`votes::Votes::sync`] that covers it
+//!   returned `Ok`. After one error log or database are poisoned for ever: the page cache cannot be trusted after a failed sync, so the process stops
 //!   and recovery reads what the disk really holds.
 //! - **A prefix or a refusal.** Whatever a crash or a bad disk left, opening gives a prefix of what
 //!   was written, or an error. It never gives a log with a hole.
@@ -47,6 +47,7 @@ pub mod last_state;
 pub mod medium;
 pub mod notes;
 pub mod signing_db;
+pub mod votes;
 pub mod wal;
 
 pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
@@ -55,5 +56,6 @@ pub use error::StorageError;
 pub use journal::Journal;
 pub use last_state::LastState;
 pub use notes::Notes;
-pub use signing_db::{Gate, SigningDb, SigningDbOptions};
+pub use signing_db::{SigningDb, SigningDbOptions};
+pub use votes::Votes;
 pub use wal::{Recovered, Wal, WalOptions};

@@ -11,7 +11,7 @@ use std::path::Path;
 const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
 const ME: OperatorIndex = OperatorIndex(0);
 const HEIGHTS: u64 = 10_000;
-/// As in a node: the block store is flushed, and log and marks pruned, every so many blocks.
+/// As in a node: the block store is flushed, and log and database pruned, every so many blocks.
 const PRUNED_EVERY: u64 = 100;
 const SEGMENT_BYTES: usize = 64 << 10;
 /// Heights a segment holds, and some.
@@ -28,7 +28,7 @@ fn open(dir: &Path) -> (Wal, Vec<Record>, SigningDb) {
     let options = WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::default() };
     let (wal, recovered) = Wal::open(&dir.join("wal"), CLUSTER, ME, options).unwrap();
     let options = SigningDbOptions { slots: 1024, ..SigningDbOptions::default() };
-    let marks = SigningDb::open(&dir.join("marks"), CLUSTER, ME, options).unwrap();
+    let marks = SigningDb::open(&dir.join("signing"), CLUSTER, ME, options).unwrap();
     (wal, recovered.records, marks)
 }
 
@@ -55,8 +55,8 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
         wal.append(&record).unwrap();
         if height.is_multiple_of(10) {
             wal.sync().unwrap();
-            marks.write(&[mark]).unwrap();
-            marks.sync().unwrap();
+            marks.take(&[mark]).unwrap();
+            marks.settle().unwrap();
         }
         if height.is_multiple_of(PRUNED_EVERY) {
             wal.prune(&|subject| subject.instance.number() > height).unwrap();

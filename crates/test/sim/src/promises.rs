@@ -4,7 +4,7 @@
 
 use crate::ram::RamDisk;
 use aequa_replica::Persist;
-use aequa_storage::{Notes, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions};
+use aequa_storage::{Notes, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions};
 use aequa_types::{ClusterId, Height, InstanceId, Mark, OperatorIndex, Record, Signed, Subject};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,15 +15,14 @@ const SEGMENT_BYTES: usize = 16 << 10;
 const SLOTS: usize = 96;
 /// Folder of the log.
 pub(crate) const WAL: &str = "wal";
-const MARKS: &str = "marks";
+const SIGNING: &str = "signing";
 const NOTES: &str = "notes";
 /// The note that the members have to be asked.
 const SUSPECT: &str = "suspect";
 
 /// Vote log, signing database and notes.
 pub(crate) struct Promises {
-    wal: Wal,
-    marks: SigningDb,
+    votes: Votes,
     notes: Notes,
     /// Blocks whose decision is in the log.
     decided: BTreeSet<Height>,
@@ -64,17 +63,16 @@ impl Promises {
             medium: medium.clone(),
         };
         let (wal, recovered) = Wal::open(Path::new(WAL), cluster, operator, options)?;
-        let options = SigningDbOptions { slots: SLOTS, medium };
-        let mut marks = SigningDb::open(Path::new(MARKS), cluster, operator, options)?;
-        let statements = recovered.records.iter().filter_map(Record::statement);
-        marks.complete(statements.map(|signed| signed.mark()))?;
-        let mut promises = Self { wal, marks, notes, decided: BTreeSet::new() };
+        let options = SigningDbOptions { slots: SLOTS, ahead: false, medium };
+        let db = SigningDb::open(Path::new(SIGNING), cluster, operator, options)?;
+        let votes = Votes::join(wal, &recovered.records, db)?;
+        let mut promises = Self { votes, notes, decided: BTreeSet::new() };
         promises.note_decisions(&recovered.records);
         let found = Found {
-            marks: promises.marks.marks().collect(),
-            floors: promises.marks.floors().collect(),
+            marks: promises.votes.db().marks().collect(),
+            floors: promises.votes.db().floors().collect(),
             suspect,
-            unreadable: promises.marks.unreadable(),
+            unreadable: promises.votes.db().unreadable(),
             torn: recovered.torn,
             records: recovered.records,
         };
@@ -83,23 +81,18 @@ impl Promises {
 
     /// Hands the records of a turn to the operating system, which takes its time to make them durable.
     pub(crate) fn write(&mut self, promised: &Persist) -> Result<(), StorageError> {
-        self.marks.gate().check(&promised.marks)?;
-        promised.records.iter().try_for_each(|record| self.wal.append(record))?;
-        self.wal.write()
+        self.votes.write(&promised.records, &promised.marks)
     }
 
     /// What was written becomes durable, and its places are taken.
     pub(crate) fn sync(&mut self, promised: &Persist) -> Result<(), StorageError> {
-        self.wal.sync()?;
-        self.marks.sync()?;
         self.note_decisions(&promised.records);
-        self.marks.raise_floors(&promised.floors)?;
-        self.marks.write(&promised.marks)
+        self.votes.sync(&promised.floors, &promised.marks)
     }
 
     /// Whether a vote has its place, or lies where nothing is signed any more.
     pub(crate) fn holds(&self, vote: &Signed) -> bool {
-        self.marks.gate().holds(&vote.mark())
+        self.votes.db().holds(&vote.mark())
     }
 
     /// Notes that this is not all that was signed.
@@ -114,7 +107,7 @@ impl Promises {
 
     /// Makes the marks of earlier turns durable, as their thread does at some time.
     pub(crate) fn sync_marks(&mut self) -> Result<(), StorageError> {
-        self.marks.sync()
+        self.votes.settle()
     }
 
     /// Whether the decision of this block is in the log.
@@ -128,10 +121,7 @@ impl Promises {
         is_needed: &dyn Fn(Subject) -> bool,
         floors: &[InstanceId],
     ) -> Result<usize, StorageError> {
-        self.marks.sync()?;
-        let dropped = self.wal.prune(is_needed)?;
-        self.marks.raise_floors(floors)?;
-        Ok(dropped)
+        self.votes.prune(is_needed, floors)
     }
 
     fn note_decisions<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {

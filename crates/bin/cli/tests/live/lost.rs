@@ -38,7 +38,7 @@ fn until_it_votes(cluster: &Cluster, victim: usize, inquiries: usize) {
 fn a_node_that_lost_what_it_signed_asks_the_members_abstains_and_votes_again() {
     let mut cluster = cluster();
     let mut promises = Promises::default();
-    for (n, lost) in [&["wal"][..], &["marks"], &["wal", "marks", "chain"]].into_iter().enumerate() {
+    for (n, lost) in [&["wal"][..], &["signing"], &["wal", "signing", "chain"]].into_iter().enumerate() {
         let tip = cluster.tip();
         cluster.until_all_at(tip + 3);
         cluster.nodes[VICTIM].kill();
@@ -114,7 +114,7 @@ fn a_directory_lost_with_its_identity_stops_before_it_signs_asks_and_votes_again
     cluster.nodes[LEADER].kill();
     promises.read_all(&cluster);
     let dir = cluster.nodes[LEADER].dir.clone();
-    for folder in ["wal", "marks", "chain"] {
+    for folder in ["wal", "signing", "chain"] {
         std::fs::remove_dir_all(dir.join(folder)).unwrap();
     }
     for file in ["identity.dat", "laststate.dat", "laststate.dat.bak"] {

@@ -186,7 +186,7 @@ fn a_directory_that_lost_its_name_does_not_sign() {
 fn a_lone_operator_that_lost_what_it_signed_has_nobody_to_ask_and_does_not_sign() {
     let mut bench = Bench { cluster: Cluster::make(Shape { nodes: 1, ..Shape::default() }), copies: 0 };
     bench.live();
-    for lost in ["wal", "marks"] {
+    for lost in ["wal", "signing"] {
         let dir = bench.copy(0);
         std::fs::remove_dir_all(dir.join(lost)).unwrap();
         for _ in 0..2 {
@@ -196,7 +196,7 @@ fn a_lone_operator_that_lost_what_it_signed_has_nobody_to_ask_and_does_not_sign(
 }
 
 #[test]
-fn a_log_and_marks_that_contradict_each_other_do_not_sign() {
+fn a_log_and_a_signing_database_that_contradict_each_other_do_not_sign() {
     let mut bench = Bench { cluster: Cluster::make(Shape { nodes: 1, ..Shape::default() }), copies: 0 };
     bench.cluster.nodes[0].start();
     bench.cluster.until_all_at(3);
@@ -211,7 +211,7 @@ fn a_log_and_marks_that_contradict_each_other_do_not_sign() {
         until("it votes on its own", || node.height().filter(|height| *height >= tip + 3));
         node.kill();
     }
-    std::fs::copy(other.join("marks/marks.dat"), one.join("marks/marks.dat")).unwrap();
+    std::fs::copy(other.join("signing/votes.dat"), one.join("signing/votes.dat")).unwrap();
     refuses(&one, &[], 4, &["contradict each other", "hint: the directory was put together from two"]);
 }
 

@@ -7,17 +7,17 @@ use super::keys::OperatorKeys;
 use super::ledger::Ledger;
 use super::network::Outbox;
 use super::observe::Observatory;
-use super::promises::Promises;
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use aequa_host::{Host, HostError, Ports};
 use aequa_mempool::Admission;
 use aequa_replica::{
-    DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket, Work,
+    DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket, VoteStore,
+    Work,
 };
-use aequa_storage::{DataDir, StorageError};
+use aequa_storage::{DataDir, StorageError, Votes};
 use aequa_types::recording::Entry;
-use aequa_types::{CheckedTransaction, DutyId, Height, InstanceId, Subject, Value};
+use aequa_types::{CheckedTransaction, DutyId, Height, InstanceId, Signed, Subject, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -66,7 +66,7 @@ pub struct NodePorts {
     /// Held for the life of the process.
     pub data_dir: DataDir,
     /// The vote log and the signing database.
-    pub promises: Promises,
+    pub votes: NodeVotes,
     /// The block store.
     pub ledger: Ledger,
     /// The recording, when there is one.
@@ -83,6 +83,22 @@ pub struct NodePorts {
     pub started: Instant,
     /// Answers owed to clients.
     pub owed: Owed,
+}
+
+/// The vote log and the signing database of the running node.
+pub struct NodeVotes(pub Votes);
+
+impl VoteStore for NodeVotes {
+    type Error = StorageError;
+
+    fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
+        self.0.write(&promised.records, &promised.marks)?;
+        if promised.is_urgent() { self.0.sync(&promised.floors, &promised.marks) } else { Ok(()) }
+    }
+
+    fn holds(&self, vote: &Signed) -> bool {
+        self.0.db().holds(&vote.mark())
+    }
 }
 
 /// Answers owed to clients.
@@ -160,7 +176,7 @@ impl CoreThread {
 
 impl Ports<OperatorKeys> for NodePorts {
     type Error = StorageError;
-    type Votes = Promises;
+    type Votes = NodeVotes;
 
     fn now(&self) -> Now {
         let elapsed = self.started.elapsed().as_millis();
@@ -175,8 +191,8 @@ impl Ports<OperatorKeys> for NodePorts {
         self.observatory.input(input);
     }
 
-    fn votes(&mut self) -> &mut Promises {
-        &mut self.promises
+    fn votes(&mut self) -> &mut NodeVotes {
+        &mut self.votes
     }
 
     /// Signatures that are durable, and only those, are recorded: of any other the next life may make a second one.
@@ -256,7 +272,7 @@ impl Ports<OperatorKeys> for NodePorts {
         is_needed: &dyn Fn(Subject) -> bool,
         floors: Vec<InstanceId>,
     ) -> Result<(), StorageError> {
-        self.promises.prune(is_needed, floors)
+        self.votes.0.prune(is_needed, &floors).map(drop)
     }
 
     fn suspect(&mut self, halt: &Halt) -> Result<(), StorageError> {

@@ -9,7 +9,6 @@
 //! | room | what may be touched in it |
 //! |---|---|
 //! | `core` | commands to turns of the host, and its ports; nothing else touches the replica or the vote log |
-//! | `promises` | the vote log, and beside it the signing database |
 //! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
 //! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and outputs to frames |
@@ -38,7 +37,6 @@ mod ledger;
 mod network;
 mod observe;
 mod open;
-mod promises;
 mod readiness;
 mod recorder;
 mod seals;
@@ -201,14 +199,14 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             recorder::Recorder::open(&dir, operator.lock.cluster_id(), operator.index, bytes_max)
         }
     };
-    let open::Restored { replica, wal, marks, data_dir } = opened.into_replica(&config, operator)?;
+    let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
     facts.set_rejoining(replica.is_rejoining());
     let thread = core::CoreThread {
         host: Host::new(replica),
         facts: Arc::clone(&facts),
         ports: core::NodePorts {
             data_dir,
-            promises: promises::Promises::start(wal, marks).map_err(ExitError::failure)?,
+            votes: core::NodeVotes(votes),
             ledger,
             recorder,
             outbox,

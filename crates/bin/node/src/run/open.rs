@@ -13,14 +13,11 @@ use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{
-    DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions,
+    DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions,
 };
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{
-    Certificate, Digest, DutyKind, DutyOutcome, Height, InstanceId, Mark, Place, Quorum, Record, Value,
-};
-use std::collections::BTreeMap;
+use aequa_types::{Certificate, Digest, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,10 +35,8 @@ const DUTIES_READ_AT_ONCE: usize = 8;
 pub struct Opened {
     /// Held for the life of the process.
     pub data_dir: DataDir,
-    /// The vote log.
-    pub wal: Wal,
-    /// The signing database.
-    pub marks: SigningDb,
+    /// The vote log and the signing database.
+    pub votes: Votes,
     /// The block store.
     pub store: Store,
     /// The chain at its last stored block.
@@ -74,10 +69,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     metrics.qbft_wal_recover_total.inc([result]);
     tracing::info!(target: "event", op = "recover", result, "qbft_wal");
 
-    let mut marks = open_marks(&data_dir)?;
-    check_same_promises(&recovered.records, marks.marks())?;
-    let statements = recovered.records.iter().filter_map(Record::statement);
-    marks.complete(statements.map(|signed| signed.mark())).map_err(refusal)?;
+    let votes = Votes::join(wal, &recovered.records, open_signing_db(&data_dir)?).map_err(refusal)?;
     data_dir.settle().map_err(refusal)?;
 
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
@@ -91,8 +83,8 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         closed_duties: store.closed_duties().map_err(refusal)?,
         newest_duties: newest.into_iter().filter_map(|certificate| certificate.instance.as_duty()).collect(),
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
-        marks: marks.marks().collect(),
-        floors: marks.floors().collect(),
+        marks: votes.db().marks().collect(),
+        floors: votes.db().floors().collect(),
         history,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
@@ -103,17 +95,15 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
             .filter_map(|evidence| verifier.evidence(evidence).ok())
             .collect(),
     };
-    Ok(Opened { data_dir, wal, marks, store: Arc::new(store), chain, verifier, recovery })
+    Ok(Opened { data_dir, votes, store: Arc::new(store), chain, verifier, recovery })
 }
 
 /// What runs from here on.
 pub struct Restored {
     /// The replica.
     pub replica: Replica<OperatorKeys>,
-    /// The vote log.
-    pub wal: Wal,
-    /// The signing database.
-    pub marks: SigningDb,
+    /// The vote log and the signing database.
+    pub votes: Votes,
     /// Held for the life of the process.
     pub data_dir: DataDir,
 }
@@ -142,7 +132,7 @@ impl Opened {
         let cluster = lock.cluster_id();
         let keys = OperatorKeys::new(cluster, operator.identity, operator.share);
         let replica = Replica::new(replica_config, keys, self.chain, mempool, self.recovery);
-        Ok(Restored { replica, wal: self.wal, marks: self.marks, data_dir: self.data_dir })
+        Ok(Restored { replica, votes: self.votes, data_dir: self.data_dir })
     }
 }
 
@@ -168,6 +158,11 @@ fn refusal(error: StorageError) -> ExitError {
             "do not delete anything: this directory says what the operator has signed; restore it whole, \
              or let the operator be replaced by a resharing"
         }
+        StorageError::VoteRefused { .. } => {
+            "vote log and signing database contradict each other: the directory was put together from two, or the disk \
+             fails; put back the `wal` and `signing` that belong together, or, where they are gone, remove both and \
+             leave the rest, and the members are asked what was signed"
+        }
         StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
         StorageError::NewerVersion { .. } => "install the newer version again",
         StorageError::OlderVersion { .. } => {
@@ -181,7 +176,6 @@ fn refusal(error: StorageError) -> ExitError {
         StorageError::Io { .. }
         | StorageError::TooLarge { .. }
         | StorageError::BadFileId { .. }
-        | StorageError::VoteRefused { .. }
         | StorageError::Poisoned
         | StorageError::Conflict { .. }
         | StorageError::Gap { .. }
@@ -221,42 +215,21 @@ fn report_last_state(config: &RunConfig, metrics: &Metrics) {
     );
 }
 
-/// Opens the second record of what was signed.
-fn open_marks(data_dir: &DataDir) -> Result<SigningDb, ExitError> {
+fn open_signing_db(data_dir: &DataDir) -> Result<SigningDb, ExitError> {
     let Identity { cluster_id, operator, .. } = *data_dir.identity();
-    let marks = SigningDb::open(&data_dir.signing_dir(), cluster_id, operator, SigningDbOptions::default())
-        .map_err(refusal)?;
-    if marks.unreadable() > 0 {
+    let options = SigningDbOptions::default();
+    let db = SigningDb::open(&data_dir.signing_dir(), cluster_id, operator, options).map_err(refusal)?;
+    if db.unreadable() > 0 {
+        let unreadable = db.unreadable();
         let text = format!(
-            "{} signing database cannot be read: the vote log is relied on for them",
-            marks.unreadable()
+            "{unreadable} votes in the signing database cannot be read: the vote log is relied on for them"
         );
         tracing::warn!(target: "event", text, "warning");
     }
-    Ok(marks)
+    Ok(db)
 }
 
-/// Log and marks were written apart: where both know a place, they must say the same of it.
-fn check_same_promises(records: &[Record], marks: impl Iterator<Item = Mark>) -> Result<(), ExitError> {
-    let marks: BTreeMap<Place, Mark> = marks.map(|mark| (mark.place, mark)).collect();
-    for signed in records.iter().filter_map(Record::statement) {
-        if marks.get(&signed.place()).is_some_and(|mark| *mark != signed.mark()) {
-            let place = signed.place();
-            return Err(ExitError::refused(format!(
-                "vote log and signing database contradict each other at {} round {} ({:?})",
-                place.instance, place.round, place.kind
-            ))
-            .hint(
-                "the directory was put together from two, or the disk fails: put back the `wal` and `marks` that \
-                 belong together; where they are gone, remove both and leave the rest, and the members are asked \
-                 what was signed",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// A directory that has lived but has no vote log or no marks cannot say what was signed. Noted before
+/// A directory that has lived but has no vote log or no signing database cannot say what was signed. Noted before
 /// either is made again.
 fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
     if data_dir.is_new() {
@@ -267,9 +240,9 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
             entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(ending))
         })
     };
-    let lost =
+    let kept =
         [("vote log", data_dir.wal_dir(), ".wal"), ("signing database", data_dir.signing_dir(), ".dat")];
-    for (what, dir, _) in lost.iter().filter(|(_, dir, ending)| !has_file(dir, ending)) {
+    for (what, dir, _) in kept.iter().filter(|(_, dir, ending)| !has_file(dir, ending)) {
         let reason = format!("the {what} in {} are gone, but this operator has run before", dir.display());
         data_dir.suspect(&reason).map_err(refusal)?;
     }
@@ -406,10 +379,10 @@ mod tests {
 
     #[test]
     fn a_last_state_of_elsewhere_or_of_garbage_binds_nothing() {
-        let marked = |height, dir: &Path, cluster| {
-            let marks =
-                SigningDb::open(&dir.join("marks"), cluster, OperatorIndex(0), SigningDbOptions::default());
-            marks.unwrap().raise_floors(&[InstanceId::Block(Height(height))]).unwrap();
+        let raised = |height, dir: &Path, cluster| {
+            let db =
+                SigningDb::open(&dir.join("signing"), cluster, OperatorIndex(0), SigningDbOptions::default());
+            db.unwrap().raise_floors(&[InstanceId::Block(Height(height))]).unwrap();
         };
         let file = |dir: &Path| dir.join(aequa_storage::last_state::FILE_NAME);
         let far = |dir: &Path| LastState { height: Height(u64::MAX), round: Round(1) }.save(dir).unwrap();
@@ -424,10 +397,10 @@ mod tests {
         for put in [&far as &dyn Fn(&Path), &newer, &garbage, &folder] {
             let both = |dir: &Path, cluster| {
                 put(dir);
-                marked(9, dir, cluster);
+                raised(9, dir, cluster);
             };
             assert_eq!(signing_floor(|dir, _| put(dir)), Height(0));
-            assert_eq!(signing_floor(both), Height(9), "the marks bind");
+            assert_eq!(signing_floor(both), Height(9), "the signing database binds");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The signing database: which statement was made where, kept apart from the vote log.
 //!
 //! ```text
-//! marks/marks.dat     zeroed and synced before use, replaced as a whole when full
+//! signing/votes.dat   zeroed and synced before use, replaced as a whole when full
 //! ┌───────────────────────┬───────────┬───────────┬──────────────
 //! │ frame MARK v1         │ slot 64 B │ slot 64 B │ zeros …
 //! │ cluster id ‖ operator │ crc32 u32 ‖ kind u8 ‖ domain u8 ‖ 0 0 ‖ height or slot u64 ‖ round u64 ‖ digest 32 ‖ zeros
@@ -10,19 +10,18 @@
 //!
 //! The second gate before a signature leaves the node: it knows nothing of records, values or
 //! consensus, and shares no format and no reading code with the log. It refuses by itself a second
-//! statement for one place and anything at or below a floor; that refusal ends the process. [`Gate::check`]
-//! asks it before the log takes a record, so that the log never holds what was refused.
+//! statement for one place and anything at or below a floor; that refusal ends the process.
 //!
-//! - The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
-//!   unreadable one costs only what it said. What the log and the marks know is added up.
-//! - [`SigningDb::write`] takes places before anything is sent; they are durable after
-//!   [`SigningDb::sync`], for which nobody waits: the log has the statements. A mark is written only when its
-//!   record is durable, so one without a record means that the log lost what it once had.
-//! - [`SigningDb::raise_floors`] is durable on return. After an error nothing is accepted any more, as in
-//!   the log.
-//! - Floors replace the marks at and below them, so the file does not grow with the chain.
+//! 1. The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
+//!    unreadable one costs only what it said. What the log and the database know is added up.
+//! 2. What is asked ([`SigningDb::check`], [`SigningDb::holds`]) is answered from memory and never waits for the disk.
+//! 3. [`SigningDb::take`] takes places and hands them to the system before anything is sent. They are durable
+//!    after [`SigningDb::settle`], for which only the next turn waits, since the log has the statements: a
+//!    thread of its own syncs meanwhile.
+//! 4. [`SigningDb::raise_floors`] is durable on return. Floors replace the places at and below them, so the
+//!    file does not grow with the chain.
+//! 5. After an error nothing is accepted any more, as in the log.
 
-mod gate;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -32,32 +31,36 @@ use crate::data_dir::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};
-use aequa_types::{ClusterId, InstanceId, Mark, OperatorIndex};
-pub use gate::Gate;
+use aequa_types::{ClusterId, Domain, InstanceId, Mark, OperatorIndex, Place};
+use alloy_primitives::B256;
 use slot::{Entry, SLOT_BYTES, Slot};
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 /// Slots of a new file, if twice what is live is not more: ten thousand blocks, 2 MiB.
 pub const SLOTS: usize = 32_768;
 /// Largest file that is read; checked before memory is taken.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-const FILE: &str = "marks.dat";
+pub(crate) const FILE: &str = "votes.dat";
 /// The next file under construction; never read.
-const SPARE_FILE: &str = "marks.tmp";
+const SPARE_FILE: &str = "votes.tmp";
 
-/// How marks are laid out and reach the disk.
+/// How the database is laid out and reaches the disk.
 #[derive(Clone)]
 pub struct SigningDbOptions {
     /// Slots of a new file.
     pub slots: usize,
+    /// Whether a thread of its own syncs what is taken. Without, [`SigningDb::settle`] does.
+    pub ahead: bool,
     /// The calls that write and sync.
     pub medium: Arc<dyn Medium>,
 }
 
 impl Default for SigningDbOptions {
     fn default() -> Self {
-        Self { slots: SLOTS, medium: Arc::new(SystemMedium) }
+        Self { slots: SLOTS, ahead: true, medium: Arc::new(SystemMedium) }
     }
 }
 
@@ -67,20 +70,21 @@ pub struct SigningDb {
     cluster_id: ClusterId,
     operator: OperatorIndex,
     options: SigningDbOptions,
-    file: Box<dyn MediumFile>,
+    known: Known,
+    file: Arc<dyn MediumFile>,
     /// Slots of the file, and how many were written.
     slots: usize,
     used: usize,
-    /// Whether something was written since the last sync.
+    /// Whether something was written that no sync covers.
     unsynced: bool,
+    syncer: Option<Syncer>,
     /// Slots that were not whole when the file was opened.
     unreadable: usize,
-    gate: Gate,
     poisoned: bool,
 }
 
 impl SigningDb {
-    /// Opens the marks in `dir`, creating them when there are none, and reads them all.
+    /// Opens the database in `dir`, creating it when there is none, and reads it all.
     pub fn open(
         dir: &Path,
         cluster_id: ClusterId,
@@ -91,61 +95,65 @@ impl SigningDb {
         medium.create_dir(dir).map_err(at("create directory", dir))?;
         medium.remove(&dir.join(SPARE_FILE)).map_err(at("remove", dir))?;
         let path = dir.join(FILE);
-        let gate = Gate::default();
-        if !exists(dir, &*medium)? {
-            let slots = options.slots.max(1);
-            let file = replace(dir, cluster_id, operator, &[], slots, &*medium)?;
-            let (used, unsynced, unreadable, poisoned) = (0, false, 0, false);
-            let dir = dir.to_path_buf();
-            return Ok(Self {
-                dir,
-                cluster_id,
-                operator,
-                options,
-                file,
-                slots,
-                used,
-                unsynced,
-                unreadable,
-                gate,
-                poisoned,
-            });
-        }
-        let bytes = medium.read(&path, FILE_BYTES_MAX).map_err(at("read", &path))?;
-        let bytes = bytes.ok_or_else(|| corrupt(&path, "larger than any file of marks"))?;
-        check_owner(&path, &bytes, cluster_id, operator)?;
-        let file = medium.open(&path).map_err(at("open", &path))?;
-        write_again(&*medium, &path, &*file, &bytes, 0)?;
-        let mut store = Self {
+        let slots = options.slots.max(1);
+        let (file, bytes) = match exists(dir, &*medium)? {
+            false => {
+                let file = replace(dir, cluster_id, operator, &[], slots, &*medium)?;
+                (file, vec![0; (1 + slots) * SLOT_BYTES])
+            }
+            true => {
+                let bytes = medium.read(&path, FILE_BYTES_MAX).map_err(at("read", &path))?;
+                let bytes = bytes.ok_or_else(|| corrupt(&path, "larger than any signing database"))?;
+                check_owner(&path, &bytes, cluster_id, operator)?;
+                let file = medium.open(&path).map_err(at("open", &path))?;
+                write_again(&*medium, &path, &*file, &bytes, 0)?;
+                (Arc::from(file), bytes)
+            }
+        };
+        let mut db = Self {
             dir: dir.to_path_buf(),
             cluster_id,
             operator,
-            options,
+            known: Known::default(),
             file,
             slots: bytes.len() / SLOT_BYTES - 1,
             used: 0,
             unsynced: false,
+            syncer: options.ahead.then(Syncer::start).flatten(),
+            options,
             unreadable: 0,
-            gate,
             poisoned: false,
         };
-        store.read_slots(&path, &bytes[SLOT_BYTES..])?;
-        Ok(store)
+        db.read_slots(&path, &bytes[SLOT_BYTES..])?;
+        Ok(db)
     }
 
-    /// What is taken and what is below a floor, to be asked by whoever writes elsewhere first.
-    pub fn gate(&self) -> Gate {
-        self.gate.clone()
+    /// Refuses what could not be taken: a place of another statement, among these marks too, or one that is
+    /// not above its floor. Takes nothing.
+    pub fn check(&self, marks: &[Mark]) -> Result<(), StorageError> {
+        let mut asked = BTreeMap::new();
+        for mark in marks {
+            self.known.may_take(mark)?;
+            if *asked.entry(mark.place).or_insert(mark.digest) != mark.digest {
+                return Err(taken(mark));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this statement has its place, or lies where nothing is signed any more.
+    pub fn holds(&self, mark: &Mark) -> bool {
+        !self.known.is_above_floor(mark) || self.known.marks.get(&mark.place) == Some(&mark.digest)
     }
 
     /// Every mark above the floors, in order.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.gate.marks().into_iter()
+        self.known.marks.iter().map(|(place, digest)| Mark { place: *place, digest: *digest })
     }
 
     /// The floors: nothing is signed at or below them.
     pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.gate.floors().into_iter()
+        self.known.floors.values().copied()
     }
 
     /// Slots that were not whole when the file was opened: what they said is lost here.
@@ -153,45 +161,47 @@ impl SigningDb {
         self.unreadable
     }
 
-    /// Takes the places of these marks, whose records are durable, and hands the marks to the operating
-    /// system. A place that is taken by another statement, or below the floor, is refused, and then nothing
-    /// is accepted any more.
-    pub fn write(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
-        self.guarded(|store| {
+    /// Takes the places of these marks, whose records are durable, and begins to sync them. A place that is
+    /// taken by another statement, or below the floor, is refused, and then nothing is accepted any more.
+    pub fn take(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
+        self.guarded(|db| {
             let mut entries = Vec::with_capacity(marks.len());
             for mark in marks {
-                if store.gate.take(mark)? {
+                if db.known.take(mark)? {
                     entries.push(Entry::Mark(*mark));
                 }
             }
-            store.write_out(&entries)
+            db.write_out(&entries)?;
+            db.begin_sync();
+            Ok(())
         })
     }
 
     /// Adds, durably, the marks of what the log holds above the floors: a crash may have come between a
     /// record and its mark, and the log is pruned one day.
     pub fn complete(&mut self, of_log: impl Iterator<Item = Mark>) -> Result<(), StorageError> {
-        let above: Vec<Mark> = of_log.filter(|mark| self.gate.is_above_floor(mark)).collect();
-        self.write(&above)?;
-        self.sync()
+        let above: Vec<Mark> = of_log.filter(|mark| self.known.is_above_floor(mark)).collect();
+        self.take(&above)?;
+        self.settle()
     }
 
-    /// Makes everything written durable; without anything written it costs nothing.
-    pub fn sync(&mut self) -> Result<(), StorageError> {
+    /// Waits until everything taken is durable; with nothing taken it costs nothing.
+    pub fn settle(&mut self) -> Result<(), StorageError> {
         self.guarded(Self::sync_written)
     }
 
     /// Raises floors durably, and forgets the marks at and below them. None is ever lowered.
     pub fn raise_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
-        self.guarded(|store| {
-            let mut entries = Vec::new();
-            for floor in floors {
-                if store.gate.raise(*floor) {
-                    entries.push(Entry::Floor(*floor));
-                }
+        self.guarded(|db| if db.write_floors(floors)? { db.sync_written() } else { Ok(()) })
+    }
+
+    /// Raises floors where nothing is signed any more anyway, so that the marks below can go; durable some time soon.
+    pub fn prune(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
+        self.guarded(|db| {
+            if db.write_floors(floors)? {
+                db.begin_sync();
             }
-            store.write_out(&entries)?;
-            store.sync_written()
+            Ok(())
         })
     }
 
@@ -207,6 +217,14 @@ impl SigningDb {
         changed
     }
 
+    /// Whether one of them was raised.
+    fn write_floors(&mut self, floors: &[InstanceId]) -> Result<bool, StorageError> {
+        let raised = floors.iter().filter(|floor| self.known.raise(**floor));
+        let entries: Vec<Entry> = raised.map(|floor| Entry::Floor(*floor)).collect();
+        self.write_out(&entries)?;
+        Ok(!entries.is_empty())
+    }
+
     fn write_out(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
         if entries.is_empty() {
             return Ok(());
@@ -216,16 +234,27 @@ impl SigningDb {
         }
         let bytes: Vec<u8> = entries.iter().flat_map(Entry::encode).collect();
         let offset = ((1 + self.used) * SLOT_BYTES) as u64;
-        let path = self.dir.join(FILE);
-        write_all(&*self.file, &bytes, offset).map_err(at("write", &path))?;
+        write_all(&*self.file, &bytes, offset).map_err(at("write", &self.dir.join(FILE)))?;
         self.used += entries.len();
         self.unsynced = true;
         Ok(())
     }
 
+    fn begin_sync(&mut self) {
+        if self.unsynced
+            && let Some(syncer) = &mut self.syncer
+        {
+            self.unsynced = !syncer.begin(&self.file);
+        }
+    }
+
     fn sync_written(&mut self) -> Result<(), StorageError> {
+        let path = self.dir.join(FILE);
+        if let Some(syncer) = &mut self.syncer {
+            syncer.wait().map_err(at("sync", &path))?;
+        }
         if self.unsynced {
-            self.file.sync().map_err(at("sync", &self.dir.join(FILE)))?;
+            self.file.sync().map_err(at("sync", &path))?;
             self.unsynced = false;
         }
         Ok(())
@@ -233,12 +262,13 @@ impl SigningDb {
 
     /// Replaces the file by one that holds only what still matters.
     fn start_over(&mut self) -> Result<(), StorageError> {
+        self.sync_written()?;
         let floors = self.floors().map(Entry::Floor);
         let entries: Vec<Entry> = floors.chain(self.marks().map(Entry::Mark)).collect();
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
         self.file = replace(&self.dir, self.cluster_id, self.operator, &entries, slots, &*medium)?;
-        (self.slots, self.used, self.unsynced) = (slots, entries.len(), false);
+        (self.slots, self.used) = (slots, entries.len());
         Ok(())
     }
 
@@ -251,14 +281,14 @@ impl SigningDb {
                 Slot::Unreadable => self.unreadable += 1,
                 Slot::Taken(Entry::Floor(floor)) => floors.push(floor),
                 Slot::Taken(Entry::Mark(mark)) => {
-                    self.gate.take(&mark).map_err(|_| corrupt(path, "two statements for one place"))?;
+                    self.known.take(&mark).map_err(|_| corrupt(path, "two statements for one place"))?;
                 }
             }
             self.used = n + 1;
         }
         // Marks stand below a floor that was raised after them.
         for floor in floors {
-            self.gate.raise(floor);
+            self.known.raise(floor);
         }
         Ok(())
     }
@@ -268,9 +298,90 @@ impl std::fmt::Debug for SigningDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SigningDb")
             .field("dir", &self.dir)
-            .field("gate", &self.gate)
+            .field("known", &self.known)
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
+    }
+}
+
+/// What the file says, in memory.
+#[derive(Debug, Default)]
+struct Known {
+    marks: BTreeMap<Place, B256>,
+    /// The highest instance of each domain at and below which nothing is signed.
+    floors: BTreeMap<Domain, InstanceId>,
+}
+
+impl Known {
+    fn is_above_floor(&self, mark: &Mark) -> bool {
+        let instance = mark.place.instance;
+        self.floors.get(&instance.domain()).is_none_or(|floor| instance > *floor)
+    }
+
+    fn may_take(&self, mark: &Mark) -> Result<(), StorageError> {
+        if !self.is_above_floor(mark) {
+            let reason = "it is not above what may have been signed before";
+            return Err(StorageError::VoteRefused { place: mark.place, reason });
+        }
+        match self.marks.get(&mark.place) {
+            Some(before) if *before != mark.digest => Err(taken(mark)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a place; false when this very statement has it already.
+    fn take(&mut self, mark: &Mark) -> Result<bool, StorageError> {
+        self.may_take(mark)?;
+        Ok(self.marks.insert(mark.place, mark.digest).is_none())
+    }
+
+    /// Raises a floor and forgets the marks at and below it; false when it is as high already.
+    fn raise(&mut self, floor: InstanceId) -> bool {
+        let domain = floor.domain();
+        if self.floors.get(&domain) >= Some(&floor) {
+            return false;
+        }
+        self.floors.insert(domain, floor);
+        let first = Place::first_of(domain.instance(0));
+        let above = Place::first_of(floor.next());
+        self.marks.extract_if(first..above, |_, _| true).for_each(drop);
+        true
+    }
+}
+
+fn taken(mark: &Mark) -> StorageError {
+    StorageError::VoteRefused { place: mark.place, reason: "another statement was made there" }
+}
+
+/// A thread that syncs, one sync at a time.
+struct Syncer {
+    files: mpsc::Sender<Arc<dyn MediumFile>>,
+    synced: mpsc::Receiver<io::Result<()>>,
+    is_syncing: bool,
+}
+
+impl Syncer {
+    /// Without a thread whoever waits for a sync does it.
+    fn start() -> Option<Self> {
+        let (files, inbox) = mpsc::channel::<Arc<dyn MediumFile>>();
+        let (outcome, synced) = mpsc::channel();
+        let work = move || inbox.iter().try_for_each(|file| outcome.send(file.sync()).map_err(drop));
+        std::thread::Builder::new().name("signing-db".into()).spawn(work).ok()?;
+        Some(Self { files, synced, is_syncing: false })
+    }
+
+    /// Whether a sync that covers all that was written has begun.
+    fn begin(&mut self, file: &Arc<dyn MediumFile>) -> bool {
+        let begins = !self.is_syncing && self.files.send(Arc::clone(file)).is_ok();
+        self.is_syncing |= begins;
+        begins
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.is_syncing) {
+            false => Ok(()),
+            true => self.synced.recv().unwrap_or_else(|_| Err(io::Error::other("the syncing thread ended"))),
+        }
     }
 }
 
@@ -283,7 +394,7 @@ fn replace(
     entries: &[Entry],
     slots: usize,
     medium: &dyn Medium,
-) -> Result<Box<dyn MediumFile>, StorageError> {
+) -> Result<Arc<dyn MediumFile>, StorageError> {
     let mut bytes = slot::encode_head(cluster_id, operator)?;
     bytes.extend(entries.iter().flat_map(Entry::encode));
     // Zeros are written and not only reserved: a later sync has no block to allocate.
@@ -295,7 +406,7 @@ fn replace(
     file.sync().map_err(at("sync", &spare))?;
     medium.rename(&spare, &path).map_err(at("rename to", &path))?;
     medium.sync_dir(dir).map_err(at("sync directory", dir))?;
-    Ok(file)
+    Ok(Arc::from(file))
 }
 
 /// Whether there is a file; that a directory cannot be listed is an error, not an answer.

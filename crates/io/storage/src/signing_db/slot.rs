@@ -1,4 +1,4 @@
-//! Layout of the marks file. Pure: bytes in, entries out.
+//! Layout of the file. Pure: bytes in, entries out.
 //!
 //! A slot is 64 bytes and begins at a multiple of 64, so no sector of any disk holds a part of one.
 

@@ -11,7 +11,7 @@ const ME: OperatorIndex = OperatorIndex(2);
 const SLOTS_HERE: usize = 64;
 
 fn open_on(dir: &Path, medium: Arc<dyn Medium>) -> Result<SigningDb, StorageError> {
-    SigningDb::open(dir, CLUSTER, ME, SigningDbOptions { slots: SLOTS_HERE, medium })
+    SigningDb::open(dir, CLUSTER, ME, SigningDbOptions { slots: SLOTS_HERE, ahead: false, medium })
 }
 
 fn open(dir: &Path) -> SigningDb {
@@ -29,8 +29,8 @@ fn marks_of(height: u64) -> [Mark; 2] {
 }
 
 fn put(store: &mut SigningDb, marks: &[Mark]) -> Result<(), StorageError> {
-    store.write(marks)?;
-    store.sync()
+    store.take(marks)?;
+    store.settle()
 }
 
 fn held(store: &SigningDb) -> Vec<Mark> {
@@ -75,7 +75,7 @@ fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
     let mut store = open(dir.path());
     let taken = mark(5, Kind::Prepare, 1);
     put(&mut store, &[taken]).unwrap();
-    let holds = |store: &SigningDb, height, kind, digest| store.gate().holds(&mark(height, kind, digest));
+    let holds = |store: &SigningDb, height, kind, digest| store.holds(&mark(height, kind, digest));
     assert!(holds(&store, 5, Kind::Prepare, 1));
     assert!(!holds(&store, 5, Kind::Prepare, 2), "another statement has the place");
     assert!(!holds(&store, 5, Kind::Commit, 1) && !holds(&store, 6, Kind::Prepare, 1), "nobody has it");

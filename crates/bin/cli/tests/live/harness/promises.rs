@@ -15,23 +15,23 @@ pub struct Promises {
 }
 
 impl Promises {
-    /// Takes over what the vote log and the marks of one node hold: its own statements, and those of
+    /// Takes over what the vote log and the signing database of one node hold: its own statements, and those of
     /// others in its certificates. Nothing is changed; the node may run.
     #[track_caller]
     pub fn read(&mut self, cluster: &Cluster, node: usize) {
         let (id, operator) = (cluster_id(cluster), OperatorIndex(u8::try_from(node).unwrap()));
         let copy = tempfile::tempdir().unwrap();
         let dir = &cluster.nodes[node].dir;
-        for part in ["wal", "marks"].into_iter().filter(|part| dir.join(part).exists()) {
+        for part in ["wal", "signing"].into_iter().filter(|part| dir.join(part).exists()) {
             copy_dir(&dir.join(part), &copy.path().join(part));
         }
         for record in records(&copy.path().join("wal"), id, operator) {
             statements(&record).iter().for_each(|signed| self.add(signed.author, signed.mark()));
         }
-        if copy.path().join("marks/marks.dat").exists() {
-            let marks = copy.path().join("marks");
-            let marks = SigningDb::open(&marks, id, operator, SigningDbOptions::default()).unwrap();
-            marks.marks().for_each(|mark| self.add(operator, mark));
+        if copy.path().join("signing/votes.dat").exists() {
+            let db = copy.path().join("signing");
+            let db = SigningDb::open(&db, id, operator, SigningDbOptions::default()).unwrap();
+            db.marks().for_each(|mark| self.add(operator, mark));
         }
     }
 

@@ -123,15 +123,15 @@ async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
     let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
     let options =
         WalOptions { ahead: false, medium: Arc::new(TestMedium(Arc::clone(disk))), ..WalOptions::default() };
-    let (wal, _) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
-    let marks = dir.path().join("marks");
-    let marks = SigningDb::open(&marks, cluster, OperatorIndex(ME), SigningDbOptions::default()).unwrap();
+    let (wal, recovered) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
+    let db = dir.path().join("signing");
+    let db = SigningDb::open(&db, cluster, OperatorIndex(ME), SigningDbOptions::default()).unwrap();
     let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
     let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
     let replica = Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default());
     let ports = NodePorts {
         data_dir: DataDir::open(&dir.path().join("own"), identity).unwrap(),
-        promises: Promises::start(wal, marks).unwrap(),
+        votes: NodeVotes(Votes::join(wal, &recovered.records, db).unwrap()),
         ledger: Ledger::start(
             Arc::clone(&context.store),
             dir.path().into(),
