@@ -44,7 +44,6 @@ fn turn(height: u64) -> Vec<Record> {
     vec![
         Record::Commit(signed(height, 0, Claim::Commit(CommitClaim { digest, seal: None }))),
         Record::Round(round),
-        // Ends with a byte that is not zero: the end of a batch is where its zeros begin.
         Record::Prepare(signed(height, 0, Claim::Prepare(digest))),
     ]
 }
@@ -54,7 +53,9 @@ fn marks_of(records: &[Record]) -> Vec<Mark> {
 }
 
 fn open_log(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
-    Wal::open(dir, CLUSTER, ME, WalOptions { segment_bytes: 8192, ..WalOptions::default() })
+    // The end of a batch is where its zeros begin: with this salt none ends with one.
+    let options = WalOptions { segment_bytes: 8192, fresh_salt: || Ok(0x5a17), ..WalOptions::default() };
+    Wal::open(dir, CLUSTER, ME, options)
 }
 
 fn open_marks(dir: &Path) -> SigningDb {
@@ -64,7 +65,7 @@ fn open_marks(dir: &Path) -> SigningDb {
 impl Life {
     fn of(turns: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (log, marks) = (dir.path().join("wal"), dir.path().join("marks"));
+        let (log, marks) = (dir.path().join("wal"), dir.path().join("signing"));
         let (mut wal, mut store) = (open_log(&log).unwrap().0, open_marks(&marks));
         let mut life = Self { _dir: dir, log, marks, batches: vec![], images: vec![], ends: vec![] };
         life.images.push(fs::read(life.segment()).unwrap());
@@ -72,8 +73,8 @@ impl Life {
             let batch = turn(height);
             batch.iter().for_each(|record| wal.append(record).unwrap());
             wal.write().unwrap();
-            store.write(&marks_of(&batch)).unwrap();
-            store.sync().unwrap();
+            store.take(&marks_of(&batch)).unwrap();
+            store.settle().unwrap();
             wal.sync().unwrap();
             let image = fs::read(life.segment()).unwrap();
             life.ends.push(image.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -196,6 +197,6 @@ fn what_the_log_lost_is_not_marked_for_another_statement() {
     for record in &life.batches[1] {
         let place = record.statement().unwrap().place();
         let other = Mark { place, digest: B256::repeat_byte(0xee) };
-        assert!(matches!(open_marks(&life.marks).write(&[other]), Err(StorageError::VoteRefused { .. })));
+        assert!(matches!(open_marks(&life.marks).take(&[other]), Err(StorageError::VoteRefused { .. })));
     }
 }
