@@ -29,7 +29,7 @@ pub(crate) fn node(left: &B256, right: &B256) -> B256 {
     hash(&[NODE, left.as_slice(), right.as_slice()])
 }
 
-/// The tree and what it is the tree of; `counts` are (table, rows) of every table there is.
+/// The tree and what it is the tree of; `counts` are (table, rows), ordered by table.
 pub(crate) fn state(
     cluster: &ClusterId,
     schema: u32,

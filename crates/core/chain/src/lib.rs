@@ -56,7 +56,7 @@
 //! history_n    = H("aequa/history/v1\0" ‖ history_{n-1} ‖ n (u64) ‖ state_n), 32 zero bytes before n = 0
 //! ```
 //!
-//! Path bits are taken from the most significant one. The shape depends on the set of rows alone, and a
+//! The tables 1 to 5 are always counted, a later one when it has rows: it changes no root before. Path bits are taken from the most significant one. The shape depends on the set of rows alone, and a
 //! changed row costs the hashes of its own path. Why not a positional tree: ADR 0002.
 //!
 //! Equal history roots at n mean equal states at every height up to n.
@@ -70,7 +70,8 @@
 //!
 //! # What may be changed here
 //!
-//! A new table is a new [`Table`] variant, its row, and a new [`SCHEMA_VERSION`]: it changes every root.
+//! A new table is a new [`Table`] variant and its row; roots of states without a row of it stay. Another encoding of
+//! a row there is needs a new [`SCHEMA_VERSION`], which changes every root.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 

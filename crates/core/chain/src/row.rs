@@ -20,12 +20,23 @@ pub enum Table {
     Evidence,
     /// Timestamps of some blocks, by which evidence ages.
     Times,
+    /// Stake taken from operators. Nothing writes it before penalties are in the lock.
+    Slashes,
+    /// Until when operators are jailed. Nothing writes it before penalties are in the lock.
+    Jails,
 }
 
 impl Table {
     /// All tables, by number.
-    pub const ALL: [Table; 5] =
-        [Table::Nonces, Table::Operators, Table::Credits, Table::Evidence, Table::Times];
+    pub const ALL: [Table; 7] = [
+        Table::Nonces,
+        Table::Operators,
+        Table::Credits,
+        Table::Evidence,
+        Table::Times,
+        Table::Slashes,
+        Table::Jails,
+    ];
 
     /// The first byte of a stored key.
     pub fn number(self) -> u8 {
@@ -35,6 +46,8 @@ impl Table {
             Table::Credits => 3,
             Table::Evidence => 4,
             Table::Times => 5,
+            Table::Slashes => 6,
+            Table::Jails => 7,
         }
     }
 
@@ -46,7 +59,15 @@ impl Table {
             Table::Credits => "credits",
             Table::Evidence => "evidence",
             Table::Times => "times",
+            Table::Slashes => "slashes",
+            Table::Jails => "jails",
         }
+    }
+
+    /// Whether the state root counts its rows when there are none: so it does with the tables of the first
+    /// states, and a later table changes no root before it has a row.
+    pub(crate) fn is_always_counted(self) -> bool {
+        self <= Table::Times
     }
 
     /// The table of this number.
@@ -69,11 +90,38 @@ pub struct OperatorLedger {
 /// One row of any table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Row {
-    Nonce { sender: Address, kind: TxKind, next: u64 },
-    Operator { operator: OperatorIndex, ledger: OperatorLedger },
-    Credit { recipient: Address, amount: u128 },
-    Evidence { offence: Offence, hash: B256, committed: Height },
-    Time { height: Height, timestamp_ms: TimestampMs },
+    Nonce {
+        sender: Address,
+        kind: TxKind,
+        next: u64,
+    },
+    Operator {
+        operator: OperatorIndex,
+        ledger: OperatorLedger,
+    },
+    Credit {
+        recipient: Address,
+        amount: u128,
+    },
+    Evidence {
+        offence: Offence,
+        hash: B256,
+        committed: Height,
+    },
+    Time {
+        height: Height,
+        timestamp_ms: TimestampMs,
+    },
+    /// Of the stake in the lock so much is gone.
+    Slash {
+        operator: OperatorIndex,
+        stake: u64,
+    },
+    /// It leads nothing up to this height; the highest one is for ever.
+    Jail {
+        operator: OperatorIndex,
+        until: Height,
+    },
 }
 
 impl Row {
@@ -84,13 +132,17 @@ impl Row {
             Row::Credit { .. } => Table::Credits,
             Row::Evidence { .. } => Table::Evidence,
             Row::Time { .. } => Table::Times,
+            Row::Slash { .. } => Table::Slashes,
+            Row::Jail { .. } => Table::Jails,
         }
     }
 
     pub fn key(&self) -> Vec<u8> {
         match self {
             Row::Nonce { sender, kind, .. } => [sender.as_slice(), &[kind.number()]].concat(),
-            Row::Operator { operator, .. } => vec![operator.0],
+            Row::Operator { operator, .. } | Row::Slash { operator, .. } | Row::Jail { operator, .. } => {
+                vec![operator.0]
+            }
             Row::Credit { recipient, .. } => recipient.to_vec(),
             Row::Evidence { offence, .. } => offence_key(offence),
             Row::Time { height, .. } => height.0.to_be_bytes().to_vec(),
@@ -107,6 +159,8 @@ impl Row {
             Row::Credit { amount, .. } => amount.to_be_bytes().to_vec(),
             Row::Evidence { hash, committed, .. } => [hash.as_slice(), &committed.0.to_be_bytes()].concat(),
             Row::Time { timestamp_ms, .. } => timestamp_ms.to_be_bytes().to_vec(),
+            Row::Slash { stake, .. } => stake.to_be_bytes().to_vec(),
+            Row::Jail { until, .. } => until.0.to_be_bytes().to_vec(),
         }
     }
 
@@ -129,14 +183,11 @@ impl Row {
             Table::Nonces => {
                 let key: [u8; 21] = key.try_into().map_err(|_| "key is not 21 bytes")?;
                 let kind = TxKind::ALL.into_iter().find(|kind| kind.number() == key[20]);
-                let next = u64::from_be_bytes(value.try_into().map_err(|_| "value is not 8 bytes")?);
+                let next = read_u64(value)?;
                 let kind = kind.ok_or("unknown transaction type")?;
                 Row::Nonce { sender: Address::from_slice(&key[..20]), kind, next }
             }
-            Table::Operators => {
-                let [operator] = key else { return Err("key is not 1 byte") };
-                Row::Operator { operator: OperatorIndex(*operator), ledger: read_ledger(value)? }
-            }
+            Table::Operators => Row::Operator { operator: read_operator(key)?, ledger: read_ledger(value)? },
             Table::Credits => {
                 let key: [u8; 20] = key.try_into().map_err(|_| "key is not 20 bytes")?;
                 let amount = u128::from_be_bytes(value.try_into().map_err(|_| "value is not 16 bytes")?);
@@ -150,9 +201,10 @@ impl Row {
             }
             Table::Times => {
                 let height = u64::from_be_bytes(key.try_into().map_err(|_| "key is not 8 bytes")?);
-                let timestamp_ms = u64::from_be_bytes(value.try_into().map_err(|_| "value is not 8 bytes")?);
-                Row::Time { height: Height(height), timestamp_ms }
+                Row::Time { height: Height(height), timestamp_ms: read_u64(value)? }
             }
+            Table::Slashes => Row::Slash { operator: read_operator(key)?, stake: read_u64(value)? },
+            Table::Jails => Row::Jail { operator: read_operator(key)?, until: Height(read_u64(value)?) },
         };
         if row.is_default() { Err("row holds only its default") } else { Ok(row) }
     }
@@ -165,8 +217,19 @@ impl Row {
             // No block has height 0, nor that timestamp.
             Row::Evidence { committed, .. } => *committed == Height(0),
             Row::Time { timestamp_ms, .. } => *timestamp_ms == 0,
+            Row::Slash { stake, .. } => *stake == 0,
+            Row::Jail { until, .. } => *until == Height(0),
         }
     }
+}
+
+fn read_operator(key: &[u8]) -> Result<OperatorIndex, &'static str> {
+    let [operator] = key else { return Err("key is not 1 byte") };
+    Ok(OperatorIndex(*operator))
+}
+
+fn read_u64(value: &[u8]) -> Result<u64, &'static str> {
+    Ok(u64::from_be_bytes(value.try_into().map_err(|_| "value is not 8 bytes")?))
 }
 
 /// In the order of offences, so that rows are ordered as the map of them is.
@@ -220,7 +283,7 @@ mod tests {
         Offence { operator: OperatorIndex(3), place }
     }
 
-    fn rows() -> [Row; 5] {
+    fn rows() -> [Row; 7] {
         let ledger = OperatorLedger { fees: 1 << 100, bids: 7, blocks: 3 };
         [
             Row::Nonce { sender: Address::repeat_byte(7), kind: TxKind::AuctionBidV1, next: 258 },
@@ -228,6 +291,8 @@ mod tests {
             Row::Credit { recipient: Address::repeat_byte(9), amount: u128::MAX },
             Row::Evidence { offence: offence(), hash: B256::repeat_byte(4), committed: Height(7) },
             Row::Time { height: Height(3000), timestamp_ms: 1_700_000_000_000 },
+            Row::Slash { operator: OperatorIndex(2), stake: u64::MAX },
+            Row::Jail { operator: OperatorIndex(2), until: Height(u64::MAX) },
         ]
     }
 
@@ -241,7 +306,7 @@ mod tests {
     #[test]
     fn every_table_has_a_row_and_its_own_number() {
         assert_eq!(rows().map(|row| row.table()), Table::ALL);
-        assert_eq!(Table::ALL.map(|table| table.number()), [1, 2, 3, 4, 5]);
+        assert_eq!(Table::ALL.map(|table| table.number()), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
@@ -255,7 +320,7 @@ mod tests {
             assert!(Row::decode(&key, &vec![0; value.len()]).is_err(), "a default is not stored");
         }
         assert!(Row::decode(&[], &[]).is_err());
-        assert!(Row::decode(&[6, 0], &[1]).is_err());
+        assert!(Row::decode(&[8, 0], &[1]).is_err());
         let mut key = rows()[0].stored_key();
         key[21] = 9;
         let error = Row::decode(&key, &rows()[0].value()).unwrap_err();

@@ -30,6 +30,8 @@ pub struct State {
     credits: BTreeMap<Address, u128>,
     evidence: BTreeMap<Offence, Committed>,
     times: BTreeMap<Height, TimestampMs>,
+    slashes: BTreeMap<OperatorIndex, u64>,
+    jails: BTreeMap<OperatorIndex, Height>,
     tree: Tree,
 }
 
@@ -97,6 +99,16 @@ impl State {
         self.times.iter().map(|(height, timestamp_ms)| (*height, *timestamp_ms))
     }
 
+    /// How much of its stake in the lock an operator has lost.
+    pub fn slashed(&self, operator: OperatorIndex) -> u64 {
+        self.slashes.get(&operator).copied().unwrap_or(0)
+    }
+
+    /// Up to which height an operator is jailed; the highest one is for ever.
+    pub fn jailed_until(&self, operator: OperatorIndex) -> Option<Height> {
+        self.jails.get(&operator).copied()
+    }
+
     /// Number of rows of `table`.
     pub fn len(&self, table: Table) -> usize {
         match table {
@@ -105,6 +117,8 @@ impl State {
             Table::Credits => self.credits.len(),
             Table::Evidence => self.evidence.len(),
             Table::Times => self.times.len(),
+            Table::Slashes => self.slashes.len(),
+            Table::Jails => self.jails.len(),
         }
     }
 
@@ -120,7 +134,9 @@ impl State {
 
     /// The state root of `cluster` at `height`, from the cached tree.
     pub fn root(&self, cluster: &ClusterId, height: Height) -> B256 {
-        let counts = Table::ALL.map(|table| (table.number(), self.len(table) as u64));
+        let counts = Table::ALL.map(|table| (table, self.len(table) as u64)).into_iter();
+        let counted = counts.filter(|(table, rows)| *rows > 0 || table.is_always_counted());
+        let counts: Vec<(u8, u64)> = counted.map(|(table, rows)| (table.number(), rows)).collect();
         hash::state(cluster, SCHEMA_VERSION, height, &counts, &self.tree.root())
     }
 
@@ -166,6 +182,8 @@ impl State {
                 self.evidence.insert(offence, Committed { hash, height: committed }).is_some()
             }
             Row::Time { height, timestamp_ms } => self.times.insert(height, timestamp_ms).is_some(),
+            Row::Slash { operator, stake } => self.slashes.insert(operator, stake).is_some(),
+            Row::Jail { operator, until } => self.jails.insert(operator, until).is_some(),
         }
     }
 
@@ -189,7 +207,11 @@ impl State {
             committed: committed.height,
         });
         let times = self.times().map(|(height, timestamp_ms)| Row::Time { height, timestamp_ms });
-        nonces.chain(operators).chain(credits).chain(evidence).chain(times)
+        let slashes =
+            self.slashes.iter().map(|(operator, stake)| Row::Slash { operator: *operator, stake: *stake });
+        let jails =
+            self.jails.iter().map(|(operator, until)| Row::Jail { operator: *operator, until: *until });
+        nonces.chain(operators).chain(credits).chain(evidence).chain(times).chain(slashes).chain(jails)
     }
 }
 
@@ -215,6 +237,23 @@ mod tests {
         state.write(&row(2, 7));
         assert_eq!(state.root(&B256::ZERO, Height(1)), root, "the cache does not see it");
         assert!(!state.is_intact());
+    }
+
+    #[test]
+    fn what_an_operator_lost_and_until_when_it_is_jailed_is_read_back() {
+        let mut state = State::default();
+        let (one, other) = (OperatorIndex(1), OperatorIndex(2));
+        let rows = state.put(&[
+            Row::Slash { operator: one, stake: 5 },
+            Row::Jail { operator: one, until: Height(1007) },
+            Row::Jail { operator: other, until: Height(u64::MAX) },
+        ]);
+        assert_eq!(State::from_rows(rows), Ok(state.clone()));
+        assert!(state.is_intact());
+        assert_eq!([one, other].map(|operator| state.slashed(operator)), [5, 0]);
+        let until = [one, other].map(|operator| state.jailed_until(operator));
+        assert_eq!(until, [Some(Height(1007)), Some(Height(u64::MAX))]);
+        assert_eq!(state.jailed_until(OperatorIndex(0)), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn fees_and_bids_go_to_the_proposer_and_bids_to_their_recipient() {
     assert_eq!(chain.nonce(&address(1), TxKind::PlaintextV1), 3);
     assert_eq!(chain.nonce(&address(1), TxKind::AuctionBidV1), 2);
     assert_eq!(chain.nonce(&address(9), TxKind::AuctionBidV1), 0);
-    assert_eq!(Table::ALL.map(|table| state.len(table)), [3, 2, 2, 0, 0]);
+    assert_eq!(Table::ALL.map(|table| state.len(table)), [3, 2, 2, 0, 0, 0, 0]);
     assert_eq!(chain.tip().height, Height(3));
 }
 

@@ -12,7 +12,8 @@ import sys
 
 FILE = pathlib.Path(__file__).parent / "data" / "state_vectors.json"
 SCHEMA = 2
-TABLES = (1, 2, 3, 4, 5)
+TABLES = (1, 2, 3, 4, 5)  # counted always
+LATER = (6, 7)  # counted when they have rows
 CLUSTER = bytes(range(32))
 
 
@@ -47,9 +48,10 @@ def tree(rows, depth=0):
 
 
 def state(cluster, height, rows):
-    counts = b"".join(be(table, 1) + be(sum(row[0] == table for row in rows), 8) for table in TABLES)
+    tables = TABLES + tuple(table for table in LATER if any(row[0] == table for row in rows))
+    counts = b"".join(be(table, 1) + be(sum(row[0] == table for row in rows), 8) for table in tables)
     return h(
-        b"aequa/state/v1\0", cluster, be(SCHEMA, 4), be(height, 8), be(len(TABLES), 1), counts, tree(rows)
+        b"aequa/state/v1\0", cluster, be(SCHEMA, 4), be(height, 8), be(len(tables), 1), counts, tree(rows)
     )
 
 
@@ -76,6 +78,14 @@ def evidence(operator, domain, height, round_, kind, digest, committed):
 
 def time(height, timestamp_ms):
     return (5, be(height, 8), be(timestamp_ms, 8))
+
+
+def slash(operator, stake):
+    return (6, be(operator, 1), be(stake, 8))
+
+
+def jail(operator, until):
+    return (7, be(operator, 1), be(until, 8))
 
 
 def le(number, width):
@@ -114,7 +124,7 @@ def header():
 
 
 def cases():
-    """Numbers of rows 0, 1, 2, 3, 7 and 10, at consecutive heights."""
+    """Numbers of rows 0, 1, 2, 3, 7, 10, 11 and 13, at consecutive heights."""
     rows = [
         operator(0, 0, 0, 1),
         nonce(0xAA, 1, 1),
@@ -126,8 +136,11 @@ def cases():
         evidence(2, 0, 7, 0, 1, 0x5E, 9),
         evidence(2, 3, 2**40, 257, 4, 0x5F, 10),
         time(1000, 1_700_000_000_000),
+        jail(2, 2**64 - 1),
+        slash(2, 1000),
+        jail(0, 1007),
     ]
-    return [rows[:count] for count in (0, 1, 2, 3, 7, 10)]
+    return [rows[:count] for count in (0, 1, 2, 3, 7, 10, 11, 13)]
 
 
 def derive():

@@ -159,8 +159,8 @@ fn refusal(error: StorageError) -> ExitError {
              or let the operator be replaced by a resharing"
         }
         StorageError::VoteRefused { .. } => {
-            "vote log and signing database contradict each other: the directory was put together from two, or the disk \
-             fails; put back the `wal` and `signing` that belong together, or, where they are gone, remove both and \
+            "the directory was put together from two, so that its vote log and its signing database contradict each \
+             other, or the disk fails: put back the `wal` and `signing` that belong together; where they are gone, remove both and \
              leave the rest, and the members are asked what was signed"
         }
         StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
