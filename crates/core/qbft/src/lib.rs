@@ -27,6 +27,7 @@
 //! | R7 | a sign, after the decision, that an operator is stuck | answer with DECIDED |
 //! | R8 | a DECIDED certificate that holds | decide |
 //! | R9 | decided in (ρ,d) without having committed there | COMMIT(ρ,d) for the sake of its seal |
+//! | R10 | a ROUND-CHANGE above r of leader(r), nothing accepted in r | as R4, at once |
 //!
 //! # Justification
 //!
@@ -55,6 +56,9 @@
 //! * The q ROUND-CHANGEs of R6 are chosen among those whose prepared value the leader has or is given.
 //!   Insisting on the highest claim of all would let one faulty operator that alone holds a prepared
 //!   value stop every leader. A value that may be decided is held by an honest operator of every q.
+//! * R10 is not in the paper: whoever should propose and is gone is not waited for. So a leader that knows that it
+//!   should not propose skips itself by a ROUND-CHANGE. A faulty leader gains nothing, it may as well be silent;
+//!   with all rounds led by others it can do nothing, and one message of it moves nobody by more than a round.
 //! * A leader of a round above 0 with nothing prepared asks for a *new* input: an older one could
 //!   be too old for its peers' clocks.
 //!

@@ -50,7 +50,7 @@ fn round_changes_that_name_different_digests_do_not_block_progress() {
 #[test]
 fn f_plus_1_operators_ahead_pull_a_node_to_the_smallest_of_their_rounds() {
     let mut node = Node::new(3, 4);
-    node.receive(0, round_change(0, 9, None));
+    node.receive(2, round_change(2, 9, None));
     assert_eq!(node.instance.round(), Round(0), "one operator may be lying");
     node.receive(1, round_change(1, 4, None));
     assert_eq!(node.instance.round(), Round(4));
@@ -125,11 +125,46 @@ fn votes_of_rounds_far_above_change_no_state() {
 fn one_operator_far_above_moves_nobody() {
     let mut node = Node::new(3, 4);
     for round in [u64::MAX, 1 << 40, 1000] {
-        assert_eq!(node.receive(0, round_change(0, round, None)), []);
+        assert_eq!(node.receive(1, round_change(1, round, None)), []);
     }
     assert_eq!(node.instance.round(), Round(0));
-    node.receive(1, round_change(1, 2, None));
+    node.receive(2, round_change(2, 2, None));
     assert_eq!(node.instance.round(), Round(2), "the smallest of f+1");
+}
+
+#[test]
+fn a_leader_that_gives_up_before_it_proposed_is_not_waited_for() {
+    let mut cluster = Cluster::new(4);
+    cluster.nodes[0].input = None;
+    for node in 0..4 {
+        let effects = cluster.nodes[node].event(Event::Start);
+        cluster.post(node, &effects);
+    }
+    cluster.settle();
+    // No timer but its own runs out.
+    cluster.timeout([0]);
+    cluster.settle();
+    assert_eq!(cluster.decisions(), vec![Some(value(11).digest()); 4]);
+    assert!(cluster.nodes.iter().all(|node| node.certificate().round == Round(1)));
+}
+
+#[test]
+fn a_leader_whose_proposal_was_accepted_and_who_gives_up_then_moves_nobody() {
+    let mut node = Node::new(3, 4);
+    node.receive(0, proposal(0, 0, &value(10)));
+    assert_eq!(node.receive(0, round_change(0, 1, None)), []);
+    assert_eq!(node.instance.round(), Round(0));
+}
+
+#[test]
+fn a_leader_far_above_moves_others_by_one_round_and_no_further() {
+    let mut node = Node::new(3, 4);
+    let effects = node.receive(0, round_change(0, 1000, None));
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::RoundChange(_))));
+    for round in [1 << 40, u64::MAX] {
+        assert_eq!(node.receive(0, round_change(0, round, None)), []);
+    }
+    assert_eq!(node.instance.round(), Round(1), "its leader is another");
 }
 
 #[test]
@@ -211,9 +246,9 @@ fn a_round_takes_no_time_while_no_quorum_is_there_to_use_it() {
     assert_eq!(timers(&effects), 0);
     assert!(effects.contains(&Effect::KeepSending(Round(1))));
     assert_eq!(timers(&node.receive(0, round_change(0, 1, None))), 0);
-    let effects = node.receive(1, round_change(1, 2, None));
+    let effects = node.receive(2, round_change(2, 2, None));
     assert!(effects.contains(&Effect::SetTimer(Round(1))), "a higher round counts too");
-    assert_eq!(timers(&node.receive(2, round_change(2, 1, None))), 0, "it is not started again");
+    assert_eq!(timers(&node.receive(1, round_change(1, 1, None))), 0, "it is not started again");
 }
 
 #[test]

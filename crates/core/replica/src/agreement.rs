@@ -15,6 +15,16 @@ pub(crate) struct Proposed<'a> {
     pub justified: Justified,
 }
 
+/// What a leader does.
+pub(crate) enum Proposal {
+    /// It proposes this.
+    Value(Value),
+    /// What it waits for brings a value later.
+    Later,
+    /// It lets its round pass.
+    Pass,
+}
+
 /// What was decided, and is to be sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -24,8 +34,8 @@ pub(crate) enum Ended {
 
 /// What one kind of instance agrees on.
 pub(crate) trait Agreement {
-    /// This operator leads `round`. `None` when there is nothing to propose now: what it waits for brings it later.
-    fn propose(&mut self, cx: &mut Context, id: InstanceId, round: Round) -> Option<Value>;
+    /// This operator leads `round`.
+    fn propose(&mut self, cx: &mut Context, id: InstanceId, round: Round) -> Proposal;
 
     /// Whether the value may be prepared.
     fn validate(&self, cx: &Context, id: InstanceId, proposed: &Proposed<'_>) -> Validity;

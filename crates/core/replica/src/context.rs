@@ -13,6 +13,8 @@ pub(crate) struct Context {
     pub config: Config,
     /// Who leads.
     pub elector: Arc<dyn Elector>,
+    /// Whether this operator may lead.
+    pub may_lead: bool,
     /// The decided chain. Only `Blocks::execute` moves it.
     pub chain: Chain,
     /// When the step happens.

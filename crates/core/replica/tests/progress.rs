@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Elector, Notice, Recovery, RoundRobin, SigningHistory};
+use aequa_replica::{Elector, Input, Notice, Recovery, RoundRobin, SigningHistory};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
 use common::{quorum, transaction};
@@ -182,4 +182,36 @@ fn more_than_f_operators_that_know_they_lost_their_memory_follow_the_chain_and_a
         assert_eq!(cluster.nodes[id].height(), cluster.nodes[0].height());
     }
     assert!(cluster.nodes[0].height() <= 11, "two of four decide nothing");
+}
+
+/// A cluster of four of which these may not lead: when it had its second block, and in which round.
+fn second_block(unfit: impl IntoIterator<Item = usize>) -> (u64, Round) {
+    let mut cluster = Cluster::new(4, params());
+    unfit.into_iter().for_each(|id| cluster.input(id, Input::MayLead(false)));
+    assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() >= 2), 60_000));
+    (cluster.now_ms, cluster.nodes[0].committed[1].1.round)
+}
+
+#[test]
+fn who_may_not_lead_is_skipped_and_no_timer_is_waited_for() {
+    let leader = RoundRobin(quorum()).leader(InstanceId::Block(Height(2)), Round(0)).as_usize();
+    let (in_turn_ms, round) = second_block([]);
+    assert_eq!(round, Round(0));
+    let (skipped_ms, round) = second_block([leader]);
+    assert_eq!(round, Round(1));
+    assert!(skipped_ms < in_turn_ms + 50, "{skipped_ms} ms, {in_turn_ms} in turn");
+}
+
+#[test]
+fn where_nobody_may_lead_somebody_does_after_everybody_had_a_turn() {
+    let (_, round) = second_block(0..4);
+    assert_eq!(round, Round(4));
+}
+
+#[test]
+fn who_may_not_lead_leaves_an_idle_cluster_in_peace() {
+    let mut cluster = Cluster::new(4, ConsensusParams { empty_blocks: false, ..params() });
+    (0..4).for_each(|id| cluster.input(id, Input::MayLead(false)));
+    cluster.run_for(60_000);
+    assert!(cluster.nodes.iter().all(|node| node.height() == 0 && node.faults() == 0));
 }

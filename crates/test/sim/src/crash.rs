@@ -257,6 +257,9 @@ impl World {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.connect(id, peer);
         }
+        if !self.nodes[id].may_lead {
+            self.tell_whether_to_lead(id);
+        }
     }
 
     /// The first turn of a life has finished what was decided before it.

@@ -71,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) born_ms: u64,
     /// Its wall clock minus true time.
     pub(crate) skew_ms: i64,
+    /// Whether its clock is near enough to those of the others for it to lead.
+    pub(crate) may_lead: bool,
     pub(crate) inbox: Vec<Input>,
     /// Clients that wait for an answer.
     pub(crate) owed: BTreeSet<Ticket>,
@@ -129,6 +131,7 @@ impl Node {
             life: 0,
             born_ms: 0,
             skew_ms,
+            may_lead: true,
             inbox: Vec::new(),
             owed: BTreeSet::new(),
             turn: None,
@@ -224,6 +227,7 @@ impl Node {
             | Input::Fetched { .. }
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
+            | Input::MayLead(_)
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

@@ -48,6 +48,7 @@ sights! {
     TX_REPLACED = "transaction replaced by a better one",
     TX_PROMOTED = "future transaction became pending",
     TX_INCLUDED = "transaction included in a block",
+    ROUND_PASSED = "round that its leader let pass, its clock being wrong",
     DUTY_DECIDED = "duty decided",
     DUTY_SEALED = "seal of a decided duty stored",
     DUTY_RECALLED = "closed duty shown to a straggler",

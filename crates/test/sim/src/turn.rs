@@ -12,8 +12,9 @@ use crate::trace::{hex, name};
 use crate::world::{Event, World};
 use aequa_host::{Host, HostError};
 use aequa_mempool::RemovalReason;
-use aequa_qbft::Note;
+use aequa_qbft::{Note, Phase};
 use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Timer, Work};
+use aequa_signing::{Elector as _, RoundRobin};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Height, InstanceId, Message, Offence, OperatorIndex, Record, Round, TxKind, Verified,
@@ -464,6 +465,14 @@ impl World {
             Notice::Consensus(instance, Note::Refused(by, refusal)) => {
                 let (instance, by, refusal) = (name(*instance), *by, refusal.clone());
                 self.note(id, 1, || format!("refuses {instance} from {by}: {refusal}"));
+            }
+            Notice::Consensus(instance, Note::TimedOut(Round(0), Phase::Idle))
+                if instance.is_block() && !self.nodes[id].may_lead =>
+            {
+                let leader = RoundRobin(self.plan.quorum).leader(*instance, Round(0));
+                if leader == self.nodes[id].operator {
+                    self.sight(sights::ROUND_PASSED);
+                }
             }
             Notice::Consensus(instance, Note::RoundEntered(round)) => {
                 let (instance, round) = (name(*instance), *round);

@@ -86,6 +86,7 @@ impl Observatory {
             | Input::Fetched { .. }
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
+            | Input::MayLead(_)
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

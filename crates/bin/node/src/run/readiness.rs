@@ -3,6 +3,7 @@
 use super::backend::NodeBackend;
 use super::events::Events;
 use aequa_api::backend::{Backend, EventBody, NotReady, Readiness};
+use aequa_replica::Input;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Looks at readiness for as long as the node lives.
 pub async fn watch(backend: Weak<NodeBackend>, events: Events) {
-    let mut last: Option<Readiness> = None;
+    let (mut last, mut leads): (Option<Readiness>, bool) = (None, true);
     let mut tick = tokio::time::interval(INTERVAL);
     loop {
         tick.tick().await;
@@ -19,9 +20,34 @@ pub async fn watch(backend: Weak<NodeBackend>, events: Events) {
         let now = backend.readiness();
         if last.as_ref() != Some(&now) {
             tell(&backend, &events, last.as_ref(), &now);
+            if may_lead(&now) != leads {
+                leads = !leads;
+                backend.context.input(Input::MayLead(leads)).await;
+            }
             last = Some(now);
         }
     }
+}
+
+/// Whether a proposal of this node would be a good one. Its own wrong clock makes a bad one; every other reason
+/// keeps it from signing anyway, or holds for all nodes at once, and somebody has to lead.
+fn may_lead(readiness: &Readiness) -> bool {
+    readiness.reasons.iter().all(|reason| match reason {
+        NotReady::Clock => false,
+        NotReady::Starting
+        | NotReady::Replaying
+        | NotReady::Syncing
+        | NotReady::InsufficientPeers
+        | NotReady::NoProgress
+        | NotReady::NotSigning
+        | NotReady::Fenced
+        | NotReady::StorageError
+        | NotReady::BeaconDown
+        | NotReady::BeaconSyncing
+        | NotReady::BeaconNoPeers
+        | NotReady::Engine
+        | NotReady::Stopping => true,
+    })
 }
 
 /// Asks the core again and again, for as long as the node lives: one that hangs, as on a disk that does not answer, tells

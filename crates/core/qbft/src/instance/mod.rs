@@ -284,6 +284,12 @@ impl Instance {
         if ahead.len() < self.quorum.weak_quorum() { None } else { ahead.into_iter().min() }
     }
 
+    /// Whether a ROUND-CHANGE of an operator says that it has left `round`.
+    fn has_left(&self, operator: OperatorIndex, round: Round) -> bool {
+        let newest = self.changes.get(&operator).and_then(|kept| kept.last_key_value());
+        newest.is_some_and(|(changed, _)| *changed > round)
+    }
+
     /// How many operators have shown `round` or a higher one.
     fn operators_at_or_above(&self, round: Round) -> usize {
         self.shown.values().filter(|shown| **shown >= round).count()

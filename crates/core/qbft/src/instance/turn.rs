@@ -335,6 +335,7 @@ impl<H: Host> Turn<'_, H> {
                 || self.decide_by_commits()
                 || self.commit_when_prepared()
                 || self.catch_up()
+                || self.skip_leader()
                 || self.start_timer_with_quorum()
                 || self.propose_as_new_leader())
         {}
@@ -456,6 +457,18 @@ impl<H: Host> Turn<'_, H> {
     fn catch_up(&mut self) -> bool {
         let Some(round) = self.instance.catch_up_round() else { return false };
         self.enter_with_change(round);
+        true
+    }
+
+    // R10
+    fn skip_leader(&mut self) -> bool {
+        let round = self.instance.round;
+        let leader = self.host.leader(round);
+        let is_waited_for = self.instance.accepted.is_none() && leader != self.instance.me;
+        if !is_waited_for || !self.instance.has_left(leader, round) {
+            return false;
+        }
+        self.enter_with_change(round.next());
         true
     }
 

@@ -6,7 +6,7 @@ mod offers;
 
 pub(crate) use early::latest_early;
 
-use crate::agreement::{Agreement, Ended, Proposed, timeout_ms};
+use crate::agreement::{Agreement, Ended, Proposal, Proposed, timeout_ms};
 use crate::context::Context;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};
@@ -275,15 +275,15 @@ impl Blocks {
         cx.set_timer(Timer::Propose(height), due_ms.saturating_sub(cx.now.elapsed_ms));
     }
 
-    /// The block interval is over, and nothing was proposed in round 0. `None` while there is a reason to hold back.
-    pub(crate) fn interval_over(&mut self, cx: &mut Context, seals_in_flight: usize) -> Option<Value> {
+    /// The block interval is over, and nothing was proposed in round 0. Later, while there is a reason to hold back.
+    pub(crate) fn interval_over(&mut self, cx: &mut Context, seals_in_flight: usize) -> Proposal {
         if self.lacks_work(cx) {
             self.pacing.held = Some(Held::Work);
-            return None;
+            return Proposal::Later;
         }
         if seals_in_flight >= SEALS_PENDING_MAX {
             self.pacing.held = Some(Held::Seals);
-            return None;
+            return Proposal::Later;
         }
         self.build(cx, Round(0))
     }
@@ -297,7 +297,10 @@ impl Blocks {
         goes_on
     }
 
-    fn build(&self, cx: &mut Context, round: Round) -> Option<Value> {
+    fn build(&self, cx: &mut Context, round: Round) -> Proposal {
+        if !cx.may_lead && round.0 < cx.config.quorum.operators() as u64 {
+            return Proposal::Pass;
+        }
         let selection = match cx.config.builder {
             true => self.pool.propose(&ChainNonces(&cx.chain)),
             false => Selection::default(),
@@ -314,12 +317,12 @@ impl Blocks {
             Ok(block) => Arc::new(block),
             Err(error) => {
                 cx.out.halt(Halt::Impossible(format!("own block cannot be built: {error}")));
-                return None;
+                return Proposal::Later;
             }
         };
         let rejected = selection.rejected;
         cx.out.notify(Notice::Proposed { height: current(cx), round, block: block.clone(), rejected });
-        Some(Value::block(block))
+        Proposal::Value(Value::block(block))
     }
 
     /// Executes a decided block and moves the tip; false when that cannot be.
@@ -359,12 +362,14 @@ impl Blocks {
 }
 
 impl Agreement for Blocks {
-    fn propose(&mut self, cx: &mut Context, id: InstanceId, round: Round) -> Option<Value> {
+    fn propose(&mut self, cx: &mut Context, id: InstanceId, round: Round) -> Proposal {
         if round > Round(0) {
             return self.build(cx, round);
         }
-        self.wait_for_interval(cx, id.height()?);
-        None
+        if let Some(height) = id.height() {
+            self.wait_for_interval(cx, height);
+        }
+        Proposal::Later
     }
 
     fn validate(&self, cx: &Context, _id: InstanceId, proposed: &Proposed<'_>) -> Validity {

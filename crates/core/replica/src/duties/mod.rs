@@ -31,7 +31,7 @@ mod window;
 pub use states::{DutyState, DutyStatus};
 pub use window::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR};
 
-use crate::agreement::{Agreement, Ended, Proposed};
+use crate::agreement::{Agreement, Ended, Proposal, Proposed};
 use crate::context::Context;
 use crate::io::{DutyAdmission, Notice, Ticket};
 use crate::output::{StoreWrite, Tell, Work};
@@ -218,8 +218,9 @@ impl Duties {
 
 impl Agreement for Duties {
     /// What its client posted, and nothing else.
-    fn propose(&mut self, _cx: &mut Context, id: InstanceId, _round: Round) -> Option<Value> {
-        self.states.candidate(id.as_duty()?).cloned()
+    fn propose(&mut self, _cx: &mut Context, id: InstanceId, _round: Round) -> Proposal {
+        let candidate = id.as_duty().and_then(|duty| self.states.candidate(duty));
+        candidate.cloned().map_or(Proposal::Later, Proposal::Value)
     }
 
     /// Opaque duties need the consent of this operator's own client, whoever has prepared them.

@@ -98,9 +98,8 @@ impl<K: Keys> Replica<K> {
         if !is_open || height != self.height() {
             return;
         }
-        if let Some(value) = self.blocks.interval_over(&mut self.cx, self.seals.in_flight()) {
-            self.drive(id, Event::Input { round: Round(0), value });
-        }
+        let proposal = self.blocks.interval_over(&mut self.cx, self.seals.in_flight());
+        self.carry_out(id, Round(0), proposal);
     }
 
     /// Certified blocks from a peer: the chain moves without this operator's vote. Each gets our share before the next

@@ -97,6 +97,7 @@ impl<K: Keys> Replica<K> {
             rejoin: Rejoin::begin(recovery.history, quorum),
             cx: Context {
                 elector: elector(config.params.leader, quorum),
+                may_lead: true,
                 config,
                 chain,
                 now: Now { elapsed_ms: 0, wall_ms: 0 },
@@ -153,6 +154,7 @@ impl<K: Keys> Replica<K> {
                 self.sync.shown(from, height);
                 self.sync.fetch_if_behind(&mut self.cx);
             }
+            Input::MayLead(may_lead) => self.cx.may_lead = may_lead,
             Input::PeerConnected(operator) => self.on_connected(operator),
             Input::Testimony { testimony, .. } => self.compare(&testimony),
         }

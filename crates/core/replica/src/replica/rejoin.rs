@@ -64,7 +64,8 @@ impl<K: Keys> Replica<K> {
             | Input::Transactions(_)
             | Input::Combined { .. }
             | Input::FetchFailed { .. }
-            | Input::PeerHeight { .. } => self.take(input),
+            | Input::PeerHeight { .. }
+            | Input::MayLead(_) => self.take(input),
         }
         Some(rejoin)
     }

@@ -1,7 +1,7 @@
 //! One instance takes an event; its effects are carried on.
 
 use super::Replica;
-use crate::agreement::{Agreement, Ended};
+use crate::agreement::{Agreement, Ended, Proposal};
 use crate::blocks::Blocks;
 use crate::duties::Duties;
 use crate::io::{Notice, Timer};
@@ -66,8 +66,16 @@ impl<K: Keys> Replica<K> {
     /// The leader of `round` needs a value.
     pub(super) fn propose(&mut self, id: InstanceId, round: Round) {
         let agreement = of_mut(id, &mut self.blocks, &mut self.duties);
-        if let Some(value) = agreement.propose(&mut self.cx, id, round) {
-            self.drive(id, Event::Input { round, value });
+        let proposal = agreement.propose(&mut self.cx, id, round);
+        self.carry_out(id, round, proposal);
+    }
+
+    /// What the leader of `round` does.
+    pub(super) fn carry_out(&mut self, id: InstanceId, round: Round, proposal: Proposal) {
+        match proposal {
+            Proposal::Value(value) => self.drive(id, Event::Input { round, value }),
+            Proposal::Later => {}
+            Proposal::Pass => self.drive(id, Event::Timeout(round)),
         }
     }
 
