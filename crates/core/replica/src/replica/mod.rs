@@ -169,6 +169,8 @@ impl<K: Keys> Replica<K> {
                 self.expire_duties();
                 let stalled_ms = self.sync.idle_ms(self.cx.now.elapsed_ms);
                 self.blocks.offer_again(&mut self.cx, stalled_ms);
+                // Whoever leads may have missed it, and we may not lead for long.
+                self.blocks.gossip_evidence(&mut self.cx);
                 self.sync.fetch_if_behind(&mut self.cx);
                 self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }
