@@ -11,6 +11,7 @@
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};
+use crate::error::owner;
 use crate::files::{at, create_dir_durable, open_or_create, sync_dir};
 use crate::frame::{Frame, FrameKind};
 use crate::medium::SystemMedium;
@@ -173,11 +174,6 @@ impl DataDir {
 /// Directory of the recording in a data directory that is only read.
 pub fn journal_dir(root: &Path) -> PathBuf {
     root.join("journal")
-}
-
-/// How an owner is named in errors.
-pub(crate) fn owner(cluster_id: ClusterId, operator: OperatorIndex) -> String {
-    format!("operator {operator} of cluster {cluster_id}")
 }
 
 fn hold(path: &Path) -> Result<File, StorageError> {

@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use aequa_types::{Digest, Height, Place};
+use aequa_types::{ClusterId, Digest, Height, OperatorIndex, Place};
 use std::io;
 use std::path::PathBuf;
 
@@ -206,4 +206,9 @@ impl StorageError {
             | Self::Engine(_) => false,
         }
     }
+}
+
+/// How an owner is named in errors.
+pub(crate) fn owner(cluster_id: ClusterId, operator: OperatorIndex) -> String {
+    format!("operator {operator} of cluster {cluster_id}")
 }

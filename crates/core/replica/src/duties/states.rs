@@ -6,7 +6,7 @@
 //! expired (they were not seen at all). The watermark of a kind rises to what is settled, and stays below
 //! every open slot. The host stores it with the duty that raised it, and brings both back at the next start.
 
-use super::window::{DUTIES_FAR_MAX, DUTY_SLOTS_NEAR, DutyWindow};
+use super::window::{DUTIES_FAR_MAX, DUTY_LIFETIME_MS, DUTY_SLOTS_NEAR, DutyWindow};
 use aequa_types::outcome::{DutyDecision, DutyOutcome, DutyStep, HeldDigest};
 use aequa_types::{
     Certificate, Digest, DutyId, DutyKind, OperatorIndex, Quorum, Signed, Slot, SlotSet, Value,
@@ -36,8 +36,6 @@ const DIGESTS_PER_OPERATOR_MAX: usize = 4;
 const ANSWERS_MAX: u8 = 2;
 /// See [`ANSWERS_MAX`].
 const ANSWER_WINDOW_MS: u64 = 1000;
-/// An undecided duty is given up after this long: an hour is past any use of it.
-pub(super) const DUTY_LIFETIME_MS: u64 = 3_600_000;
 
 /// Where a duty stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,10 +13,11 @@
 //! What lies at or below the **settled** slot is over: the progress has been above it for
 //! [`SETTLED_AFTER_MS`]. A mistaken slot far ahead settles nothing, for the progress comes back.
 
-use super::states::DUTY_LIFETIME_MS;
 use aequa_types::{DutyId, DutyKind, Slot};
 use std::collections::{BTreeMap, VecDeque};
 
+/// An undecided duty is given up after this long: an hour is past any use of it.
+pub(super) const DUTY_LIFETIME_MS: u64 = 3_600_000;
 /// Slots on each side of the progress that may always be opened: two epochs of Ethereum, the furthest ahead
 /// that its duties are known.
 pub const DUTY_SLOTS_NEAR: u64 = 64;

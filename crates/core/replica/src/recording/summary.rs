@@ -1,9 +1,9 @@
 //! What came of an instance, and whether it came of it again.
 
-use crate::recording::timeline::list;
+use crate::recording::timeline::{list, signers};
 use crate::recording::{Comparison, End, Replay};
 use aequa_qbft::Effect;
-use aequa_types::{Certificate, Digest, OperatorIndex, Proof, Round};
+use aequa_types::{Digest, OperatorIndex, Round};
 
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +30,6 @@ pub fn decision(replay: &Replay) -> Option<Decision> {
         signers: signers(first.unwrap_or(newest)),
         sealed: newest.group_seal().is_some(),
     })
-}
-
-/// The operators whose COMMITs a certificate lists.
-pub(super) fn signers(certificate: &Certificate) -> Vec<OperatorIndex> {
-    match &certificate.proof {
-        Proof::Commits(commits) => commits.iter().map(|commit| commit.operator).collect(),
-        Proof::Group(_) => Vec::new(),
-    }
 }
 
 /// What came of it: the decision, and whether everything was made again.

@@ -1,10 +1,9 @@
 //! Who said what to whom, when, in words.
 
-use crate::recording::summary::signers;
 use crate::recording::{Played, Replay, What};
 use aequa_qbft::{Effect, Note};
 use aequa_types::statement::Claim;
-use aequa_types::{Certificate, Digest, Message, OperatorIndex, Signed};
+use aequa_types::{Certificate, Digest, Message, OperatorIndex, Proof, Signed};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -255,6 +254,14 @@ fn author(message: &Message) -> Option<OperatorIndex> {
 /// Operators with commas.
 pub(super) fn list(operators: &[OperatorIndex]) -> String {
     operators.iter().map(OperatorIndex::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The operators whose COMMITs a certificate lists.
+pub(super) fn signers(certificate: &Certificate) -> Vec<OperatorIndex> {
+    match &certificate.proof {
+        Proof::Commits(commits) => commits.iter().map(|commit| commit.operator).collect(),
+        Proof::Group(_) => Vec::new(),
+    }
 }
 
 /// The first four bytes of a digest.

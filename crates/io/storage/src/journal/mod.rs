@@ -27,7 +27,7 @@ use reader::ReadSegment;
 pub use reader::Reader;
 
 use crate::StorageError;
-use crate::data_dir::owner as name_of;
+use crate::error::owner as name_of;
 use crate::files::{at, create_dir_durable, create_exclusive, remove_if_present};
 use crate::frame::{FrameKind, HEADER_BYTES};
 use aequa_types::recording::{ENTRY_BYTES_MAX, Entry};

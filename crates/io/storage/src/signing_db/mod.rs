@@ -27,7 +27,7 @@ mod slot;
 mod tests;
 
 use crate::StorageError;
-use crate::data_dir::owner;
+use crate::error::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};

@@ -3,7 +3,7 @@
 use super::segment::{Head, RECORD_BYTES_MAX, RECORD_HEAD_BYTES, RawBatch, SEGMENT_FRAME, Salt, Tail, walk};
 use super::{Active, Contents, SEGMENT_BYTES_MAX, Segment};
 use crate::StorageError;
-use crate::data_dir::owner;
+use crate::error::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, write_again};
