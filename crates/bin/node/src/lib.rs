@@ -30,6 +30,13 @@ pub mod version;
 
 use exit::ExitError;
 use std::num::NonZeroUsize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch by this machine's clock.
+pub fn wall_ms() -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    u64::try_from(wall).unwrap_or(u64::MAX)
+}
 
 /// The runtime of a node, and of the subcommands that talk to nodes.
 pub fn runtime() -> Result<tokio::runtime::Runtime, ExitError> {

@@ -1,10 +1,10 @@
 //! The node as the API sees it: questions to the board, the store and the core.
 
-use super::core::Command;
+use super::command::Command;
+use super::context::Context;
 use super::duty_view;
 use super::facts::SILENT_FOR;
 use super::ledger::Store;
-use super::network::Context;
 use aequa_api::backend::{
     AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery,
     DutyRequest, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView,

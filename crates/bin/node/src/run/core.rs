@@ -2,52 +2,29 @@
 //!
 //! One thread owns the replica, the vote log and the signing database. It takes everything that is waiting into one turn.
 
+use super::command::{Command, Core, Question};
 use super::facts::Facts;
 use super::keys::OperatorKeys;
 use super::ledger::Ledger;
-use super::network::Outbox;
 use super::observe::Observatory;
+use super::outbox::Outbox;
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
 use aequa_host::{Host, HostError, Ports};
 use aequa_mempool::Admission;
 use aequa_replica::{
-    DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, Replica, StoreWrite, Tell, Ticket, VoteStore,
-    Work,
+    DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, StoreWrite, Tell, Ticket, VoteStore, Work,
 };
 use aequa_storage::{DataDir, StorageError, Votes};
 use aequa_types::recording::Entry;
-use aequa_types::{CheckedTransaction, DutyId, Height, InstanceId, Signed, Subject, Value};
+use aequa_types::{InstanceId, Signed, Subject};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Commands waiting for the core; a full queue slows intake down instead of dropping votes.
-pub const QUEUE_MAX: usize = 4096;
 /// Commands taken in one turn: bounds the time until the turn's sync.
 const TURN_COMMANDS_MAX: usize = 512;
-/// The state machine of a node.
-pub type Core = Replica<OperatorKeys>;
-type Question = Box<dyn FnOnce(&Core) + Send>;
-
-/// What the core is asked to do.
-#[allow(clippy::large_enum_variant, reason = "almost every command is an input; a box would cost more")]
-pub enum Command {
-    /// An input of the replica.
-    Input(Input),
-    /// A client's transaction; the answer is the pool's.
-    Submit(CheckedTransaction, oneshot::Sender<Admission>),
-    /// A client's duty.
-    Duty(DutyId, Value, oneshot::Sender<DutyAdmission>),
-    /// A question to the replica, answered when everything it has done is durable.
-    Ask(Question),
-    /// The store is durable up to this height.
-    Flushed(Height),
-    /// Finish the turn and stop.
-    Stop,
-}
-
 /// Why the core ended by itself.
 pub type CoreError = HostError<StorageError>;
 
@@ -180,11 +157,7 @@ impl Ports<OperatorKeys> for NodePorts {
 
     fn now(&self) -> Now {
         let elapsed = self.started.elapsed().as_millis();
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Now {
-            elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
-            wall_ms: u64::try_from(wall).unwrap_or(u64::MAX),
-        }
+        Now { elapsed_ms: u64::try_from(elapsed).unwrap_or(u64::MAX), wall_ms: crate::wall_ms() }
     }
 
     fn stepping(&mut self, input: &Input) {

@@ -1,10 +1,10 @@
 //! What the tests of this folder share: a dealt cluster, and what surrounds a core.
 
 use super::budget::Budgets;
-use super::core::Command;
+use super::command::Command;
+use super::context::Context;
 use super::facts::Facts;
 use super::ledger::Store;
-use super::network::Context;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::verify::Verifier;

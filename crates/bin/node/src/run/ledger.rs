@@ -1,6 +1,6 @@
 //! The block store as the node uses it: commits, seals, duty results, flushing in the background.
 
-use super::core::Command;
+use super::command::Command;
 use aequa_chain::Applied;
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::{BlockCommit, ChainStore, FjallChainStore};

@@ -1,7 +1,7 @@
 //! The running node: one wiring function, one room per thread.
 //!
 //! ```text
-//!   p2p reader tasks ──▶ network::Inbox ──┐                      ┌──▶ network::Outbox ──▶ p2p
+//!   p2p reader tasks ──▶ network::Inbox ──┐                      ┌──▶ outbox::Outbox ──▶ p2p
 //!   http tasks ────────▶ backend ─────────┼─▶ core (one thread) ─┼──▶ ledger (store, flush thread)
 //!   seals (one thread) ───────────────────┘   replica + vote log └──▶ observe (metrics, logs, events)
 //! ```
@@ -11,7 +11,11 @@
 //! | `core` | commands to turns of the host, and its ports; nothing else touches the replica or the vote log |
 //! | `signals`, `last_words` | being told to stop, from the first moment on; ending with a last line |
 //! | `open` | what a start reads from disk, and when it refuses |
-//! | `network`, `accepted`, `wanted`, `sync`, `testimony` | frames to inputs and outputs to frames |
+//! | `command` | what the core is asked to do |
+//! | `network`, `accepted` | frames to inputs |
+//! | `outbox`, `wanted` | outputs to frames |
+//! | `sync`, `testimony`, `answers` | questions to members, and theirs |
+//! | `context` | what these rooms share |
 //! | `budget` | what a member may cost |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
@@ -20,8 +24,11 @@
 //! | `backend`, `duty_view`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod accepted;
+mod answers;
 mod backend;
 mod budget;
+mod command;
+mod context;
 mod core;
 mod descriptors;
 mod duty_view;
@@ -37,6 +44,7 @@ mod ledger;
 mod network;
 mod observe;
 mod open;
+mod outbox;
 mod readiness;
 mod recorder;
 mod seals;
@@ -139,13 +147,13 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     }
     let metrics = Arc::new(Metrics::new());
     let opened = open::open(&config, &operator, &metrics)?;
-    let (core_queue, commands) = mpsc::channel(core::QUEUE_MAX);
+    let (core_queue, commands) = mpsc::channel(command::QUEUE_MAX);
     let tip = *opened.chain.tip();
     let events = events::Events::new(tip.height);
     announce_policy(&config, &operator, &metrics);
 
     let facts = Arc::new(facts::Facts::new(operator.lock.quorum(), peers(&operator), tip.height, tip.digest));
-    let context = Arc::new(network::Context {
+    let context = Arc::new(context::Context {
         me: operator.index,
         quorum: operator.lock.quorum(),
         elector: elector(operator.lock.lock().consensus.params.leader, operator.lock.quorum()),
@@ -163,7 +171,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let inbox = Arc::new(network::Inbox::new(Arc::clone(&context)));
     let network = start_network(&config, &operator, &context, &inbox)?.map(Arc::new);
     let weak = network.as_ref().map(Arc::downgrade).unwrap_or_default();
-    let outbox = network::Outbox::start(weak.clone(), Arc::clone(&context));
+    let outbox = outbox::Outbox::start(weak.clone(), Arc::clone(&context));
     let backend = Arc::new(backend::NodeBackend {
         context: Arc::clone(&context),
         events: events.sender().clone(),
@@ -243,7 +251,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             server.stop().await;
             let core = async {
                 // The core may have ended by itself a moment ago.
-                let _ = core_queue.send(core::Command::Stop).await;
+                let _ = core_queue.send(command::Command::Stop).await;
                 ended.await
             };
             let outcome = match tokio::time::timeout_at(deadline, core).await {
@@ -293,7 +301,7 @@ fn unsafe_to_go_on(error: &core::CoreError) -> ExitError {
 /// Runs the core on a thread of its own; the receiver hears how it ended.
 fn spawn_core(
     thread: core::CoreThread,
-    commands: mpsc::Receiver<core::Command>,
+    commands: mpsc::Receiver<command::Command>,
 ) -> Result<oneshot::Receiver<Result<(), ExitError>>, ExitError> {
     let (tell, ended) = oneshot::channel();
     let run = move || {
@@ -329,7 +337,7 @@ fn features(config: &RunConfig) -> Vec<String> {
 fn start_network(
     config: &RunConfig,
     operator: &Operator,
-    context: &Arc<network::Context>,
+    context: &Arc<context::Context>,
     inbox: &Arc<network::Inbox>,
 ) -> Result<Option<Network>, ExitError> {
     let lock = operator.lock.lock();

@@ -1,44 +1,27 @@
-//! To and from the other operators.
+//! Frames to inputs: what comes from the other operators.
 //!
 //! [`Inbox`] turns frames into verified inputs on the reader tasks: bounded, decoded, checked, and
-//! only then handed to the core, whose queue slows the reader when it is full. [`Outbox`] turns
-//! outputs into frames. Neither decides anything.
+//! only then handed to the core, whose queue slows the reader when it is full. It decides nothing.
 
 use super::accepted::Accepted;
-use super::budget::{Budgets, Call, timed};
-use super::core::{Command, Core};
-use super::facts::Facts;
-use super::ledger::Store;
-use super::sync;
-use super::testimony;
-use super::wanted::Wanted;
-use aequa_crypto::verify::{Refusal, Verifier};
-use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Verdict};
-use aequa_replica::{Elector, Input};
-use aequa_telemetry::Metrics;
+use super::answers;
+use super::budget::{Call, timed};
+use super::command::Core;
+use super::context::Context;
+use aequa_crypto::verify::Refusal;
+use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Topic, Verdict};
+use aequa_replica::Input;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
-use aequa_types::sync::{BlocksRequest, Status, SyncRequest};
 use aequa_types::wire::{self, WireKind};
 use aequa_types::{
-    CheckedEvidence, CheckedTransaction, Evidence, Height, InstanceId, Message, OperatorIndex, Quorum,
-    Signed, Transaction, TxHash, Verified,
+    Evidence, Height, InstanceId, Message, OperatorIndex, Signed, Transaction, TxHash, Verified,
 };
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use ssz::Encode;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+use std::time::Instant;
 
-/// A transaction waits this long for others to share its gossip frame.
-const GOSSIP_GATHER: Duration = Duration::from_millis(3);
-/// A gossip frame is closed at this size, well below its limit.
-const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
-/// Admitted transactions waiting to be gossiped; what finds no room is offered again later.
-const GOSSIP_QUEUE_MAX: usize = 16_384;
 /// Messages of blocks further above the stored height are dropped: the core keeps fewer, and blocks this far
 /// ahead are fetched.
 const HEIGHTS_AHEAD: u64 = 8;
@@ -46,69 +29,6 @@ const HEIGHTS_AHEAD: u64 = 8;
 const HEIGHTS_BEHIND: u64 = 33;
 /// Values above this size are checked off the reactor's own threads.
 const LARGE_VALUE_BYTES: usize = 16 * 1024;
-
-/// What both directions share.
-pub struct Context {
-    /// This operator.
-    pub me: OperatorIndex,
-    /// n, f, q.
-    pub quorum: Quorum,
-    /// Who may propose.
-    pub elector: Arc<dyn Elector>,
-    /// Answers to status questions, but for the tip.
-    pub status: Status,
-    /// Checks what arrives.
-    pub verifier: Arc<Verifier>,
-    /// Serves blocks.
-    pub store: Store,
-    /// The board.
-    pub facts: Arc<Facts>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// The core's queue.
-    pub core: mpsc::Sender<Command>,
-    /// Values this node has asked for.
-    pub wanted: Wanted,
-    /// What every member may cost.
-    pub budgets: Budgets,
-    /// Keeps members from filling the log with warnings about them.
-    pub warnings: RateLimiter<OperatorIndex>,
-}
-
-impl Context {
-    /// This node's status now.
-    pub fn own_status(&self) -> Status {
-        let (height, digest) = self.facts.tip();
-        Status { height, digest, wall_clock_ms: sync::wall_ms(), ..self.status.clone() }
-    }
-
-    /// Queues an input; waits while the queue is full. False when the node is stopping.
-    pub async fn input(&self, input: Input) -> bool {
-        self.core.send(Command::Input(input)).await.is_ok()
-    }
-
-    /// Asks the core when everything queued so far is done; `None` when the node is stopping.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Core) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (tell, told) = oneshot::channel();
-        let question = Command::Ask(Box::new(move |replica| {
-            // The asker may have gone away.
-            let _ = tell.send(question(replica));
-        }));
-        self.core.send(question).await.ok()?;
-        told.await.ok()
-    }
-
-    /// Whether a warning about a member is to be written, and how many before it were not.
-    pub fn warns(&self, event: &'static str, of: OperatorIndex) -> Option<u64> {
-        match self.warnings.admit(event, &of, Instant::now()) {
-            Admit::Write { suppressed } => Some(suppressed),
-            Admit::Suppress => None,
-        }
-    }
-}
 
 /// A message whose bytes are those of its envelope's kind.
 pub fn decode_as(kind: &WireKind, body: &[u8], bytes_max: usize) -> Option<Message> {
@@ -428,7 +348,7 @@ impl Handler for Inbox {
     }
 
     fn request(&self, from: OperatorIndex, frame: Frame) -> BoxFuture<'_, Option<Frame>> {
-        Box::pin(async move { sync::serve(&self.context, from, frame).await })
+        Box::pin(async move { answers::serve(&self.context, from, frame).await })
     }
 
     fn connected(&self, operator: OperatorIndex) {
@@ -443,156 +363,6 @@ impl Handler for Inbox {
             peer.clock_offset_ms = None;
         });
     }
-}
-
-/// Sends to the other operators; silent in a cluster of one.
-#[derive(Clone)]
-pub struct Outbox {
-    network: Weak<Network>,
-    context: Arc<Context>,
-    gossip: mpsc::Sender<CheckedTransaction>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Outbox {
-    /// An outbox over `network`, with its gossip gatherer; must be called inside a runtime.
-    pub fn start(network: Weak<Network>, context: Arc<Context>) -> Self {
-        let (gossip, queue) = mpsc::channel(GOSSIP_QUEUE_MAX);
-        tokio::spawn(gather(network.clone(), queue));
-        Self { network, context, gossip, runtime: tokio::runtime::Handle::current() }
-    }
-
-    /// To every other operator.
-    pub fn broadcast(&self, message: &Message) {
-        self.note_question(message);
-        let result = match self.network.upgrade() {
-            Some(network) => {
-                network.broadcast(Topic::Qbft, &consensus_frame(message));
-                "ok"
-            }
-            None if self.context.quorum.operators() == 1 => return,
-            None => "error",
-        };
-        let type_name = message.type_name();
-        self.context.metrics.consensus_broadcast_total.inc([type_name, result]);
-        let (height, round) = (message.instance().number(), message.round().unwrap_or_default().0);
-        tracing::debug!(target: "event", result, "type" = type_name, height, round, trace_id = "", "consensus_broadcast");
-    }
-
-    /// To one operator.
-    pub fn send(&self, to: OperatorIndex, message: &Message) {
-        self.note_question(message);
-        if let Message::ValueReply(reply) = message {
-            self.context.budgets.charge(to, Call::Value, reply.value.0.len(), Duration::ZERO);
-        }
-        if let Some(network) = self.network.upgrade() {
-            network.send(to, Topic::Qbft, &consensus_frame(message));
-        }
-    }
-
-    fn note_question(&self, message: &Message) {
-        if let Message::ValueRequest(request) = message {
-            self.context.wanted.asked(request.instance, request.digest);
-        }
-    }
-
-    /// Queues a transaction for gossip.
-    pub fn gossip(&self, transaction: CheckedTransaction) {
-        // When full, the transaction is offered again later, or reaches the others inside a block.
-        let _ = self.gossip.try_send(transaction);
-    }
-
-    /// Spreads transactions once more. Gossip drops a frame it has seen, and its trace id makes this one another.
-    pub fn offer(&self, transactions: &[CheckedTransaction]) {
-        let Some(network) = self.network.upgrade() else { return };
-        self.context.metrics.mempool_offered_again_total.add([], transactions.len() as u64);
-        let trace_id = format!("offer-{}-{}", self.context.me, sync::wall_ms());
-        network.gossip(Topic::Tx, &transactions_frame(transactions).traced(trace_id));
-    }
-
-    /// Spreads a piece of evidence.
-    pub fn gossip_evidence(&self, evidence: &CheckedEvidence) {
-        if let Some(network) = self.network.upgrade() {
-            let frame = Frame::new(wire::EVIDENCE, Bytes::from(evidence.as_ssz_bytes()));
-            network.gossip(Topic::Evidence, &frame);
-        }
-    }
-
-    /// Asks `from` for certified blocks; the answer comes back as an input.
-    pub fn fetch(&self, from: OperatorIndex, height: Height) {
-        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
-        self.runtime.spawn(async move {
-            let input = match sync::fetch(&network, &context, from, height).await {
-                Ok(blocks) => Input::Fetched { from, blocks },
-                Err(error) => {
-                    context.metrics.swarm_sync_errors_total.inc([error.reason()]);
-                    Input::FetchFailed { from }
-                }
-            };
-            context.input(input).await;
-        });
-    }
-
-    /// Asks `operator` what it has seen of this one; an answer that holds comes back as an input.
-    pub fn inquire(&self, operator: OperatorIndex) {
-        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
-        self.runtime.spawn(async move {
-            match testimony::ask(&network, &context, operator).await {
-                Ok(testimony) => {
-                    context.input(Input::Testimony { from: operator, testimony }).await;
-                }
-                Err(error) => tracing::debug!(from = %operator, %error, "no testimony"),
-            }
-        });
-    }
-}
-
-fn consensus_frame(message: &Message) -> Frame {
-    let frame = Frame::new(message.kind().number, Bytes::from(message.as_ssz_bytes()));
-    // In a queue to a slow peer the newest own vote of an instance replaces the one before.
-    match message {
-        Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
-            let mut hasher = DefaultHasher::new();
-            (message.instance(), message.kind().number).hash(&mut hasher);
-            frame.superseding(hasher.finish())
-        }
-        Message::PrePrepare(_) | Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => {
-            frame
-        }
-    }
-}
-
-/// Gathers transactions of a few milliseconds into one frame.
-async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransaction>) {
-    let mut kept: Option<CheckedTransaction> = None;
-    while let Some(first) = match kept.take() {
-        Some(transaction) => Some(transaction),
-        None => queue.recv().await,
-    } {
-        let mut bytes = first.bytes();
-        let mut batch = vec![first];
-        let until = tokio::time::Instant::now() + GOSSIP_GATHER;
-        while let Ok(Some(next)) = tokio::time::timeout_at(until, queue.recv()).await {
-            if bytes + next.bytes() > GOSSIP_BYTES {
-                kept = Some(next);
-                break;
-            }
-            bytes += next.bytes();
-            batch.push(next);
-        }
-        let Some(network) = network.upgrade() else { return };
-        network.gossip(Topic::Tx, &transactions_frame(&batch));
-    }
-}
-
-fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
-    let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
-    Frame::new(wire::TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
-}
-
-/// The question for blocks from `height` upwards.
-pub fn blocks_request(height: Height) -> SyncRequest {
-    SyncRequest::Blocks(BlocksRequest { from: height, limit: aequa_types::limits::SYNC_BLOCKS_MAX })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::events::Events;
 use super::keys::OperatorKeys;
-use super::sync::wall_ms;
+use crate::wall_ms;
 use aequa_api::backend::EventBody;
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
 use aequa_qbft::{Note, Phase};

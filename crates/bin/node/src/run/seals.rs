@@ -4,7 +4,7 @@
 //! key at the price of two pairings, so the cost per block falls as blocks come faster. Nobody waits for
 //! a seal: the certificate of commits exists already.
 
-use super::core::Command;
+use super::command::Command;
 use aequa_crypto::seal::{Combiner, GroupKey};
 use aequa_replica::{Input, Shares};
 use aequa_telemetry::Metrics;

@@ -4,7 +4,7 @@
 //! sends it inputs and questions through one queue. What is shared beside that is the verifier, whose
 //! memories are locked for one look-up, and the store.
 
-use super::core::Command;
+use super::command::Command;
 use super::keys::OperatorKeys;
 use aequa_chain::Chain;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};

@@ -1,8 +1,7 @@
 //! Questions between operators: where are you, give me blocks, and what have you seen of me.
 
-use super::budget::{Call, timed};
-use super::network::{Context, blocks_request};
-use super::testimony;
+use super::budget::timed;
+use super::context::Context;
 use aequa_p2p::{Message as Frame, Network};
 use aequa_replica::Input;
 use aequa_storage::chain_store::ChainStore;
@@ -12,7 +11,7 @@ use aequa_types::{Certificate, CertifiedBlock, CheckedBlock, Height, OperatorInd
 use bytes::Bytes;
 use ssz::Encode;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How often every connected operator is asked for its status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,9 +19,6 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const REPLY_BYTES: usize = SYNC_FRAME_BYTES_MAX - 512 * 1024;
 /// Clock offsets above this are worth a warning (contract: logs, section 4).
 const CLOCK_OFFSET_WARN_MS: i64 = 200;
-
-/// Largest question: a status has half of it.
-const REQUEST_BYTES_MAX: usize = 1024;
 
 type Blocks = Vec<(Arc<CheckedBlock>, Certificate)>;
 
@@ -51,25 +47,9 @@ impl FetchError {
     }
 }
 
-/// Milliseconds since the Unix epoch by this node's clock.
-pub fn wall_ms() -> u64 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    u64::try_from(wall).unwrap_or(u64::MAX)
-}
-
-/// Answers a question of a member, once it may have one more answer of that kind.
-pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) -> Option<Frame> {
-    let request: SyncRequest = aequa_types::decode("sync request", &frame.body, REQUEST_BYTES_MAX).ok()?;
-    let call = match request {
-        SyncRequest::Status(_) => Call::Status,
-        SyncRequest::Blocks(_) => Call::Blocks,
-        SyncRequest::Testimony(_) => Call::Testimony,
-    };
-    let turn = context.budgets.turn(from, call).await?;
-    let (reply, busy) = answer(context, from, request).await?;
-    let body = Bytes::from(reply.as_ssz_bytes());
-    turn.charge(body.len(), busy);
-    Some(Frame::new(reply.kind(), body))
+/// The question for blocks from `height` upwards.
+fn blocks_request(height: Height) -> SyncRequest {
+    SyncRequest::Blocks(BlocksRequest { from: height, limit: aequa_types::limits::SYNC_BLOCKS_MAX })
 }
 
 /// The frame of a question.
@@ -77,35 +57,13 @@ pub fn question(request: &SyncRequest) -> Frame {
     Frame::new(request.kind(), Bytes::from(request.as_ssz_bytes()))
 }
 
-/// The answer, and how long a thread was busy with it.
-async fn answer(
-    context: &Arc<Context>,
-    from: OperatorIndex,
-    request: SyncRequest,
-) -> Option<(SyncReply, Duration)> {
-    match request {
-        SyncRequest::Status(status) => {
-            take_status(context, from, &status).await?;
-            Some((SyncReply::Status(context.own_status()), Duration::ZERO))
-        }
-        SyncRequest::Blocks(request) => {
-            let context = Arc::clone(context);
-            let (blocks, busy) = blocking(move || read_blocks(&context, request)).await?;
-            Some((SyncReply::Blocks(blocks), busy))
-        }
-        SyncRequest::Testimony(request) => {
-            let (testimony, busy) = testimony::give(context, request.about).await?;
-            Some((SyncReply::Testimony(testimony), busy))
-        }
-    }
-}
-
 /// What blocking work gives, and how long a thread was busy with it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<(T, Duration)> {
     tokio::task::spawn_blocking(move || timed(work)).await.ok()
 }
 
-fn read_blocks(context: &Context, request: BlocksRequest) -> Vec<CertifiedBlock> {
+/// The blocks that are asked for, as far as they go into one answer.
+pub fn read_blocks(context: &Context, request: BlocksRequest) -> Vec<CertifiedBlock> {
     let tip = context.facts.tip_height();
     let mut blocks = Vec::new();
     let mut bytes = 0;
@@ -192,7 +150,7 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     let Ok(answer) = network.request(operator, &question).await else { return };
     let rtt_ms = start.elapsed().as_secs_f64() * 1000.0;
     let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };
-    let offset_ms = clock_offset_ms(status.wall_clock_ms, wall_ms(), rtt_ms);
+    let offset_ms = clock_offset_ms(status.wall_clock_ms, crate::wall_ms(), rtt_ms);
     context.facts.update_peer(operator, |peer| {
         peer.rtt_ms = Some(rtt_ms);
         peer.clock_offset_ms = Some(offset_ms);
@@ -216,7 +174,7 @@ fn clock_offset_ms(theirs_ms: u64, ours_ms: u64, rtt_ms: f64) -> i64 {
 }
 
 /// Notes how far a member is; `None` when it belongs elsewhere and gets no answer.
-async fn take_status(context: &Context, from: OperatorIndex, status: &Status) -> Option<()> {
+pub async fn take_status(context: &Context, from: OperatorIndex, status: &Status) -> Option<()> {
     let own = &context.status;
     if (status.cluster_id, status.lock_hash) != (own.cluster_id, own.lock_hash) {
         if let Some(suppressed) = context.warns("p2p_dkg_cluster", from) {

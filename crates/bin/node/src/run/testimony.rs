@@ -1,9 +1,9 @@
 //! What members have seen of an operator: asked by one that may have lost its memory of what it
 //! signed, answered from the block store and the instances of the core.
 
-use super::core::Core;
+use super::command::Core;
+use super::context::Context;
 use super::ledger::Store;
-use super::network::Context;
 use super::sync::{self, FetchError};
 use aequa_p2p::Network;
 use aequa_storage::StorageError;

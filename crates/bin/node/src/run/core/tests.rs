@@ -3,7 +3,7 @@ use crate::run::events::Events;
 use crate::run::fixture;
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Recovery};
+use aequa_replica::{Config, Recovery, Replica};
 use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, SigningDb, SigningDbOptions, Wal, WalOptions};

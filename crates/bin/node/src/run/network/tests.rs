@@ -1,6 +1,8 @@
 use super::*;
+use crate::run::command::Command;
 use crate::run::fixture;
 use crate::run::keys::OperatorKeys;
+use crate::run::outbox::Outbox;
 use crate::run::stress::{replica, run_core};
 use aequa_crypto::dealer::DealtCluster;
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
@@ -10,6 +12,11 @@ use aequa_types::{
     Certificate, Claim, Digest, DutyKind, Height, InstanceId, PrePrepare, Round, RoundChange, Slot,
     Statement, ValueBytes,
 };
+use bytes::Bytes;
+use ssz::Encode as _;
+use std::sync::Weak;
+use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The height being agreed.
 const CURRENT: Height = Height(50);

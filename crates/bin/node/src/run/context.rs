@@ -1,0 +1,79 @@
+//! What everything shares that deals with members.
+
+use super::budget::Budgets;
+use super::command::{Command, Core};
+use super::facts::Facts;
+use super::ledger::Store;
+use super::wanted::Wanted;
+use aequa_crypto::verify::Verifier;
+use aequa_replica::{Elector, Input};
+use aequa_telemetry::Metrics;
+use aequa_telemetry::log::{Admit, RateLimiter};
+use aequa_types::sync::Status;
+use aequa_types::{OperatorIndex, Quorum};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// What both directions share.
+pub struct Context {
+    /// This operator.
+    pub me: OperatorIndex,
+    /// n, f, q.
+    pub quorum: Quorum,
+    /// Who may propose.
+    pub elector: Arc<dyn Elector>,
+    /// Answers to status questions, but for the tip.
+    pub status: Status,
+    /// Checks what arrives.
+    pub verifier: Arc<Verifier>,
+    /// Serves blocks.
+    pub store: Store,
+    /// The board.
+    pub facts: Arc<Facts>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The core's queue.
+    pub core: mpsc::Sender<Command>,
+    /// Values this node has asked for.
+    pub wanted: Wanted,
+    /// What every member may cost.
+    pub budgets: Budgets,
+    /// Keeps members from filling the log with warnings about them.
+    pub warnings: RateLimiter<OperatorIndex>,
+}
+
+impl Context {
+    /// This node's status now.
+    pub fn own_status(&self) -> Status {
+        let (height, digest) = self.facts.tip();
+        Status { height, digest, wall_clock_ms: crate::wall_ms(), ..self.status.clone() }
+    }
+
+    /// Queues an input; waits while the queue is full. False when the node is stopping.
+    pub async fn input(&self, input: Input) -> bool {
+        self.core.send(Command::Input(input)).await.is_ok()
+    }
+
+    /// Asks the core when everything queued so far is done; `None` when the node is stopping.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let question = Command::Ask(Box::new(move |replica| {
+            // The asker may have gone away.
+            let _ = tell.send(question(replica));
+        }));
+        self.core.send(question).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Whether a warning about a member is to be written, and how many before it were not.
+    pub fn warns(&self, event: &'static str, of: OperatorIndex) -> Option<u64> {
+        match self.warnings.admit(event, &of, Instant::now()) {
+            Admit::Write { suppressed } => Some(suppressed),
+            Admit::Suppress => None,
+        }
+    }
+}

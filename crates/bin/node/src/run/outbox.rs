@@ -1,0 +1,169 @@
+//! Outputs to frames: what goes to the other operators. Decides nothing.
+
+use super::budget::Call;
+use super::context::Context;
+use super::sync;
+use super::testimony;
+use aequa_p2p::{Message as Frame, Network, Topic};
+use aequa_replica::Input;
+use aequa_types::limits::TX_FRAME_BYTES_MAX;
+use aequa_types::wire;
+use aequa_types::{CheckedEvidence, CheckedTransaction, Height, Message, OperatorIndex, Transaction};
+use bytes::Bytes;
+use ssz::Encode;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A transaction waits this long for others to share its gossip frame.
+const GOSSIP_GATHER: Duration = Duration::from_millis(3);
+/// A gossip frame is closed at this size, well below its limit.
+const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
+/// Admitted transactions waiting to be gossiped; what finds no room is offered again later.
+const GOSSIP_QUEUE_MAX: usize = 16_384;
+
+/// Sends to the other operators; silent in a cluster of one.
+#[derive(Clone)]
+pub struct Outbox {
+    network: Weak<Network>,
+    context: Arc<Context>,
+    gossip: mpsc::Sender<CheckedTransaction>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Outbox {
+    /// An outbox over `network`, with its gossip gatherer; must be called inside a runtime.
+    pub fn start(network: Weak<Network>, context: Arc<Context>) -> Self {
+        let (gossip, queue) = mpsc::channel(GOSSIP_QUEUE_MAX);
+        tokio::spawn(gather(network.clone(), queue));
+        Self { network, context, gossip, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// To every other operator.
+    pub fn broadcast(&self, message: &Message) {
+        self.note_question(message);
+        let result = match self.network.upgrade() {
+            Some(network) => {
+                network.broadcast(Topic::Qbft, &consensus_frame(message));
+                "ok"
+            }
+            None if self.context.quorum.operators() == 1 => return,
+            None => "error",
+        };
+        let type_name = message.type_name();
+        self.context.metrics.consensus_broadcast_total.inc([type_name, result]);
+        let (height, round) = (message.instance().number(), message.round().unwrap_or_default().0);
+        tracing::debug!(target: "event", result, "type" = type_name, height, round, trace_id = "", "consensus_broadcast");
+    }
+
+    /// To one operator.
+    pub fn send(&self, to: OperatorIndex, message: &Message) {
+        self.note_question(message);
+        if let Message::ValueReply(reply) = message {
+            self.context.budgets.charge(to, Call::Value, reply.value.0.len(), Duration::ZERO);
+        }
+        if let Some(network) = self.network.upgrade() {
+            network.send(to, Topic::Qbft, &consensus_frame(message));
+        }
+    }
+
+    fn note_question(&self, message: &Message) {
+        if let Message::ValueRequest(request) = message {
+            self.context.wanted.asked(request.instance, request.digest);
+        }
+    }
+
+    /// Queues a transaction for gossip.
+    pub fn gossip(&self, transaction: CheckedTransaction) {
+        // When full, the transaction is offered again later, or reaches the others inside a block.
+        let _ = self.gossip.try_send(transaction);
+    }
+
+    /// Spreads transactions once more. Gossip drops a frame it has seen, and its trace id makes this one another.
+    pub fn offer(&self, transactions: &[CheckedTransaction]) {
+        let Some(network) = self.network.upgrade() else { return };
+        self.context.metrics.mempool_offered_again_total.add([], transactions.len() as u64);
+        let trace_id = format!("offer-{}-{}", self.context.me, crate::wall_ms());
+        network.gossip(Topic::Tx, &transactions_frame(transactions).traced(trace_id));
+    }
+
+    /// Spreads a piece of evidence.
+    pub fn gossip_evidence(&self, evidence: &CheckedEvidence) {
+        if let Some(network) = self.network.upgrade() {
+            let frame = Frame::new(wire::EVIDENCE, Bytes::from(evidence.as_ssz_bytes()));
+            network.gossip(Topic::Evidence, &frame);
+        }
+    }
+
+    /// Asks `from` for certified blocks; the answer comes back as an input.
+    pub fn fetch(&self, from: OperatorIndex, height: Height) {
+        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
+        self.runtime.spawn(async move {
+            let input = match sync::fetch(&network, &context, from, height).await {
+                Ok(blocks) => Input::Fetched { from, blocks },
+                Err(error) => {
+                    context.metrics.swarm_sync_errors_total.inc([error.reason()]);
+                    Input::FetchFailed { from }
+                }
+            };
+            context.input(input).await;
+        });
+    }
+
+    /// Asks `operator` what it has seen of this one; an answer that holds comes back as an input.
+    pub fn inquire(&self, operator: OperatorIndex) {
+        let (network, context) = (self.network.clone(), Arc::clone(&self.context));
+        self.runtime.spawn(async move {
+            match testimony::ask(&network, &context, operator).await {
+                Ok(testimony) => {
+                    context.input(Input::Testimony { from: operator, testimony }).await;
+                }
+                Err(error) => tracing::debug!(from = %operator, %error, "no testimony"),
+            }
+        });
+    }
+}
+
+fn consensus_frame(message: &Message) -> Frame {
+    let frame = Frame::new(message.kind().number, Bytes::from(message.as_ssz_bytes()));
+    // In a queue to a slow peer the newest own vote of an instance replaces the one before.
+    match message {
+        Message::Prepare(_) | Message::Commit(_) | Message::RoundChange(_) => {
+            let mut hasher = DefaultHasher::new();
+            (message.instance(), message.kind().number).hash(&mut hasher);
+            frame.superseding(hasher.finish())
+        }
+        Message::PrePrepare(_) | Message::Decided(_) | Message::ValueRequest(_) | Message::ValueReply(_) => {
+            frame
+        }
+    }
+}
+
+/// Gathers transactions of a few milliseconds into one frame.
+async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransaction>) {
+    let mut kept: Option<CheckedTransaction> = None;
+    while let Some(first) = match kept.take() {
+        Some(transaction) => Some(transaction),
+        None => queue.recv().await,
+    } {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
+        let until = tokio::time::Instant::now() + GOSSIP_GATHER;
+        while let Ok(Some(next)) = tokio::time::timeout_at(until, queue.recv()).await {
+            if bytes + next.bytes() > GOSSIP_BYTES {
+                kept = Some(next);
+                break;
+            }
+            bytes += next.bytes();
+            batch.push(next);
+        }
+        let Some(network) = network.upgrade() else { return };
+        network.gossip(Topic::Tx, &transactions_frame(&batch));
+    }
+}
+
+fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
+    let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
+    Frame::new(wire::TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
+}
