@@ -169,8 +169,10 @@ impl<K: Keys> Replica<K> {
                 self.expire_duties();
                 let stalled_ms = self.sync.idle_ms(self.cx.now.elapsed_ms);
                 self.blocks.offer_again(&mut self.cx, stalled_ms);
-                // Whoever leads may have missed it, and we may not lead for long.
-                self.blocks.gossip_evidence(&mut self.cx);
+                // Who leads may have missed what is known here, and this operator does not lead.
+                if !self.cx.may_lead {
+                    self.blocks.gossip_evidence(&mut self.cx);
+                }
                 self.sync.fetch_if_behind(&mut self.cx);
                 self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }
