@@ -1,12 +1,54 @@
 //! `dvt-node create-cluster`: what is asked for, and what to do with it.
 
-use crate::cli::CreateClusterArgs;
 use crate::console;
-use crate::given::environment;
+use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
 use aequa_node::cluster::{MAINNET_CHAIN_ID, NewCluster, make, monitoring_offset};
-use aequa_node::config::{LOCK_FILE, Settings, SharedParams, not_in_this_version};
+use aequa_node::config::{LOCK_FILE, not_in_this_version};
 use aequa_node::exit::ExitError;
 use aequa_types::Quorum;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Make the lock and all keys of a cluster in one place, for development only
+#[derive(Debug, Args)]
+pub struct CreateClusterArgs {
+    /// Operators, 1 to 64
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+    /// Folder to make; it must not exist, or be empty
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: PathBuf,
+    /// Name of the cluster
+    #[arg(long, default_value = "aequa-devnet", value_parser = text())]
+    pub name: String,
+    /// EIP-712 chain id: a transaction is valid in every cluster with the same [default: one of its own]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(CHAIN_IDS))]
+    pub chain_id: Option<u64>,
+    /// Shares needed for a seal; only ceil(2n/3) is possible
+    #[arg(long, value_name = "Q")]
+    pub threshold: Option<u8>,
+    /// Cheap key derivation: whoever reads the keystores needs no password
+    #[arg(long)]
+    pub insecure_keys: bool,
+    /// API of node i on this port + i, monitoring on this port + 20 + i
+    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_port: u16,
+    /// Peer to peer port of node i: this + i
+    #[arg(long, value_name = "PORT", default_value_t = 31_000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_p2p_port: u16,
+    /// Validator keys; only 0 in this version
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub validators: u32,
+    /// Not in this version
+    #[arg(long, hide = true, value_parser = text())]
+    pub fork_version: Option<String>,
+    /// Not in this version
+    #[arg(long, hide = true, value_parser = path())]
+    pub split_keystores: Option<PathBuf>,
+    /// Parameters of the cluster.
+    #[command(flatten)]
+    pub shared: SettingFlags<false>,
+}
 
 /// `dvt-node create-cluster`.
 pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
@@ -63,7 +105,7 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
         return Err(ExitError::usage("the ports of the last node would be above 65535"));
     }
     Ok(NewCluster {
-        params: given_params(args.shared.settings)?.over_defaults()?,
+        params: args.shared.params()?.over_defaults()?,
         out: args.out,
         nodes: args.nodes,
         name: args.name,
@@ -74,21 +116,10 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
     })
 }
 
-/// The parameters a new cluster is asked to have: flags, then `AEQUA_*` variables. What is not part of this
-/// version is refused, what matches nothing is said.
-pub fn given_params(mut settings: Settings) -> Result<SharedParams, ExitError> {
-    for name in settings.add_env(environment()?)? {
-        console::complain(format!(
-            "warning: environment variable {name} matches no setting and has no effect"
-        ));
-    }
-    settings.refuse_later()?;
-    Ok(SharedParams::from_settings(&settings))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_node::config::Settings;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn args(line: &str) -> CreateClusterArgs {

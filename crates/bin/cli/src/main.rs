@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`cli`] | arguments to a [`cli::Command`] |
 //! | [`given`] | arguments and environment as text |
+//! | [`flags`] | flags that several commands have |
+//! | [`run`] | a node |
 //! | [`console`] | what is printed |
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
 //! | [`verify_block`] | checks a block with nothing but public keys |
@@ -23,16 +25,17 @@ mod client;
 mod console;
 mod create_cluster;
 mod devnet;
+mod flags;
 mod given;
 mod load;
 mod replay;
+mod run;
 mod tx;
 mod verify_block;
 mod version;
 
-use aequa_node::config::RunConfig;
 use aequa_node::exit::ExitError;
-use aequa_node::{allocator, hardening, run};
+use aequa_node::{allocator, hardening};
 use cli::Command;
 use std::process::ExitCode;
 
@@ -60,14 +63,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
-        Command::Run(args) => {
-            devnet::follow_parent();
-            hardening::keep_files_private();
-            let signals = run::Signals::listen().map_err(ExitError::failure)?;
-            run::run(RunConfig::resolve(args.settings, given::environment()?)?, signals)
-        }
-        Command::Version { json } => {
-            version::print(json);
+        Command::Run(args) => run::run(args),
+        Command::Version(args) => {
+            version::print(&args);
             Ok(())
         }
         Command::CreateCluster(args) => create_cluster::create_cluster(args),

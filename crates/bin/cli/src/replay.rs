@@ -4,8 +4,8 @@
 //! production core once more. Nothing is written and no lock is taken, so it may be done beside a
 //! running node: the recording only grows at its end, and the vote log is ahead of it.
 
-use crate::cli::ReplayArgs;
 use crate::console;
+use crate::flags::path;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_node::config::{RunConfig, Settings, Source, keys};
@@ -16,8 +16,43 @@ use aequa_storage::data_dir::journal_dir;
 use aequa_storage::journal::Reader;
 use aequa_storage::{StorageError, wal};
 use aequa_types::{DutyId, DutyKind, Height, InstanceId, OperatorIndex, Record, Slot};
+use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+
+/// Run a recorded height again and say who sent what when
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_HELP)]
+pub struct ReplayArgs {
+    /// Folder of the operator; the node may be running
+    #[arg(long, value_name = "DIR", default_value = "./aequa-data", value_parser = path())]
+    pub data_dir: PathBuf,
+    /// Height of the block, or slot of the duty
+    #[arg(long, value_name = "H")]
+    pub height: u64,
+    /// Replay a duty instead of a block
+    #[arg(long, value_name = "TYPE", value_parser = ["attester", "proposer", "sync"])]
+    pub duty: Option<String>,
+    /// Cluster lock [default: the one the node uses]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub cluster_lock: Option<PathBuf>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a reader of `replay --help` wants to know beside the flags.
+const REPLAY_HELP: &str = "\
+A node started with --record writes down what every consensus instance takes:
+messages, timers, candidates, and what a restart gave it back. replay checks all
+signatures, runs the same code again, prints what happened with milliseconds since
+the beginning, and compares every statement the operator made with the recording
+and the vote log. Equal messages are shown once, with how often they came.
+
+  dvt-node run --data-dir node0 --record
+  dvt-node replay --data-dir node0 --height 17
+
+Exit code: 0 reproduced, 1 it differs, 2 usage, 3 not recorded or not whole.";
 
 /// A log that is being written may look damaged for the length of a write.
 const LOG_READS_MAX: usize = 3;

@@ -3,9 +3,9 @@
 //! Nothing is trusted but the lock or the group key given: not the file, not the node it came from.
 //! With the lock everything is checked; with the group key alone, what one public key can show.
 
-use crate::cli::VerifyBlockArgs;
 use crate::client::{ClientError, NodeClient};
 use crate::console;
+use crate::flags::{path, text};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
@@ -15,8 +15,37 @@ use aequa_node::{files, runtime};
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::{Certificate, CertifiedBlock, Height, InstanceId, Proof};
+use clap::Args;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Check a block with nothing but the cluster lock or the group key
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("key").required(true).args(["lock", "group_key"])))]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["block", "url"])))]
+pub struct VerifyBlockArgs {
+    /// Cluster lock to check against
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub lock: Option<PathBuf>,
+    /// Group key to check against: 96 bytes as hex
+    #[arg(long, value_name = "HEX", value_parser = text())]
+    pub group_key: Option<String>,
+    /// Block as JSON; - is stdin
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub block: Option<PathBuf>,
+    /// Node to ask for the block
+    #[arg(long, value_name = "URL", requires = "height", value_parser = text())]
+    pub url: Option<String>,
+    /// Height of the block to ask for
+    #[arg(long, value_name = "N", requires = "url", conflicts_with = "block")]
+    pub height: Option<u64>,
+    /// Certificate to check instead of the block's own
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub certificate: Option<PathBuf>,
+    /// Not in this version
+    #[arg(long, hide = true, value_parser = path())]
+    pub policy: Option<PathBuf>,
+}
 
 /// What a block is checked against.
 enum Anchor {

@@ -2,12 +2,21 @@
 
 use crate::console;
 use aequa_node::version::{FEATURES, GIT_HASH, PROTOCOLS, VERSION};
+use clap::Args;
 use serde_json::json;
 
+/// Print version, commit and protocols
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Prints what this binary is.
-pub fn print(as_json: bool) {
+pub fn print(args: &VersionArgs) {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-    if as_json {
+    if args.json {
         let value = json!({
             "version": VERSION, "git": GIT_HASH, "profile": profile,
             "features": FEATURES, "protocols": PROTOCOLS,

@@ -6,19 +6,20 @@ mod progress;
 
 pub use process::follow_parent;
 
-use crate::cli::DevnetArgs;
 use crate::client::{ClientError, NodeClient, NodeStatus};
+use crate::console;
+use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
 use crate::load::{self, Load, LoadPlan, Seen, Summary, follow};
-use crate::{console, create_cluster};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_node::cluster::{self, MONITORING_OFFSET, NewCluster};
 use aequa_node::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
 use aequa_node::exit::ExitError;
 use aequa_node::{files, runtime};
+use clap::Args;
 use ending::Ending;
 use process::{Child, Usage};
 use progress::{Progress, View};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,6 +37,47 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(200);
 /// Length of a devnet's block interval unless told otherwise.
 const BLOCK_INTERVAL_MS: u64 = 500;
+
+/// Run a whole cluster on this machine, for development
+#[derive(Debug, Args)]
+pub struct DevnetArgs {
+    /// Operators of a new cluster; an existing one must have as many [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: Option<u8>,
+    /// Folder of the cluster; made when it does not exist or is empty
+    #[arg(long, value_name = "DIR", default_value = "./aequa-devnet", value_parser = path())]
+    pub dir: PathBuf,
+    /// API of node i on this port + i, monitoring on this port + 20 + i
+    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_port: u16,
+    /// Peer to peer port of node i of a new cluster: this + i [default: 31000]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_p2p_port: Option<u16>,
+    /// EIP-712 chain id of a new cluster [default: one of its own]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(CHAIN_IDS))]
+    pub chain_id: Option<u64>,
+    /// Submit so many signed transactions per second
+    #[arg(long, value_name = "TPS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub load: Option<u32>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    pub duration: Option<u64>,
+    /// Stop after so many decided blocks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub blocks: Option<u64>,
+    /// Log level of the nodes
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log_level: String,
+    /// Let every node record, to be run again with dvt-node replay
+    #[arg(long)]
+    pub record: bool,
+    /// Test builds only
+    #[arg(long, value_name = "N:KIND", hide = true, value_parser = text())]
+    pub byzantine: Option<String>,
+    /// Parameters of a new cluster.
+    #[command(flatten)]
+    pub shared: SettingFlags<false>,
+}
 
 /// Runs the cluster until it is told to stop, or has nothing left to run.
 pub fn run(args: DevnetArgs) -> Result<(), ExitError> {
@@ -355,7 +397,7 @@ fn plan(tps: u32) -> LoadPlan {
 
 /// The cluster in the folder, or a new one when there is nothing.
 fn cluster_of(args: &DevnetArgs) -> Result<VerifiedLock, ExitError> {
-    let given = create_cluster::given_params(args.shared.settings.clone())?;
+    let given = args.shared.params()?;
     let fail =
         |error: std::io::Error| ExitError::failure(format!("cannot use {}: {error}", args.dir.display()));
     if files::is_absent_or_empty(&args.dir).map_err(fail)? {
