@@ -10,6 +10,7 @@
 //! | [`files`] | files that others must not read, and those that come from outside |
 //! | [`hardening`] | keeps memory and files of a process with keys private |
 //! | [`allocator`] | when free memory goes back to the system |
+//! | [`process`] | nodes as processes of their own |
 //! | [`exit`] | exit codes and hints |
 //! | [`version`] | what this build is |
 //!
@@ -25,6 +26,7 @@ pub mod exit;
 pub mod files;
 pub mod hardening;
 pub mod keys;
+pub mod process;
 pub mod run;
 pub mod version;
 

@@ -17,7 +17,8 @@ use aequa_node::exit::ExitError;
 use aequa_node::{files, runtime};
 use clap::Args;
 use ending::Ending;
-use process::{Child, Usage};
+use futures::future::join_all;
+use process::{Node, Usage};
 use progress::{Progress, View};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -94,7 +95,7 @@ pub fn run(args: DevnetArgs) -> Result<(), ExitError> {
 
 /// A running devnet.
 struct Devnet {
-    children: Vec<Child>,
+    nodes: Vec<Node>,
     clients: Vec<NodeClient>,
     signals: (Signal, Signal),
     view: View,
@@ -122,7 +123,7 @@ impl Devnet {
         let fail = |error: std::io::Error| ExitError::failure(format!("cannot listen for signals: {error}"));
         let signals =
             (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
-        let (mut children, mut clients) = (Vec::new(), Vec::new());
+        let (mut running, mut clients) = (Vec::new(), Vec::new());
         let mut flags = vec!["--log.level", &args.log_level];
         flags.extend(args.record.then_some("--record"));
         for node in 0..nodes {
@@ -130,7 +131,7 @@ impl Devnet {
             let api = format!("127.0.0.1:{}", args.base_port + offset);
             let monitoring = format!("127.0.0.1:{}", args.base_port + MONITORING_OFFSET + offset);
             clients.push(NodeClient::new(&format!("http://{api}")).map_err(ExitError::failure)?);
-            children.push(Child::spawn(
+            running.push(Node::spawn(
                 node,
                 &args.dir.join(format!("node{node}")),
                 &api,
@@ -139,7 +140,7 @@ impl Devnet {
             )?);
         }
         Ok(Self {
-            children,
+            nodes: running,
             clients,
             signals,
             view: View::new(nodes),
@@ -162,7 +163,7 @@ impl Devnet {
             Some(tps) => Some(Load::prepare(self.clients.clone(), plan(tps)).await?),
             None => None,
         };
-        let mut progress = Progress::new(self.children.len());
+        let mut progress = Progress::new(self.nodes.len());
         self.observe(args, &mut blocks, load.as_ref(), &mut progress).await;
         progress.finish();
         let Some(load) = load else { return Ok(None) };
@@ -172,7 +173,7 @@ impl Devnet {
 
     /// Waits for every node's first answer; false when told to stop before.
     async fn wait_until_up(&mut self) -> Result<bool, ExitError> {
-        console::line(format!("starting {} nodes", self.children.len()));
+        console::line(format!("starting {} nodes", self.nodes.len()));
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             let answers = ask(&self.clients, ANSWER_PATIENCE);
@@ -200,12 +201,12 @@ impl Devnet {
 
     fn introduce(&self, args: &DevnetArgs) {
         let dir = args.dir.display();
-        for (node, (client, child)) in self.clients.iter().zip(&self.children).enumerate() {
-            let port = usize::from(args.base_port + MONITORING_OFFSET) + node;
+        for (number, (client, node)) in self.clients.iter().zip(&self.nodes).enumerate() {
+            let port = usize::from(args.base_port + MONITORING_OFFSET) + number;
             console::line(format!(
-                "node {node}: API {} metrics http://127.0.0.1:{port}/metrics pid {} log {dir}/node{node}/node.log",
+                "node {number}: API {} metrics http://127.0.0.1:{port}/metrics pid {} log {dir}/node{number}/node.log",
                 client.shown(),
-                child.pid()
+                node.pid()
             ));
         }
         let url = self.clients.first().map_or("", NodeClient::shown);
@@ -229,9 +230,7 @@ impl Devnet {
         let last = args.blocks.map_or(u64::MAX, |blocks| self.first_height.saturating_add(blocks));
         let began = Instant::now();
         let mut ticker = tokio::time::interval(LOOK);
-        while began.elapsed() < duration
-            && self.view.height < last
-            && !self.children.iter().all(Child::is_dead)
+        while began.elapsed() < duration && self.view.height < last && !self.nodes.iter().all(Node::has_died)
         {
             tokio::select! {
                 Some(seen) = blocks.recv() => self.count(&seen, load),
@@ -279,11 +278,7 @@ impl Devnet {
         for (view, answer) in self.view.nodes.iter_mut().zip(answers) {
             view.update(answer);
         }
-        for child in &mut self.children {
-            if let Some(report) = child.check() {
-                self.deaths.push(report);
-            }
-        }
+        self.deaths.extend(self.nodes.iter_mut().filter_map(Node::check));
     }
 
     fn new_deaths(&mut self) -> Vec<String> {
@@ -293,7 +288,7 @@ impl Devnet {
     }
 
     fn usage(&self) -> Vec<Option<Usage>> {
-        self.children.iter().map(Child::usage).collect()
+        self.nodes.iter().map(Node::usage).collect()
     }
 
     /// State roots of all nodes at the highest height they share; none when not all answer.
@@ -311,9 +306,14 @@ impl Devnet {
         Some((height, roots.windows(2).all(|pair| pair[0] == pair[1])))
     }
 
+    /// Stops all nodes, by force when told to a second time. Returns what went wrong on the way.
     async fn stop(&mut self) -> Vec<String> {
         console::line("stopping");
-        process::stop_all(&mut self.children, &mut self.signals).await
+        tokio::select! {
+            _ = join_all(self.nodes.iter_mut().map(Node::stop)) => {}
+            () = told_to_stop(&mut self.signals) => {}
+        }
+        self.nodes.iter_mut().filter_map(Node::fault).collect()
     }
 
     fn conclude(
@@ -359,7 +359,7 @@ async fn ask(clients: &[NodeClient], patience: Duration) -> Vec<Option<NodeStatu
         let client = client.clone();
         async move { tokio::time::timeout(patience, client.status()).await.ok().and_then(Result::ok) }
     };
-    futures::future::join_all(clients.iter().map(ask)).await
+    join_all(clients.iter().map(ask)).await
 }
 
 /// Asks again and again until there is an answer; none when there is none in time.

@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, Node, Shape, Verdict, Wallet, envelope, until};
 use aequa_crypto::keystore::Keystore;
 use aequa_telemetry::log::check;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -80,8 +80,7 @@ fn at_level_info_a_block_costs_at_most_five_lines() {
 #[test]
 fn a_second_signal_ends_a_node_at_once() {
     let mut cluster = Cluster::start(Shape { nodes: 1, ..Shape::default() });
-    let pid = Pid::from_raw(i32::try_from(cluster.nodes[0].pid()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    cluster.nodes[0].signal(Signal::INT);
     let ended = cluster.nodes[0].stop();
     // The first may have been enough already.
     assert!(matches!(ended.status.code(), Some(0 | 130)), "{ended:?}");

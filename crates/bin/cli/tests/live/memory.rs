@@ -41,10 +41,8 @@ fn payloads_of_many_values_and_readers_that_do_not_read_stay_below_256_mib() {
     let bomb = format!(r#"{{"type":"sync","height":99,"payload":[{bomb}]}}"#);
     assert_eq!(node.post("/v1/duty", bomb.as_bytes()).status, 400);
     for node in &cluster.nodes {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(peak / 1024 < RESIDENT_MIB_MAX, "{} MiB", peak / 1024);
+        let peak_mib = node.memory().peak_kib / 1024;
+        assert!(peak_mib < RESIDENT_MIB_MAX, "{peak_mib} MiB");
     }
     drop(readers);
 }

@@ -1,6 +1,7 @@
 //! A cluster that does not get on says so, on every node that knows.
 
 use crate::harness::{Cluster, Node, Shape, throughout, until};
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// Whether the node gives this as a reason for not being ready.
@@ -50,10 +51,10 @@ fn readiness_follows_the_quorum_and_is_told_once_per_change() {
 /// A process that hangs keeps its connections: what counts is who answers.
 #[test]
 fn a_cluster_halted_by_hanging_operators_is_ready_on_no_node() {
-    let cluster = Cluster::start(Shape { round_timeout_ms: 300, ..Shape::default() });
+    let mut cluster = Cluster::start(Shape { round_timeout_ms: 300, ..Shape::default() });
     cluster.until_all_at(3);
     (0..2).for_each(|node| until_ready(&cluster.nodes[node]));
-    (2..4).for_each(|node| cluster.nodes[node].hang());
+    (2..4).for_each(|node| cluster.nodes[node].signal(Signal::STOP));
     for node in &cluster.nodes[..2] {
         until("it has no quorum", || says(node, "insufficient_peers").then_some(()));
         until("it makes no progress", || says(node, "no_progress").then_some(()));
@@ -63,7 +64,7 @@ fn a_cluster_halted_by_hanging_operators_is_ready_on_no_node() {
         let peers = status["peers"].as_array().unwrap().iter();
         assert_eq!(peers.filter(|peer| peer["connected"] == true).count(), 1, "{status}");
     }
-    (2..4).for_each(|node| cluster.nodes[node].resume());
+    (2..4).for_each(|node| cluster.nodes[node].signal(Signal::CONT));
     cluster.nodes.iter().for_each(until_ready);
 }
 

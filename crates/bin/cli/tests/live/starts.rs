@@ -1,7 +1,7 @@
 //! The first moments of a process: what it is given, what it is told, what an earlier one left.
 
 use crate::harness::{Cluster, Node, Ports, Shape, command, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
@@ -43,9 +43,8 @@ fn told_to_stop_while_a_costly_keystore_is_opened_it_ends_well() {
     std::fs::write(&path, costly).unwrap();
     for signal in [Signal::TERM, Signal::INT] {
         node.spawn();
-        let pid = Pid::from_raw(i32::try_from(node.pid()).unwrap()).unwrap();
         until("it has begun", || node.log().iter().any(|line| line["msg"] == "config").then_some(()));
-        kill_process(pid, signal).unwrap();
+        node.signal(signal);
         assert_eq!(node.until_ended().code(), Some(0));
         std::fs::remove_file(node.log_path()).unwrap();
     }
@@ -55,9 +54,8 @@ fn told_to_stop_while_a_costly_keystore_is_opened_it_ends_well() {
 fn signals_of_other_tools_do_not_end_a_node() {
     let mut cluster = Cluster::start(Shape { nodes: 1, ..Shape::default() });
     let node = &mut cluster.nodes[0];
-    let pid = Pid::from_raw(i32::try_from(node.pid()).unwrap()).unwrap();
     for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2"), (Signal::HUP, "SIGHUP")] {
-        kill_process(pid, signal).unwrap();
+        node.signal(signal);
         let told = |node: &Node| {
             node.log().iter().any(|line| line["text"].as_str().is_some_and(|text| text.starts_with(name)))
         };

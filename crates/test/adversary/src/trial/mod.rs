@@ -22,9 +22,11 @@ use crate::crowd::{Crowd, Mute};
 use crate::endpoints::Endpoints;
 use crate::traitor::Traitor;
 use crate::verdicts::Look;
+use aequa_node::cluster::MONITORING_OFFSET;
+use aequa_node::process::Process;
 use effects::Quiet;
 use node::Node;
-use process::{Process, output};
+use process::{output, spawn};
 use proof::Known;
 use samples::Sample;
 use serde_json::Value;
@@ -43,8 +45,6 @@ const BLOCKS_AFTER: u64 = 5;
 const BEHIND_MAX: u64 = 3;
 /// Longest wait for it to be connected to everybody and near the tip: it may just be dialling again.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
-/// Monitoring port of a node minus its API port, as `create-cluster` has it.
-const MONITORING_OFFSET: u16 = 20;
 /// What the block store keeps in memory.
 const STORE_MEMORY: &str = "block_store_memory_bytes";
 /// Counter of distinct evidence.
@@ -186,7 +186,7 @@ impl Court {
         let count = (u64::from(trial.tps) * (trial.time + 2 * PATIENCE).as_secs()).to_string();
         let payload = trial.payload_bytes.to_string();
         let args = ["tx", "load", "--url", &urls, "--tps", &tps, "--count", &count, "--payload", &payload];
-        Process::spawn(&trial.node, &args, trial.dir.join("load.log")).map(Some)
+        spawn(&trial.node, &args, &trial.dir.join("load.log")).map(Some)
     }
 
     /// Waits until every honest node is at `height`.
@@ -198,8 +198,7 @@ impl Court {
                 return Ok(());
             }
             if let Some(place) = self.nodes.iter_mut().position(|node| node.process.ended().is_some()) {
-                let log = self.nodes[place].process.log();
-                let tail: Vec<&str> = log.lines().rev().take(5).collect();
+                let tail = self.nodes[place].tail();
                 let why = format!("ended before {what}: {}", tail.join("\n"));
                 return Err(AdversaryError::Process { what: format!("node {place}"), why });
             }
@@ -283,7 +282,7 @@ impl Court {
                 Some(line) = told.recv() => tell(line),
                 _ = clock.tick() => {
                     let memory = self.nodes.iter().map(|node| node.process.memory()).collect();
-                    let log_bytes = self.nodes.iter().map(|node| node.process.log_bytes()).collect();
+                    let log_bytes = self.nodes.iter().map(|node| node.log_bytes()).collect();
                     let heights = self.heights().await;
                     let stores = futures::future::join_all(self.nodes.iter().map(|node| node.metric(STORE_MEMORY)));
                     let store_kib = stores.await.into_iter().map(|bytes| bytes as u64 / 1024).collect();
@@ -349,7 +348,7 @@ impl Court {
         }
         checks.push(self.no_panic(facts));
         drop(self.load.take());
-        let stopped = futures::future::join_all(self.nodes.iter_mut().map(|node| node.process.stop())).await;
+        let stopped = futures::future::join_all(self.nodes.iter_mut().map(|node| node.stop())).await;
         let faults: Vec<String> = stopped.into_iter().flatten().collect();
         checks.push(Check {
             what: "all honest nodes stop when told to",
@@ -398,7 +397,7 @@ impl Court {
         let known = futures::future::join_all(self.nodes.iter().map(|node| async {
             Known {
                 counted: node.metric(EVIDENCE).await,
-                accused: found_in_log(&node.process.log()),
+                accused: found_in_log(&node.log()),
                 page: node.evidence().await,
             }
         }));
@@ -417,7 +416,7 @@ impl Court {
     }
 
     fn no_panic(&self, facts: &mut Vec<String>) -> Check {
-        let logs: Vec<String> = self.nodes.iter().map(|node| node.process.log()).collect();
+        let logs: Vec<String> = self.nodes.iter().map(|node| node.log()).collect();
         let lines = || logs.iter().flat_map(|log| log.lines());
         let panics: Vec<&str> = lines().filter(|line| line.contains("panicked")).collect();
         let errors = lines().filter(|line| line.contains("\"level\":\"error\"")).count();

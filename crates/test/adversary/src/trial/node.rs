@@ -1,11 +1,13 @@
 //! One honest node of the trial, over its API.
 
-use super::process::Process;
+use super::process::spawn;
 use crate::AdversaryError;
 use crate::crowd::Doors;
 use crate::verdicts::scrape;
+use aequa_node::process::{Process, STOP_TIMEOUT, tail};
+use rustix::process::Signal;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest wait for an answer; a node under attack is slow.
@@ -16,6 +18,7 @@ const HEADERS_AT_ONCE: u64 = 100;
 /// A running operator that does what it should.
 pub(super) struct Node {
     pub process: Process,
+    log: PathBuf,
     api: String,
     pub monitoring: String,
     /// Where both listen.
@@ -42,8 +45,10 @@ impl Node {
         }
         args.extend(upstream.into_iter().flat_map(|url| ["--upstream".into(), url.to_owned()]));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let log = dir.join("node.log");
         Ok(Self {
-            process: Process::spawn(program, &args, dir.join("node.log"))?,
+            process: spawn(program, &args, &log)?,
+            log,
             api: format!("http://127.0.0.1:{api}"),
             monitoring: format!("http://127.0.0.1:{monitoring}"),
             doors: Doors {
@@ -53,6 +58,34 @@ impl Node {
             test_ports,
             http: reqwest::Client::new(),
         })
+    }
+
+    /// SIGTERM, then its end; what went wrong.
+    pub async fn stop(&mut self) -> Option<String> {
+        if let Some(status) = self.process.ended() {
+            return Some(format!("had ended before: {status}"));
+        }
+        self.process.signal(Signal::TERM);
+        match self.process.ended_within(STOP_TIMEOUT).await {
+            Some(status) if status.success() => None,
+            Some(status) => Some(format!("ended with {status}")),
+            None => Some(format!("did not end within {STOP_TIMEOUT:?} of SIGTERM")),
+        }
+    }
+
+    /// Everything it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The last it wrote.
+    pub fn tail(&self) -> Vec<String> {
+        tail(&self.log, 5).unwrap_or_default()
+    }
+
+    /// Bytes it wrote.
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
     }
 
     /// Base URL of its API.

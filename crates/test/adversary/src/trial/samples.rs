@@ -1,7 +1,7 @@
 //! How heights and memory went, looked at in regular intervals.
 
-use super::process::Memory;
 use super::report::Check;
+use aequa_node::process::Memory;
 use std::time::Duration;
 
 /// Part of the samples at the beginning that is warm-up: caches and tables fill.

@@ -1,15 +1,16 @@
 //! One `dvt-node` process.
 
 use super::http::{self, Answer};
-use super::{PATIENCE, until};
+use super::until;
+use aequa_node::process::{self, Memory, Process};
 use aequa_types::json::BlockJson;
 use aequa_types::{CertifiedBlock, Digest};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Log lines printed per node when a test fails.
@@ -17,12 +18,7 @@ const TAIL: usize = 25;
 
 /// `dvt-node` with these arguments, and without settings from the environment.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dvt-node"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AEQUA_")) {
-        command.env_remove(name);
-    }
-    command.args(args).stdin(Stdio::null());
-    command
+    process::command(env!("CARGO_BIN_EXE_dvt-node"), args)
 }
 
 /// The same, with at most so many file descriptors.
@@ -57,20 +53,18 @@ pub struct Node {
     /// Most file descriptors of the process; none = as many as this one.
     pub descriptors_max: Option<usize>,
     pub flags: Vec<String>,
-    child: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Node {
     /// A node that is not started. Its log is beside its data directory `dir`.
     pub fn new(dir: PathBuf, api: u16, monitoring: u16, flags: Vec<String>) -> Self {
-        Self { dir, api, monitoring, descriptors_max: None, flags, child: None }
+        Self { dir, api, monitoring, descriptors_max: None, flags, process: None }
     }
 
     /// Starts the process without waiting for anything.
     pub fn spawn(&mut self) {
-        assert!(self.child.is_none(), "{} runs already", self.dir.display());
-        let append =
-            |path: PathBuf| -> File { OpenOptions::new().create(true).append(true).open(path).unwrap() };
+        assert!(self.process.is_none(), "{} runs already", self.dir.display());
         let dir = self.dir.to_string_lossy().into_owned();
         let (api, monitoring) = (format!("127.0.0.1:{}", self.api), format!("127.0.0.1:{}", self.monitoring));
         let args = ["--data-dir", &dir, "--validator-api", &api, "--monitoring", &monitoring];
@@ -80,11 +74,8 @@ impl Node {
         };
         #[cfg(feature = "e2e")]
         command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
-        command
-            .args(&self.flags)
-            .stdout(append(self.log_path()))
-            .stderr(append(self.dir.with_extension("err")));
-        self.child = Some(command.spawn().unwrap());
+        command.args(&self.flags);
+        self.process = Some(Process::spawn(command, &self.log_path(), &self.err_path()).unwrap());
     }
 
     /// Starts the process and waits until its API answers.
@@ -95,10 +86,10 @@ impl Node {
 
     /// Waits until the API answers.
     pub fn await_up(&mut self) {
-        let child = self.child.as_mut().unwrap();
+        let process = self.process.as_mut().unwrap();
         let (api, dir) = (self.api, self.dir.display().to_string());
         until(&format!("{dir} answers"), || {
-            let ended = child.try_wait().unwrap();
+            let ended = process.ended();
             assert!(ended.is_none(), "{dir} ended at its start: {ended:?}");
             http::request(api, "GET", "/health", "", b"").ok().filter(|answer| answer.status == 200)
         });
@@ -106,53 +97,43 @@ impl Node {
 
     /// Whether the process runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+        self.process.as_mut().is_some_and(|process| process.ended().is_none())
     }
 
     /// Process id.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// What it holds in memory.
+    pub fn memory(&self) -> Memory {
+        self.process.as_ref().unwrap().memory().unwrap()
     }
 
     /// Waits until the process ends by itself.
     pub fn until_ended(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap();
+        let mut process = self.process.take().unwrap();
         let dir = self.dir.display().to_string();
-        until(&format!("{dir} ends"), || child.try_wait().unwrap())
+        until(&format!("{dir} ends"), || process.ended())
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.process.take().unwrap().kill();
     }
 
-    /// The process stands still and keeps its connections.
-    pub fn hang(&self) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::STOP).unwrap();
-    }
-
-    /// The process goes on after [`Node::hang`].
-    pub fn resume(&self) {
-        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::CONT).unwrap();
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.as_mut().unwrap().signal(signal);
     }
 
     /// SIGTERM, then its end.
     pub fn stop(&mut self) -> Ended {
-        let mut child = self.child.take().unwrap();
-        let (start, deadline) = (Instant::now(), Instant::now() + PATIENCE);
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return Ended { status, took: start.elapsed() };
-            }
-            if Instant::now() > deadline {
-                let _ = child.kill();
-                panic!("{} did not end within {PATIENCE:?} of SIGTERM", self.dir.display());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut process = self.process.take().unwrap();
+        let start = Instant::now();
+        process.signal(Signal::TERM);
+        let status = until(&format!("{} ends after SIGTERM", self.dir.display()), || process.ended());
+        Ended { status, took: start.elapsed() }
     }
 
     /// GET; none while the node does not answer.
@@ -234,6 +215,11 @@ impl Node {
         self.dir.with_extension("log")
     }
 
+    /// Where stderr goes.
+    fn err_path(&self) -> PathBuf {
+        self.dir.with_extension("err")
+    }
+
     /// All log lines of all its lives.
     pub fn log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.log_path()).unwrap();
@@ -242,7 +228,7 @@ impl Node {
 
     /// Prints how it was in the end.
     pub fn report(&self) {
-        for path in [self.log_path(), self.dir.with_extension("err")] {
+        for path in [self.log_path(), self.err_path()] {
             eprint!("{}", tail(&path));
         }
     }
@@ -250,9 +236,7 @@ impl Node {
 
 /// The last lines of a file, under its name.
 pub fn tail(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    let last = &lines[lines.len().saturating_sub(TAIL)..];
+    let last = process::tail(path, TAIL).unwrap_or_default();
     let last: String = last.iter().map(|line| format!("{}\n", cut(line))).collect();
     format!("--- the end of {}\n{last}", path.display())
 }
@@ -265,10 +249,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.report();
-        }
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }
