@@ -1,5 +1,6 @@
 //! Asks a node's API, as `tx`, `verify-block` and `devnet` do.
 
+use aequa_node::config::keys::VALIDATOR_API;
 use aequa_telemetry::log::public_url;
 use aequa_types::{Address, TxHash, TxKind};
 use serde::Deserialize;
@@ -15,6 +16,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const STREAM_TIMEOUT: Duration = Duration::from_secs(40);
 /// Largest answer read that is not a block: nothing else comes near it.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Where a node of this machine answers unless it is told otherwise.
+pub fn default_url() -> String {
+    format!("http://{}", VALIDATOR_API.default)
+}
 
 /// A node at a URL. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! `dvt-node create-cluster`: what is asked for, and what to do with it.
 
-use crate::console;
 use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
-use aequa_node::cluster::{MAINNET_CHAIN_ID, NewCluster, make, monitoring_offset};
+use aequa_node::cluster::{BASE_P2P_PORT, BASE_PORT, MAINNET_CHAIN_ID, NewCluster, make, monitoring_offset};
 use aequa_node::config::{LOCK_FILE, not_in_this_version};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_types::Quorum;
 use clap::Args;
@@ -31,10 +31,10 @@ pub struct CreateClusterArgs {
     #[arg(long)]
     pub insecure_keys: bool,
     /// API of node i on this port + i, monitoring on this port + 20 + i
-    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = BASE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_port: u16,
     /// Peer to peer port of node i: this + i
-    #[arg(long, value_name = "PORT", default_value_t = 31_000, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = BASE_P2P_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_p2p_port: u16,
     /// Validator keys; only 0 in this version
     #[arg(long, hide = true, default_value_t = 0)]

@@ -1,8 +1,9 @@
 //! Flags that several commands have: settings of a node, and what a value may be.
 
-use crate::{console, given};
+use crate::given;
 use aequa_node::config::keys::{self, Key, Kind, Scope};
 use aequa_node::config::{Settings, SharedParams, Source};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};

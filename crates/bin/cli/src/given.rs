@@ -1,11 +1,9 @@
 //! What a process is given: arguments and environment. Both may be any bytes; ours are text, or an error that
 //! names them.
 
+use aequa_node::config::ENV_PREFIX;
 use aequa_node::exit::ExitError;
 use std::ffi::OsString;
-
-/// How our variables begin.
-const OURS: &[u8] = b"AEQUA_";
 
 /// The arguments after the program's name.
 pub fn arguments() -> Result<Vec<String>, ExitError> {
@@ -27,7 +25,7 @@ fn readable_arguments(args: impl IntoIterator<Item = OsString>) -> Result<Vec<St
 fn readable_environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, ExitError> {
-    let ours = |(name, _): &(OsString, OsString)| name.as_encoded_bytes().starts_with(OURS);
+    let ours = |(name, _): &(OsString, OsString)| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
     let readable = |(name, value): (OsString, OsString)| match (name.to_str(), value.to_str()) {
         (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
         _ => Err(ExitError::usage(format!("environment variable {name:?} is not UTF-8"))),
@@ -56,7 +54,7 @@ mod tests {
         let ours = ("AEQUA_LOG_LEVEL".into(), "debug".into());
         let found = readable_environment([ours, ("X".into(), odd()), (odd(), "y".into())]).unwrap();
         assert_eq!(found, [("AEQUA_LOG_LEVEL".to_owned(), "debug".to_owned())]);
-        let name = OsString::from_vec([OURS, b"\xff"].concat());
+        let name = OsString::from_vec([ENV_PREFIX.as_bytes(), b"\xff"].concat());
         for bad in [("AEQUA_DATA_DIR".into(), odd()), (name, "y".into())] {
             let error = readable_environment([bad]).unwrap_err();
             assert!(error.code == 2 && error.message.contains("AEQUA_"), "{error}");

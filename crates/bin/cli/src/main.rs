@@ -6,7 +6,6 @@
 //! | [`given`] | arguments and environment as text |
 //! | [`flags`] | flags that several commands have |
 //! | [`run`] | a node |
-//! | [`console`] | what is printed |
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
 //! | [`verify_block`] | checks a block with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
@@ -22,7 +21,6 @@
 
 mod cli;
 mod client;
-mod console;
 mod create_cluster;
 mod devnet;
 mod flags;
@@ -35,7 +33,7 @@ mod verify_block;
 mod version;
 
 use aequa_node::exit::ExitError;
-use aequa_node::{allocator, hardening};
+use aequa_node::{allocator, console, hardening};
 use cli::Command;
 use std::process::ExitCode;
 

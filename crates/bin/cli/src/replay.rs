@@ -4,11 +4,11 @@
 //! production core once more. Nothing is written and no lock is taken, so it may be done beside a
 //! running node: the recording only grows at its end, and the vote log is ahead of it.
 
-use crate::console;
 use crate::flags::path;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_node::config::{RunConfig, Settings, Source, keys};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_node::keys::load_lock;
 use aequa_replica::recording::{Comparison, End, Replay, Selection, To, decision, summary, timeline};

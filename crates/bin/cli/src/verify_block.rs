@@ -4,12 +4,12 @@
 //! With the lock everything is checked; with the group key alone, what one public key can show.
 
 use crate::client::{ClientError, NodeClient};
-use crate::console;
 use crate::flags::{path, text};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
 use aequa_node::config::not_in_this_version;
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_node::{files, runtime};
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};

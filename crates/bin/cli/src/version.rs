@@ -1,6 +1,6 @@
 //! `dvt-node version`.
 
-use crate::console;
+use aequa_node::console;
 use aequa_node::version::{FEATURES, GIT_HASH, PROTOCOLS, VERSION};
 use clap::Args;
 use serde_json::json;

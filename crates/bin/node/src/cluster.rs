@@ -31,6 +31,10 @@ pub const IDENTITY_KEYSTORE: &str = "identity.json";
 pub const SHARE_KEYSTORE: &str = "keystore-sequencer.json";
 /// Ethereum's own chain id: real money, no cheap keys.
 pub const MAINNET_CHAIN_ID: u64 = 1;
+/// API of node 0 of a new cluster listens here unless told otherwise.
+pub const BASE_PORT: u16 = 4600;
+/// Transport of node 0 of a new cluster listens here unless told otherwise.
+pub const BASE_P2P_PORT: u16 = 31_000;
 /// Monitoring of node i listens so many ports above its API.
 pub const MONITORING_OFFSET: u16 = 20;
 

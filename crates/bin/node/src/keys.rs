@@ -246,8 +246,8 @@ mod tests {
             chain_id: None,
             params: ConsensusParams::default(),
             insecure_keys: true,
-            base_port: 4600,
-            base_p2p_port: 31_000,
+            base_port: cluster::BASE_PORT,
+            base_p2p_port: cluster::BASE_P2P_PORT,
         };
         cluster::make(&new).unwrap();
         out

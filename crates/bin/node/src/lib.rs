@@ -10,6 +10,7 @@
 //! | [`files`] | files that others must not read, and those that come from outside |
 //! | [`hardening`] | keeps memory and files of a process with keys private |
 //! | [`allocator`] | when free memory goes back to the system |
+//! | [`console`] | what commands print |
 //! | [`process`] | nodes as processes of their own |
 //! | [`exit`] | exit codes and hints |
 //! | [`version`] | what this build is |
@@ -21,6 +22,7 @@
 pub mod allocator;
 pub mod cluster;
 pub mod config;
+pub mod console;
 mod creation;
 pub mod exit;
 pub mod files;

@@ -1,8 +1,9 @@
 //! Nodes as processes of their own, as a devnet and tests start them: with their output in a file, watched, and gone
 //! when whoever started them is.
 
+use crate::config::ENV_PREFIX;
 use rustix::process::{Pid, Signal, kill_process};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -19,7 +20,8 @@ const TAIL_BYTES: u64 = 64 * 1024;
 /// A program without input, and without the settings of this process's environment.
 pub fn command(program: impl AsRef<OsStr>, args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"AEQUA_")) {
+    let is_ours = |(name, _): &(OsString, _)| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes());
+    for (name, _) in std::env::vars_os().filter(is_ours) {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());

@@ -6,15 +6,16 @@ use crate::traitor::Traitor;
 use aequa_chain::Chain;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
+use aequa_node::wall_ms;
 use aequa_p2p::{Message as Frame, Network};
+use aequa_types::Height;
 use aequa_types::limits::{SYNC_BLOCKS_MAX, SYNC_FRAME_BYTES_MAX};
 use aequa_types::sync::{BlocksRequest, Status, SyncReply, SyncRequest};
-use aequa_types::{Height, TimestampMs};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ssz::Encode as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Time between two questions: several per block.
 const ASK_EVERY: Duration = Duration::from_millis(60);
@@ -103,10 +104,4 @@ impl Follower {
             }
         }
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn wall_ms() -> TimestampMs {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    u64::try_from(wall).unwrap_or(u64::MAX)
 }

@@ -30,7 +30,6 @@
 
 pub mod agent;
 pub mod attack;
-pub mod console;
 pub mod crowd;
 mod dice;
 mod ear;

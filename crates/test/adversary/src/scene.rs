@@ -2,9 +2,9 @@
 
 use crate::dice::Dice;
 use crate::ear::{Ear, Memory, Said};
-use crate::follower::wall_ms;
 use crate::traitor::Traitor;
 use aequa_chain::Chain;
+use aequa_node::wall_ms;
 use aequa_p2p::Message as Frame;
 use aequa_replica::elector;
 use aequa_types::statement::RoundChangeClaim;

@@ -7,12 +7,12 @@ mod progress;
 pub use process::follow_parent;
 
 use crate::client::{ClientError, NodeClient, NodeStatus};
-use crate::console;
 use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
 use crate::load::{self, Load, LoadPlan, Seen, Summary, follow};
 use aequa_crypto::lock::VerifiedLock;
-use aequa_node::cluster::{self, MONITORING_OFFSET, NewCluster};
+use aequa_node::cluster::{self, BASE_P2P_PORT, BASE_PORT, MONITORING_OFFSET, NewCluster};
 use aequa_node::config::{LOCK_FILE, SharedParams, check_shared, not_in_this_version};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_node::{files, runtime};
 use clap::Args;
@@ -49,7 +49,7 @@ pub struct DevnetArgs {
     #[arg(long, value_name = "DIR", default_value = "./aequa-devnet", value_parser = path())]
     pub dir: PathBuf,
     /// API of node i on this port + i, monitoring on this port + 20 + i
-    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value_t = BASE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_port: u16,
     /// Peer to peer port of node i of a new cluster: this + i [default: 31000]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -438,7 +438,7 @@ fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitEr
     if usize::from(nodes) > NODES_MAX {
         return Err(ExitError::usage(format!("a devnet has at most {NODES_MAX} nodes")));
     }
-    let base_p2p_port = args.base_p2p_port.unwrap_or(31_000);
+    let base_p2p_port = args.base_p2p_port.unwrap_or(BASE_P2P_PORT);
     if base_p2p_port.checked_add(u16::from(nodes)).is_none() {
         return Err(ExitError::usage("--base-p2p-port is too high for the ports of all nodes"));
     }

@@ -1,8 +1,8 @@
 //! What a devnet shows while it runs: live lines in a terminal, plain lines elsewhere.
 
 use crate::client::NodeStatus;
-use crate::console;
 use crate::load::Counts;
+use aequa_node::console;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::VecDeque;
 use std::io::IsTerminal as _;

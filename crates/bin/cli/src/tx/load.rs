@@ -1,9 +1,9 @@
 //! `dvt-node tx load`.
 
-use crate::client::NodeClient;
-use crate::console;
+use crate::client::{NodeClient, default_url};
 use crate::flags::text;
 use crate::load::{self, Load, LoadPlan};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use clap::Args;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Node to submit to; repeatable, or a comma list
-    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:4600", value_parser = text())]
+    #[arg(long, value_delimiter = ',', default_value = default_url(), value_parser = text())]
     pub url: Vec<String>,
     /// Transactions to submit
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]

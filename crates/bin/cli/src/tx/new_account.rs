@@ -1,8 +1,8 @@
 //! `dvt-node tx new-account`, and how such a key is read again.
 
-use crate::console;
 use crate::flags::path;
 use aequa_crypto::transaction::AccountKey;
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_node::files;
 use aequa_node::keys::read_secret;

@@ -1,10 +1,10 @@
 //! `dvt-node tx send`.
 
 use super::new_account::read_key;
-use crate::client::{NodeClient, TxWhere};
-use crate::console;
+use crate::client::{NodeClient, TxWhere, default_url};
 use crate::flags::{path, text};
 use aequa_crypto::transaction::{AccountKey, sign};
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_types::json::{TransactionJson, parse_address};
 use aequa_types::transaction::Payload;
@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub struct SendArgs {
     /// Node to submit to
-    #[arg(long, default_value = "http://127.0.0.1:4600", value_parser = text())]
+    #[arg(long, default_value = default_url(), value_parser = text())]
     pub url: String,
     /// File with the secret key: 64 hex digits
     #[arg(long, value_name = "FILE", value_parser = path())]

@@ -1,8 +1,8 @@
 //! `dvt-node tx status`.
 
-use crate::client::NodeClient;
-use crate::console;
+use crate::client::{NodeClient, default_url};
 use crate::flags::text;
+use aequa_node::console;
 use aequa_node::exit::ExitError;
 use clap::Args;
 
@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Node to ask
-    #[arg(long, default_value = "http://127.0.0.1:4600", value_parser = text())]
+    #[arg(long, default_value = default_url(), value_parser = text())]
     url: String,
     /// Hash of the transaction
     #[arg(value_parser = text())]

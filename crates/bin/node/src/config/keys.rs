@@ -3,6 +3,8 @@
 //! The flag is `--name`, the file key is the name with dots as tables, the environment variable is
 //! `AEQUA_` and the name in upper case with `.` and `-` turned into `_`.
 
+use super::ENV_PREFIX;
+
 /// What a setting's text must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -47,7 +49,7 @@ pub struct Key {
 impl Key {
     /// Name of the environment variable.
     pub fn env(&self) -> String {
-        format!("AEQUA_{}", self.name.to_ascii_uppercase().replace(['.', '-'], "_"))
+        format!("{ENV_PREFIX}{}", self.name.to_ascii_uppercase().replace(['.', '-'], "_"))
     }
 }
 

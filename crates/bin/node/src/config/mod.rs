@@ -23,7 +23,12 @@ use std::path::{Path, PathBuf};
 pub const NODE_FILE: &str = "node.toml";
 /// Name of the lock in a data directory.
 pub const LOCK_FILE: &str = "cluster-lock.json";
+/// How our environment variables begin.
+pub const ENV_PREFIX: &str = "AEQUA_";
 
+/// Where the transport listens unless told otherwise. Not over QUIC: a first packet with a made-up source address
+/// costs a handshake there.
+const DEFAULT_LISTEN: &str = "/ip4/0.0.0.0/tcp/31000";
 /// Largest file with settings in bytes; people write them by hand.
 const INPUT_BYTES_MAX: usize = 1 << 20;
 
@@ -276,12 +281,11 @@ fn upstream(settings: &Settings) -> Result<Option<String>, ExitError> {
 fn p2p(settings: &Settings) -> Result<P2pConfig, ExitError> {
     let listen = match settings.list(keys::P2P_LISTEN) {
         given if !given.is_empty() => given,
-        // Not over QUIC: a first packet with a made-up source address costs a handshake there.
-        _ => vec!["/ip4/0.0.0.0/tcp/31000".into()],
+        _ => vec![DEFAULT_LISTEN.into()],
     };
     if let Some(bad) = listen.iter().find(|addr| !is_multiaddr(addr)) {
         return Err(ExitError::usage(format!("--p2p.listen: \"{}\" is no multiaddr", public_url(bad)))
-            .hint("a multiaddr looks like /ip4/0.0.0.0/tcp/31000"));
+            .hint(format!("a multiaddr looks like {DEFAULT_LISTEN}")));
     }
     Ok(P2pConfig {
         enable: settings.is_given(keys::P2P_ENABLE).then(|| settings.switch(keys::P2P_ENABLE)),

@@ -1,7 +1,7 @@
 //! Where settings come from, and which one wins: flag > environment > file > default.
 
-use super::INPUT_BYTES_MAX;
 use super::keys::{self, Key, Kind, Scope};
+use super::{ENV_PREFIX, INPUT_BYTES_MAX};
 use crate::exit::ExitError;
 use crate::files;
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Settings {
                     self.set(key, vec![value.to_string()], Source::Env)?;
                 }
                 Some(key) => self.set(key, split(key, &value), Source::Env)?,
-                None if name.starts_with("AEQUA_") && !OTHER_VARIABLES.contains(&name.as_str()) => {
+                None if name.starts_with(ENV_PREFIX) && !OTHER_VARIABLES.contains(&name.as_str()) => {
                     unknown.push(name);
                 }
                 None => {}

@@ -3,11 +3,12 @@
 use aequa_adversary::agent::{Agent, Plan};
 use aequa_adversary::endpoints::Endpoints;
 use aequa_adversary::traitor::Traitor;
-use aequa_adversary::{AdversaryError, attack, console};
+use aequa_adversary::{AdversaryError, attack};
+use aequa_node::{console, wall_ms};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Joins a cluster with an operator's keys and plays attacks. The operator's own node must not run.
 ///
@@ -58,10 +59,7 @@ fn run(cli: Cli) -> Result<(), AdversaryError> {
         return Ok(());
     }
     let endpoints = Endpoints::from_env(|name| std::env::var(name).ok()).map_err(AdversaryError::Usage)?;
-    let seed = cli.seed.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.as_secs() ^ u64::from(now.subsec_nanos())
-    });
+    let seed = cli.seed.unwrap_or_else(wall_ms);
     let traitor = Traitor::load(&cli.node_dir.unwrap_or_default())?;
     console::line(format!("operator {} turns against its cluster, seed {seed}", traitor.index));
     let plan = Plan {

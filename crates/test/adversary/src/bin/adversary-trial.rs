@@ -1,12 +1,13 @@
 //! `adversary-trial`: a cluster of honest processes with one traitor among them; exit code 1 when anything
 //! that must hold does not.
 
+use aequa_adversary::AdversaryError;
 use aequa_adversary::trial::Trial;
-use aequa_adversary::{AdversaryError, console};
+use aequa_node::{console, wall_ms};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Makes a cluster, runs all operators but the last, and sets the adversary on them with the last one's keys.
 #[derive(Debug, Parser)]
@@ -74,7 +75,6 @@ fn run(cli: Cli) -> Result<bool, AdversaryError> {
     if cli.dir.exists() {
         return Err(AdversaryError::Usage(format!("{} exists", cli.dir.display())));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let trial = Trial {
         node: cli.node,
         dir: cli.dir,
@@ -85,7 +85,7 @@ fn run(cli: Cli) -> Result<bool, AdversaryError> {
         time: Duration::from_secs(cli.seconds),
         attacks: cli.attack,
         rate: cli.rate,
-        seed: cli.seed.unwrap_or(now.as_secs()),
+        seed: cli.seed.unwrap_or_else(wall_ms),
         tps: cli.tps,
         payload_bytes: cli.payload,
         strangers: cli.strangers,
