@@ -10,7 +10,7 @@
 //! | [`verify_block`] | checks a block with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
-//! | [`load`] | many transactions, with the books kept |
+//! | [`load`] | many transactions, and what becomes of them |
 //! | [`devnet`] | a whole cluster on this machine |
 //! | [`client`] | asks a node's API |
 //! | [`version`] | what this binary is |

@@ -28,12 +28,12 @@ use tokio::sync::mpsc;
 /// Above this the ports of APIs and monitoring would meet.
 const NODES_MAX: usize = MONITORING_OFFSET as usize;
 /// Longest wait for all nodes to answer: a slow machine decrypts keystores for a while.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two looks at the nodes, and for their answers to one.
-const LOOK: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_secs(1);
 /// Longest wait for an answer that something depends on: the first one of a node, and its state root. A
 /// machine with as many nodes as it can carry takes its time.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before a question that was not answered is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 /// Length of a devnet's block interval unless told otherwise.
@@ -174,9 +174,9 @@ impl Devnet {
     /// Waits for every node's first answer; false when told to stop before.
     async fn wait_until_up(&mut self) -> Result<bool, ExitError> {
         console::line(format!("starting {} nodes", self.nodes.len()));
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let answers = ask(&self.clients, ANSWER_PATIENCE);
+            let answers = ask(&self.clients, ANSWER_TIMEOUT);
             tokio::select! {
                 answers = answers => self.take(answers),
                 () = told_to_stop(&mut self.signals) => return Ok(false),
@@ -229,13 +229,13 @@ impl Devnet {
         let duration = args.duration.map_or(Duration::MAX, Duration::from_secs);
         let last = args.blocks.map_or(u64::MAX, |blocks| self.first_height.saturating_add(blocks));
         let began = Instant::now();
-        let mut ticker = tokio::time::interval(LOOK);
+        let mut ticker = tokio::time::interval(REFRESH);
         while began.elapsed() < duration && self.view.height < last && !self.nodes.iter().all(Node::has_died)
         {
             tokio::select! {
                 Some(seen) = blocks.recv() => self.count(&seen, load),
                 _ = ticker.tick() => {
-                    let answers = ask(&self.clients, LOOK).await;
+                    let answers = ask(&self.clients, REFRESH).await;
                     self.take(answers);
                     if let Some(load) = load {
                         self.view.load = Some((load.counts(), load.percentile(50), load.percentile(99)));
@@ -260,7 +260,7 @@ impl Devnet {
 
     /// Lets the last transactions arrive, while blocks do.
     async fn drain(&mut self, load: Load, blocks: &mut mpsc::Receiver<Seen>) -> Summary {
-        while !load.is_drained() && !load.is_hopeless() {
+        while !load.is_drained() && !load.has_stalled() {
             tokio::select! {
                 Some(seen) = blocks.recv() => self.count(&seen, Some(&load)),
                 () = tokio::time::sleep(RETRY) => {}
@@ -294,14 +294,14 @@ impl Devnet {
     /// State roots of all nodes at the highest height they share; none when not all answer.
     async fn compare_roots(&self) -> Option<(u64, bool)> {
         // Whoever interrupts wants it to end, and the dead do not answer.
-        let patience = if self.interrupted || !self.deaths.is_empty() { LOOK } else { ANSWER_PATIENCE };
+        let timeout = if self.interrupted || !self.deaths.is_empty() { REFRESH } else { ANSWER_TIMEOUT };
         let (mut heights, mut roots) = (Vec::new(), Vec::new());
         for client in &self.clients {
-            heights.push(insist(patience, || client.status()).await?.height);
+            heights.push(retry(timeout, || client.status()).await?.height);
         }
         let height = heights.into_iter().min()?;
         for client in &self.clients {
-            roots.push(insist(patience, || client.state_root(height)).await?.root);
+            roots.push(retry(timeout, || client.state_root(height)).await?.root);
         }
         Some((height, roots.windows(2).all(|pair| pair[0] == pair[1])))
     }
@@ -354,16 +354,16 @@ impl Devnet {
 }
 
 /// Asks every node how it is.
-async fn ask(clients: &[NodeClient], patience: Duration) -> Vec<Option<NodeStatus>> {
+async fn ask(clients: &[NodeClient], timeout: Duration) -> Vec<Option<NodeStatus>> {
     let ask = |client: &NodeClient| {
         let client = client.clone();
-        async move { tokio::time::timeout(patience, client.status()).await.ok().and_then(Result::ok) }
+        async move { tokio::time::timeout(timeout, client.status()).await.ok().and_then(Result::ok) }
     };
     join_all(clients.iter().map(ask)).await
 }
 
 /// Asks again and again until there is an answer; none when there is none in time.
-async fn insist<T, A>(patience: Duration, question: impl Fn() -> A) -> Option<T>
+async fn retry<T, A>(timeout: Duration, question: impl Fn() -> A) -> Option<T>
 where
     A: Future<Output = Result<T, ClientError>>,
 {
@@ -375,7 +375,7 @@ where
             }
         }
     };
-    tokio::time::timeout(patience, asking).await.ok()
+    tokio::time::timeout(timeout, asking).await.ok()
 }
 
 async fn told_to_stop(signals: &mut (Signal, Signal)) {
@@ -485,7 +485,7 @@ mod tests {
                 if number >= attempt { Ok(number) } else { Err(unreachable()) }
             }
         };
-        assert_eq!(insist(ANSWER_PATIENCE, answered_at(2)).await, Some(2));
-        assert_eq!(insist(Duration::ZERO, answered_at(u32::MAX)).await, None);
+        assert_eq!(retry(ANSWER_TIMEOUT, answered_at(2)).await, Some(2));
+        assert_eq!(retry(Duration::ZERO, answered_at(u32::MAX)).await, None);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 /// Wait before asking another node.
 const RETRY: Duration = Duration::from_millis(200);
 /// Wait for a word of the tip before asking anyway.
-const IMPATIENCE: Duration = Duration::from_secs(2);
+const ASK_ANYWAY_AFTER: Duration = Duration::from_secs(2);
 /// Blocks read ahead of whoever counts them.
 const QUEUE: usize = 64;
 
@@ -68,7 +68,7 @@ async fn fetch(
     while !sender.is_closed() {
         if tips.borrow_and_update().0 < height {
             // Nothing heard: wait, but ask now and then in case the event stream is down.
-            let _ = tokio::time::timeout(IMPATIENCE, tips.changed()).await;
+            let _ = tokio::time::timeout(ASK_ANYWAY_AFTER, tips.changed()).await;
         }
         let node = &nodes[turn % nodes.len()];
         match node.block(height).await {

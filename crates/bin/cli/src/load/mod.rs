@@ -1,28 +1,28 @@
-//! Signed load on a cluster, with the books kept.
+//! Signed load on a cluster, and what becomes of it.
 //!
 //! Keys live in this process. Every account belongs to one task, which signs and submits its next
 //! nonce to one node at a time, and to another node when that one does not answer. Blocks are read
-//! back from the API, and [`ledger::Ledger`] compares.
+//! back from the API, and [`tally::Tally`] compares.
 
-mod account;
 mod follow;
 mod histogram;
-mod ledger;
-mod patience;
+mod sender;
+mod stall;
+mod tally;
 
 pub use follow::{Seen, follow};
-pub use ledger::{Counts, Summary};
+pub use tally::{Counts, Summary};
 
 use crate::client::NodeClient;
-use account::{Account, Outcome};
 use aequa_node::exit::ExitError;
 use aequa_types::CertifiedBlock;
-use ledger::Ledger;
 use parking_lot::Mutex;
-use patience::Patience;
+use sender::{Outcome, Sender};
+use stall::StallDetector;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tally::Tally;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ const WORKERS_MAX: usize = 64;
 /// that dies takes its pool with it.
 const STALE: Duration = Duration::from_secs(5);
 /// Longest time in which nothing at all may happen while there is still something to submit.
-const STALL_PATIENCE: Duration = Duration::from_secs(90);
+const SUBMIT_STALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often the rate is topped up.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -72,7 +72,7 @@ struct Shared {
     nodes: Vec<NodeClient>,
     plan: LoadPlan,
     chain_id: u64,
-    ledger: Mutex<Ledger>,
+    tally: Mutex<Tally>,
     /// Submissions still to make; below 0 there are none.
     remaining: AtomicI64,
     started: AtomicU64,
@@ -80,7 +80,7 @@ struct Shared {
     submitting: AtomicUsize,
     permits: Semaphore,
     block_arrived: Notify,
-    patience: Mutex<Patience>,
+    stall: Mutex<StallDetector>,
 }
 
 impl Load {
@@ -106,7 +106,7 @@ impl Load {
             nodes,
             plan,
             chain_id,
-            ledger: Mutex::default(),
+            tally: Mutex::default(),
             remaining: AtomicI64::new(
                 plan.count.and_then(|count| i64::try_from(count).ok()).unwrap_or(i64::MAX),
             ),
@@ -114,7 +114,7 @@ impl Load {
             submitting: AtomicUsize::new(shares.len()),
             permits: Semaphore::new(0),
             block_arrived: Notify::new(),
-            patience: Mutex::new(Patience::new(Instant::now())),
+            stall: Mutex::new(StallDetector::new(Instant::now())),
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -132,12 +132,12 @@ impl Load {
 
     /// How many of each so far.
     pub fn counts(&self) -> Counts {
-        self.shared.ledger.lock().counts()
+        self.shared.tally.lock().counts()
     }
 
     /// Latency below which `percent` lie.
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
-        self.shared.ledger.lock().percentile(percent)
+        self.shared.tally.lock().percentile(percent)
     }
 
     /// Waits until everything of the plan was submitted, telling the counts every second. Gives up when
@@ -145,7 +145,7 @@ impl Load {
     pub async fn watch(&self, mut tell: impl FnMut(Counts)) {
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
         let mut last = (self.counts(), Instant::now());
-        while self.shared.submitting.load(Ordering::Relaxed) > 0 && last.1.elapsed() < STALL_PATIENCE {
+        while self.shared.submitting.load(Ordering::Relaxed) > 0 && last.1.elapsed() < SUBMIT_STALL_TIMEOUT {
             ticker.tick().await;
             let counts = self.counts();
             if counts != last.0 {
@@ -158,38 +158,38 @@ impl Load {
     /// Whether there is nothing more to wait for: nobody submits, so that nothing becomes accepted any more,
     /// and every accepted transaction is in a block.
     pub fn is_drained(&self) -> bool {
-        self.shared.submitting.load(Ordering::Acquire) == 0 && self.shared.ledger.lock().missing() == 0
+        self.shared.submitting.load(Ordering::Acquire) == 0 && self.shared.tally.lock().missing() == 0
     }
 
     /// Whether waiting longer is in vain: no blocks arrive, or many that bring nothing.
-    pub fn is_hopeless(&self) -> bool {
-        self.shared.patience.lock().is_over(Instant::now())
+    pub fn has_stalled(&self) -> bool {
+        self.shared.stall.lock().has_stalled(Instant::now())
     }
 
-    /// Submits nothing new. What was accepted is still sent again when it gets lost. The patience with what is
-    /// open begins now.
+    /// Submits nothing new. What was accepted is still sent again when it gets lost. The time for what is open
+    /// begins now.
     pub fn stop(&self) {
         self.shared.remaining.store(0, Ordering::Relaxed);
         // Workers that wait for their turn find that there is nothing left to do.
         self.shared.permits.add_permits(WORKERS_MAX);
-        *self.shared.patience.lock() = Patience::new(Instant::now());
+        *self.shared.stall.lock() = StallDetector::new(Instant::now());
     }
 
-    /// Waits for what is open as long as there is hope, and closes the books.
+    /// Waits for what is open as long as there is hope, and sums up.
     pub async fn finish(self) -> Summary {
         self.stop();
-        while !self.is_drained() && !self.is_hopeless() {
+        while !self.is_drained() && !self.has_stalled() {
             let _ =
                 tokio::time::timeout(Duration::from_millis(200), self.shared.block_arrived.notified()).await;
         }
         self.close().await
     }
 
-    /// Closes the books as they are.
+    /// Sums up as it is.
     pub async fn close(mut self) -> Summary {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
-        self.shared.ledger.lock().summary()
+        self.shared.tally.lock().summary()
     }
 }
 
@@ -198,12 +198,12 @@ impl Shared {
         let CertifiedBlock { block, .. } = &seen.block;
         let items = block.items.iter().map(|item| (item.body.from(), item.body.nonce(), item.body.hash()));
         let brought = {
-            let mut ledger = self.ledger.lock();
-            let before = ledger.counts().included;
-            ledger.block(block.header.height.0, items, seen.at);
-            ledger.counts().included > before
+            let mut tally = self.tally.lock();
+            let before = tally.counts().included;
+            tally.block(block.header.height.0, items, seen.at);
+            tally.counts().included > before
         };
-        self.patience.lock().block(brought, Instant::now());
+        self.stall.lock().block(brought, Instant::now());
         self.block_arrived.notify_waiters();
     }
 
@@ -237,12 +237,12 @@ async fn tip(nodes: &[NodeClient]) -> Result<u64, ExitError> {
 }
 
 /// New accounts, dealt out to workers; neighbours start at different nodes.
-fn shares_of_accounts(plan: &LoadPlan, nodes: usize) -> Result<Vec<Vec<Account>>, ExitError> {
+fn shares_of_accounts(plan: &LoadPlan, nodes: usize) -> Result<Vec<Vec<Sender>>, ExitError> {
     let count = usize::try_from(plan.accounts.max(1)).unwrap_or(1);
-    let mut shares: Vec<Vec<Account>> = (0..count.min(WORKERS_MAX)).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Vec<Sender>> = (0..count.min(WORKERS_MAX)).map(|_| Vec::new()).collect();
     let workers = shares.len();
     for number in 0..count {
-        let account = Account::new(number % nodes.max(1)).map_err(ExitError::failure)?;
+        let account = Sender::new(number % nodes.max(1)).map_err(ExitError::failure)?;
         shares[number % workers].push(account);
     }
     Ok(shares)
@@ -269,7 +269,7 @@ async fn pace(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// One worker: its accounts take turns. When the plan is through, what got lost on the way is still its
 /// to send again.
-async fn work(shared: Arc<Shared>, mut accounts: Vec<Account>, stop: CancellationToken) {
+async fn work(shared: Arc<Shared>, mut accounts: Vec<Sender>, stop: CancellationToken) {
     let work = async {
         submit_all(&shared, &mut accounts).await;
         shared.submitting.fetch_sub(1, Ordering::Release);
@@ -281,11 +281,11 @@ async fn work(shared: Arc<Shared>, mut accounts: Vec<Account>, stop: Cancellatio
     stop.run_until_cancelled(work).await;
 }
 
-async fn submit_all(shared: &Shared, accounts: &mut [Account]) {
+async fn submit_all(shared: &Shared, accounts: &mut [Sender]) {
     while shared.remaining.load(Ordering::Relaxed) > 0 && !accounts.iter().all(|account| account.broken) {
         resend_stale(shared, accounts).await;
         let is_free =
-            |account: &Account| !account.broken && shared.ledger.lock().open(&account.address()) < OPEN_MAX;
+            |account: &Sender| !account.broken && shared.tally.lock().open(&account.address()) < OPEN_MAX;
         let Some(free) = accounts.iter().position(is_free) else {
             let _ = tokio::time::timeout(STALE / 10, shared.block_arrived.notified()).await;
             continue;
@@ -304,9 +304,9 @@ async fn submit_all(shared: &Shared, accounts: &mut [Account]) {
     }
 }
 
-async fn resend_stale(shared: &Shared, accounts: &mut [Account]) {
+async fn resend_stale(shared: &Shared, accounts: &mut [Sender]) {
     for account in accounts {
-        let oldest = shared.ledger.lock().oldest(&account.address());
+        let oldest = shared.tally.lock().oldest(&account.address());
         if let Some((nonce, _)) = oldest.filter(|(_, since)| since.elapsed() > STALE) {
             account.resend(shared, nonce).await;
         }
@@ -324,13 +324,13 @@ mod tests {
             nodes: Vec::new(),
             plan: LoadPlan { accounts: 1, tps: None, count: None, payload_bytes: 0, bad_every: 0 },
             chain_id: 1,
-            ledger: Mutex::default(),
+            tally: Mutex::default(),
             remaining: AtomicI64::new(0),
             started: AtomicU64::new(1),
             submitting: AtomicUsize::new(1),
             permits: Semaphore::new(0),
             block_arrived: Notify::new(),
-            patience: Mutex::new(Patience::new(Instant::now())),
+            stall: Mutex::new(StallDetector::new(Instant::now())),
         };
         Load { shared: Arc::new(shared), tasks: JoinSet::new(), stop: CancellationToken::new() }
     }
@@ -338,12 +338,12 @@ mod tests {
     #[test]
     fn a_submission_under_way_may_still_be_accepted_and_is_waited_for() {
         let (load, sender, now) = (submitting(), Address::ZERO, Instant::now());
-        load.shared.ledger.lock().begin(sender, 0, TxHash::ZERO, now);
+        load.shared.tally.lock().begin(sender, 0, TxHash::ZERO, now);
         assert!(!load.is_drained(), "its answer is still to come");
-        load.shared.ledger.lock().accepted(sender, 0);
+        load.shared.tally.lock().accepted(sender, 0);
         load.shared.submitting.store(0, Ordering::Release);
         assert!(!load.is_drained(), "it is in no block");
-        load.shared.ledger.lock().block(1, [(sender, 0, TxHash::ZERO)], now);
+        load.shared.tally.lock().block(1, [(sender, 0, TxHash::ZERO)], now);
         assert!(load.is_drained());
     }
 

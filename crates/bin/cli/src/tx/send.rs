@@ -116,8 +116,8 @@ fn payload(text: &str) -> Result<Payload, ExitError> {
         .map_err(|_| ExitError::usage(format!("--payload has {length} bytes, the limit is 65536")))
 }
 
-async fn wait(node: &NodeClient, hash: &str, patience: Duration) -> Result<(), ExitError> {
-    let deadline = Instant::now() + patience;
+async fn wait(node: &NodeClient, hash: &str, time: Duration) -> Result<(), ExitError> {
+    let deadline = Instant::now() + time;
     loop {
         let found = node.transaction(hash).await.map_err(ExitError::failure)?;
         match found {
@@ -137,7 +137,7 @@ async fn wait(node: &NodeClient, hash: &str, patience: Duration) -> Result<(), E
                 )));
             }
             _ if Instant::now() >= deadline => {
-                return Err(ExitError::failure(format!("not in a block after {} s", patience.as_secs()))
+                return Err(ExitError::failure(format!("not in a block after {} s", time.as_secs()))
                     .hint(format!("ask again: dvt-node tx status --url {} {hash}", node.shown())));
             }
             _ => tokio::time::sleep(POLL).await,

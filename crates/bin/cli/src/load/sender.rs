@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Wait before a refused or unanswered submission is tried again.
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Longest time one transaction is tried.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TRY_FOR: Duration = Duration::from_secs(60);
 /// Fees differ, so that the builder has something to order.
 const FEE_MAX: u64 = 1000;
 
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
 
 /// A key with its sequence of transactions.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct Sender {
     key: AccountKey,
     next: u64,
     node: usize,
@@ -40,7 +40,7 @@ pub(super) struct Account {
     pub(super) broken: bool,
 }
 
-impl Account {
+impl Sender {
     /// A new sender that starts at `node`.
     pub(super) fn new(node: usize) -> Result<Self, Error> {
         let key = AccountKey::generate()?;
@@ -56,19 +56,19 @@ impl Account {
         let (sender, nonce) = (self.address(), self.next);
         let transaction = self.sign(shared, nonce, shared.chain_id);
         let envelope = text(&transaction);
-        shared.ledger.lock().begin(sender, nonce, transaction.body.hash(), Instant::now());
+        shared.tally.lock().begin(sender, nonce, transaction.body.hash(), Instant::now());
         let outcome = self.deliver(shared, &envelope).await;
-        let mut ledger = shared.ledger.lock();
+        let mut tally = shared.tally.lock();
         match outcome {
             Ok(()) => {
-                ledger.accepted(sender, nonce);
+                tally.accepted(sender, nonce);
                 self.next += 1;
                 self.sent.insert(nonce, envelope);
-                self.sent = self.sent.split_off(&ledger.next_included(&sender));
+                self.sent = self.sent.split_off(&tally.next_included(&sender));
                 Outcome::Accepted
             }
             Err(reason) => {
-                ledger.rejected(sender, nonce, reason);
+                tally.rejected(sender, nonce, reason);
                 Outcome::Rejected
             }
         }
@@ -93,7 +93,7 @@ impl Account {
     /// Submits something that must be refused with a reason. `variant` chooses what is wrong.
     pub(super) async fn submit_bad(&mut self, shared: &Shared, variant: u64) {
         let (name, envelope) = self.bad(shared, variant);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TRY_FOR;
         let answer = loop {
             match self.submit(shared, envelope.clone()).await {
                 Err(error) if error.is_retryable() && Instant::now() < deadline => {
@@ -103,13 +103,13 @@ impl Account {
                 answer => break answer,
             }
         };
-        let mut ledger = shared.ledger.lock();
+        let mut tally = shared.tally.lock();
         match answer {
             Err(ClientError::Refused { code, message, .. }) if !code.is_empty() && !message.is_empty() => {
-                ledger.turned_away(format!("{name}: {code}"));
+                tally.refused(format!("{name}: {code}"));
             }
-            Err(error) => ledger.violation(format!("a transaction with {name} got no reason: {error}")),
-            Ok(_) => ledger.violation(format!("a transaction with {name} was accepted")),
+            Err(error) => tally.violation(format!("a transaction with {name} got no reason: {error}")),
+            Ok(_) => tally.violation(format!("a transaction with {name} was accepted")),
         }
     }
 
@@ -141,7 +141,7 @@ impl Account {
 
     /// Submits until a node accepts; the reason when it is refused for good.
     async fn deliver(&mut self, shared: &Shared, envelope: &str) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TRY_FOR;
         let mut tried = false;
         loop {
             let error = match self.submit(shared, envelope.to_owned()).await {
@@ -157,7 +157,7 @@ impl Account {
                     // An earlier attempt arrived although its answer did not.
                     ClientError::Refused { status: 409, .. } if tried => return Ok(()),
                     ClientError::Refused { status: 429, code, .. } if !expired => {
-                        shared.ledger.lock().turned_away(format!("{code}, tried again"));
+                        shared.tally.lock().refused(format!("{code}, tried again"));
                     }
                     ClientError::Refused { status, code, message } => {
                         return Err(format!("{status} {code}: {message}"));

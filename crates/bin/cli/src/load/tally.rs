@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 /// Most broken promises written down word by word; more are only counted.
 const VIOLATIONS_SHOWN: usize = 20;
 
-/// Books of one load.
+/// What became of the transactions of one load.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    senders: HashMap<Address, Sender>,
+pub struct Tally {
+    accounts: HashMap<Address, Account>,
     counts: Counts,
     rejected: BTreeMap<String, u64>,
     latencies: Histogram,
@@ -32,7 +32,7 @@ pub struct Counts {
     pub violations: u64,
 }
 
-/// The books closed.
+/// The tally when all is over.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// How many of each.
@@ -50,7 +50,7 @@ pub struct Summary {
 }
 
 #[derive(Debug, Default)]
-struct Sender {
+struct Account {
     /// Nonce the next included transaction must have.
     next: u64,
     open: BTreeMap<u64, Open>,
@@ -64,20 +64,20 @@ struct Open {
     included: bool,
 }
 
-impl Ledger {
+impl Tally {
     /// A transaction is about to be submitted.
     pub fn begin(&mut self, sender: Address, nonce: u64, hash: TxHash, now: Instant) {
         let open = Open { hash, since: now, accepted: false, included: false };
-        self.senders.entry(sender).or_default().open.insert(nonce, open);
+        self.accounts.entry(sender).or_default().open.insert(nonce, open);
     }
 
     /// A node accepted it.
     pub fn accepted(&mut self, sender: Address, nonce: u64) {
         self.counts.accepted += 1;
-        let Some(book) = self.senders.get_mut(&sender) else { return };
-        match book.open.get_mut(&nonce) {
+        let Some(account) = self.accounts.get_mut(&sender) else { return };
+        match account.open.get_mut(&nonce) {
             // A block can be seen before the answer to the submission.
-            Some(open) if open.included => drop(book.open.remove(&nonce)),
+            Some(open) if open.included => drop(account.open.remove(&nonce)),
             Some(open) => open.accepted = true,
             None => {}
         }
@@ -85,15 +85,15 @@ impl Ledger {
 
     /// No node took it.
     pub fn rejected(&mut self, sender: Address, nonce: u64, reason: String) {
-        let open = self.senders.get_mut(&sender).and_then(|book| book.open.remove(&nonce));
+        let open = self.accounts.get_mut(&sender).and_then(|account| account.open.remove(&nonce));
         if open.is_some_and(|open| open.included) {
             self.violation(format!("nonce {nonce} of {sender} was rejected ({reason}) and included"));
         }
-        self.turned_away(reason);
+        self.refused(reason);
     }
 
     /// One attempt was refused with this reason; the transaction itself may be tried again.
-    pub fn turned_away(&mut self, reason: String) {
+    pub fn refused(&mut self, reason: String) {
         self.counts.rejected += 1;
         *self.rejected.entry(reason).or_default() += 1;
     }
@@ -106,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// A certified block arrived. Items of senders that are not ours are ignored.
+    /// A certified block arrived. Items of accounts that are not ours are ignored.
     pub fn block(
         &mut self,
         height: u64,
@@ -114,20 +114,20 @@ impl Ledger {
         now: Instant,
     ) {
         for (address, nonce, hash) in items {
-            let Some(book) = self.senders.get_mut(&address) else { continue };
-            if nonce != book.next {
-                let expected = book.next;
+            let Some(account) = self.accounts.get_mut(&address) else { continue };
+            if nonce != account.next {
+                let expected = account.next;
                 self.violation(format!("block {height} has nonce {nonce} of {address}, expected {expected}"));
                 continue;
             }
-            book.next += 1;
-            match book.open.get_mut(&nonce) {
+            account.next += 1;
+            match account.open.get_mut(&nonce) {
                 Some(open) if open.hash == hash => {
                     self.latencies.record(now.saturating_duration_since(open.since));
                     self.counts.included += 1;
                     open.included = true;
                     if open.accepted {
-                        book.open.remove(&nonce);
+                        account.open.remove(&nonce);
                     }
                 }
                 _ => self
@@ -138,18 +138,18 @@ impl Ledger {
 
     /// Transactions of `sender` submitted and in no block yet.
     pub fn open(&self, sender: &Address) -> usize {
-        self.senders.get(sender).map_or(0, |book| book.open.len())
+        self.accounts.get(sender).map_or(0, |account| account.open.len())
     }
 
     /// Since when the oldest of them waits, with its nonce.
     pub fn oldest(&self, sender: &Address) -> Option<(u64, Instant)> {
-        let book = self.senders.get(sender)?;
-        book.open.iter().find(|(_, open)| open.accepted).map(|(nonce, open)| (*nonce, open.since))
+        let account = self.accounts.get(sender)?;
+        account.open.iter().find(|(_, open)| open.accepted).map(|(nonce, open)| (*nonce, open.since))
     }
 
     /// Nonces below this one are in blocks.
     pub fn next_included(&self, sender: &Address) -> u64 {
-        self.senders.get(sender).map_or(0, |book| book.next)
+        self.accounts.get(sender).map_or(0, |account| account.next)
     }
 
     /// How many of each so far.
@@ -164,11 +164,11 @@ impl Ledger {
 
     /// Accepted and not in a block yet.
     pub fn missing(&self) -> u64 {
-        let open = self.senders.values().flat_map(|book| book.open.values());
+        let open = self.accounts.values().flat_map(|account| account.open.values());
         open.filter(|open| open.accepted && !open.included).count() as u64
     }
 
-    /// Closes the books.
+    /// The end result.
     pub fn summary(&self) -> Summary {
         Summary {
             counts: self.counts,
@@ -213,10 +213,10 @@ impl Summary {
 mod tests {
     use super::*;
 
-    fn ledger(nonces: u64) -> (Ledger, Address, Instant) {
-        let (mut ledger, sender, now) = (Ledger::default(), Address::repeat_byte(1), Instant::now());
-        (0..nonces).for_each(|nonce| ledger.begin(sender, nonce, hash(nonce), now));
-        (ledger, sender, now)
+    fn tally(nonces: u64) -> (Tally, Address, Instant) {
+        let (mut tally, sender, now) = (Tally::default(), Address::repeat_byte(1), Instant::now());
+        (0..nonces).for_each(|nonce| tally.begin(sender, nonce, hash(nonce), now));
+        (tally, sender, now)
     }
 
     fn hash(nonce: u64) -> TxHash {
@@ -225,14 +225,14 @@ mod tests {
 
     #[test]
     fn accepted_and_included_in_order_holds() {
-        let (mut ledger, sender, now) = ledger(3);
-        ledger.accepted(sender, 0);
-        ledger.block(1, [(sender, 0, hash(0)), (sender, 1, hash(1))], now + Duration::from_millis(10));
-        ledger.accepted(sender, 1);
-        ledger.accepted(sender, 2);
-        assert_eq!((ledger.missing(), ledger.open(&sender)), (1, 1));
-        ledger.block(2, [(sender, 2, hash(2)), (Address::ZERO, 9, hash(9))], now);
-        let summary = ledger.summary();
+        let (mut tally, sender, now) = tally(3);
+        tally.accepted(sender, 0);
+        tally.block(1, [(sender, 0, hash(0)), (sender, 1, hash(1))], now + Duration::from_millis(10));
+        tally.accepted(sender, 1);
+        tally.accepted(sender, 2);
+        assert_eq!((tally.missing(), tally.open(&sender)), (1, 1));
+        tally.block(2, [(sender, 2, hash(2)), (Address::ZERO, 9, hash(9))], now);
+        let summary = tally.summary();
         assert!(summary.holds(), "{summary:?}");
         assert_eq!(summary.counts, Counts { accepted: 3, included: 3, rejected: 0, violations: 0 });
     }
@@ -243,20 +243,20 @@ mod tests {
         let cases: [&[Item]; 4] =
             [&[(0, 0)], &[(0, 0), (0, 0), (1, 1)], &[(1, 1), (0, 0)], &[(0, 5), (1, 1)]];
         for items in cases {
-            let (mut ledger, sender, now) = ledger(2);
-            (0..2).for_each(|nonce| ledger.accepted(sender, nonce));
-            ledger.block(1, items.iter().map(|(nonce, content)| (sender, *nonce, hash(*content))), now);
-            assert!(!ledger.summary().holds(), "{items:?}");
+            let (mut tally, sender, now) = tally(2);
+            (0..2).for_each(|nonce| tally.accepted(sender, nonce));
+            tally.block(1, items.iter().map(|(nonce, content)| (sender, *nonce, hash(*content))), now);
+            assert!(!tally.summary().holds(), "{items:?}");
         }
     }
 
     #[test]
     fn a_rejected_transaction_has_its_reason_and_must_not_be_included() {
-        let (mut ledger, sender, now) = ledger(1);
-        ledger.rejected(sender, 0, "409 TX_OLD: too old".into());
-        assert!(ledger.summary().holds());
-        assert_eq!(ledger.summary().rejected["409 TX_OLD: too old"], 1);
-        ledger.block(1, [(sender, 0, hash(0))], now);
-        assert!(!ledger.summary().holds());
+        let (mut tally, sender, now) = tally(1);
+        tally.rejected(sender, 0, "409 TX_OLD: too old".into());
+        assert!(tally.summary().holds());
+        assert_eq!(tally.summary().rejected["409 TX_OLD: too old"], 1);
+        tally.block(1, [(sender, 0, hash(0))], now);
+        assert!(!tally.summary().holds());
     }
 }
