@@ -93,16 +93,7 @@ impl Sender {
     /// Submits something that must be refused with a reason. `variant` chooses what is wrong.
     pub(super) async fn submit_bad(&mut self, shared: &Shared, variant: u64) {
         let (name, envelope) = self.bad(shared, variant);
-        let deadline = Instant::now() + TRY_FOR;
-        let answer = loop {
-            match self.submit(shared, envelope.clone()).await {
-                Err(error) if error.is_retryable() && Instant::now() < deadline => {
-                    self.node += 1;
-                    tokio::time::sleep(BACKOFF).await;
-                }
-                answer => break answer,
-            }
-        };
+        let (answer, _) = self.answer(shared, &envelope, Instant::now() + TRY_FOR).await;
         let mut tally = shared.tally.lock();
         match answer {
             Err(ClientError::Refused { code, message, .. }) if !code.is_empty() && !message.is_empty() => {
@@ -142,32 +133,47 @@ impl Sender {
     /// Submits until a node accepts; the reason when it is refused for good.
     async fn deliver(&mut self, shared: &Shared, envelope: &str) -> Result<(), String> {
         let deadline = Instant::now() + TRY_FOR;
-        let mut tried = false;
+        let mut unanswered = false;
         loop {
-            let error = match self.submit(shared, envelope.to_owned()).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
-            let expired = Instant::now() >= deadline;
-            if error.is_retryable() && !expired {
-                tried = true;
-                self.node += 1;
-            } else {
-                match &error {
-                    // An earlier attempt arrived although its answer did not.
-                    ClientError::Refused { status: 409, .. } if tried => return Ok(()),
-                    ClientError::Refused { status: 429, code, .. } if !expired => {
-                        shared.tally.lock().refused(format!("{code}, tried again"));
-                    }
-                    ClientError::Refused { status, code, message } => {
-                        return Err(format!("{status} {code}: {message}"));
-                    }
+            let (answer, failed) = self.answer(shared, envelope, deadline).await;
+            unanswered |= failed;
+            match answer {
+                Ok(()) => return Ok(()),
+                // An earlier attempt arrived although its answer did not.
+                Err(ClientError::Refused { status: 409, .. }) if unanswered => return Ok(()),
+                Err(ClientError::Refused { status: 429, code, .. }) if Instant::now() < deadline => {
+                    shared.tally.lock().refused(format!("{code}, tried again"));
+                    tokio::time::sleep(BACKOFF).await;
+                }
+                Err(ClientError::Refused { status, code, message }) => {
+                    return Err(format!("{status} {code}: {message}"));
+                }
+                Err(
                     other @ (ClientError::BadUrl { .. }
                     | ClientError::Unreachable { .. }
-                    | ClientError::Malformed { .. }) => return Err(other.to_string()),
-                }
+                    | ClientError::Malformed { .. }),
+                ) => return Err(other.to_string()),
             }
-            tokio::time::sleep(BACKOFF).await;
+        }
+    }
+
+    /// Submits until some node answers; and whether one failed to before.
+    async fn answer(
+        &mut self,
+        shared: &Shared,
+        envelope: &str,
+        deadline: Instant,
+    ) -> (Result<(), ClientError>, bool) {
+        let mut failed = false;
+        loop {
+            match self.submit(shared, envelope.to_owned()).await {
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                    failed = true;
+                    self.node += 1;
+                    tokio::time::sleep(BACKOFF).await;
+                }
+                answer => return (answer, failed),
+            }
         }
     }
 
