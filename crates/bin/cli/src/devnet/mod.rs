@@ -238,7 +238,7 @@ impl Devnet {
                     let answers = ask(&self.clients, REFRESH).await;
                     self.take(answers);
                     if let Some(load) = load {
-                        self.view.load = Some((load.counts(), load.percentile(50), load.percentile(99)));
+                        self.view.load = Some((load.counts(), load.percentile(50.0), load.percentile(99.0)));
                     }
                     for death in self.new_deaths() {
                         progress.line(&death);

@@ -136,7 +136,7 @@ impl Load {
     }
 
     /// Latency below which `percent` lie.
-    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+    pub fn percentile(&self, percent: f64) -> Option<Duration> {
         self.shared.tally.lock().percentile(percent)
     }
 

@@ -1,7 +1,7 @@
 //! What was submitted and what became of it: every accepted transaction is included exactly once,
 //! in nonce order, and every rejected one has its reason.
 
-use super::histogram::Histogram;
+use super::histogram::Latencies;
 use aequa_types::{Address, TxHash};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub struct Tally {
     accounts: HashMap<Address, Account>,
     counts: Counts,
     rejected: BTreeMap<String, u64>,
-    latencies: Histogram,
+    latencies: Latencies,
     violations: Vec<String>,
 }
 
@@ -158,7 +158,7 @@ impl Tally {
     }
 
     /// Latency below which `percent` of the included ones lie.
-    pub fn percentile(&self, percent: u64) -> Option<Duration> {
+    pub fn percentile(&self, percent: f64) -> Option<Duration> {
         self.latencies.percentile(percent)
     }
 
@@ -174,8 +174,8 @@ impl Tally {
             counts: self.counts,
             rejected: self.rejected.clone(),
             missing: self.missing(),
-            p50: self.percentile(50),
-            p99: self.percentile(99),
+            p50: self.percentile(50.0),
+            p99: self.percentile(99.0),
             violations: self.violations.clone(),
         }
     }
