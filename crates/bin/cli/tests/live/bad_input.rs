@@ -54,11 +54,7 @@ fn transactions(node: &Node) {
     let wallet = Wallet::new();
     let good = wallet.plain(0, 5);
     let text = String::from_utf8(envelope(&good)).unwrap();
-    let changed = |field: &str, value: Value| {
-        let mut json: Value = serde_json::from_str(&text).unwrap();
-        json[field] = value;
-        json.to_string().into_bytes()
-    };
+    let changed = |field: &str, value: Value| changed(&text, field, value);
     let oversized = vec![b' '; (1 << 20) + 1];
     let large = changed("payload", json!(format!("0x{}", "00".repeat(65_537))));
     let cases: Vec<Case> = vec![
@@ -105,16 +101,21 @@ fn transactions(node: &Node) {
         node.request("POST", "/v1/tx", &format!("Content-Type: {kind}\r\n"), text.as_bytes()).unwrap()
     };
     assert_eq!(typed("text/plain").status, 415);
-    let plain = |body: &[u8]| node.post("/v1/tx/plain", body);
+    plain_transactions(node, &text);
+    stale_nonce(node, &wallet);
+}
+
+/// The route that answers in plain words.
+fn plain_transactions(node: &Node, good: &str) {
     for (body, status, said) in [
         (b"".to_vec(), 400, "invalid json\n"),
         (b"{".to_vec(), 400, "invalid json\n"),
-        (changed("type", json!("nonsense")), 400, "invalid tx\n"),
-        (envelope_with_sig_of(&text), 400, "invalid tx\n"),
-        (changed("type", json!("private_v1")), 503, "beast disabled\n"),
+        (changed(good, "type", json!("nonsense")), 400, "invalid tx\n"),
+        (envelope_with_sig_of(good), 400, "invalid tx\n"),
+        (changed(good, "type", json!("private_v1")), 503, "beast disabled\n"),
         (vec![b' '; (1 << 20) + 1], 400, "read error\n"),
     ] {
-        let answer = plain(&body);
+        let answer = node.post("/v1/tx/plain", &body);
         assert_eq!((answer.status, answer.text().as_str()), (status, said));
         assert!(
             answer.head.to_ascii_lowercase().contains("x-content-type-options: nosniff"),
@@ -122,7 +123,13 @@ fn transactions(node: &Node) {
             answer.head
         );
     }
-    stale_nonce(node, &wallet);
+}
+
+/// An envelope with another value of a field.
+fn changed(envelope: &str, field: &str, value: Value) -> Vec<u8> {
+    let mut json: Value = serde_json::from_str(envelope).unwrap();
+    json[field] = value;
+    json.to_string().into_bytes()
 }
 
 /// A nonce that a block has used up.

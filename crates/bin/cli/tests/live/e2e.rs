@@ -19,33 +19,7 @@ fn e2e_messages_get_the_answers_of_the_contract_and_are_counted() {
     let traitor = Traitor::load(&cluster.nodes[OURS].dir).unwrap();
     let door = Door::of(node);
 
-    // A COMMIT of a decided height may still complete a seal: it is not too old.
-    let commit = commit(&traitor, tip, "an id");
-    let bare = fields("commit", &commit, "an id");
-    let mut whole = bare.clone();
-    whole["Payload"] = base64(&Message::Commit(commit.clone()).as_ssz_bytes()).into();
-    for (body, code, result) in [
-        (bare.clone(), 200, "type=\"commit\""),
-        (whole.clone(), 200, "result=\"replay\""),
-        (changed(&bare, "Sig", json!("")), 202, "result=\"sig_invalid\""),
-        (changed(&whole, "Sig", json!("")), 202, "result=\"sig_invalid\""),
-        (changed(&bare, "Sig", json!(base64(&[7; 64]))), 202, "result=\"sig_invalid\""),
-        (changed(&bare, "From", json!("2")), 202, "result=\"sig_invalid\""),
-        (changed(&bare, "From", json!("nobody")), 202, "result=\"unauthorized\""),
-        (changed(&bare, "From", json!("")), 202, "result=\"error\""),
-        (changed(&bare, "ID", json!("")), 202, "result=\"error\""),
-        (changed(&bare, "Round", json!(0)), 202, "result=\"error\""),
-        (changed(&bare, "Type", json!("nonsense")), 202, "result=\"error\""),
-        (changed(&whole, "Height", json!(tip + 1)), 202, "result=\"error\""),
-        (changed(&bare, "Height", json!(u64::MAX)), 202, "result=\"round_oob\""),
-        (changed(&changed(&bare, "Type", json!("prepare")), "Height", json!(1)), 202, "result=\"old\""),
-    ] {
-        let series = format!("qbft_msg_verified_total{{{result}}}");
-        let before = node.metric(&series).unwrap_or_default();
-        let answer = door.qbft(body.to_string().as_bytes());
-        assert_eq!((answer.status, answer.text().as_str()), (code, ""), "{body}");
-        assert!(node.metric(&series).unwrap_or_default() > before, "{series} did not move for {body}");
-    }
+    commits_get_their_answers(node, &door, &traitor, tip);
     // A vote of a round above the window: of the height being agreed, which does not wait for the test.
     until("a far round is refused as such", || {
         let vote = prepare(&traitor, node.height()? + 1, Round(1000), "an id");
@@ -75,6 +49,37 @@ fn e2e_messages_get_the_answers_of_the_contract_and_are_counted() {
     until("blocks go on", || {
         cluster.nodes[..OURS].iter().all(|node| node.height() >= Some(goal)).then_some(())
     });
+}
+
+/// One vote, in all the forms that are taken or refused.
+fn commits_get_their_answers(node: &Node, door: &Door, traitor: &Traitor, tip: u64) {
+    // A COMMIT of a decided height may still complete a seal: it is not too old.
+    let commit = commit(traitor, tip, "an id");
+    let bare = fields("commit", &commit, "an id");
+    let mut whole = bare.clone();
+    whole["Payload"] = base64(&Message::Commit(commit.clone()).as_ssz_bytes()).into();
+    for (body, code, result) in [
+        (bare.clone(), 200, "type=\"commit\""),
+        (whole.clone(), 200, "result=\"replay\""),
+        (changed(&bare, "Sig", json!("")), 202, "result=\"sig_invalid\""),
+        (changed(&whole, "Sig", json!("")), 202, "result=\"sig_invalid\""),
+        (changed(&bare, "Sig", json!(base64(&[7; 64]))), 202, "result=\"sig_invalid\""),
+        (changed(&bare, "From", json!("2")), 202, "result=\"sig_invalid\""),
+        (changed(&bare, "From", json!("nobody")), 202, "result=\"unauthorized\""),
+        (changed(&bare, "From", json!("")), 202, "result=\"error\""),
+        (changed(&bare, "ID", json!("")), 202, "result=\"error\""),
+        (changed(&bare, "Round", json!(0)), 202, "result=\"error\""),
+        (changed(&bare, "Type", json!("nonsense")), 202, "result=\"error\""),
+        (changed(&whole, "Height", json!(tip + 1)), 202, "result=\"error\""),
+        (changed(&bare, "Height", json!(u64::MAX)), 202, "result=\"round_oob\""),
+        (changed(&changed(&bare, "Type", json!("prepare")), "Height", json!(1)), 202, "result=\"old\""),
+    ] {
+        let series = format!("qbft_msg_verified_total{{{result}}}");
+        let before = node.metric(&series).unwrap_or_default();
+        let answer = door.qbft(body.to_string().as_bytes());
+        assert_eq!((answer.status, answer.text().as_str()), (code, ""), "{body}");
+        assert!(node.metric(&series).unwrap_or_default() > before, "{series} did not move for {body}");
+    }
 }
 
 #[test]
