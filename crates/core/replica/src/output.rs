@@ -395,7 +395,8 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Digest, Round, Signature, Statement};
+    use aequa_testkit::{digest, prepare};
+    use aequa_types::Round;
     use std::convert::Infallible;
 
     const FIRST: InstanceId = InstanceId::Block(Height(1));
@@ -423,9 +424,7 @@ mod tests {
     }
 
     fn vote(round: u64) -> Signed {
-        let claim = Claim::Prepare(Digest::repeat_byte(1));
-        let statement = Statement { instance: FIRST, round: Round(round), author: OperatorIndex(0), claim };
-        Signed { statement, signature: Signature::ZERO }
+        prepare(FIRST, round, digest(1)).by(0)
     }
 
     fn voted(round: u64) -> Output {

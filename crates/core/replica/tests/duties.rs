@@ -5,16 +5,19 @@
 mod common;
 
 use aequa_replica::{
-    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Elector, Input, Recovery,
-    RoundRobin, Ticket, Timer,
+    DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, DutyStatus, Input, Recovery, Ticket,
+    Timer,
 };
 use aequa_types::message::ValueRequest;
 use aequa_types::record::{PreparedRecord, ValueRecord};
 use aequa_types::{
     Certificate, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Recall, Record, Round, Seal,
-    Signed, Slot, Subject, Value, ValueBytes, Verified,
+    Signed, Slot, Subject, Value, Verified,
 };
-use common::{Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, prepare, quorum};
+use common::{
+    Effect, Operator, Outbound, StoreWrite, Tell, Work, at, broadcast, change, duty_value, has, leader, pick,
+    prepare, preprepare, records, sent, timers,
+};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
@@ -23,7 +26,7 @@ fn duty(slot: u64) -> DutyId {
 }
 
 fn value(id: DutyId, text: &str) -> Value {
-    Value::duty(id, ValueBytes(text.as_bytes().into()))
+    duty_value(id, text)
 }
 
 /// Operator 0 after its first step, with what that step did.
@@ -38,12 +41,11 @@ fn fresh() -> Operator {
 }
 
 fn commit(author: u8, value: &Value, id: DutyId) -> Signed {
-    common::commit(author, id, 0, value.digest())
+    common::commit(id, 0, value.digest()).by(author)
 }
 
 fn certificate(id: DutyId, value: &Value) -> Certificate {
-    let commits: Vec<Signed> = (1..4).map(|author| commit(author, value, id)).collect();
-    Certificate::from_commits(id.into(), Round(0), value.digest(), &commits)
+    common::commit(id, 0, value.digest()).certificate(1..4)
 }
 
 fn round_change(author: u8, id: DutyId) -> Verified {
@@ -59,11 +61,12 @@ fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
 }
 
 fn post(replica: &mut Operator, id: DutyId, text: &str) -> (DutyAdmission, Vec<Effect>) {
-    let effects = replica.step(at(0), Input::Duty { duty: id, value: value(id, text), ticket: Ticket(1) });
-    let admission = effects.iter().find_map(|effect| match effect {
-        Effect::Tell(Tell::DutyAdmission(_, admission)) => Some(*admission),
-        _ => None,
-    });
+    post_at(replica, 0, id, text)
+}
+
+fn post_at(replica: &mut Operator, ms: u64, id: DutyId, text: &str) -> (DutyAdmission, Vec<Effect>) {
+    let effects = replica.step(at(ms), Input::Duty { duty: id, value: value(id, text), ticket: Ticket(1) });
+    let admission = pick!(effects, Effect::Tell(Tell::DutyAdmission(_, admission)) => *admission).next();
     (admission.unwrap(), effects)
 }
 
@@ -72,11 +75,9 @@ fn decide_at(replica: &mut Operator, ms: u64, id: DutyId) -> Option<Slot> {
     let decided = Verified::Decided(certificate(id, &value(id, "1")));
     let mut effects = common::deliver(replica, at(ms), 1, decided);
     effects.extend(common::deliver(replica, at(ms), 1, candidate(id, "1")));
-    let stored = effects.into_iter().find_map(|effect| match effect {
-        Effect::Store(StoreWrite::CommitDuty { duty, watermark, .. }) if duty == id => Some(watermark),
-        _ => None,
-    });
-    stored.unwrap()
+    let commits =
+        pick!(effects, Effect::Store(StoreWrite::CommitDuty { duty, watermark, .. }) => (*duty, *watermark));
+    commits.filter(|(duty, _)| *duty == id).map(|(_, watermark)| watermark).next().unwrap()
 }
 
 fn decide(replica: &mut Operator, id: DutyId) -> Option<Slot> {
@@ -84,54 +85,41 @@ fn decide(replica: &mut Operator, id: DutyId) -> Option<Slot> {
 }
 
 fn prepares(effects: &[Effect]) -> Vec<aequa_types::Digest> {
-    let prepared = |effect: &Effect| match effect {
-        Effect::Send(Outbound::Broadcast(Message::Prepare(vote))) => vote.digest(),
-        _ => None,
-    };
-    effects.iter().filter_map(prepared).collect()
+    pick!(broadcast(effects), Message::Prepare(vote) => vote.digest()).flatten().collect()
 }
 
 fn is_silent(effects: &[Effect]) -> bool {
-    effects.iter().all(|effect| {
-        !matches!(
-            effect,
-            Effect::Send(Outbound::Broadcast(_)) | Effect::Send(Outbound::Send(..)) | Effect::Mark(_)
-        )
-    })
+    sent(effects).is_empty() && !has!(effects, Effect::Mark(_))
 }
 
 /// A proposal by whoever leads round 0, of this text.
 fn proposal(id: DutyId, text: &str) -> Verified {
-    common::proposal(RoundRobin(quorum()).leader(id.into(), Round(0)).0, id, 0, value(id, text), &[])
+    common::proposal(leader(id, 0).0, id, 0, value(id, text), &[])
 }
 
 /// The first slot from `from` whose round 0 another operator leads.
 fn led_by_another(from: u64) -> DutyId {
-    (from..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(0)) != ME).unwrap()
+    (from..).map(duty).find(|id| leader(*id, 0) != ME).unwrap()
 }
 
 fn recalls(effects: &[Effect]) -> Vec<(OperatorIndex, Recall)> {
-    let recall = |effect: &Effect| match effect {
-        Effect::Work(Work::RecallDuty { to, recall, .. }) => Some((*to, *recall)),
-        _ => None,
-    };
-    effects.iter().filter_map(recall).collect()
+    pick!(effects, Effect::Work(Work::RecallDuty { to, recall, .. }) => (*to, *recall)).collect()
 }
 
 /// The first slot from `from` on whose round 0 this operator leads.
 fn led_by_me(from: u64) -> DutyId {
-    (from..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(0)) == ME).unwrap()
+    (from..).map(duty).find(|id| leader(*id, 0) == ME).unwrap()
 }
 
 /// What the log holds of a duty this operator has prepared and committed.
 fn prepared_records(id: DutyId) -> (Vec<Record>, (InstanceId, Value)) {
     let value = value(id, "1");
-    let prepare = |author| prepare(author, id, 0, value.digest());
-    let prepares = (0..3).map(prepare).collect();
+    let prepare = prepare(id, 0, value.digest());
+    let prepares = prepare.by_each(0..3);
     let prepared = PreparedRecord { instance: id.into(), round: Round(0), digest: value.digest(), prepares };
     let records = vec![
         Record::Value(ValueRecord { instance: id.into(), value: value.bytes().clone() }),
-        Record::Prepare(prepare(0)),
+        Record::Prepare(prepare.by(0)),
         Record::Prepared(prepared),
         Record::Commit(commit(0, &value, id)),
     ];
@@ -157,20 +145,13 @@ fn recovery_restores_every_open_duty_of_the_log() {
     assert_eq!(replica.held().duty_instances as u64, restored - 1);
     assert!(is_open(&replica, duty(0)) && !is_open(&replica, duty(7)));
     assert_eq!(post(&mut replica, duty(1000), "1").0, DutyAdmission::Accepted, "they take nobody's room");
-    let again = |id: DutyId| {
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.instance == id.into()))
-    };
+    let again = |id: DutyId| has!(broadcast(&effects), Message::Commit(vote) if vote.instance == id.into());
     assert!(again(duty(50)) && !again(duty(7)));
     // The prepared certificate of the last one is shown when its round passes.
     let last = duty(restored - 1);
     let timer = Timer::Round { instance: last.into(), round: Round(0) };
     let effects = replica.step(at(5000), Input::Timer(timer));
-    let shown = effects.iter().any(|effect| {
-        matches!(effect, Effect::Send(Outbound::Broadcast(Message::RoundChange(change))) if change.prepares.len() == 3)
-    });
-    assert!(shown);
+    assert!(has!(broadcast(&effects), Message::RoundChange(change) if change.prepares.len() == 3));
 }
 
 #[test]
@@ -194,15 +175,14 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let recovery = Recovery {
         closed_duties: vec![id],
         unsealed: vec![certificate(id, &decided)],
-        marks: vec![commit(0, &decided, id).mark()],
+        marks: vec![aequa_testkit::commit(id, 0, decided.digest()).statement(0).mark()],
         ..Recovery::default()
     };
     let (mut replica, effects) = started(recovery);
     let combined = |effects: &[Effect]| {
-        effects.iter().find_map(|effect| match effect {
-            Effect::Work(Work::Combine { decision, shares }) => Some((decision.instance, shares.len())),
-            _ => None,
-        })
+        let asked =
+            pick!(effects, Effect::Work(Work::Combine { decision, shares }) => (decision, shares)).next();
+        asked.map(|(decision, shares)| (decision.instance, shares.len()))
     };
     assert_eq!(combined(&effects), Some((id.into(), 3)));
     // A bad share among them is replaced by one that comes late.
@@ -227,7 +207,7 @@ fn without_a_post_of_the_own_client_nothing_is_signed_proposed_or_begun() {
             let messages = [
                 candidate(id, "1"),
                 proposal(id, "1"),
-                Verified::Prepare(prepare(3, id, 0, digest)),
+                Verified::Prepare(prepare(id, 0, digest).by(3)),
                 Verified::Commit(commit(3, &value(id, "1"), id)),
                 round_change(3, id),
                 round_change(2, id),
@@ -249,7 +229,7 @@ fn without_a_post_of_the_own_client_nothing_is_signed_proposed_or_begun() {
 #[test]
 fn an_operator_prepares_only_what_its_own_client_posted() {
     let id = led_by_another(1);
-    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
+    let leader = leader(id, 0).0;
     let mut replica = fresh();
     post(&mut replica, id, "\"ours\"");
     assert!(prepares(&deliver(&mut replica, leader, proposal(id, "\"theirs\""))).is_empty());
@@ -261,15 +241,14 @@ fn an_operator_prepares_only_what_its_own_client_posted() {
 
 #[test]
 fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
-    let id = (1..).map(duty).find(|id| RoundRobin(quorum()).leader((*id).into(), Round(1)) != ME).unwrap();
+    let id = (1..).map(duty).find(|id| leader(*id, 1) != ME).unwrap();
     let theirs = value(id, "\"theirs\"");
-    let next = RoundRobin(quorum()).leader(id.into(), Round(1)).0;
-    let prepared = aequa_types::Prepared { round: Round(0), digest: theirs.digest() };
+    let next = leader(id, 1).0;
     let justified = || Verified::PrePrepare {
-        proposal: common::signed(next, id, 1, aequa_types::Claim::PrePrepare(theirs.digest())),
+        proposal: preprepare(id, 1, theirs.digest()).by(next),
         value: theirs.clone(),
-        round_changes: (1..4).map(|author| common::change(author, id, 1, Some(prepared))).collect(),
-        prepares: (1..4).map(|author| prepare(author, id, 0, theirs.digest())).collect(),
+        round_changes: change(id, 1, Some((0, theirs.digest()))).by_each(1..4),
+        prepares: prepare(id, 0, theirs.digest()).by_each(1..4),
     };
     for (text, expected) in [("\"ours\"", vec![]), ("\"theirs\"", vec![theirs.digest()])] {
         let mut replica = fresh();
@@ -281,7 +260,7 @@ fn what_a_quorum_has_prepared_needs_the_own_clients_post_all_the_same() {
 #[test]
 fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     let id = led_by_another(1);
-    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
+    let leader = leader(id, 0).0;
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
     for author in 1..4 {
@@ -291,9 +270,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     assert_eq!(admission, DutyAdmission::Accepted);
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
     assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
+        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
     );
 }
 
@@ -301,7 +278,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
 fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
     let mut replica = fresh();
     let id = led_by_another(5);
-    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
+    let leader = leader(id, 0).0;
     deliver(&mut replica, leader, proposal(id, "1"));
     for round in 1..4 {
         for slot in 100..200 {
@@ -314,7 +291,7 @@ fn round_changes_said_again_and_again_do_not_push_out_a_proposal() {
 #[test]
 fn no_member_takes_the_room_for_early_messages_of_another() {
     let id = led_by_another(1);
-    let leader = RoundRobin(quorum()).leader(id.into(), Round(0)).0;
+    let leader = leader(id, 0).0;
     let liar = if leader == 3 { 2 } else { 3 };
     let mut replica = fresh();
     deliver(&mut replica, leader, proposal(id, "1"));
@@ -332,18 +309,11 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
     let mut replica = fresh();
     let id = led_by_another(1);
     let (_, effects) = post(&mut replica, id, "1");
-    let records: Vec<Record> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Persist(record) => Some(record.clone()),
-            _ => None,
-        })
-        .collect();
+    let records = records(&effects);
     assert!(matches!(&effects[0], Effect::Persist(Record::Value(record)) if record.instance == id.into()));
     let recovery = Recovery { records, values: vec![(id.into(), value(id, "1"))], ..Recovery::default() };
     let (mut replica, _) = started(recovery);
-    let effects =
-        deliver(&mut replica, RoundRobin(quorum()).leader(id.into(), Round(0)).0, proposal(id, "1"));
+    let effects = deliver(&mut replica, leader(id, 0).0, proposal(id, "1"));
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
     assert!(prepares(&post(&mut replica, id, "2").1).is_empty(), "and the first post stands");
 }
@@ -352,16 +322,12 @@ fn a_post_is_durable_with_its_answer_and_comes_back_after_a_restart() {
 fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     let mut replica = fresh();
     let id = led_by_another(1);
-    deliver(&mut replica, RoundRobin(quorum()).leader(id.into(), Round(0)).0, proposal(id, "1"));
+    deliver(&mut replica, leader(id, 0).0, proposal(id, "1"));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
     assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
+        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
     );
-    let asked =
-        |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::ValueRequest(_))));
-    assert!(!effects.iter().any(asked), "the proposal had the value");
+    assert!(!has!(broadcast(&effects), Message::ValueRequest(_)), "the proposal had the value");
     assert!(prepares(&effects).is_empty());
     let state = replica.duty(id).unwrap();
     assert_eq!(state.decided.as_ref().map(|(decided, _)| decided.clone()), Some(value(id, "1")));
@@ -375,14 +341,13 @@ fn the_leader_of_the_deciding_round_tells_everybody() {
     post(&mut replica, id, "1");
     let mut effects = Vec::new();
     for author in 1..4 {
-        deliver(&mut replica, author, Verified::Prepare(prepare(author, id, 0, value(id, "1").digest())));
+        deliver(&mut replica, author, Verified::Prepare(prepare(id, 0, value(id, "1").digest()).by(author)));
         effects = deliver(&mut replica, author, Verified::Commit(commit(author, &value(id, "1"), id)));
-        if effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { .. }))) {
+        if has!(effects, Effect::Store(StoreWrite::CommitDuty { .. })) {
             break;
         }
     }
-    let told = |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Decided(_))));
-    assert_eq!(effects.iter().filter(|effect| told(effect)).count(), 1);
+    assert_eq!(pick!(broadcast(&effects), Message::Decided(_) => ()).count(), 1);
 }
 
 #[test]
@@ -391,7 +356,7 @@ fn different_payloads_show_as_undecided_with_who_holds_what() {
     let id = duty(4);
     post(&mut replica, id, "0");
     let says =
-        |author: u8| Verified::Prepare(prepare(author, id, 0, value(id, &author.to_string()).digest()));
+        |author: u8| Verified::Prepare(prepare(id, 0, value(id, &author.to_string()).digest()).by(author));
     deliver(&mut replica, 1, says(1));
     assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Pending, "two more may hold either");
     deliver(&mut replica, 2, says(2));
@@ -403,9 +368,7 @@ fn different_payloads_show_as_undecided_with_who_holds_what() {
     // It goes on for its time all the same: what members said may have been a lie.
     let effects = replica.step(at(3_600_000), Input::Timer(Timer::CatchUp));
     assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_none()))
+        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_none())
     );
     assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Undecided);
 }
@@ -508,11 +471,8 @@ fn no_slot_begins_too_far_above_the_last_decision_unless_that_is_long_ago() {
     assert_eq!(post(&mut replica, duty(1 << 60), "1").0, DutyAdmission::TooHigh { highest });
     assert_eq!(post(&mut replica, duty(highest.0), "1").0, DutyAdmission::Accepted);
     let id = duty(1 << 40);
-    let input = Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(2) };
-    let effects = replica.step(at(3_600_001), input);
-    let taken =
-        |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
-    assert!(effects.iter().any(taken), "after a long pause a client may go on anywhere");
+    let late = post_at(&mut replica, 3_600_001, id, "1").0;
+    assert_eq!(late, DutyAdmission::Accepted, "after a long pause a client may go on anywhere");
 }
 
 #[test]
@@ -522,9 +482,7 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
     for hour in 0..3u64 {
         for slot in 0..DUTIES_FAR_MAX as u64 {
             let id = duty(60_000 + hour * 100 + slot);
-            let effects =
-                replica.step(at(now), Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) });
-            assert!(!effects.is_empty());
+            assert!(!post_at(&mut replica, now, id, "1").1.is_empty());
         }
         now += 3_600_000;
         replica.step(at(now), Input::Timer(Timer::CatchUp));
@@ -532,11 +490,8 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
     }
     for slot in [14, 500, 50_000] {
         let id = duty(slot);
-        let post = Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) };
-        let effects = replica.step(at(now), post);
-        let taken =
-            |effect: &Effect| matches!(effect, Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Accepted)));
-        assert!(effects.iter().any(taken) && replica.duty(id).is_some(), "{slot}");
+        assert_eq!(post_at(&mut replica, now, id, "1").0, DutyAdmission::Accepted, "{slot}");
+        assert!(replica.duty(id).is_some(), "{slot}");
     }
 }
 
@@ -551,16 +506,10 @@ fn the_watermark_follows_what_is_settled_and_stays_below_open_slots() {
     }
     assert_eq!(mark, Some(Slot(100 + 59 - 11)), "ten minutes behind");
     let now = 60 * minute;
-    let low = duty(5);
-    let input = Input::Duty { duty: low, value: value(low, "1"), ticket: Ticket(1) };
-    let effects = replica.step(at(now), input);
+    let (admission, effects) = post_at(&mut replica, now, duty(5), "1");
     let forgotten = DutyAdmission::Forgotten { watermark: Slot(148) };
-    assert!(
-        matches!(&effects[..], [Effect::Tell(Tell::DutyAdmission(_, admission))] if *admission == forgotten),
-        "{effects:?}"
-    );
-    let open = duty(161);
-    replica.step(at(now), Input::Duty { duty: open, value: value(open, "1"), ticket: Ticket(1) });
+    assert_eq!((admission, effects.len()), (forgotten, 1), "{effects:?}");
+    post_at(&mut replica, now, duty(161), "1");
     for minutes in 62..90 {
         mark = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
     }
@@ -607,9 +556,9 @@ fn what_the_log_has_of_ended_duties_is_not_needed_whatever_lower_slot_is_open() 
     let mut replica = fresh();
     for hour in 0..24u64 {
         let id = duty(1000 - hour);
-        let now = at(hour * 3_600_000);
-        replica.step(now, Input::Timer(Timer::CatchUp));
-        replica.step(now, Input::Duty { duty: id, value: value(id, "1"), ticket: Ticket(1) });
+        let now = hour * 3_600_000;
+        replica.step(at(now), Input::Timer(Timer::CatchUp));
+        post_at(&mut replica, now, id, "1");
         let open: Vec<u64> = (0..2000).filter(|slot| is_open(&replica, duty(*slot))).collect();
         assert_eq!(open, [1000 - hour], "nothing but what is open");
     }
@@ -617,10 +566,14 @@ fn what_the_log_has_of_ended_duties_is_not_needed_whatever_lower_slot_is_open() 
 
 #[test]
 fn no_member_makes_an_operator_sign_so_far_ahead_that_a_lost_one_abstains_for_days() {
-    let mut honest = common::replica(1, Recovery::default());
-    honest.start(at(0));
+    let mut honest = common::started(1, Recovery::default());
     let far = duty(100 + 65_536);
-    common::deliver(&mut honest, at(10), 3, Verified::Prepare(prepare(3, far, 0, value(far, "1").digest())));
+    common::deliver(
+        &mut honest,
+        at(10),
+        3,
+        Verified::Prepare(prepare(far, 0, value(far, "1").digest()).by(3)),
+    );
     let timer = Timer::Round { instance: far.into(), round: Round(0) };
     assert!(is_silent(&honest.step(at(1010), Input::Timer(timer))));
     assert_eq!(honest.bound(), []);
@@ -636,41 +589,25 @@ fn a_peer_that_connects_is_not_sent_more_duties_than_its_queue_takes() {
         id = led_by_me(id.slot.0 + 1);
     }
     let effects = replica.step(at(0), Input::PeerConnected(OperatorIndex(1)));
-    let sent: usize = effects
-        .iter()
-        .map(|effect| match effect {
-            Effect::Send(Outbound::Send(_, Message::PrePrepare(proposal))) => proposal.value.0.len(),
-            _ => 0,
-        })
-        .sum();
-    assert!((1 << 20..=4 << 20).contains(&sent), "{sent} bytes");
-    let votes = effects
-        .iter()
-        .filter(|effect| matches!(effect, Effect::Send(Outbound::Send(_, Message::Prepare(_)))))
-        .count();
-    assert_eq!(votes, 20);
+    let sent: Vec<_> = pick!(effects, Effect::Send(Outbound::Send(_, message)) => message).collect();
+    let bytes: usize = pick!(sent, Message::PrePrepare(proposal) => proposal.value.0.len()).sum();
+    assert!((1 << 20..=4 << 20).contains(&bytes), "{bytes} bytes");
+    assert_eq!(pick!(sent, Message::Prepare(_) => ()).count(), 20);
 }
 
 #[test]
 fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
     let mut replica = fresh();
     let id = duty(5);
-    let asks =
-        |effect: &Effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::ValueRequest(_))));
+    let asks = |effects: &[Effect]| has!(broadcast(effects), Message::ValueRequest(_));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
-    assert!(effects.iter().any(asks));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer: Timer::Resend(of), .. }) if *of == id.into()))
-    );
+    assert!(asks(&effects));
+    assert!(timers(&effects).any(|(timer, _)| timer == Timer::Resend(id.into())));
     let again = replica.step(at(1000), Input::Timer(Timer::Resend(id.into())));
-    assert!(again.iter().any(asks), "{again:?}");
+    assert!(asks(&again), "{again:?}");
     let (_, effects) = post(&mut replica, id, "1");
     assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some()))
+        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
     );
     assert!(prepares(&effects).is_empty());
 }

@@ -6,15 +6,15 @@ mod common;
 
 use aequa_chain::Chain;
 use aequa_replica::{Config, Input, Notice, Now, Recovery, SigningHistory, Ticket, Timer};
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
+use aequa_testkit::{at, digest, vote};
+use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, Digest, DutyId, DutyKind, Evidence,
-    Height, InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Slot, Value, ValueBytes,
-    Verified,
+    BuilderPolicy, CheckedBlock, CheckedEvidence, ConsensusParams, DutyId, DutyKind, Evidence, Height,
+    InstanceId, Message, OperatorIndex, Record, Round, Seal, Signed, Slot, Value, Verified,
 };
 use common::{
-    CLUSTER, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, certificate, commit, config, fetched,
-    quorum, replica, replica_of, round_change, signed,
+    CLUSTER, Effect, Operator, Outbound, StoreWrite, Tell, broadcast, certificate, change, commit, config,
+    duty_value, fetched, has, pick, quorum, replica, replica_of, round_change, started, timers,
 };
 use std::sync::Arc;
 
@@ -24,22 +24,12 @@ fn now() -> Now {
     common::at(0)
 }
 
-fn started(me: u8) -> Operator {
-    let mut replica = replica(me, Recovery::default());
-    replica.start(now());
-    replica
-}
-
-fn at(height: u64) -> InstanceId {
-    InstanceId::Block(Height(height))
-}
-
-fn digest(byte: u8) -> Digest {
-    Digest::repeat_byte(byte)
+fn fresh(me: u8) -> Operator {
+    started(me, Recovery::default())
 }
 
 fn prepare(author: u8, height: u64, round: u64, byte: u8) -> Signed {
-    common::prepare(author, at(height), round, digest(byte))
+    common::prepare(at(height), round, digest(byte)).by(author)
 }
 
 /// The block after `parents` that is first proposed in `round`; `later_ms` tells it from another.
@@ -73,42 +63,31 @@ fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
 
 /// Evidence the effects tell of; what is told is spread too, and given to the host to keep.
 fn found(effects: &[Effect]) -> Vec<CheckedEvidence> {
-    let told: Vec<CheckedEvidence> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Tell(Tell::Notice(Notice::Evidence(evidence))) => Some(evidence.clone()),
-            _ => None,
-        })
-        .collect();
-    let spread: Vec<CheckedEvidence> = effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Send(Outbound::GossipEvidence(evidence)) => Some(evidence.clone()),
-            _ => None,
-        })
-        .collect();
+    let told: Vec<CheckedEvidence> =
+        pick!(effects, Effect::Tell(Tell::Notice(Notice::Evidence(evidence))) => evidence.clone()).collect();
+    let spread: Vec<CheckedEvidence> =
+        pick!(effects, Effect::Send(Outbound::GossipEvidence(evidence)) => evidence.clone()).collect();
     assert_eq!(told, spread);
-    let kept = effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::KeepEvidence(_))));
+    let kept = has!(effects, Effect::Store(StoreWrite::KeepEvidence(_)));
     assert_eq!(kept, !told.is_empty());
     told
 }
 
 fn double_vote(height: u64, round: u64) -> CheckedEvidence {
-    let pair = (prepare(TRAITOR, height, round, 1), prepare(TRAITOR, height, round, 2));
-    CheckedEvidence::attest(Evidence::new(pair.0, pair.1).unwrap())
+    aequa_testkit::double_vote(TRAITOR, at(height), round)
 }
 
 #[test]
 fn b1_honest_messages_in_any_order_and_number_are_no_evidence() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     let block = block_on(&[], 0, &[]);
-    let vote = |author| common::prepare(author, at(1), 0, block.digest());
+    let vote = common::prepare(at(1), 0, block.digest());
     let mut effects = Vec::new();
     for _ in 0..100 {
         // Votes before the proposal, PREPARE and COMMIT of one digest, later rounds, all again and again.
         for author in [2, 3] {
-            effects.extend(deliver(&mut replica, author, Verified::Prepare(vote(author))));
-            let commit = commit(author, at(1), 0, block.digest());
+            effects.extend(deliver(&mut replica, author, Verified::Prepare(vote.by(author))));
+            let commit = commit(at(1), 0, block.digest()).by(author);
             effects.extend(deliver(&mut replica, author, Verified::Commit(commit)));
             effects.extend(deliver(&mut replica, author, Verified::Prepare(prepare(author, 1, 1, 9))));
             effects.extend(deliver(&mut replica, author, round_change(author, at(1), 2)));
@@ -121,10 +100,10 @@ fn b1_honest_messages_in_any_order_and_number_are_no_evidence() {
 
 #[test]
 fn b1_commits_that_differ_in_their_seal_share_alone_are_no_evidence() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     let sealed = |seal| {
         let claim = CommitClaim { digest: digest(1), seal: Some(Seal::repeat_byte(seal)) };
-        Verified::Commit(signed(3, at(1), 0, Claim::Commit(claim)))
+        Verified::Commit(vote(at(1), 0, Claim::Commit(claim)).by(3))
     };
     let effects = [1, 2].map(|seal| deliver(&mut replica, 3, sealed(seal))).concat();
     assert_eq!(found(&effects), []);
@@ -136,10 +115,8 @@ fn b1_a_restarted_operator_that_sends_its_stored_messages_again_is_not_accused()
     let recovery = Recovery { records: vec![Record::Prepare(vote.clone())], ..Recovery::default() };
     let mut restarted = replica(0, recovery);
     let resent = restarted.start(now());
-    assert!(resent.iter().any(
-        |effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(sent))) if *sent == vote)
-    ));
-    let mut other = started(1);
+    assert!(has!(resent, Effect::Send(Outbound::Broadcast(Message::Prepare(sent))) if *sent == vote));
+    let mut other = fresh(1);
     for message in [vote.clone(), vote] {
         assert_eq!(found(&deliver(&mut other, 0, Verified::Prepare(message))), []);
     }
@@ -148,7 +125,7 @@ fn b1_a_restarted_operator_that_sends_its_stored_messages_again_is_not_accused()
 #[test]
 fn b2_two_votes_are_told_spread_and_kept_once_whichever_came_first() {
     for (first, second) in [(1, 2), (2, 1)] {
-        let mut replica = started(0);
+        let mut replica = fresh(0);
         deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, first)));
         let effects = deliver(&mut replica, 2, Verified::Prepare(prepare(TRAITOR, 1, 0, second)));
         assert_eq!(found(&effects), [double_vote(1, 0)]);
@@ -160,14 +137,14 @@ fn b2_two_votes_are_told_spread_and_kept_once_whichever_came_first() {
 
 #[test]
 fn gossiped_evidence_is_told_and_spread_once() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), [double_vote(1, 0)]);
     assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), []);
 }
 
 #[test]
 fn b2_two_proposals_of_a_leader_are_evidence() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     assert_eq!(found(&deliver(&mut replica, 1, proposal(&block_on(&[], 0, &[]), 0, &[]))), []);
     let effects = deliver(&mut replica, 1, proposal(&block_on(&[], 1, &[]), 0, &[]));
     assert_eq!(found(&effects).len(), 1);
@@ -176,7 +153,7 @@ fn b2_two_proposals_of_a_leader_are_evidence() {
 
 #[test]
 fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared_too() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     let jump = proposal(&block_of(1, &[], 0, &[]), 1, &[1, 2, 3]);
     assert_eq!(found(&deliver(&mut replica, 2, jump)), []);
     assert_eq!(replica.round_and_leader().0, Round(1));
@@ -186,7 +163,7 @@ fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared
 
 #[test]
 fn votes_of_a_round_that_is_over_are_compared() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
     deliver(&mut replica, 1, round_change(1, at(1), 5));
     deliver(&mut replica, 2, round_change(2, at(1), 5));
@@ -199,13 +176,11 @@ fn votes_of_a_round_that_is_over_are_compared() {
 
 #[test]
 fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     deliver(&mut replica, 3, round_change(TRAITOR, at(1), 1));
-    let prepared = aequa_types::Prepared { round: Round(0), digest: digest(7) };
-    let claim = Claim::RoundChange(RoundChangeClaim { prepared: Some(prepared) });
     let mut message = proposal(&block_on(&[], 0, &[]), 1, &[]);
     if let Verified::PrePrepare { round_changes, .. } = &mut message {
-        round_changes.push(signed(TRAITOR, at(1), 1, claim));
+        round_changes.push(change(at(1), 1, Some((0, digest(7)))).by(TRAITOR));
     }
     let effects = deliver(&mut replica, 2, message);
     assert_eq!(found(&effects).len(), 1);
@@ -213,7 +188,7 @@ fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
 
 #[test]
 fn a_prepare_inside_a_justification_is_compared_with_the_one_sent_here() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
     let Verified::RoundChange(mut message) = round_change(2, at(1), 1) else { unreachable!() };
     message.prepares = vec![prepare(TRAITOR, 1, 0, 2)];
@@ -223,9 +198,9 @@ fn a_prepare_inside_a_justification_is_compared_with_the_one_sent_here() {
 #[test]
 fn a_commit_inside_a_certificate_is_compared_with_the_one_sent_here() {
     for by_fetch in [false, true] {
-        let mut replica = started(3);
+        let mut replica = fresh(3);
         let block = block_on(&[], 0, &[]);
-        deliver(&mut replica, 2, Verified::Commit(commit(2, at(1), 0, digest(9))));
+        deliver(&mut replica, 2, Verified::Commit(commit(at(1), 0, digest(9)).by(2)));
         let effects = match by_fetch {
             false => deliver(&mut replica, 1, Verified::Decided(certificate(&block))),
             true => replica.step(now(), fetched(&[block])),
@@ -236,7 +211,7 @@ fn a_commit_inside_a_certificate_is_compared_with_the_one_sent_here() {
 
 #[test]
 fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
     let mut blocks = vec![block_on(&[], 0, &[])];
     replica.step(now(), fetched(&blocks));
@@ -259,7 +234,7 @@ fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not(
 
 #[test]
 fn votes_of_a_height_that_has_not_begun_are_compared() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 1)));
     assert_eq!(
         found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 2)))),
@@ -277,8 +252,7 @@ fn what_the_log_holds_of_others_is_compared_after_a_restart() {
         prepares: vec![mine(0), mine(2), mine(TRAITOR)],
     };
     let recovery = Recovery { records: vec![Record::Prepared(prepared)], ..Recovery::default() };
-    let mut replica = replica(0, recovery);
-    replica.start(now());
+    let mut replica = started(0, recovery);
     assert_eq!(
         found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
         [double_vote(1, 0)]
@@ -287,10 +261,10 @@ fn what_the_log_holds_of_others_is_compared_after_a_restart() {
 
 #[test]
 fn contradictions_about_duties_count_too() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     let duty = DutyId { kind: DutyKind::Attester, slot: Slot(5) };
-    let value = |text: &str| Value::duty(duty, ValueBytes(text.as_bytes().into()));
-    let vote = |text: &str| common::prepare(TRAITOR, duty, 0, value(text).digest());
+    let value = |text: &str| duty_value(duty, text);
+    let vote = |text: &str| common::prepare(duty, 0, value(text).digest()).by(TRAITOR);
     replica.step(now(), Input::Duty { duty, value: value("1"), ticket: Ticket(1) });
     assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
     let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
@@ -300,24 +274,18 @@ fn contradictions_about_duties_count_too() {
 #[test]
 fn a_leader_proposes_what_is_pending_and_it_is_dropped_when_committed() {
     // Operator 1 leads height 1.
-    let mut leader = started(1);
+    let mut leader = fresh(1);
     leader.step(now(), Input::Evidence(double_vote(1, 0)));
     let effects = leader.step(now(), Input::Timer(Timer::Propose(Height(1))));
-    let proposed = effects.iter().find_map(|effect| match effect {
-        Effect::Tell(Tell::Notice(Notice::Proposed { block, .. })) => Some(block.clone()),
-        _ => None,
-    });
+    let proposed =
+        pick!(effects, Effect::Tell(Tell::Notice(Notice::Proposed { block, .. })) => block.clone()).next();
     let block = proposed.unwrap();
     assert_eq!(block.evidence(), [Evidence::clone(&double_vote(1, 0))]);
 
-    let mut other = started(0);
+    let mut other = fresh(0);
     other.step(now(), Input::Evidence(double_vote(1, 0)));
     let effects = other.step(now(), fetched(&[block]));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Store(StoreWrite::KeepEvidence(left)) if left.is_empty()))
-    );
+    assert!(has!(effects, Effect::Store(StoreWrite::KeepEvidence(left)) if left.is_empty()));
     assert_eq!(other.held().evidence, 0);
     let again = other.step(now(), Input::Evidence(double_vote(1, 0)));
     assert_eq!(found(&again), [], "it is in the chain");
@@ -332,12 +300,10 @@ fn a_proposal_with_evidence_that_is_in_the_chain_already_is_not_prepared() {
     inner.header.evidence_root = inner.evidence_root();
     let stale = Arc::new(CheckedBlock::attest(inner, Vec::new()));
     for (block, prepared) in [(stale, false), (honest, true)] {
-        let mut replica = started(0);
+        let mut replica = fresh(0);
         replica.step(now(), fetched(std::slice::from_ref(&first)));
         let effects = deliver(&mut replica, 2, proposal(&block, 0, &[]));
-        let voted = effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(_)))));
+        let voted = has!(broadcast(&effects), Message::Prepare(_));
         assert_eq!(voted, prepared);
     }
 }
@@ -349,56 +315,40 @@ fn without_empty_blocks_evidence_is_work_for_the_leader_and_grounds_for_the_othe
         let config = Config { params: params.clone(), ..config(me, 4) };
         let mut replica = replica_of(config, Recovery::default());
         let effects = replica.start(now());
-        assert!(!effects.iter().any(|effect| matches!(
-            effect,
-            Effect::Timer(TimerChange::Set { timer: Timer::Propose(_), .. })
-        )));
+        assert!(!timers(&effects).any(|(timer, _)| matches!(timer, Timer::Propose(_))));
         replica
     };
     let mut leader = idle(1);
     let effects = leader.step(now(), Input::Evidence(double_vote(1, 0)));
     let due = Timer::Propose(Height(1));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Timer(TimerChange::Set { timer, .. }) if *timer == due))
-    );
+    assert!(timers(&effects).any(|(timer, _)| timer == due));
     let effects = leader.step(now(), Input::Timer(due));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::PrePrepare(_)))))
-    );
+    assert!(has!(broadcast(&effects), Message::PrePrepare(_)));
 
     for (evidence, prepared) in [(vec![double_vote(1, 0)], true), (vec![], false)] {
         let effects = deliver(&mut idle(0), 1, proposal(&block_on(&[], 0, &evidence), 0, &[]));
-        let voted = effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send(Outbound::Broadcast(Message::Prepare(_)))));
+        let voted = has!(broadcast(&effects), Message::Prepare(_));
         assert_eq!(voted, prepared);
     }
 }
 
 #[test]
 fn evidence_is_spread_to_who_connects_while_the_members_are_still_asked() {
-    let mut replica =
-        common::replica(0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
-    replica.start(now());
+    let mut replica = started(0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
     assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))).len(), 1);
     let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));
     assert!(replica.is_rejoining());
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))));
+    assert!(has!(effects, Effect::Send(Outbound::GossipEvidence(_))));
 }
 
 #[test]
 fn one_traitor_takes_only_its_own_room() {
-    let mut replica = started(0);
+    let mut replica = fresh(0);
     for round in 0..200 {
         replica.step(now(), Input::Evidence(double_vote(1, round)));
     }
     assert_eq!(replica.held().evidence, aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX);
-    let other = Evidence::new(prepare(2, 1, 0, 1), prepare(2, 1, 0, 2)).unwrap();
-    let other = CheckedEvidence::attest(other);
+    let other = aequa_testkit::double_vote(2, at(1), 0);
     assert_eq!(found(&replica.step(now(), Input::Evidence(other.clone()))), [other]);
 }
 
@@ -407,11 +357,8 @@ fn pending_evidence_of_an_earlier_life_is_spread_and_proposed_again() {
     let recovery = Recovery { evidence: vec![double_vote(1, 0)], ..Recovery::default() };
     let mut replica = replica(1, recovery);
     let effects = replica.start(now());
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))));
+    assert!(has!(effects, Effect::Send(Outbound::GossipEvidence(_))));
     assert!(replica.pending_evidence().eq([&double_vote(1, 0)]));
     let effects = replica.step(now(), Input::PeerConnected(OperatorIndex(2)));
-    assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::Send(Outbound::GossipEvidence(_)))),
-        "who was away hears of it"
-    );
+    assert!(has!(effects, Effect::Send(Outbound::GossipEvidence(_))), "who was away hears of it");
 }

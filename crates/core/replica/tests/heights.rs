@@ -6,13 +6,13 @@ mod common;
 
 use aequa_replica::{Held, Input, Recovery, Timer};
 use aequa_types::{
-    ConsensusParams, Decision, Digest, Height, InstanceId, Message, OperatorIndex, Prepared, Round, Seal,
-    Value, Verified,
+    ConsensusParams, Decision, Digest, Height, InstanceId, Message, OperatorIndex, Round, Seal, Value,
+    Verified,
 };
 use common::{
-    Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, at, block, blocks, change, commit,
-    config, deliver, fetched, prepare, prepared, proposal, replica, replica_of, round_change, sent, signed,
-    transaction,
+    Effect, Operator, Outbound, StoreWrite, Tell, Work, at, block, blocks, change, commit, config, deliver,
+    fetched, prepare, prepared, preprepare, proposal, replica, replica_of, round_change, sent, started,
+    timers, transaction,
 };
 
 const FIRST: InstanceId = InstanceId::Block(Height(1));
@@ -22,15 +22,14 @@ const NEXT_LEADER: u8 = 2;
 
 #[test]
 fn a_message_of_an_absurd_height_changes_no_state_and_no_timer() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let before = (node.held(), node.round_and_leader(), node.best_peer_height(), *node.chain().tip());
     let digest = Digest::repeat_byte(1);
     for height in [u64::MAX, 1 << 62, 1_000_000] {
         let far = InstanceId::Block(Height(height));
         let messages = [
-            Verified::Prepare(prepare(3, far, 0, digest)),
-            Verified::Commit(commit(3, far, u64::MAX, digest)),
+            Verified::Prepare(prepare(far, 0, digest).by(3)),
+            Verified::Commit(commit(far, u64::MAX, digest).by(3)),
             round_change(3, far, u64::MAX),
         ];
         for message in messages {
@@ -64,19 +63,21 @@ fn replicas_with_different_pools_vote_for_the_same_proposal() {
 
 #[test]
 fn a_block_prepared_before_is_judged_neither_by_the_clock_nor_as_the_new_leaders() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let value = Value::block(block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms));
     let digest = value.digest();
     let hour_later = at(3_600_000);
     let fresh = proposal(LEADER, FIRST, 0, value.clone(), &[]);
     assert_eq!(prepared(&deliver(&mut node, hour_later, LEADER, fresh)), None, "too old for a fresh one");
-    let old = Some(Prepared { round: Round(0), digest });
     let again = Verified::PrePrepare {
-        proposal: signed(NEXT_LEADER, FIRST, 1, aequa_types::statement::Claim::PrePrepare(digest)),
+        proposal: preprepare(FIRST, 1, digest).by(NEXT_LEADER),
         value,
-        round_changes: vec![change(1, FIRST, 1, old), change(2, FIRST, 1, None), change(3, FIRST, 1, None)],
-        prepares: (1..4).map(|author| prepare(author, FIRST, 0, digest)).collect(),
+        round_changes: [
+            change(FIRST, 1, Some((0, digest))).by_each([1]),
+            change(FIRST, 1, None).by_each(2..4),
+        ]
+        .concat(),
+        prepares: prepare(FIRST, 0, digest).by_each(1..4),
     };
     assert_eq!(prepared(&deliver(&mut node, hour_later, NEXT_LEADER, again)), Some(digest));
 }
@@ -89,8 +90,7 @@ fn a_fresh_block_may_have_been_under_way_for_as_long_as_its_round() {
     assert!(within > aequa_chain::FRESH_WITHIN_MS && within <= params.round_timeout_cap_ms);
     let leader = OperatorIndex((LEADER + round) % 4);
     let vote = |late_ms| {
-        let mut node = replica((leader.0 + 1) % 4, Recovery::default());
-        node.start(at(0));
+        let mut node = started((leader.0 + 1) % 4, Recovery::default());
         let value = Value::block(block(node.chain(), leader, at(0).wall_ms));
         let message = proposal(leader.0, FIRST, u64::from(round), value, &[1, 2, 3]);
         prepared(&deliver(&mut node, at(late_ms), leader.0, message))
@@ -105,12 +105,11 @@ fn round_timeouts_double_up_to_their_cap() {
     let (base, cap) = (params.round_timeout_ms, params.round_timeout_cap_ms);
     let mut node = replica(0, Recovery::default());
     let started = |effects: &[Effect]| {
-        effects.iter().find_map(|effect| match effect {
-            Effect::Timer(TimerChange::Set { timer: Timer::Round { instance: FIRST, round }, at_ms }) => {
-                Some((round.0, *at_ms))
-            }
+        let started = |timer: &Timer| match timer {
+            Timer::Round { instance: FIRST, round } => Some(round.0),
             _ => None,
-        })
+        };
+        timers(effects).find_map(|(timer, at_ms)| Some((started(&timer)?, at_ms)))
     };
     let interval = params.block_interval_ms;
     assert_eq!(
@@ -132,10 +131,7 @@ fn round_timeouts_double_up_to_their_cap() {
 fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that_connects() {
     let mut node = replica(0, Recovery::default());
     let resend = |effects: &[Effect]| {
-        effects.iter().find_map(|effect| match effect {
-            Effect::Timer(TimerChange::Set { timer: Timer::Resend(FIRST), at_ms }) => Some(*at_ms),
-            _ => None,
-        })
+        timers(effects).find_map(|(timer, at_ms)| (timer == Timer::Resend(FIRST)).then_some(at_ms))
     };
     let params = ConsensusParams::default();
     let third = (params.round_timeout_ms + params.block_interval_ms) / 3;
@@ -162,8 +158,7 @@ fn the_newest_messages_are_sent_again_three_times_per_timeout_and_to_a_peer_that
 
 #[test]
 fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let mut number = 0u64;
     let mut flood = |node: &mut Operator, count: u64| -> Held {
         for _ in 0..count {
@@ -172,8 +167,8 @@ fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
             digest[..8].copy_from_slice(&number.to_be_bytes());
             let id = InstanceId::Block(Height(1 + number % 50));
             let message = match number % 3 {
-                0 => Verified::Prepare(prepare(3, id, number, digest)),
-                1 => Verified::Commit(commit(3, id, number, digest)),
+                0 => Verified::Prepare(prepare(id, number, digest).by(3)),
+                1 => Verified::Commit(commit(id, number, digest).by(3)),
                 _ => round_change(3, id, number),
             };
             deliver(node, at(0), 3, message);
@@ -188,8 +183,7 @@ fn a_flood_of_messages_of_later_heights_is_kept_up_to_a_bound() {
 
 #[test]
 fn instances_of_past_heights_are_forgotten() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let mut most = 0;
     for block in blocks(120) {
         node.step(at(0), fetched(&[block]));
@@ -201,8 +195,7 @@ fn instances_of_past_heights_are_forgotten() {
 
 #[test]
 fn late_commits_decide_nothing_again() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let block = block(node.chain(), OperatorIndex(LEADER), at(0).wall_ms);
     let digest = block.digest();
     let mut effects = deliver(&mut node, at(0), LEADER, proposal(LEADER, FIRST, 0, Value::block(block), &[]));
@@ -211,11 +204,16 @@ fn late_commits_decide_nothing_again() {
             &mut node,
             at(0),
             author,
-            Verified::Prepare(prepare(author, FIRST, 0, digest)),
+            Verified::Prepare(prepare(FIRST, 0, digest).by(author)),
         ));
     }
     for author in [1, 2, 3, 1, 2, 3] {
-        effects.extend(deliver(&mut node, at(0), author, Verified::Commit(commit(author, FIRST, 0, digest))));
+        effects.extend(deliver(
+            &mut node,
+            at(0),
+            author,
+            Verified::Commit(commit(FIRST, 0, digest).by(author)),
+        ));
     }
     let sealed = Input::Combined {
         decision: Decision { instance: FIRST, round: Round(0), digest },

@@ -5,11 +5,11 @@
 
 mod common;
 
-use aequa_replica::{Elector, Input, Now, Recovery, RoundRobin, Timer};
+use aequa_replica::{Input, Now, Recovery, Timer};
 use aequa_types::{CheckedBlock, Height, InstanceId, Message, OperatorIndex, Round, Value, Verified};
 use common::{
     Dice, Effect, Operator, Outbound, StoreWrite, TimerChange, at, block, certificate, commit, config,
-    deliver, prepare, proposal, quorum, replica_of, round_change, runs,
+    deliver, leader, prepare, proposal, replica_of, round_change, runs,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -136,16 +136,16 @@ impl Pair {
                 self.message(leads.0, proposal(leads.0, live, round, Value::block(block), &changing));
             }
             (3, _) => {
-                let leads = RoundRobin(quorum()).leader(live, Round(0));
+                let leads = leader(live, 0);
                 let block = block(self.model.chain(), leads, self.now().wall_ms);
                 let blocks = vec![(block.clone(), certificate(&block))];
                 self.input(Input::Fetched { from: OperatorIndex(author), blocks });
             }
             (4..=5, Some(digest)) => {
-                self.message(author, Verified::Prepare(prepare(author, live, round, digest)));
+                self.message(author, Verified::Prepare(prepare(live, round, digest).by(author)));
             }
             (6..=7, Some(digest)) => {
-                self.message(author, Verified::Commit(commit(author, live, round, digest)));
+                self.message(author, Verified::Commit(commit(live, round, digest).by(author)));
             }
             _ => {}
         }

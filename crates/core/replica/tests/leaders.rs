@@ -7,11 +7,11 @@ mod common;
 use aequa_replica::{Elector, Input, Recovery, RoundRobin, Ticket, Timer};
 use aequa_types::{
     Domain, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Slot, Value,
-    ValueBytes, Verified,
+    Verified,
 };
 use common::{
-    Dice, Effect, Operator, StoreWrite, at, block, config, deliver, prepared, proposal, replica_of,
-    round_change, sent,
+    Dice, Effect, Operator, StoreWrite, at, block, config, deliver, duty_value, has, prepared, proposal,
+    replica_of, round_change, sent,
 };
 
 const SIZES: [usize; 5] = [1, 4, 7, 10, 13];
@@ -96,10 +96,7 @@ fn proposer_verifier_and_status_agree_on_the_leader_of_every_round() {
 #[test]
 fn an_operator_alone_leads_every_round() {
     let (replica, effects, _) = in_round(0, 1, 0);
-    assert!(
-        effects.iter().any(|effect| matches!(effect, Effect::Store(StoreWrite::Commit { .. }))),
-        "and decides by itself"
-    );
+    assert!(has!(effects, Effect::Store(StoreWrite::Commit { .. })), "and decides by itself");
     assert_eq!(replica.round_and_leader(), (Round(0), OperatorIndex(0)));
 }
 
@@ -113,7 +110,7 @@ fn of_a_duty_too_the_leader_of_its_type_and_slot_alone_is_followed() {
         let instance = InstanceId::from(duty);
         let me = dice.below(operators) as u8;
         let leads = expected(operators, instance, 0);
-        let value = Value::duty(duty, ValueBytes(b"1".as_slice().into()));
+        let value = duty_value(duty, "1");
         let fresh = || {
             let mut replica = replica_of(config(me, operators), Recovery::default());
             replica.start(at(0));
@@ -121,7 +118,7 @@ fn of_a_duty_too_the_leader_of_its_type_and_slot_alone_is_followed() {
             let effects = replica.step(at(0), input);
             (replica, effects)
         };
-        let proposes = sent(&fresh().1).iter().any(|message| matches!(message, Message::PrePrepare(_)));
+        let proposes = has!(sent(&fresh().1), Message::PrePrepare(_));
         assert_eq!(proposes, leads == me, "{instance:?}, operator {me} of {operators}");
         for author in others(me, operators, operators) {
             let message: Verified = proposal(author, instance, 0, value.clone(), &[]);

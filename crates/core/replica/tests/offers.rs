@@ -6,7 +6,7 @@ mod common;
 use aequa_replica::{Input, Recovery, Ticket, Timer};
 use aequa_types::{ConsensusParams, OperatorIndex, TxKind};
 use common::cluster::Cluster;
-use common::{Effect, Operator, Outbound, at, replica, transaction};
+use common::{Effect, Operator, Outbound, at, pick, started, transaction};
 
 /// Silent until there is work. Operator 1 leads the first height.
 fn idle_cluster() -> Cluster {
@@ -49,10 +49,7 @@ fn a_transaction_whose_node_went_down_is_offered_by_whoever_holds_it() {
 
 fn offered(replica: &mut Operator, ms: u64) -> usize {
     let effects = replica.step(at(ms), Input::Timer(Timer::CatchUp));
-    let offers = effects.iter().filter_map(|effect| match effect {
-        Effect::Send(Outbound::Offer(transactions)) => Some(transactions),
-        _ => None,
-    });
+    let offers = pick!(effects, Effect::Send(Outbound::Offer(transactions)) => transactions);
     let offers: Vec<_> = offers.collect();
     assert!(offers.len() <= 1);
     let bytes: usize = offers.iter().flat_map(|offer| offer.iter()).map(|tx| tx.bytes()).sum();
@@ -62,8 +59,7 @@ fn offered(replica: &mut Operator, ms: u64) -> usize {
 
 #[test]
 fn offers_are_bounded_come_round_and_wait_for_ten_seconds_or_a_new_link() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     let many: Vec<_> =
         (0..40).flat_map(|sender| (0..60).map(move |nonce| transaction(sender, nonce))).collect();
     let own = many.iter().map(|tx| (tx.clone(), Some(Ticket(1)))).collect();
@@ -83,8 +79,7 @@ fn offers_are_bounded_come_round_and_wait_for_ten_seconds_or_a_new_link() {
 
 #[test]
 fn what_others_brought_is_offered_only_while_no_block_is_decided() {
-    let mut node = replica(0, Recovery::default());
-    node.start(at(0));
+    let mut node = started(0, Recovery::default());
     node.step(at(5_000), Input::Transactions(vec![(transaction(1, 0), None)]));
     assert_eq!(offered(&mut node, 9_000), 0);
     assert_eq!(offered(&mut node, 15_000), 1, "nothing was decided for ten seconds");

@@ -4,10 +4,10 @@
 
 mod common;
 
-use aequa_replica::{Elector, Input, Notice, Recovery, RoundRobin, SigningHistory};
+use aequa_replica::{Input, Notice, Recovery, SigningHistory};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
-use common::{quorum, transaction};
+use common::{leader, pick, transaction};
 use std::collections::BTreeSet;
 
 /// One block per second.
@@ -75,14 +75,8 @@ fn every_height_is_executed_stored_and_told_once_though_all_operators_commit() {
     for node in &cluster.nodes {
         let heights: Vec<u64> = node.committed.iter().map(|(block, _)| block.header().height.0).collect();
         assert_eq!(heights, (1..=node.height()).collect::<Vec<_>>());
-        let told: Vec<u64> = node
-            .notices
-            .iter()
-            .filter_map(|notice| match notice {
-                Notice::BlockDecided { block, .. } => Some(block.header().height.0),
-                _ => None,
-            })
-            .collect();
+        let decided = pick!(node.notices, Notice::BlockDecided { block, .. } => block);
+        let told: Vec<u64> = decided.map(|block| block.header().height.0).collect();
         assert_eq!(told, heights);
     }
 }
@@ -95,10 +89,10 @@ fn cutting_one_operator_off_changes_no_leader_of_the_others() {
     assert!(cluster.nodes[0].height() > 20);
     for node in &cluster.nodes[..3] {
         for (block, certificate) in &node.committed {
-            let first = RoundRobin(quorum()).leader(certificate.instance, Round(0));
+            let first = leader(certificate.instance, 0);
             let round = if first == OperatorIndex(3) { Round(1) } else { Round(0) };
             assert_eq!(certificate.round, round, "only where it should have led, another did");
-            assert_eq!(block.header().proposer, RoundRobin(quorum()).leader(certificate.instance, round));
+            assert_eq!(block.header().proposer, leader(certificate.instance, round.0));
         }
     }
 }
@@ -112,14 +106,8 @@ fn a_bad_seal_in_every_height_costs_the_chain_no_pace() {
         for node in &cluster.nodes {
             let (height, sealed) = (node.height(), node.sealed.len() as u64);
             assert!(sealed + 3 > height, "{sealed} of {height} blocks sealed in spite of it");
-            let blamed: BTreeSet<OperatorIndex> = node
-                .notices
-                .iter()
-                .filter_map(|notice| match notice {
-                    Notice::ShareBlamed { operator, .. } => Some(*operator),
-                    _ => None,
-                })
-                .collect();
+            let blamed: BTreeSet<OperatorIndex> =
+                pick!(node.notices, Notice::ShareBlamed { operator, .. } => *operator).collect();
             assert_eq!(blamed, cluster.spoilers);
         }
         cluster.nodes[0].height()
@@ -194,7 +182,7 @@ fn second_block(unfit: impl IntoIterator<Item = usize>) -> (u64, Round) {
 
 #[test]
 fn who_may_not_lead_is_skipped_and_no_timer_is_waited_for() {
-    let leader = RoundRobin(quorum()).leader(InstanceId::Block(Height(2)), Round(0)).as_usize();
+    let leader = leader(InstanceId::Block(Height(2)), 0).as_usize();
     let (in_turn_ms, round) = second_block([]);
     assert_eq!(round, Round(0));
     let (skipped_ms, round) = second_block([leader]);

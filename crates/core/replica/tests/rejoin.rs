@@ -5,15 +5,19 @@
 mod common;
 
 use aequa_replica::{
-    BLOCKS_ABSTAINED, DutyAdmission, Elector, Halt, Input, Notice, Now, Recovery, RoundRobin,
-    SLOTS_ABSTAINED, SigningHistory, Ticket, Timer,
+    BLOCKS_ABSTAINED, DutyAdmission, Halt, Input, Notice, Now, Recovery, SLOTS_ABSTAINED, SigningHistory,
+    Ticket, Timer,
 };
+use aequa_testkit::{at, digest};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
-    Digest, DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, Signed,
-    Slot, Value, ValueBytes, Verified,
+    DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Record, Round, Signed, Slot, Value,
+    Verified,
 };
-use common::{EPOCH_MS, Effect, Operator, Outbound, Tell, blocks, fetched, prepare, proposed, replica};
+use common::{
+    EPOCH_MS, Effect, Operator, Outbound, Tell, blocks, broadcast, duty_value, fetched, has, pick, prepare,
+    proposed, records, replica, started,
+};
 
 const ME: OperatorIndex = OperatorIndex(0);
 
@@ -21,8 +25,13 @@ fn now(elapsed_ms: u64) -> Now {
     Now { elapsed_ms, wall_ms: EPOCH_MS }
 }
 
+/// A directory that looks whole and may be an old copy.
+fn unverified() -> Recovery {
+    Recovery { history: SigningHistory::Unverified, ..Recovery::default() }
+}
+
 fn own_prepare(instance: InstanceId) -> Signed {
-    prepare(ME.0, instance, 0, Digest::repeat_byte(9))
+    prepare(instance, 0, digest(9)).by(ME.0)
 }
 
 fn duty(slot: u64) -> DutyId {
@@ -41,7 +50,7 @@ fn testimony(from: u8, certified: &[InstanceId], signed: &[InstanceId]) -> Input
 
 /// Testimony of this certified height and nothing else.
 fn at_height(from: u8, height: u64) -> Input {
-    testimony(from, &[InstanceId::Block(Height(height))], &[])
+    testimony(from, &[at(height)], &[])
 }
 
 fn signs(effects: &[Effect]) -> bool {
@@ -52,24 +61,17 @@ fn signs(effects: &[Effect]) -> bool {
 }
 
 fn floors(effects: &[Effect]) -> Option<Vec<InstanceId>> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::RaiseFloors(floors) => Some(floors.clone()),
-        _ => None,
-    })
+    pick!(effects, Effect::RaiseFloors(floors) => floors.clone()).next()
 }
 
 fn asked(effects: &[Effect]) -> Vec<u8> {
-    let asked = effects.iter().filter_map(|effect| match effect {
-        Effect::Send(Outbound::Inquire(operator)) => Some(operator.0),
-        _ => None,
-    });
-    asked.collect()
+    pick!(effects, Effect::Send(Outbound::Inquire(operator)) => operator.0).collect()
 }
 
 /// The floors up to a block and up to a slot; duties of all types share their slots.
 fn abstaining(block: u64, slot: u64) -> Vec<InstanceId> {
     let duties = DutyKind::ALL.map(|kind| InstanceId::duty(kind, Slot(slot)));
-    [vec![InstanceId::Block(Height(block))], duties.to_vec()].concat()
+    [vec![at(block)], duties.to_vec()].concat()
 }
 
 fn rejoining() -> Operator {
@@ -80,10 +82,9 @@ fn rejoining() -> Operator {
 
 #[test]
 fn a_duty_posted_again_and_again_while_it_asks_takes_no_place_of_others() {
-    let mut replica = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
-    replica.start(now(0));
+    let mut replica = started(ME.0, unverified());
     let mut post = |slot: u64, n: u64| {
-        let value = Value::duty(duty(slot), ValueBytes(b"{}".as_slice().into()));
+        let value = duty_value(duty(slot), "{}");
         let effects = replica.step(now(1), Input::Duty { duty: duty(slot), value, ticket: Ticket(n) });
         effects.is_empty()
     };
@@ -96,14 +97,14 @@ fn a_duty_posted_again_and_again_while_it_asks_takes_no_place_of_others() {
 fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     let mut replica = rejoining();
     let blocks = blocks(6);
-    let (ticket, value) = (Ticket(1), Value::duty(duty(3), ValueBytes(b"{}".as_slice().into())));
+    let (ticket, value) = (Ticket(1), duty_value(duty(3), "{}"));
     let input = Input::Duty { duty: duty(3), value, ticket };
     let refused = replica.step(now(1), input);
     assert!(
         matches!(refused[..], [Effect::Tell(Tell::DutyAdmission(_, DutyAdmission::Overloaded))]),
         "{refused:?}"
     );
-    let round = Timer::Round { instance: InstanceId::Block(Height(6)), round: Round(0) };
+    let round = Timer::Round { instance: at(6), round: Round(0) };
     let inputs = [
         fetched(&blocks[..5]),
         proposed(&blocks[5]),
@@ -116,10 +117,7 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
     for input in inputs {
         let effects = replica.step(now(2), input.clone());
         assert!(!signs(&effects), "{input:?}");
-        assert!(!effects.iter().any(|effect| matches!(
-            effect,
-            Effect::Send(Outbound::Broadcast(_)) | Effect::Send(Outbound::Send(..))
-        )));
+        assert!(!has!(effects, Effect::Send(Outbound::Broadcast(_)) | Effect::Send(Outbound::Send(..))));
     }
     assert_eq!(replica.chain().tip().height, Height(5));
     assert!(replica.is_rejoining());
@@ -133,9 +131,7 @@ fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
     }
     let effects = replica.step(now(5000), Input::Timer(Timer::CatchUp));
     assert_eq!(asked(&effects), [3], "only who has not answered is asked again");
-    let waiting = effects.iter().any(|effect| {
-        matches!(effect, Effect::Tell(Tell::Notice(Notice::Rejoining { answers: 2, needed: 3 })))
-    });
+    let waiting = has!(effects, Effect::Tell(Tell::Notice(Notice::Rejoining { answers: 2, needed: 3 })));
     assert!(waiting, "it says what it waits for");
     assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
     assert!(!replica.is_rejoining());
@@ -165,8 +161,8 @@ fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
 #[test]
 fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
     let mut replica = rejoining();
-    let shown = [InstanceId::Block(Height(40)), slot(100)];
-    replica.step(now(1), testimony(1, &[InstanceId::Block(Height(5)), slot(120)], &[]));
+    let shown = [at(40), slot(100)];
+    replica.step(now(1), testimony(1, &[at(5), slot(120)], &[]));
     replica.step(now(1), testimony(2, &[], &shown));
     let effects = replica.step(now(1), testimony(3, &[], &[]));
     let expected = abstaining(40, 120 + SLOTS_ABSTAINED);
@@ -229,11 +225,11 @@ fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
     let effects: Vec<Effect> =
         [1, 2, 3].into_iter().flat_map(|from| replica.step(now(1), testimony(from, &[], &[]))).collect();
     assert_eq!(floors(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
-    let leads = |height: &u64| RoundRobin(Quorum::of(4).unwrap()).leader(slot(*height), Round(0)) == ME;
+    let leads = |height: &u64| common::leader(slot(*height), 0) == ME;
     let last = (0..=SLOTS_ABSTAINED).rev().find(leads).unwrap();
     let first = (SLOTS_ABSTAINED + 1..).find(leads).unwrap();
     for (height, signed) in [(last, false), (first, true)] {
-        let value = Value::duty(duty(height), ValueBytes(b"{}".as_slice().into()));
+        let value = duty_value(duty(height), "{}");
         let input = Input::Duty { duty: duty(height), value, ticket: Ticket(height) };
         assert_eq!(signs(&replica.step(now(2), input)), signed, "slot {height}");
     }
@@ -241,20 +237,16 @@ fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
 
 #[test]
 fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_it_knows_all() {
-    let mut replica = replica(ME.0, Recovery::default());
-    replica.start(now(0));
+    let mut replica = started(ME.0, Recovery::default());
     assert_eq!(asked(&replica.step(now(1), Input::PeerConnected(OperatorIndex(2)))), [2]);
     let known = replica.step(now(1), proposed(&blocks(1)[0]));
-    let signed = known.iter().find_map(|effect| match effect {
-        Effect::Persist(record) => record.statement().cloned(),
-        _ => None,
-    });
+    let signed = records(&known).iter().find_map(|record| record.statement().cloned());
     let testimony_of = |signed: Signed| Input::Testimony {
         from: OperatorIndex(2),
         testimony: CheckedTestimony { signed: vec![signed], ..CheckedTestimony::default() },
     };
     assert!(replica.step(now(2), testimony_of(signed.unwrap())).is_empty());
-    let effects = replica.step(now(3), testimony(2, &[], &[InstanceId::Block(Height(7))]));
+    let effects = replica.step(now(3), testimony(2, &[], &[at(7)]));
     let [
         Effect::RaiseFloors(floors),
         Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(7)), .. }),
@@ -262,16 +254,15 @@ fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_i
     else {
         panic!("{effects:?}")
     };
-    assert_eq!(*floors, [InstanceId::Block(Height(7))], "whoever showed it may not be there the next time");
+    assert_eq!(*floors, [at(7)], "whoever showed it may not be there the next time");
 }
 
 #[test]
 fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
-    let mut replica = replica(1, Recovery::default());
-    replica.start(now(0));
+    let mut replica = started(1, Recovery::default());
     assert_eq!(replica.newest_statements_of(ME), []);
     for height in [1, 3] {
-        let message = Verified::Prepare(own_prepare(InstanceId::Block(Height(height))));
+        let message = Verified::Prepare(own_prepare(at(height)));
         replica.step(now(1), Input::Message { from: ME, message });
     }
     // Slots come in any order: a copy taken after the later one may lack the earlier one.
@@ -279,7 +270,7 @@ fn a_member_shows_the_newest_statement_it_has_seen_of_an_operator() {
         let message = Verified::Prepare(own_prepare(slot(height)));
         replica.step(now(1), Input::Message { from: ME, message });
     }
-    let newest = [InstanceId::Block(Height(3)), slot(40), slot(50)].map(own_prepare);
+    let newest = [at(3), slot(40), slot(50)].map(own_prepare);
     assert_eq!(replica.newest_statements_of(ME), newest);
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), []);
 }
@@ -298,16 +289,14 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
     assert!(lost.may_testify());
 
     // Only the chain was removed: the marks still say how far it was.
-    let marks = vec![own_prepare(InstanceId::Block(Height(4))).mark()];
-    let mut behind = replica(ME.0, Recovery { marks, ..Recovery::default() });
-    behind.start(now(0));
+    let marks = vec![own_prepare(at(4)).mark()];
+    let mut behind = started(ME.0, Recovery { marks, ..Recovery::default() });
     behind.step(now(1), fetched(&blocks[..2]));
     assert!(!behind.may_testify());
     behind.step(now(2), fetched(&blocks[2..3]));
     assert!(behind.may_testify());
 
-    let mut whole = replica(ME.0, Recovery::default());
-    whole.start(now(0));
+    let whole = started(ME.0, Recovery::default());
     assert!(whole.may_testify(), "a new operator has nothing to catch up with");
 }
 
@@ -347,19 +336,17 @@ fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
 #[test]
 fn an_old_copy_is_shown_what_it_signed_since_and_stops_before_it_signs() {
     let mut replica = unproven(Recovery::default());
-    let shown = testimony(1, &[InstanceId::Block(Height(7))], &[InstanceId::Block(Height(8))]);
+    let shown = testimony(1, &[at(7)], &[at(8)]);
     let effects = replica.step(now(1), shown);
-    let halted = effects.iter().any(|effect| {
-        matches!(effect, Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(8)), .. }))
-    });
-    assert!(halted && !signs(&effects), "{effects:?}");
+    let elsewhere = pick!(effects, Effect::Halt(Halt::SignedElsewhere { instance, .. }) => *instance).next();
+    assert!(elsewhere == Some(at(8)) && !signs(&effects), "{effects:?}");
 }
 
 #[test]
 fn an_old_copy_is_noticed_by_duties_too() {
     let mut replica = unproven(Recovery::default());
     let effects = replica.step(now(1), testimony(1, &[], &[slot(8)]));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Halt(_))));
+    assert!(has!(effects, Effect::Halt(_)));
 }
 
 #[test]
@@ -370,27 +357,23 @@ fn members_that_start_together_answer_each_other_and_one_without_memory_answers_
 
 #[test]
 fn an_own_statement_that_is_unknown_stops_the_node_wherever_it_comes() {
-    let unknown = own_prepare(InstanceId::Block(Height(1)));
-    let change = common::change(1, InstanceId::Block(Height(1)), 1, None);
+    let unknown = own_prepare(at(1));
+    let change = common::change(at(1), 1, None).by(1);
     let message = aequa_types::RoundChange { change, prepares: vec![unknown.clone()] };
     let inside = Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) };
     for input in [inside, Input::Statement(unknown)] {
-        let mut replica = replica(ME.0, Recovery::default());
-        replica.start(now(0));
+        let mut replica = started(ME.0, Recovery::default());
         let effects = replica.step(now(1), input.clone());
-        assert!(effects.iter().any(|effect| matches!(effect, Effect::Halt(_))), "{input:?}");
+        assert!(has!(effects, Effect::Halt(_)), "{input:?}");
     }
 }
 
 #[test]
 fn the_newest_statement_of_each_kind_is_shown() {
-    let mut replica = replica(1, Recovery::default());
-    replica.start(now(0));
-    let id = InstanceId::Block(Height(1));
-    let change = aequa_types::RoundChange { change: common::change(ME.0, id, 1, None), prepares: vec![] };
-    for message in
-        [Verified::Prepare(prepare(ME.0, id, 1, Digest::repeat_byte(1))), Verified::RoundChange(change)]
-    {
+    let mut replica = started(1, Recovery::default());
+    let id = at(1);
+    let change = aequa_types::RoundChange { change: common::change(id, 1, None).by(ME.0), prepares: vec![] };
+    for message in [Verified::Prepare(prepare(id, 1, digest(1)).by(ME.0)), Verified::RoundChange(change)] {
         replica.step(now(1), Input::Message { from: ME, message });
     }
     let kinds: Vec<_> = replica.newest_statements_of(ME).iter().map(|signed| signed.kind()).collect();
@@ -400,7 +383,7 @@ fn the_newest_statement_of_each_kind_is_shown() {
 #[test]
 fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
     let mut replica = unproven(Recovery::default());
-    let value = Value::duty(duty(3), ValueBytes(b"{}".as_slice().into()));
+    let value = duty_value(duty(3), "{}");
     let input = Input::Duty { duty: duty(3), value, ticket: Ticket(1) };
     assert!(replica.step(now(1), input).is_empty());
     replica.step(now(2), at_height(1, 0));
@@ -415,17 +398,11 @@ fn a_duty_posted_while_members_are_asked_waits_for_their_answers() {
 fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
     let blocks = blocks(4);
     let share_of = |effects: &[Effect]| -> Vec<u64> {
-        let mine = effects.iter().filter_map(|effect| match effect {
-            Effect::Send(Outbound::Broadcast(Message::Commit(vote))) if vote.author == ME => {
-                Some(vote.instance.number())
-            }
-            _ => None,
-        });
-        mine.collect()
+        let shared = broadcast(effects);
+        pick!(shared, Message::Commit(vote) if vote.author == ME => vote.instance.number()).collect()
     };
     // Nothing is known to be lost: the share may be the one without which the seal stays incomplete.
-    let mut unproven = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
-    unproven.start(now(0));
+    let mut unproven = started(ME.0, unverified());
     assert_eq!(share_of(&unproven.step(now(1), fetched(&blocks))), [] as [u64; 0]);
     unproven.step(now(2), at_height(1, 4));
     let effects = unproven.step(now(2), at_height(2, 4));
@@ -443,21 +420,20 @@ fn the_share_of_a_block_fetched_while_it_asks_is_given_when_it_ends() {
 #[test]
 fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_so_once() {
     let in_change = |height: u64| {
-        let id = InstanceId::Block(Height(height));
-        let change = common::change(1, id, 1, None);
+        let id = at(height);
+        let change = common::change(id, 1, None).by(1);
         let message = aequa_types::RoundChange { change, prepares: vec![own_prepare(id)] };
         Input::Message { from: OperatorIndex(1), message: Verified::RoundChange(message) }
     };
-    let stops = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Halt(_)));
+    let stops = |effects: &[Effect]| has!(effects, Effect::Halt(_));
     // Members have seen it up to block 4, and in slot 4.
     let abstaining_from = |floors: Vec<InstanceId>| {
         let recovery = Recovery { history: SigningHistory::Lost, floors, ..Recovery::default() };
-        let mut replica = replica(ME.0, recovery);
-        replica.start(now(0));
+        let mut replica = started(ME.0, recovery);
         replica.step(now(1), fetched(&blocks(3)));
         for from in 1..=3 {
-            let seen = [InstanceId::Block(Height(4)), slot(4)];
-            replica.step(now(1), testimony(from, &[InstanceId::Block(Height(3))], &seen));
+            let seen = [at(4), slot(4)];
+            replica.step(now(1), testimony(from, &[at(3)], &seen));
         }
         assert!(!replica.is_rejoining());
         replica
@@ -465,22 +441,12 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     let mut replica = abstaining_from(Vec::new());
     assert!(!stops(&replica.step(now(2), in_change(4))), "its own of before");
     assert!(!stops(&replica.step(now(2), testimony(1, &[], &[slot(4)]))));
-    for sign_of_life in
-        [in_change(5), testimony(1, &[], &[InstanceId::Block(Height(5))]), testimony(1, &[], &[slot(5)])]
-    {
+    for sign_of_life in [in_change(5), testimony(1, &[], &[at(5)]), testimony(1, &[], &[slot(5)])] {
         assert!(stops(&abstaining_from(Vec::new()).step(now(2), sign_of_life.clone())), "{sign_of_life:?}");
     }
     // What it was shown then is a floor when it starts again: of an old statement there is only one.
-    let mut replica = abstaining_from(vec![InstanceId::Block(Height(5))]);
+    let mut replica = abstaining_from(vec![at(5)]);
     assert!(!stops(&replica.step(now(2), in_change(5))));
-}
-
-fn records(effects: &[Effect]) -> Vec<Record> {
-    let records = effects.iter().filter_map(|effect| match effect {
-        Effect::Persist(record) => Some(record.clone()),
-        _ => None,
-    });
-    records.collect()
 }
 
 /// Whether an operator on a copy from before `signed` is stopped by what `member` shows it.
@@ -488,11 +454,10 @@ fn stops_a_copy(member: &Operator, signed: &Signed) -> bool {
     assert!(member.may_testify());
     let shown = member.newest_statements_of(ME);
     assert!(shown.contains(signed), "{shown:?}");
-    let mut copy = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
-    copy.start(now(0));
+    let mut copy = started(ME.0, unverified());
     let testimony = CheckedTestimony { signed: shown, ..CheckedTestimony::default() };
     let effects = copy.step(now(1), Input::Testimony { from: OperatorIndex(2), testimony });
-    effects.iter().any(|effect| matches!(effect, Effect::Halt(Halt::SignedElsewhere { .. })))
+    has!(effects, Effect::Halt(Halt::SignedElsewhere { .. }))
 }
 
 fn heard(from: OperatorIndex, signed: &Signed) -> Input {
@@ -502,16 +467,11 @@ fn heard(from: OperatorIndex, signed: &Signed) -> Input {
 /// Rule 1 for an operator whose directory is an old copy, when everybody who could tell it has restarted too.
 #[test]
 fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_one_place() {
-    let id = InstanceId::Block(Height(1));
+    let id = at(1);
     let first = blocks(1).swap_remove(0);
-    let mut before = replica(ME.0, Recovery::default());
-    before.start(now(0));
+    let mut before = started(ME.0, Recovery::default());
     let said = before.step(now(0), proposed(&first));
-    let voted = said.iter().find_map(|effect| match effect {
-        Effect::Persist(Record::Prepare(vote)) => Some(vote.clone()),
-        _ => None,
-    });
-    let voted = voted.unwrap();
+    let voted = pick!(said, Effect::Persist(Record::Prepare(vote)) => vote.clone()).next().unwrap();
     // A member hears it, and restarts with what its disk holds.
     let mut member = replica(2, Recovery::default());
     let mut kept = records(&member.start(now(0)));
@@ -519,8 +479,7 @@ fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_on
     kept.extend(records(&member.step(now(1), heard(ME, &voted))));
     let values = vec![(id, Value::block(first))];
     let history = SigningHistory::Unverified;
-    let mut member = replica(2, Recovery { records: kept, values, history, ..Recovery::default() });
-    member.start(now(0));
+    let member = started(2, Recovery { records: kept, values, history, ..Recovery::default() });
     assert!(stops_a_copy(&member, &voted));
 }
 
@@ -528,17 +487,14 @@ fn members_that_restarted_stop_an_old_copy_from_signing_a_second_statement_in_on
 #[test]
 fn a_vote_heard_after_the_decision_outlives_the_restart_of_who_heard_it() {
     let chain = blocks(2);
-    let mut member = replica(2, Recovery::default());
-    member.start(now(0));
+    let mut member = started(2, Recovery::default());
     member.step(now(1), fetched(&chain));
-    let vote = |height| prepare(ME.0, InstanceId::Block(Height(height)), 0, Digest::repeat_byte(9));
+    let vote = |height| prepare(at(height), 0, digest(9)).by(ME.0);
     let kept = records(&member.step(now(2), heard(ME, &vote(2))));
     assert_eq!(kept, [Record::Heard(vote(2))]);
     assert!(member.needs(Record::Heard(vote(2)).subject(), Height(2)), "it is not pruned with the block");
     assert_eq!(records(&member.step(now(2), heard(ME, &vote(1)))), [], "there everybody fetches");
-    let mut member =
-        replica(2, Recovery { records: kept, history: SigningHistory::Unverified, ..Recovery::default() });
-    member.start(now(0));
+    let member = started(2, Recovery { records: kept, ..unverified() });
     assert!(stops_a_copy(&member, &vote(2)));
 }
 
@@ -548,42 +504,37 @@ fn what_was_heard_of_a_duty_outlives_a_restart_also_where_it_was_not_posted() {
     let vote = own_prepare(slot(7));
     let closed = || Recovery { closed_duties: vec![duty(7)], ..Recovery::default() };
     for before in [Recovery::default(), closed()] {
-        let mut member = replica(2, before);
-        member.start(now(0));
+        let mut member = started(2, before);
         let kept = records(&member.step(now(1), heard(ME, &vote)));
         assert_eq!(kept, [Record::Heard(vote.clone())]);
         let needed = |record: Record| member.needs(record.subject(), Height(0));
         assert!(needed(Record::Heard(vote.clone())) && !needed(Record::Prepare(vote.clone())));
         let history = SigningHistory::Unverified;
-        let mut member = replica(2, Recovery { records: kept, history, ..closed() });
-        member.start(now(0));
+        let member = started(2, Recovery { records: kept, history, ..closed() });
         assert!(stops_a_copy(&member, &vote));
     }
 }
 
 #[test]
 fn what_is_heard_is_written_once() {
-    let mut member = replica(2, Recovery::default());
-    member.start(now(0));
+    let mut member = started(2, Recovery::default());
     let mut written = |instance, round| {
-        let vote = prepare(ME.0, instance, round, Digest::repeat_byte(9));
+        let vote = prepare(instance, round, digest(9)).by(ME.0);
         let effects = member.step(now(1), heard(ME, &vote));
         let once = records(&effects).iter().filter(|record| **record == Record::Heard(vote.clone())).count();
         assert_eq!(records(&member.step(now(1), heard(ME, &vote))), []);
         once
     };
-    let block = |height| InstanceId::Block(Height(height));
-    assert_eq!([block(1), block(2), block(3), slot(5)].map(|id| written(id, 0)), [1; 4]);
-    assert_eq!(written(block(1), 1), 1);
-    assert_eq!(written(block(100), 0), 0, "so early it is not taken");
+    assert_eq!([at(1), at(2), at(3), slot(5)].map(|id| written(id, 0)), [1; 4]);
+    assert_eq!(written(at(1), 1), 1);
+    assert_eq!(written(at(100), 0), 0, "so early it is not taken");
 }
 
 /// A copy so old that members have forgotten what it said then.
 #[test]
 fn at_heights_the_members_have_left_an_operator_fetches_blocks_and_says_nothing() {
     let blocks = blocks(3);
-    let mut copy = replica(ME.0, Recovery { history: SigningHistory::Unverified, ..Recovery::default() });
-    copy.start(now(0));
+    let mut copy = started(ME.0, unverified());
     for from in [1, 2] {
         copy.step(now(1), at_height(from, 3));
     }

@@ -130,10 +130,7 @@ pub(super) fn where_is(signed: &Signed) -> String {
 mod tests {
     use super::*;
     use crate::recording::{End, OwnStatement};
-    use aequa_types::{
-        Claim, Digest, DutyKind, Height, OperatorIndex, Proof, Seal, Signature, Slot, Statement,
-        statement::CommitClaim,
-    };
+    use aequa_types::{Digest, DutyKind, Height, OperatorIndex, Proof, Seal, Slot};
 
     const ME: OperatorIndex = OperatorIndex(1);
     const DIGEST: Digest = Digest::repeat_byte(5);
@@ -143,15 +140,11 @@ mod tests {
     }
 
     fn prepare(instance: InstanceId) -> Signed {
-        let claim = Claim::Prepare(DIGEST);
-        let statement = Statement { instance, round: Round(0), author: ME, claim };
-        Signed { statement, signature: Signature::ZERO }
+        aequa_testkit::prepare(instance, 0, DIGEST).by(ME.0)
     }
 
     fn commit(instance: InstanceId) -> Signed {
-        let mut signed = prepare(instance);
-        signed.statement.claim = Claim::Commit(CommitClaim { digest: DIGEST, seal: None });
-        signed
+        aequa_testkit::commit(instance, 0, DIGEST).by(ME.0)
     }
 
     fn decided(instance: InstanceId) -> Record {

@@ -77,20 +77,15 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Digest, DutyKind, Round, Signature, Slot, Statement};
+    use aequa_testkit::digest;
+    use aequa_types::{DutyKind, Slot};
 
     fn duty(slot: u64) -> DutyId {
         DutyId { kind: DutyKind::Sync, slot: Slot(slot) }
     }
 
     fn prepare(author: u8, slot: u64) -> Signed {
-        let statement = Statement {
-            instance: duty(slot).into(),
-            round: Round(0),
-            author: OperatorIndex(author),
-            claim: Claim::Prepare(Digest::repeat_byte(1)),
-        };
-        Signed { statement, signature: Signature::ZERO }
+        aequa_testkit::prepare(duty(slot), 0, digest(1)).by(author)
     }
 
     #[test]

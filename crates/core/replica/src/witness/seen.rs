@@ -110,16 +110,10 @@ fn forget_furthest(said: &mut BTreeMap<(Round, Kind), Signed>, current: Round) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Digest, Signature, Statement};
+    use aequa_testkit::at;
 
     fn prepare(height: u64, round: u64, digest: u8) -> Signed {
-        let statement = Statement {
-            instance: InstanceId::Block(Height(height)),
-            round: Round(round),
-            author: OperatorIndex(1),
-            claim: Claim::Prepare(Digest::repeat_byte(digest)),
-        };
-        Signed { statement, signature: Signature::ZERO }
+        aequa_testkit::prepare(at(height), round, aequa_testkit::digest(digest)).by(1)
     }
 
     fn contradicts(seen: &Seen) -> bool {

@@ -4,10 +4,11 @@
 use super::{EPOCH_MS, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, config, replica_of};
 use aequa_qbft::Note;
 use aequa_replica::{Input, Notice, Now, Recovery, SigningHistory, Timer};
+use aequa_testkit::believed;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
-    OperatorIndex, Round, Seal, Value, Verified,
+    OperatorIndex, Round, Seal, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -205,7 +206,8 @@ impl Cluster {
         if self.cut.contains(&from) || self.cut.contains(&to) {
             return;
         }
-        if let Some(message) = self.verified(message.clone()) {
+        let value = |bytes| self.values.values().find(|value| *value.bytes() == bytes).cloned();
+        if let Some(message) = believed(message.clone(), value) {
             self.input(to, Input::Message { from: OperatorIndex(from as u8), message });
         }
     }
@@ -221,26 +223,6 @@ impl Cluster {
             };
             self.input(id, Input::Testimony { from: of, testimony });
         }
-    }
-
-    fn verified(&self, message: Message) -> Option<Verified> {
-        let block = |bytes| self.values.values().find(|value| *value.bytes() == bytes).cloned();
-        Some(match message {
-            Message::PrePrepare(message) => Verified::PrePrepare {
-                value: self.values.get(&message.proposal.digest()?)?.clone(),
-                proposal: message.proposal,
-                round_changes: message.round_changes,
-                prepares: message.prepares,
-            },
-            Message::Prepare(vote) => Verified::Prepare(vote),
-            Message::Commit(vote) => Verified::Commit(vote),
-            Message::RoundChange(message) => Verified::RoundChange(message),
-            Message::Decided(message) => Verified::Decided(message.certificate),
-            Message::ValueRequest(message) => Verified::ValueRequest(message),
-            Message::ValueReply(message) => {
-                Verified::ValueReply { instance: message.instance, value: block(message.value)? }
-            }
-        })
     }
 
     fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {

@@ -1,46 +1,49 @@
 //! Operators with keys that name no secret, and what their peers say to them.
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../../qbft/tests/common/chance.rs"]
-pub mod chance;
 pub mod cluster;
 pub mod operator;
 
 use aequa_chain::Chain;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Input, Keys, Now, Permit, Recovery, Replica};
+use aequa_replica::{Config, Elector, Input, Keys, Now, Permit, Recovery, Replica, RoundRobin, Timer};
 pub use aequa_replica::{Outbound, StoreWrite, Tell, TimerChange, Work};
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
-use aequa_types::transaction::{Payload, TxSignature};
+use aequa_testkit::{Vote, at as at_height};
 use aequa_types::{
     Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams,
-    Digest, Height, InstanceId, Message, OperatorIndex, PlaintextV1, Prepared, Quorum, Round, RoundChange,
-    Seal, Signature, Signed, Statement, Transaction, TxBody, Value, Verified,
+    Digest, InstanceId, Message, OperatorIndex, Quorum, Record, Round, RoundChange, Seal, Signature, Signed,
+    Value, Verified,
 };
 use std::sync::Arc;
 
-pub use chance::*;
+pub use aequa_testkit::{Dice, change, checked, duty_value, has, pick, plaintext, prepare, preprepare, runs};
 pub use operator::{Effect, Operator};
 
 pub const CLUSTER: ClusterId = ClusterId::repeat_byte(7);
 /// Wall clock of every node at the start.
 pub const EPOCH_MS: u64 = 1_000_000;
 
-/// Signs with nothing: verification happens before the replica.
+/// Signs by naming the author: verification happens before the replica.
 pub struct PlainKeys;
 
 impl Keys for PlainKeys {
     fn sign(&self, permit: Permit) -> Signed {
-        Signed { statement: permit.into_statement(), signature: Signature::ZERO }
+        let statement = permit.into_statement();
+        Signed { signature: Signature::repeat_byte(statement.author.0), statement }
     }
 
-    fn share(&self, _: &Permit) -> Option<Seal> {
-        Some(Seal::repeat_byte(3))
+    fn share(&self, permit: &Permit) -> Option<Seal> {
+        Some(Seal::repeat_byte(permit.statement().author.0))
     }
 }
 
 pub fn quorum() -> Quorum {
     Quorum::of(4).unwrap()
+}
+
+/// Who leads a round, with four operators.
+pub fn leader(instance: impl Into<InstanceId>, round: u64) -> OperatorIndex {
+    RoundRobin(quorum()).leader(instance.into(), Round(round))
 }
 
 pub fn at(elapsed_ms: u64) -> Now {
@@ -66,6 +69,13 @@ pub fn replica(me: u8, recovery: Recovery) -> Operator {
     replica_of(config(me, 4), recovery)
 }
 
+/// The same after its first step.
+pub fn started(me: u8, recovery: Recovery) -> Operator {
+    let mut replica = replica(me, recovery);
+    replica.start(at(0));
+    replica
+}
+
 pub fn replica_of(config: Config, recovery: Recovery) -> Operator {
     let chain = Chain::genesis(CLUSTER, config.quorum);
     let mempool = Mempool::new(config.limits, BuilderPolicy::default()).unwrap();
@@ -78,46 +88,37 @@ pub fn deliver(replica: &mut Operator, now: Now, from: u8, message: Verified) ->
 
 /// The messages among effects, whoever gets them.
 pub fn sent(effects: &[Effect]) -> Vec<&Message> {
-    effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Send(Outbound::Broadcast(message)) | Effect::Send(Outbound::Send(_, message)) => {
-                Some(message)
-            }
-            _ => None,
-        })
+    pick!(effects, Effect::Send(Outbound::Broadcast(message) | Outbound::Send(_, message)) => message)
         .collect()
+}
+
+/// The messages among effects that everybody gets.
+pub fn broadcast(effects: &[Effect]) -> Vec<&Message> {
+    pick!(effects, Effect::Send(Outbound::Broadcast(message)) => message).collect()
+}
+
+/// The timers these effects set, with when they fire.
+pub fn timers(effects: &[Effect]) -> impl Iterator<Item = (Timer, u64)> {
+    pick!(effects, Effect::Timer(TimerChange::Set { timer, at_ms }) => (*timer, *at_ms))
+}
+
+/// The records these effects make durable.
+pub fn records(effects: &[Effect]) -> Vec<Record> {
+    pick!(effects, Effect::Persist(record) => record.clone()).collect()
 }
 
 /// The digest a PREPARE among these effects names.
 pub fn prepared(effects: &[Effect]) -> Option<Digest> {
-    sent(effects).into_iter().find_map(|message| match message {
-        Message::Prepare(vote) => vote.digest(),
-        _ => None,
-    })
+    pick!(sent(effects), Message::Prepare(vote) => vote.digest()).flatten().next()
 }
 
-pub fn signed(author: u8, instance: impl Into<InstanceId>, round: u64, claim: Claim) -> Signed {
-    let statement =
-        Statement { instance: instance.into(), round: Round(round), author: OperatorIndex(author), claim };
-    Signed { statement, signature: Signature::ZERO }
-}
-
-pub fn prepare(author: u8, instance: impl Into<InstanceId>, round: u64, digest: Digest) -> Signed {
-    signed(author, instance, round, Claim::Prepare(digest))
-}
-
-pub fn commit(author: u8, instance: impl Into<InstanceId>, round: u64, digest: Digest) -> Signed {
-    let seal = Some(Seal::repeat_byte(author));
-    signed(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
-}
-
-pub fn change(author: u8, instance: impl Into<InstanceId>, round: u64, prepared: Option<Prepared>) -> Signed {
-    signed(author, instance, round, Claim::RoundChange(RoundChangeClaim { prepared }))
+/// A COMMIT as operators with shares of a seal make it.
+pub fn commit(instance: impl Into<InstanceId>, round: u64, digest: Digest) -> Vote {
+    aequa_testkit::commit(instance, round, digest).with_share()
 }
 
 pub fn round_change(author: u8, instance: impl Into<InstanceId>, round: u64) -> Verified {
-    let change = change(author, instance, round, None);
+    let change = change(instance, round, None).by(author);
     Verified::RoundChange(RoundChange { change, prepares: Vec::new() })
 }
 
@@ -130,9 +131,9 @@ pub fn proposal(
     changing: &[u8],
 ) -> Verified {
     let instance = instance.into();
-    let proposal = signed(author, instance, round, Claim::PrePrepare(value.digest()));
+    let proposal = preprepare(instance, round, value.digest()).by(author);
     let changing = if round > 0 { changing } else { &[] };
-    let round_changes = changing.iter().map(|author| change(*author, instance, round, None)).collect();
+    let round_changes = change(instance, round, None).by_each(changing.iter().copied());
     Verified::PrePrepare { proposal, value, round_changes, prepares: Vec::new() }
 }
 
@@ -159,21 +160,14 @@ pub fn block(chain: &Chain, proposer: OperatorIndex, timestamp_ms: u64) -> Arc<C
 
 /// COMMITs of operators 0, 1 and 2 in round 0.
 pub fn certificate(block: &CheckedBlock) -> Certificate {
-    let (instance, digest) = (InstanceId::Block(block.header().height), block.digest());
-    let commits: Vec<Signed> = (0..3).map(|author| commit(author, instance, 0, digest)).collect();
-    Certificate::from_commits(instance, Round(0), digest, &commits)
+    commit(at_height(block.header().height.0), 0, block.digest()).certificate(0..3)
 }
 
 /// Blocks 1 to `count` of an empty chain, led in turn.
 pub fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
     let mut chain = Chain::genesis(CLUSTER, quorum());
     let mut next = |height| {
-        let leader = aequa_replica::Elector::leader(
-            &aequa_replica::RoundRobin(quorum()),
-            InstanceId::Block(Height(height)),
-            Round(0),
-        );
-        let block = block(&chain, leader, EPOCH_MS + height);
+        let block = block(&chain, leader(at_height(height), 0), EPOCH_MS + height);
         chain.apply(&block).unwrap();
         block
     };
@@ -181,8 +175,5 @@ pub fn blocks(count: u64) -> Vec<Arc<CheckedBlock>> {
 }
 
 pub fn transaction(sender: u8, nonce: u64) -> CheckedTransaction {
-    let from = Address::repeat_byte(sender);
-    let body =
-        TxBody::Plaintext(PlaintextV1 { from, nonce, gas: 21_000, fee: 10, payload: Payload::default() });
-    CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
+    checked(plaintext(Address::repeat_byte(sender), nonce, 10))
 }
