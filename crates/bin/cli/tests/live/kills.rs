@@ -5,12 +5,9 @@
 //! A killed process leaves its unsynced writes to the kernel. That the log is synced before anything is sent is
 //! shown elsewhere: by the core's test that looks at each sync, and by the simulator, whose disks lose power.
 
-#[path = "../../../../core/qbft/tests/common/chance.rs"]
-mod chance;
-
 use crate::harness::{Cluster, Node, Promises, Shape, command, until};
+use aequa_testkit::Dice;
 use aequa_types::Digest;
-use chance::Dice;
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
