@@ -4,10 +4,10 @@
 mod common;
 
 use aequa_qbft::{Effect, Event, ROUND_CHANGES_KEPT_PER_OPERATOR};
+use aequa_testkit as testkit;
 use aequa_types::limits::ROUND_WINDOW;
 use aequa_types::message::ValueRequest;
-use aequa_types::statement::{Claim, CommitClaim};
-use aequa_types::{Digest, Prepared, Round, RoundChange, Verified};
+use aequa_types::{Digest, Round, RoundChange, Verified};
 use common::*;
 
 /// Distinct messages of the flood; every table is full after the first of these.
@@ -32,21 +32,17 @@ fn flood(number: u64) -> Verified {
     // Of one width in text.
     let far = (1 << 40) + number;
     match number % 8 {
-        0 | 1 => Verified::Prepare(signed(1, near, Claim::Prepare(digest))),
-        2 | 3 => Verified::Commit(signed(1, near, Claim::Commit(CommitClaim { digest, seal: None }))),
+        0 | 1 => Verified::Prepare(testkit::prepare(INSTANCE, near, digest).by(1)),
+        2 | 3 => Verified::Commit(testkit::commit(INSTANCE, near, digest).by(1)),
         4 => round_change(1, far, None),
         5 => {
-            let mut change = change(1, far, Some((0, &value(1))));
-            if let Claim::RoundChange(claim) = &mut change.statement.claim {
-                claim.prepared = Some(Prepared { round: Round(0), digest });
-            }
-            let prepares = quorum_of(|i| signed(i, 0, Claim::Prepare(digest)));
+            let change = testkit::change(INSTANCE, far, Some((0, digest))).by(1);
+            let prepares = testkit::prepare(INSTANCE, 0, digest).by_each(0..3);
             Verified::RoundChange(RoundChange { change, prepares })
         }
         6 => Verified::ValueRequest(ValueRequest { instance: INSTANCE, digest }),
         _ => {
-            let value =
-                aequa_types::Value::duty(DUTY, aequa_types::ValueBytes(number.to_be_bytes().to_vec().into()));
+            let value = testkit::duty_value(DUTY, number.to_be_bytes());
             match number / 8 % 2 {
                 0 => Verified::ValueReply { instance: INSTANCE, value },
                 _ => {
@@ -86,8 +82,7 @@ fn ten_thousand_rounds_with_a_fresh_proposal_in_each_fourth_leave_memory_flat() 
         for author in 0..3 {
             node.receive(author, round_change(author, round, None));
         }
-        let value = aequa_types::ValueBytes(round.to_be_bytes().to_vec().into());
-        let value = aequa_types::Value::duty(DUTY, value);
+        let value = testkit::duty_value(DUTY, round.to_be_bytes());
         let effects = node.event(Event::Input { round: Round(round), value });
         proposals += usize::from(proposed(&effects).is_some());
         node.effects.clear();

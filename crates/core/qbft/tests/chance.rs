@@ -5,7 +5,7 @@ mod common;
 
 use aequa_qbft::{Effect, Event};
 use aequa_types::message::ValueRequest;
-use aequa_types::{Message, Round, RoundChange, Signed, Verified};
+use aequa_types::{Round, RoundChange, Signed, Verified};
 use common::*;
 use proptest::prelude::*;
 
@@ -44,26 +44,9 @@ fn said_once(node: &Node) {
     for ((round, kind), statements) in &node.host.made {
         assert_eq!(statements.len(), 1, "{kind:?} of round {round}");
     }
-    let mut durable: Vec<Signed> = Vec::new();
-    let mut decided = None;
-    for effect in &node.effects {
-        match effect {
-            Effect::Persist(record) => durable.extend(record.statement().cloned()),
-            Effect::Broadcast(message) | Effect::Send(_, message) => {
-                let own = match message {
-                    Message::PrePrepare(message) => Some(&message.proposal),
-                    Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
-                    Message::RoundChange(message) => Some(&message.change),
-                    _ => None,
-                };
-                assert!(own.is_none_or(|own| durable.contains(own)), "{message:?}");
-            }
-            Effect::Decided { certificate, .. } => {
-                assert!(decided.replace(certificate.digest).is_none(), "decided twice");
-            }
-            _ => {}
-        }
-    }
+    assert_durable_when_sent(node);
+    let decisions = node.effects.iter().filter(|effect| matches!(effect, Effect::Decided { .. }));
+    assert!(decisions.count() <= 1, "decided twice");
 }
 
 /// What may happen to operator 2; authors are all others, so that far more than f of them lie, and now and then

@@ -4,7 +4,6 @@
 mod common;
 
 use aequa_qbft::Effect;
-use aequa_types::statement::Claim;
 use aequa_types::{Message, Round, Verified};
 use common::*;
 
@@ -62,11 +61,8 @@ fn a_node_that_decides_by_certificate_adds_its_own_commit() {
     assert!(effects.contains(&Effect::NeedValue(certificate.digest)));
     let effects = late.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(10) });
     assert_eq!(late.decided(), Some(certificate.digest));
-    let own = sent(&effects).into_iter().find_map(|message| match message {
-        Message::Commit(vote) => Some(vote),
-        _ => None,
-    });
-    assert!(matches!(&own.unwrap().claim, Claim::Commit(commit) if commit.digest == certificate.digest));
+    let own = pick!(sent(&effects), Message::Commit(vote) => vote.decision()).next().unwrap();
+    assert_eq!(own, Some(certificate.decision()));
 }
 
 #[test]
@@ -86,7 +82,7 @@ fn a_node_that_decides_by_a_group_seal_still_adds_its_own_commit() {
     node.receive(0, Verified::Decided(certificate));
     let effects = node.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
     assert_eq!(node.decided(), Some(digest));
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+    assert!(has!(sent(&effects), Message::Commit(_)));
 }
 
 #[test]

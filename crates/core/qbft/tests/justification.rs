@@ -74,7 +74,7 @@ fn a_proposal_must_carry_the_highest_prepared_value() {
     assert!(matches!(notes(&node.receive(3, fresh))[..], [Note::Refused(_, Refusal::BadJustification)]));
     let right = justified_proposal(3, 3, &new, changes, quorum_of(|i| prepare(i, 1, &new)));
     let effects = node.receive(3, right);
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+    assert!(has!(sent(&effects), Message::Prepare(_)));
     assert_eq!(node.instance.round(), Round(3));
 }
 
@@ -86,7 +86,7 @@ fn a_justified_value_is_not_validated_again() {
     let message = justified_proposal(1, 1, &stale, changes, quorum_of(|i| prepare(i, 0, &stale)));
     let effects = node.receive(1, message);
     assert_eq!(node.host.validations, 0);
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+    assert!(has!(sent(&effects), Message::Prepare(_)));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_justification_of_another_height_domain_round_or_kind_is_worthless() {
     all_are_refused(Node::new(2, 4), 1, messages);
     for good in [fresh(change(3, 1, None)), again(prepare(3, 0, &value(1)))] {
         let effects = Node::new(2, 4).receive(1, good);
-        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+        assert!(has!(sent(&effects), Message::Prepare(_)));
     }
 }
 
@@ -165,7 +165,7 @@ fn of_two_digests_at_the_highest_prepared_round_the_one_with_the_quorum_counts()
         all_are_refused(Node::new(3, 4), 2, [lie]);
         let right = justified_proposal(2, 2, &true_one, changes.to_vec(), quorum);
         let effects = Node::new(3, 4).receive(2, right);
-        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))), "{order:?}");
+        assert!(has!(sent(&effects), Message::Prepare(_)), "{order:?}");
     }
 }
 
@@ -193,7 +193,7 @@ fn fewer_prepares_than_q_justify_nothing_where_2f_plus_1_are_fewer() {
         all_are_refused(Node::new(0, operators), 1, [again(quorum - 1)]);
         assert_eq!(notes(&Node::new(0, operators).receive(2, claim(quorum))), [], "n = {operators}");
         let effects = Node::new(0, operators).receive(1, again(quorum));
-        assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+        assert!(has!(sent(&effects), Message::Prepare(_)));
     }
 }
 
@@ -253,13 +253,7 @@ fn a_proposal_in_the_own_name_while_the_input_is_awaited_leads_to_one_prepare() 
     let changes = vec![change(0, 2, None), change(1, 2, None), change(3, 2, None)];
     node.receive(1, justified_proposal(2, 2, &value(1), changes, Vec::new()));
     node.event(Event::Input { round: Round(2), value: value(3) });
-    let prepared: Vec<_> = node
-        .records()
-        .into_iter()
-        .filter_map(|record| match record {
-            Record::Prepare(vote) => vote.digest(),
-            _ => None,
-        })
-        .collect();
+    let records = node.records();
+    let prepared: Vec<_> = pick!(records, Record::Prepare(vote) => vote.digest()).flatten().collect();
     assert_eq!(prepared, [value(3).digest()]);
 }

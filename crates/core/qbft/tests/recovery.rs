@@ -40,11 +40,7 @@ fn a_restarted_operator_still_shows_what_it_saw_prepared() {
     node.prepare_from(1, 0, &value(1));
     node.crash_and_restart();
     let effects = node.timeout();
-    let shown = sent(&effects).into_iter().find_map(|message| match message {
-        Message::RoundChange(message) => Some(message),
-        _ => None,
-    });
-    let shown = shown.unwrap();
+    let shown = pick!(sent(&effects), Message::RoundChange(message) => message.clone()).next().unwrap();
     assert_eq!(shown.change.digest(), Some(value(1).digest()));
     assert_eq!(shown.prepares.len(), 3);
 }

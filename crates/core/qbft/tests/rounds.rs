@@ -40,11 +40,7 @@ fn round_changes_that_name_different_digests_do_not_block_progress() {
     assert_eq!(node.instance.round(), Round(3), "f+1 operators are ahead");
     assert!(node.effects.contains(&Effect::NeedValue(new.digest())), "the highest prepared value is fetched");
     let effects = node.receive(1, Verified::ValueReply { instance: INSTANCE, value: new.clone() });
-    let proposed = sent(&effects).into_iter().find_map(|message| match message {
-        Message::PrePrepare(proposal) => proposal.proposal.digest(),
-        _ => None,
-    });
-    assert_eq!(proposed, Some(new.digest()));
+    assert_eq!(proposed(&effects), Some(new.digest()));
 }
 
 #[test]
@@ -54,7 +50,7 @@ fn f_plus_1_operators_ahead_pull_a_node_to_the_smallest_of_their_rounds() {
     assert_eq!(node.instance.round(), Round(0), "one operator may be lying");
     node.receive(1, round_change(1, 4, None));
     assert_eq!(node.instance.round(), Round(4));
-    assert!(node.records().iter().any(|record| matches!(record, Record::Round(_))));
+    assert!(has!(node.records(), Record::Round(_)));
 }
 
 #[test]
@@ -217,7 +213,7 @@ fn a_new_leader_without_input_waits_for_it_and_keeps_its_quorum() {
     let effects = node.receive(3, round_change(3, 1, None));
     assert!(effects.contains(&Effect::NeedInput(Round(1))));
     let effects = node.event(Event::Input { round: Round(1), value: value(5) });
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::PrePrepare(_))));
+    assert!(has!(sent(&effects), Message::PrePrepare(_)));
 }
 
 #[test]
@@ -273,11 +269,7 @@ fn a_prepared_value_that_nobody_hands_out_does_not_stop_the_leader() {
     let effects = leader.receive(2, round_change(2, 1, None));
     assert!(effects.contains(&Effect::NeedValue(value(1).digest())), "every quorum needs it so far");
     let effects = leader.receive(3, round_change(3, 1, None));
-    let proposal = sent(&effects).into_iter().find_map(|message| match message {
-        Message::PrePrepare(proposal) => Some(proposal),
-        _ => None,
-    });
-    let proposal = proposal.unwrap();
+    let proposal = pick!(sent(&effects), Message::PrePrepare(proposal) => proposal.clone()).next().unwrap();
     assert_eq!(proposal.proposal.digest(), Some(value(11).digest()));
     let authors: Vec<u8> = proposal.round_changes.iter().map(|change| change.author.0).collect();
     assert_eq!(authors, [1, 2, 3], "the claim without its value is no part of the quorum");
@@ -290,10 +282,7 @@ fn a_prepared_value_that_is_handed_out_is_proposed_by_the_leader() {
     leader.receive(0, round_change(0, 1, Some((0, &value(1)))));
     leader.receive(2, round_change(2, 1, None));
     let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
-    let proposed = sent(&effects).into_iter().any(
-        |message| matches!(message, Message::PrePrepare(m) if m.proposal.digest() == Some(value(1).digest())),
-    );
-    assert!(proposed);
+    assert_eq!(proposed(&effects), Some(value(1).digest()));
 }
 
 #[test]
@@ -307,7 +296,7 @@ fn a_value_that_f_plus_1_operators_committed_to_outlives_its_round() {
     node.timeout();
     assert_eq!(node.instance.value(&decided.digest()), Some(&decided), "one of f+1 is honest");
     let effects = node.commit_from(2, 0, &decided);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Decided { .. })), "nobody has to be asked");
+    assert!(has!(effects, Effect::Decided { .. }), "nobody has to be asked");
 
     let mut node = Node::new(3, 4);
     node.receive(0, proposal(0, 0, &decided));

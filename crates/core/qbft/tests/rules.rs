@@ -4,7 +4,7 @@
 mod common;
 
 use aequa_qbft::{Effect, Event, Note, Refusal};
-use aequa_types::statement::Claim;
+use aequa_testkit::duty_value;
 use aequa_types::{
     DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Proof, Record, Round, RoundChange, Signed,
     Slot, Verified,
@@ -27,7 +27,7 @@ fn b4_votes_for_different_digests_never_make_a_quorum() {
     node.receive(0, proposal(0, 0, &value(1)));
     node.prepare_from(0, 0, &value(1));
     let effects = node.prepare_from(1, 0, &value(2));
-    assert!(!sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+    assert!(!has!(sent(&effects), Message::Commit(_)));
     node.commit_from(0, 0, &value(1));
     node.commit_from(1, 0, &value(2));
     node.commit_from(2, 0, &value(1));
@@ -131,8 +131,8 @@ fn votes_that_arrive_before_the_proposal_count_when_it_comes() {
     node.prepare_from(0, 0, &value(1));
     node.prepare_from(1, 0, &value(1));
     let effects = node.receive(0, proposal(0, 0, &value(1)));
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
-    assert!(!notes(&effects).iter().any(|note| matches!(note, Note::Conflict(_))));
+    assert!(has!(sent(&effects), Message::Commit(_)));
+    assert!(!has!(notes(&effects), Note::Conflict(_)));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_value_of_which_nothing_is_known_blames_nobody_and_is_prepared_once_it_is_kn
     assert!(node.receive(0, proposal(0, 0, &value(1))).is_empty());
     node.host.knows = true;
     let effects = node.receive(0, proposal(0, 0, &value(1)));
-    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Prepare(_))));
+    assert!(has!(sent(&effects), Message::Prepare(_)));
 
     let mut leader = Node::new(1, 4);
     leader.host.knows = false;
@@ -163,8 +163,7 @@ fn a_value_of_which_nothing_is_known_blames_nobody_and_is_prepared_once_it_is_kn
         leader.receive(from, round_change(from, 1, Some((0, &value(1)))));
     }
     let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
-    let proposes =
-        |effects: &[Effect]| sent(effects).iter().any(|message| matches!(message, Message::PrePrepare(_)));
+    let proposes = |effects: &[Effect]| has!(sent(effects), Message::PrePrepare(_));
     assert!(!proposes(&effects), "{effects:?}");
     leader.host.knows = true;
     let effects = leader.receive(0, Verified::ValueReply { instance: INSTANCE, value: value(1) });
@@ -206,10 +205,7 @@ fn with_an_equivocating_leader_only_the_leader_is_accused() {
     let others = [node.prepare_from(1, 0, &value(2)), node.commit_from(3, 0, &value(2))];
     assert_eq!(conflicts(&others.concat()), [], "they believed what they were told");
     let effects = node.receive(1, proposal(0, 0, &value(2)));
-    let pair = (
-        signed(0, 0, Claim::PrePrepare(value(1).digest())),
-        signed(0, 0, Claim::PrePrepare(value(2).digest())),
-    );
+    let pair = (preprepare(0, 0, &value(1)), preprepare(0, 0, &value(2)));
     assert_eq!(conflicts(&effects), [pair]);
 }
 
@@ -238,24 +234,7 @@ fn every_vote_is_durable_before_it_is_sent() {
     cluster.settle_unless(|from, _, message| from == 0 && matches!(message, Message::Commit(_)));
     cluster.timeout(0..4);
     cluster.settle();
-    for node in &cluster.nodes {
-        let mut durable = Vec::new();
-        for effect in &node.effects {
-            match effect {
-                Effect::Persist(record) => durable.extend(record.statement().cloned()),
-                Effect::Broadcast(message) | Effect::Send(_, message) => {
-                    let own = match message {
-                        Message::Prepare(vote) | Message::Commit(vote) => Some(vote),
-                        Message::RoundChange(change) => Some(&change.change),
-                        Message::PrePrepare(proposal) => Some(&proposal.proposal),
-                        _ => None,
-                    };
-                    assert!(own.is_none_or(|own| durable.contains(own)), "{message:?}");
-                }
-                _ => {}
-            }
-        }
-    }
+    cluster.nodes.iter().for_each(assert_durable_when_sent);
 }
 
 #[test]
@@ -287,7 +266,7 @@ fn a_certificate_names_q_distinct_operators_in_order() {
 #[test]
 fn an_empty_value_is_a_value() {
     let mut cluster = Cluster::new(4);
-    let empty = aequa_types::Value::duty(DUTY, aequa_types::ValueBytes(Vec::new().into()));
+    let empty = duty_value(DUTY, []);
     cluster.nodes[0].input = Some(empty.clone());
     cluster.start();
     cluster.settle();

@@ -1,38 +1,33 @@
 //! A cluster of bare instances under the test's thumb: nothing moves unless the test moves it.
 #![allow(dead_code, unused_imports)]
 
-pub mod chance;
-
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Note, Restored, Validity};
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
+use aequa_testkit::{believed, duty_value};
 use aequa_types::{
-    Certificate, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Prepared, Quorum, Record,
-    Round, RoundChange, Signature, Signed, Slot, Statement, Value, ValueBytes, Verified,
+    Certificate, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Quorum, Record, Round,
+    RoundChange, Signature, Signed, Slot, Statement, Value, Verified,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub use chance::*;
+pub use aequa_testkit::{Dice, has, pick, runs};
 
 pub const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
 pub const INSTANCE: InstanceId = InstanceId::Duty(DUTY);
 
 pub fn value(tag: u8) -> Value {
-    Value::duty(DUTY, ValueBytes(vec![tag; 4].into()))
+    duty_value(DUTY, [tag; 4])
 }
 
-/// Signs by naming the author: in these tests nobody forges, operators lie.
-pub fn signed(author: u8, round: u64, claim: Claim) -> Signed {
-    let statement =
-        Statement { instance: INSTANCE, round: Round(round), author: OperatorIndex(author), claim };
-    Signed { statement, signature: Signature::repeat_byte(author) }
+pub fn preprepare(author: u8, round: u64, value: &Value) -> Signed {
+    aequa_testkit::preprepare(INSTANCE, round, value.digest()).by(author)
 }
 
 pub fn prepare(author: u8, round: u64, value: &Value) -> Signed {
-    signed(author, round, Claim::Prepare(value.digest()))
+    aequa_testkit::prepare(INSTANCE, round, value.digest()).by(author)
 }
 
 pub fn commit(author: u8, round: u64, value: &Value) -> Signed {
-    signed(author, round, Claim::Commit(CommitClaim { digest: value.digest(), seal: None }))
+    aequa_testkit::commit(INSTANCE, round, value.digest()).by(author)
 }
 
 pub fn proposal(author: u8, round: u64, value: &Value) -> Verified {
@@ -46,17 +41,13 @@ pub fn justified_proposal(
     round_changes: Vec<Signed>,
     prepares: Vec<Signed>,
 ) -> Verified {
-    Verified::PrePrepare {
-        proposal: signed(author, round, Claim::PrePrepare(value.digest())),
-        value: value.clone(),
-        round_changes,
-        prepares,
-    }
+    let proposal = preprepare(author, round, value);
+    Verified::PrePrepare { proposal, value: value.clone(), round_changes, prepares }
 }
 
 pub fn change(author: u8, round: u64, prepared: Option<(u64, &Value)>) -> Signed {
-    let prepared = prepared.map(|(round, value)| Prepared { round: Round(round), digest: value.digest() });
-    signed(author, round, Claim::RoundChange(RoundChangeClaim { prepared }))
+    let prepared = prepared.map(|(round, value)| (round, value.digest()));
+    aequa_testkit::change(INSTANCE, round, prepared).by(author)
 }
 
 pub fn round_change(author: u8, round: u64, prepared: Option<(u64, &Value)>) -> Verified {
@@ -146,10 +137,7 @@ impl Node {
     /// Takes an event, answers requests for input, and returns the new effects.
     pub fn event(&mut self, event: Event) -> Vec<Effect> {
         let mut new = self.instance.step(&mut self.host, event);
-        let asked = new.iter().find_map(|effect| match effect {
-            Effect::NeedInput(round) => Some(*round),
-            _ => None,
-        });
+        let asked = pick!(new, Effect::NeedInput(round) => *round).next();
         if let (Some(round), Some(value)) = (asked, self.input.clone()) {
             new.extend(self.instance.step(&mut self.host, Event::Input { round, value }));
         }
@@ -182,13 +170,7 @@ impl Node {
     }
 
     pub fn records(&self) -> Vec<Record> {
-        self.effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Persist(record) => Some(record.clone()),
-                _ => None,
-            })
-            .collect()
+        pick!(self.effects, Effect::Persist(record) => record.clone()).collect()
     }
 
     /// Loses everything but the durable records, and starts again.
@@ -198,13 +180,7 @@ impl Node {
 
     /// Starts again with nothing but these records.
     pub fn restart_with(&mut self, records: Vec<Record>) -> Vec<Effect> {
-        let values = records
-            .iter()
-            .filter_map(|record| match record {
-                Record::Value(value) => Some(Value::duty(DUTY, value.value.clone())),
-                _ => None,
-            })
-            .collect();
+        let values = pick!(records, Record::Value(value) => Value::duty(DUTY, value.value.clone())).collect();
         let quorum = Quorum::of(self.host.operators).unwrap();
         self.instance = Instance::restore(INSTANCE, self.host.me, quorum, Restored { records, values });
         self.event(Event::Start)
@@ -212,60 +188,41 @@ impl Node {
 }
 
 pub fn sent(effects: &[Effect]) -> Vec<Message> {
-    effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Broadcast(message) | Effect::Send(_, message) => Some(message.clone()),
-            _ => None,
-        })
-        .collect()
+    pick!(effects, Effect::Broadcast(message) | Effect::Send(_, message) => message.clone()).collect()
 }
 
 pub fn notes(effects: &[Effect]) -> Vec<Note> {
-    effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Note(note) => Some(note.clone()),
-            _ => None,
-        })
-        .collect()
+    pick!(effects, Effect::Note(note) => note.clone()).collect()
 }
 
 pub fn conflicts(effects: &[Effect]) -> Vec<(Signed, Signed)> {
-    let conflict = |note| match note {
-        Note::Conflict(pair) => Some(*pair),
-        _ => None,
-    };
-    notes(effects).into_iter().filter_map(conflict).collect()
+    pick!(effects, Effect::Note(Note::Conflict(pair)) => (**pair).clone()).collect()
 }
 
 pub fn sends_commit(effects: &[Effect]) -> bool {
-    sent(effects).iter().any(|message| matches!(message, Message::Commit(_)))
+    has!(sent(effects), Message::Commit(_))
 }
 
 /// What a proposal among these effects proposes.
 pub fn proposed(effects: &[Effect]) -> Option<Digest> {
-    sent(effects).into_iter().find_map(|message| match message {
-        Message::PrePrepare(proposal) => proposal.proposal.digest(),
-        _ => None,
-    })
+    pick!(sent(effects), Message::PrePrepare(message) => message.proposal.digest()).flatten().next()
 }
 
 pub fn verified(message: Message) -> Verified {
-    let value = |bytes: ValueBytes| Value::duty(DUTY, bytes);
-    match message {
-        Message::PrePrepare(m) => Verified::PrePrepare {
-            proposal: m.proposal,
-            value: value(m.value),
-            round_changes: m.round_changes,
-            prepares: m.prepares,
-        },
-        Message::Prepare(vote) => Verified::Prepare(vote),
-        Message::Commit(vote) => Verified::Commit(vote),
-        Message::RoundChange(m) => Verified::RoundChange(m),
-        Message::Decided(m) => Verified::Decided(m.certificate),
-        Message::ValueRequest(m) => Verified::ValueRequest(m),
-        Message::ValueReply(m) => Verified::ValueReply { instance: m.instance, value: value(m.value) },
+    believed(message, |bytes| Some(Value::duty(DUTY, bytes))).unwrap()
+}
+
+/// Everything a node says of itself was durable before it was sent.
+pub fn assert_durable_when_sent(node: &Node) {
+    let mut durable: Vec<Signed> = Vec::new();
+    for effect in &node.effects {
+        match effect {
+            Effect::Persist(record) => durable.extend(record.statement().cloned()),
+            Effect::Broadcast(message) | Effect::Send(_, message) => {
+                assert!(message.statement().is_none_or(|own| durable.contains(own)), "{message:?}");
+            }
+            _ => {}
+        }
     }
 }
 
