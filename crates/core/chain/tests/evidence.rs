@@ -7,30 +7,11 @@ use aequa_chain::{
     Chain, ChainError, EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusal, HeaderError, State,
     StoredRow, TIME_EVERY_HEIGHTS, Table, Tip,
 };
+use aequa_testkit::{at, double_vote};
 use aequa_types::evidence::EvidenceList;
 use aequa_types::limits::{EVIDENCE_PER_BLOCK_MAX, EVIDENCE_PER_OPERATOR_MAX};
-use aequa_types::{
-    CheckedBlock, CheckedEvidence, Claim, Digest, DutyKind, Evidence, Height, InstanceId, OperatorIndex,
-    Round, Signature, Signed, Slot, Statement,
-};
+use aequa_types::{CheckedBlock, CheckedEvidence, Digest, DutyKind, Height, InstanceId, OperatorIndex, Slot};
 use common::*;
-
-fn double_vote(operator: u8, instance: InstanceId, round: u64) -> CheckedEvidence {
-    let vote = |digest| Signed {
-        statement: Statement {
-            instance,
-            round: Round(round),
-            author: OperatorIndex(operator),
-            claim: Claim::Prepare(Digest::repeat_byte(digest)),
-        },
-        signature: Signature::repeat_byte(1),
-    };
-    CheckedEvidence::attest(Evidence::new(vote(1), vote(2)).unwrap())
-}
-
-fn at(height: u64) -> InstanceId {
-    InstanceId::Block(Height(height))
-}
 
 fn against(operator: u8, height: u64) -> CheckedEvidence {
     double_vote(operator, at(height), 0)

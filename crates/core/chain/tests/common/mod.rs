@@ -2,11 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use aequa_chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, StoredRow};
-use aequa_types::transaction::{Payload, TxSignature};
-use aequa_types::{
-    Address, AuctionBidV1, CheckedBlock, CheckedTransaction, ClusterId, OperatorIndex, PlaintextV1, Quorum,
-    Transaction, TxBody,
-};
+use aequa_testkit::checked;
+use aequa_types::{Address, CheckedBlock, CheckedTransaction, ClusterId, OperatorIndex, Quorum};
 use std::collections::BTreeMap;
 
 pub const POLICY: ClusterId = ClusterId::repeat_byte(0x70);
@@ -27,24 +24,12 @@ pub fn address(byte: u8) -> Address {
     Address::repeat_byte(byte)
 }
 
-fn attest(body: TxBody) -> CheckedTransaction {
-    CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
-}
-
 pub fn plaintext(sender: u8, nonce: u64, fee: u64) -> CheckedTransaction {
-    let payload = Payload::default();
-    attest(TxBody::Plaintext(PlaintextV1 { from: address(sender), nonce, gas: 1, fee, payload }))
+    checked(aequa_testkit::plaintext(address(sender), nonce, fee))
 }
 
 pub fn bid(sender: u8, nonce: u64, bid: u64, recipient: u8) -> CheckedTransaction {
-    attest(TxBody::AuctionBid(AuctionBidV1 {
-        from: address(sender),
-        nonce,
-        gas: 1,
-        bid,
-        fee_recipient: address(recipient),
-        payload: Payload::default(),
-    }))
+    checked(aequa_testkit::bid(address(sender), nonce, bid, address(recipient)))
 }
 
 /// The next block of `proposer`, a second after its parent.
