@@ -112,28 +112,16 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::transaction::{Payload, TxSignature};
-    use aequa_types::{Address, AuctionBidV1, PlaintextV1, Transaction, TxBody};
-
-    fn attest(body: TxBody) -> CheckedTransaction {
-        CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
-    }
+    use aequa_testkit::{bid, checked};
+    use aequa_types::Address;
 
     fn plaintext(sender: u8, nonce: u64, fee: u64) -> CheckedTransaction {
-        let from = Address::repeat_byte(sender);
-        attest(TxBody::Plaintext(PlaintextV1 { from, nonce, gas: 1, fee, payload: Payload::default() }))
+        checked(aequa_testkit::plaintext(Address::repeat_byte(sender), nonce, fee))
     }
 
     #[test]
     fn no_transaction_is_smaller_than_the_smallest() {
-        let bid = attest(TxBody::AuctionBid(AuctionBidV1 {
-            from: Address::ZERO,
-            nonce: 0,
-            gas: 1,
-            bid: 1,
-            fee_recipient: Address::ZERO,
-            payload: Payload::default(),
-        }));
+        let bid = checked(bid(Address::ZERO, 0, 1, Address::ZERO));
         assert_eq!(plaintext(1, 0, 0).bytes().min(bid.bytes()) as u64, TX_BYTES_MIN);
     }
 

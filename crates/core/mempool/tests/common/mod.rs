@@ -2,11 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use aequa_mempool::{Admission, Cap, Limits, Mempool, Nonces, Removals};
-use aequa_types::transaction::{Payload, TxSignature};
-use aequa_types::{
-    Address, AuctionBidV1, BuilderPolicy, CheckedTransaction, Height, PlaintextV1, Transaction, TxBody,
-    TxKind,
-};
+use aequa_testkit::{checked, plaintext_with};
+use aequa_types::{Address, BuilderPolicy, CheckedTransaction, Height, TxKind};
 use std::collections::BTreeMap;
 
 pub const PLAINTEXT: TxKind = TxKind::PlaintextV1;
@@ -46,13 +43,8 @@ pub fn address(sender: u64) -> Address {
     Address::from(bytes)
 }
 
-fn attest(body: TxBody) -> CheckedTransaction {
-    CheckedTransaction::attest(Transaction { body, sig: TxSignature::ZERO })
-}
-
 pub fn plaintext_of(sender: u64, nonce: u64, fee: u64, payload_bytes: usize) -> CheckedTransaction {
-    let payload: Payload = vec![7u8; payload_bytes].try_into().unwrap();
-    attest(TxBody::Plaintext(PlaintextV1 { from: address(sender), nonce, gas: 21_000, fee, payload }))
+    checked(plaintext_with(address(sender), nonce, fee, &vec![7; payload_bytes]))
 }
 
 pub fn plaintext(sender: u64, nonce: u64, fee: u64) -> CheckedTransaction {
@@ -60,14 +52,7 @@ pub fn plaintext(sender: u64, nonce: u64, fee: u64) -> CheckedTransaction {
 }
 
 pub fn bid(sender: u64, nonce: u64, bid: u64) -> CheckedTransaction {
-    attest(TxBody::AuctionBid(AuctionBidV1 {
-        from: address(sender),
-        nonce,
-        gas: 21_000,
-        bid,
-        fee_recipient: address(999),
-        payload: Payload::default(),
-    }))
+    checked(aequa_testkit::bid(address(sender), nonce, bid, address(999)))
 }
 
 /// (sender, nonce) of every item, as a test would write them.
