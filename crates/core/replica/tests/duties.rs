@@ -80,6 +80,13 @@ fn decide_at(replica: &mut Operator, ms: u64, id: DutyId) -> Option<Slot> {
     commits.filter(|(duty, _)| *duty == id).map(|(_, watermark)| watermark).next().unwrap()
 }
 
+/// Of each duty that ends with these effects, whether it was decided.
+fn ended(effects: &[Effect]) -> Vec<bool> {
+    let ends =
+        pick!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) => outcome.decided.is_some());
+    ends.collect()
+}
+
 fn decide(replica: &mut Operator, id: DutyId) -> Option<Slot> {
     decide_at(replica, 0, id)
 }
@@ -269,9 +276,7 @@ fn a_proposal_that_came_before_the_own_post_is_prepared_with_it() {
     let (admission, effects) = post(&mut replica, id, "1");
     assert_eq!(admission, DutyAdmission::Accepted);
     assert_eq!(prepares(&effects), [value(id, "1").digest()]);
-    assert!(
-        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
-    );
+    assert!(ended(&effects).contains(&true));
 }
 
 #[test]
@@ -324,9 +329,7 @@ fn a_decision_is_learnt_from_its_certificate_where_no_client_posted() {
     let id = led_by_another(1);
     deliver(&mut replica, leader(id, 0).0, proposal(id, "1"));
     let effects = deliver(&mut replica, 1, Verified::Decided(certificate(id, &value(id, "1"))));
-    assert!(
-        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
-    );
+    assert!(ended(&effects).contains(&true));
     assert!(!has!(broadcast(&effects), Message::ValueRequest(_)), "the proposal had the value");
     assert!(prepares(&effects).is_empty());
     let state = replica.duty(id).unwrap();
@@ -367,9 +370,7 @@ fn different_payloads_show_as_undecided_with_who_holds_what() {
     assert!(held.contains(&vec![OperatorIndex(1)]) && held.contains(&vec![ME]));
     // It goes on for its time all the same: what members said may have been a lie.
     let effects = replica.step(at(3_600_000), Input::Timer(Timer::CatchUp));
-    assert!(
-        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_none())
-    );
+    assert!(ended(&effects).contains(&false));
     assert_eq!(replica.duty(id).unwrap().status, DutyStatus::Undecided);
 }
 
@@ -606,8 +607,6 @@ fn a_decided_value_is_asked_for_until_it_comes_and_the_own_clients_may_be_it() {
     let again = replica.step(at(1000), Input::Timer(Timer::Resend(id.into())));
     assert!(asks(&again), "{again:?}");
     let (_, effects) = post(&mut replica, id, "1");
-    assert!(
-        has!(effects, Effect::Store(StoreWrite::CommitDuty { outcome, .. }) if outcome.decided.is_some())
-    );
+    assert!(ended(&effects).contains(&true));
     assert!(prepares(&effects).is_empty());
 }

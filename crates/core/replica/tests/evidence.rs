@@ -61,6 +61,11 @@ fn deliver(replica: &mut Operator, from: u8, message: Verified) -> Vec<Effect> {
     common::deliver(replica, now(), from, message)
 }
 
+/// A PREPARE of the traitor, from itself.
+fn hear(replica: &mut Operator, height: u64, round: u64, byte: u8) -> Vec<Effect> {
+    deliver(replica, TRAITOR, Verified::Prepare(prepare(TRAITOR, height, round, byte)))
+}
+
 /// Evidence the effects tell of; what is told is spread too, and given to the host to keep.
 fn found(effects: &[Effect]) -> Vec<CheckedEvidence> {
     let told: Vec<CheckedEvidence> =
@@ -126,10 +131,10 @@ fn b1_a_restarted_operator_that_sends_its_stored_messages_again_is_not_accused()
 fn b2_two_votes_are_told_spread_and_kept_once_whichever_came_first() {
     for (first, second) in [(1, 2), (2, 1)] {
         let mut replica = fresh(0);
-        deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, first)));
+        hear(&mut replica, 1, 0, first);
         let effects = deliver(&mut replica, 2, Verified::Prepare(prepare(TRAITOR, 1, 0, second)));
         assert_eq!(found(&effects), [double_vote(1, 0)]);
-        assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, second)))), []);
+        assert_eq!(found(&hear(&mut replica, 1, 0, second)), []);
         assert_eq!(found(&replica.step(now(), Input::Evidence(double_vote(1, 0)))), [], "known here");
         assert!(replica.pending_evidence().eq([&double_vote(1, 0)]));
     }
@@ -164,14 +169,11 @@ fn b2_a_second_proposal_that_pulled_the_node_up_or_comes_unjustified_is_compared
 #[test]
 fn votes_of_a_round_that_is_over_are_compared() {
     let mut replica = fresh(0);
-    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    hear(&mut replica, 1, 0, 1);
     deliver(&mut replica, 1, round_change(1, at(1), 5));
     deliver(&mut replica, 2, round_change(2, at(1), 5));
     assert_eq!(replica.round_and_leader().0, Round(5));
-    assert_eq!(
-        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
-        [double_vote(1, 0)]
-    );
+    assert_eq!(found(&hear(&mut replica, 1, 0, 2)), [double_vote(1, 0)]);
 }
 
 #[test]
@@ -189,7 +191,7 @@ fn two_round_changes_of_one_round_are_evidence_also_inside_a_justification() {
 #[test]
 fn a_prepare_inside_a_justification_is_compared_with_the_one_sent_here() {
     let mut replica = fresh(0);
-    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    hear(&mut replica, 1, 0, 1);
     let Verified::RoundChange(mut message) = round_change(2, at(1), 1) else { unreachable!() };
     message.prepares = vec![prepare(TRAITOR, 1, 0, 2)];
     assert_eq!(found(&deliver(&mut replica, 2, Verified::RoundChange(message))), [double_vote(1, 0)]);
@@ -212,7 +214,7 @@ fn a_commit_inside_a_certificate_is_compared_with_the_one_sent_here() {
 #[test]
 fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not() {
     let mut replica = fresh(0);
-    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 1)));
+    hear(&mut replica, 1, 0, 1);
     let mut blocks = vec![block_on(&[], 0, &[])];
     replica.step(now(), fetched(&blocks));
     assert_eq!(replica.chain().tip().height, Height(1));
@@ -235,11 +237,8 @@ fn what_comes_after_the_decision_is_still_compared_and_what_is_forgotten_is_not(
 #[test]
 fn votes_of_a_height_that_has_not_begun_are_compared() {
     let mut replica = fresh(0);
-    deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 1)));
-    assert_eq!(
-        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 3, 0, 2)))),
-        [double_vote(3, 0)]
-    );
+    hear(&mut replica, 3, 0, 1);
+    assert_eq!(found(&hear(&mut replica, 3, 0, 2)), [double_vote(3, 0)]);
 }
 
 #[test]
@@ -253,10 +252,7 @@ fn what_the_log_holds_of_others_is_compared_after_a_restart() {
     };
     let recovery = Recovery { records: vec![Record::Prepared(prepared)], ..Recovery::default() };
     let mut replica = started(0, recovery);
-    assert_eq!(
-        found(&deliver(&mut replica, 3, Verified::Prepare(prepare(TRAITOR, 1, 0, 2)))),
-        [double_vote(1, 0)]
-    );
+    assert_eq!(found(&hear(&mut replica, 1, 0, 2)), [double_vote(1, 0)]);
 }
 
 #[test]
