@@ -389,6 +389,3 @@ fn check_instance(instance: InstanceId) -> Result<(), Refusal> {
 fn check_round(round: Round) -> Result<(), Refusal> {
     if round.0 > HEIGHT_MAX { Err(Refusal::RoundOutOfBounds(round)) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests;

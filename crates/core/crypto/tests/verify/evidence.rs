@@ -29,13 +29,10 @@ impl Cluster {
 #[test]
 fn b2_two_signed_statements_of_each_kind_are_checked_evidence() {
     let cluster = Cluster::new();
-    let prepared = Some(Prepared { round: Round(0), digest: digest() });
+    let prepared = Some((0, digest()));
     let duty = InstanceId::duty(DutyKind::Sync, Slot(0));
     let pairs = [
-        (
-            cluster.sign(2, at(5), 0, Claim::PrePrepare(digest())),
-            cluster.sign(2, at(5), 0, Claim::PrePrepare(other())),
-        ),
+        (cluster.preprepare(2, at(5), 0, digest()), cluster.preprepare(2, at(5), 0, other())),
         (cluster.prepare(2, at(5), 0, digest()), cluster.prepare(2, at(5), 0, other())),
         (cluster.prepare(2, duty, 0, digest()), cluster.prepare(2, duty, 0, other())),
         (cluster.commit(2, at(5), 0, digest()), cluster.commit(2, at(5), 0, other())),
@@ -88,7 +85,7 @@ fn b3_statements_of_another_cluster_are_refused() {
     let cluster = Cluster::new();
     let elsewhere = |digest| {
         let statement = cluster.prepare(2, at(5), 0, digest).statement;
-        cluster.dealt.operators[2].identity.sign_statement(&B256::repeat_byte(9), statement)
+        cluster.keys.secrets(2).identity.sign_statement(&B256::repeat_byte(9), statement)
     };
     let both = Evidence::new(elsewhere(digest()), elsewhere(other())).unwrap();
     assert_eq!(cluster.refused_evidence(both), "bad_sig");

@@ -1,111 +1,74 @@
-use super::*;
-use crate::dealer::{DealRequest, DealtCluster, deal_cluster};
-use crate::lock;
-use crate::transaction::{AccountKey, sign};
-use aequa_types::block::{LeaderProof, empty_evidence_root};
-use aequa_types::message::{Decided, ValueRequest};
-use aequa_types::statement::{Claim, CommitClaim, Prepared, RoundChangeClaim};
+//! What a verifier lets pass, and with which word it refuses the rest.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
+use aequa_crypto::seal::combine;
+use aequa_crypto::transaction::{AccountKey, sign};
+use aequa_crypto::verify::{Refusal, Verifier};
+use aequa_testkit::{CHAIN_ID, Keyring, Vote, at, plaintext_with, unjustified};
+use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, TESTIMONY_STATEMENTS_MAX, VALUE_BYTES_MAX};
+use aequa_types::message::{Decided, ValueReply, ValueRequest, duty_digest};
+use aequa_types::sync::{CheckedTestimony, Testimony};
+use aequa_types::transaction::TxSignature;
 use aequa_types::{
-    Amount, ConsensusParams, Digest, Domain, DutyId, DutyKind, Header, Height, InstanceId, PlaintextV1, Slot,
-    Statement, TxBody,
+    Block, Certificate, CertifiedBlock, CheckedTransaction, Decision, Digest, Domain, DutyId, DutyKind,
+    Evidence, Height, InstanceId, Message, OperatorIndex, PrePrepare, Proof, Round, RoundChange, Seal,
+    Signed, Slot, Transaction, ValueBytes, Verified,
 };
 use alloy_primitives::B256;
 use ssz::Encode as _;
 
 mod evidence;
 
-const CHAIN_ID: u64 = 1337;
-
 /// A cluster of four whose every key is at hand.
 struct Cluster {
-    dealt: DealtCluster,
+    keys: Keyring,
     verifier: Verifier,
 }
 
 impl Cluster {
     fn new() -> Self {
-        let dealt = deal_cluster(DealRequest {
-            name: "test".into(),
-            nodes: 4,
-            chain_id: Some(CHAIN_ID),
-            fork_version: [0; 4],
-            params: ConsensusParams::default(),
-            multiaddrs: vec![],
-            created_at: 0,
-        })
-        .unwrap();
-        let verifier = Verifier::new(&lock::verify(&dealt.lock).unwrap());
-        Self { dealt, verifier }
+        let keys = Keyring::of(4);
+        let verifier = keys.verifier();
+        Self { keys, verifier }
     }
 
-    fn sign(&self, author: u8, instance: InstanceId, round: u64, claim: Claim) -> Signed {
-        let statement = Statement { instance, round: Round(round), author: OperatorIndex(author), claim };
-        let secrets = &self.dealt.operators[usize::from(author)];
-        secrets.identity.sign_statement(&self.dealt.lock.cluster_id, statement)
+    fn preprepare(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
+        self.keys.sign(&aequa_testkit::preprepare(instance, round, digest), author)
     }
 
     fn prepare(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
-        self.sign(author, instance, round, Claim::Prepare(digest))
+        self.keys.sign(&aequa_testkit::prepare(instance, round, digest), author)
     }
 
     fn commit(&self, author: u8, instance: InstanceId, round: u64, digest: Digest) -> Signed {
-        let message = Decision { instance, round: Round(round), digest }.seal_bytes(&self.verifier.cluster);
-        let seal = Some(self.dealt.operators[usize::from(author)].share.sign(&message));
-        self.sign(author, instance, round, Claim::Commit(CommitClaim { digest, seal }))
+        self.keys.sign(&commit(instance, round, digest), author)
     }
 
-    fn change(&self, author: u8, instance: InstanceId, round: u64, prepared: Option<Prepared>) -> Signed {
-        self.sign(author, instance, round, Claim::RoundChange(RoundChangeClaim { prepared }))
+    fn change(
+        &self,
+        author: u8,
+        instance: InstanceId,
+        round: u64,
+        prepared: Option<(u64, Digest)>,
+    ) -> Signed {
+        self.keys.sign(&aequa_testkit::change(instance, round, prepared), author)
     }
 
     fn certificate(&self, instance: InstanceId, round: u64, digest: Digest, signers: &[u8]) -> Certificate {
-        let commits: Vec<Signed> =
-            signers.iter().map(|signer| self.commit(*signer, instance, round, digest)).collect();
-        Certificate::from_commits(instance, Round(round), digest, &commits)
+        self.keys.certificate(&commit(instance, round, digest), signers)
     }
 
     fn sealed(&self, instance: InstanceId, round: u64, digest: Digest) -> Certificate {
-        let message = Decision { instance, round: Round(round), digest }.seal_bytes(&self.verifier.cluster);
-        let shares: Vec<_> = self.dealt.operators[1..]
-            .iter()
-            .map(|secrets| (secrets.index, secrets.share.sign(&message)))
-            .collect();
-        let seal = crate::seal::combine(3, &shares).unwrap();
-        Certificate { instance, round: Round(round), digest, proof: Proof::Group(seal) }
+        self.keys.sealed(Decision { instance, round: Round(round), digest })
     }
 
     fn block(&self, height: u64, items: Vec<Transaction>) -> Block {
-        let mut block = Block {
-            header: Header {
-                cluster_id: self.dealt.lock.cluster_id,
-                height: Height(height),
-                parent_root: B256::repeat_byte(1),
-                timestamp_ms: 1,
-                proposer: OperatorIndex(1),
-                policy_hash: B256::ZERO,
-                payload_root: B256::ZERO,
-                evidence_root: empty_evidence_root(),
-                state_root: B256::ZERO,
-                leader_proof: LeaderProof::empty(),
-                total_fees: Amount::ZERO,
-                total_bids: Amount::ZERO,
-                items: items.len() as u64,
-            },
-            items: items.try_into().unwrap(),
-            evidence: Default::default(),
-        };
-        block.header.payload_root = block.payload_root();
-        block
+        aequa_testkit::block(self.keys.cluster_id(), height, B256::repeat_byte(1), items)
     }
 
     fn proposal(&self, block: &Block) -> PrePrepare {
         let instance = InstanceId::Block(block.header.height);
-        PrePrepare {
-            proposal: self.sign(1, instance, 0, Claim::PrePrepare(block.header.digest())),
-            value: bytes(block),
-            round_changes: vec![],
-            prepares: vec![],
-        }
+        unjustified(self.preprepare(1, instance, 0, block.header.digest()), bytes(block))
     }
 
     fn refused(&self, message: Message) -> &'static str {
@@ -121,8 +84,8 @@ fn bytes(block: &Block) -> ValueBytes {
     ValueBytes(block.as_ssz_bytes().into())
 }
 
-fn at(height: u64) -> InstanceId {
-    InstanceId::Block(Height(height))
+fn commit(instance: InstanceId, round: u64, digest: Digest) -> Vote {
+    aequa_testkit::commit(instance, round, digest).with_share()
 }
 
 fn digest() -> Digest {
@@ -131,12 +94,7 @@ fn digest() -> Digest {
 
 fn transaction(nonce: u64) -> Transaction {
     let key = AccountKey::from_bytes(&[9; 32]).unwrap();
-    let payload = vec![1, 2, 3].try_into().unwrap();
-    sign(
-        CHAIN_ID,
-        TxBody::Plaintext(PlaintextV1 { from: key.address(), nonce, gas: 1, fee: 1, payload }),
-        &key,
-    )
+    sign(CHAIN_ID, plaintext_with(key.address(), nonce, 1, &[1, 2, 3]), &key)
 }
 
 #[test]
@@ -144,11 +102,11 @@ fn honest_messages_of_every_kind_are_verified() {
     let cluster = Cluster::new();
     let block = cluster.block(5, vec![transaction(0), transaction(1)]);
     let prepares: Vec<Signed> = (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect();
-    let prepared = Some(Prepared { round: Round(0), digest: digest() });
+    let prepared = Some((0, digest()));
     let messages = [
         Message::PrePrepare(cluster.proposal(&block)),
         Message::PrePrepare(PrePrepare {
-            proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+            proposal: cluster.preprepare(2, at(5), 1, block.header.digest()),
             value: bytes(&block),
             round_changes: (0..3).map(|author| cluster.change(author, at(5), 1, prepared)).collect(),
             prepares: prepares.clone(),
@@ -195,9 +153,9 @@ fn b4_a_vote_counts_for_the_key_that_signed_it_or_not_at_all() {
 #[test]
 fn a_vote_of_another_cluster_is_refused() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
-    let identity = &cluster.dealt.operators[0].identity;
+    let identity = &cluster.keys.secrets(0).identity;
     let statement = cluster.prepare(0, at(5), 0, digest()).statement;
-    let signed = identity.sign_statement(&other.dealt.lock.cluster_id, statement);
+    let signed = identity.sign_statement(&other.keys.cluster_id(), statement);
     assert_eq!(cluster.refused(Message::Prepare(signed)), "bad_sig");
 }
 
@@ -254,7 +212,7 @@ fn justifications_of_another_instance_round_or_kind_are_refused() {
     let cluster = Cluster::new();
     let block = cluster.block(5, vec![]);
     let proposal = |round_changes: Vec<Signed>, prepares: Vec<Signed>| PrePrepare {
-        proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+        proposal: cluster.preprepare(2, at(5), 1, block.header.digest()),
         value: bytes(&block),
         round_changes,
         prepares,
@@ -291,7 +249,7 @@ fn one_bad_signature_inside_a_justification_is_enough() {
     let cluster = Cluster::new();
     let block = cluster.block(5, vec![]);
     let mut proposal = PrePrepare {
-        proposal: cluster.sign(2, at(5), 1, Claim::PrePrepare(block.header.digest())),
+        proposal: cluster.preprepare(2, at(5), 1, block.header.digest()),
         value: bytes(&block),
         round_changes: (0..3).map(|author| cluster.change(author, at(5), 1, None)).collect(),
         prepares: (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect(),
@@ -304,7 +262,7 @@ fn one_bad_signature_inside_a_justification_is_enough() {
     assert_eq!(cluster.refused_proposal(proposal), "bad_sig");
 
     let mut change = RoundChange {
-        change: cluster.change(0, at(5), 1, Some(Prepared { round: Round(0), digest: digest() })),
+        change: cluster.change(0, at(5), 1, Some((0, digest()))),
         prepares: (0..3).map(|author| cluster.prepare(author, at(5), 0, digest())).collect(),
     };
     change.prepares[1].signature = change.prepares[0].signature;
@@ -320,12 +278,8 @@ fn a_value_that_is_not_the_proposed_one_is_refused() {
 
     let duty = DutyId { kind: DutyKind::Attester, slot: Slot(5) };
     let value = ValueBytes(br#"{"slot":5}"#.as_slice().into());
-    let sign = |duty: DutyId, digest| PrePrepare {
-        proposal: cluster.sign(1, duty.into(), 0, Claim::PrePrepare(digest)),
-        value: value.clone(),
-        round_changes: vec![],
-        prepares: vec![],
-    };
+    let sign =
+        |duty: DutyId, digest| unjustified(cluster.preprepare(1, duty.into(), 0, digest), value.clone());
     let right = duty_digest(duty, &value.0);
     assert!(cluster.verifier.message(Message::PrePrepare(sign(duty, right))).is_ok());
     assert_eq!(cluster.refused_proposal(sign(duty, digest())), "malformed");
@@ -342,12 +296,8 @@ fn a_duty_value_that_is_not_canonical_json_is_refused() {
     let inexact = r#"{"amount":9007199254740993}"#;
     for bad in ["attestation", r#"{"slot": 5}"#, r#"{"b":1,"a":2}"#, deep.as_str(), many.as_str(), inexact] {
         let value = ValueBytes(bad.as_bytes().into());
-        let proposal = PrePrepare {
-            proposal: cluster.sign(1, duty.into(), 0, Claim::PrePrepare(duty_digest(duty, &value.0))),
-            value: value.clone(),
-            round_changes: vec![],
-            prepares: vec![],
-        };
+        let proposal = cluster.preprepare(1, duty.into(), 0, duty_digest(duty, &value.0));
+        let proposal = unjustified(proposal, value.clone());
         assert_eq!(cluster.refused_proposal(proposal), "malformed", "{bad}");
         assert!(cluster.verifier.value(duty.into(), value).is_err(), "{bad}");
     }
@@ -490,12 +440,11 @@ fn shares_of_different_rounds_give_no_certificate() {
     let shares: Vec<_> = [(0u8, 0u64), (1, 2), (2, 2)]
         .iter()
         .map(|(operator, round)| {
-            let message = Decision { instance: at(5), round: Round(*round), digest: digest() }
-                .seal_bytes(&cluster.verifier.cluster);
-            (OperatorIndex(*operator), cluster.dealt.operators[usize::from(*operator)].share.sign(&message))
+            let decision = Decision { instance: at(5), round: Round(*round), digest: digest() };
+            (OperatorIndex(*operator), cluster.keys.share(decision, *operator))
         })
         .collect();
-    let seal = crate::seal::combine(3, &shares).unwrap();
+    let seal = combine(3, &shares).unwrap();
     for round in 0..4 {
         let certificate =
             Certificate { instance: at(5), round: Round(round), digest: digest(), proof: Proof::Group(seal) };
