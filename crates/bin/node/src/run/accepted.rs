@@ -46,17 +46,11 @@ impl Accepted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aequa_testkit::at;
     use aequa_types::message::ValueRequest;
-    use aequa_types::{Claim, Height, Signature, Signed, Statement};
 
     fn prepare(round: u64, digest: u8) -> Verified {
-        let statement = Statement {
-            instance: InstanceId::Block(Height(7)),
-            round: Round(round),
-            author: OperatorIndex(1),
-            claim: Claim::Prepare(Digest::repeat_byte(digest)),
-        };
-        Verified::Prepare(Signed { statement, signature: Signature::ZERO })
+        Verified::Prepare(aequa_testkit::prepare(at(7), round, Digest::repeat_byte(digest)).by(1))
     }
 
     #[test]
@@ -66,8 +60,7 @@ mod tests {
         assert!(!accepted.is_new(&prepare(0, 1)));
         assert!(accepted.is_new(&prepare(0, 2)), "a second digest is a conflict, not a repetition");
         assert!(accepted.is_new(&prepare(1, 1)));
-        let question =
-            ValueRequest { instance: InstanceId::Block(Height(7)), digest: Digest::repeat_byte(1) };
+        let question = ValueRequest { instance: at(7), digest: Digest::repeat_byte(1) };
         assert!((0..2).all(|_| accepted.is_new(&Verified::ValueRequest(question))));
     }
 

@@ -5,35 +5,21 @@ use super::command::Command;
 use super::context::Context;
 use super::facts::Facts;
 use super::ledger::Store;
-use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
-use aequa_crypto::lock::{self, VerifiedLock};
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_replica::RoundRobin;
 use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
 use aequa_telemetry::Metrics;
+use aequa_testkit::Keyring;
 use aequa_types::sync::Status;
 use aequa_types::{ConsensusParams, Height, OperatorIndex};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Chain id of the cluster's transactions.
-pub const CHAIN_ID: u64 = 1337;
-
-/// A cluster of four that waits for nothing between blocks.
-pub fn dealt() -> (DealtCluster, VerifiedLock) {
-    let dealt = deal_cluster(DealRequest {
-        name: "test".into(),
-        nodes: 4,
-        chain_id: Some(CHAIN_ID),
-        fork_version: [0; 4],
-        params: ConsensusParams { block_interval_ms: 0, ..ConsensusParams::default() },
-        multiaddrs: vec![],
-        created_at: 0,
-    })
-    .unwrap();
-    let verified = lock::verify(&dealt.lock).unwrap();
-    (dealt, verified)
+/// The keys of a cluster of four that waits for nothing between blocks.
+pub fn keys() -> Keyring {
+    Keyring::with(4, ConsensusParams { block_interval_ms: 0, ..ConsensusParams::default() })
 }
 
 /// What surrounds operator `me`, over an empty store in `dir`.

@@ -355,8 +355,8 @@ mod tests {
     /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
     fn signing_floor(between: impl Fn(&Path, ClusterId)) -> Height {
         let dir = tempfile::tempdir().unwrap();
-        let (mut dealt, lock) = fixture::dealt();
-        let secrets = dealt.operators.swap_remove(0);
+        let mut all = fixture::keys();
+        let (secrets, lock) = (all.take(0), all.lock);
         let mut settings = Settings::default();
         let path = dir.path().to_string_lossy().into_owned();
         settings.set(&keys::DATA_DIR, vec![path], Source::Flag).unwrap();

@@ -7,16 +7,12 @@
 use super::command::Command;
 use super::keys::OperatorKeys;
 use aequa_chain::Chain;
-use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
-use aequa_crypto::lock;
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Input, Now, Output, Persist, Recovery, Replica, StoreWrite, VoteStore};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
-use aequa_types::{
-    BuilderPolicy, Claim, ClusterId, ConsensusParams, Digest, Evidence, Height, InstanceId, OperatorIndex,
-    Quorum, Round, Signed, Statement,
-};
+use aequa_testkit::{Keyring, at, digest, prepare};
+use aequa_types::{BuilderPolicy, ClusterId, ConsensusParams, Evidence, OperatorIndex, Quorum, Signed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -30,28 +26,9 @@ const ROUNDS: u64 = 24;
 /// Longer than this is a deadlock, not a slow machine.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
-fn dealt() -> DealtCluster {
-    deal_cluster(DealRequest {
-        name: "stress".into(),
-        nodes: 4,
-        chain_id: Some(1337),
-        fork_version: [0; 4],
-        params: ConsensusParams::default(),
-        multiaddrs: Vec::new(),
-        created_at: 0,
-    })
-    .unwrap()
-}
-
 /// A vote of one of the others; the own operator's secrets are with the replica.
-fn vote(dealt: &DealtCluster, operator: usize, round: u64, byte: u8) -> Signed {
-    let statement = Statement {
-        instance: InstanceId::Block(Height(1)),
-        round: Round(round),
-        author: OperatorIndex(operator as u8),
-        claim: Claim::Prepare(Digest::repeat_byte(byte)),
-    };
-    dealt.operators[operator - 1].identity.sign_statement(&dealt.lock.cluster_id, statement)
+fn vote(keys: &Keyring, operator: u8, round: u64, byte: u8) -> Signed {
+    keys.sign(&prepare(at(1), round, digest(byte)), operator)
 }
 
 pub fn replica(cluster_id: ClusterId, keys: OperatorKeys) -> Replica<OperatorKeys> {
@@ -117,10 +94,10 @@ pub fn run_core(
 }
 
 /// Every contradiction of one operator, as statements or as gossiped evidence.
-fn detect(dealt: &DealtCluster, verifier: &Verifier, core: &mpsc::Sender<Command>, number: usize) {
-    let operator = 1 + number % 3;
+fn detect(keys: &Keyring, verifier: &Verifier, core: &mpsc::Sender<Command>, number: usize) {
+    let operator = 1 + (number % 3) as u8;
     for round in 0..ROUNDS {
-        let pair = [vote(dealt, operator, round, 1), vote(dealt, operator, round, 2)];
+        let pair = [vote(keys, operator, round, 1), vote(keys, operator, round, 2)];
         let inputs = if number.is_multiple_of(2) {
             pair.iter().for_each(|signed| verifier.signed(signed).unwrap());
             pair.map(Input::Statement).to_vec()
@@ -154,13 +131,11 @@ fn read(core: &mpsc::Sender<Command>, store: &FjallChainStore, stop: &AtomicBool
 #[test]
 fn b6_sixteen_threads_detect_while_others_read_and_none_waits_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dealt = dealt();
-    let cluster = dealt.lock.cluster_id;
-    let verifier = Arc::new(Verifier::new(&lock::verify(&dealt.lock).unwrap()));
-    let own = dealt.operators.remove(0);
-    let keys = OperatorKeys::new(cluster, own.identity, own.share);
-    let replica = replica(cluster, keys);
-    let dealt = Arc::new(dealt);
+    let mut keys = Keyring::of(4);
+    let (cluster, verifier) = (keys.cluster_id(), Arc::new(keys.verifier()));
+    let own = keys.take(0);
+    let replica = replica(cluster, OperatorKeys::new(cluster, own.identity, own.share));
+    let keys = Arc::new(keys);
     let store = Arc::new(FjallChainStore::open(dir.path(), cluster, ChainOptions::default()).unwrap());
     // A short queue, so that senders wait for the core and not for each other.
     let (core, commands) = mpsc::channel(4);
@@ -173,10 +148,10 @@ fn b6_sixteen_threads_detect_while_others_read_and_none_waits_for_ever() {
         move || run_core(replica, &store, commands)
     }));
     for number in 0..DETECTORS {
-        let (dealt, verifier, core, done) = (dealt.clone(), verifier.clone(), core.clone(), done.clone());
+        let (keys, verifier, core, done) = (keys.clone(), verifier.clone(), core.clone(), done.clone());
         let detecting = Arc::clone(&detecting);
         threads.push(thread::spawn(move || {
-            detect(&dealt, &verifier, &core, number);
+            detect(&keys, &verifier, &core, number);
             if detecting.fetch_sub(1, SeqCst) == 1 {
                 done.send(()).unwrap();
             }

@@ -83,9 +83,9 @@ pub async fn ask(
 mod tests {
     use super::*;
     use aequa_storage::chain_store::{ChainOptions, FjallChainStore};
+    use aequa_testkit::{commit, duty_value};
     use aequa_types::outcome::DutyDecision;
-    use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::{ClusterId, DutyId, Round, Signature, Signed, Slot, Statement, Value, ValueBytes};
+    use aequa_types::{ClusterId, DutyId, Slot};
 
     #[test]
     fn the_newest_decided_duty_is_found_behind_many_that_expired() {
@@ -95,15 +95,8 @@ mod tests {
         assert_eq!(newest_decided(&store, DutyKind::Sync).unwrap(), None);
         let of = |slot| DutyId { kind: DutyKind::Sync, slot: Slot(slot) };
         for slot in 1..=2 {
-            let (instance, value) =
-                (of(slot).into(), Value::duty(of(slot), ValueBytes(b"{}".as_slice().into())));
-            let commit = |author| {
-                let claim = Claim::Commit(CommitClaim { digest: value.digest(), seal: None });
-                let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
-                Signed { statement, signature: Signature::ZERO }
-            };
-            let commits: Vec<Signed> = (0..3).map(commit).collect();
-            let certificate = Certificate::from_commits(instance, Round(0), value.digest(), &commits);
+            let value = duty_value(of(slot), "{}");
+            let certificate = commit(of(slot), 0, value.digest()).certificate(0..3);
             let decided = Some(DutyDecision { certificate, value: value.bytes().clone() });
             let outcome = DutyOutcome { decided, ..DutyOutcome::default() };
             store.put_duty(of(slot), &outcome.to_bytes()).unwrap();

@@ -2,7 +2,8 @@ use super::*;
 use crate::run::fixture;
 use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_replica::Input;
-use aequa_types::{DutyId, DutyKind, Height, PlaintextV1, Round, Slot, TxBody};
+use aequa_testkit::{CHAIN_ID, plaintext};
+use aequa_types::{DutyId, DutyKind, Height, Round, Slot};
 use tokio::sync::mpsc;
 
 /// Places in the core's queue.
@@ -11,7 +12,7 @@ const QUEUE: usize = 4;
 /// A backend over an empty store, and the core's end of its queue.
 fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
     let (core, commands) = mpsc::channel(QUEUE);
-    let context = fixture::context(dir, &fixture::dealt().1, 0, core);
+    let context = fixture::context(dir, &fixture::keys().lock, 0, core);
     let backend = NodeBackend {
         context,
         events: broadcast::channel(1).0,
@@ -25,8 +26,7 @@ fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
 
 fn transaction() -> Transaction {
     let key = AccountKey::generate().unwrap();
-    let body = PlaintextV1 { from: key.address(), nonce: 0, gas: 1, fee: 1, payload: Default::default() };
-    sign(fixture::CHAIN_ID, TxBody::Plaintext(body), &key)
+    sign(CHAIN_ID, plaintext(key.address(), 0, 1), &key)
 }
 
 const DUTY: DutyId = DutyId { kind: DutyKind::Sync, slot: Slot(1) };

@@ -8,6 +8,7 @@ use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_telemetry::Metrics;
+use aequa_testkit::Keyring;
 use aequa_types::recording::{Entry, Numbered};
 use aequa_types::{BuilderPolicy, Height, OperatorIndex};
 use parking_lot::Mutex;
@@ -104,11 +105,12 @@ impl MediumFile for TestFile {
 async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
     let dir = tempfile::tempdir().unwrap();
     let journal = dir.path().join("journal");
-    let (mut dealt, lock) = fixture::dealt();
+    let mut keys = fixture::keys();
+    let secrets = keys.take(ME);
+    let Keyring { dealt, lock } = keys;
     let (core, commands) = mpsc::channel(8);
     let context = fixture::context(&dir.path().join("chain"), &lock, ME, core.clone());
     let (cluster, quorum, metrics) = (lock.cluster_id(), lock.quorum(), Arc::clone(&context.metrics));
-    let secrets = dealt.operators.swap_remove(usize::from(ME));
     let config = Config {
         cluster_id: cluster,
         me: OperatorIndex(ME),

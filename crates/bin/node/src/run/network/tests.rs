@@ -4,14 +4,10 @@ use crate::run::fixture;
 use crate::run::keys::OperatorKeys;
 use crate::run::outbox::Outbox;
 use crate::run::stress::{replica, run_core};
-use aequa_crypto::dealer::DealtCluster;
+use aequa_testkit::{Keyring, Vote, at, change, commit, digest, prepare, preprepare, unjustified};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::message::{Decided, ValueRequest};
-use aequa_types::statement::{CommitClaim, RoundChangeClaim};
-use aequa_types::{
-    Certificate, Claim, Digest, DutyKind, Height, InstanceId, PrePrepare, Round, RoundChange, Slot,
-    Statement, ValueBytes,
-};
+use aequa_types::{Certificate, DutyKind, Height, InstanceId, Round, RoundChange, Slot, ValueBytes};
 use bytes::Bytes;
 use ssz::Encode as _;
 use std::sync::Weak;
@@ -25,7 +21,7 @@ const AGREEING: Round = Round(7);
 
 /// An inbox of operator 0, and the core's end of its queue.
 struct Desk {
-    dealt: DealtCluster,
+    keys: Keyring,
     inbox: Inbox,
     core: mpsc::Receiver<Command>,
     _dir: tempfile::TempDir,
@@ -34,43 +30,36 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (dealt, lock) = fixture::dealt();
+        let keys = fixture::keys();
         let (queue, core) = mpsc::channel(16);
-        let context = fixture::context(dir.path(), &lock, 0, queue);
-        context.facts.set_tip(Height(CURRENT.0 - 1), Digest::repeat_byte(1));
+        let context = fixture::context(dir.path(), &keys.lock, 0, queue);
+        context.facts.set_tip(Height(CURRENT.0 - 1), digest(1));
         context.facts.set_agreeing(AGREEING, OperatorIndex(0));
-        Self { dealt, inbox: Inbox::new(context), core, _dir: dir }
+        Self { keys, inbox: Inbox::new(context), core, _dir: dir }
     }
 
     /// Operator 1 says it under the name of `author`.
-    fn said(&self, author: u8, height: Height, round: Round, claim: Claim) -> Signed {
-        let statement =
-            Statement { instance: InstanceId::Block(height), round, author: OperatorIndex(author), claim };
-        self.dealt.operators[1].identity.sign_statement(&self.dealt.lock.cluster_id, statement)
+    fn said(&self, author: u8, vote: &Vote) -> Signed {
+        self.keys.sign_under(vote, 1, author)
     }
 
-    fn prepare(&self, author: u8, height: Height, round: Round) -> Message {
-        Message::Prepare(self.said(author, height, round, Claim::Prepare(Digest::repeat_byte(2))))
+    fn prepare(&self, author: u8, height: Height, Round(round): Round) -> Message {
+        Message::Prepare(self.said(author, &prepare(at(height.0), round, digest(2))))
     }
 
-    fn commit(&self, height: Height, round: Round) -> Message {
-        let claim = CommitClaim { digest: Digest::repeat_byte(2), seal: None };
-        Message::Commit(self.said(1, height, round, Claim::Commit(claim)))
+    fn commit(&self, height: Height, Round(round): Round) -> Message {
+        Message::Commit(self.said(1, &commit(at(height.0), round, digest(2))))
     }
 
     /// A proposal without a value.
-    fn proposal(&self, author: u8, height: Height, round: Round) -> Message {
-        Message::PrePrepare(PrePrepare {
-            proposal: self.said(author, height, round, Claim::PrePrepare(Digest::repeat_byte(2))),
-            value: ValueBytes(Vec::new().into()),
-            round_changes: Vec::new(),
-            prepares: Vec::new(),
-        })
+    fn proposal(&self, author: u8, height: Height, Round(round): Round) -> Message {
+        let proposal = self.said(author, &preprepare(at(height.0), round, digest(2)));
+        Message::PrePrepare(unjustified(proposal, ValueBytes([].into())))
     }
 
-    fn round_change(&self, height: Height, round: Round) -> Message {
-        let claim = Claim::RoundChange(RoundChangeClaim { prepared: None });
-        Message::RoundChange(RoundChange { change: self.said(1, height, round, claim), prepares: Vec::new() })
+    fn round_change(&self, height: Height, Round(round): Round) -> Message {
+        let change = self.said(1, &change(at(height.0), round, None));
+        Message::RoundChange(RoundChange { change, prepares: Vec::new() })
     }
 
     /// The first round of this height, from this one on, that operator 1 leads or does not lead.
@@ -173,16 +162,10 @@ async fn when_it_is_said_is_looked_at_before_the_signature() {
 #[tokio::test]
 async fn a_certificate_with_a_bad_or_repeated_signer_is_refused_counted_and_charged_to_its_carrier() {
     let mut desk = Desk::new();
-    let (instance, digest) = (InstanceId::Block(CURRENT), Digest::repeat_byte(2));
-    let commit = |author: u8, signer: u8| {
-        let claim = Claim::Commit(CommitClaim { digest, seal: None });
-        let statement = Statement { instance, round: Round(0), author: OperatorIndex(author), claim };
-        desk.dealt.operators[usize::from(signer)]
-            .identity
-            .sign_statement(&desk.dealt.lock.cluster_id, statement)
-    };
+    let vote = commit(at(CURRENT.0), 0, digest(2));
+    let commit = |author: u8, signer: u8| desk.keys.sign_under(&vote, signer, author);
     let decided = |commits: [Signed; 3]| {
-        let certificate = Certificate::from_commits(instance, Round(0), digest, &commits);
+        let certificate = Certificate::from_commits(at(CURRENT.0), Round(0), digest(2), &commits);
         Message::Decided(Decided { certificate })
     };
     let good = decided([commit(0, 0), commit(1, 1), commit(2, 2)]);
@@ -220,7 +203,7 @@ fn value_of(instance: InstanceId, bytes: &[u8]) -> Message {
 async fn the_value_of_a_block_is_taken_after_any_number_of_questions_about_duties() {
     let desk = Desk::new();
     let outbox = Outbox::start(Weak::new(), Arc::clone(&desk.inbox.context));
-    let digest = Digest::repeat_byte(1);
+    let digest = digest(1);
     let question = |instance| Message::ValueRequest(ValueRequest { instance, digest });
     outbox.broadcast(&question(InstanceId::Block(CURRENT)));
     for slot in 0..10_000 {
@@ -255,7 +238,7 @@ async fn a_value_that_nobody_asked_for_is_not_parsed() {
 async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_its_budget_allows() {
     let mut desk = Desk::new();
     let question = |round: u8| {
-        let digest = Digest::repeat_byte(round);
+        let digest = digest(round);
         Message::ValueRequest(ValueRequest { instance: InstanceId::Block(CURRENT), digest })
     };
     let mut taken = 0;
@@ -275,35 +258,30 @@ async fn a_member_that_asks_for_values_without_end_reaches_the_core_as_often_as_
 }
 
 /// What operator 1 said of itself in this round: two things.
-fn contradiction(dealt: &DealtCluster, round: u64) -> Frame {
-    let vote = |byte| {
-        let claim = Claim::Prepare(Digest::repeat_byte(byte));
-        let instance = InstanceId::Block(Height(1));
-        let statement = Statement { instance, round: Round(round), author: OperatorIndex(1), claim };
-        dealt.operators[0].identity.sign_statement(&dealt.lock.cluster_id, statement)
-    };
+fn contradiction(keys: &Keyring, round: u64) -> Frame {
+    let vote = |byte| keys.sign(&prepare(at(1), round, digest(byte)), 1);
     let evidence = Evidence::new(vote(1), vote(2)).unwrap();
     Frame::new(wire::EVIDENCE, Bytes::from(evidence.as_ssz_bytes()))
 }
 
 #[tokio::test]
 async fn evidence_that_finds_no_place_here_travels_no_further() {
-    let Desk { mut dealt, inbox, core, _dir } = Desk::new();
-    let secrets = dealt.operators.remove(0);
-    let cluster = dealt.lock.cluster_id;
-    let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
+    let Desk { mut keys, inbox, core, _dir } = Desk::new();
+    let secrets = keys.take(0);
+    let cluster = keys.cluster_id();
+    let own = OperatorKeys::new(cluster, secrets.identity, secrets.share);
     let store = Arc::clone(&inbox.context.store);
-    let core = std::thread::spawn(move || run_core(replica(cluster, keys), &store, core));
+    let core = std::thread::spawn(move || run_core(replica(cluster, own), &store, core));
     let places = EVIDENCE_PER_OPERATOR_MAX as u64;
     for round in 0..places {
-        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&dealt, round)).await;
+        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&keys, round)).await;
         assert_eq!(verdict, GossipVerdict::Accept, "{round}");
     }
     for round in places..places + 10 {
-        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&dealt, round)).await;
+        let verdict = inbox.evidence(OperatorIndex(3), contradiction(&keys, round)).await;
         assert_eq!(verdict, GossipVerdict::Ignore, "{round}");
     }
-    let known = inbox.evidence(OperatorIndex(2), contradiction(&dealt, 0)).await;
+    let known = inbox.evidence(OperatorIndex(2), contradiction(&keys, 0)).await;
     assert_eq!(known, GossipVerdict::Accept, "one of those kept");
     drop(inbox);
     core.join().unwrap();
