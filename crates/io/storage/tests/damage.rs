@@ -4,11 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{Recovered, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions};
+use aequa_testkit::{at, change, commit, digest, prepare};
 use aequa_types::record::RoundRecord;
-use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
-use aequa_types::{
-    ClusterId, Digest, Height, InstanceId, Mark, OperatorIndex, Record, Round, Signature, Signed, Statement,
-};
+use aequa_types::{ClusterId, Mark, OperatorIndex, Record};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,21 +28,15 @@ struct Life {
     ends: Vec<usize>,
 }
 
-fn signed(height: u64, round: u64, claim: Claim) -> Signed {
-    let instance = InstanceId::Block(Height(height));
-    let statement = Statement { instance, round: Round(round), author: ME, claim };
-    Signed { statement, signature: Signature::repeat_byte(0x51) }
-}
-
 /// One turn: it votes for a height and leaves a round of the height before.
 fn turn(height: u64) -> Vec<Record> {
-    let digest = Digest::repeat_byte(height as u8);
-    let change = signed(height, 1, Claim::RoundChange(RoundChangeClaim { prepared: None }));
+    let digest = digest(height as u8);
+    let change = change(at(height), 1, None).by(ME.0);
     let round = RoundRecord { instance: change.instance, round: change.round, change: Some(change) };
     vec![
-        Record::Commit(signed(height, 0, Claim::Commit(CommitClaim { digest, seal: None }))),
+        Record::Commit(commit(at(height), 0, digest).by(ME.0)),
         Record::Round(round),
-        Record::Prepare(signed(height, 0, Claim::Prepare(digest))),
+        Record::Prepare(prepare(at(height), 0, digest).by(ME.0)),
     ]
 }
 

@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{SigningDb, SigningDbOptions, Wal, WalOptions};
-use aequa_types::{
-    Claim, ClusterId, Digest, Height, InstanceId, OperatorIndex, Record, Round, Signature, Signed, Statement,
-};
+use aequa_testkit::{at, digest, prepare};
+use aequa_types::{ClusterId, OperatorIndex, Record};
 use std::path::Path;
 
 const CLUSTER: ClusterId = ClusterId::repeat_byte(1);
-const ME: OperatorIndex = OperatorIndex(0);
+const ME: OperatorIndex = OperatorIndex(1);
 const HEIGHTS: u64 = 10_000;
 /// As in a node: the block store is flushed, and log and database pruned, every so many blocks.
 const PRUNED_EVERY: u64 = 100;
@@ -18,10 +17,7 @@ const SEGMENT_BYTES: usize = 64 << 10;
 const HEIGHTS_KEPT_MAX: usize = 1000;
 
 fn vote(height: u64) -> Record {
-    let claim = Claim::Prepare(Digest::repeat_byte(height as u8));
-    let instance = InstanceId::Block(Height(height));
-    let statement = Statement { instance, round: Round(0), author: ME, claim };
-    Record::Prepare(Signed { statement, signature: Signature::repeat_byte(1) })
+    Record::Prepare(prepare(at(height), 0, digest(height as u8)).by(ME.0))
 }
 
 fn open(dir: &Path) -> (Wal, Vec<Record>, SigningDb) {
@@ -60,7 +56,7 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
         }
         if height.is_multiple_of(PRUNED_EVERY) {
             wal.prune(&|subject| subject.instance.number() > height).unwrap();
-            marks.raise_floors(&[InstanceId::Block(Height(height - 32))]).unwrap();
+            marks.raise_floors(&[at(height - 32)]).unwrap();
         }
         if height == HEIGHTS / 10 {
             early = bytes_in(dir.path());

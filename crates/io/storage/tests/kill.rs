@@ -5,11 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use aequa_storage::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Wal, WalOptions};
+use aequa_testkit::{at, block, commit};
 use aequa_types::record::ValueRecord;
-use aequa_types::{
-    Amount, Block, Certificate, ClusterId, Header, Height, InstanceId, OperatorIndex, Proof, Record, Round,
-    Seal, ValueBytes,
-};
+use aequa_types::{ClusterId, Height, OperatorIndex, Record, ValueBytes};
 use alloy_primitives::B256;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -70,10 +68,7 @@ fn acknowledge(number: u64) {
 
 fn record(height: u64) -> Record {
     let bytes = (height as usize * 37) % 900;
-    Record::Value(ValueRecord {
-        instance: InstanceId::Block(Height(height)),
-        value: ValueBytes(vec![height as u8; bytes].into()),
-    })
+    Record::Value(ValueRecord { instance: at(height), value: ValueBytes(vec![height as u8; bytes].into()) })
 }
 
 fn open_wal(dir: &Path) -> (Wal, Vec<Record>) {
@@ -111,25 +106,6 @@ fn open_chain(dir: &Path) -> FjallChainStore {
     FjallChainStore::open(dir, CLUSTER, ChainOptions::default()).unwrap()
 }
 
-fn block(height: Height, parent_root: B256) -> Block {
-    let header = Header {
-        cluster_id: CLUSTER,
-        height,
-        parent_root,
-        timestamp_ms: height.0,
-        proposer: OperatorIndex(0),
-        policy_hash: B256::ZERO,
-        payload_root: B256::ZERO,
-        evidence_root: B256::ZERO,
-        state_root: B256::ZERO,
-        leader_proof: Default::default(),
-        total_fees: Amount::ZERO,
-        total_bids: Amount::ZERO,
-        items: 0,
-    };
-    Block { header, items: Default::default(), evidence: Default::default() }
-}
-
 #[test]
 #[ignore = "writes until it is killed: started by the test that does so"]
 fn writes_blocks_until_killed() {
@@ -137,13 +113,8 @@ fn writes_blocks_until_killed() {
     loop {
         let tip = store.latest().unwrap();
         let height = tip.map_or(Height(1), |tip| tip.height.next());
-        let block = block(height, tip.map_or(CLUSTER, |tip| tip.digest));
-        let certificate = Certificate {
-            instance: InstanceId::Block(height),
-            round: Round(0),
-            digest: block.header.digest(),
-            proof: Proof::Group(Seal::ZERO),
-        };
+        let block = block(CLUSTER, height.0, tip.map_or(CLUSTER, |tip| tip.digest), Vec::new());
+        let certificate = commit(at(height.0), 0, block.header.digest()).certificate(0..3);
         // Rows of every size, so that a batch spans writes of the engine.
         let rows: Vec<_> = (0..20u64)
             .map(|n| (n.to_be_bytes().to_vec(), height.0.to_be_bytes().repeat(1 + n as usize * 40)))

@@ -1,10 +1,6 @@
 use super::*;
-use aequa_types::certificate::CommitSignature;
-use aequa_types::transaction::{PlaintextV1, TxBody};
-use aequa_types::{
-    Address, Amount, ClusterId, DutyId, DutyKind, Header, Height, InstanceId, OperatorIndex, Proof, Round,
-    Seal, Signature, Slot, Transaction,
-};
+use aequa_testkit::{at, block, commit, double_vote, plaintext_with, unsigned};
+use aequa_types::{Address, ClusterId, DutyId, DutyKind, Height, Proof, Round, Seal, Slot};
 use fjall::{Database, KeyspaceCreateOptions};
 use proptest::prelude::*;
 use std::fs;
@@ -29,17 +25,9 @@ struct Decision {
 
 impl Decision {
     fn new(height: u64, parent: Digest, payload_bytes: usize) -> Self {
-        let body = TxBody::Plaintext(PlaintextV1 {
-            from: Address::repeat_byte(1),
-            nonce: height,
-            gas: 1,
-            fee: 1,
-            payload: vec![7; payload_bytes].try_into().unwrap(),
-        });
+        let body = plaintext_with(Address::repeat_byte(1), height, 1, &vec![7; payload_bytes]);
         let tx_hashes = vec![body.hash()];
-        let items = vec![Transaction { body, sig: Default::default() }].try_into().unwrap();
-        let mut block = Block { header: header(height, parent), items, evidence: Default::default() };
-        block.header.payload_root = block.payload_root();
+        let block = block(CLUSTER, height, parent, vec![unsigned(body)]);
         let certificate = commits(height, block.header.digest());
         // One row of its own, and one that every block overwrites.
         let rows = vec![
@@ -71,36 +59,8 @@ impl Decision {
     }
 }
 
-fn header(height: u64, parent_root: Digest) -> Header {
-    Header {
-        cluster_id: CLUSTER,
-        height: Height(height),
-        parent_root,
-        timestamp_ms: 1000 + height,
-        proposer: OperatorIndex(0),
-        policy_hash: B256::ZERO,
-        payload_root: B256::ZERO,
-        evidence_root: B256::ZERO,
-        state_root: B256::ZERO,
-        leader_proof: Default::default(),
-        total_fees: Amount::ONE,
-        total_bids: Amount::ZERO,
-        items: 1,
-    }
-}
-
 fn commits(height: u64, digest: Digest) -> Certificate {
-    let commit = |operator| CommitSignature {
-        operator: OperatorIndex(operator),
-        seal: None,
-        signature: Signature::repeat_byte(operator),
-    };
-    Certificate {
-        instance: InstanceId::Block(Height(height)),
-        round: Round(0),
-        digest,
-        proof: Proof::Commits((0..3).map(commit).collect()),
-    }
+    commit(at(height), 0, digest).certificate(0..3)
 }
 
 fn sealed(height: u64, digest: Digest, byte: u8) -> Certificate {
@@ -540,16 +500,7 @@ proptest! {
 }
 
 fn evidence(round: u64) -> Evidence {
-    let vote = |byte| aequa_types::Signed {
-        statement: aequa_types::Statement {
-            instance: InstanceId::Block(Height(1)),
-            round: Round(round),
-            author: OperatorIndex(2),
-            claim: aequa_types::Claim::Prepare(Digest::repeat_byte(byte)),
-        },
-        signature: Signature::repeat_byte(byte),
-    };
-    Evidence::new(vote(1), vote(2)).unwrap()
+    Evidence::clone(&double_vote(2, at(1), round))
 }
 
 #[test]
