@@ -57,20 +57,12 @@ fn hash_pair(left: &Hash256, right: &Hash256) -> Hash256 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Address, PlaintextV1, Transaction, TxBody};
+    use aequa_testkit::{plaintext, unsigned};
+    use aequa_types::Address;
     use proptest::prelude::*;
 
     fn items(count: usize) -> Items {
-        let item = |nonce: usize| Transaction {
-            body: TxBody::Plaintext(PlaintextV1 {
-                from: Address::ZERO,
-                nonce: nonce as u64,
-                gas: 1,
-                fee: 0,
-                payload: Default::default(),
-            }),
-            sig: Default::default(),
-        };
+        let item = |nonce| unsigned(plaintext(Address::ZERO, nonce as u64, 0));
         (0..count).map(item).collect::<Vec<_>>().try_into().unwrap()
     }
 

@@ -4,8 +4,9 @@
 mod common;
 
 use aequa_api::api_document;
+use aequa_testkit::{bid, unsigned};
 use aequa_types::json::{BlockJson, EvidenceJson};
-use aequa_types::{AuctionBidV1, CertifiedBlock, Evidence, Proof, Seal, Transaction, TxBody};
+use aequa_types::{CertifiedBlock, Evidence, Proof, Seal};
 use common::{SENDER, certified, evidence_view, plain_tx};
 use serde_json::{Value, json};
 
@@ -105,15 +106,7 @@ fn assert_shape(document: &Value, shape: &Value, value: &Value, place: &str) {
 fn blocks_and_evidence_have_the_shapes_described() {
     let document = api_document(false);
     let schema = |name: &str| &document["components"]["schemas"][name];
-    let bid = AuctionBidV1 {
-        from: SENDER,
-        nonce: 0,
-        gas: 1,
-        bid: 2,
-        fee_recipient: SENDER,
-        payload: Default::default(),
-    };
-    let items = vec![plain_tx(0), Transaction { body: TxBody::AuctionBid(bid), sig: Default::default() }];
+    let items = vec![plain_tx(0), unsigned(bid(SENDER, 0, 2, SENDER))];
     let mut block = CertifiedBlock::clone(&certified(1, items));
     let pending: Vec<EvidenceJson> = evidence_view().pending;
     let evidence: Vec<Evidence> = pending.into_iter().map(|json| json.try_into().unwrap()).collect();

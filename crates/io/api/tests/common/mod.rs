@@ -5,12 +5,11 @@ use aequa_api::backend::*;
 use aequa_api::{Config, Server};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::Format;
-use aequa_types::block::{Items, empty_evidence_root};
+use aequa_testkit::{at, block, commit, double_vote, plaintext, unsigned};
 use aequa_types::json::{EvidenceJson, ValueJson};
 use aequa_types::{
-    Address, Amount, AuctionBidV1, Block, Certificate, CertifiedBlock, CertifiedHeader, Claim,
-    CommitSignature, Digest, DutyId, DutyKind, Evidence, Header, Height, InstanceId, OperatorIndex,
-    PlaintextV1, Proof, Round, Signed, Slot, Statement, Transaction, TxBody, TxHash, TxKind,
+    Address, CertifiedBlock, CertifiedHeader, Digest, DutyId, DutyKind, Header, Height, OperatorIndex, Round,
+    Slot, Transaction, TxBody, TxHash, TxKind,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -88,39 +87,13 @@ impl Node {
 pub const SENDER: Address = Address::repeat_byte(0xab);
 
 pub fn plain_tx(nonce: u64) -> Transaction {
-    let body = PlaintextV1 { from: SENDER, nonce, gas: 21_000, fee: 5, payload: Default::default() };
-    Transaction { body: TxBody::Plaintext(body), sig: Default::default() }
+    unsigned(plaintext(SENDER, nonce, 5))
 }
 
 pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
-    let items: Items = items.try_into().unwrap();
-    let header = Header {
-        cluster_id: Digest::repeat_byte(1),
-        height: Height(height),
-        parent_root: Digest::repeat_byte(2),
-        timestamp_ms: 1_700_000_000_000 + height,
-        proposer: OperatorIndex(1),
-        policy_hash: Digest::repeat_byte(3),
-        payload_root: tree_hash::TreeHash::tree_hash_root(&items),
-        evidence_root: empty_evidence_root(),
-        state_root: Digest::repeat_byte(4),
-        leader_proof: Default::default(),
-        total_fees: Amount::from(5 * items.len()),
-        total_bids: Amount::ZERO,
-        items: items.len() as u64,
-    };
-    let commit = |operator| CommitSignature {
-        operator: OperatorIndex(operator),
-        seal: None,
-        signature: Default::default(),
-    };
-    let certificate = Certificate {
-        instance: InstanceId::Block(Height(height)),
-        round: Round(0),
-        digest: header.digest(),
-        proof: Proof::Commits(vec![commit(0), commit(1), commit(2)]),
-    };
-    Arc::new(CertifiedBlock { block: Block { header, items, evidence: Default::default() }, certificate })
+    let block = block(Digest::repeat_byte(1), height, Digest::repeat_byte(2), items);
+    let certificate = commit(at(height), 0, block.header.digest()).certificate(0..3);
+    Arc::new(CertifiedBlock { block, certificate })
 }
 
 pub fn certified_header(certified: &CertifiedBlock) -> CertifiedHeader {
@@ -129,18 +102,7 @@ pub fn certified_header(certified: &CertifiedBlock) -> CertifiedHeader {
 
 /// Evidence against operator 2 in block 7, and one more piece that is pending.
 pub fn evidence_view() -> EvidenceView {
-    let piece = |round| {
-        let vote = |byte| Signed {
-            statement: Statement {
-                instance: InstanceId::Block(Height(6)),
-                round: Round(round),
-                author: OperatorIndex(2),
-                claim: Claim::Prepare(Digest::repeat_byte(byte)),
-            },
-            signature: Default::default(),
-        };
-        EvidenceJson::from(&Evidence::new(vote(1), vote(2)).unwrap())
-    };
+    let piece = |round| EvidenceJson::from(&*double_vote(2, at(6), round));
     let committed = vec![CommittedEvidence { committed_height: Height(7), evidence: piece(0) }];
     EvidenceView { committed, pending: vec![piece(1)], next: None }
 }
@@ -541,5 +503,5 @@ pub fn bid_envelope(change: Value) -> String {
 
 #[allow(unused)]
 pub fn is_bid(transaction: &Transaction) -> bool {
-    matches!(&transaction.body, TxBody::AuctionBid(AuctionBidV1 { .. }))
+    matches!(&transaction.body, TxBody::AuctionBid(_))
 }
