@@ -231,75 +231,25 @@ fn read_bounded(source: impl std::io::Read, name: &str) -> Result<Vec<u8>, ExitE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
     use aequa_crypto::lock;
     use aequa_crypto::transaction::{AccountKey, sign};
-    use aequa_types::block::{Items, empty_evidence_root};
-    use aequa_types::statement::{Claim, CommitClaim};
-    use aequa_types::*;
+    use aequa_testkit::{CHAIN_ID, Keyring, at, commit, plaintext_with};
+    use aequa_types::Block;
 
-    fn cluster(nodes: usize) -> DealtCluster {
-        deal_cluster(DealRequest {
-            name: "t".into(),
-            nodes,
-            chain_id: Some(1337),
-            fork_version: [0; 4],
-            params: ConsensusParams::default(),
-            multiaddrs: Vec::new(),
-            created_at: 0,
-        })
-        .unwrap()
-    }
-
-    fn block(dealt: &DealtCluster) -> Block {
+    fn block(keys: &Keyring) -> Block {
         let key = AccountKey::generate().unwrap();
-        let body = PlaintextV1 {
-            from: key.address(),
-            nonce: 0,
-            gas: 1,
-            fee: 5,
-            payload: vec![1, 2].try_into().unwrap(),
-        };
-        let items = Items::try_from(vec![sign(1337, TxBody::Plaintext(body), &key)]).unwrap();
-        let mut block = Block {
-            header: Header {
-                cluster_id: dealt.lock.cluster_id,
-                height: Height(1),
-                parent_root: dealt.lock.cluster_id,
-                timestamp_ms: 1,
-                proposer: OperatorIndex(0),
-                policy_hash: dealt.lock.consensus.builder_policy_hash,
-                payload_root: Digest::ZERO,
-                evidence_root: empty_evidence_root(),
-                state_root: Digest::repeat_byte(3),
-                leader_proof: Default::default(),
-                total_fees: Amount::from(5),
-                total_bids: Amount::ZERO,
-                items: 1,
-            },
-            items,
-            evidence: Default::default(),
-        };
-        block.header.payload_root = block.payload_root();
+        let items = vec![sign(CHAIN_ID, plaintext_with(key.address(), 0, 5, &[1, 2]), &key)];
+        let mut block = aequa_testkit::block(keys.cluster_id(), 1, keys.cluster_id(), items);
+        block.header.policy_hash = keys.dealt.lock.consensus.builder_policy_hash;
         block
     }
 
     /// A block decided by the single operator of the cluster, sealed or with its commit.
-    fn certified(dealt: &DealtCluster, sealed: bool) -> CertifiedBlock {
-        let block = block(dealt);
-        let (instance, digest, cluster) =
-            (InstanceId::Block(Height(1)), block.header.digest(), dealt.lock.cluster_id);
-        let operator = &dealt.operators[0];
-        let decision = Decision { instance, round: Round(0), digest };
-        let seal = operator.share.sign(&decision.seal_bytes(&cluster));
-        let claim = Claim::Commit(CommitClaim { digest, seal: None });
-        let statement = Statement { instance, round: Round(0), author: OperatorIndex(0), claim };
-        let commit = operator.identity.sign_statement(&cluster, statement);
-        let certificate = match sealed {
-            // One share is the whole key when one operator makes a quorum.
-            true => Certificate { instance, round: Round(0), digest, proof: Proof::Group(seal) },
-            false => Certificate::from_commits(instance, Round(0), digest, [&commit]),
-        };
+    fn certified(keys: &Keyring, sealed: bool) -> CertifiedBlock {
+        let block = block(keys);
+        let commit = commit(at(1), 0, block.header.digest());
+        let unsealed = keys.certificate(&commit, &[0]);
+        let certificate = if sealed { keys.sealed(unsealed.decision()) } else { unsealed };
         CertifiedBlock { block, certificate }
     }
 
@@ -307,27 +257,27 @@ mod tests {
         serde_json::to_vec(&BlockJson::from(certified)).unwrap()
     }
 
-    fn by_lock(dealt: &DealtCluster) -> Anchor {
-        Anchor::Lock(Box::new(lock::verify(&dealt.lock).unwrap()))
+    fn by_lock(keys: &Keyring) -> Anchor {
+        Anchor::Lock(Box::new(lock::verify(&keys.lock).unwrap()))
     }
 
-    fn by_key(dealt: &DealtCluster) -> Anchor {
-        Anchor::GroupKey(Box::new(GroupKey::from_bytes(&dealt.lock.sequencer.group_key.0).unwrap()))
+    fn by_key(keys: &Keyring) -> Anchor {
+        Anchor::GroupKey(Box::new(GroupKey::from_bytes(&keys.lock.sequencer.group_key.0).unwrap()))
     }
 
     #[test]
     fn a_decided_block_is_valid_by_lock_and_by_group_key() {
-        let dealt = cluster(1);
+        let keys = Keyring::of(1);
         for sealed in [true, false] {
-            verdict(&by_lock(&dealt), &text(&certified(&dealt, sealed)), None, Some(Height(1))).unwrap();
+            verdict(&by_lock(&keys), &text(&certified(&keys, sealed)), None, Some(Height(1))).unwrap();
         }
-        verdict(&by_key(&dealt), &text(&certified(&dealt, true)), None, None).unwrap();
+        verdict(&by_key(&keys), &text(&certified(&keys, true)), None, None).unwrap();
     }
 
     #[test]
     fn a_group_key_cannot_check_commits_and_does_not_call_them_invalid() {
-        let dealt = cluster(1);
-        let (sealed, commits) = (certified(&dealt, true), certified(&dealt, false));
+        let keys = Keyring::of(1);
+        let (sealed, commits) = (certified(&keys, true), certified(&keys, false));
         assert!(!lacks_seal(&text(&sealed), None));
         assert!(lacks_seal(&text(&commits), None));
         let seal = serde_json::to_vec(&CertificateJson::from(&sealed.certificate)).unwrap();
@@ -337,9 +287,9 @@ mod tests {
 
     #[test]
     fn a_block_with_any_changed_digit_is_invalid() {
-        let dealt = cluster(1);
-        for (anchor, sealed) in [(by_lock(&dealt), true), (by_lock(&dealt), false), (by_key(&dealt), true)] {
-            let good = text(&certified(&dealt, sealed));
+        let keys = Keyring::of(1);
+        for (anchor, sealed) in [(by_lock(&keys), true), (by_lock(&keys), false), (by_key(&keys), true)] {
+            let good = text(&certified(&keys, sealed));
             let digits =
                 (0..good.len()).filter(|at| good[*at].is_ascii_digit() || (b'a'..=b'f').contains(&good[*at]));
             for at in digits.step_by(7) {
@@ -352,22 +302,22 @@ mod tests {
 
     #[test]
     fn blocks_of_another_cluster_height_or_certificate_are_invalid() {
-        let (dealt, other) = (cluster(1), cluster(1));
-        let good = certified(&dealt, true);
+        let (keys, other) = (Keyring::of(1), Keyring::of(1));
+        let good = certified(&keys, true);
         assert!(verdict(&by_lock(&other), &text(&good), None, None).is_err());
         assert!(verdict(&by_key(&other), &text(&good), None, None).is_err());
-        assert!(verdict(&by_lock(&dealt), &text(&good), None, Some(Height(2))).is_err());
-        let own = serde_json::to_vec(&CertificateJson::from(&certified(&dealt, false).certificate)).unwrap();
+        assert!(verdict(&by_lock(&keys), &text(&good), None, Some(Height(2))).is_err());
+        let own = serde_json::to_vec(&CertificateJson::from(&certified(&keys, false).certificate)).unwrap();
         // Another block has another digest: its certificate proves nothing here.
-        assert!(verdict(&by_lock(&dealt), &text(&good), Some(&own), None).is_err());
+        assert!(verdict(&by_lock(&keys), &text(&good), Some(&own), None).is_err());
         let same = serde_json::to_vec(&CertificateJson::from(&good.certificate)).unwrap();
-        verdict(&by_lock(&dealt), &text(&good), Some(&same), None).unwrap();
+        verdict(&by_lock(&keys), &text(&good), Some(&same), None).unwrap();
     }
 
     #[test]
     fn a_block_of_four_needs_three_commits() {
-        let dealt = cluster(4);
-        let verdict = verdict(&by_lock(&dealt), &text(&certified(&dealt, false)), None, None);
+        let keys = Keyring::of(4);
+        let verdict = verdict(&by_lock(&keys), &text(&certified(&keys, false)), None, None);
         assert!(verdict.unwrap_err().contains("quorum"));
     }
 
@@ -384,16 +334,16 @@ mod tests {
             certificate: None,
             policy: None,
         };
-        let dealt = cluster(1);
+        let keys = Keyring::of(1);
         let code = |lock: &Path, block: &Path| verify_block(&args(lock, block)).map_err(|error| error.code);
         assert_eq!(code(&lock, &block), Err(3), "no lock");
-        std::fs::write(&lock, dealt.lock.to_json()).unwrap();
+        std::fs::write(&lock, keys.dealt.lock.to_json()).unwrap();
         assert_eq!(code(&lock, &block), Err(3), "no block");
         std::fs::write(&block, "{}").unwrap();
         assert_eq!(code(&lock, &block), Err(1), "no block of ours");
-        std::fs::write(&block, text(&certified(&dealt, true))).unwrap();
+        std::fs::write(&block, text(&certified(&keys, true))).unwrap();
         assert_eq!(code(&lock, &block), Ok(()));
-        std::fs::write(&lock, dealt.lock.to_json().replace("\"epoch\": 0", "\"epoch\": 1")).unwrap();
+        std::fs::write(&lock, keys.dealt.lock.to_json().replace("\"epoch\": 0", "\"epoch\": 1")).unwrap();
         assert_eq!(code(&lock, &block), Err(3), "a lock that does not verify");
         let bad_key = VerifyBlockArgs { lock: None, group_key: Some("00".into()), ..args(&lock, &block) };
         assert_eq!(verify_block(&bad_key).unwrap_err().code, 2);
