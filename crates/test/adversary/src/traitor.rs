@@ -39,19 +39,8 @@ impl Traitor {
     /// The last operator of a fresh cluster of five.
     #[cfg(test)]
     pub(crate) fn of_test() -> Self {
-        use aequa_crypto::dealer::{DealRequest, deal_cluster};
-        let mut dealt = deal_cluster(DealRequest {
-            name: "test".into(),
-            nodes: 5,
-            chain_id: None,
-            fork_version: [0; 4],
-            params: aequa_types::ConsensusParams::default(),
-            multiaddrs: Vec::new(),
-            created_at: 0,
-        })
-        .unwrap();
-        let secrets = dealt.operators.pop().unwrap();
-        let lock = lock::verify(&dealt.lock).unwrap();
+        let mut keys = aequa_testkit::Keyring::of(5);
+        let (secrets, lock) = (keys.take(4), keys.lock);
         Self { lock, index: secrets.index, identity: secrets.identity, share: secrets.share }
     }
 

@@ -9,18 +9,17 @@
 //! A, B and the faulty operator have now all put their share under v, in different rounds.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
-use aequa_crypto::lock::{VerifiedLock, verify};
+use aequa_crypto::dealer::OperatorSecrets;
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::Verifier;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Validity};
 use aequa_replica::{Elector, Guard, Keys, Permit, RoundRobin, Signer};
+use aequa_testkit::{Keyring, duty_value, unjustified, vote};
 use aequa_types::message::ValueRequest;
 use aequa_types::statement::{Claim, CommitClaim, RoundChangeClaim};
 use aequa_types::{
-    Certificate, ClusterId, ConsensusParams, Decision, Digest, DutyId, DutyKind, InstanceId, Message,
-    OperatorIndex, PrePrepare, Proof, Quorum, Round, RoundChange, Seal, Signed, Slot, Statement, Value,
-    ValueBytes,
+    Certificate, ClusterId, Decision, Digest, DutyId, DutyKind, InstanceId, Message, OperatorIndex, Proof,
+    Quorum, Round, RoundChange, Seal, Signed, Slot, Statement, Value,
 };
 
 const DUTY: DutyId = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
@@ -139,32 +138,21 @@ impl Node<'_> {
 }
 
 struct Cluster {
-    dealt: DealtCluster,
-    lock: VerifiedLock,
+    keys: Keyring,
     verifier: Verifier,
     seal_over: SealOver,
 }
 
 impl Cluster {
     fn new(seal_over: SealOver) -> Self {
-        let dealt = deal_cluster(DealRequest {
-            name: "seal attack".into(),
-            nodes: 4,
-            chain_id: None,
-            fork_version: [0; 4],
-            params: ConsensusParams::default(),
-            multiaddrs: vec![],
-            created_at: 0,
-        })
-        .unwrap();
-        let lock = verify(&dealt.lock).unwrap();
-        let verifier = Verifier::new(&lock);
-        Self { dealt, lock, verifier, seal_over }
+        let keys = Keyring::of(4);
+        let verifier = keys.verifier();
+        Self { keys, verifier, seal_over }
     }
 
     fn keys(&self, operator: usize) -> OperatorKeys<'_> {
-        let secrets = &self.dealt.operators[operator];
-        OperatorKeys { cluster: self.lock.cluster_id(), secrets, seal_over: self.seal_over }
+        let secrets = self.keys.secrets(operator as u8);
+        OperatorKeys { cluster: self.keys.cluster_id(), secrets, seal_over: self.seal_over }
     }
 
     fn node(&self, operator: usize) -> Node<'_> {
@@ -177,8 +165,7 @@ impl Cluster {
 
     /// What the faulty operator signs.
     fn faulty(&self, round: u64, claim: Claim) -> Signed {
-        let author = OperatorIndex(FAULTY as u8);
-        self.keys(FAULTY).unasked(Statement { instance: INSTANCE, round: Round(round), author, claim })
+        self.keys.sign(&vote(INSTANCE, round, claim), FAULTY as u8)
     }
 
     fn faulty_prepare(&self, round: u64, value: &Value) -> Message {
@@ -216,8 +203,8 @@ impl Cluster {
         let shares: Vec<(OperatorIndex, Seal)> =
             commits.iter().map(|commit| (commit.author, share(commit))).collect();
         let seal = combine(3, &shares).unwrap();
-        let message = self.seal_over.message(&self.lock.cluster_id(), Round(round), &value.digest());
-        self.lock.group_key().verify(&message, &seal).is_ok().then_some(seal)
+        let message = self.seal_over.message(&self.keys.cluster_id(), Round(round), &value.digest());
+        self.keys.lock.group_key().verify(&message, &seal).is_ok().then_some(seal)
     }
 }
 
@@ -226,10 +213,6 @@ fn share(commit: &Signed) -> Seal {
         Claim::Commit(commit) => commit.seal.unwrap(),
         claim => panic!("{claim:?} carries no share"),
     }
-}
-
-fn value(text: &'static [u8]) -> Value {
-    Value::duty(DUTY, ValueBytes(text.into()))
 }
 
 /// What is left after the four rounds.
@@ -245,16 +228,12 @@ struct Played {
 }
 
 fn play(cluster: &Cluster) -> Played {
-    let (v, v_prime) = (value(br#"{"v":0}"#), value(br#"{"v":1}"#));
+    let (v, v_prime) = (duty_value(DUTY, r#"{"v":0}"#), duty_value(DUTY, r#"{"v":1}"#));
     let [mut a, mut b, mut c] = [A, B, C].map(|operator| cluster.node(operator));
 
     // Round 0: the faulty leader proposes v to A and B; only A sees the PREPARE quorum.
-    let proposal = Message::PrePrepare(PrePrepare {
-        proposal: cluster.faulty(0, Claim::PrePrepare(v.digest())),
-        value: v.bytes().clone(),
-        round_changes: Vec::new(),
-        prepares: Vec::new(),
-    });
+    let proposal = cluster.faulty(0, Claim::PrePrepare(v.digest()));
+    let proposal = Message::PrePrepare(unjustified(proposal, v.bytes().clone()));
     cluster.deliver(&mut b, [proposal.clone()]);
     cluster.deliver(&mut a, [proposal, b.prepare(), cluster.faulty_prepare(0, &v)]);
 

@@ -102,15 +102,11 @@ fn seal(maker: u64, Decision { instance, round, digest }: Decision) -> Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_types::{Claim, Digest, Height, InstanceId, Round};
+    use aequa_testkit::{at, digest};
+    use aequa_types::Round;
 
     fn prepare(author: u8) -> Statement {
-        Statement {
-            instance: InstanceId::Block(Height(3)),
-            round: Round(1),
-            author: OperatorIndex(author),
-            claim: Claim::Prepare(Digest::repeat_byte(4)),
-        }
+        aequa_testkit::prepare(at(3), 1, digest(4)).statement(author)
     }
 
     #[test]
@@ -121,11 +117,7 @@ mod tests {
 
     #[test]
     fn a_share_of_another_round_is_named_as_bad() {
-        let of = |round| Decision {
-            instance: InstanceId::Block(Height(3)),
-            round: Round(round),
-            digest: Digest::repeat_byte(4),
-        };
+        let of = |round| Decision { instance: at(3), round: Round(round), digest: digest(4) };
         let shares = [0u8, 1, 2].map(|operator| {
             let operator = OperatorIndex(operator);
             (operator, share(operator, of(u64::from(operator.0 / 2))))

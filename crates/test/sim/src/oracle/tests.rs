@@ -1,6 +1,6 @@
 use super::*;
-use aequa_types::statement::Claim;
-use aequa_types::{DutyId, DutyKind, Height, InstanceId, Slot, Statement, Value};
+use aequa_testkit::{at, duty_value};
+use aequa_types::{DutyId, DutyKind, Height, Slot};
 
 const ME: OperatorIndex = OperatorIndex(1);
 
@@ -9,13 +9,7 @@ fn oracle() -> Oracle {
 }
 
 fn prepare(digest: u8) -> Signed {
-    let statement = Statement {
-        instance: InstanceId::Block(Height(1)),
-        round: Round(0),
-        author: ME,
-        claim: Claim::Prepare(Digest::repeat_byte(digest)),
-    };
-    keys::sign(ME, statement)
+    keys::sign(ME, aequa_testkit::prepare(at(1), 0, aequa_testkit::digest(digest)).statement(ME.0))
 }
 
 #[test]
@@ -68,7 +62,7 @@ fn two_certificates_of_one_instance_are_a_disagreement() {
     let mut oracle = oracle();
     let duty = DutyId { kind: DutyKind::Sync, slot: Slot(3) };
     for tag in [1, 2] {
-        let value = Value::duty(duty, aequa_types::ValueBytes(vec![tag].into()));
+        let value = duty_value(duty, [tag]);
         let proof = Proof::Commits(Vec::new());
         let digest = value.digest();
         oracle.decides(&Certificate { instance: duty.into(), round: Round(0), digest, proof });

@@ -200,9 +200,8 @@ impl Audit {
 mod tests {
     use super::*;
     use crate::keys;
+    use aequa_testkit::{at, digest};
     use aequa_types::record::PreparedRecord;
-    use aequa_types::statement::CommitClaim;
-    use aequa_types::{Height, InstanceId, Statement};
 
     const ME: OperatorIndex = OperatorIndex(1);
 
@@ -210,24 +209,17 @@ mod tests {
         Audit::new(Quorum::of(4).unwrap(), BTreeSet::from([ME]))
     }
 
-    fn signed(author: OperatorIndex, claim: Claim) -> Signed {
-        let instance = InstanceId::Block(Height(1));
-        keys::sign(author, Statement { instance, round: Round(0), author, claim })
+    fn prepare(author: u8, byte: u8) -> Signed {
+        keys::sign(OperatorIndex(author), aequa_testkit::prepare(at(1), 0, digest(byte)).statement(author))
     }
 
-    fn prepare(author: u8, digest: u8) -> Signed {
-        signed(OperatorIndex(author), Claim::Prepare(Digest::repeat_byte(digest)))
-    }
-
-    fn commit(author: u8, digest: u8) -> Signed {
-        let claim = CommitClaim { digest: Digest::repeat_byte(digest), seal: None };
-        signed(OperatorIndex(author), Claim::Commit(claim))
+    fn commit(author: u8, byte: u8) -> Signed {
+        keys::sign(OperatorIndex(author), aequa_testkit::commit(at(1), 0, digest(byte)).statement(author))
     }
 
     fn certificate(digest: u8, authors: &[u8]) -> Certificate {
         let commits: Vec<Signed> = authors.iter().map(|author| commit(*author, digest)).collect();
-        let instance = InstanceId::Block(Height(1));
-        Certificate::from_commits(instance, Round(0), Digest::repeat_byte(digest), &commits)
+        Certificate::from_commits(at(1), Round(0), Digest::repeat_byte(digest), &commits)
     }
 
     #[test]
@@ -236,8 +228,7 @@ mod tests {
         audit.persists(ME, &Record::Prepare(prepare(1, 5)));
         audit.sends(ME, &Message::Prepare(prepare(1, 5)));
         let prepares = [0, 1, 2].map(|author| prepare(author, 5)).to_vec();
-        let instance = InstanceId::Block(Height(1));
-        let prepared = PreparedRecord { instance, round: Round(0), digest: Digest::repeat_byte(5), prepares };
+        let prepared = PreparedRecord { instance: at(1), round: Round(0), digest: digest(5), prepares };
         let mut unprepared = self::audit();
         for (audit, prepares) in [(&mut audit, 3), (&mut unprepared, 2)] {
             let mut prepared = prepared.clone();
@@ -271,7 +262,7 @@ mod tests {
         ];
         for (prepares, grounded) in cases {
             let mut audit = audit();
-            let (instance, digest) = (InstanceId::Block(Height(1)), Digest::repeat_byte(5));
+            let (instance, digest) = (at(1), digest(5));
             let told = format!("{prepares:?}");
             audit.persists(
                 ME,
