@@ -258,11 +258,11 @@ mod tests {
     }
 
     fn by_lock(keys: &Keyring) -> Anchor {
-        Anchor::Lock(Box::new(lock::verify(&keys.lock).unwrap()))
+        Anchor::Lock(Box::new(lock::verify(keys.lock.lock()).unwrap()))
     }
 
     fn by_key(keys: &Keyring) -> Anchor {
-        Anchor::GroupKey(Box::new(GroupKey::from_bytes(&keys.lock.sequencer.group_key.0).unwrap()))
+        Anchor::GroupKey(Box::new(*keys.lock.group_key()))
     }
 
     #[test]
