@@ -10,16 +10,16 @@
 //! | features | what is compiled for the targets of `[graph]` | `[[bans.features]]` |
 //! | licences | what is compiled for the targets of `[graph]` | `[licenses]` |
 
-mod licence;
 mod policy;
-mod version;
 
 use crate::failure::Failure;
 use crate::shell::{cargo, is_installed, read, run as run_program, say};
 use crate::tree::File;
 use policy::Policy;
+use semver::Version;
+use serde::Deserialize;
+use serde::de::Error as _;
 use std::collections::BTreeSet;
-use version::Version;
 
 /// `cargo xtask deny`.
 pub fn run(_: &[String]) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     let locked = locked_packages(&File::read("Cargo.lock")?.text)?;
     let mut findings = check_locked(&policy, &locked);
     let mut compiled = BTreeSet::new();
-    for target in &policy.targets {
+    for target in &policy.graph.targets {
         compiled.extend(compiled_packages(target)?);
     }
     findings.extend(check_compiled(&policy, &compiled));
@@ -35,7 +35,7 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     say(format!(
         "deny: {} locked packages from allowed sources, {} bans and floors hold; {} compiled packages under allowed licences",
         locked.len(),
-        policy.bans.len(),
+        policy.bans.deny.len(),
         compiled.len(),
     ));
     if is_installed(cargo(&["deny"])) {
@@ -45,41 +45,37 @@ pub fn run(_: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
 /// A package of Cargo.lock.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Locked {
     name: String,
+    #[serde(deserialize_with = "version")]
     version: Version,
     /// Where it comes from; none for our own crates.
     source: Option<String>,
 }
 
+fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
 fn locked_packages(text: &str) -> Result<Vec<Locked>, Failure> {
-    let malformed = |reason: &str| Failure::Malformed { file: "Cargo.lock".into(), reason: reason.into() };
-    let lock: toml::Table = text.parse().map_err(|error| malformed(&format!("{error}")))?;
-    let packages =
-        lock.get("package").and_then(toml::Value::as_array).ok_or_else(|| malformed("no packages"))?;
-    let field =
-        |package: &toml::Value, key| package.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-    packages
-        .iter()
-        .map(|package| {
-            let name = field(package, "name").ok_or_else(|| malformed("a package without a name"))?;
-            let version = field(package, "version")
-                .and_then(|version| Version::parse(&version))
-                .ok_or_else(|| malformed(&format!("{name} has no readable version")))?;
-            Ok(Locked { name, version, source: field(package, "source") })
-        })
-        .collect()
+    let lock: Lock = toml::from_str(text).map_err(|error| Failure::malformed("Cargo.lock", error))?;
+    Ok(lock.package)
 }
 
 fn check_locked(policy: &Policy, locked: &[Locked]) -> Vec<String> {
     let mut findings = Vec::new();
     for Locked { name, version, source } in locked {
-        if let Some(source) = source.as_ref().filter(|source| !policy.sources.contains(source)) {
+        if let Some(source) = source.as_ref().filter(|source| !policy.allows_source(source)) {
             findings.push(format!("{name} {version} comes from {source}, which [sources] does not allow"));
         }
-        for ban in policy.bans.iter().filter(|ban| ban.name == *name && ban.covers(version)) {
+        for ban in policy.bans.deny.iter().filter(|ban| ban.covers(name, version)) {
             findings.push(format!("{name} {version} is banned: {}", ban.reason));
         }
     }
@@ -129,12 +125,12 @@ fn check_compiled(policy: &Policy, compiled: &BTreeSet<Compiled>) -> Vec<String>
     let mut findings = Vec::new();
     for package in compiled {
         let Compiled { name, version, licence, features, ours } = package;
-        for ban in policy.features.iter().filter(|ban| ban.name == *name) {
-            for feature in features.iter().filter(|feature| ban.features.contains(feature)) {
+        for ban in policy.bans.features.iter().filter(|ban| ban.name == *name) {
+            for feature in features.iter().filter(|feature| ban.deny.contains(feature)) {
                 findings.push(format!("{name} {version} has the feature {feature}: {}", ban.reason));
             }
         }
-        if !ours && !licence::is_allowed(licence, &|id| policy.allows_licence(name, id)) {
+        if !ours && !policy.allows_licence(name, licence) {
             findings.push(format!(
                 "{name} {version} has the licence {licence:?}, which [licenses] does not allow"
             ));

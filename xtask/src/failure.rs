@@ -59,6 +59,11 @@ impl Failure {
         }
     }
 
+    /// A file of ours that is not as it must be.
+    pub fn malformed(file: &str, reason: impl std::fmt::Display) -> Self {
+        Failure::Malformed { file: file.into(), reason: reason.to_string() }
+    }
+
     /// Success when there is nothing to report.
     pub fn unless_empty(check: &'static str, findings: Vec<String>) -> Result<(), Self> {
         if findings.is_empty() { Ok(()) } else { Err(Failure::Findings { check, findings }) }
