@@ -65,6 +65,9 @@ struct Forbidden {
     why: &'static str,
 }
 
+const NO_MOCK: &str = "no mock may be compiled into a node";
+const ONE_MACHINE: &str = "paths of one machine work on one machine";
+
 // Written in two halves, so that this file passes its own gates.
 const FORBIDDEN: &[Forbidden] = &[
     Forbidden { text: concat!("todo", "!("), in_tests: false, why: "unfinished code is not merged" },
@@ -75,36 +78,12 @@ const FORBIDDEN: &[Forbidden] = &[
         why: "what is known to be wrong is fixed or an issue",
     },
     Forbidden { text: concat!("TO", "DO:"), in_tests: false, why: "what is left to do is an issue" },
-    Forbidden {
-        text: concat!("struct Mo", "ck"),
-        in_tests: true,
-        why: "no mock may be compiled into a node",
-    },
-    Forbidden {
-        text: concat!("struct Fa", "ke"),
-        in_tests: true,
-        why: "no mock may be compiled into a node",
-    },
-    Forbidden {
-        text: concat!("struct St", "ub"),
-        in_tests: true,
-        why: "no mock may be compiled into a node",
-    },
-    Forbidden {
-        text: concat!("struct Du", "mmy"),
-        in_tests: true,
-        why: "no mock may be compiled into a node",
-    },
-    Forbidden {
-        text: concat!("/ro", "ot/"),
-        in_tests: false,
-        why: "paths of one machine work on one machine",
-    },
-    Forbidden {
-        text: concat!("/ho", "me/"),
-        in_tests: false,
-        why: "paths of one machine work on one machine",
-    },
+    Forbidden { text: concat!("struct Mo", "ck"), in_tests: true, why: NO_MOCK },
+    Forbidden { text: concat!("struct Fa", "ke"), in_tests: true, why: NO_MOCK },
+    Forbidden { text: concat!("struct St", "ub"), in_tests: true, why: NO_MOCK },
+    Forbidden { text: concat!("struct Du", "mmy"), in_tests: true, why: NO_MOCK },
+    Forbidden { text: concat!("/ro", "ot/"), in_tests: false, why: ONE_MACHINE },
+    Forbidden { text: concat!("/ho", "me/"), in_tests: false, why: ONE_MACHINE },
     Forbidden {
         text: concat!("/tm", "p/"),
         in_tests: true,
