@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address as EthAddress, B256, FixedBytes, U128};
 use serde::{Deserialize, Serialize};
-use ssz::{Decode, DecodeError, Encode};
+use ssz_derive::{Decode, Encode};
 use tree_hash::{Hash256, PackedEncoding, TreeHash, TreeHashType};
 
 /// 20-byte Ethereum address of a transaction sender or fee recipient.
@@ -25,40 +25,15 @@ pub type TimestampMs = u64;
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Encode, Decode, Serialize, Deserialize)]
         #[serde(transparent)]
+        #[ssz(struct_behaviour = "transparent")]
         pub struct $name(pub $inner);
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.0.fmt(f)
-            }
-        }
-
-        impl Encode for $name {
-            fn is_ssz_fixed_len() -> bool {
-                true
-            }
-            fn ssz_fixed_len() -> usize {
-                <$inner as Encode>::ssz_fixed_len()
-            }
-            fn ssz_bytes_len(&self) -> usize {
-                self.0.ssz_bytes_len()
-            }
-            fn ssz_append(&self, buf: &mut Vec<u8>) {
-                self.0.ssz_append(buf);
-            }
-        }
-
-        impl Decode for $name {
-            fn is_ssz_fixed_len() -> bool {
-                true
-            }
-            fn ssz_fixed_len() -> usize {
-                <$inner as Decode>::ssz_fixed_len()
-            }
-            fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-                <$inner>::from_ssz_bytes(bytes).map(Self)
             }
         }
 
