@@ -114,29 +114,22 @@ pub struct CommitJson {
 impl BlockJson {
     /// Reads a certified block back; derived fields must agree with what they are derived from.
     pub fn parse(bytes: &[u8]) -> Result<CertifiedBlock, JsonError> {
-        if bytes.len() > BLOCK_JSON_BYTES_MAX {
-            return Err(JsonError::TooLarge {
-                what: "block",
-                bytes: bytes.len(),
-                bytes_max: BLOCK_JSON_BYTES_MAX,
-            });
-        }
-        serde_json::from_slice::<Self>(bytes)?.try_into()
+        bounded::<Self>("block", bytes)?.try_into()
     }
 }
 
 impl CertificateJson {
     /// Reads a certificate back.
     pub fn parse(bytes: &[u8]) -> Result<Certificate, JsonError> {
-        if bytes.len() > BLOCK_JSON_BYTES_MAX {
-            return Err(JsonError::TooLarge {
-                what: "certificate",
-                bytes: bytes.len(),
-                bytes_max: BLOCK_JSON_BYTES_MAX,
-            });
-        }
-        serde_json::from_slice::<Self>(bytes)?.try_into()
+        bounded::<Self>("certificate", bytes)?.try_into()
     }
+}
+
+fn bounded<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, JsonError> {
+    if bytes.len() > BLOCK_JSON_BYTES_MAX {
+        return Err(JsonError::TooLarge { what, bytes: bytes.len(), bytes_max: BLOCK_JSON_BYTES_MAX });
+    }
+    Ok(serde_json::from_slice(bytes)?)
 }
 
 impl From<&CertifiedBlock> for BlockJson {

@@ -11,7 +11,7 @@
 
 use super::JsonError;
 use super::walk::{Walk, cut};
-use std::fmt::Write as _;
+use serde_json::Value;
 
 /// Largest magnitude of an integer: doubles hold every integer up to it, and not the next but one.
 const INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
@@ -99,25 +99,9 @@ fn write_object(walk: &mut Walk<'_>, out: &mut String) -> Result<(), JsonError> 
     Ok(())
 }
 
+/// RFC 8785 escapes in strings what serde_json does, in the same spelling.
 fn write_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            c if c < ' ' => {
-                // A string takes everything.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+    out.push_str(&Value::from(text).to_string());
 }
 
 /// A number as ECMAScript writes it, or the limit it breaks.
@@ -176,7 +160,6 @@ mod tests {
     use super::super::{DEPTH_MAX, VALUES_MAX};
     use super::*;
     use proptest::prelude::*;
-    use serde_json::Value;
 
     fn of(text: &str) -> String {
         String::from_utf8(canonical(text.as_bytes()).unwrap()).unwrap()

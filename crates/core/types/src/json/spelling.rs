@@ -29,10 +29,12 @@ pub(super) mod fixed {
         T: for<'a> TryFrom<&'a [u8]>,
         D: Deserializer<'de>,
     {
-        let text = String::deserialize(deserializer)?;
-        let bytes = canonical_hex(&text).map_err(D::Error::custom)?;
-        T::try_from(&bytes)
-            .map_err(|_| D::Error::custom(format!("{} bytes are the wrong length", bytes.len())))
+        parse(&String::deserialize(deserializer)?)
+    }
+
+    pub(super) fn parse<T: for<'a> TryFrom<&'a [u8]>, E: serde::de::Error>(text: &str) -> Result<T, E> {
+        let bytes = canonical_hex(text).map_err(E::custom)?;
+        T::try_from(&bytes).map_err(|_| E::custom(format!("{} bytes are the wrong length", bytes.len())))
     }
 }
 
@@ -55,11 +57,7 @@ pub(super) mod fixed_option {
         T: for<'a> TryFrom<&'a [u8]>,
         D: Deserializer<'de>,
     {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let bytes = canonical_hex(&text).map_err(D::Error::custom)?;
-        T::try_from(&bytes)
-            .map(Some)
-            .map_err(|_| D::Error::custom(format!("{} bytes are the wrong length", bytes.len())))
+        Option::<String>::deserialize(deserializer)?.map(|text| fixed::parse(&text)).transpose()
     }
 }
 
@@ -111,7 +109,6 @@ pub(super) mod decimal_option {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        decimal::parse(&text).map(Some)
+        Option::<String>::deserialize(deserializer)?.map(|text| decimal::parse(&text)).transpose()
     }
 }
