@@ -95,14 +95,11 @@ pub struct Label {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keystore {
     crypto: Crypto,
-    #[serde(default, deserialize_with = "or_absent")]
-    description: String,
-    #[serde(default, deserialize_with = "or_absent")]
-    pubkey: String,
-    #[serde(default, deserialize_with = "or_absent")]
-    path: String,
-    #[serde(default, deserialize_with = "or_absent")]
-    uuid: String,
+    // Other tools write null where they have nothing to say.
+    description: Option<String>,
+    pubkey: Option<String>,
+    path: Option<String>,
+    uuid: Option<String>,
     version: u64,
 }
 
@@ -116,37 +113,22 @@ impl Keystore {
             )));
         }
         let (salt, iv, uuid) = (random::<32>()?, random::<16>()?, random::<16>()?);
-        let kdf = Kdf::Pbkdf2 {
-            params: Pbkdf2Params {
-                dklen: 32,
-                c: cost.rounds(),
-                prf: "hmac-sha256".into(),
-                salt: Hex(salt.to_vec()),
-            },
-            message: String::new(),
-        };
-        let key = kdf.derive(password)?;
+        let function =
+            Function::Pbkdf2 { dklen: 32, c: cost.rounds(), prf: "hmac-sha256".into(), salt: salt.to_vec() };
+        let key = function.derive(password)?;
         let mut message = secret.to_vec();
         key.apply_keystream(&iv, &mut message);
         let checksum = key.checksum(&message);
         Ok(Self {
             crypto: Crypto {
-                kdf,
-                checksum: Checksum {
-                    function: "sha256".into(),
-                    params: Empty {},
-                    message: Hex(checksum.to_vec()),
-                },
-                cipher: Cipher {
-                    function: "aes-128-ctr".into(),
-                    params: CipherParams { iv: Hex(iv.to_vec()) },
-                    message: Hex(message),
-                },
+                kdf: Kdf { function, message: Some(String::new()) },
+                checksum: Checksum { function: "sha256".into(), params: Some(Empty {}), message: checksum },
+                cipher: Cipher { function: "aes-128-ctr".into(), params: CipherParams { iv }, message },
             },
-            description: label.description,
-            pubkey: label.pubkey,
-            path: label.path,
-            uuid: uuid_v4(uuid),
+            description: Some(label.description),
+            pubkey: Some(label.pubkey),
+            path: Some(label.path),
+            uuid: Some(uuid_v4(uuid)),
             version: 4,
         })
     }
@@ -175,54 +157,49 @@ impl Keystore {
 
     /// Opens the keystore.
     pub fn decrypt(&self, password: &str) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
-        let key = self.crypto.kdf.derive(password)?;
-        let checksum = key.checksum(&self.crypto.cipher.message.0);
-        if !bool::from(checksum.as_slice().ct_eq(&self.crypto.checksum.message.0)) {
+        let Crypto { kdf, checksum, cipher } = &self.crypto;
+        let key = kdf.function.derive(password)?;
+        if !bool::from(key.checksum(&cipher.message).ct_eq(&checksum.message)) {
             return Err(KeystoreError::WrongPassword);
         }
-        let mut secret = Zeroizing::new(self.crypto.cipher.message.0.clone());
-        key.apply_keystream(&self.iv()?, &mut secret);
+        let mut secret = Zeroizing::new(cipher.message.clone());
+        key.apply_keystream(&cipher.params.iv, &mut secret);
         Ok(secret)
     }
 
     /// What the keystore says in clear. Nothing vouches for it: compare with the key inside.
     pub fn label(&self) -> Label {
-        Label { pubkey: self.pubkey.clone(), path: self.path.clone(), description: self.description.clone() }
+        let [pubkey, path, description] =
+            [&self.pubkey, &self.path, &self.description].map(|text| text.clone().unwrap_or_default());
+        Label { pubkey, path, description }
     }
 
     /// Whether guessing the password is cheap: such a keystore is not loaded on mainnet.
     pub fn is_insecure(&self) -> bool {
-        match &self.crypto.kdf {
-            Kdf::Pbkdf2 { params, .. } => params.c < Cost::Standard.rounds(),
+        match &self.crypto.kdf.function {
+            Function::Pbkdf2 { c, .. } => *c < Cost::Standard.rounds(),
             // 2^14 · r 8 is the least anybody writes for interactive use.
-            Kdf::Scrypt { params, .. } => params.memory_bytes() < 128 * 8 * (1 << 14),
+            Function::Scrypt { n, r, .. } => memory_bytes(*n, *r) < 128 * 8 * (1 << 14),
         }
     }
 
     fn check(&self) -> Result<(), KeystoreError> {
+        let Crypto { kdf, checksum, cipher } = &self.crypto;
         if self.version != 4 {
             return Err(unsupported("version", self.version));
         }
-        self.crypto.kdf.check()?;
-        if self.crypto.checksum.function != "sha256" {
-            return Err(unsupported("checksum", &self.crypto.checksum.function));
+        kdf.function.check()?;
+        if checksum.function != "sha256" {
+            return Err(unsupported("checksum", &checksum.function));
         }
-        if self.crypto.cipher.function != "aes-128-ctr" {
-            return Err(unsupported("cipher", &self.crypto.cipher.function));
+        if cipher.function != "aes-128-ctr" {
+            return Err(unsupported("cipher", &cipher.function));
         }
-        if self.crypto.checksum.message.0.len() != 32 {
-            return Err(KeystoreError::Malformed("checksum must have 32 bytes".into()));
-        }
-        let secret = self.crypto.cipher.message.0.len();
+        let secret = cipher.message.len();
         if secret == 0 || secret > SECRET_BYTES_MAX {
             return Err(KeystoreError::Malformed(format!("cipher message has {secret} bytes")));
         }
-        self.iv().map(|_| ())
-    }
-
-    fn iv(&self) -> Result<[u8; 16], KeystoreError> {
-        let iv = self.crypto.cipher.params.iv.0.as_slice();
-        iv.try_into().map_err(|_| KeystoreError::Malformed("iv must have 16 bytes".into()))
+        Ok(())
     }
 }
 
@@ -234,122 +211,81 @@ struct Crypto {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "function")]
-enum Kdf {
-    #[serde(rename = "pbkdf2")]
+struct Kdf {
+    #[serde(flatten)]
+    function: Function,
+    message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "function", content = "params", rename_all = "lowercase")]
+enum Function {
     Pbkdf2 {
-        params: Pbkdf2Params,
-        #[serde(default, deserialize_with = "or_absent")]
-        message: String,
+        dklen: u32,
+        c: u32,
+        prf: String,
+        #[serde(with = "hex::serde")]
+        salt: Vec<u8>,
     },
-    #[serde(rename = "scrypt")]
     Scrypt {
-        params: ScryptParams,
-        #[serde(default, deserialize_with = "or_absent")]
-        message: String,
+        dklen: u32,
+        n: u64,
+        r: u32,
+        p: u32,
+        #[serde(with = "hex::serde")]
+        salt: Vec<u8>,
     },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Pbkdf2Params {
-    dklen: u32,
-    c: u32,
-    prf: String,
-    salt: Hex,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ScryptParams {
-    dklen: u32,
-    n: u64,
-    r: u32,
-    p: u32,
-    salt: Hex,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Checksum {
     function: String,
-    #[serde(default, deserialize_with = "or_absent")]
-    params: Empty,
-    message: Hex,
+    params: Option<Empty>,
+    #[serde(with = "hex::serde")]
+    message: [u8; 32],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Cipher {
     function: String,
     params: CipherParams,
-    message: Hex,
+    #[serde(with = "hex::serde")]
+    message: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CipherParams {
-    iv: Hex,
+    #[serde(with = "hex::serde")]
+    iv: [u8; 16],
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Empty {}
 
-/// Other tools write null where they have nothing to say.
-fn or_absent<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: serde::Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// Bytes as hex without 0x, the way EIP-2335 writes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Hex(Vec<u8>);
-
-impl Serialize for Hex {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        hex::decode(text).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-impl ScryptParams {
-    fn memory_bytes(&self) -> u64 {
-        self.n.saturating_mul(u64::from(self.r)).saturating_mul(128)
-    }
-}
-
-impl Kdf {
+impl Function {
     fn check(&self) -> Result<(), KeystoreError> {
         let dklen = match self {
-            Kdf::Pbkdf2 { params, .. } => {
-                if params.prf != "hmac-sha256" {
-                    return Err(unsupported("prf", &params.prf));
+            Function::Pbkdf2 { dklen, c, prf, .. } => {
+                if prf != "hmac-sha256" {
+                    return Err(unsupported("prf", prf));
                 }
-                if params.c == 0 {
+                if *c == 0 {
                     return Err(KeystoreError::Malformed("c must be greater than 0".into()));
                 }
-                within("c", params.c.into(), PBKDF2_ROUNDS_MAX.into())?;
-                params.dklen
+                within("c", (*c).into(), PBKDF2_ROUNDS_MAX.into())?;
+                dklen
             }
-            Kdf::Scrypt { params, .. } => {
-                if params.n < 2 || !params.n.is_power_of_two() || params.r == 0 || params.p == 0 {
-                    return Err(KeystoreError::Malformed("no such scrypt parameters".into()));
+            Function::Scrypt { dklen, n, r, p, .. } => {
+                if *n < 2 || !n.is_power_of_two() || *r == 0 || *p == 0 {
+                    return Err(no_such_scrypt());
                 }
-                within("scrypt memory", params.memory_bytes(), SCRYPT_MEMORY_BYTES_MAX)?;
-                within("p", params.p.into(), SCRYPT_PARALLELISM_MAX.into())?;
-                within(
-                    "scrypt memory",
-                    u64::from(params.r) * u64::from(params.p) * 128,
-                    SCRYPT_MEMORY_BYTES_MAX,
-                )?;
-                params.dklen
+                within("scrypt memory", memory_bytes(*n, *r), SCRYPT_MEMORY_BYTES_MAX)?;
+                within("p", (*p).into(), SCRYPT_PARALLELISM_MAX.into())?;
+                within("scrypt memory", memory_bytes((*p).into(), *r), SCRYPT_MEMORY_BYTES_MAX)?;
+                dklen
             }
         };
-        if dklen == 32 { Ok(()) } else { Err(unsupported("dklen", dklen)) }
+        if *dklen == 32 { Ok(()) } else { Err(unsupported("dklen", dklen)) }
     }
 
     /// Also checks: a keystore made in memory obeys the same caps as one that was read.
@@ -357,23 +293,28 @@ impl Kdf {
         self.check()?;
         let password = normalise(password);
         let mut key = DerivedKey(Zeroizing::new([0u8; 32]));
+        let out = key.0.as_mut_slice();
         match self {
-            Kdf::Pbkdf2 { params, .. } => {
-                let salt = &params.salt.0;
-                pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, params.c, key.0.as_mut_slice());
+            Function::Pbkdf2 { c, salt, .. } => {
+                pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, *c, out);
             }
-            Kdf::Scrypt { params, .. } => {
-                let log_n = params.n.trailing_zeros() as u8;
-                let malformed = || KeystoreError::Malformed("no such scrypt parameters".into());
-                let scrypt_params =
-                    scrypt::Params::new(log_n, params.r, params.p).map_err(|_| malformed())?;
-                let salt = &params.salt.0;
-                scrypt::scrypt(password.as_bytes(), salt, &scrypt_params, key.0.as_mut_slice())
-                    .map_err(|_| malformed())?;
+            Function::Scrypt { n, r, p, salt, .. } => {
+                let params = scrypt::Params::new(n.trailing_zeros() as u8, *r, *p);
+                let params = params.map_err(|_| no_such_scrypt())?;
+                scrypt::scrypt(password.as_bytes(), salt, &params, out).map_err(|_| no_such_scrypt())?;
             }
         }
         Ok(key)
     }
+}
+
+fn no_such_scrypt() -> KeystoreError {
+    KeystoreError::Malformed("no such scrypt parameters".into())
+}
+
+/// What scrypt takes for `n` blocks of its parameter `r`.
+fn memory_bytes(n: u64, r: u32) -> u64 {
+    n.saturating_mul(u64::from(r)).saturating_mul(128)
 }
 
 struct DerivedKey(Zeroizing<[u8; 32]>);
@@ -521,10 +462,10 @@ mod tests {
     #[test]
     fn an_altered_cipher_or_checksum_does_not_open() {
         let mut keystore = cheap(&[7; 32], "pw");
-        keystore.crypto.cipher.message.0[0] ^= 1;
+        keystore.crypto.cipher.message[0] ^= 1;
         assert_eq!(keystore.decrypt("pw"), Err(KeystoreError::WrongPassword));
         let mut keystore = cheap(&[7; 32], "pw");
-        keystore.crypto.checksum.message.0[31] ^= 1;
+        keystore.crypto.checksum.message[31] ^= 1;
         assert_eq!(keystore.decrypt("pw"), Err(KeystoreError::WrongPassword));
     }
 
