@@ -73,15 +73,3 @@ pub enum P2pError {
     #[error("the network is shut down")]
     Closed,
 }
-
-impl P2pError {
-    /// Whether the other side, and not this node, is to blame.
-    pub fn is_peer_fault(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Timeout { .. } | Self::MalformedReply { .. })
-    }
-
-    /// Whether the same call may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotConnected { .. } | Self::Timeout { .. } | Self::Refused { .. })
-    }
-}

@@ -67,14 +67,6 @@ impl Refusal {
             Refusal::Replay => "replay",
         }
     }
-
-    /// Whether an honest peer could never have sent it; lateness and repetition are nobody's fault.
-    pub fn is_peer_fault(&self) -> bool {
-        !matches!(
-            self,
-            Refusal::Old | Refusal::Replay | Refusal::OutOfBounds(_) | Refusal::RoundOutOfBounds(_)
-        )
-    }
 }
 
 impl From<DecodeError> for Refusal {
