@@ -4,7 +4,7 @@
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::EVENTS;
 use aequa_telemetry::metrics::{Format, Kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 fn data(name: &str) -> PathBuf {
@@ -33,6 +33,48 @@ fn events_and_field_keys_are_the_golden_ones() {
     lines.dedup_by(|a, b| a.split(' ').next() == b.split(' ').next());
     assert_eq!(lines.len(), EVENTS.len(), "an event is declared twice");
     assert_golden("events.golden", &(lines.join("\n") + "\n"));
+}
+
+/// The sources of all crates, without the two tables.
+fn sources() -> String {
+    let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let (mut folders, mut text) = (vec![crates], String::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let is_other = ["tests", "tests.rs", "metrics/registry.rs", "log/events.rs"]
+                .iter()
+                .any(|name| path.ends_with(name));
+            match path.extension() {
+                _ if is_other => {}
+                Some(ending) if ending == "rs" => text.push_str(&std::fs::read_to_string(path).unwrap()),
+                _ if path.is_dir() => folders.push(path),
+                _ => {}
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn what_is_declared_is_fed_or_says_what_will_feed_it() {
+    let sources = sources();
+    let words: BTreeSet<_> = sources
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .collect();
+    for info in Metrics::new().infos() {
+        // These two have helpers in the registry itself.
+        let fed = words.contains(info.name) || ["dvt_up", "qbft_msg_verified_total"].contains(&info.name);
+        assert_eq!(info.later.is_none(), fed, "{}", info.name);
+    }
+    for info in EVENTS {
+        // A message is the last word of its macro; the lines about lines are written without one.
+        let quoted = format!("\"{}\"", info.name);
+        let mut told =
+            sources.split(quoted.as_str()).skip(1).map(|rest| rest.trim_start_matches(',').trim_start());
+        let caused = told.any(|rest| rest.starts_with(')') || rest.starts_with("&pairs"));
+        assert_eq!(info.later.is_none(), caused, "{}", info.name);
+    }
 }
 
 /// One row of the contract: type, either-or labels, and label → (values, open).

@@ -1,4 +1,6 @@
-//! Every event there is, with its field keys. The one place to add one.
+//! Every event there is, with its field keys. The one place to add one. `later` says what will cause an event that
+//! nothing causes yet: the contract has it declared from the beginning. `trace_id` is empty where no request is known to
+//! have caused the event; consensus and gossip do not carry it through yet.
 
 use serde_json::Value;
 
@@ -9,6 +11,8 @@ pub struct EventInfo {
     pub name: &'static str,
     /// Its field keys beside ts, level and msg; those ending in `?` only when they apply.
     pub fields: &'static [&'static str],
+    /// What will cause it, when nothing does yet.
+    pub later: Option<&'static str>,
 }
 
 /// Keys any event may carry beside its own: an error, and the mark of the rate limiter.
@@ -37,10 +41,16 @@ pub fn check(line: &Value) -> Result<(), String> {
 }
 
 macro_rules! events {
-    ($($name:ident: $fields:literal)*) => {
+    ($($name:ident: $fields:literal $( ; later $feeder:literal )?)*) => {
         /// All events, in the order of the contract.
-        pub const EVENTS: &[EventInfo] = &[$( EventInfo { name: stringify!($name), fields: &split::<{ count($fields) }>($fields) } ),*];
+        pub const EVENTS: &[EventInfo] = &[$( EventInfo {
+            name: stringify!($name),
+            fields: &split::<{ count($fields) }>($fields),
+            later: events!(@later $($feeder)?),
+        } ),*];
     };
+    (@later) => { None };
+    (@later $feeder:literal) => { Some($feeder) };
 }
 
 /// Number of words in `text`.
@@ -83,19 +93,19 @@ events! {
     consensus_builder_policy: "result order max_n use_dfba policy_hash"
     consensus_block_value: "height round bids fees items"
     consensus_block: "op result height round err?"
-    consensus_state_sync: "result"
-    fee_sink: "result code? err? height attempt"
+    consensus_state_sync: "result"; later "issue 12: checkpoints"
+    fee_sink: "result code? err? height attempt"; later "fee sink"
     qbft_verify: "result reason? id? type trace_id height? min? max? round? window? from?"
     qbft_state: "op event_type height round phase trace_id note? reason? from? expect? got?"
     qbft_wal: "op result type? height? round?"
     qbft_wal_guard: "result height? round? last_h? last_r?"
     signing_inquiry: "result reason? answers? needed? domain? height?"
     qbft_attack: "result type height round id trace_id latency_ms"
-    tss_attack: "code latency_ms trace_id"
-    tss_session: "event? op? phase? result? latency_ms? err? trace_id"
-    tss_storage: "op result latency_ms? err? trace_id"
-    beast_config: "result reason? err?"
-    beast_dkg: "result reason? epoch? dealer? index? threshold? group_pubkey_b64? err?"
+    tss_attack: "code latency_ms trace_id"; later "issue 13: signing core"
+    tss_session: "event? op? phase? result? latency_ms? err? trace_id"; later "issue 13: signing core"
+    tss_storage: "op result latency_ms? err? trace_id"; later "issue 11: key ceremony"
+    beast_config: "result reason? err?"; later "private transactions"
+    beast_dkg: "result reason? epoch? dealer? index? threshold? group_pubkey_b64? err?"; later "issue 11: key ceremony"
     p2p_addr: "self_id addr"
     p2p_start: "result err?"
     p2p_config: "result err"
@@ -104,34 +114,34 @@ events! {
     p2p_peer: "event peer_id latency_ms result trace_id"
     p2p_broadcast: "peers latency_ms trace_id"
     // State-root events.
-    DIVERGENCE_DETECTED: "event peer height ledger localRoot peerRoot operator historyDiffers"
-    SELF_FENCED: "event reason height ledger localRoot peerRoot backers"
-    CLUSTER_DIVERGED: "event height roots"
-    RECONCILIATION_START: "event peer? height ledger localRoot peerRoot attempt"
-    RECONCILIATION_FIRST_DIVERGING_LEDGER: "event height ledger firstDivergingLedger queries table? key?"
-    RECONCILIATION_COMPLETE: "event height ledger root replayedFrom duration_ms"
-    RECONCILIATION_FAILED: "event height step err attempt"
-    RECONCILIATION_REQUIRES_REPLAY: "event height firstDivergingLedger action"
-    UNFENCED: "event by reason height root"
-    FENCE_RESTORED: "event since reason height"
+    DIVERGENCE_DETECTED: "event peer height ledger localRoot peerRoot operator historyDiffers"; later "issue 12: fence"
+    SELF_FENCED: "event reason height ledger localRoot peerRoot backers"; later "issue 12: fence"
+    CLUSTER_DIVERGED: "event height roots"; later "issue 12: fence"
+    RECONCILIATION_START: "event peer? height ledger localRoot peerRoot attempt"; later "issue 12: fence"
+    RECONCILIATION_FIRST_DIVERGING_LEDGER: "event height ledger firstDivergingLedger queries table? key?"; later "issue 12: fence"
+    RECONCILIATION_COMPLETE: "event height ledger root replayedFrom duration_ms"; later "issue 12: fence"
+    RECONCILIATION_FAILED: "event height step err attempt"; later "issue 12: fence"
+    RECONCILIATION_REQUIRES_REPLAY: "event height firstDivergingLedger action"; later "issue 12: fence"
+    UNFENCED: "event by reason height root"; later "issue 12: fence"
+    FENCE_RESTORED: "event since reason height"; later "issue 12: fence"
     // First new events.
     listen: "service addr"
     fatal: "err hint"
     config: "config source"
     block_decided: "height round digest proposer items latency_ms"
-    checkpoint_stable: "height block_root state_root history_root signers"
+    checkpoint_stable: "height block_root state_root history_root signers"; later "issue 12: checkpoints"
     evidence_found: "kind operator domain height round digest_a digest_b"
-    slashed: "operator reason amount? height until?"
-    jailed: "operator reason amount? height until?"
-    released: "operator reason amount? height until?"
+    slashed: "operator reason amount? height until?"; later "stake"
+    jailed: "operator reason amount? height until?"; later "stake"
+    released: "operator reason amount? height until?"; later "stake"
     duty_result: "duty slot result reason? latency_ms trace_id"
-    slashing_refused: "duty slot? source? target? pubkey reason"
+    slashing_refused: "duty slot? source? target? pubkey reason"; later "issue 13: signing core"
     share_blamed: "operator domain height round reason"
-    breaker: "target from to failure_rate samples"
-    peer_score: "peer_id score reason"
+    breaker: "target from to failure_rate samples"; later "calls to beacon nodes"
+    peer_score: "peer_id score reason"; later "scores that are told"
     readiness: "ready reasons"
     clock_offset: "peer_id offset_ms"
-    snapshot: "op result height chunks err?"
+    snapshot: "op result height chunks err?"; later "issue 12: checkpoints"
     seals_missing: "height unsealed hint"
     // Of this implementation: what an operator should know at start, a library's line, and lines
     // the output had no room for, or that said the same too often.

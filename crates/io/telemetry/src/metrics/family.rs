@@ -57,6 +57,8 @@ pub struct Info {
     pub labels: &'static [Label],
     /// Whether a series carries exactly one of the labels and not all of them.
     pub either: bool,
+    /// What will feed it, when nothing does yet.
+    pub later: Option<&'static str>,
 }
 
 /// The series of one family. `N` is the number of labels.
