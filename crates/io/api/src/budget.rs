@@ -45,23 +45,33 @@ pub(crate) struct Budgets {
 impl Budgets {
     /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks and bodies are counted by what they hold.
     pub fn within(connections: usize) -> Self {
-        let budget = |name, max: usize, per_client_max| {
-            Arc::new(Budget { name, max, per_client_max, open: Mutex::default(), left: Notify::new() })
+        let budget = |purpose, max: usize, per_client_max| {
+            Arc::new(Budget { purpose, max, per_client_max, open: Mutex::default(), left: Notify::new() })
         };
         Self {
-            streams: budget("streams", STREAMS_MAX.min(connections / 4), STREAMS_PER_CLIENT_MAX),
-            proxied: budget("proxied", PROXIED_MAX.min(connections / 4), PROXIED_PER_CLIENT_MAX),
-            tunnels: budget("tunnels", TUNNELS_MAX.min(connections / 8), TUNNELS_PER_CLIENT_MAX),
-            blocks: budget("blocks", BLOCKS_SHOWN_MAX, BLOCKS_PER_CLIENT_MAX),
-            bodies: budget("bodies", BODY_PLACES_MAX, BODY_PLACES_PER_CLIENT_MAX),
+            streams: budget(Purpose::Streams, STREAMS_MAX.min(connections / 4), STREAMS_PER_CLIENT_MAX),
+            proxied: budget(Purpose::Proxied, PROXIED_MAX.min(connections / 4), PROXIED_PER_CLIENT_MAX),
+            tunnels: budget(Purpose::Tunnels, TUNNELS_MAX.min(connections / 8), TUNNELS_PER_CLIENT_MAX),
+            blocks: budget(Purpose::Blocks, BLOCKS_SHOWN_MAX, BLOCKS_PER_CLIENT_MAX),
+            bodies: budget(Purpose::Bodies, BODY_PLACES_MAX, BODY_PLACES_PER_CLIENT_MAX),
         }
     }
+}
+
+/// What places are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Streams,
+    Proxied,
+    Tunnels,
+    Blocks,
+    Bodies,
 }
 
 /// Places of one kind of request.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    pub name: &'static str,
+    pub purpose: Purpose,
     max: usize,
     per_client_max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
@@ -160,7 +170,7 @@ mod tests {
         assert_eq!(of_all, CONNECTIONS_MAX * 5 / 8);
         for budget in kinds {
             let shared = || taken(budget, client([127, 0, 0, 1]));
-            assert_eq!(shared().len(), budget.max / 2, "{}", budget.name);
+            assert_eq!(shared().len(), budget.max / 2, "{:?}", budget.purpose);
             let mut others = Vec::new();
             for n in 1..=255 {
                 others.extend(taken(budget, client([192, 0, 2, n])));
@@ -168,8 +178,8 @@ mod tests {
             assert_eq!(
                 (others.len(), shared().len()),
                 (budget.max * 3 / 4, budget.max / 4),
-                "{}",
-                budget.name
+                "{:?}",
+                budget.purpose
             );
         }
     }

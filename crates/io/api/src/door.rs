@@ -2,7 +2,7 @@
 
 use crate::activity::Overdue;
 use crate::backend::Options;
-use crate::budget::{Budget, Budgets, Permit};
+use crate::budget::{Budget, Budgets, Permit, Purpose};
 use crate::clients::{Client, Clients};
 use crate::connections::{Connections, Full};
 use crate::guard::Guard;
@@ -37,7 +37,7 @@ pub(crate) enum TurnedAway {
     /// It is too slow.
     Slow,
     /// A budget is used up.
-    Budget(&'static str),
+    Budget(Purpose),
 }
 
 impl TurnedAway {
@@ -47,7 +47,11 @@ impl TurnedAway {
             TurnedAway::Client => "client",
             TurnedAway::Evicted => "evicted",
             TurnedAway::Slow => "slow",
-            TurnedAway::Budget(name) => name,
+            TurnedAway::Budget(Purpose::Streams) => "streams",
+            TurnedAway::Budget(Purpose::Proxied) => "proxied",
+            TurnedAway::Budget(Purpose::Tunnels) => "tunnels",
+            TurnedAway::Budget(Purpose::Blocks) => "blocks",
+            TurnedAway::Budget(Purpose::Bodies) => "bodies",
         }
     }
 }
@@ -90,13 +94,13 @@ impl Door {
     }
 
     fn no_place(&self, budget: &Budget, client: Client) -> Refusal {
-        self.turned_away(TurnedAway::Budget(budget.name), client);
-        let (code, what) = match budget.name {
-            "streams" => ("TOO_MANY_STREAMS", "event streams are open"),
-            "tunnels" => ("TOO_MANY_TUNNELS", "tunnels are open"),
-            "blocks" => ("TOO_MANY_BLOCKS", "blocks are shown"),
-            "bodies" => ("TOO_MANY_BODIES", "large bodies are held"),
-            _ => ("TOO_MANY_PROXIED", "requests are with the upstream"),
+        self.turned_away(TurnedAway::Budget(budget.purpose), client);
+        let (code, what) = match budget.purpose {
+            Purpose::Streams => ("TOO_MANY_STREAMS", "event streams are open"),
+            Purpose::Proxied => ("TOO_MANY_PROXIED", "requests are with the upstream"),
+            Purpose::Tunnels => ("TOO_MANY_TUNNELS", "tunnels are open"),
+            Purpose::Blocks => ("TOO_MANY_BLOCKS", "blocks are shown"),
+            Purpose::Bodies => ("TOO_MANY_BODIES", "large bodies are held"),
         };
         let message = format!("no more {what} at once, or by this client");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon()
