@@ -4,11 +4,15 @@ use crate::backend::{Backend, Options};
 use crate::door::Door;
 use crate::error::ApiError;
 use crate::limits::RateLimiter;
-use crate::proxy::Proxy;
+use crate::paths::OwnPaths;
+use crate::proxy::{self, Proxy};
+use crate::routes::{Kind, Route, Target};
 use crate::{observe, routes};
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, any};
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +22,8 @@ pub(crate) struct App<B> {
     pub door: Arc<Door>,
     pub proxy: Option<Proxy>,
     pub rate: Option<RateLimiter>,
+    /// The description of the API.
+    pub document: Bytes,
     /// Set when the listener stops: event streams end themselves.
     pub stopping: CancellationToken,
 }
@@ -25,51 +31,42 @@ pub(crate) struct App<B> {
 /// The state as handlers take it.
 pub(crate) type Shared<B> = State<Arc<App<B>>>;
 
-/// Routes of the validator API; every other path goes to the proxy.
+/// The validator API; what no route takes goes to the proxy.
 pub(crate) fn validator_router<B: Backend>(
     backend: Arc<B>,
     door: Arc<Door>,
     options: &Options,
     stopping: CancellationToken,
 ) -> Result<Router, ApiError> {
-    let proxy = options.upstream.clone().map(Proxy::new).transpose()?;
-    let app = Arc::new(App { backend, door, proxy, rate: RateLimiter::new(options.rate_limit), stopping });
-    let mut router = Router::new()
-        .merge(routes::health::router())
-        .merge(routes::duty::router())
-        .merge(routes::chain::router())
-        .merge(routes::evidence::router())
-        .merge(routes::events::router())
-        .merge(routes::openapi::router(options.tx_api));
-    if options.tx_api {
-        router = router.merge(routes::tx::router());
-    }
-    Ok(finish(router, app))
+    let proxy = options.upstream.clone().map(|base| Proxy::new(base, OwnPaths::of::<B>())).transpose()?;
+    let rate = RateLimiter::new(options.rate_limit);
+    let document = routes::openapi::api_document::<B>(options.tx_api).to_string().into();
+    let app = App { backend, door, proxy, rate, document, stopping };
+    Ok(router(routes::validator(options.tx_api), app))
 }
 
-/// Routes of the monitoring listener.
+/// The monitoring listener.
 pub(crate) fn monitoring_router<B: Backend>(backend: Arc<B>, door: Arc<Door>) -> Router {
-    finish(routes::health::router().merge(routes::metrics::router()), bare(backend, door))
-}
-
-/// Test routes, with everything around them that other routes have.
-#[cfg(feature = "e2e")]
-pub(crate) fn test_router<B: Backend>(
-    backend: Arc<B>,
-    door: Arc<Door>,
-    routes: Router<Arc<App<B>>>,
-) -> Router {
-    finish(routes, bare(backend, door))
+    bare_router(backend, door, routes::monitoring())
 }
 
 /// A listener without proxy, streams and rate limit.
-fn bare<B: Backend>(backend: Arc<B>, door: Arc<Door>) -> Arc<App<B>> {
-    Arc::new(App { backend, door, proxy: None, rate: None, stopping: CancellationToken::new() })
+pub(crate) fn bare_router<B: Backend>(backend: Arc<B>, door: Arc<Door>, routes: Vec<Route<B>>) -> Router {
+    let (document, stopping) = (Bytes::new(), CancellationToken::new());
+    router(routes, App { backend, door, proxy: None, rate: None, document, stopping })
 }
 
-fn finish<B: Backend>(router: Router<Arc<App<B>>>, app: Arc<App<B>>) -> Router {
-    router
-        .fallback(crate::proxy::fallback)
-        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
-        .with_state(app)
+/// The routes, each with what happens around it.
+fn router<B: Backend>(routes: Vec<Route<B>>, app: App<B>) -> Router {
+    let app = Arc::new(app);
+    let observed = |answers: MethodRouter<Arc<App<B>>>, target| {
+        answers.layer(from_fn_with_state((Arc::clone(&app), target), observe::observe::<B>))
+    };
+    let proxied = Target { template: "proxy".into(), kind: Kind::Proxied };
+    let router = Router::new().fallback(observed(any(proxy::fallback::<B>), proxied));
+    let add = |router: Router<_>, Route { target, answers, .. }| {
+        let path = Arc::clone(&target.template);
+        router.route(&path, observed(answers, target))
+    };
+    routes.into_iter().fold(router, add).with_state(Arc::clone(&app))
 }

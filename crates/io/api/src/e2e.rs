@@ -4,20 +4,21 @@
 //! message means and whether it holds is the node's business, and goes through the checks of every other
 //! message.
 
-use crate::app::test_router;
+use crate::app::{App, bare_router};
 use crate::backend::{Backend, Options};
 use crate::door::Door;
 use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::reply::text_error_because;
 use crate::request::{BodyError, Taken};
+use crate::routes::Route;
 use crate::server::Listener;
 use aequa_telemetry::TraceId;
 use aequa_types::json::{Raw, object};
+use axum::Json;
 use axum::extract::Extension;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::routing::{MethodRouter, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
@@ -75,16 +76,16 @@ impl TestServer {
     ) -> Result<Self, ApiError> {
         let door =
             |service| Door::new(service, Arc::clone(backend.metrics()), Guard::new(&[]), &Options::default());
-        let routes = Router::new().route("/e2e/qbft", post(inject)).layer(Extension(Arc::clone(&tests)));
+        let route = |path, answers: MethodRouter<Arc<App<B>>>| {
+            Route::of_tests(path, answers.layer(Extension(Arc::clone(&tests))))
+        };
+        let routes = vec![route("/e2e/qbft", post(inject))];
         let messages = door("e2e_qbft");
-        let router = test_router(Arc::clone(&backend), Arc::clone(&messages), routes);
+        let router = bare_router(Arc::clone(&backend), Arc::clone(&messages), routes);
         let qbft = Listener::start(messages, qbft, router, CancellationToken::new()).await?;
-        let routes = Router::new()
-            .route("/e2e/p2p/connect", post(judge))
-            .route("/e2e/p2p/disconnect", post(judge))
-            .layer(Extension(tests));
+        let routes = vec![route("/e2e/p2p/connect", post(judge)), route("/e2e/p2p/disconnect", post(judge))];
         let peers = door("e2e_p2p");
-        let router = test_router(Arc::clone(&backend), Arc::clone(&peers), routes);
+        let router = bare_router(Arc::clone(&backend), Arc::clone(&peers), routes);
         let p2p = Listener::start(peers, p2p, router, CancellationToken::new()).await?;
         Ok(Self { qbft, p2p })
     }

@@ -17,6 +17,7 @@
 //! of `--api.hosts`.
 
 use crate::reply::Refusal;
+use crate::routes::{Kind, Target};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN, VIA};
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
@@ -25,15 +26,6 @@ use std::net::IpAddr;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-
-/// What is asked for, as far as the rules tell requests apart.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    /// Template of the own route that takes it; none when the proxy does.
-    pub route: Option<&'a str>,
-    /// Whether its listener is on loopback.
-    pub on_loopback: bool,
-}
 
 /// The rules, with the names of `--api.hosts`.
 #[derive(Debug, Clone)]
@@ -54,8 +46,8 @@ impl Guard {
         format!("1.1 {}", self.pseudonym)
     }
 
-    /// Whether the request may go on.
-    pub fn check<B>(&self, request: &Request<B>, asked: Asked<'_>) -> Result<(), Refusal> {
+    /// Whether a request that came to a listener, on loopback or not, may go on to `target`.
+    pub fn check<B>(&self, request: &Request<B>, target: &Target, on_loopback: bool) -> Result<(), Refusal> {
         if request.method() == Method::CONNECT || request.uri().path() == "*" {
             return Err(wrong_method("the request target must be a path"));
         }
@@ -64,17 +56,18 @@ impl Guard {
             return Err(Refusal::new(StatusCode::LOOP_DETECTED, "LOOP_DETECTED", message));
         }
         let host = host(request)?;
-        if let Some(host) = host.as_ref().filter(|host| asked.on_loopback && !self.is_own(host.host())) {
+        if let Some(host) = host.as_ref().filter(|host| on_loopback && !self.is_own(host.host())) {
             let message = format!("Host: {} is no name of this listener; --api.hosts adds one", host.host());
             return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "MISDIRECTED", message));
         }
         let page = self.page(request.headers(), host.as_ref());
-        if page == Page::Foreign && !asked.route.is_some_and(is_open_to_pages) {
+        if page == Page::Foreign && target.kind != Kind::Probe {
             let message = "Origin: pages of other sites may not ask this node";
             return Err(Refusal::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message));
         }
-        let changes_state = request.method() == Method::POST && asked.route.is_some_and(|r| r != "/health");
-        if changes_state && !is_json(request.headers(), page) {
+        // `/health` takes whatever it is asked.
+        let is_read = target.kind != Kind::Proxied && &*target.template != "/health";
+        if is_read && request.method() == Method::POST && !is_json(request.headers(), page) {
             let message = "Content-Type: must be application/json";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CONTENT_TYPE", message));
         }
@@ -118,11 +111,6 @@ enum Page {
     None,
     Own,
     Foreign,
-}
-
-/// Routes a page may ask anything: they change nothing and say nothing about the cluster's work.
-fn is_open_to_pages(route: &str) -> bool {
-    matches!(route, "/health" | "/livez" | "/readyz" | "/metrics")
 }
 
 /// The refusal of a method.
@@ -188,14 +176,23 @@ fn is_json(headers: &HeaderMap, page: Page) -> bool {
 mod tests {
     use super::*;
 
+    fn target(route: Option<&str>) -> Target {
+        let kind = match route {
+            None => Kind::Proxied,
+            Some("/health" | "/livez" | "/readyz" | "/metrics") => Kind::Probe,
+            Some(_) => Kind::Work,
+        };
+        Target { template: route.unwrap_or("proxy").into(), kind }
+    }
+
     fn answer(head: &str, headers: &[(&str, &str)], route: Option<&str>, on_loopback: bool) -> u16 {
-        let (method, target) = head.split_once(' ').unwrap();
-        let mut request = Request::builder().method(method).uri(target);
+        let (method, uri) = head.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let guard = Guard::new(&["Node.Example".into()]);
-        match guard.check(&request.body(()).unwrap(), Asked { route, on_loopback }) {
+        match guard.check(&request.body(()).unwrap(), &target(route), on_loopback) {
             Ok(()) => 200,
             Err(refusal) => refusal.status.as_u16(),
         }
@@ -237,8 +234,7 @@ mod tests {
         let twice = [("Host", "localhost"), ("Host", "localhost")];
         assert_eq!(answer("GET /status", &twice, Some("/status"), false), 400);
         let old = Request::builder().version(Version::HTTP_10).uri("/health").body(()).unwrap();
-        let asked = Asked { route: Some("/health"), on_loopback: true };
-        assert!(Guard::new(&[]).check(&old, asked).is_ok());
+        assert!(Guard::new(&[]).check(&old, &target(Some("/health")), true).is_ok());
     }
 
     #[test]
@@ -256,8 +252,8 @@ mod tests {
             for hops in via {
                 request = request.header("Via", *hops);
             }
-            let asked = Asked { route: None, on_loopback: true };
-            guard.check(&request.body(()).unwrap(), asked).map_err(|refusal| refusal.status.as_u16())
+            let checked = guard.check(&request.body(()).unwrap(), &target(None), true);
+            checked.map_err(|refusal| refusal.status.as_u16())
         };
         let (own, others) = (guard.via(), other.via());
         assert_ne!(own, others);

@@ -16,7 +16,7 @@
 //! | `budget`, `held` | places of event streams, proxied requests, tunnels, shown blocks and large bodies; bodies that keep one |
 //! | `observe` | what happens around every request |
 //! | `guard` | requests that are not taken whatever they ask: of other sites' pages, under foreign names |
-//! | `routes` | handlers by subject, and the OpenAPI document generated from them |
+//! | `routes` | handlers by subject, each route declared once, and the OpenAPI document made from them |
 //! | `proxy`, `paths` | every path no route takes, and how it may be spelled |
 //! | `request`, `reply` | reading strictly, answering in the shapes of the two route families |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |

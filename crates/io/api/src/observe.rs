@@ -1,18 +1,18 @@
 //! What happens around every request: trace id, fence, limits, metrics, the log line. A handler that panics ends
 //! the operator (ADR 14): nothing is caught here.
 
-use crate::app::{App, Shared};
+use crate::app::App;
 use crate::backend::Backend;
 use crate::clients::Client;
 use crate::connections::Place;
-use crate::guard::Asked;
 use crate::limits::RateLimiter;
 use crate::reply::{Reason, Refusal, TakenBytes, internal};
 use crate::request::BodyError;
+use crate::routes::{Kind, Target};
 use aequa_telemetry::TraceId;
 use aequa_telemetry::metrics::elapsed_ms;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -26,9 +26,6 @@ use std::time::Instant;
 
 /// Carries the trace id in and out.
 pub(crate) const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-
-/// Route label of everything the proxy answers.
-const PROXY: &str = "proxy";
 
 /// Seconds a client is asked to wait while the node is fenced.
 const FENCED_RETRY_S: u32 = 30;
@@ -45,39 +42,18 @@ pub(crate) struct Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FromUpstream;
 
-/// Routes that answer while the node is fenced; `/readyz` and the indexer's alias say so in their own way.
-fn survives_fence(route: &str) -> bool {
-    const ROUTES: [&str; 11] = [
-        "/health",
-        "/livez",
-        "/readyz",
-        "/status",
-        "/metrics",
-        "/v1/state-root",
-        "/v1/evidence",
-        "/v1/cluster",
-        "/v1/checkpoints/latest",
-        "/v1/checkpoints/{height}",
-        "/api/state-root",
-    ];
-    ROUTES.contains(&route)
-}
-
-/// Routes that a rate limit must not hide from an operator.
-fn survives_rate_limit(route: &str) -> bool {
-    matches!(route, "/health" | "/livez" | "/readyz")
-}
-
-/// The outermost layer of both listeners.
-pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Request, next: Next) -> Response {
+/// The outermost layer of every route, and of what no route takes.
+pub(crate) async fn observe<B: Backend>(
+    State((app, target)): State<(Arc<App<B>>, Target)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let start = Instant::now();
     let trace_id =
         TraceId::accept_or_fresh(request.headers().get(X_TRACE_ID).and_then(|value| value.to_str().ok()));
-    let route: Box<str> =
-        request.extensions().get::<MatchedPath>().map_or(PROXY, |matched| matched.as_str()).into();
     request.extensions_mut().insert(trace_id.clone());
 
-    let mut response = match admit(&app, &route, &mut request) {
+    let mut response = match admit(&app, &target, &mut request) {
         Err(refusal) => refusal.into_response(),
         Ok(Arrival { place, .. }) => match place.evicted.run_until_cancelled(next.run(request)).await {
             None if place.too_slow.is_cancelled() => Refusal::from(BodyError::Slow).into_response(),
@@ -85,7 +61,7 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
             Some(answer) => answer,
         },
     };
-    let cut_off = is_cut_off(&app, &route);
+    let cut_off = is_cut_off(&app, target.kind);
     if cut_off {
         response = fenced().into_response();
     }
@@ -95,28 +71,27 @@ pub(crate) async fn observe<B: Backend>(State(app): Shared<B>, mut request: Requ
     if let Ok(value) = HeaderValue::from_str(trace_id.as_str()) {
         response.headers_mut().insert(X_TRACE_ID, value);
     }
-    account(&app, &route, &trace_id, &response, elapsed_ms(start));
+    account(&app, &target.template, &trace_id, &response, elapsed_ms(start));
     // Event streams end themselves, with a last event.
-    if cut_off || survives_fence(&route) || &*route == crate::routes::events::PATH {
+    if cut_off || target.kind.survives_fence() || target.kind == Kind::Stream {
         return response;
     }
     response.map(|body| Body::new(FenceBody { app, body }))
 }
 
 /// Lets a request pass to its handler, which then knows whose it is.
-fn admit<B: Backend>(app: &App<B>, route: &str, request: &mut Request) -> Result<Arrival, Refusal> {
+fn admit<B: Backend>(app: &App<B>, target: &Target, request: &mut Request) -> Result<Arrival, Refusal> {
     let arrival = request.extensions().get::<Arrival>().cloned();
     let arrival = arrival.ok_or_else(|| internal("a request came through no listener"))?;
     let on_loopback = arrival.listener.ip().to_canonical().is_loopback();
-    let asked = Asked { route: (route != PROXY).then_some(route), on_loopback };
-    app.door.guard.check(request, asked)?;
-    if is_cut_off(app, route) {
+    app.door.guard.check(request, target, on_loopback)?;
+    if is_cut_off(app, target.kind) {
         return Err(fenced());
     }
     let client = app.door.clients.asking(arrival.peer.ip(), request.headers());
     request.extensions_mut().insert(client);
     match &app.rate {
-        Some(limiter) if !survives_rate_limit(route) => within_rate(limiter, client)?,
+        Some(limiter) if target.kind != Kind::Probe => within_rate(limiter, client)?,
         Some(_) | None => {}
     }
     Ok(arrival)
@@ -136,8 +111,8 @@ fn evicted() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS", message).retry_soon()
 }
 
-fn is_cut_off<B: Backend>(app: &App<B>, route: &str) -> bool {
-    app.backend.fenced() && !survives_fence(route)
+fn is_cut_off<B: Backend>(app: &App<B>, kind: Kind) -> bool {
+    app.backend.fenced() && !kind.survives_fence()
 }
 
 /// The answer of a fenced node.

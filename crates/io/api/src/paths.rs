@@ -3,9 +3,10 @@
 //! A path that climbs (`..`, also encoded) could leave the upstream's prefix, and is refused. One that means an
 //! own route in another spelling (`//v1/duty`, `/v1/duty/`, `/v1/%64uty`) is not taken for the upstream's.
 
-use crate::routes::openapi::api_document;
+use crate::backend::Backend;
+use crate::routes;
 
-/// The own routes, as the description of the API lists them.
+/// The own routes of both listeners.
 #[derive(Debug, Clone)]
 pub(crate) struct OwnPaths(Vec<Vec<String>>);
 
@@ -19,10 +20,15 @@ pub(crate) enum PathRefusal {
 }
 
 impl OwnPaths {
-    pub fn new() -> Self {
-        let document = api_document(true);
-        let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.keys());
-        Self(paths.map(|path| segments(path).iter().map(ToString::to_string).collect()).collect())
+    /// All there can be, whether they are on or not.
+    pub fn of<B: Backend>() -> Self {
+        let routes = routes::validator::<B>(true).into_iter().chain(routes::monitoring());
+        Self::named(routes.map(|route| route.target.template))
+    }
+
+    pub fn named(paths: impl IntoIterator<Item: AsRef<str>>) -> Self {
+        let owned = |path: &str| segments(path).iter().map(ToString::to_string).collect();
+        Self(paths.into_iter().map(|path| owned(path.as_ref())).collect())
     }
 
     pub fn check(&self, path: &str) -> Result<(), PathRefusal> {
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_path_that_climbs_is_refused_however_it_is_spelled() {
-        let own = OwnPaths::new();
+        let own = OwnPaths::named(["/health", "/v1/duty", "/v1/tx/plain", "/v1/blocks/{height}"]);
         for climbs in [
             "/../admin",
             "/a/..",
@@ -108,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_own_route_in_another_spelling_is_not_the_upstreams() {
-        let own = OwnPaths::new();
+        let own = OwnPaths::named(["/health", "/v1/duty", "/v1/tx/plain", "/v1/blocks/{height}"]);
         for (other, plain) in [
             ("//v1/duty", "/v1/duty"),
             ("/v1/duty/", "/v1/duty"),

@@ -68,8 +68,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to `base`, whose path is put before every request's.
-    pub fn new(base: Uri) -> Result<Self, ApiError> {
+    /// A proxy to `base`, whose path is put before every request's, for all paths but the own ones.
+    pub fn new(base: Uri, own: OwnPaths) -> Result<Self, ApiError> {
         let unusable = |reason| Err(ApiError::Upstream { url: public_url(&base.to_string()), reason });
         if base.scheme() != Some(&Scheme::HTTP) {
             return unusable("the scheme must be http");
@@ -85,7 +85,7 @@ impl Proxy {
         connector.set_nodelay(true);
         let mut client = Client::builder(TokioExecutor::new());
         let client = client.pool_max_idle_per_host(IDLE_UPSTREAM_MAX).build(connector);
-        Ok(Self { base, own: OwnPaths::new(), client })
+        Ok(Self { base, own, client })
     }
 
     fn target(&self, uri: &Uri) -> Result<Uri, http::Error> {
@@ -292,7 +292,11 @@ mod tests {
     #[tokio::test]
     async fn the_upstreams_path_is_put_before_and_the_query_kept() {
         let target = |base: &str, uri: &str| {
-            Proxy::new(base.parse().unwrap()).unwrap().target(&uri.parse().unwrap()).unwrap().to_string()
+            Proxy::new(base.parse().unwrap(), OwnPaths::named([""]))
+                .unwrap()
+                .target(&uri.parse().unwrap())
+                .unwrap()
+                .to_string()
         };
         assert_eq!(target("http://h:1", "/a/b?c=d"), "http://h:1/a/b?c=d");
         assert_eq!(target("http://h:1/p/", "/a?x"), "http://h:1/p/a?x");
@@ -302,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn unusable_upstreams_are_refused_at_start() {
         for bad in ["https://h/secret", "/only/path", "http://user:secret@h", "http://h/?q=secret"] {
-            let error = Proxy::new(bad.parse().unwrap()).unwrap_err().to_string();
+            let error = Proxy::new(bad.parse().unwrap(), OwnPaths::named([""])).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -7,7 +7,7 @@ use aequa_api::api_document;
 use aequa_testkit::{bid, unsigned};
 use aequa_types::json::{BlockJson, EvidenceJson};
 use aequa_types::{CertifiedBlock, Evidence, Proof, Seal};
-use common::{SENDER, certified, evidence_view, plain_tx};
+use common::{Node, SENDER, certified, evidence_view, plain_tx};
 use serde_json::{Value, json};
 
 fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
@@ -24,7 +24,7 @@ fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 #[test]
 fn every_reference_of_the_document_leads_to_a_shape() {
     for tx_api in [false, true] {
-        let document = api_document(tx_api);
+        let document = api_document::<Node>(tx_api);
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.len() > 50, "{}", found.len());
@@ -37,7 +37,7 @@ fn every_reference_of_the_document_leads_to_a_shape() {
 
 #[test]
 fn what_any_route_may_answer_is_described_at_every_one() {
-    let document = api_document(true);
+    let document = api_document::<Node>(true);
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             for status in ["400", "403", "421", "429", "503", "508"] {
@@ -53,7 +53,7 @@ fn what_any_route_may_answer_is_described_at_every_one() {
 
 #[test]
 fn no_height_limit_or_address_is_left_open() {
-    let document = api_document(true);
+    let document = api_document::<Node>(true);
     let mut bounded = 0;
     for operations in document["paths"].as_object().unwrap().values() {
         for operation in operations.as_object().unwrap().values() {
@@ -104,7 +104,7 @@ fn assert_shape(document: &Value, shape: &Value, value: &Value, place: &str) {
 
 #[test]
 fn blocks_and_evidence_have_the_shapes_described() {
-    let document = api_document(false);
+    let document = api_document::<Node>(false);
     let schema = |name: &str| &document["components"]["schemas"][name];
     let items = vec![plain_tx(0), unsigned(bid(SENDER, 0, 2, SENDER))];
     let mut block = CertifiedBlock::clone(&certified(1, items));

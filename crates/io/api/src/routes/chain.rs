@@ -1,6 +1,6 @@
 //! Blocks, certificates, state roots, the cluster.
 
-use super::read;
+use super::{Kind, Route};
 use crate::app::{App, Shared};
 use crate::backend::{Backend, BackendError, StateRootView};
 use crate::block_pieces::BlockPieces;
@@ -10,9 +10,9 @@ use crate::reply::{ErrorBody, JSON, Refusal, internal, json, ok, whole_or_stream
 use crate::request::{Param, Params, height};
 use aequa_types::json::{CertificateJson, HeaderJson, decimal};
 use aequa_types::{CertifiedBlock, CertifiedHeader, Digest, Header, Height};
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use http::header::{ACCEPT, HeaderValue};
@@ -22,6 +22,7 @@ use serde_json::{Value, json as object};
 use ssz::Encode as _;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa_axum::routes;
 
 /// Most headers in one answer.
 pub const HEADERS_MAX: usize = 100;
@@ -34,15 +35,16 @@ pub(super) const BLOCK_PLACE_WITHIN: Duration = Duration::from_secs(5);
 /// Canonical SSZ.
 const OCTETS: &str = "application/octet-stream";
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    Router::new()
-        .route("/v1/blocks", read(headers))
-        .route("/v1/blocks/latest", read(latest))
-        .route("/v1/blocks/{height}", read(block))
-        .route("/v1/blocks/{height}/certificate", read(certificate))
-        .route("/v1/cluster", read(cluster))
-        .route("/v1/state-root", read(state_root))
-        .route("/api/state-root", read(indexer_state_root))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![
+        Route::new(Kind::Work, routes!(headers)),
+        Route::new(Kind::Work, routes!(latest)),
+        Route::new(Kind::Work, routes!(block)),
+        Route::new(Kind::Work, routes!(certificate)),
+        Route::new(Kind::State, routes!(cluster)),
+        Route::new(Kind::State, routes!(state_root)),
+        Route::new(Kind::State, routes!(indexer_state_root)),
+    ]
 }
 
 /// A list of headers.
@@ -68,7 +70,7 @@ impl From<&Header> for HeaderEntry {
 }
 
 /// Headers, ascending.
-#[utoipa::path(get, path = "/v1/blocks", params(
+#[utoipa::path(get, path = "/v1/blocks", tag = "chain", params(
     ("from" = Option<u64>, Query, description = "first height; without it, the newest headers"),
     ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),
 ), responses(
@@ -85,7 +87,7 @@ pub(crate) async fn headers<B: Backend>(State(app): Shared<B>, params: Params) -
 }
 
 /// The last decided block.
-#[utoipa::path(get, path = "/v1/blocks/latest", responses(
+#[utoipa::path(get, path = "/v1/blocks/latest", tag = "chain", responses(
     (status = 200, description = "as /v1/blocks/{height}", body = ref("#/components/schemas/Block")),
     (status = 404, description = "UNKNOWN_HEIGHT: no block yet", body = ErrorBody),
 ))]
@@ -98,7 +100,7 @@ pub(crate) async fn latest<B: Backend>(
 }
 
 /// A block with its certificate.
-#[utoipa::path(get, path = "/v1/blocks/{height}", params(("height" = u64, Path)), responses(
+#[utoipa::path(get, path = "/v1/blocks/{height}", tag = "chain", params(("height" = u64, Path)), responses(
     (status = 200, description = "the certified block; as SSZ when Accept names application/octet-stream", body = ref("#/components/schemas/Block")),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
@@ -157,7 +159,7 @@ fn unknown(height: Height) -> Refusal {
 }
 
 /// The proof that a block was decided.
-#[utoipa::path(get, path = "/v1/blocks/{height}/certificate", params(("height" = u64, Path)), responses(
+#[utoipa::path(get, path = "/v1/blocks/{height}/certificate", tag = "chain", params(("height" = u64, Path)), responses(
     (status = 200, description = "the certificate", body = ref("#/components/schemas/Certificate")),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
@@ -177,13 +179,13 @@ pub(crate) async fn certificate<B: Backend>(
 }
 
 /// Public parts of the cluster lock.
-#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = ref("#/components/schemas/Cluster"))))]
+#[utoipa::path(get, path = "/v1/cluster", tag = "chain", responses((status = 200, body = ref("#/components/schemas/Cluster"))))]
 pub(crate) async fn cluster<B: Backend>(State(app): Shared<B>) -> Response {
     with_type(StatusCode::OK, JSON, app.backend.cluster())
 }
 
 /// State root after a height.
-#[utoipa::path(get, path = "/v1/state-root", params(("height" = u64, Query)), responses(
+#[utoipa::path(get, path = "/v1/state-root", tag = "chain", params(("height" = u64, Query)), responses(
     (status = 200, body = StateRootView),
     (status = 400, description = "BAD_HEIGHT", body = ErrorBody),
     (status = 404, description = "UNKNOWN_HEIGHT", body = ErrorBody),
@@ -207,7 +209,7 @@ fn state_height(text: &str) -> Option<Height> {
 }
 
 /// The indexer's alias, in the indexer's words.
-#[utoipa::path(get, path = "/api/state-root", params(("ledger" = u64, Query)), responses(
+#[utoipa::path(get, path = "/api/state-root", tag = "chain", params(("ledger" = u64, Query)), responses(
     (status = 200, description = "root without 0x", body = ref("#/components/schemas/IndexerRoot")),
     (status = 400, description = "no number", body = ref("#/components/schemas/IndexerError")),
     (status = 404, description = "unknown or pruned", body = ref("#/components/schemas/IndexerError")),

@@ -1,6 +1,7 @@
 //! Duties: the original's POST, and what became of them.
 
-use crate::app::{App, Shared};
+use super::{Kind, Route};
+use crate::app::Shared;
 use crate::backend::{Backend, BackendError, DutyPage, DutyQuery, DutyRequest};
 use crate::observe::fenced;
 use crate::reply::{Refusal, accepted, list, ok, text_error, text_error_because, text_failure};
@@ -9,13 +10,14 @@ use aequa_telemetry::TraceId;
 use aequa_types::json::{Raw, canonical, object};
 use aequa_types::limits::{DUTY_VALUE_BYTES_MAX, HEIGHT_MAX};
 use aequa_types::{DutyId, DutyKind, Round, Slot, ValueBytes};
-use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodFilter, get};
+use axum::routing::MethodFilter;
 use futures::stream::{self, StreamExt as _};
 use http::StatusCode;
 use std::sync::Arc;
+use utoipa_axum::router::UtoipaMethodRouterExt as _;
+use utoipa_axum::routes;
 
 /// Highest round a duty may name; the original's bound. The number has no meaning any more.
 pub const DUTY_ROUND_MAX: u64 = 1 << 40;
@@ -24,10 +26,11 @@ pub const DUTIES_MAX: usize = 100;
 /// Duties in a list when nobody says how many.
 const DUTIES_DEFAULT: usize = 20;
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    // `get` answers HEAD too; the original did not.
-    let methods = get(read_duty).post(post_duty).on(MethodFilter::HEAD, method_not_allowed);
-    Router::new().route("/v1/duty", methods.fallback(method_not_allowed))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    // GET answers HEAD too; the original did not.
+    let duty =
+        routes!(read_duty, post_duty).map(|methods| methods.on(MethodFilter::HEAD, method_not_allowed));
+    vec![Route::new(Kind::Work, duty).refusing(method_not_allowed)]
 }
 
 pub(super) async fn method_not_allowed() -> Response {
@@ -35,7 +38,7 @@ pub(super) async fn method_not_allowed() -> Response {
 }
 
 /// Hands a duty to consensus.
-#[utoipa::path(post, path = "/v1/duty", request_body = ref("#/components/schemas/DutyBody"), responses(
+#[utoipa::path(post, path = "/v1/duty", tag = "duty", request_body = ref("#/components/schemas/DutyBody"), responses(
     (status = 202, description = "taken, or known already"),
     (status = 400, description = "empty, read error, invalid json, invalid type, height out of range, round out of range", body = String),
     (status = 409, description = "too late; X-Aequa-Digest names what was decided, if anything was", body = String),
@@ -107,7 +110,7 @@ fn parse(bytes: &[u8], trace_id: &TraceId) -> Result<DutyRequest, (&'static str,
 }
 
 /// One duty by type and height, those of one slot, or the newest ones.
-#[utoipa::path(get, path = "/v1/duty", params(
+#[utoipa::path(get, path = "/v1/duty", tag = "duty", params(
     ("type" = Option<String>, Query, description = "attester, proposer or sync"),
     ("height" = Option<u64>, Query, description = "slot; with type one duty is returned, without it a list"),
     ("limit" = Option<u64>, Query, description = "1 to 100, default 20"),

@@ -11,7 +11,7 @@
 //! channel never waits for it. An event is written once and its bytes are shared by all streams; a
 //! replay holds one header at a time. When the node fences, one `fence` event ends the stream.
 
-use super::read;
+use super::{Kind, Route};
 use crate::app::{App, Shared};
 use crate::backend::{Answer, Backend, BackendError, Event, EventBody, Topic};
 use crate::budget::Permit;
@@ -21,7 +21,6 @@ use crate::reply::{ErrorBody, Refusal, streamed};
 use crate::request::{Params, height};
 use aequa_types::json::{CertificateJson, HeaderJson, decimal};
 use aequa_types::{CertifiedHeader, Height};
-use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -36,18 +35,17 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
+use utoipa_axum::routes;
 
-/// The route.
-pub(crate) const PATH: &str = "/v1/events";
 /// Time between comment lines: shorter than the idle timeout of any common proxy.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    Router::new().route(PATH, read(events))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![Route::new(Kind::Stream, routes!(events))]
 }
 
 /// Streams events.
-#[utoipa::path(get, path = "/v1/events", params(
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(
     ("topics" = Option<String>, Query, description = "comma list of block, tx, duty, checkpoint, evidence, readiness, fence; default block"),
     ("from_height" = Option<u64>, Query, description = "replay stored blocks from here"),
     ("Last-Event-ID" = Option<String>, Header, description = "resume after this event"),

@@ -1,23 +1,23 @@
 //! Evidence against operators, committed and pending.
 
 use super::chain::BLOCK_PLACE_WITHIN;
-use super::read;
-use crate::app::{App, Shared};
+use super::{Kind, Route};
+use crate::app::Shared;
 use crate::backend::Backend;
 use crate::clients::Client;
 use crate::reply::{ErrorBody, Refusal, ok};
 use crate::request::Params;
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use axum::{Extension, Router};
-use std::sync::Arc;
+use utoipa_axum::routes;
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    Router::new().route("/v1/evidence", read(evidence))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![Route::new(Kind::State, routes!(evidence))]
 }
 
 /// Committed and pending evidence.
-#[utoipa::path(get, path = "/v1/evidence", params(
+#[utoipa::path(get, path = "/v1/evidence", tag = "evidence", params(
     ("from" = Option<u64>, Query, description = "first height whose block's evidence is shown; default 0"),
 ), responses(
     (status = 200, description = "evidence of at most 16 blocks, and all that is pending", body = ref("#/components/schemas/EvidenceView")),

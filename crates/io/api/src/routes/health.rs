@@ -1,29 +1,30 @@
 //! Liveness, readiness, status: on both listeners, fenced or not.
 
-use super::read;
+use super::{Kind, Route};
 use crate::app::{App, Shared};
 use crate::backend::{Backend, NotReady, Readiness, Status};
 use crate::reply::{json, ok, plain};
 use aequa_telemetry::TraceId;
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::any;
-use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
-use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 /// How long the event loop may take to show that it lives.
 pub const LIVE_WITHIN: Duration = Duration::from_secs(1);
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    Router::new()
-        .route("/health", any(health))
-        .route("/livez", read(livez))
-        .route("/readyz", read(readyz))
-        .route("/status", read(status))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![
+        Route::new(Kind::Probe, routes!(health)).answering(any(health)),
+        Route::new(Kind::Probe, routes!(livez)),
+        Route::new(Kind::Probe, routes!(readyz)),
+        Route::new(Kind::State, routes!(status)),
+    ]
 }
 
 /// Answer of `/livez`.
@@ -53,13 +54,13 @@ pub(crate) struct NotReadyBody {
 }
 
 /// The process runs: any method.
-#[utoipa::path(method(get, put, post, delete, options, head, patch, trace), path = "/health", responses((status = 200, description = "`ok`", body = String)))]
+#[utoipa::path(method(get, put, post, delete, options, head, patch, trace), path = "/health", tag = "health", responses((status = 200, description = "`ok`", body = String)))]
 pub(crate) async fn health() -> Response {
     plain("ok")
 }
 
 /// The event loop answers within a second.
-#[utoipa::path(get, path = "/livez", responses((status = 200, body = Live), (status = 503, body = Live)))]
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = Live), (status = 503, body = Live)))]
 pub(crate) async fn livez<B: Backend>(State(app): Shared<B>) -> Response {
     let live = is_live(&app).await;
     let status = if live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -67,7 +68,7 @@ pub(crate) async fn livez<B: Backend>(State(app): Shared<B>) -> Response {
 }
 
 /// The node may be sent work.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Ready), (status = 503, body = NotReadyBody)))]
+#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, body = Ready), (status = 503, body = NotReadyBody)))]
 pub(crate) async fn readyz<B: Backend>(
     State(app): Shared<B>,
     Extension(trace_id): Extension<TraceId>,
@@ -88,7 +89,7 @@ pub(crate) async fn readyz<B: Backend>(
 }
 
 /// The node's view of itself.
-#[utoipa::path(get, path = "/status", responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/status", tag = "health", responses((status = 200, body = Status)))]
 pub(crate) async fn status<B: Backend>(State(app): Shared<B>) -> Json<Status> {
     let readiness = readiness(&app);
     let mut status = app.backend.status().await;

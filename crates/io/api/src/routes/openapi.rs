@@ -3,39 +3,36 @@
 //! Each handler says what it takes and answers. The file says once what many of them share: what a
 //! parameter of a name may be, what any route may answer, and the shapes of types of other crates.
 
-use super::{chain, duty, events, evidence, health, metrics, tx};
-use crate::app::App;
+use super::{Kind, Route};
+use crate::app::Shared;
 use crate::backend::Backend;
-use crate::reply::{JSON, ok, with_type};
-use axum::Router;
+use crate::reply::{JSON, with_type};
+use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use utoipa::OpenApi;
+use utoipa_axum::routes;
 
 /// See the module.
 const SHARED: &str = include_str!("openapi.json");
-/// Beginnings of paths that exist with `--enable-tx-api` only.
-const TX_PATHS: [&str; 3] = ["/v1/tx", "/v1/accounts", "/v1/mempool"];
-
 /// Paths that answer with SSZ too.
 const BLOCK_PATHS: [&str; 2] = ["/v1/blocks/latest", "/v1/blocks/{height}"];
 
-pub(crate) fn router<B: Backend>(tx_api: bool) -> Router<Arc<App<B>>> {
-    let whole = Bytes::from(api_document(tx_api).to_string());
-    let answer = move || async move { with_type(StatusCode::OK, JSON, whole) };
-    Router::new().route("/openapi.json", super::read(answer))
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![Route::new(Kind::Work, routes!(document))]
 }
 
 /// The routes of both listeners that exist.
-pub fn api_document(tx_api: bool) -> Value {
-    let mut document = serde_json::to_value(ApiDoc::openapi()).unwrap_or_default();
+pub fn api_document<B: Backend>(tx_api: bool) -> Value {
+    let mut document = ApiDoc::openapi();
+    for route in super::validator::<B>(tx_api).into_iter().chain(super::monitoring()) {
+        (route.describe)(&mut document);
+    }
+    let mut document = serde_json::to_value(document).unwrap_or_default();
     let shared: Value = serde_json::from_str(SHARED).unwrap_or_default();
-    if let Some(paths) = document["paths"].as_object_mut() {
-        paths.retain(|path, _| tx_api || !TX_PATHS.iter().any(|start| path.starts_with(start)));
-        for (method, operation) in paths.values_mut().filter_map(Value::as_object_mut).flatten() {
+    for operations in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
             complete(method, operation, &shared);
         }
     }
@@ -88,43 +85,16 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// What the handlers say of themselves.
+/// What no handler says of itself.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Aequa node", description = "REST API of one operator's node.", license(name = "BUSL-1.1")),
-    components(schemas(crate::reply::ErrorBody, crate::backend::DutyView)),
-    paths(
-        health::health,
-        health::livez,
-        health::readyz,
-        health::status,
-        metrics::metrics,
-        duty::post_duty,
-        duty::read_duty,
-        tx::post_tx,
-        tx::post_plain,
-        tx::post_auction,
-        tx::post_private,
-        tx::read_tx,
-        tx::account,
-        tx::mempool,
-        chain::headers,
-        chain::latest,
-        chain::block,
-        chain::certificate,
-        chain::cluster,
-        chain::state_root,
-        chain::indexer_state_root,
-        evidence::evidence,
-        events::events,
-        document,
-    )
+    components(schemas(crate::reply::ErrorBody, crate::backend::DutyView))
 )]
 struct ApiDoc;
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = ref("#/components/schemas/Document"))))]
-#[allow(dead_code, reason = "carries the annotation; the route answers with what was completed")]
-fn document() -> Response {
-    ok(&api_document(true))
+pub(crate) async fn document<B: Backend>(State(app): Shared<B>) -> Response {
+    with_type(StatusCode::OK, JSON, app.document.clone())
 }

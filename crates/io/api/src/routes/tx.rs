@@ -1,7 +1,7 @@
 //! Transactions in, and where they are. These routes exist when the transaction API is on.
 
 use super::duty::method_not_allowed;
-use super::{read, write};
+use super::{Kind, Route};
 use crate::app::{App, Shared};
 use crate::backend::{
     AccountView, Admission, Backend, BackendError, MempoolView, Submission, TxStatus, TxView,
@@ -16,31 +16,25 @@ use crate::reply::{
 use crate::request::{BodyError, Param, Params, Taken, hash};
 use aequa_types::json::{JsonError, object, parse_address, parse_transaction, parse_transaction_as};
 use aequa_types::{Transaction, TxKind};
+use axum::Extension;
 use axum::extract::State;
-use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, post};
-use axum::{Extension, Router};
 use http::StatusCode;
 use http::header::HeaderValue;
 use serde::Serialize;
-use std::sync::Arc;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-pub(crate) fn router<B: Backend>() -> Router<Arc<App<B>>> {
-    Router::new()
-        .route("/v1/tx", write(post_tx))
-        .route("/v1/tx/plain", text_post(post_plain))
-        .route("/v1/tx/auction", text_post(post_auction))
-        .route("/v1/tx/private", text_post(post_private))
-        .route("/v1/tx/{hash}", read(read_tx))
-        .route("/v1/accounts/{address}", read(account))
-        .route("/v1/mempool", read(mempool))
-}
-
-/// A POST route in the shape of the original ones.
-fn text_post<B: Backend, T: 'static>(handler: impl Handler<T, Arc<App<B>>>) -> MethodRouter<Arc<App<B>>> {
-    post(handler).fallback(method_not_allowed)
+pub(super) fn routes<B: Backend>() -> Vec<Route<B>> {
+    vec![
+        Route::new(Kind::Work, routes!(post_tx)),
+        Route::new(Kind::Work, routes!(post_plain)).refusing(method_not_allowed),
+        Route::new(Kind::Work, routes!(post_auction)).refusing(method_not_allowed),
+        Route::new(Kind::Work, routes!(post_private)).refusing(method_not_allowed),
+        Route::new(Kind::Work, routes!(read_tx)),
+        Route::new(Kind::Work, routes!(account)),
+        Route::new(Kind::Work, routes!(mempool)),
+    ]
 }
 
 /// Answer to an admitted transaction.
@@ -54,7 +48,7 @@ pub(crate) struct Admitted {
 }
 
 /// Submits a transaction; JSON answers.
-#[utoipa::path(post, path = "/v1/tx", request_body = ref("#/components/schemas/Envelope"), responses(
+#[utoipa::path(post, path = "/v1/tx", tag = "tx", request_body = ref("#/components/schemas/Envelope"), responses(
     (status = 202, body = Admitted),
     (status = 400, description = "TX_INVALID", body = ErrorBody),
     (status = 409, description = "TX_OLD, TX_DUP", body = ErrorBody),
@@ -108,7 +102,7 @@ fn refuse(submission: &Submission) -> Result<(), Refusal> {
 }
 
 /// Submits a transaction; the original's text answers.
-#[utoipa::path(post, path = "/v1/tx/plain", request_body = ref("#/components/schemas/Envelope"), responses(
+#[utoipa::path(post, path = "/v1/tx/plain", tag = "tx", request_body = ref("#/components/schemas/Envelope"), responses(
     (status = 202, description = "admitted; headers X-Aequa-Tx-Hash and X-Aequa-Tx-Result"),
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 409, description = "old nonce, duplicate", body = String),
@@ -123,7 +117,7 @@ pub(crate) async fn post_plain<B: Backend>(
 }
 
 /// Submits an auction bid; text answers.
-#[utoipa::path(post, path = "/v1/tx/auction", request_body = ref("#/components/schemas/Envelope"), responses(
+#[utoipa::path(post, path = "/v1/tx/auction", tag = "tx", request_body = ref("#/components/schemas/Envelope"), responses(
     (status = 202, description = "admitted; headers as of /v1/tx/plain"),
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 409, description = "old nonce, duplicate", body = String),
@@ -148,7 +142,7 @@ pub(crate) async fn post_auction<B: Backend>(
 }
 
 /// Submits a private transaction: this node cannot open them.
-#[utoipa::path(post, path = "/v1/tx/private", request_body = ref("#/components/schemas/PrivateEnvelope"), responses(
+#[utoipa::path(post, path = "/v1/tx/private", tag = "tx", request_body = ref("#/components/schemas/PrivateEnvelope"), responses(
     (status = 400, description = "invalid json, read error, invalid tx", body = String),
     (status = 503, description = "beast disabled", body = String),
 ))]
@@ -243,7 +237,7 @@ pub(crate) struct TxAnswer {
 }
 
 /// Where a transaction is.
-#[utoipa::path(get, path = "/v1/tx/{hash}", params(
+#[utoipa::path(get, path = "/v1/tx/{hash}", tag = "tx", params(
     ("hash" = String, Path, description = "0x and 64 hex digits"),
     ("proof" = Option<u8>, Query, description = "1 adds the branch to the block's payload root"),
 ), responses(
@@ -277,7 +271,7 @@ async fn prove<B: Backend>(
 }
 
 /// Nonces and pending transactions of an address.
-#[utoipa::path(get, path = "/v1/accounts/{address}", params(("address" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/accounts/{address}", tag = "tx", params(("address" = String, Path)), responses(
     (status = 200, body = AccountView),
     (status = 400, description = "BAD_ADDRESS", body = ErrorBody),
 ))]
@@ -291,7 +285,7 @@ pub(crate) async fn account<B: Backend>(
 }
 
 /// Counts and bytes of the pools by type.
-#[utoipa::path(get, path = "/v1/mempool", responses(
+#[utoipa::path(get, path = "/v1/mempool", tag = "tx", responses(
     (status = 200, description = "`{type: {pending, future, bytes}}`", body = std::collections::BTreeMap<String, crate::backend::PoolCounts>),
 ))]
 pub(crate) async fn mempool<B: Backend>(State(app): Shared<B>) -> Result<axum::Json<MempoolView>, Refusal> {
