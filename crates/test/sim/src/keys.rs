@@ -3,6 +3,7 @@
 //! No operator of a run breaks cryptography; a traitor signs with its own key only, because the
 //! simulator makes no other signature for it. So unforgeability needs no hardness here.
 
+use aequa_byzantine::Unguarded;
 use aequa_replica::{Keys, Permit};
 use aequa_types::{Decision, OperatorIndex, Seal, Signature, Signed, Statement};
 use ssz::Encode;
@@ -22,6 +23,21 @@ impl Keys for SimKeys {
 
     fn share(&self, permit: &Permit) -> Option<Seal> {
         let decision = permit.statement().decision().filter(|_| self.seals)?;
+        Some(share(self.operator, decision))
+    }
+}
+
+/// Of traitors, who give shares also where seals are off.
+impl Unguarded for SimKeys {
+    fn operator(&self) -> OperatorIndex {
+        self.operator
+    }
+
+    fn sign(&self, statement: Statement) -> Signed {
+        sign(self.operator, statement)
+    }
+
+    fn share(&self, decision: Decision) -> Option<Seal> {
         Some(share(self.operator, decision))
     }
 }

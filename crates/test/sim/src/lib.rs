@@ -27,7 +27,7 @@
 //! | `turn` | a node's turn: the loop is the host's, here what it did happens |
 //! | `ports` | what the loop finds outside; an operation that fails ends the process |
 //! | `network`, `crash`, `clocks`, `client` | links, restarts, clocks that are set, load |
-//! | `traitor` | operators that lie |
+//! | `traitor` | operators that lie: which of the misbehaviours of `aequa_byzantine`, and how often |
 //! | `ram` | a disk with sectors, names and syncs, and what a power cut leaves of them |
 //! | `promises` | the production vote log and signing database on that disk |
 //! | `store` | the block store, with what a crash loses |
@@ -55,7 +55,6 @@ mod campaign;
 mod client;
 mod clocks;
 mod crash;
-mod dice;
 mod keys;
 mod network;
 mod node;

@@ -1,6 +1,6 @@
 //! Links between nodes: latency, loss, duplicates, partitions; and what travels on them.
 
-use crate::keys::mix;
+use crate::keys::{SimKeys, mix};
 use crate::node::Kind;
 use crate::plan::{MESSAGE_KINDS, PREPARE};
 use crate::sights::fault;
@@ -45,9 +45,9 @@ impl World {
                     return;
                 }
                 let mut treason = Treason {
-                    operator,
+                    keys: SimKeys { operator, seals: self.plan.seals },
                     traits,
-                    conspiracy: &mut self.conspiracy,
+                    conspiracy: &self.conspiracy,
                     dice: &mut self.dice,
                     faults: &mut self.faults,
                 };

@@ -1,7 +1,7 @@
 //! What a caller asks for, and what a seed makes of it: every run draws its own mix of faults.
 
-use crate::dice::Dice;
 use crate::traitor::Traits;
+use aequa_byzantine::Dice;
 use aequa_types::{BuilderPolicy, ConsensusParams, OperatorIndex, Quorum};
 
 /// What a run is to be like, where that is not left to the seed.

@@ -6,7 +6,7 @@
 //! the operating system outlives it. A sync that fails leaves bytes that can be read, pass for written,
 //! and are on no disk.
 
-use crate::dice::Dice;
+use aequa_byzantine::Dice;
 use aequa_storage::medium::{Medium, MediumFile};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

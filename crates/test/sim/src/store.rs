@@ -1,6 +1,6 @@
 //! The simulated block store: buffered, it loses a suffix of its writes in a crash.
 
-use crate::dice::Dice;
+use aequa_byzantine::Dice;
 use aequa_chain::{Applied, Chain, ChainError, Tip};
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, ClusterId, DutyId, DutyKind, DutyOutcome, Height, InstanceId,

@@ -1,7 +1,6 @@
 //! Virtual time: the queue of events, and what each of them does.
 
 use crate::client::Client;
-use crate::dice::Dice;
 use crate::node::{CrashPoint, Kind, Node};
 use crate::oracle::{Oracle, Violation, blocks};
 use crate::plan::{Options, Plan, Sabotage};
@@ -12,6 +11,7 @@ use crate::totals::Totals;
 use crate::trace::Trace;
 use crate::traitor::Conspiracy;
 use crate::verifier::Verifier;
+use aequa_byzantine::Dice;
 use aequa_replica::{Input, Replica};
 use aequa_types::{ClusterId, Height, OperatorIndex};
 use std::cmp::Reverse;
