@@ -174,11 +174,11 @@ impl Agent {
         let mut turns_left = attacks.len();
         while let Some(place) = places.next().filter(|_| turns_left > 0 || Instant::now() < end) {
             turns_left = turns_left.saturating_sub(1);
-            let attack = attacks[place].as_mut();
-            let entry = books.attacks.entry(attack.name()).or_default();
+            let attack = &mut attacks[place];
+            let entry = books.attacks.entry(attack.name).or_default();
             let sent = self.act(attack, entry, plan, &mut dice, turn).await;
             let (tip, connected) = (self.height(), self.connected().len());
-            tell(format!("{}: {sent} sent, height {tip}, {connected} operators connected", attack.name()));
+            tell(format!("{}: {sent} sent, height {tip}, {connected} operators connected", attack.name));
         }
         books.visits = visitor.stop().await;
         Ok(books)
@@ -188,7 +188,7 @@ impl Agent {
     /// height was decided is only old. Enters what came of it; how much was sent.
     async fn act(
         &self,
-        attack: &mut dyn Attack,
+        attack: &mut Attack,
         entry: &mut Entry,
         plan: &Plan,
         dice: &mut Dice,
@@ -203,7 +203,7 @@ impl Agent {
             let verdicts = Look::at(&self.http, &plan.monitoring).await.since(&before);
             let counted = |result: &&str| verdicts.refused(result) + entry.verdicts.refused(result) > 0.0;
             let now = Instant::now();
-            let judged = plan.monitoring.is_empty() || attack.refused_as().iter().all(counted);
+            let judged = plan.monitoring.is_empty() || attack.refused_as.iter().all(counted);
             if judged || now > deadline {
                 break verdicts;
             }
@@ -219,14 +219,14 @@ impl Agent {
     /// sent.
     async fn turn(
         &self,
-        attack: &mut dyn Attack,
+        attack: &mut Attack,
         rate: u32,
         dice: &mut Dice,
         end: Instant,
         patience: Instant,
     ) -> u64 {
         let mut sent = 0;
-        let pause = Duration::from_secs(1) / rate.saturating_mul(attack.intensity()).max(1);
+        let pause = Duration::from_secs(1) / rate.saturating_mul(attack.intensity).max(1);
         while Instant::now() < end || (sent == 0 && Instant::now() < patience) {
             let sendings = attack.play(&mut Scene::new(&self.traitor, dice, &self.ear));
             let count = u32::try_from(sendings.len()).unwrap_or(u32::MAX);

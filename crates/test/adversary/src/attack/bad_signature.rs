@@ -1,29 +1,13 @@
 //! Signatures that do not hold, in places where one is looked for.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::{Claim, Message, Seal, Signature};
 
 /// Bends, swaps and leaves out signatures; and signs well a COMMIT whose seal share is none.
 #[derive(Default)]
 pub struct BadSignature;
 
-impl Attack for BadSignature {
-    fn name(&self) -> &'static str {
-        "bad-signature"
-    }
-
-    fn about(&self) -> &'static str {
-        "votes with bent, swapped, empty and random signatures; well-signed COMMITs with bad seal shares"
-    }
-
-    fn refused_as(&self) -> &'static [&'static str] {
-        &["sig_invalid"]
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Perhaps
-    }
-
+impl Play for BadSignature {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let digest = scene.proposed_or_invented(&said);

@@ -1,25 +1,13 @@
 //! COMMITs that no quorum of PREPAREs stands behind.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::{Message, Round};
 
 /// Commits at once to what was proposed, to what nobody proposed, and to heights that have not begun.
 #[derive(Default)]
 pub struct BareCommit;
 
-impl Attack for BareCommit {
-    fn name(&self) -> &'static str {
-        "bare-commit"
-    }
-
-    fn about(&self) -> &'static str {
-        "well-signed COMMITs with good shares before any PREPARE, for proposed and invented digests, now and ahead"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Always
-    }
-
+impl Play for BareCommit {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let proposed = scene.proposed_or_invented(&said);

@@ -1,6 +1,6 @@
 //! Two statements where there may be one.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::{Block, Claim, Digest, InstanceId, Message, OperatorIndex, Round, Signed};
 use std::collections::BTreeSet;
 
@@ -25,19 +25,7 @@ impl Played {
 #[derive(Default)]
 pub struct Leader(Played);
 
-impl Attack for Leader {
-    fn name(&self) -> &'static str {
-        "equivocating-leader"
-    }
-
-    fn about(&self) -> &'static str {
-        "when it leads: two valid blocks, one to each half, with votes for both; both proposals to one operator"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Always
-    }
-
+impl Play for Leader {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         if !scene.leads(instance, said.round) {
@@ -103,19 +91,7 @@ fn round_change_quorum(
 #[derive(Default)]
 pub struct Voter(Played);
 
-impl Attack for Voter {
-    fn name(&self) -> &'static str {
-        "equivocating-voter"
-    }
-
-    fn about(&self) -> &'static str {
-        "PREPARE and COMMIT for two digests in one round, and two different ROUND-CHANGEs, to everybody"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Always
-    }
-
+impl Play for Voter {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let proposed = said.proposals.get(&said.round).and_then(|digests| digests.first().copied());

@@ -1,6 +1,6 @@
 //! Too much of everything.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use crate::scene::junk;
 use aequa_p2p::{Message as Frame, OVERHEAD_BYTES_MAX};
 use aequa_types::limits::{
@@ -30,23 +30,7 @@ pub struct Flood {
     overdrawn_at: Option<Instant>,
 }
 
-impl Attack for Flood {
-    fn name(&self) -> &'static str {
-        "flood"
-    }
-
-    fn about(&self) -> &'static str {
-        "valid but useless votes and questions at ten times the rate, heights up to 2^64-1, frames at the limit, junk; once more than is read"
-    }
-
-    fn intensity(&self) -> u32 {
-        10
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Perhaps
-    }
-
+impl Play for Flood {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let now = Instant::now();
         if self.overdrawn_at.is_some_and(|at| now.duration_since(at) < REST) {

@@ -1,6 +1,6 @@
 //! Claims with evidence that does not show them.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::statement::{CommitClaim, RoundChangeClaim};
 use aequa_types::{Certificate, Claim, Decided, InstanceId, Message, OperatorIndex, Prepared, Round, Signed};
 
@@ -8,23 +8,7 @@ use aequa_types::{Certificate, Claim, Decided, InstanceId, Message, OperatorInde
 #[derive(Default)]
 pub struct Forgery;
 
-impl Attack for Forgery {
-    fn name(&self) -> &'static str {
-        "forged-justification"
-    }
-
-    fn about(&self) -> &'static str {
-        "ROUND-CHANGEs with foreign, repeated or too few PREPAREs; proposals and certificates with forged quorums"
-    }
-
-    fn refused_as(&self) -> &'static [&'static str] {
-        &["bad_justification"]
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Perhaps
-    }
-
+impl Play for Forgery {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let digest = scene.proposed_or_invented(&said);

@@ -1,6 +1,6 @@
 //! Statements under names that are not the traitor's.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::statement::CommitClaim;
 use aequa_types::{Claim, Message, OperatorIndex, RoundChange};
 
@@ -8,23 +8,7 @@ use aequa_types::{Claim, Message, OperatorIndex, RoundChange};
 #[derive(Default)]
 pub struct IdMismatch;
 
-impl Attack for IdMismatch {
-    fn name(&self) -> &'static str {
-        "id-mismatch"
-    }
-
-    fn about(&self) -> &'static str {
-        "statements whose author is another operator or nobody, and proposals of a round somebody else leads"
-    }
-
-    fn refused_as(&self) -> &'static [&'static str] {
-        &["unauthorized", "sig_invalid"]
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for IdMismatch {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let digest = scene.proposed_or_invented(&said);

@@ -28,57 +28,138 @@ pub enum Provable {
 }
 
 /// One way to be faulty.
-pub trait Attack: Send {
+pub struct Attack {
     /// What `--attack` takes.
-    fn name(&self) -> &'static str;
-
+    pub name: &'static str,
     /// What it does, in one sentence.
-    fn about(&self) -> &'static str;
-
+    pub about: &'static str,
     /// How many times the asked rate it sends at.
-    fn intensity(&self) -> u32 {
-        1
-    }
-
+    pub intensity: u32,
     /// What the verifiers must count some of it as, in the words of their metrics; none when all of it is valid,
     /// or which part is not depends on the moment.
-    fn refused_as(&self) -> &'static [&'static str] {
-        &[]
+    pub refused_as: &'static [&'static str],
+    /// Whether it leaves evidence.
+    pub provable: Provable,
+    acts: Box<dyn Play>,
+}
+
+impl Attack {
+    /// At the asked rate, contradicting nothing, with nothing that must be refused.
+    fn of(name: &'static str, acts: impl Play + 'static) -> Self {
+        let acts = Box::new(acts);
+        Self { name, about: "", intensity: 1, refused_as: &[], provable: Provable::Never, acts }
     }
 
-    /// Whether it leaves evidence.
-    fn provable(&self) -> Provable;
-
     /// The next sendings; none when the moment offers nothing.
+    pub fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        self.acts.play(scene)
+    }
+}
+
+/// What an attack does at a moment.
+trait Play: Send {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending>;
 }
 
+impl<F: FnMut(&mut Scene<'_>) -> Vec<Sending> + Send> Play for F {
+    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
+        self(scene)
+    }
+}
+
 /// All attacks, in the order they are played in.
-pub fn all() -> Vec<Box<dyn Attack>> {
-    vec![
-        Box::<equivocation::Leader>::default(),
-        Box::<equivocation::Voter>::default(),
-        Box::<withholding::Withholding>::default(),
-        Box::<bare_commit::BareCommit>::default(),
-        Box::<replay::Replay>::default(),
-        Box::<wrong_round::WrongRound>::default(),
-        Box::<forgery::Forgery>::default(),
-        Box::<id_mismatch::IdMismatch>::default(),
-        Box::<bad_signature::BadSignature>::default(),
-        Box::<flood::Flood>::default(),
-        Box::<nested_json::NestedJson>::default(),
-        Box::<questions::Questions>::default(),
-        Box::<wrong_lock::WrongLock>::default(),
-        Box::<slow_sync::SlowSync>::default(),
+pub fn all() -> Vec<Attack> {
+    in_statements().into_iter().chain(on_the_network()).collect()
+}
+
+/// What is said that should not be.
+fn in_statements() -> [Attack; 9] {
+    [
+        Attack {
+            about: "when it leads: two valid blocks, one to each half, with votes for both; both proposals to one operator",
+            provable: Provable::Always,
+            ..Attack::of("equivocating-leader", equivocation::Leader::default())
+        },
+        Attack {
+            about: "PREPARE and COMMIT for two digests in one round, and two different ROUND-CHANGEs, to everybody",
+            provable: Provable::Always,
+            ..Attack::of("equivocating-voter", equivocation::Voter::default())
+        },
+        Attack {
+            about: "votes for digests whose value nobody gets; when it leads, the block to one operator and its digest to all",
+            ..Attack::of("withheld-value", withholding::Withholding::default())
+        },
+        Attack {
+            about: "well-signed COMMITs with good shares before any PREPARE, for proposed and invented digests, now and ahead",
+            provable: Provable::Always,
+            ..Attack::of("bare-commit", bare_commit::BareCommit::default())
+        },
+        Attack {
+            about: "votes and proposals of everybody, byte for byte, of this height and of old ones",
+            refused_as: &["replay"],
+            ..Attack::of("replay", replay::Replay::default())
+        },
+        Attack {
+            about: "well-signed votes, round changes and proposals of past, far and impossible rounds",
+            refused_as: &["round_oob"],
+            provable: Provable::Perhaps,
+            ..Attack::of("wrong-round", wrong_round::WrongRound::default())
+        },
+        Attack {
+            about: "ROUND-CHANGEs with foreign, repeated or too few PREPAREs; proposals and certificates with forged quorums",
+            refused_as: &["bad_justification"],
+            provable: Provable::Perhaps,
+            ..Attack::of("forged-justification", forgery::Forgery::default())
+        },
+        Attack {
+            about: "statements whose author is another operator or nobody, and proposals of a round somebody else leads",
+            refused_as: &["unauthorized", "sig_invalid"],
+            ..Attack::of("id-mismatch", id_mismatch::IdMismatch::default())
+        },
+        Attack {
+            about: "votes with bent, swapped, empty and random signatures; well-signed COMMITs with bad seal shares",
+            refused_as: &["sig_invalid"],
+            provable: Provable::Perhaps,
+            ..Attack::of("bad-signature", bad_signature::BadSignature::default())
+        },
+    ]
+}
+
+/// What costs others more than it costs the attacker.
+fn on_the_network() -> [Attack; 5] {
+    [
+        Attack {
+            about: "valid but useless votes and questions at ten times the rate, heights up to 2^64-1, frames at the limit, junk; once more than is read",
+            intensity: 10,
+            provable: Provable::Perhaps,
+            ..Attack::of("flood", flood::Flood::default())
+        },
+        Attack {
+            about: "values of nested JSON at the limit, for duties nobody asked about and in answer to questions for others",
+            ..Attack::of("nested-json", nested_json::NestedJson::default())
+        },
+        Attack {
+            about: "questions for blocks, testimony, status and values at ten times the rate, over and over the same",
+            intensity: 10,
+            ..Attack::of("questions", questions::Questions::default())
+        },
+        Attack {
+            about: "status of a member that runs under another lock, each worth a warning",
+            ..Attack::of("wrong-lock", wrong_lock::WrongLock::default())
+        },
+        Attack {
+            about: "claims to be far ahead, and answers questions for blocks with nothing, as late as it can",
+            ..Attack::of("slow-sync", slow_sync::SlowSync::default())
+        },
     ]
 }
 
 /// The attacks of these names, `all` being every one; the unknown name otherwise.
-pub fn named(names: &[String]) -> Result<Vec<Box<dyn Attack>>, String> {
+pub fn named(names: &[String]) -> Result<Vec<Attack>, String> {
     if names.iter().any(|name| name == "all") {
         return Ok(all());
     }
-    let find = |name: &String| all().into_iter().find(|attack| attack.name() == name).ok_or(name.clone());
+    let find = |name: &String| all().into_iter().find(|attack| attack.name == name).ok_or(name.clone());
     names.iter().map(find).collect()
 }
 
@@ -126,10 +207,10 @@ pub(crate) mod tests {
 
     #[test]
     fn attacks_are_found_by_their_names_and_no_two_share_one() {
-        let names: BTreeSet<_> = all().iter().map(|attack| attack.name()).collect();
+        let names: BTreeSet<_> = all().iter().map(|attack| attack.name).collect();
         assert_eq!(names.len(), all().len());
         for name in names {
-            assert_eq!(named(&[name.to_owned()]).unwrap()[0].name(), name);
+            assert_eq!(named(&[name.to_owned()]).unwrap()[0].name, name);
         }
         assert_eq!(named(&["replay".into(), "all".into()]).unwrap().len(), all().len());
         assert_eq!(named(&["nonsense".into()]).err(), Some("nonsense".into()));

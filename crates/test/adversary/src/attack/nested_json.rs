@@ -1,6 +1,6 @@
 //! Values that are small as bytes and large as a tree.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::limits::DUTY_VALUE_BYTES_MAX;
 use aequa_types::message::ValueReply;
 use aequa_types::{DutyKind, InstanceId, Message, Slot, ValueBytes};
@@ -16,19 +16,7 @@ pub struct NestedJson {
     at: Option<Instant>,
 }
 
-impl Attack for NestedJson {
-    fn name(&self) -> &'static str {
-        "nested-json"
-    }
-
-    fn about(&self) -> &'static str {
-        "values of nested JSON at the limit, for duties nobody asked about and in answer to questions for others"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for NestedJson {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         if self.at.is_some_and(|at| at.elapsed() < EVERY) {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! Questions without end.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::limits::SYNC_BLOCKS_MAX;
 use aequa_types::message::ValueRequest;
 use aequa_types::sync::{BlocksRequest, SyncRequest, TestimonyRequest};
@@ -16,23 +16,7 @@ pub struct Questions {
     asked: usize,
 }
 
-impl Attack for Questions {
-    fn name(&self) -> &'static str {
-        "questions"
-    }
-
-    fn about(&self) -> &'static str {
-        "questions for blocks, testimony, status and values at ten times the rate, over and over the same"
-    }
-
-    fn intensity(&self) -> u32 {
-        10
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for Questions {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         (0..AT_ONCE).map(|_| self.next(scene)).collect()
     }

@@ -1,6 +1,6 @@
 //! Help that comes too late.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::Height;
 use aequa_types::sync::SyncRequest;
 use std::time::{Duration, Instant};
@@ -14,19 +14,7 @@ const AHEAD: u64 = 500;
 #[derive(Default)]
 pub struct SlowSync;
 
-impl Attack for SlowSync {
-    fn name(&self) -> &'static str {
-        "slow-sync"
-    }
-
-    fn about(&self) -> &'static str {
-        "claims to be far ahead, and answers questions for blocks with nothing, as late as it can"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for SlowSync {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         scene.memory().slow_until = Some(Instant::now() + LINGER);
         let mut status = scene.ear.follower.status();

@@ -1,6 +1,6 @@
 //! Values named and never given.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use crate::scene::junk;
 use aequa_types::message::ValueReply;
 use aequa_types::{Claim, Digest, InstanceId, Message, Round, ValueBytes};
@@ -16,19 +16,7 @@ pub struct Withholding {
     named: BTreeMap<(InstanceId, Round), Digest>,
 }
 
-impl Attack for Withholding {
-    fn name(&self) -> &'static str {
-        "withheld-value"
-    }
-
-    fn about(&self) -> &'static str {
-        "votes for digests whose value nobody gets; when it leads, the block to one operator and its digest to all"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for Withholding {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, round) = (scene.instance(), scene.said().round);
         let mut sendings = Vec::new();

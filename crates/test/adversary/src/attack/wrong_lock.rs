@@ -1,25 +1,13 @@
 //! A member that runs under another lock.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::sync::SyncRequest;
 
 /// Introduces itself as one of another cluster, which everybody has to warn about.
 #[derive(Default)]
 pub struct WrongLock;
 
-impl Attack for WrongLock {
-    fn name(&self) -> &'static str {
-        "wrong-lock"
-    }
-
-    fn about(&self) -> &'static str {
-        "status of a member that runs under another lock, each worth a warning"
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Never
-    }
-
+impl Play for WrongLock {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let mut status = scene.ear.follower.status();
         status.lock_hash = scene.invented();

@@ -1,6 +1,6 @@
 //! Rounds that are over, and rounds that never come.
 
-use super::{Attack, Provable, Scene, Sending};
+use super::{Play, Scene, Sending};
 use aequa_types::limits::{HEIGHT_MAX, ROUND_WINDOW};
 use aequa_types::{Claim, Message, PrePrepare, Round, ValueBytes};
 
@@ -8,23 +8,7 @@ use aequa_types::{Claim, Message, PrePrepare, Round, ValueBytes};
 #[derive(Default)]
 pub struct WrongRound;
 
-impl Attack for WrongRound {
-    fn name(&self) -> &'static str {
-        "wrong-round"
-    }
-
-    fn about(&self) -> &'static str {
-        "well-signed votes, round changes and proposals of past, far and impossible rounds"
-    }
-
-    fn refused_as(&self) -> &'static [&'static str] {
-        &["round_oob"]
-    }
-
-    fn provable(&self) -> Provable {
-        Provable::Perhaps
-    }
-
+impl Play for WrongRound {
     fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
         let (instance, said) = (scene.instance(), scene.said());
         let digest = scene.proposed_or_invented(&said);

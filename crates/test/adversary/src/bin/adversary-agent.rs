@@ -53,9 +53,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), AdversaryError> {
     if cli.list {
-        attack::all()
-            .iter()
-            .for_each(|attack| console::line(format!("{:22}{}", attack.name(), attack.about())));
+        attack::all().iter().for_each(|attack| console::line(format!("{:22}{}", attack.name, attack.about)));
         return Ok(());
     }
     let endpoints = Endpoints::from_env(|name| std::env::var(name).ok()).map_err(AdversaryError::Usage)?;

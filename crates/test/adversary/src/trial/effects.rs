@@ -26,22 +26,17 @@ impl Quiet {
 }
 
 /// What must hold of the books.
-pub(super) fn checks(
-    attacks: &[Box<dyn Attack>],
-    books: &Books,
-    quiet: &Quiet,
-    endpoints: bool,
-) -> Vec<Check> {
+pub(super) fn checks(attacks: &[Attack], books: &Books, quiet: &Quiet, endpoints: bool) -> Vec<Check> {
     let mut checks = vec![arrived(attacks, books), refused(attacks, books, quiet)];
     checks.extend(endpoints.then(|| answered(books)));
     checks
 }
 
 /// Every attack was sent to somebody.
-fn arrived(attacks: &[Box<dyn Attack>], books: &Books) -> Check {
-    let sent = |attack: &dyn Attack| books.attacks.get(attack.name()).map_or(0, |entry| entry.sent);
+fn arrived(attacks: &[Attack], books: &Books) -> Check {
+    let sent = |attack: &Attack| books.attacks.get(attack.name).map_or(0, |entry| entry.sent);
     let idle: Vec<&str> =
-        attacks.iter().filter(|attack| sent(attack.as_ref()) == 0).map(|attack| attack.name()).collect();
+        attacks.iter().filter(|attack| sent(attack) == 0).map(|attack| attack.name).collect();
     Check {
         what: "every attack was sent to connected operators",
         holds: idle.is_empty() && !attacks.is_empty(),
@@ -56,16 +51,16 @@ fn arrived(attacks: &[Box<dyn Attack>], books: &Books) -> Check {
 const DEVIATIONS: f64 = 4.0;
 
 /// What must be refused was counted as that, more than honest operators cause by themselves.
-fn refused(attacks: &[Box<dyn Attack>], books: &Books, quiet: &Quiet) -> Check {
+fn refused(attacks: &[Attack], books: &Books, quiet: &Quiet) -> Check {
     let (mut moved, mut missing) = (Vec::new(), Vec::new());
     for attack in attacks {
-        let entry = books.attacks.get(attack.name()).cloned().unwrap_or_default();
-        for result in attack.refused_as() {
+        let entry = books.attacks.get(attack.name).cloned().unwrap_or_default();
+        for result in attack.refused_as {
             let (counted, usual) = (entry.verdicts.refused(result), quiet.expected(result, entry.time));
             let found = if counted > usual + DEVIATIONS * usual.sqrt() { &mut moved } else { &mut missing };
             found.push(match usual > 0.0 {
-                true => format!("{}: {counted:.0} {result} (usual {usual:.0})", attack.name()),
-                false => format!("{}: {counted:.0} {result}", attack.name()),
+                true => format!("{}: {counted:.0} {result} (usual {usual:.0})", attack.name),
+                false => format!("{}: {counted:.0} {result}", attack.name),
             });
         }
     }
@@ -105,7 +100,7 @@ mod tests {
     use crate::attack;
     use crate::endpoints::Answers;
 
-    fn named(name: &str) -> Vec<Box<dyn Attack>> {
+    fn named(name: &str) -> Vec<Attack> {
         attack::named(&[name.to_owned()]).unwrap()
     }
 
@@ -156,7 +151,7 @@ mod tests {
     fn every_word_an_attack_is_to_be_refused_with_is_one_of_the_contract() {
         let words = ["unauthorized", "old", "round_oob", "sig_invalid", "replay", "bad_justification"];
         for attack in attack::all() {
-            assert!(attack.refused_as().iter().all(|word| words.contains(word)), "{}", attack.name());
+            assert!(attack.refused_as.iter().all(|word| words.contains(word)), "{}", attack.name);
         }
     }
 }

@@ -117,7 +117,7 @@ impl Trial {
         }
         // What is visited over HTTP is signed like everything else.
         let visits = if court.has_endpoints() { Provable::Perhaps } else { Provable::Never };
-        let provable = attacks.iter().map(|attack| attack.provable()).fold(visits, Ord::max);
+        let provable = attacks.iter().map(|attack| attack.provable).fold(visits, Ord::max);
         checks.extend(court.judge(self, provable, &samples, recovered, &mut facts).await);
         Ok(Report { checks, books, facts, samples })
     }
