@@ -2,13 +2,13 @@
 
 use crate::AdversaryError;
 use crate::attack::{Attack, Scene, Sending};
-use crate::dice::Dice;
 use crate::ear::Ear;
 use crate::endpoints::{Answers, Endpoints, Visitor};
 use crate::follower::Follower;
 use crate::scene::Way;
 use crate::traitor::Traitor;
 use crate::verdicts::{Look, Verdicts};
+use aequa_byzantine::Dice;
 use aequa_p2p::{Config, Member, Message as Frame, Network, Topic, Unobserved};
 use aequa_types::{Height, OperatorIndex};
 use std::collections::BTreeMap;

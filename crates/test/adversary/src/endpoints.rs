@@ -1,11 +1,11 @@
 //! Some of the faults over the test endpoints of nodes, in the original's form.
 
 use crate::agent::Plan;
-use crate::dice::Dice;
 use crate::ear::Ear;
 use crate::scene::Scene;
-use crate::traitor::Traitor;
-use aequa_types::{Block, Claim, InstanceId, Message, PrePrepare, Prepared, Round, Signed};
+use crate::traitor::{Traitor, Unguarded as _};
+use aequa_byzantine::Dice;
+use aequa_types::{Block, Decision, InstanceId, Message, PrePrepare, Prepared, Round, Signed};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -199,23 +199,22 @@ fn with(fields: &Value, key: &str, value: Value) -> Value {
 }
 
 fn votes(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let (instance, said) = (scene.instance(), scene.said());
-    let digest = scene.proposed_or_invented(&said);
-    let invented = scene.invented();
-    let prepare_of = |scene: &Scene<'_>, round: Round| {
-        let prepare = scene.traitor.say(instance, round, Claim::Prepare(digest));
+    let said = scene.said();
+    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let prepare_of = |round: Round| {
+        let prepare = traitor.prepare(Decision { round, ..of });
         fields("prepare", &prepare, &Message::Prepare(prepare.clone()))
     };
-    let good = prepare_of(scene, said.round);
-    let commit = scene.traitor.commit(instance, said.round, invented);
+    let good = prepare_of(of.round);
+    let commit = traitor.commit(Decision { digest: scene.invented(), ..of });
     let other = scene.others().first().map_or(0, |operator| operator.0);
     vec![
         visit("http/valid", TAKEN, good.clone()),
         visit("http/replay", TAKEN, good.clone()),
         visit("http/wrong-round", REFUSED, with(&good, "Round", json!(0))),
-        visit("http/impossible-round", REFUSED, prepare_of(scene, Round(u64::MAX - 1))),
+        visit("http/impossible-round", REFUSED, prepare_of(Round(u64::MAX - 1))),
         // A node that is behind takes it for a message that came early.
-        visit("http/far-round", &[202, 200], prepare_of(scene, Round(said.round.0 + 1000))),
+        visit("http/far-round", &[202, 200], prepare_of(Round(of.round.0 + 1000))),
         visit("http/id-mismatch", REFUSED, with(&good, "ID", json!("another"))),
         visit("http/author-mismatch", REFUSED, with(&good, "From", json!(other.to_string()))),
         visit("http/unauthorized", REFUSED, with(&good, "From", json!("nobody"))),
@@ -229,9 +228,9 @@ fn votes(scene: &mut Scene<'_>) -> Vec<Visit> {
 fn proposals(scene: &mut Scene<'_>) -> Vec<Visit> {
     let instance = scene.instance();
     let mut visits = Vec::new();
-    let Some(block) = scene.block(0) else { return visits };
+    let Some(block) = scene.block() else { return visits };
     let at = |offset: i64| scene.instance_at(offset);
-    let led = |offset: &i64| scene.leads(at(*offset), Round(0));
+    let led = |offset: &i64| scene.traitor.leads(at(*offset), Round(0));
     // Nobody leads two heights that follow each other.
     if let Some(usurped) = (0..=1).find(|offset| !led(offset)) {
         let proposal = proposal(scene, at(usurped), Round(0), &block, Vec::new());
@@ -243,8 +242,8 @@ fn proposals(scene: &mut Scene<'_>) -> Vec<Visit> {
         visits.push(visit("http/preprepare-round", REFUSED, with(&valid, "Round", json!(1))));
         visits.push(visit("http/preprepare", TAKEN, valid));
     }
-    let round = scene.next_led(instance, Round(1));
-    let own = scene.change(instance, round, None, Vec::new()).change;
+    let round = scene.traitor.next_led(instance, Round(1));
+    let own = scene.traitor.change(instance, round, None, Vec::new()).change;
     let repeated = vec![own; scene.quorum().quorum()];
     // What justifies it is looked at by its instance, which comes after the answer.
     let bare = proposed("new_view", proposal(scene, instance, round, &block, Vec::new()));
@@ -265,7 +264,7 @@ fn proposal(
 ) -> PrePrepare {
     let mut block = block.clone();
     block.header.height = instance.height().unwrap_or_default();
-    scene.proposal(round, &block, round_changes)
+    PrePrepare { round_changes, ..scene.proposal(round, &block) }
 }
 
 fn proposed(kind: &str, proposal: PrePrepare) -> Value {
@@ -274,13 +273,12 @@ fn proposed(kind: &str, proposal: PrePrepare) -> Value {
 }
 
 fn round_changes(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let (instance, said) = (scene.instance(), scene.said());
-    let digest = scene.proposed_or_invented(&said);
-    let next = said.round.next();
-    let own = scene.traitor.say(instance, said.round, Claim::Prepare(digest));
-    let prepared = Prepared { round: said.round, digest };
+    let said = scene.said();
+    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let own = traitor.prepare(of);
+    let prepared = Prepared { round: of.round, digest: of.digest };
     let changed = |prepared: Option<Prepared>, prepares: Vec<Signed>| {
-        let change = scene.change(instance, next, prepared, prepares);
+        let change = traitor.change(of.instance, of.round.next(), prepared, prepares);
         let signed = change.change.clone();
         fields("view_change", &signed, &Message::RoundChange(change))
     };
@@ -339,7 +337,7 @@ mod tests {
     fn every_type_of_the_endpoint_is_visited_and_no_two_visits_share_a_name() {
         let mut stage = Stage::new();
         stage.at_height(|scene| {
-            TAKEN_NOT_KEPT.into_iter().any(|offset| scene.leads(scene.instance_at(offset), Round(0)))
+            TAKEN_NOT_KEPT.into_iter().any(|offset| scene.traitor.leads(scene.instance_at(offset), Round(0)))
         });
         let visits = visits(&mut stage.scene());
         let names: BTreeSet<&str> = visits.iter().map(|visit| visit.name).collect();

@@ -8,12 +8,12 @@
 //!
 //! It holds one operator's real keys, is let in as that member, keeps up with the chain, and may do
 //! whatever a traitor can: sign what it likes with its own key, repeat what others signed, send any bytes.
-//! It cannot sign for others. Each [`attack`] is one type behind one trait; all that is random comes from
-//! the seed it prints.
+//! It cannot sign for others. What it says is said as `aequa_byzantine` says it; what only a network has, slow
+//! answers, floods, nested values, strangers, is here. What it plays is drawn from the seed it prints.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`traitor`] | the keys of an operator, and statements made with them |
+//! | [`traitor`] | the keys of an operator, unguarded |
 //! | `ear` | what is heard, bounded |
 //! | `follower` | the chain, executed from certified blocks |
 //! | [`attack`] | the attacks by name |
@@ -31,7 +31,6 @@
 pub mod agent;
 pub mod attack;
 pub mod crowd;
-mod dice;
 mod ear;
 pub mod endpoints;
 mod error;

@@ -1,20 +1,19 @@
 //! What an attack finds when its turn comes.
 
-use crate::dice::Dice;
-use crate::ear::{Ear, Memory, Said};
+use crate::ear::{Ear, Memory};
 use crate::traitor::Traitor;
+use aequa_byzantine::{Dice, Said, Unguarded as _};
 use aequa_chain::Chain;
 use aequa_node::wall_ms;
 use aequa_p2p::Message as Frame;
-use aequa_replica::elector;
-use aequa_types::statement::RoundChangeClaim;
 use aequa_types::sync::SyncRequest;
 use aequa_types::{
-    Block, Claim, Digest, Height, InstanceId, Message, OperatorIndex, PrePrepare, Prepared, Quorum, Round,
-    RoundChange, Signed, ValueBytes,
+    Block, Decision, Digest, Height, InstanceId, Message, OperatorIndex, PrePrepare, Quorum, Round,
+    ValueBytes,
 };
 use parking_lot::MutexGuard;
 use ssz::Encode as _;
+use std::collections::BTreeMap;
 
 /// The moment an attack is played in.
 pub struct Scene<'a> {
@@ -57,24 +56,15 @@ impl<'a> Scene<'a> {
 
     /// What was said in the height being agreed.
     pub(crate) fn said(&self) -> Said {
-        self.memory().said(self.instance())
+        self.memory().heard.said(self.instance()).cloned().unwrap_or_default()
     }
 
-    /// Whether the traitor leads a round of an instance.
-    pub(crate) fn leads(&self, instance: InstanceId, round: Round) -> bool {
-        let policy = self.traitor.lock.lock().consensus.params.leader;
-        elector(policy, self.quorum()).leader(instance, round) == self.traitor.index
-    }
-
-    /// The first round at or above this one that the traitor leads.
-    pub(crate) fn next_led(&self, instance: InstanceId, from: Round) -> Round {
-        (from.0..=u64::MAX).map(Round).find(|round| self.leads(instance, *round)).unwrap_or(from)
-    }
-
-    /// The digest proposed in the round, if any was heard; else one that nobody proposed.
-    pub(crate) fn proposed_or_invented(&mut self, said: &Said) -> Digest {
-        let proposed = said.proposals.get(&said.round).and_then(|digests| digests.first().copied());
-        proposed.unwrap_or_else(|| self.invented())
+    /// What an honest operator would vote for: what was proposed in the round, if that was heard; else what nobody
+    /// proposed.
+    pub(crate) fn vote(&mut self, said: &Said) -> Decision {
+        let proposed = said.proposed.get(&said.round).and_then(|digests| digests.first().copied());
+        let digest = proposed.unwrap_or_else(|| self.invented());
+        Decision { instance: self.instance(), round: said.round, digest }
     }
 
     /// A digest of nothing.
@@ -82,35 +72,45 @@ impl<'a> Scene<'a> {
         Digest::from(self.dice.bytes::<32>())
     }
 
-    /// A block that every honest operator would take from the leader; each `variant` is another one.
-    pub(crate) fn block(&self, variant: u64) -> Option<Block> {
-        let timestamp = self.chain.next_timestamp_ms(wall_ms()).saturating_add(variant);
+    /// Bytes without meaning: a random page over and over, because the receiver gains nothing from better ones.
+    pub(crate) fn junk(&mut self, bytes: usize) -> Vec<u8> {
+        let page = self.dice.bytes::<1024>();
+        page.iter().copied().cycle().take(bytes).collect()
+    }
+
+    /// A block that every honest operator would take from the leader.
+    pub(crate) fn block(&self) -> Option<Block> {
+        let timestamp = self.chain.next_timestamp_ms(wall_ms());
         let policy = self.traitor.lock.lock().consensus.builder_policy_hash;
         let block = self.chain.build_block(self.traitor.index, timestamp, policy, Vec::new(), &[]);
         block.ok().map(|block| block.block().clone())
     }
 
-    /// A proposal of this block under the traitor's signature.
-    pub(crate) fn proposal(&self, round: Round, block: &Block, round_changes: Vec<Signed>) -> PrePrepare {
-        let claim = Claim::PrePrepare(block.header.digest());
-        PrePrepare {
-            proposal: self.traitor.say(InstanceId::Block(block.header.height), round, claim),
-            value: ValueBytes(block.as_ssz_bytes().into()),
-            round_changes,
-            prepares: Vec::new(),
-        }
+    /// A proposal of this block under the traitor's signature, justified by nothing.
+    pub(crate) fn proposal(&self, round: Round, block: &Block) -> PrePrepare {
+        let instance = InstanceId::Block(block.header.height);
+        let of = Decision { instance, round, digest: block.header.digest() };
+        self.traitor.propose(of, ValueBytes(block.as_ssz_bytes().into()))
     }
 
-    /// A ROUND-CHANGE of the traitor with this claim and this evidence.
-    pub(crate) fn change(
-        &self,
-        instance: InstanceId,
-        round: Round,
-        prepared: Option<Prepared>,
-        prepares: Vec<Signed>,
-    ) -> RoundChange {
-        let change = self.traitor.say(instance, round, Claim::RoundChange(RoundChangeClaim { prepared }));
-        RoundChange { change, prepares }
+    /// What an honest leader would propose, when the traitor leads: above round 0 under a true justification for
+    /// a fresh value, when everybody else gave one.
+    pub(crate) fn honest_proposal(&self, said: &Said) -> Option<PrePrepare> {
+        let (round, quorum) = (said.round, self.quorum().quorum());
+        if !self.traitor.leads(self.instance(), round) {
+            return None;
+        }
+        let mut round_changes = Vec::new();
+        if round > Round(0) {
+            let bare = said.changes.iter().filter(|message| message.prepares.is_empty());
+            let changes = bare.map(|message| &message.change).filter(|change| change.round == round);
+            let by_author: BTreeMap<_, _> = changes.map(|change| (change.author, change)).collect();
+            if by_author.len() < quorum {
+                return None;
+            }
+            round_changes.extend(by_author.into_values().take(quorum).cloned());
+        }
+        Some(PrePrepare { round_changes, ..self.proposal(round, &self.block()?) })
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) enum Way {
 impl Sending {
     /// A message to everybody.
     pub(crate) fn all(message: &Message) -> Self {
-        Self::frame(frame_of(message))
+        Self::frame(Frame::new(message.kind().number, message.as_ssz_bytes()))
     }
 
     /// A message to some.
@@ -168,15 +168,4 @@ impl Sending {
         aequa_types::decode("message", &self.frame.body, aequa_types::limits::CONSENSUS_FRAME_BYTES_MAX)
             .unwrap()
     }
-}
-
-/// The frame of a consensus message.
-pub(crate) fn frame_of(message: &Message) -> Frame {
-    Frame::new(message.kind().number, message.as_ssz_bytes())
-}
-
-/// Bytes without meaning: a random page over and over, because the receiver gains nothing from better ones.
-pub(crate) fn junk(dice: &mut Dice, bytes: usize) -> Vec<u8> {
-    let page = dice.bytes::<1024>();
-    page.iter().copied().cycle().take(bytes).collect()
 }

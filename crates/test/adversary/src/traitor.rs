@@ -1,12 +1,13 @@
 //! The keys of an operator in the wrong hands.
 
 use crate::AdversaryError;
+pub use aequa_byzantine::Unguarded;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::Keystore;
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::SecretShare;
-use aequa_types::statement::CommitClaim;
-use aequa_types::{Claim, Decision, Digest, InstanceId, OperatorIndex, Round, Seal, Signed, Statement};
+use aequa_replica::elector;
+use aequa_types::{Decision, InstanceId, OperatorIndex, Round, Seal, Signed, Statement};
 use std::path::Path;
 
 /// An operator that has turned.
@@ -49,27 +50,29 @@ impl Traitor {
         self.lock.quorum().members().filter(|operator| *operator != self.index).collect()
     }
 
-    /// A statement under its own name and signature.
-    pub fn say(&self, instance: InstanceId, round: Round, claim: Claim) -> Signed {
-        self.say_as(self.index, instance, round, claim)
+    /// Whether it leads a round of an instance.
+    pub(crate) fn leads(&self, instance: InstanceId, round: Round) -> bool {
+        let policy = self.lock.lock().consensus.params.leader;
+        elector(policy, self.lock.quorum()).leader(instance, round) == self.index
     }
 
-    /// A statement under another's name and its own signature.
-    pub fn say_as(&self, author: OperatorIndex, instance: InstanceId, round: Round, claim: Claim) -> Signed {
-        let statement = Statement { instance, round, author, claim };
+    /// The first round at or above this one that it leads.
+    pub(crate) fn next_led(&self, instance: InstanceId, from: Round) -> Round {
+        (from.0..=u64::MAX).map(Round).find(|round| self.leads(instance, *round)).unwrap_or(from)
+    }
+}
+
+impl Unguarded for Traitor {
+    fn operator(&self) -> OperatorIndex {
+        self.index
+    }
+
+    fn sign(&self, statement: Statement) -> Signed {
         self.identity.sign_statement(&self.lock.cluster_id(), statement)
     }
 
-    /// A COMMIT with the share that belongs to it.
-    pub fn commit(&self, instance: InstanceId, round: Round, digest: Digest) -> Signed {
-        let decision = Decision { instance, round, digest };
-        let seal = self.share.sign(&decision.seal_bytes(&self.lock.cluster_id()));
-        self.commit_sealed(instance, round, digest, seal)
-    }
-
-    /// A COMMIT with any share.
-    pub fn commit_sealed(&self, instance: InstanceId, round: Round, digest: Digest, seal: Seal) -> Signed {
-        self.say(instance, round, Claim::Commit(CommitClaim { digest, seal: Some(seal) }))
+    fn share(&self, decision: Decision) -> Option<Seal> {
+        Some(self.share.sign(&decision.seal_bytes(&self.lock.cluster_id())))
     }
 }
 

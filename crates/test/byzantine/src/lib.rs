@@ -16,8 +16,9 @@
 //! | [`replay`] | repeats what others said |
 //! | [`mutate`] | changes one thing in a message |
 //!
-//! The simulator draws a mix of them for a node that runs the real replica, the adversary plays one after the
-//! other against live nodes, and the model offers the faulty operator's statements in every combination.
+//! The simulator draws a mix of them for a node that runs the real replica; the adversary plays one after the
+//! other against live nodes. The model chooses none: there the faulty operator says all it can, in every
+//! combination (`aequa_model::code::faulty`).
 
 pub mod bad_signature;
 pub mod bare_commit;

@@ -1,7 +1,7 @@
 //! The test endpoints of builds with the feature `e2e`: every row of contract http, section 7, over real HTTP.
 
 use crate::harness::{Answer, Cluster, Node, Shape, command, request, until};
-use aequa_adversary::traitor::Traitor;
+use aequa_adversary::traitor::{Traitor, Unguarded as _};
 use aequa_types::statement::CommitClaim;
 use aequa_types::{Claim, Digest, Height, InstanceId, Message, Round, Signed};
 use serde_json::{Value, json};

@@ -1,13 +1,13 @@
 //! Too much of everything.
 
 use super::{Play, Scene, Sending};
-use crate::scene::junk;
+use aequa_byzantine::Unguarded as _;
 use aequa_p2p::{Message as Frame, OVERHEAD_BYTES_MAX};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, HEIGHT_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use aequa_types::message::{ValueReply, ValueRequest};
-use aequa_types::{Claim, Height, InstanceId, Message, Round, ValueBytes};
+use aequa_types::{Decision, Height, InstanceId, Message, Round, ValueBytes};
 use std::time::{Duration, Instant};
 
 /// Messages of one play.
@@ -56,20 +56,26 @@ impl Flood {
         let (instance, round) = (scene.instance(), Round(self.round % ROUND_WINDOW));
         let digest = scene.invented();
         let heights = [0, HEIGHT_MAX, HEIGHT_MAX + 1, u64::MAX];
-        let far = InstanceId::Block(Height(scene.dice.pick(&heights).copied().unwrap_or(u64::MAX)));
+        let far = InstanceId::Block(Height(scene.dice.pick(&heights)));
         let offset = scene.dice.below(12) as i64;
         let early = scene.instance_at(1 + offset);
+        let late = scene.instance_at(-1);
+        let traitor = scene.traitor;
+        let prepare =
+            |instance, round| Message::Prepare(traitor.prepare(Decision { instance, round, digest }));
+        let change =
+            |instance, round| Message::RoundChange(traitor.change(instance, round, None, Vec::new()));
         let message = match turn % 8 {
-            0 => Message::Prepare(scene.traitor.say(instance, round, Claim::Prepare(digest))),
-            1 => Message::Prepare(scene.traitor.say(early, round, Claim::Prepare(digest))),
-            2 => Message::RoundChange(scene.change(instance, Round(self.round), None, Vec::new())),
+            0 => prepare(instance, round),
+            1 => prepare(early, round),
+            2 => change(instance, Round(self.round)),
             3 => Message::ValueRequest(ValueRequest { instance, digest }),
-            4 => Message::Prepare(scene.traitor.say(far, Round(0), Claim::Prepare(digest))),
-            5 => Message::RoundChange(scene.change(far, Round(1), None, Vec::new())),
-            6 => Message::Prepare(scene.traitor.say(scene.instance_at(-1), round, Claim::Prepare(digest))),
+            4 => prepare(far, Round(0)),
+            5 => change(far, Round(1)),
+            6 => prepare(late, round),
             _ => {
                 let bytes = scene.dice.below(900) as usize;
-                let body = junk(scene.dice, bytes);
+                let body = scene.junk(bytes);
                 return Sending::frame(Frame::new(scene.dice.below(10) as u8, body));
             }
         };
@@ -83,21 +89,21 @@ impl Flood {
         let (instance, said) = (scene.instance(), scene.said());
         match self.larges % 4 {
             0 => {
-                let led = scene.next_led(instance, said.round);
-                let mut proposal = scene.proposal(led, &scene.block(0)?, Vec::new());
-                proposal.value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+                let led = scene.traitor.next_led(instance, said.round);
+                let mut proposal = scene.proposal(led, &scene.block()?);
+                proposal.value = ValueBytes(scene.junk(VALUE_BYTES_MAX).into());
                 Some(Sending::all(&Message::PrePrepare(proposal)))
             }
             1 => {
-                let value = ValueBytes(junk(scene.dice, VALUE_BYTES_MAX).into());
+                let value = ValueBytes(scene.junk(VALUE_BYTES_MAX).into());
                 Some(Sending::all(&Message::ValueReply(ValueReply { instance, value })))
             }
             2 => {
-                let body = junk(scene.dice, CONSENSUS_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+                let body = scene.junk(CONSENSUS_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
                 Some(Sending::frame(Frame::new(1, body)))
             }
             _ => {
-                let body = junk(scene.dice, TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
+                let body = scene.junk(TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
                 Some(Sending::gossip(Frame::new(1, body)))
             }
         }

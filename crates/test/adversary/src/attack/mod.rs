@@ -1,20 +1,15 @@
 //! The attacks. Each is one type; its name is what `--attack` takes.
 
-mod bad_signature;
-mod bare_commit;
-mod equivocation;
 mod flood;
-mod forgery;
 mod id_mismatch;
 mod nested_json;
 mod questions;
-mod replay;
 mod slow_sync;
-mod withholding;
+mod statements;
 mod wrong_lock;
-mod wrong_round;
 
 pub use crate::scene::{Scene, Sending};
+use statements::in_places;
 
 /// Whether honest nodes can prove an attack: with two statements that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,49 +73,49 @@ fn in_statements() -> [Attack; 9] {
         Attack {
             about: "when it leads: two valid blocks, one to each half, with votes for both; both proposals to one operator",
             provable: Provable::Always,
-            ..Attack::of("equivocating-leader", equivocation::Leader::default())
+            ..Attack::of("equivocating-leader", in_places(statements::equivocating_leader))
         },
         Attack {
             about: "PREPARE and COMMIT for two digests in one round, and two different ROUND-CHANGEs, to everybody",
             provable: Provable::Always,
-            ..Attack::of("equivocating-voter", equivocation::Voter::default())
+            ..Attack::of("equivocating-voter", in_places(statements::equivocating_voter))
         },
         Attack {
             about: "votes for digests whose value nobody gets; when it leads, the block to one operator and its digest to all",
-            ..Attack::of("withheld-value", withholding::Withholding::default())
+            ..Attack::of("withheld-value", in_places(statements::withheld_value))
         },
         Attack {
             about: "well-signed COMMITs with good shares before any PREPARE, for proposed and invented digests, now and ahead",
             provable: Provable::Always,
-            ..Attack::of("bare-commit", bare_commit::BareCommit::default())
+            ..Attack::of("bare-commit", statements::bare_commit)
         },
         Attack {
             about: "votes and proposals of everybody, byte for byte, of this height and of old ones",
             refused_as: &["replay"],
-            ..Attack::of("replay", replay::Replay::default())
+            ..Attack::of("replay", statements::replay)
         },
         Attack {
             about: "well-signed votes, round changes and proposals of past, far and impossible rounds",
             refused_as: &["round_oob"],
             provable: Provable::Perhaps,
-            ..Attack::of("wrong-round", wrong_round::WrongRound::default())
+            ..Attack::of("wrong-round", statements::wrong_round)
         },
         Attack {
             about: "ROUND-CHANGEs with foreign, repeated or too few PREPAREs; proposals and certificates with forged quorums",
             refused_as: &["bad_justification"],
             provable: Provable::Perhaps,
-            ..Attack::of("forged-justification", forgery::Forgery::default())
+            ..Attack::of("forged-justification", statements::forged_justification)
         },
         Attack {
             about: "statements whose author is another operator or nobody, and proposals of a round somebody else leads",
             refused_as: &["unauthorized", "sig_invalid"],
-            ..Attack::of("id-mismatch", id_mismatch::IdMismatch::default())
+            ..Attack::of("id-mismatch", id_mismatch::play)
         },
         Attack {
             about: "votes with bent, swapped, empty and random signatures; well-signed COMMITs with bad seal shares",
             refused_as: &["sig_invalid"],
             provable: Provable::Perhaps,
-            ..Attack::of("bad-signature", bad_signature::BadSignature::default())
+            ..Attack::of("bad-signature", statements::bad_signature)
         },
     ]
 }
@@ -145,11 +140,11 @@ fn on_the_network() -> [Attack; 5] {
         },
         Attack {
             about: "status of a member that runs under another lock, each worth a warning",
-            ..Attack::of("wrong-lock", wrong_lock::WrongLock::default())
+            ..Attack::of("wrong-lock", wrong_lock::play)
         },
         Attack {
             about: "claims to be far ahead, and answers questions for blocks with nothing, as late as it can",
-            ..Attack::of("slow-sync", slow_sync::SlowSync::default())
+            ..Attack::of("slow-sync", slow_sync::play)
         },
     ]
 }
@@ -166,10 +161,10 @@ pub fn named(names: &[String]) -> Result<Vec<Attack>, String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::dice::Dice;
     use crate::ear::Ear;
     use crate::follower::Follower;
     use crate::traitor::Traitor;
+    use aequa_byzantine::Dice;
     use aequa_types::InstanceId;
     use std::collections::BTreeSet;
     use std::sync::Arc;

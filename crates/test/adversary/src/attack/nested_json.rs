@@ -23,7 +23,7 @@ impl Play for NestedJson {
         }
         self.at = Some(Instant::now());
         self.slot += 1;
-        let kind = scene.dice.pick(&DutyKind::ALL).copied().unwrap_or(DutyKind::Attester);
+        let kind = scene.dice.pick(&DutyKind::ALL);
         let unasked = InstanceId::duty(kind, Slot(self.slot));
         let mut sendings = vec![Sending::all(&reply(unasked))];
         let asked = scene.memory().questions.pop_back();

@@ -36,7 +36,7 @@ impl Questions {
             2 => Sending::question(&SyncRequest::Status(scene.ear.follower.status())),
             _ => {
                 let said = scene.said();
-                let digest = scene.proposed_or_invented(&said);
+                let digest = scene.vote(&said).digest;
                 let back = scene.dice.below(8) as i64;
                 let instance = scene.instance_at(-back);
                 Sending::all(&Message::ValueRequest(ValueRequest { instance, digest }))

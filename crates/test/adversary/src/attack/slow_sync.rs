@@ -1,6 +1,6 @@
 //! Help that comes too late.
 
-use super::{Play, Scene, Sending};
+use super::{Scene, Sending};
 use aequa_types::Height;
 use aequa_types::sync::SyncRequest;
 use std::time::{Duration, Instant};
@@ -11,16 +11,11 @@ const LINGER: Duration = Duration::from_secs(1);
 const AHEAD: u64 = 500;
 
 /// Claims to be far ahead, and takes nearly as long as anybody waits to give no blocks.
-#[derive(Default)]
-pub struct SlowSync;
-
-impl Play for SlowSync {
-    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
-        scene.memory().slow_until = Some(Instant::now() + LINGER);
-        let mut status = scene.ear.follower.status();
-        status.height = Height(scene.instance().number() + AHEAD);
-        vec![Sending::question(&SyncRequest::Status(status))]
-    }
+pub(super) fn play(scene: &mut Scene<'_>) -> Vec<Sending> {
+    scene.memory().slow_until = Some(Instant::now() + LINGER);
+    let mut status = scene.ear.follower.status();
+    status.height = Height(scene.instance().number() + AHEAD);
+    vec![Sending::question(&SyncRequest::Status(status))]
 }
 
 #[cfg(test)]
@@ -31,7 +26,7 @@ mod tests {
     #[test]
     fn it_claims_to_be_ahead_and_is_slow_from_then_on() {
         let mut stage = Stage::new();
-        let sendings = SlowSync.play(&mut stage.scene());
+        let sendings = play(&mut stage.scene());
         let claim = aequa_types::decode::<SyncRequest>("question", &sendings[0].frame.body, 1024).unwrap();
         let SyncRequest::Status(status) = claim else { panic!() };
         assert!(status.height.0 > stage.scene().instance().number());

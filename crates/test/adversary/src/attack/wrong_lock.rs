@@ -1,18 +1,13 @@
 //! A member that runs under another lock.
 
-use super::{Play, Scene, Sending};
+use super::{Scene, Sending};
 use aequa_types::sync::SyncRequest;
 
 /// Introduces itself as one of another cluster, which everybody has to warn about.
-#[derive(Default)]
-pub struct WrongLock;
-
-impl Play for WrongLock {
-    fn play(&mut self, scene: &mut Scene<'_>) -> Vec<Sending> {
-        let mut status = scene.ear.follower.status();
-        status.lock_hash = scene.invented();
-        vec![Sending::question(&SyncRequest::Status(status))]
-    }
+pub(super) fn play(scene: &mut Scene<'_>) -> Vec<Sending> {
+    let mut status = scene.ear.follower.status();
+    status.lock_hash = scene.invented();
+    vec![Sending::question(&SyncRequest::Status(status))]
 }
 
 #[cfg(test)]
@@ -23,7 +18,7 @@ mod tests {
     #[test]
     fn no_two_locks_are_the_same() {
         let mut stage = Stage::new();
-        let mut frame = || WrongLock.play(&mut stage.scene()).remove(0).frame;
+        let mut frame = || play(&mut stage.scene()).remove(0).frame;
         assert_ne!(frame().body, frame().body);
     }
 }
