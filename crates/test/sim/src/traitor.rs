@@ -112,9 +112,19 @@ impl Treason<'_> {
         let to_all = |message| (receivers.to_vec(), message);
         let mutates = self.dice.chance(self.traits.mutate);
         let mutant = if mutates { mutate::mutant(&self.keys, self.dice, &message) } else { None };
+        let is_prepare = matches!(message, Message::Prepare(_));
+        let is_hoarded = self.traits.hoard && !is_prepare && withhold::hoards(&message);
         let mut sendings: Vec<Sending<usize>> = match message {
+            Message::PrePrepare(_)
+            | Message::Commit(_)
+            | Message::Decided(_)
+            | Message::ValueRequest(_)
+            | Message::ValueReply(_)
+                if is_hoarded =>
+            {
+                Vec::new()
+            }
             Message::Prepare(vote) => self.prepare(vote).into_iter().map(to_all).collect(),
-            hoarded if self.traits.hoard && withhold::hoards(&hoarded) => Vec::new(),
             Message::PrePrepare(proposal) => self.propose(proposal, receivers),
             Message::Commit(vote) => self.commit(vote).into_iter().map(to_all).collect(),
             Message::RoundChange(change) => self.change(change).into_iter().map(to_all).collect(),
