@@ -53,7 +53,7 @@ pub(crate) fn check(state: &State, tip: Height, offence: &Offence) -> Result<(),
     if let Some(Committed { height, .. }) = state.evidence(offence) {
         return Err(EvidenceRefusal::AlreadyCommitted { operator: offence.operator, committed: *height });
     }
-    if let InstanceId::Block(height) = offence.place.instance
+    if let InstanceId::Block(height) = offence.key.instance
         && is_expired(state, tip, height)
     {
         return Err(EvidenceRefusal::Expired(height));

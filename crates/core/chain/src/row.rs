@@ -1,7 +1,9 @@
 //! Tables and the one encoding of their rows.
 
 use crate::ChainError;
-use aequa_types::{Address, Domain, Height, Kind, Offence, OperatorIndex, Place, Round, TimestampMs, TxKind};
+use aequa_types::{
+    Address, Domain, Height, Kind, Offence, OperatorIndex, Round, TimestampMs, TxKind, VoteKey,
+};
 use alloy_primitives::B256;
 
 /// Version of the tables and their encodings; part of every state root.
@@ -234,7 +236,7 @@ fn read_u64(value: &[u8]) -> Result<u64, &'static str> {
 
 /// In the order of offences, so that rows are ordered as the map of them is.
 fn offence_key(offence: &Offence) -> Vec<u8> {
-    let Offence { operator, place: Place { instance, round, kind } } = offence;
+    let Offence { operator, key: VoteKey { instance, round, kind } } = offence;
     let mut key = vec![operator.0, instance.domain().number()];
     key.extend(instance.number().to_be_bytes());
     key.extend(round.0.to_be_bytes());
@@ -248,12 +250,12 @@ fn read_offence(key: &[u8]) -> Result<Offence, &'static str> {
     let (number, round) = numbers.split_first_chunk().ok_or("no height")?;
     let round = round.try_into().map_err(|_| "no round")?;
     let domain = Domain::of_number(*domain).ok_or("unknown domain")?;
-    let place = Place {
+    let key = VoteKey {
         instance: domain.instance(u64::from_be_bytes(*number)),
         round: Round(u64::from_be_bytes(round)),
         kind: Kind::ALL.into_iter().find(|known| known.number() == *kind).ok_or("unknown kind")?,
     };
-    Ok(Offence { operator: OperatorIndex(*operator), place })
+    Ok(Offence { operator: OperatorIndex(*operator), key })
 }
 
 fn read_ledger(value: &[u8]) -> Result<OperatorLedger, &'static str> {
@@ -279,8 +281,8 @@ mod tests {
 
     fn offence() -> Offence {
         let instance = InstanceId::duty(DutyKind::Sync, Slot(1 << 40));
-        let place = Place { instance, round: Round(257), kind: Kind::RoundChange };
-        Offence { operator: OperatorIndex(3), place }
+        let key = VoteKey { instance, round: Round(257), kind: Kind::RoundChange };
+        Offence { operator: OperatorIndex(3), key }
     }
 
     fn rows() -> [Row; 7] {

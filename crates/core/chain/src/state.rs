@@ -5,7 +5,7 @@ use crate::row::{OperatorLedger, Row, SCHEMA_VERSION, Table};
 use crate::tree::Tree;
 use crate::{ChainError, row};
 use aequa_types::{
-    Address, ClusterId, Height, InstanceId, Offence, OperatorIndex, Place, TimestampMs, TxKind,
+    Address, ClusterId, Height, InstanceId, Offence, OperatorIndex, TimestampMs, TxKind, VoteKey,
 };
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
@@ -84,8 +84,8 @@ impl State {
 
     /// The evidence committed against one operator.
     pub fn evidence_against(&self, operator: OperatorIndex) -> impl Iterator<Item = (&Offence, &Committed)> {
-        let place = Place::first_of(InstanceId::Block(Height(0)));
-        let from = Offence { operator, place };
+        let key = VoteKey::first_of(InstanceId::Block(Height(0)));
+        let from = Offence { operator, key };
         self.evidence.range(from..).take_while(move |(offence, _)| offence.operator == operator)
     }
 

@@ -172,6 +172,6 @@ pub enum Note {
     Refused(OperatorIndex, Refusal),
     /// Two statements of one operator that must not both exist.
     Conflict(Box<(Signed, Signed)>),
-    /// The signer refused to sign: its marks know another statement.
+    /// The signer refused to sign: its memory has another statement.
     SignerRefused(Round),
 }

@@ -6,8 +6,8 @@ use aequa_signing::SigningHistory;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Decision,
-    DutyId, Height, InstanceId, Mark, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value,
-    Verified,
+    DutyId, Height, InstanceId, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value, Verified,
+    VoteRoot,
 };
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ pub struct Recovery {
     pub newest_duties: Vec<DutyId>,
     /// The last watermark stored per kind of duty: everything of the kind up to it is closed.
     pub duty_watermarks: Vec<DutyId>,
-    /// The signing database: places that are taken, whether or not the log knows by what.
-    pub marks: Vec<Mark>,
+    /// The signing database: what was signed, whether or not the log knows by what.
+    pub votes: Vec<VoteRoot>,
     /// Instances at and below which, in their domain, this operator may have signed what is no longer known: nothing
     /// is signed there.
     pub floors: Vec<InstanceId>,

@@ -11,7 +11,7 @@
 //! 1. What leaves a node is reached through [`Output::persisted`] only: nothing is sent, stored, worked on or told
 //!    before the votes it depends on are durable. The outputs of many steps may be merged and made durable at once.
 //! 2. Of an output that halts its node nothing leaves, and of what it signed nothing is made durable.
-//! 3. Every place that is taken has its record in the same output, and every vote that leaves has its place: both
+//! 3. Every vote that is taken has its record in the same output, and every vote that leaves is taken: both
 //!    hold apart from what the signer says. (Votes inside a justification were checked when they left by themselves.)
 
 use crate::io::{DutyAdmission, Halt, Notice, Ticket, Timer};
@@ -21,7 +21,7 @@ use aequa_signing::Shares;
 use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Decision, DutyId, DutyOutcome, Height,
-    InstanceId, Mark, Message, OperatorIndex, Recall, Record, Signed, Slot, TxHash,
+    InstanceId, Message, OperatorIndex, Recall, Record, Signed, Slot, TxHash, VoteRoot,
 };
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ pub struct Persist {
     pub records: Vec<Record>,
     /// For the signing database: at and below these, each in its domain, nothing is signed any more.
     pub floors: Vec<InstanceId>,
-    /// For the signing database: places that are taken.
-    pub marks: Vec<Mark>,
+    /// For the signing database: what is signed.
+    pub votes: Vec<VoteRoot>,
 }
 
 impl Persist {
@@ -41,7 +41,7 @@ impl Persist {
     /// and not synced, for the next turn that promises something: until then nothing was made of it.
     pub fn is_urgent(&self) -> bool {
         let binds = |record: &Record| !matches!(record, Record::Heard(_));
-        !self.floors.is_empty() || !self.marks.is_empty() || self.records.iter().any(binds)
+        !self.floors.is_empty() || !self.votes.is_empty() || self.records.iter().any(binds)
     }
 }
 
@@ -53,7 +53,7 @@ pub trait VoteStore {
     /// Makes all of it durable, or, where it is not urgent, hands it to the system.
     fn persist(&mut self, promised: &Persist) -> Result<(), Self::Error>;
 
-    /// Whether a vote of this operator has its place here, or lies where nothing is signed any more.
+    /// Whether a vote of this operator is held here, or lies where nothing is signed any more.
     fn holds(&self, vote: &Signed) -> bool;
 }
 
@@ -260,7 +260,7 @@ impl Output {
         let Output { persist, timers, halt, after } = later;
         self.persist.records.extend(persist.records);
         self.persist.floors.extend(persist.floors);
-        self.persist.marks.extend(persist.marks);
+        self.persist.votes.extend(persist.votes);
         self.timers.extend(timers);
         self.halt = self.halt.take().or(halt);
         self.after.recorded.extend(after.recorded);
@@ -314,21 +314,21 @@ impl Output {
     ///
     /// # Panics
     ///
-    /// When the node must stop (rule 2), when a place is taken without a record or a vote would leave without its
-    /// place (rule 3), and when the timers were not taken.
+    /// When the node must stop (rule 2), when a vote is taken without a record or would leave without being
+    /// held (rule 3), and when the timers were not taken.
     pub fn persisted<V: VoteStore>(self, votes: &mut V) -> Result<Durable, V::Error> {
         let Output { persist, timers, halt, mut after } = self;
         assert!(halt.is_none(), "rule 2 of outputs: nothing of a node that must stop leaves it");
         assert!(timers.is_empty(), "the timers of a step are taken before anything leaves");
-        for mark in &persist.marks {
+        for vote in &persist.votes {
             let mut recorded = persist.records.iter().filter_map(Record::statement);
-            let is_recorded = recorded.any(|vote| vote.mark() == *mark);
-            assert!(is_recorded, "rule 3 of outputs: {:?} is taken without a record", mark.place);
+            let is_recorded = recorded.any(|signed| signed.vote_root() == *vote);
+            assert!(is_recorded, "rule 3 of outputs: {:?} is taken without a record", vote.key);
         }
         votes.persist(&persist)?;
         for vote in after.send.iter().filter_map(Outbound::vote) {
             // Where it lies, not what it says: the next life may say something else there.
-            assert!(votes.holds(vote), "rule 3 of outputs: a vote leaves without {:?}", vote.place());
+            assert!(votes.holds(vote), "rule 3 of outputs: a vote leaves without {:?}", vote.vote_key());
         }
         after.persisted = persist;
         Ok(after)
@@ -338,8 +338,8 @@ impl Output {
         self.persist.records.push(record);
     }
 
-    pub(crate) fn mark(&mut self, marks: impl IntoIterator<Item = Mark>) {
-        self.persist.marks.extend(marks);
+    pub(crate) fn vote(&mut self, votes: impl IntoIterator<Item = VoteRoot>) {
+        self.persist.votes.extend(votes);
     }
 
     pub(crate) fn raise_floors(&mut self, floors: impl IntoIterator<Item = InstanceId>) {
@@ -404,7 +404,7 @@ mod tests {
     /// A vote store that keeps what it is given, or forgets it.
     #[derive(Default)]
     struct Votes {
-        marks: Vec<Mark>,
+        votes: Vec<VoteRoot>,
         forgets: bool,
     }
 
@@ -413,13 +413,13 @@ mod tests {
 
         fn persist(&mut self, promised: &Persist) -> Result<(), Infallible> {
             if !self.forgets {
-                self.marks.extend(&promised.marks);
+                self.votes.extend(&promised.votes);
             }
             Ok(())
         }
 
         fn holds(&self, vote: &Signed) -> bool {
-            self.marks.contains(&vote.mark())
+            self.votes.contains(&vote.vote_root())
         }
     }
 
@@ -430,7 +430,7 @@ mod tests {
     fn voted(round: u64) -> Output {
         let mut output = Output::default();
         output.record(Record::Prepare(vote(round)));
-        output.mark([vote(round).mark()]);
+        output.vote([vote(round).vote_root()]);
         output.broadcast(Message::Prepare(vote(round)));
         output.set_timer(Timer::CatchUp, round);
         output
@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(output.take_timers().len(), 2);
         let mut votes = Votes::default();
         let Ok(durable) = output.persisted(&mut votes);
-        assert_eq!(votes.marks, [vote(1).mark(), vote(2).mark()]);
+        assert_eq!(votes.votes, [vote(1).vote_root(), vote(2).vote_root()]);
         let sent = durable.send.iter().map(|sent| sent.vote().unwrap().round);
         assert_eq!(sent.collect::<Vec<_>>(), [Round(1), Round(2)]);
     }
@@ -495,7 +495,7 @@ mod tests {
     fn no_place_is_taken_without_a_record() {
         let mut output = voted(1);
         output.take_timers();
-        output.mark([vote(2).mark()]);
+        output.vote([vote(2).vote_root()]);
         let _ = output.persisted(&mut Votes::default());
     }
 }

@@ -96,7 +96,7 @@ fn prepares(effects: &[Effect]) -> Vec<aequa_types::Digest> {
 }
 
 fn is_silent(effects: &[Effect]) -> bool {
-    sent(effects).is_empty() && !has!(effects, Effect::Mark(_))
+    sent(effects).is_empty() && !has!(effects, Effect::Vote(_))
 }
 
 /// A proposal by whoever leads round 0, of this text.
@@ -182,7 +182,7 @@ fn a_duty_left_unsealed_is_sealed_after_a_restart() {
     let recovery = Recovery {
         closed_duties: vec![id],
         unsealed: vec![certificate(id, &decided)],
-        marks: vec![aequa_testkit::commit(id, 0, decided.digest()).statement(0).mark()],
+        votes: vec![aequa_testkit::commit(id, 0, decided.digest()).statement(0).vote_root()],
         ..Recovery::default()
     };
     let (mut replica, effects) = started(recovery);
@@ -498,33 +498,33 @@ fn far_slots_that_nobody_decides_close_none_of_those_before() {
 
 #[test]
 fn the_watermark_follows_what_is_settled_and_stays_below_open_slots() {
-    let (mut replica, mut mark) = (fresh(), None);
+    let (mut replica, mut watermark) = (fresh(), None);
     let minute = 60_000;
     for minutes in 0..60u64 {
         let stored = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
-        assert!(stored >= mark && stored < Some(Slot(100 + minutes)));
-        mark = stored;
+        assert!(stored >= watermark && stored < Some(Slot(100 + minutes)));
+        watermark = stored;
     }
-    assert_eq!(mark, Some(Slot(100 + 59 - 11)), "ten minutes behind");
+    assert_eq!(watermark, Some(Slot(100 + 59 - 11)), "ten minutes behind");
     let now = 60 * minute;
     let (admission, effects) = post_at(&mut replica, now, duty(5), "1");
     let forgotten = DutyAdmission::Forgotten { watermark: Slot(148) };
     assert_eq!((admission, effects.len()), (forgotten, 1), "{effects:?}");
     post_at(&mut replica, now, duty(161), "1");
     for minutes in 62..90 {
-        mark = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
+        watermark = decide_at(&mut replica, minutes * minute, duty(100 + minutes));
     }
-    assert_eq!(mark, Some(Slot(159)), "160 was never opened, 161 is open");
+    assert_eq!(watermark, Some(Slot(159)), "160 was never opened, 161 is open");
 }
 
 #[test]
 fn more_decisions_than_can_be_remembered_raise_the_watermark_early_and_never_near_the_last() {
-    let (mut replica, mut mark) = (fresh(), None);
+    let (mut replica, mut watermark) = (fresh(), None);
     for slot in 1000..3000 {
-        mark = decide(&mut replica, duty(slot));
-        assert!(mark.is_none_or(|mark| mark.0 <= slot - DUTY_SLOTS_NEAR));
+        watermark = decide(&mut replica, duty(slot));
+        assert!(watermark.is_none_or(|watermark| watermark.0 <= slot - DUTY_SLOTS_NEAR));
     }
-    assert!(mark > Some(Slot(1000)), "{mark:?}");
+    assert!(watermark > Some(Slot(1000)), "{watermark:?}");
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn contradictions_about_duties_count_too() {
     replica.step(now(), Input::Duty { duty, value: value("1"), ticket: Ticket(1) });
     assert_eq!(found(&deliver(&mut replica, 3, Verified::Prepare(vote("1")))), []);
     let effects = deliver(&mut replica, 3, Verified::Prepare(vote("2")));
-    assert_eq!(found(&effects)[0].offence().place.instance, duty.into());
+    assert_eq!(found(&effects)[0].offence().key.instance, duty.into());
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn where_the_log_lost_a_vote_its_mark_lets_only_the_same_vote_pass() {
     let (lost, other) = (blocks(1).swap_remove(0), other_block());
     let voted = own_vote(1, lost.digest());
     for (block, expected) in [(&lost, vec![voted.clone()]), (&other, vec![])] {
-        let mut replica = started(0, Recovery { marks: vec![voted.mark()], ..Recovery::default() });
+        let mut replica = started(0, Recovery { votes: vec![voted.vote_root()], ..Recovery::default() });
         let effects = replica.step(now(), proposed(block));
         assert_eq!(statements(&effects), expected);
     }
@@ -158,8 +158,8 @@ fn where_the_log_lost_a_vote_its_mark_lets_only_the_same_vote_pass() {
 #[test]
 fn a_commit_that_the_log_lost_is_not_hidden_by_a_later_round_change() {
     let block = blocks(1).swap_remove(0);
-    let mark = commit(&block, 0).mark();
-    let mut replica = started(0, Recovery { marks: vec![mark], ..Recovery::default() });
+    let vote = commit(&block, 0).vote_root();
+    let mut replica = started(0, Recovery { votes: vec![vote], ..Recovery::default() });
     let instance = at(1);
     let timeout = Input::Timer(aequa_replica::Timer::Round { instance, round: Round(0) });
     let effects = replica.step(now(), timeout);
@@ -179,17 +179,17 @@ fn every_signature_leaves_its_mark_before_anything_is_sent() {
     let block = blocks(1).swap_remove(0);
     let mut replica = started(0, Recovery::default());
     let effects = replica.step(now(), proposed(&block));
-    let marks: Vec<_> = pick!(effects, Effect::Mark(mark) => *mark).collect();
-    let signed: Vec<_> = statements(&effects).iter().map(Statement::mark).collect();
-    assert_eq!(marks, signed);
-    assert_eq!(marks.len(), 1);
+    let votes: Vec<_> = pick!(effects, Effect::Vote(vote) => *vote).collect();
+    let signed: Vec<_> = statements(&effects).iter().map(Statement::vote_root).collect();
+    assert_eq!(votes, signed);
+    assert_eq!(votes.len(), 1);
 }
 
 #[test]
 fn the_log_holds_own_votes_only_and_none_that_the_gate_refused() {
     let block = blocks(1).swap_remove(0);
-    let refused = aequa_testkit::commit(at(1), 0, digest(9)).statement(0).mark();
-    let mut replica = replica(0, Recovery { marks: vec![refused], ..Recovery::default() });
+    let refused = aequa_testkit::commit(at(1), 0, digest(9)).statement(0).vote_root();
+    let mut replica = replica(0, Recovery { votes: vec![refused], ..Recovery::default() });
     let mut effects = replica.start(now());
     effects.extend(replica.step(now(), proposed(&block)));
     let instance = at(1);
@@ -225,7 +225,7 @@ fn below_the_first_height_of_the_log_nothing_is_signed_after_a_restart() {
     let mut replica = started(0, Recovery { records: vec![Record::Prepare(vote)], ..Recovery::default() });
     assert_eq!(replica.signing_floors().collect::<Vec<_>>(), [at(4)]);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
-    let signs = |effect: &Effect| matches!(effect, Effect::Mark(_));
+    let signs = |effect: &Effect| matches!(effect, Effect::Vote(_));
     assert!(!effects.iter().any(signs), "what it signed at height 1 is pruned, and unknown: {effects:?}");
 }
 
@@ -254,7 +254,7 @@ fn what_was_heard_of_others_comes_back_and_says_nothing_of_the_own_log() {
     assert!(replica.signing_floors().all(|floor| floor == at(0)), "height 1 was not begun");
     assert_eq!(replica.held().block_instances, 1);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
-    assert!(has!(effects, Effect::Mark(_)));
+    assert!(has!(effects, Effect::Vote(_)));
 }
 
 /// With nobody known to be ahead, every share may be the one that is needed. The guard closes what lies 32 heights below

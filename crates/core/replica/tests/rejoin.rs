@@ -55,7 +55,7 @@ fn at_height(from: u8, height: u64) -> Input {
 
 fn signs(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| {
-        matches!(effect, Effect::Mark(_))
+        matches!(effect, Effect::Vote(_))
             || matches!(effect, Effect::Persist(record) if record.statement().is_some())
     })
 }
@@ -288,9 +288,9 @@ fn whoever_knows_less_than_it_once_did_gives_no_testimony_until_its_chain_is_the
     lost.step(now(3), fetched(&blocks[5..6]));
     assert!(lost.may_testify());
 
-    // Only the chain was removed: the marks still say how far it was.
-    let marks = vec![own_prepare(at(4)).mark()];
-    let mut behind = started(ME.0, Recovery { marks, ..Recovery::default() });
+    // Only the chain was removed: the votes still say how far it was.
+    let votes = vec![own_prepare(at(4)).vote_root()];
+    let mut behind = started(ME.0, Recovery { votes, ..Recovery::default() });
     behind.step(now(1), fetched(&blocks[..2]));
     assert!(!behind.may_testify());
     behind.step(now(2), fetched(&blocks[2..3]));

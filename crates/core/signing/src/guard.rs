@@ -4,12 +4,12 @@
 //! remembers every statement by (instance, round, kind), answers a repetition with the stored
 //! signature, and refuses everything else, also below the height where its memory ends.
 //!
-//! # What only its mark tells
+//! # What only its root tells
 //!
-//! After a restart the vote log gives statements back, and the marks the places and digests of
-//! statements. A place known by its mark alone was lost from the log. There only the very same
+//! After a restart the vote log gives statements back, and the signing database the keys and roots of
+//! statements. A key known by its root alone was lost from the log. There only the very same
 //! statement may be made: signing is deterministic, so nobody can tell that it is made again.
-//! What the lost records meant for *other* places holds as well, as far as agreement needs it:
+//! What the lost records meant for *other* keys holds as well, as far as agreement needs it:
 //!
 //! * a ROUND-CHANGE does not hide a COMMIT: whoever has committed in a round says so in every later
 //!   ROUND-CHANGE by naming that round, or a higher one, as prepared;
@@ -18,16 +18,16 @@
 use crate::history::{Highest, SigningHistory};
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
-    Domain, DutyId, DutyKind, InstanceId, Mark, Place, Seal, Signed, Slot, SlotSet, Statement,
+    Domain, DutyId, DutyKind, InstanceId, Seal, Signed, Slot, SlotSet, Statement, VoteKey, VoteRoot,
 };
 use std::collections::BTreeMap;
 
-/// What is known of a place that is taken.
+/// What is known of a key that is taken.
 #[derive(Debug, Clone)]
 pub(crate) enum Taken {
     By(Signed),
-    /// By the statement with this mark, which was lost.
-    Lost(Mark),
+    /// By the statement with this root, which was lost.
+    Lost(VoteRoot),
 }
 
 /// Leave to sign one statement. Only the [`Guard`] of a [`Signer`](crate::Signer) gives one, and the signature it leads
@@ -41,8 +41,8 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub struct Permit {
     statement: Statement,
-    /// In this place something with this mark was signed, and lost: only the same may be signed again.
-    lost: Option<Mark>,
+    /// Under this key something with this root was signed, and lost: only the same may be signed again.
+    lost: Option<VoteRoot>,
 }
 
 impl Permit {
@@ -65,7 +65,7 @@ impl Permit {
 
     /// Whether it may still be signed after what was added to it.
     pub(crate) fn holds(&self) -> bool {
-        self.lost.is_none_or(|lost| lost == self.statement.mark())
+        self.lost.is_none_or(|lost| lost == self.statement.vote_root())
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) enum Permission {
 /// Why the guard refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Something else was signed in its place.
+    /// Something else was signed under its key.
     Double,
     /// Its instance is at or below the watermark, or closed.
     Over,
@@ -92,15 +92,15 @@ pub enum Refusal {
 /// The memory of what was signed: it permits each thing at most once.
 #[derive(Debug, Default)]
 pub struct Guard {
-    pub(crate) taken: BTreeMap<Place, Taken>,
+    pub(crate) taken: BTreeMap<VoteKey, Taken>,
     /// The highest instance of each domain at and below which nothing is signed.
     floors: BTreeMap<Domain, InstanceId>,
     /// Duties above the floor that are over.
     closed: BTreeMap<DutyKind, SlotSet>,
     /// Where this operator is known to have been silent: above the first, up to the second.
     silent: BTreeMap<Domain, (InstanceId, InstanceId)>,
-    /// Marks of what was signed and not yet handed out to be made durable.
-    fresh: Vec<Mark>,
+    /// Roots of what was signed and not yet handed out to be made durable.
+    fresh: Vec<VoteRoot>,
     /// Where the memory is lost: the highest instances in which this operator was shown to have signed.
     shown: Option<Highest>,
 }
@@ -142,12 +142,12 @@ impl Guard {
 
     /// Takes over a statement that was signed in an earlier life.
     pub fn remember(&mut self, signed: &Signed) {
-        self.taken.entry(signed.place()).or_insert_with(|| Taken::By(signed.clone()));
+        self.taken.entry(signed.vote_key()).or_insert_with(|| Taken::By(signed.clone()));
     }
 
-    /// Takes over the mark of an earlier life; call it when all statements are known.
-    pub fn remember_mark(&mut self, mark: Mark) {
-        self.taken.entry(mark.place).or_insert(Taken::Lost(mark));
+    /// Takes over the root of an earlier life; call it when all statements are known.
+    pub fn remember_vote(&mut self, vote: VoteRoot) {
+        self.taken.entry(vote.key).or_insert(Taken::Lost(vote));
     }
 
     /// Never signs in the domain of `floor` from now on, there and below, and forgets what it knew of it.
@@ -156,7 +156,7 @@ impl Guard {
         let raised = self.floors.entry(domain).or_insert(floor);
         *raised = (*raised).max(floor);
         let floor = *raised;
-        let (first, above) = (Place::first_of(domain.instance(0)), Place::first_of(floor.next()));
+        let (first, above) = (VoteKey::first_of(domain.instance(0)), VoteKey::first_of(floor.next()));
         self.taken.extract_if(first..above, |_, _| true).for_each(drop);
         if let InstanceId::Duty(DutyId { kind, slot }) = floor
             && let Some(closed) = self.closed.get_mut(&kind)
@@ -172,7 +172,7 @@ impl Guard {
             return;
         }
         self.closed.entry(duty.kind).or_default().insert(duty.slot);
-        let (first, after) = (Place::first_of(instance), Place::first_of(instance.next()));
+        let (first, after) = (VoteKey::first_of(instance), VoteKey::first_of(instance.next()));
         self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
@@ -193,8 +193,8 @@ impl Guard {
 
     /// The highest instance of `domain` that this operator is bound in: it has signed there, or may have.
     pub fn highest_bound(&self, domain: Domain) -> Option<InstanceId> {
-        let after = Place::first_of(domain.instance(u64::MAX));
-        let taken = self.taken.range(..after).next_back().map(|(place, _)| place.instance);
+        let after = VoteKey::first_of(domain.instance(u64::MAX));
+        let taken = self.taken.range(..after).next_back().map(|(key, _)| key.instance);
         let taken = taken.filter(|instance| instance.domain() == domain);
         let closed = match domain {
             Domain::Block => None,
@@ -207,8 +207,8 @@ impl Guard {
         taken.max(closed).max(self.floors.get(&domain).copied())
     }
 
-    /// The marks of what was signed since the last call: to be durable before anything is sent.
-    pub fn take_fresh(&mut self) -> Vec<Mark> {
+    /// The roots of what was signed since the last call: to be durable before anything is sent.
+    pub fn take_fresh(&mut self) -> Vec<VoteRoot> {
         std::mem::take(&mut self.fresh)
     }
 
@@ -218,9 +218,9 @@ impl Guard {
         let silent = self.silent.get(&instance.domain());
         let was_silent = silent.is_some_and(|(seen, up_to)| instance > *seen && instance <= *up_to);
         (self.is_over(instance) && !was_silent)
-            || match self.taken.get(&signed.place()) {
+            || match self.taken.get(&signed.vote_key()) {
                 Some(Taken::By(known)) => known.statement == signed.statement,
-                Some(Taken::Lost(mark)) => *mark == signed.mark(),
+                Some(Taken::Lost(vote)) => *vote == signed.vote_root(),
                 None => false,
             }
     }
@@ -230,22 +230,22 @@ impl Guard {
         if self.is_over(statement.instance) {
             return Err(Refusal::Over);
         }
-        match self.taken.get(&statement.place()) {
+        match self.taken.get(&statement.vote_key()) {
             Some(Taken::By(before)) if before.agrees_with(&statement) => {
                 Ok(Permission::Signed(before.clone()))
             }
             Some(Taken::By(_)) => Err(Refusal::Double),
-            Some(Taken::Lost(mark)) => Ok(Permission::Given(Permit { statement, lost: Some(*mark) })),
+            Some(Taken::Lost(vote)) => Ok(Permission::Given(Permit { statement, lost: Some(*vote) })),
             None if self.goes_back_on_a_promise(&statement) => Err(Refusal::Promised),
             None => Ok(Permission::Given(Permit { statement, lost: None })),
         }
     }
 
-    /// What was permitted is signed: its place is taken.
+    /// What was permitted is signed: its key is taken.
     pub(crate) fn take(&mut self, signed: Signed) {
-        let mark = signed.mark();
-        self.fresh.push(mark);
-        self.taken.insert(mark.place, Taken::By(signed));
+        let vote = signed.vote_root();
+        self.fresh.push(vote);
+        self.taken.insert(vote.key, Taken::By(signed));
     }
 
     /// Whether the instance is at or below the floor, or closed.
@@ -258,21 +258,21 @@ impl Guard {
 
     /// Whether a statement of a round contradicts what was promised in another round.
     fn goes_back_on_a_promise(&self, statement: &Statement) -> bool {
-        let places = self
+        let keys = self
             .taken
-            .range(Place::first_of(statement.instance)..)
-            .take_while(|(place, _)| place.instance == statement.instance);
+            .range(VoteKey::first_of(statement.instance)..)
+            .take_while(|(key, _)| key.instance == statement.instance);
         match &statement.claim {
             Claim::RoundChange(change) => {
                 let prepared = change.prepared.map(|prepared| prepared.round);
-                let committed = places
-                    .filter(|(place, _)| place.kind == Kind::Commit && place.round < statement.round)
-                    .map(|(place, _)| place.round);
+                let committed = keys
+                    .filter(|(key, _)| key.kind == Kind::Commit && key.round < statement.round)
+                    .map(|(key, _)| key.round);
                 committed.max() > prepared
             }
-            Claim::Commit(_) => places
+            Claim::Commit(_) => keys
                 .filter(|(_, taken)| matches!(taken, Taken::Lost(_)))
-                .any(|(place, _)| place.kind == Kind::RoundChange && place.round > statement.round),
+                .any(|(key, _)| key.kind == Kind::RoundChange && key.round > statement.round),
             Claim::PrePrepare(_) | Claim::Prepare(_) => false,
         }
     }

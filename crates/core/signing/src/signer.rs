@@ -36,7 +36,7 @@ impl<K: Keys> Signer<K> {
         &mut self.guard
     }
 
-    /// Signs, or returns what was signed in this place before if it says the same, or refuses.
+    /// Signs, or returns what was signed under this key before if it says the same, or refuses.
     pub fn sign(&mut self, statement: Statement) -> Result<Signed, Refusal> {
         let mut permit = match self.guard.permit(statement)? {
             Permission::Signed(before) => return Ok(before),
@@ -105,7 +105,7 @@ mod tests {
         signer.guard.raise_floor(InstanceId::Block(Height(5)));
         assert_eq!(signer.sign(prepare(5, 1)), Err(Refusal::Over));
         assert!(signer.sign(prepare(6, 1)).is_ok());
-        assert!(signer.guard.taken.keys().all(|place| place.instance == InstanceId::Block(Height(6))));
+        assert!(signer.guard.taken.keys().all(|key| key.instance == InstanceId::Block(Height(6))));
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         signer.guard.close(duty(5));
         assert_eq!(signer.sign(prepare(5)), Err(Refusal::Over));
         assert!(signer.guard.knows(&mine), "too old to tell");
-        assert!(signer.guard.taken.keys().all(|place| place.instance == duty(6).into()));
+        assert!(signer.guard.taken.keys().all(|key| key.instance == duty(6).into()));
         signer.guard.close(duty(9));
         assert_eq!(signer.guard.highest_bound(Domain::Duty(DutyKind::Sync)), Some(duty(9).into()));
         signer.guard.raise_floor(duty(7).into());
@@ -140,29 +140,29 @@ mod tests {
         said(round, Claim::RoundChange(RoundChangeClaim { prepared }))
     }
 
-    /// A signer that signed these in an earlier life, of which only the marks are left.
-    fn with_marks_of(statements: &[Statement]) -> Signer<PlainKeys> {
+    /// A signer that signed these in an earlier life, of which only the roots are left.
+    fn with_roots_of(statements: &[Statement]) -> Signer<PlainKeys> {
         let mut before = Signer::new(PlainKeys, true, Guard::default());
         statements.iter().for_each(|statement| assert!(before.sign(statement.clone()).is_ok()));
         let mut signer = Signer::new(PlainKeys, true, Guard::default());
-        before.guard.take_fresh().into_iter().for_each(|mark| signer.guard.remember_mark(mark));
+        before.guard.take_fresh().into_iter().for_each(|vote| signer.guard.remember_vote(vote));
         signer
     }
 
     #[test]
     fn where_only_a_mark_is_left_the_very_same_statement_may_be_made_and_no_other() {
-        let mut signer = with_marks_of(&[prepare(5, 1), commit(0, 1)]);
+        let mut signer = with_roots_of(&[prepare(5, 1), commit(0, 1)]);
         assert_eq!(signer.sign(prepare(5, 2)), Err(Refusal::Double));
         assert_eq!(signer.sign(commit(0, 2)), Err(Refusal::Double));
         let again = signer.sign(prepare(5, 1)).unwrap();
         assert!(signer.guard.knows(&again));
         assert!(signer.sign(commit(0, 1)).is_ok());
-        assert!(signer.sign(prepare(6, 2)).is_ok(), "other places are free");
+        assert!(signer.sign(prepare(6, 2)).is_ok(), "other keys are free");
     }
 
     #[test]
     fn without_the_share_of_the_seal_it_is_another_statement() {
-        let mut signer = with_marks_of(&[commit(0, 1)]);
+        let mut signer = with_roots_of(&[commit(0, 1)]);
         signer.seals = false;
         assert_eq!(signer.sign(commit(0, 1)), Err(Refusal::Double));
     }
@@ -171,7 +171,7 @@ mod tests {
     fn a_round_change_does_not_hide_a_commit() {
         for remembered in [false, true] {
             let mut signer = match remembered {
-                false => with_marks_of(&[commit(1, 1)]),
+                false => with_roots_of(&[commit(1, 1)]),
                 true => {
                     let mut signer = Signer::new(PlainKeys, true, Guard::default());
                     signer.sign(commit(1, 1)).unwrap();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn nothing_is_committed_below_a_lost_round_change() {
-        let mut signer = with_marks_of(&[change(3, None)]);
+        let mut signer = with_roots_of(&[change(3, None)]);
         assert_eq!(signer.sign(commit(2, 1)), Err(Refusal::Promised));
         assert!(signer.sign(commit(3, 1)).is_ok());
         // One that is known: the instance knows what it left, and may have learnt of a decision.
@@ -200,7 +200,7 @@ mod tests {
     fn what_is_signed_leaves_a_mark_and_what_is_repeated_none() {
         let mut signer = Signer::new(PlainKeys, true, Guard::default());
         let signed = signer.sign(commit(0, 1)).unwrap();
-        assert_eq!(signer.guard.take_fresh(), [signed.mark()]);
+        assert_eq!(signer.guard.take_fresh(), [signed.vote_root()]);
         signer.sign(commit(0, 1)).unwrap();
         assert_eq!(signer.sign(commit(0, 2)), Err(Refusal::Double));
         assert_eq!(signer.guard.take_fresh(), []);

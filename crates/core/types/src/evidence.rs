@@ -1,6 +1,6 @@
 //! Proof that an operator contradicted itself.
 //!
-//! An operator makes one statement per [`Place`], for ever. Two signed statements of one place that
+//! An operator makes one statement per [`VoteKey`], for ever. Two signed statements of one key that
 //! say different things are evidence: nobody but the holder of the key can have made them, and no
 //! crash, delay or restart makes an honest operator do so. What says the same is none: a
 //! retransmission, a PREPARE and a COMMIT of one digest, statements of different rounds, and two
@@ -10,7 +10,7 @@
 //! SSZ bytes as `List[u8, 1024]`.
 
 use crate::limits::{EVIDENCE_BYTES_MAX, EVIDENCE_PER_BLOCK_MAX};
-use crate::{OperatorIndex, Place, Round, Signed};
+use crate::{OperatorIndex, Round, Signed, VoteKey};
 use alloy_primitives::B256;
 use ssz::{Decode, DecodeError, Encode};
 use ssz_types::VariableList;
@@ -28,8 +28,8 @@ pub type EvidenceList = VariableList<Evidence, U16>;
 pub struct Offence {
     /// The operator.
     pub operator: OperatorIndex,
-    /// The place it took twice.
-    pub place: Place,
+    /// The key it signed under twice.
+    pub key: VoteKey,
 }
 
 /// Why two statements are no evidence.
@@ -58,8 +58,8 @@ pub enum EvidenceError {
     Order,
 }
 
-/// Two signed statements of one place that contradict each other, in their one order: that of their
-/// marks, the hashes of what was signed.
+/// Two signed statements of one key that contradict each other, in their one order: that of their
+/// votes, the hashes of what was signed.
 ///
 /// Holding one says nothing about the signatures; [`CheckedEvidence`] does.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ impl Evidence {
     /// The evidence two statements make, whichever came first.
     pub fn new(one: Signed, other: Signed) -> Result<Self, EvidenceError> {
         check_contradiction(&one, &other)?;
-        let pair = if one.mark() < other.mark() { (one, other) } else { (other, one) };
+        let pair = if one.vote_root() < other.vote_root() { (one, other) } else { (other, one) };
         Ok(Self { pair })
     }
 
@@ -87,7 +87,7 @@ impl Evidence {
 
     /// Whom it accuses, and of what.
     pub fn offence(&self) -> Offence {
-        Offence { operator: self.first().author, place: self.first().place() }
+        Offence { operator: self.first().author, key: self.first().vote_key() }
     }
 
     /// Identifies the evidence; see the module documentation.

@@ -35,7 +35,6 @@ pub mod instance;
 pub mod json;
 pub mod limits;
 pub mod lock;
-pub mod mark;
 pub mod message;
 pub mod outcome;
 pub mod policy;
@@ -45,6 +44,7 @@ pub mod slots;
 pub mod statement;
 pub mod sync;
 pub mod transaction;
+pub mod vote_root;
 pub mod wire;
 
 pub use block::{Block, CheckedBlock, Header, Totals};
@@ -55,7 +55,6 @@ pub use ids::{
     TimestampMs, TxHash,
 };
 pub use instance::{Domain, DutyId, DutyKind, InstanceId};
-pub use mark::{Mark, Place};
 pub use message::{Decided, Message, PrePrepare, RoundChange, Value, ValueBytes, Verified};
 pub use outcome::{DutyOutcome, Recall};
 pub use policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
@@ -63,6 +62,7 @@ pub use record::{Record, Subject};
 pub use slots::SlotSet;
 pub use statement::{Claim, Kind, Prepared, Signed, Statement};
 pub use transaction::{AuctionBidV1, CheckedTransaction, PlaintextV1, Transaction, TxBody, TxKind};
+pub use vote_root::{VoteKey, VoteRoot};
 
 /// Decoding of bytes that came from outside failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -34,9 +34,9 @@ impl SlotSet {
         self.runs.insert(first, last);
     }
 
-    /// Forgets everything up to `mark`.
-    pub fn forget_up_to(&mut self, mark: Slot) {
-        let Some(next) = mark.0.checked_add(1) else { return self.runs.clear() };
+    /// Forgets everything up to `watermark`.
+    pub fn forget_up_to(&mut self, watermark: Slot) {
+        let Some(next) = watermark.0.checked_add(1) else { return self.runs.clear() };
         let above = self.runs.split_off(&next);
         let cut = self.runs.last_key_value().map(|(_, last)| *last).filter(|last| *last >= next);
         self.runs = above;

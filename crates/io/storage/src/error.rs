@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use aequa_types::{ClusterId, Digest, Height, OperatorIndex, Place};
+use aequa_types::{ClusterId, Digest, Height, OperatorIndex, VoteKey};
 use std::io;
 use std::path::PathBuf;
 
@@ -116,10 +116,10 @@ pub enum StorageError {
         reason: &'static str,
     },
     /// The second gate: a statement must not be made here.
-    #[error("refused to sign a {:?} for {} round {}: {reason}", place.kind, place.instance, place.round)]
+    #[error("refused to sign a {:?} for {} round {}: {reason}", key.kind, key.instance, key.round)]
     VoteRefused {
         /// Where it would have been made.
-        place: Place,
+        key: VoteKey,
         /// Why not.
         reason: &'static str,
     },

@@ -7,13 +7,13 @@
 //!
 //! 1. The signing database is the second gate, and asked before the log takes a record: the log never holds what
 //!    was refused.
-//! 2. The log alone is what a turn waits for. A place is taken only when its record is durable, so a place without
+//! 2. The log alone is what a turn waits for. A vote is taken only when its record is durable, so one without
 //!    a record means that the log lost what it had, and never that a turn was cut short: a node that
 //!    loses power is free to vote as if the turn had not been, for nobody heard of it.
 //! 3. The log forgets only what the database has durably.
 
 use crate::{SigningDb, StorageError, Wal};
-use aequa_types::{InstanceId, Mark, Record, Subject};
+use aequa_types::{InstanceId, Record, Subject, VoteRoot};
 
 /// The vote log and the signing database of one operator.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ pub struct Votes {
 }
 
 impl Votes {
-    /// Joins both. Places of `records`, which the log gave back, that a crash kept from the database are taken,
-    /// durably; it is an error when the two say different things of one place.
+    /// Joins both. Votes among `records`, which the log gave back, that a crash kept from the database are taken,
+    /// durably; it is an error when the two say different things of one key.
     pub fn join(wal: Wal, records: &[Record], mut db: SigningDb) -> Result<Self, StorageError> {
         let statements = records.iter().filter_map(Record::statement);
-        db.complete(statements.map(|signed| signed.mark()))?;
+        db.complete(statements.map(|signed| signed.vote_root()))?;
         Ok(Self { wal, db })
     }
 
@@ -37,19 +37,19 @@ impl Votes {
     }
 
     /// Hands the records of a turn to the operating system; only [`Votes::sync`] makes them durable.
-    pub fn write(&mut self, records: &[Record], marks: &[Mark]) -> Result<(), StorageError> {
-        self.db.check(marks)?;
+    pub fn write(&mut self, records: &[Record], votes: &[VoteRoot]) -> Result<(), StorageError> {
+        self.db.check(votes)?;
         records.iter().try_for_each(|record| self.wal.append(record))?;
         self.wal.write()
     }
 
-    /// Makes everything written durable, raises floors durably, and takes the places of what was written. After an
+    /// Makes everything written durable, raises floors durably, and takes the votes that were written. After an
     /// error nothing may be sent, ever.
-    pub fn sync(&mut self, floors: &[InstanceId], marks: &[Mark]) -> Result<(), StorageError> {
+    pub fn sync(&mut self, floors: &[InstanceId], votes: &[VoteRoot]) -> Result<(), StorageError> {
         self.wal.sync()?;
         self.db.settle()?;
         self.db.raise_floors(floors)?;
-        self.db.take(marks)
+        self.db.take(votes)
     }
 
     /// Waits until the database has all that was taken.
@@ -57,7 +57,7 @@ impl Votes {
         self.db.settle()
     }
 
-    /// Drops segments of the log in which nothing is needed, and places at and below `floors`, where nothing is
+    /// Drops segments of the log in which nothing is needed, and votes at and below `floors`, where nothing is
     /// signed any more anyway. Gives how many segments are gone.
     pub fn prune(
         &mut self,
@@ -97,10 +97,10 @@ mod tests {
     }
 
     fn put(votes: &mut Votes, signed: &[Signed]) -> Result<(), StorageError> {
-        let marks: Vec<Mark> = signed.iter().map(|signed| signed.mark()).collect();
+        let roots: Vec<VoteRoot> = signed.iter().map(|signed| signed.vote_root()).collect();
         let records: Vec<Record> = signed.iter().cloned().map(Record::Prepare).collect();
-        votes.write(&records, &marks)?;
-        votes.sync(&[], &marks)
+        votes.write(&records, &roots)?;
+        votes.sync(&[], &roots)
     }
 
     struct Disks {
@@ -115,14 +115,14 @@ mod tests {
             Self { dir, of_log: Arc::new(BadDisk::default()), of_db: Arc::new(BadDisk::default()) }
         }
 
-        fn open(&self) -> (Votes, Vec<Record>, Vec<Mark>) {
+        fn open(&self) -> (Votes, Vec<Record>, Vec<VoteRoot>) {
             let medium = Arc::new(self.of_log.clone());
             let options = WalOptions { segment_bytes: 4096, medium, ..WalOptions::default() };
             let (wal, recovered) = Wal::open(&self.dir.path().join("wal"), CLUSTER, ME, options).unwrap();
             let medium = Arc::new(self.of_db.clone());
             let options = SigningDbOptions { slots: 64, medium, ..SigningDbOptions::default() };
             let db = SigningDb::open(&self.dir.path().join("signing"), CLUSTER, ME, options).unwrap();
-            let known = db.marks().collect();
+            let known = db.votes().collect();
             (Votes::join(wal, &recovered.records, db).unwrap(), recovered.records, known)
         }
     }
@@ -131,10 +131,11 @@ mod tests {
     fn what_was_kept_is_in_the_log_and_in_the_database() {
         let disks = Disks::new();
         put(&mut disks.open().0, &[prepare(1, 1), prepare(2, 2)]).unwrap();
-        let (_, records, marks) = disks.open();
-        let of_log: Vec<Mark> = records.iter().map(|record| record.statement().unwrap().mark()).collect();
+        let (_, records, votes) = disks.open();
+        let of_log: Vec<VoteRoot> =
+            records.iter().map(|record| record.statement().unwrap().vote_root()).collect();
         assert_eq!(of_log.len(), 2);
-        assert_eq!(marks, of_log);
+        assert_eq!(votes, of_log);
     }
 
     /// A sync follows with the next vote; until then a process that ends must not take it along.
@@ -156,7 +157,7 @@ mod tests {
             votes.settle().unwrap();
             let disk = if log_fails { &disks.of_log } else { &disks.of_db };
             disk.fail_from(1, true);
-            // The vote is in the log before its place is synced, so the turn after may be the first to know.
+            // The vote is in the log before the database is synced, so the turn after may be the first to know.
             let this = put(&mut votes, &[prepare(2, 2)]);
             assert!(this.is_err() || (!log_fails && put(&mut votes, &[prepare(3, 3)]).is_err()));
             disk.syncs_left.store(0, SeqCst);
@@ -173,8 +174,8 @@ mod tests {
         assert!(put(&mut votes, &[prepare(2, 2)]).is_err());
         drop(votes);
         disks.of_log.syncs_left.store(0, SeqCst);
-        let (.., marks) = disks.open();
-        assert_eq!(marks, [prepare(1, 1).mark()], "only what the log has durably");
+        let (.., votes) = disks.open();
+        assert_eq!(votes, [prepare(1, 1).vote_root()], "only what the log has durably");
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
     fn a_vote_is_held_from_its_turn_on_and_no_other_one() {
         let disks = Disks::new();
         let (mut votes, ..) = disks.open();
-        let holds = |votes: &Votes, height, digest| votes.db().holds(&prepare(height, digest).mark());
+        let holds = |votes: &Votes, height, digest| votes.db().holds(&prepare(height, digest).vote_root());
         assert!(!holds(&votes, 1, 1));
         put(&mut votes, &[prepare(1, 1)]).unwrap();
         assert!(holds(&votes, 1, 1));
@@ -205,9 +206,9 @@ mod tests {
         let error = put(&mut votes, &[prepare(1, 2)]).unwrap_err();
         assert!(matches!(error, StorageError::VoteRefused { .. }), "{error}");
         drop(votes);
-        let (_, records, marks) = disks.open();
+        let (_, records, votes) = disks.open();
         assert_eq!(records.len(), 1, "the log never held it");
-        assert_eq!(marks, [records[0].statement().unwrap().mark()]);
+        assert_eq!(votes, [records[0].statement().unwrap().vote_root()]);
     }
 
     #[test]
@@ -218,7 +219,7 @@ mod tests {
             put(&mut votes, &[prepare(height, 1)]).unwrap();
         }
         disks.of_db.fail_from(1, true);
-        // The last places are being synced, or are now.
+        // The last votes are being synced, or are now.
         put(&mut votes, &[prepare(61, 1)]).unwrap_or_default();
         assert!(votes.prune(&|_| false, &[]).is_err());
         drop(votes);

@@ -6,7 +6,7 @@
 use aequa_storage::{Recovered, SigningDb, SigningDbOptions, StorageError, Wal, WalOptions};
 use aequa_testkit::{at, change, commit, digest, prepare};
 use aequa_types::record::RoundRecord;
-use aequa_types::{ClusterId, Mark, OperatorIndex, Record};
+use aequa_types::{ClusterId, OperatorIndex, Record, VoteRoot};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ const PAGE: usize = 64;
 struct Life {
     _dir: tempfile::TempDir,
     log: PathBuf,
-    marks: PathBuf,
+    votes: PathBuf,
     batches: Vec<Vec<Record>>,
     /// The only segment: after every batch, and where each batch ends.
     images: Vec<Vec<u8>>,
@@ -40,8 +40,8 @@ fn turn(height: u64) -> Vec<Record> {
     ]
 }
 
-fn marks_of(records: &[Record]) -> Vec<Mark> {
-    records.iter().filter_map(Record::statement).map(|signed| signed.mark()).collect()
+fn votes_of(records: &[Record]) -> Vec<VoteRoot> {
+    records.iter().filter_map(Record::statement).map(|signed| signed.vote_root()).collect()
 }
 
 fn open_log(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
@@ -50,22 +50,22 @@ fn open_log(dir: &Path) -> Result<(Wal, Recovered), StorageError> {
     Wal::open(dir, CLUSTER, ME, options)
 }
 
-fn open_marks(dir: &Path) -> SigningDb {
+fn open_db(dir: &Path) -> SigningDb {
     SigningDb::open(dir, CLUSTER, ME, SigningDbOptions { slots: 128, ..SigningDbOptions::default() }).unwrap()
 }
 
 impl Life {
     fn of(turns: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (log, marks) = (dir.path().join("wal"), dir.path().join("signing"));
-        let (mut wal, mut store) = (open_log(&log).unwrap().0, open_marks(&marks));
-        let mut life = Self { _dir: dir, log, marks, batches: vec![], images: vec![], ends: vec![] };
+        let (log, votes) = (dir.path().join("wal"), dir.path().join("signing"));
+        let (mut wal, mut store) = (open_log(&log).unwrap().0, open_db(&votes));
+        let mut life = Self { _dir: dir, log, votes, batches: vec![], images: vec![], ends: vec![] };
         life.images.push(fs::read(life.segment()).unwrap());
         for height in 1..=turns {
             let batch = turn(height);
             batch.iter().for_each(|record| wal.append(record).unwrap());
             wal.write().unwrap();
-            store.take(&marks_of(&batch)).unwrap();
+            store.take(&votes_of(&batch)).unwrap();
             store.settle().unwrap();
             wal.sync().unwrap();
             let image = fs::read(life.segment()).unwrap();
@@ -86,7 +86,7 @@ impl Life {
     }
 
     /// Opens what `bytes` leave of the log: a prefix (its length comes back) or a refusal, and with the
-    /// marks every acknowledged place stays bound.
+    /// votes every acknowledged place stays bound.
     fn check(&self, bytes: &[u8], what: &str) -> Option<usize> {
         fs::write(self.segment(), bytes).unwrap();
         let recovered = match open_log(&self.log) {
@@ -99,14 +99,14 @@ impl Life {
         let all = self.records();
         assert!(all.starts_with(&recovered), "{what}: {} records, not a prefix", recovered.len());
         let known: BTreeMap<_, _> =
-            marks_of(&recovered).into_iter().map(|mark| (mark.place, mark.digest)).collect();
-        let marks = open_marks(&self.marks);
-        let marked: BTreeMap<_, _> = marks.marks().map(|mark| (mark.place, mark.digest)).collect();
-        for acknowledged in marks_of(&all) {
-            let place = acknowledged.place;
+            votes_of(&recovered).into_iter().map(|vote| (vote.key, vote.root)).collect();
+        let votes = open_db(&self.votes);
+        let marked: BTreeMap<_, _> = votes.votes().map(|vote| (vote.key, vote.root)).collect();
+        for acknowledged in votes_of(&all) {
+            let place = acknowledged.key;
             let bound = [known.get(&place), marked.get(&place)].into_iter().flatten();
             assert!(bound.clone().count() > 0, "{what}: {place:?} is free again");
-            assert!(bound.into_iter().all(|digest| *digest == acknowledged.digest), "{what}: {place:?}");
+            assert!(bound.into_iter().all(|digest| *digest == acknowledged.root), "{what}: {place:?}");
         }
         Some(recovered.len())
     }
@@ -187,8 +187,8 @@ fn what_the_log_lost_is_not_marked_for_another_statement() {
     bytes[life.ends[0]..].fill(0);
     assert_eq!(life.check(&bytes, "last batch gone"), Some(3));
     for record in &life.batches[1] {
-        let place = record.statement().unwrap().place();
-        let other = Mark { place, digest: B256::repeat_byte(0xee) };
-        assert!(matches!(open_marks(&life.marks).take(&[other]), Err(StorageError::VoteRefused { .. })));
+        let key = record.statement().unwrap().vote_key();
+        let other = VoteRoot { key, root: B256::repeat_byte(0xee) };
+        assert!(matches!(open_db(&life.votes).take(&[other]), Err(StorageError::VoteRefused { .. })));
     }
 }

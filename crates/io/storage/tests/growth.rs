@@ -24,8 +24,8 @@ fn open(dir: &Path) -> (Wal, Vec<Record>, SigningDb) {
     let options = WalOptions { segment_bytes: SEGMENT_BYTES, ..WalOptions::default() };
     let (wal, recovered) = Wal::open(&dir.join("wal"), CLUSTER, ME, options).unwrap();
     let options = SigningDbOptions { slots: 1024, ..SigningDbOptions::default() };
-    let marks = SigningDb::open(&dir.join("signing"), CLUSTER, ME, options).unwrap();
-    (wal, recovered.records, marks)
+    let votes = SigningDb::open(&dir.join("signing"), CLUSTER, ME, options).unwrap();
+    (wal, recovered.records, votes)
 }
 
 fn bytes_in(dir: &Path) -> u64 {
@@ -43,30 +43,30 @@ fn bytes_in(dir: &Path) -> u64 {
 #[test]
 fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut wal, _, mut marks) = open(dir.path());
+    let (mut wal, _, mut votes) = open(dir.path());
     let mut early = 0;
     for height in 1..=HEIGHTS {
         let record = vote(height);
-        let mark = record.statement().unwrap().mark();
+        let vote = record.statement().unwrap().vote_root();
         wal.append(&record).unwrap();
         if height.is_multiple_of(10) {
             wal.sync().unwrap();
-            marks.take(&[mark]).unwrap();
-            marks.settle().unwrap();
+            votes.take(&[vote]).unwrap();
+            votes.settle().unwrap();
         }
         if height.is_multiple_of(PRUNED_EVERY) {
             wal.prune(&|subject| subject.instance.number() > height).unwrap();
-            marks.raise_floors(&[at(height - 32)]).unwrap();
+            votes.raise_floors(&[at(height - 32)]).unwrap();
         }
         if height == HEIGHTS / 10 {
             early = bytes_in(dir.path());
         }
     }
-    drop((wal, marks));
+    drop((wal, votes));
     let late = bytes_in(dir.path());
     assert!(late <= early + 2 * SEGMENT_BYTES as u64, "{early} bytes, later {late}");
-    let (_, records, marks) = open(dir.path());
+    let (_, records, votes) = open(dir.path());
     assert!(records.len() <= HEIGHTS_KEPT_MAX, "{} records to read", records.len());
     assert_eq!(records.last(), Some(&vote(HEIGHTS)));
-    assert!(marks.marks().count() <= 4, "what lies at and below the floor is gone");
+    assert!(votes.votes().count() <= 4, "what lies at and below the floor is gone");
 }

@@ -14,7 +14,7 @@ use aequa_host::Host;
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::StorageError;
-use aequa_types::{Height, InstanceId, OperatorIndex, Place, Record, Value};
+use aequa_types::{Height, InstanceId, OperatorIndex, Record, Value, VoteKey};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -103,7 +103,7 @@ impl World {
             self.fault(manner);
             return self.down(id);
         }
-        let (operator, reason) = (node.operator, format!("log or marks: {error}"));
+        let (operator, reason) = (node.operator, format!("log or votes: {error}"));
         self.oracle.complain(Violation::Halted { operator, reason });
     }
 
@@ -170,7 +170,7 @@ impl World {
                 }
                 self.forgets(id);
                 self.fault(fault::DIRECTORY_LOST);
-                self.note(id, 0, || "its log and marks are lost".into());
+                self.note(id, 0, || "its log and votes are lost".into());
             }
             // The signing database outlive the end of the log, unless a power cut took them in the same moment.
             6 if !power_cut => {
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Log and marks are gone. What it signed is known to others, who keep what they signed themselves.
+    /// Log and signing database are gone. What it signed is known to others, who keep what they signed themselves.
     fn forgets(&mut self, id: usize) {
         let (operator, tip) = (self.nodes[id].operator, self.nodes[id].store.tip());
         self.oracle.falls_back(operator, tip);
@@ -289,13 +289,13 @@ impl World {
         self.oracle.restarts(operator, tip.height, tip.digest);
     }
 
-    /// What log and marks gave back is durable now, and must not contradict each other.
+    /// What log and signing database gave back is durable now, and must not contradict each other.
     fn examine(&mut self, id: usize, found: &Found) {
         let node = &mut self.nodes[id];
-        let known: BTreeSet<Place> =
-            found.records.iter().filter_map(Record::statement).map(|signed| signed.place()).collect();
-        let alone = found.marks.iter().map(|mark| mark.place).filter(|place| !known.contains(place));
-        node.half_known = alone.filter(|place| !node.store.has(place.instance)).collect();
+        let known: BTreeSet<VoteKey> =
+            found.records.iter().filter_map(Record::statement).map(|signed| signed.vote_key()).collect();
+        let alone = found.votes.iter().map(|vote| vote.key).filter(|key| !known.contains(key));
+        node.half_known = alone.filter(|key| !node.store.has(key.instance)).collect();
         let half_known = !node.half_known.is_empty();
         let (operator, honest, limbo) = (node.operator, node.is_honest(), std::mem::take(&mut node.limbo));
         let kept = limbo.iter().filter(|record| found.records.contains(record)).count();
@@ -319,8 +319,8 @@ impl World {
         for record in &found.records {
             self.oracle.synced(operator, record);
         }
-        if let Some(place) = contradiction(found) {
-            let reason = format!("log and marks contradict each other at {place:?}");
+        if let Some(key) = contradiction(found) {
+            let reason = format!("log and signing database contradict each other at {key:?}");
             self.oracle.complain(Violation::Halted { operator, reason });
         }
     }
@@ -355,7 +355,7 @@ impl World {
             closed_duties: node.store.duties(),
             newest_duties: node.store.newest_duties(),
             duty_watermarks: node.store.watermarks(),
-            marks: found.marks,
+            votes: found.votes,
             floors: found.floors,
             history: self.history_of(id, found.suspect),
             unsealed: node.store.unsealed(UNSEALED_BLOCKS),
@@ -390,12 +390,12 @@ impl World {
     }
 }
 
-/// A place of which the log says one thing and the marks another.
-fn contradiction(found: &Found) -> Option<Place> {
+/// A key of which the log says one thing and the signing database another.
+fn contradiction(found: &Found) -> Option<VoteKey> {
     let statements = found.records.iter().filter_map(Record::statement);
-    let mut places = statements.filter(|signed| {
-        let mark = found.marks.iter().find(|mark| mark.place == signed.place());
-        mark.is_some_and(|mark| *mark != signed.mark())
+    let mut keys = statements.filter(|signed| {
+        let vote = found.votes.iter().find(|vote| vote.key == signed.vote_key());
+        vote.is_some_and(|vote| *vote != signed.vote_root())
     });
-    places.next().map(|signed| signed.place())
+    keys.next().map(|signed| signed.vote_key())
 }

@@ -13,7 +13,7 @@ use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
 use aequa_types::recording::Numbered;
 use aequa_types::{
-    ClusterId, InstanceId, Kind as Said, OperatorIndex, Place, Record, Round, Signed, Verified,
+    ClusterId, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey,
 };
 use std::collections::BTreeSet;
 
@@ -83,22 +83,22 @@ pub(crate) struct Node {
     /// Whether it began to take part in this turn.
     pub(crate) begins: bool,
     pub(crate) wake_at: Option<u64>,
-    /// Where log and marks lie.
+    /// Where log and signing database lie.
     pub(crate) disk: RamDisk,
     /// Whether a failure of the disk was prepared on purpose.
     pub(crate) disk_will_fail: bool,
-    /// Log and marks, while it is up.
+    /// Log and signing database, while it is up.
     pub(crate) promises: Option<Promises>,
     /// What members said to it since its last sync.
     pub(crate) hearing: Vec<Signed>,
     /// Records that were written and not synced when it went down.
     pub(crate) limbo: Vec<Record>,
-    /// Places in which a mark says that something was signed, and the log no longer knows what.
-    pub(crate) half_known: BTreeSet<Place>,
+    /// Keys under which the signing database says that something was signed, and the log no longer knows what.
+    pub(crate) half_known: BTreeSet<VoteKey>,
     pub(crate) store: Store,
     /// What was copied for a later restore, oldest first.
     pub(crate) copies: Vec<Directory>,
-    /// Its log and marks are gone, and no start has noted that yet.
+    /// Its log and signing database are gone, and no start has noted that yet.
     pub(crate) is_lost: bool,
     /// Runs on a copy of its directory that is older than what it signed.
     pub(crate) restored: bool,
@@ -178,7 +178,7 @@ impl Node {
         true
     }
 
-    /// Loses its log, its marks and its recording.
+    /// Loses its log, its signing database and its recording.
     pub(crate) fn lose_directory(&mut self) {
         self.disk.wipe();
         self.recorded.clear();
@@ -188,7 +188,7 @@ impl Node {
     /// Whether the signer may refuse in this round what the rules want: it abstains, or knows that something was
     /// signed, and not what. A lost COMMIT binds later ROUND-CHANGEs too, and a lost ROUND-CHANGE earlier COMMITs.
     pub(crate) fn may_refuse(&self, instance: InstanceId, round: Round) -> bool {
-        let binds = |lost: &Place| match lost.kind {
+        let binds = |lost: &VoteKey| match lost.kind {
             Said::Commit => lost.round <= round,
             Said::RoundChange => lost.round >= round,
             Said::PrePrepare | Said::Prepare => lost.round == round,

@@ -44,7 +44,7 @@ impl From<StorageError> for Broken {
     }
 }
 
-/// Vote log and marks, as the turn finds them.
+/// Vote log and signing database, as the turn finds them.
 pub(crate) struct Votes<'a> {
     promises: &'a mut Promises,
     /// Operations until the process ends.

@@ -1,11 +1,11 @@
 //! The production vote log, signing database and notes of one life of a node, used in the order in which the node
-//! uses them: the log is written and synced, then places are taken and messages leave, and the marks are
+//! uses them: the log is written and synced, then votes are taken and messages leave, and the database is
 //! synced some time before the next turn sends.
 
 use crate::ram::RamDisk;
 use aequa_replica::Persist;
 use aequa_storage::{Notes, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions};
-use aequa_types::{ClusterId, Height, InstanceId, Mark, OperatorIndex, Record, Signed, Subject};
+use aequa_types::{ClusterId, Height, InstanceId, OperatorIndex, Record, Signed, Subject, VoteRoot};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub(crate) struct Promises {
 /// What a start finds.
 pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) votes: Vec<VoteRoot>,
     pub(crate) floors: Vec<InstanceId>,
     /// Whether a note says that this is not all that was signed.
     pub(crate) suspect: bool,
     /// Whether the end of the log was a write that never completed.
     pub(crate) torn: bool,
-    /// Marks that were not whole.
+    /// Slots that were not whole.
     pub(crate) unreadable: usize,
 }
 
@@ -52,7 +52,7 @@ impl Promises {
         let medium = Arc::new(disk.clone());
         let notes = Notes::new(Path::new(NOTES), medium.clone());
         if is_lost {
-            notes.put(SUSPECT, "log and marks are gone")?;
+            notes.put(SUSPECT, "log and votes are gone")?;
         }
         let suspect = notes.get(SUSPECT)?.is_some();
         let options = WalOptions {
@@ -69,7 +69,7 @@ impl Promises {
         let mut promises = Self { votes, notes, decided: BTreeSet::new() };
         promises.note_decisions(&recovered.records);
         let found = Found {
-            marks: promises.votes.db().marks().collect(),
+            votes: promises.votes.db().votes().collect(),
             floors: promises.votes.db().floors().collect(),
             suspect,
             unreadable: promises.votes.db().unreadable(),
@@ -81,18 +81,18 @@ impl Promises {
 
     /// Hands the records of a turn to the operating system, which takes its time to make them durable.
     pub(crate) fn write(&mut self, promised: &Persist) -> Result<(), StorageError> {
-        self.votes.write(&promised.records, &promised.marks)
+        self.votes.write(&promised.records, &promised.votes)
     }
 
-    /// What was written becomes durable, and its places are taken.
+    /// What was written becomes durable, and its votes are taken.
     pub(crate) fn sync(&mut self, promised: &Persist) -> Result<(), StorageError> {
         self.note_decisions(&promised.records);
-        self.votes.sync(&promised.floors, &promised.marks)
+        self.votes.sync(&promised.floors, &promised.votes)
     }
 
-    /// Whether a vote has its place, or lies where nothing is signed any more.
+    /// Whether a vote is held, or lies where nothing is signed any more.
     pub(crate) fn holds(&self, vote: &Signed) -> bool {
-        self.votes.db().holds(&vote.mark())
+        self.votes.db().holds(&vote.vote_root())
     }
 
     /// Notes that this is not all that was signed.
@@ -105,8 +105,8 @@ impl Promises {
         self.notes.remove(SUSPECT)
     }
 
-    /// Makes the marks of earlier turns durable, as their thread does at some time.
-    pub(crate) fn sync_marks(&mut self) -> Result<(), StorageError> {
+    /// Makes the database durable as to earlier turns, as its thread does at some time.
+    pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
         self.votes.settle()
     }
 
@@ -115,7 +115,7 @@ impl Promises {
         self.decided.contains(&height)
     }
 
-    /// Drops what is not needed, and marks at and below `floors`.
+    /// Drops what is not needed, and votes at and below `floors`.
     pub(crate) fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,

@@ -27,8 +27,8 @@ sights! {
     VALUE_ASKED = "value asked for by digest",
     VALUE_GIVEN = "value handed to a peer",
     TORN_TAIL = "torn end of the vote log cut off",
-    TORN_MARK = "torn signing mark passed over",
-    MARK_ALONE = "place known by its mark alone",
+    TORN_MARK = "torn slot of the signing database passed over",
+    MARK_ALONE = "vote known by the signing database alone",
     GATE_REFUSED = "signature refused where something was signed before",
     LOG_PRUNED = "segment of the vote log dropped",
     ABSTAINED = "operator without memory asked, abstained and took part again",
@@ -71,7 +71,7 @@ pub(crate) mod fault {
     pub(crate) const CRASH_IN_DISK: &str = "crash in or between calls to the disk";
     pub(crate) const CRASH_RECOVERING: &str = "crash while recovering";
     pub(crate) const DISK_ERROR: &str = "call to the disk failed";
-    pub(crate) const DIRECTORY_LOST: &str = "log and marks lost";
+    pub(crate) const DIRECTORY_LOST: &str = "log and votes lost";
     pub(crate) const LOG_ROTTEN: &str = "end of the log rotten";
     pub(crate) const CRASH_MANY: &str = "many nodes taken down at once";
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";

@@ -132,7 +132,8 @@ impl Store {
 
     /// Duties that ended above the watermarks.
     pub(crate) fn duties(&self) -> Vec<DutyId> {
-        let is_above = |duty: &DutyId| self.watermarks.get(&duty.kind).is_none_or(|mark| duty.slot > *mark);
+        let is_above =
+            |duty: &DutyId| self.watermarks.get(&duty.kind).is_none_or(|watermark| duty.slot > *watermark);
         self.duties.keys().copied().filter(is_above).collect()
     }
 
@@ -190,7 +191,7 @@ impl Store {
                 if !is_sealed {
                     self.duties.insert(*duty, outcome.clone());
                 }
-                self.watermarks.extend(watermark.map(|mark| (duty.kind, mark)));
+                self.watermarks.extend(watermark.map(|watermark| (duty.kind, watermark)));
             }
             Write::Evidence(evidence) => self.evidence.clone_from(evidence),
         }

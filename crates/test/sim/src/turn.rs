@@ -141,7 +141,7 @@ impl World {
             }
         }
         if self.dice.chance(500) {
-            let synced = self.nodes[id].promises.as_mut().map_or(Ok(()), Promises::sync_marks);
+            let synced = self.nodes[id].promises.as_mut().map_or(Ok(()), Promises::settle);
             if let Err(error) = synced {
                 return self.disk_failed(id, &error);
             }
@@ -445,12 +445,12 @@ impl World {
             Notice::Evidence(evidence) => {
                 self.sight(sights::CONTRADICTION);
                 self.oracle.accuses(evidence.first(), evidence.second());
-                let Offence { operator, place } = evidence.offence();
-                self.note(id, place.round.0, || {
-                    let instance = name(place.instance);
+                let Offence { operator, key } = evidence.offence();
+                self.note(id, key.round.0, || {
+                    let instance = name(key.instance);
                     format!(
                         "has evidence against {operator}: {:?} of {instance} round {}",
-                        place.kind, place.round
+                        key.kind, key.round
                     )
                 });
             }

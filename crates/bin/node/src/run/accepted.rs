@@ -9,12 +9,12 @@ use std::collections::HashSet;
 const STATEMENTS_MAX: usize = 7_168;
 
 /// What makes two statements the same to a replay (contract: metrics, section 4).
-type Place = (OperatorIndex, InstanceId, Round, Kind, Option<Digest>);
+type VoteKey = (OperatorIndex, InstanceId, Round, Kind, Option<Digest>);
 
 /// Tells the first arrival of a statement from its repetitions, for counting only: forgetting one costs
 /// nothing but a count. Two generations; a full young one becomes the old one.
 pub struct Accepted {
-    generations: Mutex<(HashSet<Place>, HashSet<Place>)>,
+    generations: Mutex<(HashSet<VoteKey>, HashSet<VoteKey>)>,
 }
 
 impl Default for Accepted {

@@ -69,12 +69,12 @@ impl VoteStore for NodeVotes {
     type Error = StorageError;
 
     fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
-        self.0.write(&promised.records, &promised.marks)?;
-        if promised.is_urgent() { self.0.sync(&promised.floors, &promised.marks) } else { Ok(()) }
+        self.0.write(&promised.records, &promised.votes)?;
+        if promised.is_urgent() { self.0.sync(&promised.floors, &promised.votes) } else { Ok(()) }
     }
 
     fn holds(&self, vote: &Signed) -> bool {
-        self.0.db().holds(&vote.mark())
+        self.0.db().holds(&vote.vote_root())
     }
 }
 

@@ -290,16 +290,16 @@ impl Observatory {
 
     /// An operator contradicted itself, and this node sees the proof for the first time.
     fn evidence_found(&self, evidence: &Evidence) {
-        let Offence { operator, place } = evidence.offence();
+        let Offence { operator, key } = evidence.offence();
         self.metrics.swarm_consensus_byzantine_detected_total.inc([]);
         self.events.publish(|| EventBody::Evidence(EvidenceJson::from(evidence)));
         tracing::warn!(
             target: "event",
-            kind = place.kind.name(),
+            kind = key.kind.name(),
             operator = operator.0,
-            domain = place.instance.domain().name(),
-            height = place.instance.number(),
-            round = place.round.0,
+            domain = key.instance.domain().name(),
+            height = key.instance.number(),
+            round = key.round.0,
             digest_a = %evidence.first().digest().unwrap_or_default(),
             digest_b = %evidence.second().digest().unwrap_or_default(),
             "evidence_found"

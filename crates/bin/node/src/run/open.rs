@@ -83,7 +83,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         closed_duties: store.closed_duties().map_err(refusal)?,
         newest_duties: newest.into_iter().filter_map(|certificate| certificate.instance.as_duty()).collect(),
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
-        marks: votes.db().marks().collect(),
+        votes: votes.db().votes().collect(),
         floors: votes.db().floors().collect(),
         history,
         unsealed: unsealed(&store, chain.tip().height)?,

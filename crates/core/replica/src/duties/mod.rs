@@ -70,7 +70,7 @@ impl Duties {
     pub(crate) fn restore_ended(&mut self, closed: &[DutyId], newest: &[DutyId], watermarks: &[DutyId]) {
         closed.iter().for_each(|duty| self.states.closed_before(*duty));
         newest.iter().for_each(|duty| self.states.decided_before(*duty));
-        watermarks.iter().for_each(|mark| self.states.raise_watermark(mark.kind, mark.slot));
+        watermarks.iter().for_each(|watermark| self.states.raise_watermark(watermark.kind, watermark.slot));
     }
 
     /// Takes over a duty that the log knows, with what this operator's client posted.

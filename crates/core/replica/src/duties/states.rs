@@ -192,7 +192,7 @@ impl DutyStates {
     }
 
     fn is_below(&self, id: DutyId) -> bool {
-        self.watermark(id.kind).is_some_and(|mark| id.slot <= mark)
+        self.watermark(id.kind).is_some_and(|watermark| id.slot <= watermark)
     }
 
     /// Whether this duty is under way: what the log has of it is needed.
@@ -217,8 +217,8 @@ impl DutyStates {
     /// was posted here.
     pub(super) fn post(&mut self, id: DutyId, value: Value, is_wanted: bool, now_ms: u64) -> Opening {
         let DutyId { kind, slot } = id;
-        if let Some(mark) = self.watermark(kind).filter(|mark| slot <= *mark) {
-            return Opening::Below(mark);
+        if let Some(watermark) = self.watermark(kind).filter(|watermark| slot <= *watermark) {
+            return Opening::Below(watermark);
         }
         if self.is_closed(id) {
             return Opening::Ended;
@@ -386,10 +386,10 @@ impl DutyStates {
 
     /// Closes everything up to `slot`; never lowers the watermark.
     pub(super) fn raise_watermark(&mut self, kind: DutyKind, slot: Slot) {
-        let mark = self.watermarks.entry(kind).or_insert(slot);
-        *mark = slot.max(*mark);
+        let watermark = self.watermarks.entry(kind).or_insert(slot);
+        *watermark = slot.max(*watermark);
         if let Some(closed) = self.closed.get_mut(&kind) {
-            closed.forget_up_to(*mark);
+            closed.forget_up_to(*watermark);
         }
     }
 
@@ -403,8 +403,8 @@ impl DutyStates {
         let over = self.window.settled(kind, now_ms).max(crowded);
         let below_open = self.lowest_open(kind).map_or(Some(Slot(u64::MAX)), Slot::previous);
         let limit = over.zip(below_open).map(|(over, below_open)| over.min(below_open));
-        if let Some(mark) = limit.and_then(|limit| closed.highest_up_to(limit)) {
-            self.raise_watermark(kind, mark);
+        if let Some(watermark) = limit.and_then(|limit| closed.highest_up_to(limit)) {
+            self.raise_watermark(kind, watermark);
         }
     }
 

@@ -100,6 +100,6 @@ impl<K: Keys> Replica<K> {
             self.seals.retain(|decision| decision.instance != id);
             self.signer.guard_mut().close(duty);
         }
-        self.duties.watermarks().for_each(|mark| self.signer.guard_mut().raise_floor(mark.into()));
+        self.duties.watermarks().for_each(|watermark| self.signer.guard_mut().raise_floor(watermark.into()));
     }
 }

@@ -234,7 +234,7 @@ impl<K: Keys> Replica<K> {
 
     fn take_output(&mut self) -> Output {
         self.blocks.keep_evidence(&mut self.cx);
-        self.cx.out.mark(self.signer.guard_mut().take_fresh());
+        self.cx.out.vote(self.signer.guard_mut().take_fresh());
         self.cx.out.recorded(self.instances.take_recorded());
         std::mem::take(&mut self.cx.out)
     }

@@ -29,10 +29,10 @@ impl<K: Keys> Replica<K> {
         for (instance, value) in recovery.values {
             restored.entry(instance).or_default().values.push(value);
         }
-        recovery.marks.into_iter().for_each(|mark| self.signer.guard_mut().remember_mark(mark));
+        recovery.votes.into_iter().for_each(|vote| self.signer.guard_mut().remember_vote(vote));
         recovery.closed_duties.into_iter().for_each(|duty| self.signer.guard_mut().close(duty));
         let tip = self.cx.chain.tip().height;
-        // Instances up to the tip are over; their marks may be pruned.
+        // Instances up to the tip are over; their votes may be pruned.
         self.signer.guard_mut().raise_floor(InstanceId::Block(below_log(&restored).max(tip)));
         recovery.floors.into_iter().for_each(|floor| self.signer.guard_mut().raise_floor(floor));
         for (id, restored) in restored {
@@ -49,7 +49,7 @@ impl<K: Keys> Replica<K> {
         recovery
             .duty_watermarks
             .into_iter()
-            .for_each(|mark| self.signer.guard_mut().raise_floor(mark.into()));
+            .for_each(|vote| self.signer.guard_mut().raise_floor(vote.into()));
         recovery.unsealed.iter().for_each(|certificate| self.open_seal(certificate));
     }
 

@@ -29,7 +29,7 @@ impl HeardDuties {
     /// Takes a verified statement about a duty; true when it is new and to be written down.
     pub(super) fn hear(&mut self, signed: &Signed, now_ms: u64) -> bool {
         let heard = self.0.entry(signed.author).or_default();
-        if heard.last.iter().any(|known| known.place() == signed.place()) {
+        if heard.last.iter().any(|known| known.vote_key() == signed.vote_key()) {
             return false;
         }
         let second = now_ms / 1000;

@@ -104,7 +104,7 @@ impl Witness {
         let seen = self.seen.statements_of(operator).chain(early);
         for signed in seen.filter(|signed| signed.instance.is_block()) {
             let kept = newest.entry(signed.kind()).or_insert(signed);
-            if kept.place() < signed.place() {
+            if kept.vote_key() < signed.vote_key() {
                 *kept = signed;
             }
         }

@@ -5,7 +5,7 @@ use aequa_replica::{
     Halt, Input, Now, Outbound, Output, Persist, Recovery, Replica, StoreWrite, Tell, TimerChange, VoteStore,
     Work,
 };
-use aequa_types::{Domain, Height, InstanceId, Mark, Place, Record, Signed};
+use aequa_types::{Domain, Height, InstanceId, Record, Signed, VoteKey, VoteRoot};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use std::ops::Deref;
 #[derive(Debug, Clone)]
 pub enum Effect {
     Persist(Record),
-    Mark(Mark),
+    Vote(VoteRoot),
     RaiseFloors(Vec<InstanceId>),
     Timer(TimerChange),
     Send(Outbound),
@@ -27,7 +27,7 @@ pub enum Effect {
 /// Votes that are durable at once.
 #[derive(Default)]
 struct Votes {
-    places: BTreeMap<Place, Mark>,
+    places: BTreeMap<VoteKey, VoteRoot>,
     floors: BTreeMap<Domain, InstanceId>,
 }
 
@@ -35,9 +35,9 @@ impl VoteStore for Votes {
     type Error = Infallible;
 
     fn persist(&mut self, promised: &Persist) -> Result<(), Infallible> {
-        for mark in &promised.marks {
-            let before = self.places.insert(mark.place, *mark);
-            assert!(before.is_none_or(|before| before == *mark), "two statements in one place");
+        for vote in &promised.votes {
+            let before = self.places.insert(vote.key, *vote);
+            assert!(before.is_none_or(|before| before == *vote), "two statements in one place");
         }
         self.floors.extend(promised.floors.iter().map(|floor| (floor.domain(), *floor)));
         Ok(())
@@ -45,7 +45,7 @@ impl VoteStore for Votes {
 
     fn holds(&self, vote: &Signed) -> bool {
         let instance = vote.instance;
-        self.places.get(&vote.place()) == Some(&vote.mark())
+        self.places.get(&vote.vote_key()) == Some(&vote.vote_root())
             || self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
     }
 }
@@ -60,8 +60,9 @@ impl Operator {
     /// One that starts from what its disk has.
     pub fn new(recovery: Recovery, replica: impl FnOnce(Recovery) -> Replica<PlainKeys>) -> Self {
         let mut votes = Votes::default();
-        let statements = recovery.records.iter().filter_map(Record::statement).map(|signed| signed.mark());
-        votes.places.extend(statements.chain(recovery.marks.iter().copied()).map(|mark| (mark.place, mark)));
+        let statements =
+            recovery.records.iter().filter_map(Record::statement).map(|signed| signed.vote_root());
+        votes.places.extend(statements.chain(recovery.votes.iter().copied()).map(|vote| (vote.key, vote)));
         votes.floors.extend(recovery.floors.iter().map(|floor| (floor.domain(), *floor)));
         Self { replica: replica(recovery), votes }
     }
@@ -85,8 +86,8 @@ impl Operator {
             stopped.ignored()
         });
         let Ok(durable) = output.persisted(&mut self.votes);
-        let Persist { records, floors, marks } = durable.persisted;
-        effects.extend(marks.into_iter().map(Effect::Mark));
+        let Persist { records, floors, votes } = durable.persisted;
+        effects.extend(votes.into_iter().map(Effect::Vote));
         effects.extend(records.into_iter().map(Effect::Persist));
         effects.extend(Some(floors).filter(|floors| !floors.is_empty()).map(Effect::RaiseFloors));
         effects.extend(timers.into_iter().map(Effect::Timer));

@@ -57,8 +57,8 @@ fn b2_two_digests_in_one_place_make_one_canonical_evidence_whichever_came_first(
         assert_eq!(evidence, turned);
         assert_eq!(evidence.hash(), turned.hash());
         assert_eq!(evidence.as_ssz_bytes(), turned.as_ssz_bytes());
-        assert!(evidence.first().mark() < evidence.second().mark());
-        let offence = Offence { operator: OperatorIndex(1), place: evidence.second().place() };
+        assert!(evidence.first().vote_root() < evidence.second().vote_root());
+        let offence = Offence { operator: OperatorIndex(1), key: evidence.second().vote_key() };
         assert_eq!(evidence.offence(), offence);
     }
 }

@@ -51,14 +51,14 @@ pub struct StatementJson {
 
 impl From<&Evidence> for EvidenceJson {
     fn from(evidence: &Evidence) -> Self {
-        let Offence { operator, place } = evidence.offence();
+        let Offence { operator, key } = evidence.offence();
         Self {
             hash: evidence.hash(),
-            kind: place.kind.name().into(),
+            kind: key.kind.name().into(),
             operator,
-            domain: place.instance.domain(),
-            height: place.instance.number(),
-            round: place.round,
+            domain: key.instance.domain(),
+            height: key.instance.number(),
+            round: key.round,
             first: evidence.first().into(),
             second: evidence.second().into(),
         }

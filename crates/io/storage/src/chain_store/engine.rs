@@ -257,15 +257,15 @@ impl FjallChainStore {
     }
 
     fn duty_watermark(&self, kind: DutyKind) -> Result<Option<Slot>, StorageError> {
-        self.meta.get(watermark_key(kind))?.map(|mark| slot_of_key(&mark)).transpose()
+        self.meta.get(watermark_key(kind))?.map(|watermark| slot_of_key(&watermark)).transpose()
     }
 
-    fn raise_duty_watermarks(&self, mark: Slot) -> Result<(), StorageError> {
+    fn raise_duty_watermarks(&self, watermark: Slot) -> Result<(), StorageError> {
         let _writing = self.write_lock()?;
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for kind in DutyKind::ALL {
-            if self.duty_watermark(kind)? < Some(mark) {
-                batch.insert(&self.meta, watermark_key(kind), slot_key(mark));
+            if self.duty_watermark(kind)? < Some(watermark) {
+                batch.insert(&self.meta, watermark_key(kind), slot_key(watermark));
             }
         }
         Ok(batch.commit()?)
@@ -388,26 +388,27 @@ impl ChainStore for FjallChainStore {
         let mut batch = self.database.batch();
         batch.insert(&self.duties, duty_key(duty), result);
         let stored = self.duty_watermark(duty.kind)?;
-        if let Some(mark) = watermark.filter(|mark| stored < Some(*mark)) {
-            batch.insert(&self.meta, watermark_key(duty.kind), slot_key(mark));
+        if let Some(watermark) = watermark.filter(|watermark| stored < Some(*watermark)) {
+            batch.insert(&self.meta, watermark_key(duty.kind), slot_key(watermark));
         }
         Ok(batch.commit()?)
     }
 
     fn duty_watermarks(&self) -> Result<Vec<DutyId>, StorageError> {
-        let mut marks = Vec::new();
+        let mut watermarks = Vec::new();
         for kind in DutyKind::ALL {
-            marks.extend(self.duty_watermark(kind)?.map(|slot| DutyId { kind, slot }));
+            watermarks.extend(self.duty_watermark(kind)?.map(|slot| DutyId { kind, slot }));
         }
-        Ok(marks)
+        Ok(watermarks)
     }
 
     fn closed_duties(&self) -> Result<Vec<DutyId>, StorageError> {
-        let marks = self.duty_watermarks()?;
+        let watermarks = self.duty_watermarks()?;
         let mut closed = Vec::new();
         for guard in self.duties.iter() {
             let duty = duty_of_key(&guard.key()?)?;
-            if !marks.iter().any(|mark| mark.kind == duty.kind && duty.slot <= mark.slot) {
+            if !watermarks.iter().any(|watermark| watermark.kind == duty.kind && duty.slot <= watermark.slot)
+            {
                 closed.push(duty);
             }
         }
@@ -462,8 +463,8 @@ impl ChainStore for FjallChainStore {
     }
 
     fn prune_duties_below(&self, slot: Slot) -> Result<usize, StorageError> {
-        if let Some(mark) = slot.previous() {
-            self.raise_duty_watermarks(mark)?;
+        if let Some(watermark) = slot.previous() {
+            self.raise_duty_watermarks(watermark)?;
         }
         let mut removed = 0;
         loop {

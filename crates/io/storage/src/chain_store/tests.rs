@@ -348,7 +348,9 @@ fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
     let duty = |kind, slot| DutyId { kind, slot: Slot(slot) };
     let (a, s) = (DutyKind::Attester, DutyKind::Sync);
     for slot in 1..=6 {
-        store.close_duty(duty(a, slot), b"{}", Some(Slot(slot / 2)).filter(|mark| mark.0 > 0)).unwrap();
+        store
+            .close_duty(duty(a, slot), b"{}", Some(Slot(slot / 2)).filter(|watermark| watermark.0 > 0))
+            .unwrap();
     }
     store.close_duty(duty(s, 2), b"{}", None).unwrap();
     store.close_duty(duty(a, 9), b"{}", Some(Slot(1))).unwrap();
@@ -361,8 +363,8 @@ fn a_watermark_is_stored_with_the_duty_that_raised_it_and_never_goes_down() {
     assert_eq!(store.closed_duties().unwrap(), closed);
 
     store.prune_duties_below(Slot(6)).unwrap();
-    let marks = [a, DutyKind::Proposer, s].map(|kind| duty(kind, 5));
-    assert_eq!(store.duty_watermarks().unwrap(), marks, "what was pruned stays closed");
+    let watermarks = [a, DutyKind::Proposer, s].map(|kind| duty(kind, 5));
+    assert_eq!(store.duty_watermarks().unwrap(), watermarks, "what was pruned stays closed");
     assert_eq!(store.closed_duties().unwrap(), [duty(a, 6), duty(a, 8), duty(a, 9)]);
 }
 

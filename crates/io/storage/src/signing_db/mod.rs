@@ -10,15 +10,15 @@
 //!
 //! The second gate before a signature leaves the node: it knows nothing of records, values or
 //! consensus, and shares no format and no reading code with the log. It refuses by itself a second
-//! statement for one place and anything at or below a floor; that refusal ends the process.
+//! statement for one key and anything at or below a floor; that refusal ends the process.
 //!
 //! 1. The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
 //!    unreadable one costs only what it said. What the log and the database know is added up.
 //! 2. What is asked ([`SigningDb::check`], [`SigningDb::holds`]) is answered from memory and never waits for the disk.
-//! 3. [`SigningDb::take`] takes places and hands them to the system before anything is sent. They are durable
+//! 3. [`SigningDb::take`] takes votes and hands them to the system before anything is sent. They are durable
 //!    after [`SigningDb::settle`], for which only the next turn waits, since the log has the statements: a
 //!    thread of its own syncs meanwhile.
-//! 4. [`SigningDb::raise_floors`] is durable on return. Floors replace the places at and below them, so the
+//! 4. [`SigningDb::raise_floors`] is durable on return. Floors replace the votes at and below them, so the
 //!    file does not grow with the chain.
 //! 5. After an error nothing is accepted any more, as in the log.
 
@@ -31,7 +31,7 @@ use crate::error::owner;
 use crate::files::at;
 use crate::frame::FrameFault;
 use crate::medium::{Medium, MediumFile, SystemMedium, write_again, write_all};
-use aequa_types::{ClusterId, Domain, InstanceId, Mark, OperatorIndex, Place};
+use aequa_types::{ClusterId, Domain, InstanceId, OperatorIndex, VoteKey, VoteRoot};
 use alloy_primitives::B256;
 use slot::{Entry, SLOT_BYTES, Slot};
 use std::collections::BTreeMap;
@@ -128,27 +128,27 @@ impl SigningDb {
         Ok(db)
     }
 
-    /// Refuses what could not be taken: a place of another statement, among these marks too, or one that is
+    /// Refuses what could not be taken: a key of another statement, among these votes too, or one that is
     /// not above its floor. Takes nothing.
-    pub fn check(&self, marks: &[Mark]) -> Result<(), StorageError> {
+    pub fn check(&self, votes: &[VoteRoot]) -> Result<(), StorageError> {
         let mut asked = BTreeMap::new();
-        for mark in marks {
-            self.known.may_take(mark)?;
-            if *asked.entry(mark.place).or_insert(mark.digest) != mark.digest {
-                return Err(taken(mark));
+        for vote in votes {
+            self.known.may_take(vote)?;
+            if *asked.entry(vote.key).or_insert(vote.root) != vote.root {
+                return Err(taken(vote));
             }
         }
         Ok(())
     }
 
-    /// Whether this statement has its place, or lies where nothing is signed any more.
-    pub fn holds(&self, mark: &Mark) -> bool {
-        !self.known.is_above_floor(mark) || self.known.marks.get(&mark.place) == Some(&mark.digest)
+    /// Whether this very vote is in it, or lies where nothing is signed any more.
+    pub fn holds(&self, vote: &VoteRoot) -> bool {
+        !self.known.is_above_floor(vote) || self.known.votes.get(&vote.key) == Some(&vote.root)
     }
 
-    /// Every mark above the floors, in order.
-    pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.known.marks.iter().map(|(place, digest)| Mark { place: *place, digest: *digest })
+    /// Every vote above the floors, in order.
+    pub fn votes(&self) -> impl Iterator<Item = VoteRoot> {
+        self.known.votes.iter().map(|(key, root)| VoteRoot { key: *key, root: *root })
     }
 
     /// The floors: nothing is signed at or below them.
@@ -161,14 +161,14 @@ impl SigningDb {
         self.unreadable
     }
 
-    /// Takes the places of these marks, whose records are durable, and begins to sync them. A place that is
+    /// Takes these votes, whose records are durable, and begins to sync them. A key that is
     /// taken by another statement, or below the floor, is refused, and then nothing is accepted any more.
-    pub fn take(&mut self, marks: &[Mark]) -> Result<(), StorageError> {
+    pub fn take(&mut self, votes: &[VoteRoot]) -> Result<(), StorageError> {
         self.guarded(|db| {
-            let mut entries = Vec::with_capacity(marks.len());
-            for mark in marks {
-                if db.known.take(mark)? {
-                    entries.push(Entry::Mark(*mark));
+            let mut entries = Vec::with_capacity(votes.len());
+            for vote in votes {
+                if db.known.take(vote)? {
+                    entries.push(Entry::Vote(*vote));
                 }
             }
             db.write_out(&entries)?;
@@ -177,10 +177,10 @@ impl SigningDb {
         })
     }
 
-    /// Adds, durably, the marks of what the log holds above the floors: a crash may have come between a
-    /// record and its mark, and the log is pruned one day.
-    pub fn complete(&mut self, of_log: impl Iterator<Item = Mark>) -> Result<(), StorageError> {
-        let above: Vec<Mark> = of_log.filter(|mark| self.known.is_above_floor(mark)).collect();
+    /// Adds, durably, the votes of what the log holds above the floors: a crash may have come between a
+    /// record and its vote, and the log is pruned one day.
+    pub fn complete(&mut self, of_log: impl Iterator<Item = VoteRoot>) -> Result<(), StorageError> {
+        let above: Vec<VoteRoot> = of_log.filter(|vote| self.known.is_above_floor(vote)).collect();
         self.take(&above)?;
         self.settle()
     }
@@ -190,12 +190,12 @@ impl SigningDb {
         self.guarded(Self::sync_written)
     }
 
-    /// Raises floors durably, and forgets the marks at and below them. None is ever lowered.
+    /// Raises floors durably, and forgets the votes at and below them. None is ever lowered.
     pub fn raise_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|db| if db.write_floors(floors)? { db.sync_written() } else { Ok(()) })
     }
 
-    /// Raises floors where nothing is signed any more anyway, so that the marks below can go; durable some time soon.
+    /// Raises floors where nothing is signed any more anyway, so that the votes below can go; durable some time soon.
     pub fn prune(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|db| {
             if db.write_floors(floors)? {
@@ -264,7 +264,7 @@ impl SigningDb {
     fn start_over(&mut self) -> Result<(), StorageError> {
         self.sync_written()?;
         let floors = self.floors().map(Entry::Floor);
-        let entries: Vec<Entry> = floors.chain(self.marks().map(Entry::Mark)).collect();
+        let entries: Vec<Entry> = floors.chain(self.votes().map(Entry::Vote)).collect();
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
         self.file = replace(&self.dir, self.cluster_id, self.operator, &entries, slots, &*medium)?;
@@ -280,13 +280,13 @@ impl SigningDb {
                 Slot::Free => continue,
                 Slot::Unreadable => self.unreadable += 1,
                 Slot::Taken(Entry::Floor(floor)) => floors.push(floor),
-                Slot::Taken(Entry::Mark(mark)) => {
-                    self.known.take(&mark).map_err(|_| corrupt(path, "two statements for one place"))?;
+                Slot::Taken(Entry::Vote(vote)) => {
+                    self.known.take(&vote).map_err(|_| corrupt(path, "two statements for one key"))?;
                 }
             }
             self.used = n + 1;
         }
-        // Marks stand below a floor that was raised after them.
+        // Votes stand below a floor that was raised after them.
         for floor in floors {
             self.known.raise(floor);
         }
@@ -307,50 +307,50 @@ impl std::fmt::Debug for SigningDb {
 /// What the file says, in memory.
 #[derive(Debug, Default)]
 struct Known {
-    marks: BTreeMap<Place, B256>,
+    votes: BTreeMap<VoteKey, B256>,
     /// The highest instance of each domain at and below which nothing is signed.
     floors: BTreeMap<Domain, InstanceId>,
 }
 
 impl Known {
-    fn is_above_floor(&self, mark: &Mark) -> bool {
-        let instance = mark.place.instance;
+    fn is_above_floor(&self, vote: &VoteRoot) -> bool {
+        let instance = vote.key.instance;
         self.floors.get(&instance.domain()).is_none_or(|floor| instance > *floor)
     }
 
-    fn may_take(&self, mark: &Mark) -> Result<(), StorageError> {
-        if !self.is_above_floor(mark) {
+    fn may_take(&self, vote: &VoteRoot) -> Result<(), StorageError> {
+        if !self.is_above_floor(vote) {
             let reason = "it is not above what may have been signed before";
-            return Err(StorageError::VoteRefused { place: mark.place, reason });
+            return Err(StorageError::VoteRefused { key: vote.key, reason });
         }
-        match self.marks.get(&mark.place) {
-            Some(before) if *before != mark.digest => Err(taken(mark)),
+        match self.votes.get(&vote.key) {
+            Some(before) if *before != vote.root => Err(taken(vote)),
             _ => Ok(()),
         }
     }
 
-    /// Takes a place; false when this very statement has it already.
-    fn take(&mut self, mark: &Mark) -> Result<bool, StorageError> {
-        self.may_take(mark)?;
-        Ok(self.marks.insert(mark.place, mark.digest).is_none())
+    /// Takes a vote; false when it is in it already.
+    fn take(&mut self, vote: &VoteRoot) -> Result<bool, StorageError> {
+        self.may_take(vote)?;
+        Ok(self.votes.insert(vote.key, vote.root).is_none())
     }
 
-    /// Raises a floor and forgets the marks at and below it; false when it is as high already.
+    /// Raises a floor and forgets the votes at and below it; false when it is as high already.
     fn raise(&mut self, floor: InstanceId) -> bool {
         let domain = floor.domain();
         if self.floors.get(&domain) >= Some(&floor) {
             return false;
         }
         self.floors.insert(domain, floor);
-        let first = Place::first_of(domain.instance(0));
-        let above = Place::first_of(floor.next());
-        self.marks.extract_if(first..above, |_, _| true).for_each(drop);
+        let first = VoteKey::first_of(domain.instance(0));
+        let above = VoteKey::first_of(floor.next());
+        self.votes.extract_if(first..above, |_, _| true).for_each(drop);
         true
     }
 }
 
-fn taken(mark: &Mark) -> StorageError {
-    StorageError::VoteRefused { place: mark.place, reason: "another statement was made there" }
+fn taken(vote: &VoteRoot) -> StorageError {
+    StorageError::VoteRefused { key: vote.key, reason: "another statement was made there" }
 }
 
 /// A thread that syncs, one sync at a time.

@@ -5,7 +5,7 @@
 use crate::StorageError;
 use crate::frame::{Frame, FrameFault, FrameKind};
 use aequa_types::statement::Kind;
-use aequa_types::{ClusterId, Domain, InstanceId, Mark, OperatorIndex, Place, Round};
+use aequa_types::{ClusterId, Domain, InstanceId, OperatorIndex, Round, VoteKey, VoteRoot};
 use alloy_primitives::B256;
 
 /// Frame at the start of the file.
@@ -28,7 +28,7 @@ const FLOOR: u8 = 0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// A statement was signed.
-    Mark(Mark),
+    Vote(VoteRoot),
     /// Nothing is signed in the domain of this instance, there and below.
     Floor(InstanceId),
 }
@@ -47,8 +47,8 @@ pub(super) enum Slot {
 impl Entry {
     pub fn encode(&self) -> [u8; SLOT_BYTES] {
         let (kind, instance, round, digest) = match self {
-            Self::Mark(Mark { place: Place { instance, round, kind }, digest }) => {
-                (kind.number(), instance, *round, *digest)
+            Self::Vote(VoteRoot { key: VoteKey { instance, round, kind }, root }) => {
+                (kind.number(), instance, *round, *root)
             }
             Self::Floor(instance) => (FLOOR, instance, Round(0), B256::ZERO),
         };
@@ -75,8 +75,8 @@ impl Entry {
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.number() == slot[4])?;
         let round = Round(u64::from_be_bytes(slot[16..24].try_into().ok()?));
-        let place = Place { instance, round, kind };
-        Some(Self::Mark(Mark { place, digest: B256::from_slice(&slot[24..56]) }))
+        let key = VoteKey { instance, round, kind };
+        Some(Self::Vote(VoteRoot { key, root: B256::from_slice(&slot[24..56]) }))
     }
 }
 
@@ -111,15 +111,15 @@ mod tests {
     use super::*;
     use aequa_types::DutyKind;
 
-    fn mark() -> Entry {
+    fn vote() -> Entry {
         let instance = InstanceId::duty(DutyKind::Sync, aequa_types::Slot(1 << 61));
-        let place = Place { instance, round: Round(u64::MAX), kind: Kind::RoundChange };
-        Entry::Mark(Mark { place, digest: B256::repeat_byte(0xd1) })
+        let key = VoteKey { instance, round: Round(u64::MAX), kind: Kind::RoundChange };
+        Entry::Vote(VoteRoot { key, root: B256::repeat_byte(0xd1) })
     }
 
     #[test]
     fn entries_are_read_back_and_every_flipped_bit_is_noticed() {
-        for entry in [mark(), Entry::Floor(InstanceId::duty(DutyKind::Attester, aequa_types::Slot(7)))] {
+        for entry in [vote(), Entry::Floor(InstanceId::duty(DutyKind::Attester, aequa_types::Slot(7)))] {
             let slot = entry.encode();
             assert_eq!(Slot::read(&slot), Slot::Taken(entry));
             for bit in 0..SLOT_BYTES * 8 {

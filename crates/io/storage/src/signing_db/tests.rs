@@ -1,7 +1,7 @@
 use super::*;
 use crate::medium::testing::BadDisk;
 use aequa_types::statement::Kind;
-use aequa_types::{DutyKind, Height, InstanceId, Place, Round, Slot};
+use aequa_types::{DutyKind, Height, InstanceId, Round, Slot, VoteKey};
 use alloy_primitives::B256;
 use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
@@ -18,23 +18,23 @@ fn open(dir: &Path) -> SigningDb {
     open_on(dir, Arc::new(SystemMedium)).unwrap()
 }
 
-fn mark(height: u64, kind: Kind, digest: u8) -> Mark {
+fn vote(height: u64, kind: Kind, digest: u8) -> VoteRoot {
     let instance = InstanceId::Block(Height(height));
-    Mark { place: Place { instance, round: Round(height % 3), kind }, digest: B256::repeat_byte(digest) }
+    VoteRoot { key: VoteKey { instance, round: Round(height % 3), kind }, root: B256::repeat_byte(digest) }
 }
 
-/// The marks a height leaves.
-fn marks_of(height: u64) -> [Mark; 2] {
-    [mark(height, Kind::Prepare, height as u8), mark(height, Kind::Commit, height as u8)]
+/// The votes a height leaves.
+fn votes_of(height: u64) -> [VoteRoot; 2] {
+    [vote(height, Kind::Prepare, height as u8), vote(height, Kind::Commit, height as u8)]
 }
 
-fn put(store: &mut SigningDb, marks: &[Mark]) -> Result<(), StorageError> {
-    store.take(marks)?;
+fn put(store: &mut SigningDb, votes: &[VoteRoot]) -> Result<(), StorageError> {
+    store.take(votes)?;
     store.settle()
 }
 
-fn held(store: &SigningDb) -> Vec<Mark> {
-    store.marks().collect()
+fn held(store: &SigningDb) -> Vec<VoteRoot> {
+    store.votes().collect()
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn marks_and_floors_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for height in 1..=5 {
-        put(&mut store, &marks_of(height)).unwrap();
+        put(&mut store, &votes_of(height)).unwrap();
     }
     store.raise_floors(&[InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))]).unwrap();
-    let expected: Vec<Mark> = (4..=5).flat_map(marks_of).collect();
+    let expected: Vec<VoteRoot> = (4..=5).flat_map(votes_of).collect();
     assert_eq!(held(&store), expected);
     drop(store);
     let store = open(dir.path());
@@ -60,24 +60,24 @@ fn marks_and_floors_come_back() {
 fn a_second_statement_for_a_place_is_refused_and_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    put(&mut store, &marks_of(1)).unwrap();
-    put(&mut store, &marks_of(1)).unwrap();
-    let error = put(&mut store, &[mark(1, Kind::Prepare, 0xee)]).unwrap_err();
+    put(&mut store, &votes_of(1)).unwrap();
+    put(&mut store, &votes_of(1)).unwrap();
+    let error = put(&mut store, &[vote(1, Kind::Prepare, 0xee)]).unwrap_err();
     assert!(matches!(error, StorageError::VoteRefused { .. }) && error.is_safety_refusal(), "{error}");
-    assert!(matches!(put(&mut store, &marks_of(2)), Err(StorageError::Poisoned)));
+    assert!(matches!(put(&mut store, &votes_of(2)), Err(StorageError::Poisoned)));
     drop(store);
-    assert_eq!(held(&open(dir.path())), marks_of(1));
+    assert_eq!(held(&open(dir.path())), votes_of(1));
 }
 
 #[test]
 fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    let taken = mark(5, Kind::Prepare, 1);
+    let taken = vote(5, Kind::Prepare, 1);
     put(&mut store, &[taken]).unwrap();
-    let holds = |store: &SigningDb, height, kind, digest| store.holds(&mark(height, kind, digest));
+    let holds = |store: &SigningDb, height, kind, digest| store.holds(&vote(height, kind, digest));
     assert!(holds(&store, 5, Kind::Prepare, 1));
-    assert!(!holds(&store, 5, Kind::Prepare, 2), "another statement has the place");
+    assert!(!holds(&store, 5, Kind::Prepare, 2), "another statement has the key");
     assert!(!holds(&store, 5, Kind::Commit, 1) && !holds(&store, 6, Kind::Prepare, 1), "nobody has it");
     drop(store);
     let mut store = open(dir.path());
@@ -95,7 +95,7 @@ fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
         store.raise_floors(&[InstanceId::Block(Height(5))]).unwrap();
         store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
         drop(store);
-        assert_eq!(put(&mut open(dir.path()), &marks_of(height)).is_ok(), height == 6);
+        assert_eq!(put(&mut open(dir.path()), &votes_of(height)).is_ok(), height == 6);
     }
 }
 
@@ -107,7 +107,7 @@ fn a_full_file_is_replaced_by_what_still_matters() {
     let mut store = open_on(dir.path(), Arc::new(disk)).unwrap();
     let bytes = fs::metadata(dir.path().join(FILE)).unwrap().len();
     for height in 1..=10_000 {
-        put(&mut store, &marks_of(height)).unwrap();
+        put(&mut store, &votes_of(height)).unwrap();
         if height % 8 == 0 {
             store.raise_floors(&[InstanceId::Block(Height(height - 4))]).unwrap();
         }
@@ -115,7 +115,7 @@ fn a_full_file_is_replaced_by_what_still_matters() {
     drop(store);
     assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().len(), bytes, "the file does not grow");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    let expected: Vec<Mark> = (9_997..=10_000).flat_map(marks_of).collect();
+    let expected: Vec<VoteRoot> = (9_997..=10_000).flat_map(votes_of).collect();
     assert_eq!(held(&open(dir.path())), expected);
 }
 
@@ -123,11 +123,11 @@ fn a_full_file_is_replaced_by_what_still_matters() {
 fn more_live_marks_than_a_file_has_slots_make_it_larger() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    let all: Vec<Mark> = (1..=200).flat_map(marks_of).collect();
+    let all: Vec<VoteRoot> = (1..=200).flat_map(votes_of).collect();
     put(&mut store, &all).unwrap();
-    put(&mut store, &marks_of(201)).unwrap();
+    put(&mut store, &votes_of(201)).unwrap();
     drop(store);
-    assert_eq!(open(dir.path()).marks().count(), 402);
+    assert_eq!(open(dir.path()).votes().count(), 402);
 }
 
 #[test]
@@ -135,12 +135,12 @@ fn an_unreadable_slot_costs_only_what_it_said() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for height in 1..=4 {
-        put(&mut store, &marks_of(height)).unwrap();
+        put(&mut store, &votes_of(height)).unwrap();
     }
     drop(store);
     let file = dir.path().join(FILE);
     let bytes = fs::read(&file).unwrap();
-    let all: Vec<Mark> = (1..=4).flat_map(marks_of).collect();
+    let all: Vec<VoteRoot> = (1..=4).flat_map(votes_of).collect();
     for at in SLOT_BYTES..9 * SLOT_BYTES {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x40;
@@ -150,9 +150,9 @@ fn an_unreadable_slot_costs_only_what_it_said() {
         let mut store = open(dir.path());
         assert_eq!((held(&store), store.unreadable()), (expected, 1), "byte {at}");
         // What comes after goes behind it.
-        put(&mut store, &marks_of(5)).unwrap();
+        put(&mut store, &votes_of(5)).unwrap();
         drop(store);
-        assert!(held(&open(dir.path())).ends_with(&marks_of(5)));
+        assert!(held(&open(dir.path())).ends_with(&votes_of(5)));
     }
 }
 
@@ -160,11 +160,11 @@ fn an_unreadable_slot_costs_only_what_it_said() {
 fn a_file_cut_anywhere_gives_whole_marks_only() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    (1..=3).for_each(|height| put(&mut store, &marks_of(height)).unwrap());
+    (1..=3).for_each(|height| put(&mut store, &votes_of(height)).unwrap());
     drop(store);
     let file = dir.path().join(FILE);
     let bytes = fs::read(&file).unwrap();
-    let all: Vec<Mark> = (1..=3).flat_map(marks_of).collect();
+    let all: Vec<VoteRoot> = (1..=3).flat_map(votes_of).collect();
     for cut in SLOT_BYTES..=7 * SLOT_BYTES {
         let mut left = bytes[..cut].to_vec();
         left.resize(bytes.len(), 0);
@@ -179,7 +179,7 @@ fn a_file_cut_anywhere_gives_whole_marks_only() {
 #[test]
 fn a_damaged_head_two_owners_and_two_statements_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    put(&mut open(dir.path()), &marks_of(1)).unwrap();
+    put(&mut open(dir.path()), &votes_of(1)).unwrap();
     let other =
         SigningDb::open(dir.path(), CLUSTER, OperatorIndex(3), SigningDbOptions::default()).unwrap_err();
     assert!(matches!(other, StorageError::ForeignDirectory { .. }));
@@ -193,7 +193,7 @@ fn a_damaged_head_two_owners_and_two_statements_are_refused() {
     assert!(matches!(error, StorageError::SigningDbCorrupt { .. }) && error.is_safety_refusal());
 
     let mut twice = good;
-    let second = Entry::Mark(mark(1, Kind::Prepare, 0xee)).encode();
+    let second = Entry::Vote(vote(1, Kind::Prepare, 0xee)).encode();
     twice[3 * SLOT_BYTES..4 * SLOT_BYTES].copy_from_slice(&second);
     fs::write(&file, &twice).unwrap();
     let error = open_on(dir.path(), Arc::new(SystemMedium)).unwrap_err();
@@ -210,15 +210,15 @@ fn failing_at_any_write_or_sync_loses_nothing_acknowledged_and_ends_it() {
             disk.fail_from(left, fail_sync);
             let mut acknowledged = 0;
             for height in 1..=60 {
-                if put(&mut store, &marks_of(height)).is_err() {
+                if put(&mut store, &votes_of(height)).is_err() {
                     break;
                 }
                 acknowledged = height;
             }
-            assert!(matches!(put(&mut store, &marks_of(61)), Err(StorageError::Poisoned)));
+            assert!(matches!(put(&mut store, &votes_of(61)), Err(StorageError::Poisoned)));
             drop(store);
             let found = held(&open(dir.path()));
-            let expected: Vec<Mark> = (1..=acknowledged).flat_map(marks_of).collect();
+            let expected: Vec<VoteRoot> = (1..=acknowledged).flat_map(votes_of).collect();
             assert!(found.starts_with(&expected), "{left} calls: {acknowledged} acknowledged");
         }
     }
@@ -228,25 +228,25 @@ fn failing_at_any_write_or_sync_loses_nothing_acknowledged_and_ends_it() {
 fn what_the_log_holds_without_a_mark_is_marked_before_the_log_may_forget_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    put(&mut store, &marks_of(4)).unwrap();
+    put(&mut store, &votes_of(4)).unwrap();
     store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
-    store.complete((1..=5).flat_map(marks_of)).unwrap();
+    store.complete((1..=5).flat_map(votes_of)).unwrap();
     drop(store);
-    let expected: Vec<Mark> = (3..=5).flat_map(marks_of).collect();
+    let expected: Vec<VoteRoot> = (3..=5).flat_map(votes_of).collect();
     let mut store = open(dir.path());
     assert_eq!(held(&store), expected);
-    assert!(store.complete([mark(5, Kind::Commit, 0xee)].into_iter()).is_err(), "they contradict each other");
+    assert!(store.complete([vote(5, Kind::Commit, 0xee)].into_iter()).is_err(), "they contradict each other");
 }
 
-/// The log may be pruned right after a start, and then only the mark is left.
+/// The log may be pruned right after a start, and then only the vote is left.
 #[test]
 fn marks_completed_at_a_start_are_durable_before_it_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(BadDisk::default());
     let mut store = open_on(dir.path(), Arc::new(disk.clone())).unwrap();
     let syncs = disk.syncs.load(SeqCst);
-    store.complete((1..=5).flat_map(marks_of)).unwrap();
+    store.complete((1..=5).flat_map(votes_of)).unwrap();
     assert_eq!(disk.syncs.load(SeqCst), syncs + 1);
     disk.fail_from(1, true);
-    assert!(matches!(store.complete(marks_of(6).into_iter()), Err(StorageError::Io { op: "sync", .. })));
+    assert!(matches!(store.complete(votes_of(6).into_iter()), Err(StorageError::Io { op: "sync", .. })));
 }

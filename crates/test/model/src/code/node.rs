@@ -57,7 +57,7 @@ pub struct Node {
     /// How much of it was there before the last step.
     log_before: usize,
     /// What the signer remembers.
-    marks: BTreeSet<Signed>,
+    votes: BTreeSet<Signed>,
     /// Everything its key ever signed.
     signed: BTreeSet<Signed>,
     /// Everything it ever sent, each message once.
@@ -77,7 +77,7 @@ impl Node {
             instance: Instance::new(INSTANCE, me, cluster(mutation)),
             log: Vec::new(),
             log_before: 0,
-            marks: BTreeSet::new(),
+            votes: BTreeSet::new(),
             signed: BTreeSet::new(),
             sent: Vec::new(),
             decided: None,
@@ -130,10 +130,10 @@ impl Node {
     /// Takes an event and carries out what comes of it.
     pub fn step(&mut self, leaders: &[OperatorIndex], event: Event) {
         let mut signer = Signer::new(NamedKeys, false, Guard::default());
-        self.marks.iter().for_each(|signed| signer.guard_mut().remember(signed));
+        self.votes.iter().for_each(|signed| signer.guard_mut().remember(signed));
         let mut host = Surroundings { leaders, signer, signed: Vec::new() };
         let effects = self.instance.step(&mut host, event);
-        self.marks.extend(host.signed.iter().cloned());
+        self.votes.extend(host.signed.iter().cloned());
         self.signed.extend(host.signed);
         self.log_before = self.log.len();
         for effect in effects {
@@ -151,7 +151,7 @@ impl Node {
             Some(Mutation::SendBeforeSync) => self.log.truncate(self.log_before),
             _ => {}
         }
-        self.marks = self.log.iter().filter_map(Record::statement).cloned().collect();
+        self.votes = self.log.iter().filter_map(Record::statement).cloned().collect();
         let values = self.log.iter().filter_map(|record| match record {
             Record::Value(record) => Some(Value::duty(DUTY, record.value.clone())),
             _ => None,

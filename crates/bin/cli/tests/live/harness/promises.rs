@@ -3,7 +3,7 @@
 
 use super::{Cluster, copy_dir};
 use aequa_storage::{SigningDb, SigningDbOptions, Wal, WalOptions};
-use aequa_types::{Certificate, ClusterId, Mark, OperatorIndex, Place, Record, Signed};
+use aequa_types::{Certificate, ClusterId, OperatorIndex, Record, Signed, VoteKey, VoteRoot};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// What was said where, by whom.
 #[derive(Default)]
 pub struct Promises {
-    said: BTreeMap<(OperatorIndex, Place), B256>,
+    said: BTreeMap<(OperatorIndex, VoteKey), B256>,
 }
 
 impl Promises {
@@ -26,12 +26,12 @@ impl Promises {
             copy_dir(&dir.join(part), &copy.path().join(part));
         }
         for record in records(&copy.path().join("wal"), id, operator) {
-            statements(&record).iter().for_each(|signed| self.add(signed.author, signed.mark()));
+            statements(&record).iter().for_each(|signed| self.add(signed.author, signed.vote_root()));
         }
         if copy.path().join("signing/votes.dat").exists() {
             let db = copy.path().join("signing");
             let db = SigningDb::open(&db, id, operator, SigningDbOptions::default()).unwrap();
-            db.marks().for_each(|mark| self.add(operator, mark));
+            db.votes().for_each(|vote| self.add(operator, vote));
         }
     }
 
@@ -47,9 +47,9 @@ impl Promises {
     }
 
     #[track_caller]
-    fn add(&mut self, operator: OperatorIndex, mark: Mark) {
-        let before = *self.said.entry((operator, mark.place)).or_insert(mark.digest);
-        assert_eq!(before, mark.digest, "operator {operator} made two statements at {:?}", mark.place);
+    fn add(&mut self, operator: OperatorIndex, vote: VoteRoot) {
+        let before = *self.said.entry((operator, vote.key)).or_insert(vote.root);
+        assert_eq!(before, vote.root, "operator {operator} made two statements at {:?}", vote.key);
     }
 }
 

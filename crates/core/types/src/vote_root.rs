@@ -1,13 +1,13 @@
-//! What remains of a statement when only the promise has to be kept: where it was made, and its hash.
+//! What remains of a vote when only its promise has to be kept: its key, and its root. (A vote is any statement here.)
 
 use crate::statement::{Kind, Statement};
 use crate::{InstanceId, Round};
 use alloy_primitives::B256;
 use ssz::Encode as _;
 
-/// Where at most one statement of an operator may ever be made.
+/// At most one statement of an operator may ever be made under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct VoteKey {
     /// Instance it belongs to.
     pub instance: InstanceId,
     /// Round it belongs to.
@@ -16,32 +16,32 @@ pub struct Place {
     pub kind: Kind,
 }
 
-/// A place that is taken, and by which statement.
+/// What was signed under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark {
-    /// The place.
-    pub place: Place,
+pub struct VoteRoot {
+    /// Instance, round and kind.
+    pub key: VoteKey,
     /// SHA-256 of the statement's SSZ form, a COMMIT's share of the seal included.
-    pub digest: B256,
+    pub root: B256,
 }
 
-impl Place {
-    /// The first place of an instance in the order of places.
+impl VoteKey {
+    /// The first key of an instance in the order of keys.
     pub fn first_of(instance: InstanceId) -> Self {
         Self { instance, round: Round(0), kind: Kind::PrePrepare }
     }
 }
 
 impl Statement {
-    /// The place this statement takes.
-    pub fn place(&self) -> Place {
-        Place { instance: self.instance, round: self.round, kind: self.kind() }
+    /// The key of this statement.
+    pub fn vote_key(&self) -> VoteKey {
+        VoteKey { instance: self.instance, round: self.round, kind: self.kind() }
     }
 
-    /// The mark this statement leaves.
-    pub fn mark(&self) -> Mark {
-        let digest = B256::from(ethereum_hashing::hash_fixed(&self.as_ssz_bytes()));
-        Mark { place: self.place(), digest }
+    /// The key and the root of this statement.
+    pub fn vote_root(&self) -> VoteRoot {
+        let root = B256::from(ethereum_hashing::hash_fixed(&self.as_ssz_bytes()));
+        VoteRoot { key: self.vote_key(), root }
     }
 }
 
@@ -59,18 +59,18 @@ mod tests {
             author: OperatorIndex(2),
             claim: Claim::Commit(CommitClaim { digest: Digest::repeat_byte(1), seal: None }),
         };
-        let other = |claim| Statement { claim, ..base.clone() }.mark();
+        let other = |claim| Statement { claim, ..base.clone() }.vote_root();
         let sealed = CommitClaim { digest: Digest::repeat_byte(1), seal: Some(Seal::ZERO) };
-        let marks = [
-            base.mark(),
+        let votes = [
+            base.vote_root(),
             other(Claim::Commit(sealed)),
             other(Claim::Commit(CommitClaim { digest: Digest::repeat_byte(2), seal: None })),
             other(Claim::Prepare(Digest::repeat_byte(1))),
         ];
-        for (n, mark) in marks.iter().enumerate() {
-            assert!(marks[..n].iter().all(|before| before.digest != mark.digest));
+        for (n, vote) in votes.iter().enumerate() {
+            assert!(votes[..n].iter().all(|before| before.root != vote.root));
         }
-        assert_eq!(marks[0].place, marks[1].place);
-        assert_ne!(marks[0].place, marks[3].place);
+        assert_eq!(votes[0].key, votes[1].key);
+        assert_ne!(votes[0].key, votes[3].key);
     }
 }
