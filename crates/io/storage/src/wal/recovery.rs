@@ -166,7 +166,7 @@ fn read_records(
         Tail::Torn { .. } => {
             return Err(corrupt(&path, walked.end, "damaged, and a later segment exists"));
         }
-        Tail::Corrupt => return Err(corrupt(&path, walked.end, "damaged, and a later record is intact")),
+        Tail::Corrupt => return Err(corrupt(&path, walked.end, "damaged, and a later batch is intact")),
     };
     let mut contents = Contents::default();
     for batch in &walked.batches {

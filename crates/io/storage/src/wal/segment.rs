@@ -271,8 +271,12 @@ fn judge_tail(rest: &[u8], end: usize, salt: Salt, missing: u64) -> Tail {
     let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Tail::Clean };
     // No more batches than this fit behind the one that is missing.
     let latest = missing.saturating_add((rest.len() / BATCH_EXTRA_BYTES) as u64);
-    let mut stamps = rest[..=last].windows(STAMP_BYTES).filter_map(|bytes| Stamp::at_end(bytes, salt));
-    match stamps.any(|stamp| stamp.number <= latest && stamp.follows_synced(missing)) {
+    let is_later = |bytes: &&[u8]| (missing..=latest).contains(&(be_u64(&bytes[..8]) ^ salt.0));
+    // A stamp may end with zeros.
+    let searched = &rest[..(last + STAMP_BYTES).min(rest.len())];
+    let mut stamps =
+        searched.windows(STAMP_BYTES).filter(is_later).filter_map(|bytes| Stamp::at_end(bytes, salt));
+    match stamps.any(|stamp| stamp.follows_synced(missing)) {
         true => Tail::Corrupt,
         false => Tail::Torn { until: end + last + 1 },
     }
@@ -450,6 +454,19 @@ mod tests {
                 assert_eq!(matches!(walk.tail, Tail::Torn { .. }), is_torn, "{cut}: {:?}", walk.tail);
             }
         }
+    }
+
+    #[test]
+    fn damage_before_the_last_batch_is_found_whatever_the_salt() {
+        let mut ends_in_zero = 0;
+        for salt in (0..2000).map(|n| Salt(SALT.0 ^ n)) {
+            let batches = [batch(salt, 5, 0, &[b"one"]), batch(salt, 6, 0, &[b"two"])];
+            ends_in_zero += u32::from(batches[1].ends_with(&[0]));
+            let mut bytes = segment(&batches, 512);
+            bytes[HEAD_BYTES + BATCH_HEAD_BYTES] ^= 1;
+            assert_eq!(walk(&bytes, salt, 5).tail, Tail::Corrupt, "{salt:?}");
+        }
+        assert!(ends_in_zero > 0);
     }
 
     #[test]
