@@ -96,7 +96,6 @@ impl DataDir {
                 expected: owner(identity.cluster_id, identity.operator),
             });
         }
-        rename_marks(root)?;
         let is_new = notes.get(NEW_FILE)?.is_some();
         Ok(Self { root: root.to_path_buf(), notes, identity: stored, is_new, _lock: lock })
     }
@@ -165,6 +164,32 @@ impl DataDir {
         self.root.join(SIGNING_DIR)
     }
 
+    /// Whether there is a signing database, be it under the name of earlier versions.
+    pub fn has_signing_db(&self) -> bool {
+        let (before, now) = (self.root.join(MARKS_DIR), self.signing_dir());
+        let files = [now.join(signing_db::FILE), now.join(MARKS_FILE), before.join(MARKS_FILE)];
+        files.iter().any(|file| file.exists())
+    }
+
+    /// Gives the signing database of earlier versions the name it has now, once the vote log beside it could be
+    /// read. A crash in between is made good by the next start.
+    pub fn take_over_marks(&self) -> Result<(), StorageError> {
+        let (before, now) = (self.root.join(MARKS_DIR), self.signing_dir());
+        if before.is_dir() && !now.exists() {
+            fs::rename(&before, &now).map_err(at("rename", &before))?;
+            sync_dir(&self.root).map_err(at("sync directory", &self.root))?;
+        }
+        let (old, file) = (now.join(MARKS_FILE), now.join(signing_db::FILE));
+        if old.exists() && !file.exists() {
+            fs::rename(&old, &file).map_err(at("rename", &old))?;
+            sync_dir(&now).map_err(at("sync directory", &now))?;
+        }
+        match [old, before.join(MARKS_FILE)].into_iter().find(|path| path.exists()) {
+            Some(path) => Err(StorageError::SigningDbCorrupt { path, reason: "another one is in `signing`" }),
+            None => Ok(()),
+        }
+    }
+
     /// Directory of the chain store.
     pub fn chain_dir(&self) -> PathBuf {
         self.root.join("chain")
@@ -217,22 +242,6 @@ fn shows_life(root: &Path) -> Result<bool, StorageError> {
         }
     }
     Ok(false)
-}
-
-/// Gives the signing database of earlier versions the name it has now. A crash in between is made good by the next
-/// start.
-fn rename_marks(root: &Path) -> Result<(), StorageError> {
-    let (before, now) = (root.join(MARKS_DIR), root.join(SIGNING_DIR));
-    if now.exists() || !before.is_dir() {
-        return Ok(());
-    }
-    let file = before.join(MARKS_FILE);
-    if file.exists() {
-        fs::rename(&file, before.join(signing_db::FILE)).map_err(at("rename", &file))?;
-        sync_dir(&before).map_err(at("sync directory", &before))?;
-    }
-    fs::rename(&before, &now).map_err(at("rename", &before))?;
-    sync_dir(root).map_err(at("sync directory", root))
 }
 
 fn write_identity(root: &Path, identity: &Identity) -> Result<(), StorageError> {
@@ -334,13 +343,20 @@ mod tests {
             let mut db = SigningDb::open(&before, cluster, me, SigningDbOptions::default()).unwrap();
             db.raise_floors(&[floor]).unwrap();
             drop(db);
-            if !crashed_in_between {
-                fs::rename(before.join(signing_db::FILE), before.join(MARKS_FILE)).unwrap();
+            fs::rename(before.join(signing_db::FILE), before.join(MARKS_FILE)).unwrap();
+            if crashed_in_between {
+                fs::rename(&before, dir.path().join(SIGNING_DIR)).unwrap();
             }
             let data = DataDir::open(dir.path(), identity(0)).unwrap();
-            assert!(!before.exists());
+            assert!(data.has_signing_db());
+            data.take_over_marks().unwrap();
+            assert!(data.has_signing_db() && !before.exists());
             let db = SigningDb::open(&data.signing_dir(), cluster, me, SigningDbOptions::default()).unwrap();
             assert_eq!(db.floors().collect::<Vec<_>>(), [floor]);
+            // An old copy beside it is not passed over in silence.
+            fs::create_dir(&before).unwrap();
+            fs::write(before.join(MARKS_FILE), b"old").unwrap();
+            assert!(matches!(data.take_over_marks(), Err(StorageError::SigningDbCorrupt { .. })));
         }
     }
 

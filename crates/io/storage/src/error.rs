@@ -56,9 +56,7 @@ pub enum StorageError {
         known: u16,
     },
     /// The vote log was written by an earlier version, in a layout this program does not read. Nothing was changed.
-    #[error(
-        "{path} has layout {found} of an earlier version: move the directory `wal` away, the node then asks its peers what it signed"
-    )]
+    #[error("{path} has layout {found} of an earlier version, which this program does not read")]
     OlderLog {
         /// The segment.
         path: PathBuf,
@@ -114,6 +112,14 @@ pub enum StorageError {
         path: PathBuf,
         /// What is wrong.
         reason: &'static str,
+    },
+    /// Vote log and signing database say different things of one key.
+    #[error(
+        "vote log and signing database contradict each other at {} round {} ({:?})", key.instance, key.round, key.kind
+    )]
+    Contradiction {
+        /// Of which key.
+        key: VoteKey,
     },
     /// The second gate: a statement must not be made here.
     #[error("refused to sign a {:?} for {} round {}: {reason}", key.kind, key.instance, key.round)]
@@ -192,6 +198,7 @@ impl StorageError {
             | Self::IdentityLost { .. }
             | Self::WalCorrupt { .. }
             | Self::SigningDbCorrupt { .. }
+            | Self::Contradiction { .. }
             | Self::VoteRefused { .. } => true,
             Self::Io { .. }
             | Self::TooLarge { .. }

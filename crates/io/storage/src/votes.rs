@@ -27,8 +27,11 @@ impl Votes {
     /// durably; it is an error when the two say different things of one key.
     pub fn join(wal: Wal, records: &[Record], mut db: SigningDb) -> Result<Self, StorageError> {
         let statements = records.iter().filter_map(Record::statement);
-        db.complete(statements.map(|signed| signed.vote_root()))?;
-        Ok(Self { wal, db })
+        match db.complete(statements.map(|signed| signed.vote_root())) {
+            Ok(()) => Ok(Self { wal, db }),
+            Err(StorageError::VoteRefused { key, .. }) => Err(StorageError::Contradiction { key }),
+            Err(error) => Err(error),
+        }
     }
 
     /// What is known of what was signed, apart from the log.

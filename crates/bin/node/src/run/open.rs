@@ -18,7 +18,6 @@ use aequa_storage::{
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
 use aequa_types::{Certificate, Digest, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -64,11 +63,12 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     let (wal, recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
             .inspect_err(|_| metrics.qbft_wal_recover_total.inc(["corrupt"]))
-            .map_err(refusal)?;
+            .map_err(|error| refused_log(error, lock.quorum()))?;
     let result = if recovered.torn { "torn" } else { "ok" };
     metrics.qbft_wal_recover_total.inc([result]);
     tracing::info!(target: "event", op = "recover", result, "qbft_wal");
 
+    data_dir.take_over_marks().map_err(refusal)?;
     let votes = Votes::join(wal, &recovered.records, open_signing_db(&data_dir)?).map_err(refusal)?;
     data_dir.settle().map_err(refusal)?;
 
@@ -158,9 +158,8 @@ fn refusal(error: StorageError) -> ExitError {
             "do not delete anything: this directory says what the operator has signed; restore it whole, \
              or let the operator be replaced by a resharing"
         }
-        StorageError::VoteRefused { .. } => {
-            "the directory was put together from two, so that its vote log and its signing database contradict each \
-             other, or the disk fails: put back the `wal` and `signing` that belong together; where they are gone, remove both and \
+        StorageError::Contradiction { .. } => {
+            "the directory was put together from two, or the disk fails: put back the `wal` and `signing` that belong together; where they are gone, remove both and \
              leave the rest, and the members are asked what was signed"
         }
         StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
@@ -169,12 +168,10 @@ fn refusal(error: StorageError) -> ExitError {
             "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
              this directory stays as it is"
         }
-        StorageError::OlderLog { .. } => {
-            "one operator after another: `mv wal wal.old` in the data directory and start again; what is decided \
-             and signed is asked of the others, and nothing is signed where it may have been"
-        }
         StorageError::Io { .. }
+        | StorageError::OlderLog { .. }
         | StorageError::TooLarge { .. }
+        | StorageError::VoteRefused { .. }
         | StorageError::BadFileId { .. }
         | StorageError::Poisoned
         | StorageError::Conflict { .. }
@@ -189,6 +186,24 @@ fn refusal(error: StorageError) -> ExitError {
         true => ExitError::refused(error).hint(hint),
         false => ExitError::failure(error).hint(hint),
     }
+}
+
+/// A vote log that cannot be opened. What helps with one of an earlier version depends on whether the others can be
+/// asked what this operator signed.
+fn refused_log(error: StorageError, quorum: Quorum) -> ExitError {
+    if !matches!(error, StorageError::OlderLog { .. }) {
+        return refusal(error);
+    }
+    ExitError::refused(error).hint(match quorum.operators() > quorum.quorum() {
+        true => {
+            "one operator after another, each when the one before is ready: `mv wal wal.old` in the data directory \
+             and start again; the others are asked what was signed, and nothing is signed where it may have been"
+        }
+        false => {
+            "go on with the version that wrote it, or make a new cluster with `create-cluster`: so few operators \
+             cannot tell what was signed"
+        }
+    })
 }
 
 /// Tells what `laststate.dat` says. It binds nothing: what cannot be read is said, and written again with the
@@ -235,15 +250,18 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
     if data_dir.is_new() {
         return Ok(());
     }
-    let has_file = |dir: &Path, ending: &str| {
-        std::fs::read_dir(dir).is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(ending))
-        })
-    };
-    let kept =
-        [("vote log", data_dir.wal_dir(), ".wal"), ("signing database", data_dir.signing_dir(), ".dat")];
-    for (what, dir, _) in kept.iter().filter(|(_, dir, ending)| !has_file(dir, ending)) {
-        let reason = format!("the {what} in {} are gone, but this operator has run before", dir.display());
+    let has_log = std::fs::read_dir(data_dir.wal_dir()).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().ends_with(".wal"))
+    });
+    let kept = [
+        ("vote log", data_dir.wal_dir(), has_log),
+        ("signing database", data_dir.signing_dir(), data_dir.has_signing_db()),
+    ];
+    for (what, dir, _) in kept.iter().filter(|(.., exists)| !exists) {
+        let reason = format!(
+            "the files of the {what} in {} are gone, but this operator has run before",
+            dir.display()
+        );
         data_dir.suspect(&reason).map_err(refusal)?;
     }
     Ok(())
@@ -351,6 +369,7 @@ mod tests {
     use crate::run::fixture;
     use aequa_types::outcome::DutyDecision;
     use aequa_types::{ClusterId, DutyId, OperatorIndex, Proof, Round, Seal, Slot, ValueBytes};
+    use std::path::Path;
 
     /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
     fn signing_floor(between: impl Fn(&Path, ClusterId)) -> Height {

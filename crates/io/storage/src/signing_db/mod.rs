@@ -192,15 +192,17 @@ impl SigningDb {
 
     /// Raises floors durably, and forgets the votes at and below them. None is ever lowered.
     pub fn raise_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
-        self.guarded(|db| if db.write_floors(floors)? { db.sync_written() } else { Ok(()) })
+        self.guarded(|db| {
+            db.write_floors(floors)?;
+            db.sync_written()
+        })
     }
 
     /// Raises floors where nothing is signed any more anyway, so that the votes below can go; durable some time soon.
     pub fn prune(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|db| {
-            if db.write_floors(floors)? {
-                db.begin_sync();
-            }
+            db.write_floors(floors)?;
+            db.begin_sync();
             Ok(())
         })
     }
@@ -217,12 +219,10 @@ impl SigningDb {
         changed
     }
 
-    /// Whether one of them was raised.
-    fn write_floors(&mut self, floors: &[InstanceId]) -> Result<bool, StorageError> {
+    fn write_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
         let raised = floors.iter().filter(|floor| self.known.raise(**floor));
         let entries: Vec<Entry> = raised.map(|floor| Entry::Floor(*floor)).collect();
-        self.write_out(&entries)?;
-        Ok(!entries.is_empty())
+        self.write_out(&entries)
     }
 
     fn write_out(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
