@@ -69,7 +69,7 @@ impl Table {
     /// Whether the state root counts its rows when there are none: so it does with the tables of the first
     /// states, and a later table changes no root before it has a row.
     pub(crate) fn is_always_counted(self) -> bool {
-        self <= Table::Times
+        self.number() <= Table::Times.number()
     }
 
     /// The table of this number.

@@ -27,7 +27,7 @@
 //! | R7 | a sign, after the decision, that an operator is stuck | answer with DECIDED |
 //! | R8 | a DECIDED certificate that holds | decide |
 //! | R9 | decided in (ρ,d) without having committed there | COMMIT(ρ,d) for the sake of its seal |
-//! | R10 | a ROUND-CHANGE above r of leader(r), nothing accepted in r | as R4, at once |
+//! | R10 | another operator leads r, a ROUND-CHANGE of it is above r, nothing accepted in r | as R4, at once |
 //!
 //! # Justification
 //!
@@ -57,8 +57,8 @@
 //!   Insisting on the highest claim of all would let one faulty operator that alone holds a prepared
 //!   value stop every leader. A value that may be decided is held by an honest operator of every q.
 //! * R10 is not in the paper: whoever should propose and is gone is not waited for. So a leader that knows that it
-//!   should not propose skips itself by a ROUND-CHANGE. A faulty leader gains nothing, it may as well be silent;
-//!   with all rounds led by others it can do nothing, and one message of it moves nobody by more than a round.
+//!   should not propose skips itself by a ROUND-CHANGE. A faulty leader may as well be silent: its message moves the
+//!   others out of the rounds it leads, one at a step, and of no other.
 //! * A leader of a round above 0 with nothing prepared asks for a *new* input: an older one could
 //!   be too old for its peers' clocks.
 //!

@@ -156,8 +156,8 @@ pub enum Input {
         /// Its last decided height.
         height: Height,
     },
-    /// Whether this operator may lead. One that may not, because its clock is wrong say, lets the rounds that it leads
-    /// pass, as long as others have not all had their turn: a round is led by somebody in the end.
+    /// Whether this operator may lead. One that may not, because a quorum of the others have another time, lets the
+    /// rounds pass whose blocks would carry its clock.
     MayLead(bool),
     /// A connection to an operator came up: it may have missed our newest messages.
     PeerConnected(OperatorIndex),

@@ -7,7 +7,7 @@ mod common;
 use aequa_replica::{Input, Notice, Recovery, SigningHistory};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
-use common::{leader, pick, transaction};
+use common::{leader, pick, round_change, transaction};
 use std::collections::BTreeSet;
 
 /// One block per second.
@@ -191,9 +191,25 @@ fn who_may_not_lead_is_skipped_and_no_timer_is_waited_for() {
 }
 
 #[test]
-fn where_nobody_may_lead_somebody_does_after_everybody_had_a_turn() {
+fn where_nobody_may_lead_somebody_does_when_clocks_do_not_matter_any_more() {
     let (_, round) = second_block(0..4);
-    assert_eq!(round, Round(4));
+    assert_eq!(round, Round(2));
+}
+
+#[test]
+fn a_lone_leader_that_gives_up_does_not_wake_an_idle_cluster() {
+    let mut cluster = Cluster::new(4, ConsensusParams { empty_blocks: false, ..params() });
+    cluster.run_for(10_000);
+    let id = InstanceId::Block(Height(1));
+    let leader = leader(id, 0);
+    for to in (0..4).filter(|to| *to != leader.as_usize()) {
+        cluster.input(to, Input::Message { from: leader, message: round_change(leader.0, id, 1) });
+    }
+    cluster.run_for(60_000);
+    assert!(cluster.nodes.iter().all(|node| node.height() == 0 && node.faults() == 0));
+    // With work it counts: nobody waits for that leader.
+    cluster.submit(transaction(1, 0));
+    assert!(cluster.run_until(|cluster| cluster.nodes.iter().all(|node| node.height() == 1), 120_000));
 }
 
 #[test]

@@ -27,10 +27,12 @@
 //! | [`turn`](Host) | the order of a turn |
 //! | `ports` | what is outside |
 //! | [`timers`](Timers) | the timers a replica asked for |
+//! | [`clocks`] | whose clock is wrong, so that it does not lead |
 //! | `error` | why a node ends |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+pub mod clocks;
 mod error;
 mod ports;
 mod timers;

@@ -3,15 +3,14 @@
 
 use crate::sights::fault;
 use crate::world::{ALL, Event, World};
+use aequa_host::clocks::is_alone;
 use aequa_replica::Input;
+use aequa_types::OperatorIndex;
+use std::collections::BTreeMap;
 
 /// How far a clock is set in milliseconds, either way: a leap second, just beyond what a fresh block may be off,
 /// a minute, a day.
 const STEPS_MS: [i64; 4] = [1_000, 2_500, 60_000, 86_400_000];
-/// From how many milliseconds on an offset to a majority of the others keeps a node from leading.
-const OFFSET_MAX_MS: u64 = 500;
-/// How long a node may take to notice.
-const NOTICED_MS: u64 = 500;
 
 impl World {
     /// Sets the clocks of one operator, of f, of f+1 or of all, and all of them by the same.
@@ -37,10 +36,11 @@ impl World {
     fn compare_clocks(&mut self) {
         for id in 0..self.nodes.len() {
             let mine = self.nodes[id].skew_ms;
-            let others = (0..self.nodes.len()).filter(|other| *other != id);
-            let off =
-                others.filter(|other| self.nodes[*other].skew_ms.abs_diff(mine) > OFFSET_MAX_MS).count();
-            let may_lead = 2 * off <= self.nodes.len().saturating_sub(1).max(1);
+            // Of twins the others see one.
+            let offsets = self.nodes.iter().map(|node| (node.operator, node.skew_ms - mine));
+            let mut of_others: BTreeMap<OperatorIndex, i64> = offsets.collect();
+            of_others.remove(&self.nodes[id].operator);
+            let may_lead = !is_alone(of_others.into_values(), self.plan.quorum);
             if self.nodes[id].may_lead != may_lead {
                 self.nodes[id].may_lead = may_lead;
                 self.tell_whether_to_lead(id);
@@ -51,7 +51,6 @@ impl World {
     /// A node is told whether it may lead, after a change and after a start.
     pub(crate) fn tell_whether_to_lead(&mut self, id: usize) {
         let (life, input) = (Some(self.nodes[id].life), Input::MayLead(self.nodes[id].may_lead));
-        let in_ms = self.dice.between(0, NOTICED_MS);
-        self.after(in_ms, Event::Input { node: id, life, input: Box::new(input) });
+        self.after(0, Event::Input { node: id, life, input: Box::new(input) });
     }
 }

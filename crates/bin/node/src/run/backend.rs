@@ -10,6 +10,7 @@ use aequa_api::backend::{
     DutyRequest, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView,
     PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
+use aequa_host::clocks::{OFFSET_MAX_MS, is_alone};
 use aequa_mempool as pool;
 use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, Replica};
 use aequa_storage::chain_store::ChainStore;
@@ -32,8 +33,6 @@ const BEHIND: Duration = Duration::from_secs(10);
 const HUNG_AFTER: Duration = Duration::from_secs(5);
 /// How long a client waits for the core. What it asked for may still be done.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Clock offset to a majority from which the node is not ready.
-const CLOCK_OFFSET_MAX_MS: i64 = 500;
 /// Most reads of the store at one time. Each holds a thread and up to a whole block, and more would not be faster.
 const READS_MAX: usize = 8;
 
@@ -103,6 +102,19 @@ impl NodeBackend {
     }
 }
 
+impl NodeBackend {
+    /// The others' clocks minus this node's.
+    fn clock_offsets_ms(&self) -> impl Iterator<Item = i64> {
+        self.context.facts.peers().into_iter().filter_map(|peer| peer.clock_offset_ms)
+    }
+
+    /// Whether a proposal of this node would be a good one. Every other reason for not being ready keeps it from
+    /// signing anyway, or holds for all nodes at once, and somebody has to lead.
+    pub fn may_lead(&self) -> bool {
+        !is_alone(self.clock_offsets_ms(), self.context.quorum)
+    }
+}
+
 impl Backend for NodeBackend {
     fn metrics(&self) -> &Arc<Metrics> {
         &self.context.metrics
@@ -110,8 +122,7 @@ impl Backend for NodeBackend {
 
     fn readiness(&self) -> Readiness {
         let facts = &self.context.facts;
-        let offsets: Vec<i64> = facts.peers().iter().filter_map(|peer| peer.clock_offset_ms).collect();
-        let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_OFFSET_MAX_MS).count();
+        let off = self.clock_offsets_ms().filter(|offset| offset.unsigned_abs() > OFFSET_MAX_MS).count();
         let checks = [
             (NotReady::Stopping, facts.is_stopping()),
             (NotReady::Starting, !facts.is_started()),

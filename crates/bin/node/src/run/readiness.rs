@@ -1,6 +1,7 @@
 //! Watches readiness, and tells when it changes.
 
 use super::backend::NodeBackend;
+use super::command::Command;
 use super::events::Events;
 use aequa_api::backend::{Backend, EventBody, NotReady, Readiness};
 use aequa_replica::Input;
@@ -20,34 +21,16 @@ pub async fn watch(backend: Weak<NodeBackend>, events: Events) {
         let now = backend.readiness();
         if last.as_ref() != Some(&now) {
             tell(&backend, &events, last.as_ref(), &now);
-            if may_lead(&now) != leads {
-                leads = !leads;
-                backend.context.input(Input::MayLead(leads)).await;
-            }
             last = Some(now);
         }
+        let may_lead = backend.may_lead();
+        // A core whose queue is full is told the next time.
+        if may_lead != leads
+            && backend.context.core.try_send(Command::Input(Input::MayLead(may_lead))).is_ok()
+        {
+            leads = may_lead;
+        }
     }
-}
-
-/// Whether a proposal of this node would be a good one. Its own wrong clock makes a bad one; every other reason
-/// keeps it from signing anyway, or holds for all nodes at once, and somebody has to lead.
-fn may_lead(readiness: &Readiness) -> bool {
-    readiness.reasons.iter().all(|reason| match reason {
-        NotReady::Clock => false,
-        NotReady::Starting
-        | NotReady::Replaying
-        | NotReady::Syncing
-        | NotReady::InsufficientPeers
-        | NotReady::NoProgress
-        | NotReady::NotSigning
-        | NotReady::Fenced
-        | NotReady::StorageError
-        | NotReady::BeaconDown
-        | NotReady::BeaconSyncing
-        | NotReady::BeaconNoPeers
-        | NotReady::Engine
-        | NotReady::Stopping => true,
-    })
 }
 
 /// Asks the core again and again, for as long as the node lives: one that hangs, as on a disk that does not answer, tells

@@ -15,7 +15,7 @@ use aequa_types::{
 
 /// Takes one event: what it changes by itself, then every rule whose conditions now hold.
 pub(super) fn take(instance: &mut Instance, host: &mut impl Host, event: Event) -> Vec<Effect> {
-    let mut turn = Turn { instance, host, effects: Vec::new() };
+    let mut turn = Turn { instance, host, effects: Vec::new(), has_skipped: false };
     match event {
         Event::Start => turn.start(),
         Event::Input { round, value } => turn.input(round, value),
@@ -31,6 +31,8 @@ struct Turn<'a, H: Host> {
     instance: &'a mut Instance,
     host: &'a mut H,
     effects: Vec<Effect>,
+    /// Whether R10 was followed: at most once, whoever the elector says leads next.
+    has_skipped: bool,
 }
 
 impl<H: Host> Turn<'_, H> {
@@ -465,9 +467,10 @@ impl<H: Host> Turn<'_, H> {
         let round = self.instance.round;
         let leader = self.host.leader(round);
         let is_waited_for = self.instance.accepted.is_none() && leader != self.instance.me;
-        if !is_waited_for || !self.instance.has_left(leader, round) {
+        if self.has_skipped || !is_waited_for || !self.instance.has_left(leader, round) {
             return false;
         }
+        self.has_skipped = true;
         self.enter_with_change(round.next());
         true
     }

@@ -21,7 +21,7 @@ use aequa_types::{
 use early::Early;
 use evidence::EvidencePool;
 use offers::Offers;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Rounds whose new blocks carry the proposer's clock: the first leader may be down, and the second one's block
@@ -47,6 +47,8 @@ struct Pacing {
     held: Option<Held>,
     /// Operators that have voted in the height while this node was idle.
     stirring: BTreeSet<OperatorIndex>,
+    /// Their newest ROUND-CHANGEs meanwhile, with who handed them over.
+    held_back: BTreeMap<OperatorIndex, (OperatorIndex, Verified)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Blocks {
         self.pacing.held = None;
         self.pacing.accepted_ms = None;
         self.pacing.stirring.clear();
+        self.pacing.held_back.clear();
         self.pacing.begun_ms = cx.now.elapsed_ms;
         self.pacing.idle = !restored && !cx.config.params.empty_blocks && !self.has_work(cx);
     }
@@ -153,11 +156,41 @@ impl Blocks {
     }
 
     /// A message of the height being idled in: its leader's proposal begins it, and so do votes of f+1
-    /// operators. One operator alone cannot make the cluster busy.
-    pub(crate) fn stir(&mut self, cx: &mut Context, message: &Verified) {
-        if !self.pacing.idle {
-            return;
+    /// operators. One operator alone cannot make the cluster busy, so that a ROUND-CHANGE is held back until then.
+    /// Gives the message that is to be handed on.
+    pub(crate) fn stir(
+        &mut self,
+        cx: &mut Context,
+        from: OperatorIndex,
+        message: Verified,
+    ) -> Option<Verified> {
+        if self.pacing.idle {
+            self.wake_if_stirred(cx, &message);
         }
+        match &message {
+            Verified::RoundChange(change) if self.pacing.idle => {
+                self.pacing.held_back.insert(change.change.author, (from, message));
+                None
+            }
+            Verified::PrePrepare { .. }
+            | Verified::Prepare(_)
+            | Verified::Commit(_)
+            | Verified::RoundChange(_)
+            | Verified::Decided(_)
+            | Verified::ValueRequest(_)
+            | Verified::ValueReply { .. } => Some(message),
+        }
+    }
+
+    /// What was held back while nothing was to be agreed on, one ROUND-CHANGE of each operator.
+    pub(crate) fn take_held_back(&mut self) -> Vec<(OperatorIndex, Verified)> {
+        match self.pacing.idle {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.pacing.held_back).into_values().collect(),
+        }
+    }
+
+    fn wake_if_stirred(&mut self, cx: &mut Context, message: &Verified) {
         let quorum = cx.config.quorum;
         let mut stirred_by = |operator| {
             self.pacing.stirring.insert(operator);
@@ -298,7 +331,7 @@ impl Blocks {
     }
 
     fn build(&self, cx: &mut Context, round: Round) -> Proposal {
-        if !cx.may_lead && round.0 < cx.config.quorum.operators() as u64 {
+        if !cx.may_lead && round < CLOCK_ROUNDS {
             return Proposal::Pass;
         }
         let selection = match cx.config.builder {

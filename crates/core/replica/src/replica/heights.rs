@@ -28,11 +28,20 @@ impl<K: Keys> Replica<K> {
         self.drive(id, Event::Start);
         for (from, message) in self.blocks.take_early(height) {
             // Also after they have decided it: later COMMITs may hold the share a seal still needs.
-            if self.height() == height {
-                self.blocks.stir(&mut self.cx, &message);
+            match self.height() == height {
+                true => self.hand_over_current(id, from, message),
+                false => self.hand_over(id, from, message),
             }
+        }
+    }
+
+    /// A message of the height being agreed, with what was held back before it.
+    fn hand_over_current(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
+        let Some(message) = self.blocks.stir(&mut self.cx, from, message) else { return };
+        for (from, message) in self.blocks.take_held_back() {
             self.hand_over(id, from, message);
         }
+        self.hand_over(id, from, message);
     }
 
     /// Blocks decided before a restart but not yet executed: the store had lost them, or their parent.
@@ -83,7 +92,7 @@ impl<K: Keys> Replica<K> {
             if self.sync.only_fetches(height) {
                 return self.sync.fetch_if_behind(&mut self.cx);
             }
-            self.blocks.stir(&mut self.cx, &message);
+            return self.hand_over_current(InstanceId::Block(height), from, message);
         }
         self.hand_over(InstanceId::Block(height), from, message);
     }
