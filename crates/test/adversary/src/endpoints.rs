@@ -199,8 +199,7 @@ fn with(fields: &Value, key: &str, value: Value) -> Value {
 }
 
 fn votes(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let said = scene.said();
-    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let (traitor, of) = (scene.traitor, scene.vote());
     let prepare_of = |round: Round| {
         let prepare = traitor.prepare(Decision { round, ..of });
         fields("prepare", &prepare, &Message::Prepare(prepare.clone()))
@@ -273,8 +272,7 @@ fn proposed(kind: &str, proposal: PrePrepare) -> Value {
 }
 
 fn round_changes(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let said = scene.said();
-    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let (traitor, of) = (scene.traitor, scene.vote());
     let own = traitor.prepare(of);
     let prepared = Prepared { round: of.round, digest: of.digest };
     let changed = |prepared: Option<Prepared>, prepares: Vec<Signed>| {

@@ -22,12 +22,17 @@ pub struct Scene<'a> {
     /// The chance.
     pub(crate) dice: &'a mut Dice,
     pub(crate) ear: &'a Ear,
+    /// What was said in the height being agreed.
+    pub(crate) said: Said,
     chain: Chain,
 }
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(traitor: &'a Traitor, dice: &'a mut Dice, ear: &'a Ear) -> Self {
-        Self { traitor, dice, ear, chain: ear.follower.chain() }
+        let chain = ear.follower.chain();
+        let instance = InstanceId::Block(chain.tip().height.next());
+        let said = ear.memory.lock().heard.said(instance).cloned().unwrap_or_default();
+        Self { traitor, dice, ear, said, chain }
     }
 
     /// n, f, q.
@@ -54,17 +59,12 @@ impl<'a> Scene<'a> {
         self.ear.memory.lock()
     }
 
-    /// What was said in the height being agreed.
-    pub(crate) fn said(&self) -> Said {
-        self.memory().heard.said(self.instance()).cloned().unwrap_or_default()
-    }
-
     /// What an honest operator would vote for: what was proposed in the round, if that was heard; else what nobody
     /// proposed.
-    pub(crate) fn vote(&mut self, said: &Said) -> Decision {
-        let proposed = said.proposed.get(&said.round).and_then(|digests| digests.first().copied());
+    pub(crate) fn vote(&mut self) -> Decision {
+        let proposed = self.said.proposed.get(&self.said.round).and_then(|digests| digests.first().copied());
         let digest = proposed.unwrap_or_else(|| self.invented());
-        Decision { instance: self.instance(), round: said.round, digest }
+        Decision { instance: self.instance(), round: self.said.round, digest }
     }
 
     /// A digest of nothing.
@@ -95,14 +95,14 @@ impl<'a> Scene<'a> {
 
     /// What an honest leader would propose, when the traitor leads: above round 0 under a true justification for
     /// a fresh value, when everybody else gave one.
-    pub(crate) fn honest_proposal(&self, said: &Said) -> Option<PrePrepare> {
-        let (round, quorum) = (said.round, self.quorum().quorum());
+    pub(crate) fn honest_proposal(&self) -> Option<PrePrepare> {
+        let (round, quorum) = (self.said.round, self.quorum().quorum());
         if !self.traitor.leads(self.instance(), round) {
             return None;
         }
         let mut round_changes = Vec::new();
         if round > Round(0) {
-            let bare = said.changes.iter().filter(|message| message.prepares.is_empty());
+            let bare = self.said.changes.iter().filter(|message| message.prepares.is_empty());
             let changes = bare.map(|message| &message.change).filter(|change| change.round == round);
             let by_author: BTreeMap<_, _> = changes.map(|change| (change.author, change)).collect();
             if by_author.len() < quorum {

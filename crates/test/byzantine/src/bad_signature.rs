@@ -27,19 +27,12 @@ pub fn commits(keys: &impl Unguarded, of: Decision) -> Vec<Message> {
 
 /// Spoils the share of a COMMIT that has one and signs it again; whether there was one.
 pub fn spoil(keys: &impl Unguarded, message: &mut Message) -> bool {
-    match message {
-        Message::Commit(vote) if matches!(&vote.claim, Claim::Commit(commit) if commit.seal.is_some()) => {
-            *vote = with_seal(keys, vote.clone(), NO_POINT);
-            true
-        }
-        Message::PrePrepare(_)
-        | Message::Prepare(_)
-        | Message::Commit(_)
-        | Message::RoundChange(_)
-        | Message::Decided(_)
-        | Message::ValueRequest(_)
-        | Message::ValueReply(_) => false,
+    let Message::Commit(vote) = message else { return false };
+    let sealed = matches!(&vote.claim, Claim::Commit(commit) if commit.seal.is_some());
+    if sealed {
+        *vote = with_seal(keys, vote.clone(), NO_POINT);
     }
+    sealed
 }
 
 fn with_seal(keys: &impl Unguarded, vote: Signed, seal: Seal) -> Signed {

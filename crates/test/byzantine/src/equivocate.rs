@@ -56,15 +56,8 @@ pub fn half(digest: Digest) -> usize {
 /// Shows each half of the receivers, those with even and those with odd numbers, what belongs to its blocks.
 pub fn divide<To>(sendings: &mut [Sending<To>], number: impl Fn(&To) -> usize) {
     for (to, message) in sendings {
-        let half = match message {
-            Message::PrePrepare(message) => message.proposal.digest(),
-            Message::Prepare(vote) | Message::Commit(vote) => vote.digest(),
-            Message::RoundChange(_)
-            | Message::Decided(_)
-            | Message::ValueRequest(_)
-            | Message::ValueReply(_) => None,
-        }
-        .map(half);
+        let vote = message.statement().filter(|signed| !matches!(signed.claim, Claim::RoundChange(_)));
+        let half = vote.and_then(|signed| signed.digest()).map(half);
         to.retain(|receiver| half.is_none_or(|half| number(receiver) % 2 == half));
     }
 }

@@ -31,27 +31,23 @@ impl Said {
 
     fn hear(&mut self, message: &Message) {
         self.round = self.round.max(message.round().unwrap_or_default());
-        match message {
-            Message::PrePrepare(message) => {
-                let digests = self.proposed.entry(message.proposal.round).or_default();
-                digests.extend(message.proposal.digest());
-                let known = self.proposals.iter().any(|old| old.proposal == message.proposal);
-                if self.proposals.len() < PROPOSALS_MAX && !known {
-                    self.proposals.push(message.clone());
-                }
+        if let Message::PrePrepare(message) = message {
+            let digests = self.proposed.entry(message.proposal.round).or_default();
+            digests.extend(message.proposal.digest());
+            let known = self.proposals.iter().any(|old| old.proposal == message.proposal);
+            if self.proposals.len() < PROPOSALS_MAX && !known {
+                self.proposals.push(message.clone());
             }
-            Message::Prepare(vote) if self.prepares.len() < STATEMENTS_MAX => {
-                self.prepares.push(vote.clone());
-            }
-            Message::RoundChange(change) if self.changes.len() < STATEMENTS_MAX => {
-                self.changes.push(change.clone());
-            }
-            Message::Prepare(_)
-            | Message::Commit(_)
-            | Message::RoundChange(_)
-            | Message::Decided(_)
-            | Message::ValueRequest(_)
-            | Message::ValueReply(_) => {}
+        }
+        if let Message::Prepare(vote) = message
+            && self.prepares.len() < STATEMENTS_MAX
+        {
+            self.prepares.push(vote.clone());
+        }
+        if let Message::RoundChange(change) = message
+            && self.changes.len() < STATEMENTS_MAX
+        {
+            self.changes.push(change.clone());
         }
     }
 }

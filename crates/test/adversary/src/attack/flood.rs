@@ -86,10 +86,10 @@ impl Flood {
     /// nobody asked for, a frame of junk, and gossip of junk.
     fn large(&mut self, scene: &mut Scene<'_>) -> Option<Sending> {
         self.larges += 1;
-        let (instance, said) = (scene.instance(), scene.said());
+        let instance = scene.instance();
         match self.larges % 4 {
             0 => {
-                let led = scene.traitor.next_led(instance, said.round);
+                let led = scene.traitor.next_led(instance, scene.said.round);
                 let mut proposal = scene.proposal(led, &scene.block()?);
                 proposal.value = ValueBytes(scene.junk(VALUE_BYTES_MAX).into());
                 Some(Sending::all(&Message::PrePrepare(proposal)))

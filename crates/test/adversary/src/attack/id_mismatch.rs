@@ -7,8 +7,7 @@ use aequa_types::{Claim, Message, OperatorIndex};
 
 /// Signs what others are to have said, strangers among them, and proposes where it does not lead.
 pub(super) fn play(scene: &mut Scene<'_>) -> Vec<Sending> {
-    let said = scene.said();
-    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let (traitor, of) = (scene.traitor, scene.vote());
     let others = scene.others();
     let n = u64::try_from(scene.quorum().operators()).unwrap_or_default();
     let stranger = u8::try_from(n + scene.dice.below(256 - n)).unwrap_or(u8::MAX);

@@ -35,8 +35,7 @@ impl Questions {
             1 => Sending::question(&SyncRequest::Testimony(TestimonyRequest { about })),
             2 => Sending::question(&SyncRequest::Status(scene.ear.follower.status())),
             _ => {
-                let said = scene.said();
-                let digest = scene.vote(&said).digest;
+                let digest = scene.vote().digest;
                 let back = scene.dice.below(8) as i64;
                 let instance = scene.instance_at(-back);
                 Sending::all(&Message::ValueRequest(ValueRequest { instance, digest }))

@@ -42,8 +42,7 @@ fn to_all(messages: impl IntoIterator<Item = Message>) -> Vec<Sending> {
 
 /// Proposes two blocks, each to one half, whenever it leads, and votes for each to its half.
 pub(super) fn equivocating_leader(scene: &mut Scene<'_>, places: &mut Places) -> Vec<Sending> {
-    let said = scene.said();
-    let Some(first) = scene.honest_proposal(&said) else { return Vec::new() };
+    let Some(first) = scene.honest_proposal() else { return Vec::new() };
     let (instance, round) = (first.proposal.instance, first.proposal.round);
     let digest = first.proposal.digest().unwrap_or_default();
     if places.named_before(Decision { instance, round, digest }).is_some() {
@@ -56,23 +55,22 @@ pub(super) fn equivocating_leader(scene: &mut Scene<'_>, places: &mut Places) ->
 
 /// Prepares and commits two digests in one place, to everybody.
 pub(super) fn equivocating_voter(scene: &mut Scene<'_>, places: &mut Places) -> Vec<Sending> {
-    let said = scene.said();
-    let of = scene.vote(&said);
-    if !said.digests().contains(&of.digest) || places.named_before(of).is_some() {
+    let of = scene.vote();
+    if !scene.said.digests().contains(&of.digest) || places.named_before(of).is_some() {
         return Vec::new();
     }
-    let heard = said.prepares.iter().filter(|vote| vote.digest() == Some(of.digest));
-    to_all(equivocate::vote(scene.traitor, of, scene.invented(), heard.cloned().collect()))
+    let heard = scene.said.prepares.iter().filter(|vote| vote.digest() == Some(of.digest));
+    let heard = heard.cloned().collect();
+    to_all(equivocate::vote(scene.traitor, of, scene.invented(), heard))
 }
 
 /// Votes for values it keeps to itself; when it leads, gives its block to one operator only. In every round it
 /// names one value, and never another: withholding is all it does.
 pub(super) fn withheld_value(scene: &mut Scene<'_>, places: &mut Places) -> Vec<Sending> {
-    let said = scene.said();
-    let proposal = scene.honest_proposal(&said).filter(|proposal| proposal.proposal.round == Round(0));
+    let proposal = scene.honest_proposal().filter(|proposal| proposal.proposal.round == Round(0));
     let own = proposal.as_ref().and_then(|proposal| proposal.proposal.digest());
     let digest = own.unwrap_or_else(|| scene.invented());
-    let of = Decision { instance: scene.instance(), round: said.round, digest };
+    let of = Decision { instance: scene.instance(), round: scene.said.round, digest };
     let before = places.named_before(of);
     let mut sendings = Vec::new();
     if let Some(proposal) = proposal.filter(|_| before.is_none()) {
@@ -87,8 +85,7 @@ pub(super) fn withheld_value(scene: &mut Scene<'_>, places: &mut Places) -> Vec<
 
 /// Commits at once to what was proposed, to what nobody proposed, and to heights that have not begun.
 pub(super) fn bare_commit(scene: &mut Scene<'_>) -> Vec<Sending> {
-    let said = scene.said();
-    let of = scene.vote(&said);
+    let of = scene.vote();
     let offset = scene.dice.below(4) as i64;
     let ahead = scene.instance_at(1 + offset);
     to_all(bare_commit::commits(scene.traitor, of, ahead, scene.invented()))
@@ -103,18 +100,16 @@ pub(super) fn replay(scene: &mut Scene<'_>) -> Vec<Sending> {
 
 /// Signs votes, ROUND-CHANGEs and proposals of rounds outside of what the instance is in.
 pub(super) fn wrong_round(scene: &mut Scene<'_>) -> Vec<Sending> {
-    let said = scene.said();
-    let (traitor, of) = (scene.traitor, scene.vote(&said));
+    let (traitor, of) = (scene.traitor, scene.vote());
     let led = |round| traitor.next_led(of.instance, round);
     to_all(wrong_round::all_kinds(traitor, scene.dice, of, led))
 }
 
 /// Round changes, proposals and certificates justified by foreign, repeated, missing or stolen statements.
 pub(super) fn forged_justification(scene: &mut Scene<'_>) -> Vec<Sending> {
-    let said = scene.said();
-    let (traitor, quorum, of) = (scene.traitor, scene.quorum(), scene.vote(&said));
+    let (traitor, quorum, of) = (scene.traitor, scene.quorum(), scene.vote());
     let foreign = scene.memory().heard.prepares_before(of.instance).take(quorum.quorum()).cloned().collect();
-    let mut messages = forge::round_changes(traitor, of, &said.prepares, foreign, quorum);
+    let mut messages = forge::round_changes(traitor, of, &scene.said.prepares, foreign, quorum);
     let led = traitor.next_led(of.instance, of.round.next());
     if let Some(bare) = scene.block().map(|block| scene.proposal(led, &block)) {
         messages.extend(forge::proposals(traitor, &bare, scene.instance_at(-1), quorum));
@@ -126,8 +121,7 @@ pub(super) fn forged_justification(scene: &mut Scene<'_>) -> Vec<Sending> {
 
 /// Bends, swaps and leaves out signatures; and signs well a COMMIT whose seal share is none.
 pub(super) fn bad_signature(scene: &mut Scene<'_>) -> Vec<Sending> {
-    let said = scene.said();
-    let of = scene.vote(&said);
+    let of = scene.vote();
     let prepares = bad_signature::prepares(scene.traitor, scene.dice, of);
     to_all(prepares.into_iter().chain(bad_signature::commits(scene.traitor, of)))
 }
