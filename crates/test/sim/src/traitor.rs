@@ -112,19 +112,18 @@ impl Treason<'_> {
         let to_all = |message| (receivers.to_vec(), message);
         let mutates = self.dice.chance(self.traits.mutate);
         let mutant = if mutates { mutate::mutant(&self.keys, self.dice, &message) } else { None };
-        let is_prepare = matches!(message, Message::Prepare(_));
-        let is_hoarded = self.traits.hoard && !is_prepare && withhold::hoards(&message);
+        let hoarded = self.traits.hoard && withhold::hoards(&message);
         let mut sendings: Vec<Sending<usize>> = match message {
+            Message::Prepare(vote) => self.prepare(vote, hoarded).into_iter().map(to_all).collect(),
             Message::PrePrepare(_)
             | Message::Commit(_)
             | Message::Decided(_)
             | Message::ValueRequest(_)
             | Message::ValueReply(_)
-                if is_hoarded =>
+                if hoarded =>
             {
                 Vec::new()
             }
-            Message::Prepare(vote) => self.prepare(vote).into_iter().map(to_all).collect(),
             Message::PrePrepare(proposal) => self.propose(proposal, receivers),
             Message::Commit(vote) => self.commit(vote).into_iter().map(to_all).collect(),
             Message::RoundChange(change) => self.change(change).into_iter().map(to_all).collect(),
@@ -180,7 +179,7 @@ impl Treason<'_> {
         equivocate::split(self.dice, receivers, first, second).into()
     }
 
-    fn prepare(&mut self, vote: Signed) -> Vec<Message> {
+    fn prepare(&mut self, vote: Signed, hoarded: bool) -> Vec<Message> {
         let mut messages = Vec::new();
         for second in self.second_votes(&vote) {
             let commit = bare_commit::of(&self.keys, &second).filter(|_| self.traits.premature);
@@ -191,7 +190,7 @@ impl Treason<'_> {
             self.count(fault::PREMATURE, 1);
             messages.extend(bare_commit::of(&self.keys, &vote));
         }
-        if !self.traits.hoard {
+        if !hoarded {
             messages.push(Message::Prepare(vote));
         }
         messages
