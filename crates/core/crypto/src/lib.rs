@@ -28,7 +28,7 @@
 //! 4. Every verification is bounded by the size of the cluster before it starts.
 //! 5. Signed bytes of different meaning differ: consensus statements, seals and transactions carry
 //!    tags or types; a lock hash is the only thing signed that is 32 bytes long.
-//! 6. `unsafe` lives in `seal::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
+//! 6. `unsafe` lives in `threshold::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
 //!    around the one call that keeps a page out of swap.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
@@ -40,8 +40,9 @@ mod kept;
 pub mod keystore;
 pub mod lock;
 mod recent;
-pub mod seal;
+pub mod threshold;
 pub mod transaction;
 pub mod verify;
 
 pub use error::Error;
+pub use threshold as seal;
