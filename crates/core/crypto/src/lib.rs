@@ -3,7 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`identity`] | operator keys: ed25519 (RFC 8032), strict verification, libp2p peer ids |
-//! | [`seal`] | the chain seal: BLS12-381, 48-byte signatures in G1, shared among operators by a polynomial |
+//! | [`threshold`] | keys shared among operators by a polynomial: BLS12-381, signatures in G1 or in G2 |
+//! | [`seal`] | the chain seal: 48-byte signatures in G1 |
 //! | [`transaction`] | client signatures: EIP-712 over secp256k1, the stateless transaction checks |
 //! | [`lock`] | whether a cluster lock holds |
 //! | [`verify`] | whether a consensus message, a certificate or a block holds |
@@ -45,4 +46,4 @@ pub mod transaction;
 pub mod verify;
 
 pub use error::Error;
-pub use threshold as seal;
+pub use threshold::seal;

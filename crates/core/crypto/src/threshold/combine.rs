@@ -1,12 +1,11 @@
-//! From shares to the seal.
+//! From partial signatures to the group's signature.
 
 #![allow(clippy::disallowed_types, reason = "it is asked for one entry at a time, never walked through")]
 
 use super::curve::{self, SCALAR_BITS, Scalar};
-use super::{GroupKey, PublicShare, coordinate};
+use super::{GroupKey, Point as _, PublicShare, Scheme, coordinate};
 use crate::Error;
-use aequa_types::{OperatorIndex, Seal};
-use blst::{blst_p1_affine, min_sig};
+use aequa_types::OperatorIndex;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,47 +14,50 @@ use std::sync::Arc;
 /// more. When full, the memory starts anew.
 const SIGNER_SETS_MAX: usize = 256;
 
-/// Combines the first `threshold` shares, by operator, into the seal. The result is a signature if
-/// every share was; nothing is verified here.
-pub fn combine(threshold: usize, shares: &[(OperatorIndex, Seal)]) -> Result<Seal, Error> {
-    let shares = select(threshold, shares)?;
-    let coefficients = coefficients(&shares);
-    combine_with(&coefficients, &shares)
+/// A partial signature and who made it.
+type Share<S> = (OperatorIndex, <S as Scheme>::Signature);
+
+/// Combines the first `threshold` shares, by operator, into the group's signature. The result is a
+/// signature if every share was; nothing is verified here.
+pub fn combine<S: Scheme>(threshold: usize, shares: &[Share<S>]) -> Result<S::Signature, Error> {
+    let shares = select::<S>(threshold, shares)?;
+    let coefficients = coefficients::<S>(&shares);
+    combine_with::<S>(&coefficients, &shares)
 }
 
 /// What became of a set of shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealing {
-    /// The verified seal, if enough of the shares were good.
-    pub seal: Option<Seal>,
+pub struct Sealing<S: Scheme> {
+    /// The verified signature of the group, if enough of the shares were good.
+    pub seal: Option<S::Signature>,
     /// Operators whose share is provably bad.
     pub bad: Vec<OperatorIndex>,
 }
 
-/// Makes and verifies seals for one group, remembering the coefficients of signer sets.
-pub struct Combiner {
+/// Makes and verifies signatures of one group, remembering the coefficients of signer sets.
+pub struct Combiner<S: Scheme> {
     threshold: usize,
-    group_key: GroupKey,
-    public_shares: Vec<PublicShare>,
+    group_key: GroupKey<S>,
+    public_shares: Vec<PublicShare<S>>,
     coefficients: Mutex<HashMap<Vec<OperatorIndex>, Arc<Coefficients>>>,
 }
 
-impl Combiner {
-    /// A combiner for the group of these keys, `threshold` of which make a seal.
-    pub fn new(threshold: usize, group_key: GroupKey, public_shares: Vec<PublicShare>) -> Self {
+impl<S: Scheme> Combiner<S> {
+    /// A combiner for the group of these keys, `threshold` of which make a signature.
+    pub fn new(threshold: usize, group_key: GroupKey<S>, public_shares: Vec<PublicShare<S>>) -> Self {
         Self { threshold, group_key, public_shares, coefficients: Mutex::default() }
     }
 
     /// As [`combine`], with remembered coefficients.
-    pub fn combine(&self, shares: &[(OperatorIndex, Seal)]) -> Result<Seal, Error> {
-        let shares = select(self.threshold, shares)?;
+    pub fn combine(&self, shares: &[Share<S>]) -> Result<S::Signature, Error> {
+        let shares = select::<S>(self.threshold, shares)?;
         let coefficients = self.remembered(&shares);
-        combine_with(&coefficients, &shares)
+        combine_with::<S>(&coefficients, &shares)
     }
 
     /// Combines and verifies once, in the hope that all is well. Only if that fails is every share
-    /// verified singly: the bad ones are named, and the good ones, if enough, make the seal.
-    pub fn seal(&self, message: &[u8], shares: &[(OperatorIndex, Seal)]) -> Result<Sealing, Error> {
+    /// verified singly: the bad ones are named, and the good ones, if enough, make the signature.
+    pub fn seal(&self, message: &[u8], shares: &[Share<S>]) -> Result<Sealing<S>, Error> {
         match self.combine(shares) {
             Ok(seal) if self.group_key.verify(message, &seal).is_ok() => {
                 return Ok(Sealing { seal: Some(seal), bad: Vec::new() });
@@ -71,11 +73,11 @@ impl Combiner {
         Ok(Sealing { seal, bad: bad.into_iter().map(|(operator, _)| operator).collect() })
     }
 
-    fn public_share(&self, operator: OperatorIndex) -> Option<&PublicShare> {
+    fn public_share(&self, operator: OperatorIndex) -> Option<&PublicShare<S>> {
         self.public_shares.iter().find(|share| share.operator() == operator)
     }
 
-    fn remembered(&self, shares: &[(OperatorIndex, Seal)]) -> Arc<Coefficients> {
+    fn remembered(&self, shares: &[Share<S>]) -> Arc<Coefficients> {
         let signers: Vec<OperatorIndex> = shares.iter().map(|(operator, _)| *operator).collect();
         let mut known = self.coefficients.lock();
         if let Some(coefficients) = known.get(&signers) {
@@ -84,14 +86,14 @@ impl Combiner {
         if known.len() >= SIGNER_SETS_MAX {
             known.clear();
         }
-        let coefficients = Arc::new(coefficients(shares));
+        let coefficients = Arc::new(coefficients::<S>(shares));
         known.insert(signers, coefficients.clone());
         coefficients
     }
 }
 
 /// The first `threshold` shares in the order of operators, all of which must be distinct.
-fn select(threshold: usize, shares: &[(OperatorIndex, Seal)]) -> Result<Vec<(OperatorIndex, Seal)>, Error> {
+fn select<S: Scheme>(threshold: usize, shares: &[Share<S>]) -> Result<Vec<Share<S>>, Error> {
     let mut selected = shares.to_vec();
     selected.sort_by_key(|(operator, _)| *operator);
     if let Some(pair) = selected.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -112,7 +114,7 @@ enum Coefficients {
     Full(Vec<Scalar>),
 }
 
-fn coefficients(shares: &[(OperatorIndex, Seal)]) -> Coefficients {
+fn coefficients<S: Scheme>(shares: &[Share<S>]) -> Coefficients {
     let coordinates: Vec<u64> = shares.iter().map(|(operator, _)| coordinate(*operator)).collect();
     match curve::Lagrange::at_zero(&coordinates) {
         Some(small) => Coefficients::Small(small),
@@ -122,23 +124,23 @@ fn coefficients(shares: &[(OperatorIndex, Seal)]) -> Coefficients {
 
 /// Whether the shares are in the subgroup is not asked here: what comes out is verified as a whole, and a
 /// sum outside the subgroup is refused there.
-fn combine_with(coefficients: &Coefficients, shares: &[(OperatorIndex, Seal)]) -> Result<Seal, Error> {
-    let on_curve = |(_, share): &(OperatorIndex, Seal)| -> Result<blst_p1_affine, Error> {
-        let signature = min_sig::Signature::uncompress(&share.0).map_err(|_| Error::MalformedSeal)?;
-        Ok(signature.into())
-    };
-    let points = shares.iter().map(on_curve).collect::<Result<Vec<blst_p1_affine>, Error>>()?;
+fn combine_with<S: Scheme>(coefficients: &Coefficients, shares: &[Share<S>]) -> Result<S::Signature, Error> {
+    let on_curve = |(_, share): &Share<S>| S::Point::uncompress(share.as_ref());
+    let points: Vec<S::Point> =
+        shares.iter().map(on_curve).collect::<Result<_, _>>().map_err(|_| Error::MalformedSeal)?;
     let sum = match coefficients {
-        Coefficients::Small(lagrange) => lagrange.sum_g1(&points),
-        Coefficients::Full(scalars) => curve::sum_g1(points.iter().zip(scalars), SCALAR_BITS),
+        Coefficients::Small(lagrange) => lagrange.sum(&points),
+        Coefficients::Full(scalars) => curve::sum(points.iter().zip(scalars), SCALAR_BITS),
     };
-    Ok(Seal::from(min_sig::Signature::from(sum.ok_or(Error::MalformedSeal)?).compress()))
+    Ok(sum.ok_or(Error::MalformedSeal)?.compress().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::seal::deal;
+    use crate::threshold::MinSig;
+    use aequa_types::Seal;
 
     #[test]
     fn small_and_full_coefficients_give_the_same_seal() {
@@ -151,8 +153,8 @@ mod tests {
             let coordinates: Vec<u64> = shares.iter().map(|(operator, _)| coordinate(*operator)).collect();
             let small = Coefficients::Small(curve::Lagrange::at_zero(&coordinates).unwrap());
             let full = Coefficients::Full(curve::lagrange_at_zero(&coordinates));
-            let seal = combine_with(&small, &shares).unwrap();
-            assert_eq!(seal, combine_with(&full, &shares).unwrap(), "{threshold} of {operators}");
+            let seal = combine_with::<MinSig>(&small, &shares).unwrap();
+            assert_eq!(seal, combine_with::<MinSig>(&full, &shares).unwrap(), "{threshold} of {operators}");
             dealing.group_key.verify(b"message", &seal).unwrap();
         }
     }

@@ -10,6 +10,7 @@
 use crate::Error;
 use blst::*;
 use sha2::{Digest as _, Sha512};
+use std::any::Any;
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// An element of the scalar field. Zeroised when dropped, since it may be a share.
@@ -32,7 +33,7 @@ impl Scalar {
     }
 
     /// 64 bytes reduced modulo the group order; the bias is below 2^-250.
-    fn reduce(bytes: &[u8; 64]) -> Self {
+    pub(super) fn reduce(bytes: &[u8; 64]) -> Self {
         let mut scalar = blst_scalar::default();
         let mut out = blst_fr::default();
         // SAFETY: pointer and length are those of `bytes`. The result of the first call only says
@@ -85,18 +86,11 @@ impl Scalar {
         Self(out)
     }
 
-    fn to_scalar(&self) -> blst_scalar {
+    pub(super) fn to_scalar(&self) -> blst_scalar {
         let mut out = blst_scalar::default();
         // SAFETY: one field element into one scalar.
         unsafe { blst_scalar_from_fr(&mut out, &self.0) };
         out
-    }
-
-    /// The scalar as `blst`'s secret key; none for zero.
-    pub(super) fn to_secret_key(&self) -> Option<min_sig::SecretKey> {
-        let scalar = self.to_scalar();
-        let key: Result<&min_sig::SecretKey, _> = (&scalar).try_into();
-        key.ok().cloned()
     }
 }
 
@@ -126,54 +120,88 @@ pub(super) fn hash_to_g1(message: &[u8], tag: &[u8]) -> blst_p1_affine {
     out
 }
 
-/// Σ scalar · point in G1, of the lowest `bits` bits of each scalar; none for the identity.
-pub(super) fn sum_g1<'a>(
-    terms: impl Iterator<Item = (&'a blst_p1_affine, &'a Scalar)>,
-    bits: usize,
-) -> Option<blst_p1_affine> {
-    let mut sum = blst_p1::default();
-    for (point, scalar) in terms {
-        let scalar = scalar.to_scalar();
-        let mut term = blst_p1::default();
-        // SAFETY: `bits` is one of the two constants above, so at most 32 bytes are read of the 32.
-        unsafe {
-            blst_p1_from_affine(&mut term, point);
-            blst_p1_mult(&mut term, &term, scalar.b.as_ptr(), bits);
-            blst_p1_add_or_double(&mut sum, &sum, &term);
-        }
-    }
-    let mut out = blst_p1_affine::default();
-    // SAFETY: one point into its affine form.
-    let infinite = unsafe {
-        blst_p1_to_affine(&mut out, &sum);
-        blst_p1_is_inf(&sum)
-    };
-    (!infinite).then_some(out)
+/// A point of G1 or of G2, in the affine form.
+pub trait Point: Copy + Eq + Any {
+    /// The compressed form.
+    type Bytes: AsRef<[u8]>;
+    /// A sum of points, not yet in the affine form.
+    type Sum: Default;
+
+    /// Parses a point of the curve, perhaps outside the subgroup.
+    fn uncompress(bytes: &[u8]) -> Result<Self, BLST_ERROR>;
+    /// Whether the point is in the subgroup, and not the identity.
+    fn validate(&self) -> Result<(), BLST_ERROR>;
+    /// The compressed form.
+    fn compress(&self) -> Self::Bytes;
+    /// Adds ± `factor` · point, of the lowest `bits` bits of the little-endian factor, all of which it has.
+    fn add_to(&self, sum: &mut Self::Sum, factor: &[u8], bits: usize, is_negative: bool);
+    /// The affine form; none for the identity.
+    fn of_sum(sum: &Self::Sum) -> Option<Self>;
 }
 
-/// Σ scalar · point in G2, of the lowest `bits` bits of each scalar; none for the identity.
-pub(super) fn sum_g2<'a>(
-    terms: impl Iterator<Item = (&'a blst_p2_affine, &'a Scalar)>,
-    bits: usize,
-) -> Option<blst_p2_affine> {
-    let mut sum = blst_p2::default();
-    for (point, scalar) in terms {
-        let scalar = scalar.to_scalar();
-        let mut term = blst_p2::default();
-        // SAFETY: as in `sum_g1`.
-        unsafe {
-            blst_p2_from_affine(&mut term, point);
-            blst_p2_mult(&mut term, &term, scalar.b.as_ptr(), bits);
-            blst_p2_add_or_double(&mut sum, &sum, &term);
+/// `$safe` is the type of `blst`'s safe interface whose points lie in this group.
+macro_rules! point {
+    (
+        $affine:ty, $sum:ty, $safe:ty, $bytes:literal,
+        $from_affine:ident, $mult:ident, $cneg:ident, $add:ident, $to_affine:ident, $is_inf:ident
+    ) => {
+        impl Point for $affine {
+            type Bytes = [u8; $bytes];
+            type Sum = $sum;
+
+            fn uncompress(bytes: &[u8]) -> Result<Self, BLST_ERROR> {
+                Ok(<$safe>::uncompress(bytes)?.into())
+            }
+
+            fn validate(&self) -> Result<(), BLST_ERROR> {
+                <$safe>::from(*self).validate()
+            }
+
+            fn compress(&self) -> [u8; $bytes] {
+                <$safe>::from(*self).compress()
+            }
+
+            fn add_to(&self, sum: &mut $sum, factor: &[u8], bits: usize, is_negative: bool) {
+                assert!(bits <= 8 * factor.len(), "no bit outside the factor is read");
+                let mut term = <$sum>::default();
+                // SAFETY: `bits` is within `factor`, and the rest are points, see the module documentation.
+                unsafe {
+                    $from_affine(&mut term, self);
+                    $mult(&mut term, &term, factor.as_ptr(), bits);
+                    $cneg(&mut term, is_negative);
+                    $add(sum, sum, &term);
+                }
+            }
+
+            fn of_sum(sum: &$sum) -> Option<Self> {
+                let mut out = Self::default();
+                // SAFETY: one point into its affine form.
+                let is_identity = unsafe {
+                    $to_affine(&mut out, sum);
+                    $is_inf(sum)
+                };
+                (!is_identity).then_some(out)
+            }
         }
-    }
-    let mut out = blst_p2_affine::default();
-    // SAFETY: one point into its affine form.
-    let infinite = unsafe {
-        blst_p2_to_affine(&mut out, &sum);
-        blst_p2_is_inf(&sum)
     };
-    (!infinite).then_some(out)
+}
+
+point! {
+    blst_p1_affine, blst_p1, min_pk::PublicKey, 48,
+    blst_p1_from_affine, blst_p1_mult, blst_p1_cneg, blst_p1_add_or_double, blst_p1_to_affine, blst_p1_is_inf
+}
+point! {
+    blst_p2_affine, blst_p2, min_sig::PublicKey, 96,
+    blst_p2_from_affine, blst_p2_mult, blst_p2_cneg, blst_p2_add_or_double, blst_p2_to_affine, blst_p2_is_inf
+}
+
+/// Σ scalar · point, of the lowest `bits` bits of each scalar; none for the identity.
+pub(super) fn sum<'a, P: Point>(terms: impl Iterator<Item = (&'a P, &'a Scalar)>, bits: usize) -> Option<P> {
+    let mut sum = P::Sum::default();
+    for (point, scalar) in terms {
+        point.add_to(&mut sum, &scalar.to_scalar().b, bits, false);
+    }
+    P::of_sum(&sum)
 }
 
 /// Whether e(signature, generator of G2) = e(hash, key): the equation of every BLS signature here.
@@ -222,31 +250,17 @@ impl Lagrange {
         Some(Self { whole, inverse })
     }
 
-    /// Σ λ · point in G1; none for the identity.
-    pub(super) fn sum_g1(&self, points: &[blst_p1_affine]) -> Option<blst_p1_affine> {
-        let mut sum = blst_p1::default();
+    /// Σ λ · point; none for the identity.
+    pub(super) fn sum<P: Point>(&self, points: &[P]) -> Option<P> {
+        let mut total = P::Sum::default();
         for (point, whole) in points.iter().zip(&self.whole) {
-            let bytes = whole.unsigned_abs().to_le_bytes();
             let bits = (u64::BITS - whole.unsigned_abs().leading_zeros()) as usize;
-            let mut term = blst_p1::default();
-            // SAFETY: `bits` is at most 64, the length of `bytes`.
-            unsafe {
-                blst_p1_from_affine(&mut term, point);
-                blst_p1_mult(&mut term, &term, bytes.as_ptr(), bits);
-                blst_p1_cneg(&mut term, *whole < 0);
-                blst_p1_add_or_double(&mut sum, &sum, &term);
-            }
+            point.add_to(&mut total, &whole.unsigned_abs().to_le_bytes(), bits, *whole < 0);
         }
-        let mut out = blst_p1_affine::default();
-        // SAFETY: one point into its affine form.
-        let infinite = unsafe {
-            blst_p1_to_affine(&mut out, &sum);
-            blst_p1_is_inf(&sum)
-        };
+        let total = P::of_sum(&total)?;
         match &self.inverse {
-            _ if infinite => None,
-            None => Some(out),
-            Some(inverse) => sum_g1([(&out, inverse)].into_iter(), SCALAR_BITS),
+            None => Some(total),
+            Some(inverse) => sum([(&total, inverse)].into_iter(), SCALAR_BITS),
         }
     }
 }

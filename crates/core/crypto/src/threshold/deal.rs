@@ -1,29 +1,28 @@
 //! Sharing a secret, and telling whether public shares belong together.
 
 use super::curve::{self, SCALAR_BITS, Scalar};
-use super::{GroupKey, PublicShare, SecretShare, coordinate};
+use super::{GroupKey, Point, PublicShare, Scheme, SecretShare, coordinate};
 use crate::Error;
 use crate::kept::Kept;
 use aequa_types::OperatorIndex;
 use aequa_types::limits::OPERATORS_MAX;
-use blst::blst_p2_affine;
 use sha2::{Digest as _, Sha512};
 
 /// A freshly shared key.
 #[derive(Debug)]
-pub struct Dealing {
+pub struct Dealing<S: Scheme> {
     /// The key of the whole group.
-    pub group_key: GroupKey,
+    pub group_key: GroupKey<S>,
     /// One per operator, in order.
-    pub public_shares: Vec<PublicShare>,
+    pub public_shares: Vec<PublicShare<S>>,
     /// One per operator, in order; each goes to its operator and nowhere else.
-    pub secret_shares: Vec<SecretShare>,
+    pub secret_shares: Vec<SecretShare<S>>,
 }
 
 /// Draws a random polynomial of degree `threshold` − 1 and evaluates it for every operator.
 ///
 /// Whoever calls this holds the group's secret for a moment: it is a trusted dealer.
-pub fn deal(threshold: usize, operators: usize) -> Result<Dealing, Error> {
+pub fn deal<S: Scheme>(threshold: usize, operators: usize) -> Result<Dealing<S>, Error> {
     if threshold == 0 || threshold > operators || operators > OPERATORS_MAX {
         return Err(Error::ImpossibleThreshold { threshold, operators });
     }
@@ -36,14 +35,14 @@ pub fn deal(threshold: usize, operators: usize) -> Result<Dealing, Error> {
     }
 }
 
-fn evaluate(polynomial: &[Scalar], operators: usize) -> Option<Dealing> {
-    let group_key = GroupKey { key: polynomial.first()?.to_secret_key()?.sk_to_pk() };
+pub(super) fn evaluate<S: Scheme>(polynomial: &[Scalar], operators: usize) -> Option<Dealing<S>> {
+    let group_key = GroupKey { key: S::key(&S::secret_of(&polynomial.first()?.to_scalar())?) };
     let secret_shares = (0..u8::try_from(operators).ok()?)
         .map(OperatorIndex)
         .map(|operator| {
             let x = Scalar::from_u64(coordinate(operator));
             let value = polynomial.iter().rev().fold(Scalar::from_u64(0), |sum, a| sum.mul(&x).add(a));
-            Some(SecretShare { operator, key: Kept::new(value.to_secret_key()?) })
+            Some(SecretShare { operator, key: Kept::new(S::secret_of(&value.to_scalar())?) })
         })
         .collect::<Option<Vec<_>>>()?;
     let public_shares = secret_shares.iter().map(SecretShare::public).collect();
@@ -56,21 +55,21 @@ fn evaluate(polynomial: &[Scalar], operators: usize) -> Option<Dealing> {
 /// is orthogonal to the dual code, so one combination with a hashed word of that code decides; a word
 /// that hides a foreign share exists with probability 2^-255. When it fails, every value is left out
 /// in turn: if the rest agrees without exactly one, that one is named.
-pub fn shares_on_one_polynomial(
-    group_key: &GroupKey,
-    shares: &[PublicShare],
+pub fn shares_on_one_polynomial<S: Scheme>(
+    group_key: &GroupKey<S>,
+    shares: &[PublicShare<S>],
     threshold: usize,
 ) -> Result<(), Error> {
     let operators = shares.len();
     if threshold == 0 || threshold > operators || operators > OPERATORS_MAX {
         return Err(Error::ImpossibleThreshold { threshold, operators });
     }
-    let mut values = vec![Value { x: 0, point: *group_key.point() }];
+    let mut values = vec![Value { x: 0, point: group_key.key }];
     for (position, share) in shares.iter().enumerate() {
         if shares[..position].iter().any(|earlier| earlier.operator() == share.operator()) {
             return Err(Error::DuplicateShare(share.operator()));
         }
-        values.push(Value { x: coordinate(share.operator()), point: *share.point() });
+        values.push(Value { x: coordinate(share.operator()), point: share.key });
     }
     if on_one_polynomial(&values, threshold) {
         return Ok(());
@@ -79,24 +78,24 @@ pub fn shares_on_one_polynomial(
 }
 
 #[derive(Clone)]
-struct Value {
+struct Value<P> {
     x: u64,
-    point: blst_p2_affine,
+    point: P,
 }
 
 /// Needs more values than the threshold to say anything; any `threshold` values are on a polynomial.
-fn on_one_polynomial(values: &[Value], threshold: usize) -> bool {
+fn on_one_polynomial<P: Point>(values: &[Value<P>], threshold: usize) -> bool {
     let Some(free) = values.len().checked_sub(threshold).filter(|free| *free > 0) else {
         return true;
     };
     let transcript = transcript(values, threshold);
     let mask: Vec<Scalar> = (0..free as u64).map(|index| Scalar::challenge(&transcript, index)).collect();
     let word: Vec<Scalar> = values.iter().map(|own| dual_code_entry(own, values, &mask)).collect();
-    curve::sum_g2(values.iter().map(|value| &value.point).zip(&word), SCALAR_BITS).is_none()
+    curve::sum(values.iter().map(|value| &value.point).zip(&word), SCALAR_BITS).is_none()
 }
 
 /// mask(x) / ∏ (x − other x): the entry at x of a word of the dual Reed–Solomon code.
-fn dual_code_entry(own: &Value, values: &[Value], mask: &[Scalar]) -> Scalar {
+fn dual_code_entry<P>(own: &Value<P>, values: &[Value<P>], mask: &[Scalar]) -> Scalar {
     let x = Scalar::from_u64(own.x);
     let below = values
         .iter()
@@ -106,17 +105,17 @@ fn dual_code_entry(own: &Value, values: &[Value], mask: &[Scalar]) -> Scalar {
     above.mul(&below.inverse())
 }
 
-fn transcript(values: &[Value], threshold: usize) -> [u8; 64] {
+fn transcript<P: Point>(values: &[Value<P>], threshold: usize) -> [u8; 64] {
     let mut hasher = Sha512::new_with_prefix(b"aequa/one-polynomial/v1\0");
     hasher.update((threshold as u64).to_be_bytes());
     for value in values {
         hasher.update(value.x.to_be_bytes());
-        hasher.update(blst::min_sig::PublicKey::from(value.point).compress());
+        hasher.update(value.point.compress());
     }
     hasher.finalize().into()
 }
 
-fn foreign(values: &[Value], threshold: usize) -> Option<String> {
+fn foreign<P: Point>(values: &[Value<P>], threshold: usize) -> Option<String> {
     if values.len() <= threshold + 1 {
         return None;
     }

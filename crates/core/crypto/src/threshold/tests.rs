@@ -1,5 +1,12 @@
-use super::*;
-use aequa_types::{ClusterId, Decision, DutyId, DutyKind, Round, Slot, Value, ValueBytes};
+mod min_pk;
+
+use super::seal::*;
+use super::{MinSig, Scheme as _, curve};
+use crate::Error;
+use aequa_types::{
+    ClusterId, Decision, DutyId, DutyKind, OperatorIndex, Round, Seal, Slot, Value, ValueBytes,
+};
+use blst::{BLST_ERROR, min_sig};
 use proptest::prelude::*;
 
 fn shares_of(dealing: &Dealing, message: &[u8], signers: &[u8]) -> Vec<(OperatorIndex, Seal)> {
@@ -257,13 +264,12 @@ fn a_rogue_key_does_not_forge_an_aggregate() {
     let attacker = deal(1, 1).unwrap();
     let minus_one = curve::Scalar::from_u64(0).sub(&curve::Scalar::from_u64(1));
     let one = curve::Scalar::from_u64(1);
-    let own = *attacker.group_key.point();
+    let own = attacker.group_key.key;
     let difference =
-        curve::sum_g2([(&own, &one), (victim.point(), &minus_one)].into_iter(), curve::SCALAR_BITS).unwrap();
-    let rogue = PublicShare { operator: OperatorIndex(1), key: difference.into() };
+        curve::sum([(&own, &one), (&victim.key, &minus_one)].into_iter(), curve::SCALAR_BITS).unwrap();
+    let rogue = PublicShare { operator: OperatorIndex(1), key: difference };
     let plain =
-        curve::sum_g2([(victim.point(), &one), (rogue.point(), &one)].into_iter(), curve::SCALAR_BITS)
-            .unwrap();
+        curve::sum([(&victim.key, &one), (&rogue.key, &one)].into_iter(), curve::SCALAR_BITS).unwrap();
     assert!(plain == own, "the attack works on plain sums");
 
     let message = [7u8; 32];
@@ -333,7 +339,7 @@ proptest! {
 #[test]
 fn what_the_group_signs_for_a_client_is_never_an_ethereum_signing_root() {
     const ETHEREUM: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
-    assert_ne!(CIPHERSUITE, ETHEREUM);
+    assert_ne!(MinSig::CIPHERSUITE, ETHEREUM);
     let dealing = deal(3, 4).unwrap();
     let root = [0x5a; 32];
     for kind in DutyKind::ALL {
