@@ -2,6 +2,7 @@
 
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::seal::{Combiner, deal};
+use aequa_crypto::threshold::{self, MinPk};
 use aequa_crypto::transaction::{AccountKey, check, sign};
 use aequa_types::statement::Claim;
 use aequa_types::{
@@ -44,6 +45,17 @@ fn seals(c: &mut Criterion) {
     c.bench_function("seal/verify 16 together", |b| b.iter(|| dealing.group_key.verify_batch(&batch)));
 }
 
+/// As a validator's key signs.
+fn min_pk(c: &mut Criterion) {
+    let Ok(dealing) = threshold::deal::<MinPk>(3, 4) else { return };
+    let shares: Vec<_> =
+        dealing.secret_shares[..3].iter().map(|share| (share.operator(), share.sign(&[7; 32]))).collect();
+    let combiner = threshold::Combiner::new(3, dealing.group_key, dealing.public_shares);
+    let Ok(signature) = combiner.combine(&shares) else { return };
+    c.bench_function("min-pk/combine 3 of 4", |b| b.iter(|| combiner.combine(&shares)));
+    c.bench_function("min-pk/verify one", |b| b.iter(|| dealing.group_key.verify(&[7; 32], &signature)));
+}
+
 fn transactions(c: &mut Criterion) {
     let Ok(key) = AccountKey::generate() else { return };
     let body = TxBody::Plaintext(PlaintextV1 {
@@ -59,5 +71,5 @@ fn transactions(c: &mut Criterion) {
     });
 }
 
-criterion_group!(costs, statements, seals, transactions);
+criterion_group!(costs, statements, seals, min_pk, transactions);
 criterion_main!(costs);
