@@ -12,25 +12,28 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const SEALS_PENDING_MAX: usize = 32;
 
 /// q shares of distinct operators.
-pub type Shares = Vec<(OperatorIndex, Seal)>;
+pub type Shares<Partial = Seal> = Vec<(OperatorIndex, Partial)>;
 
-#[derive(Debug, Clone, Default)]
-struct Session {
-    shares: BTreeMap<OperatorIndex, Seal>,
+#[derive(Debug, Clone)]
+struct Session<Partial> {
+    shares: BTreeMap<OperatorIndex, Partial>,
     blamed: BTreeSet<OperatorIndex>,
     in_flight: bool,
 }
 
 /// Everything that waits for the group's signature, by what is signed: shares of two roots never add up.
+///
+/// The chain has one key, so its root is the [`Decision`](aequa_types::Decision), its partial signature a
+/// share of the seal. Of validators there are many: their root is key and signing root together.
 #[derive(Debug, Clone)]
-pub struct Sessions<Root> {
+pub struct Sessions<Root, Partial = Seal> {
     quorum: usize,
-    open: BTreeMap<Root, Session>,
+    open: BTreeMap<Root, Session<Partial>>,
     /// Operators whose share was bad before: theirs are taken last, or every signature would cost a second try.
     distrusted: BTreeSet<OperatorIndex>,
 }
 
-impl<Root: Ord> Sessions<Root> {
+impl<Root: Ord, Partial: Copy> Sessions<Root, Partial> {
     /// Nothing is open; `quorum` shares make a signature.
     pub fn new(quorum: usize) -> Self {
         Self { quorum, open: BTreeMap::new(), distrusted: BTreeSet::new() }
@@ -40,17 +43,16 @@ impl<Root: Ord> Sessions<Root> {
     pub fn open(
         &mut self,
         root: Root,
-        shares: impl IntoIterator<Item = (OperatorIndex, Seal)>,
-    ) -> Option<Shares> {
-        let session = self
-            .open
-            .entry(root)
-            .insert_entry(Session { shares: shares.into_iter().collect(), ..Session::default() });
+        shares: impl IntoIterator<Item = (OperatorIndex, Partial)>,
+    ) -> Option<Shares<Partial>> {
+        let shares = shares.into_iter().collect();
+        let session =
+            self.open.entry(root).insert_entry(Session { shares, blamed: BTreeSet::new(), in_flight: false });
         ready(self.quorum, &self.distrusted, session.into_mut())
     }
 
     /// A further share, if it is still of use.
-    pub fn add(&mut self, root: &Root, operator: OperatorIndex, share: Seal) -> Option<Shares> {
+    pub fn add(&mut self, root: &Root, operator: OperatorIndex, share: Partial) -> Option<Shares<Partial>> {
         let session = self.open.get_mut(root)?;
         session.shares.entry(operator).or_insert(share);
         ready(self.quorum, &self.distrusted, session)
@@ -62,7 +64,7 @@ impl<Root: Ord> Sessions<Root> {
     }
 
     /// These shares are bad; perhaps others suffice.
-    pub fn blame(&mut self, root: &Root, operators: &[OperatorIndex]) -> Option<Shares> {
+    pub fn blame(&mut self, root: &Root, operators: &[OperatorIndex]) -> Option<Shares<Partial>> {
         self.distrusted.extend(operators);
         let session = self.open.get_mut(root)?;
         session.blamed.extend(operators);
@@ -82,9 +84,13 @@ impl<Root: Ord> Sessions<Root> {
 }
 
 /// The shares to combine now, if there are enough and none are under way.
-fn ready(quorum: usize, distrusted: &BTreeSet<OperatorIndex>, session: &mut Session) -> Option<Shares> {
+fn ready<Partial: Copy>(
+    quorum: usize,
+    distrusted: &BTreeSet<OperatorIndex>,
+    session: &mut Session<Partial>,
+) -> Option<Shares<Partial>> {
     let good = session.shares.iter().filter(|(operator, _)| !session.blamed.contains(operator));
-    let mut shares: Shares = good.map(|(operator, seal)| (*operator, *seal)).collect();
+    let mut shares: Shares<Partial> = good.map(|(operator, share)| (*operator, *share)).collect();
     shares.sort_by_key(|(operator, _)| (distrusted.contains(operator), *operator));
     shares.truncate(quorum);
     if session.in_flight || shares.len() < quorum {
@@ -114,6 +120,15 @@ mod tests {
         assert_eq!(sessions.open(FIRST, of(&[0, 1])), None);
         assert_eq!(add(&mut sessions, 2, 2), None);
         assert_eq!(add(&mut sessions, FIRST, 3), Some(of(&[0, 1, 3])));
+    }
+
+    #[test]
+    fn shares_of_one_signing_root_under_two_keys_are_never_added_up() {
+        let mut sessions: Sessions<(&str, u64), [u8; 96]> = Sessions::new(2);
+        let share = |operator: u8| (OperatorIndex(operator), [operator; 96]);
+        assert_eq!(sessions.open(("one", FIRST), [share(0)]), None);
+        assert_eq!(sessions.open(("other", FIRST), [share(1)]), None);
+        assert_eq!(sessions.add(&("one", FIRST), OperatorIndex(2), [2; 96]), Some(vec![share(0), share(2)]));
     }
 
     #[test]
