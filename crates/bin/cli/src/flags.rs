@@ -12,18 +12,18 @@ use std::path::PathBuf;
 /// Chain ids that every JSON reader keeps exact.
 pub const CHAIN_IDS: std::ops::Range<u64> = 1..1 << 53;
 
-/// Any text but none.
+/// Text of at least one character.
 pub fn text() -> NonEmptyStringValueParser {
     NonEmptyStringValueParser::new()
 }
 
-/// Any path but none.
+/// A path of at least one character.
 pub fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     use clap::builder::TypedValueParser as _;
     NonEmptyStringValueParser::new().map(PathBuf::from)
 }
 
-/// The table of settings as flags: with `NODE` all of them, without only those that all operators share.
+/// The table of settings as flags: all of them with `NODE`, else those that all operators share.
 #[derive(Debug, Clone)]
 pub struct SettingFlags<const NODE: bool> {
     /// What was given.
