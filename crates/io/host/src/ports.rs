@@ -41,7 +41,7 @@ pub trait Ports<K> {
     /// To clients and observers.
     fn tell(&mut self, tell: Tell, replica: &Replica<K>);
 
-    /// Drops what is not needed from the vote log, and signing database at and below `floors`.
+    /// Drops what is not needed from the vote log, and votes of the signing database at and below `floors`.
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,

@@ -93,7 +93,7 @@ pub enum StorageError {
     },
     /// The vote log is damaged where it was already durable. Nothing was changed.
     #[error(
-        "vote log corrupt in {path} at byte {offset}: {reason}; do not delete it, repair from peers and signing database"
+        "vote log corrupt in {path} at byte {offset}: {reason}; do not delete it, repair from peers and the signing database"
     )]
     WalCorrupt {
         /// The segment.
@@ -103,7 +103,7 @@ pub enum StorageError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The file of signing database cannot be used. Nothing was changed.
+    /// The signing database cannot be used. Nothing was changed.
     #[error(
         "signing database corrupt in {path}: {reason}; move the file away, the node then asks its peers what it signed"
     )]

@@ -1,6 +1,6 @@
 //! `laststate.dat`: where the node was, for tools that look from outside.
 //!
-//! It is a convenience and binds nothing: what the operator promised is in the vote log and the marks, and a
+//! It is a convenience and binds nothing: what the operator promised is in the vote log and the signing database, and a
 //! file of elsewhere must not silence it.
 
 use crate::StorageError;

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// A disk as log and marks see it. What was written is durable once the file is synced; a name that was
+/// A disk as log and signing database see it. What was written is durable once the file is synced; a name that was
 /// created, renamed or removed is durable once its directory is.
 pub trait Medium: Send + Sync {
     /// Creates `dir` with its parents, durably; that it exists is fine.

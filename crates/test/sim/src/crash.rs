@@ -172,7 +172,7 @@ impl World {
                 self.fault(fault::DIRECTORY_LOST);
                 self.note(id, 0, || "its log and votes are lost".into());
             }
-            // The signing database outlive the end of the log, unless a power cut took them in the same moment.
+            // The signing database outlives the end of the log, unless a power cut took it in the same moment.
             6 if !power_cut => {
                 let bytes = self.dice.between(1, 200) as usize;
                 let node = &mut self.nodes[id];

@@ -6,7 +6,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of everything that is neither a client's nor a member's: vote log, marks, journal and block
+/// Descriptors of everything that is neither a client's nor a member's: vote log, signing database, journal and block
 /// store (64 files of it), listeners, timers and wake-ups of the runtime; some 120 in all, and room to spare.
 const RESERVED: usize = 256;
 

@@ -31,9 +31,9 @@
 //!
 //! A power cut in the middle of one sync may let a disk keep the end of what it covers and lose the
 //! beginning. That must not stop the operator, and it looks exactly like rot in what was synced last.
-//! Both are cut off. What tells them apart are the signing database ([`crate::signing_db`]): they are
-//! written only after the log is synced. Without its mark a lost statement was never sent, and the operator
-//! is free; with it, the replica's signer lets nothing be signed there but the very same statement, no
+//! Both are cut off. What tells them apart is the signing database ([`crate::signing_db`]): it is
+//! written only after the log is synced. A lost statement that it lacks was never sent, and the operator
+//! is free; of one that it has the replica's signer lets nothing be signed but the very same, no
 //! ROUND-CHANGE that hides a COMMIT, and no COMMIT below a ROUND-CHANGE. Lost decisions, prepared
 //! certificates and values promise nothing by themselves: peers have them.
 

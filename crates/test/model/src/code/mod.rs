@@ -13,7 +13,7 @@
 //! * Proposals. A faulty leader offers every justification it can put together, until one is taken.
 //! * To the leader of a round every choice of ROUND-CHANGEs that with its own is a quorum, with the
 //!   claims and lies of the faulty one, and either value as its input. To others an honest
-//!   ROUND-CHANGE and the faulty one's, which pull up (R5). DECIDED.
+//!   ROUND-CHANGE and the faulty one's, which pull up (R5). That of a leader alone (R10) does what a timer does. DECIDED.
 //! * Timers fire at any time.
 //! * Crashes: see [`Crashes`].
 //!

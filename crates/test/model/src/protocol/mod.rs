@@ -11,7 +11,7 @@
 //!   are a set that only grows, and a rule may fire as soon as a quorum *can be shown* to the
 //!   operator: a vote that is delivered without completing a quorum changes nothing, so this covers
 //!   every order of delivery. Justifications mix any honest ROUND-CHANGEs with any of the faulty one.
-//! * Timers fire at any time (R4), f+1 ROUND-CHANGEs pull up (R5), a justified proposal does too (R1).
+//! * Timers fire at any time (R4, and so R10, which lets one run out early), f+1 ROUND-CHANGEs pull up (R5), a justified proposal does too (R1).
 //! * Every assignment of leaders to rounds, the faulty operator leading any number of them: what any
 //!   leader policy could draw.
 //! * Restarts: all is durable but the accepted proposal, which the own PREPARE brings back.
