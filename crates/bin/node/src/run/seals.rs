@@ -111,8 +111,8 @@ impl Bench {
 
     /// The slow way: verify alone, and name who spoilt it.
     fn judge(&self, job: &SealJob, message: &[u8]) -> Result<Seal, Vec<OperatorIndex>> {
-        match self.combiner.seal(message, &job.shares) {
-            Ok(sealing) => sealing.seal.ok_or(sealing.bad),
+        match self.combiner.sign(message, &job.shares) {
+            Ok(combined) => combined.signature.ok_or(combined.bad),
             Err(_) => Err(job.shares.iter().map(|(operator, _)| *operator).collect()),
         }
     }

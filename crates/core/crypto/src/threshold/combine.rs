@@ -27,9 +27,9 @@ pub fn combine<S: Scheme>(threshold: usize, shares: &[Share<S>]) -> Result<S::Si
 
 /// What became of a set of shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealing<S: Scheme> {
+pub struct Combined<S: Scheme> {
     /// The verified signature of the group, if enough of the shares were good.
-    pub seal: Option<S::Signature>,
+    pub signature: Option<S::Signature>,
     /// Operators whose share is provably bad.
     pub bad: Vec<OperatorIndex>,
 }
@@ -57,10 +57,10 @@ impl<S: Scheme> Combiner<S> {
 
     /// Combines and verifies once, in the hope that all is well. Only if that fails is every share
     /// verified singly: the bad ones are named, and the good ones, if enough, make the signature.
-    pub fn seal(&self, message: &[u8], shares: &[Share<S>]) -> Result<Sealing<S>, Error> {
+    pub fn sign(&self, message: &[u8], shares: &[Share<S>]) -> Result<Combined<S>, Error> {
         match self.combine(shares) {
-            Ok(seal) if self.group_key.verify(message, &seal).is_ok() => {
-                return Ok(Sealing { seal: Some(seal), bad: Vec::new() });
+            Ok(signature) if self.group_key.verify(message, &signature).is_ok() => {
+                return Ok(Combined { signature: Some(signature), bad: Vec::new() });
             }
             Ok(_) | Err(Error::MalformedSeal) => {}
             Err(error) => return Err(error),
@@ -68,9 +68,9 @@ impl<S: Scheme> Combiner<S> {
         let (good, bad): (Vec<_>, Vec<_>) = shares.iter().copied().partition(|(operator, share)| {
             self.public_share(*operator).is_some_and(|public| public.verify(message, share).is_ok())
         });
-        let seal = if good.len() >= self.threshold { Some(self.combine(&good)?) } else { None };
-        let seal = seal.filter(|seal| self.group_key.verify(message, seal).is_ok());
-        Ok(Sealing { seal, bad: bad.into_iter().map(|(operator, _)| operator).collect() })
+        let signature = if good.len() >= self.threshold { Some(self.combine(&good)?) } else { None };
+        let signature = signature.filter(|signature| self.group_key.verify(message, signature).is_ok());
+        Ok(Combined { signature, bad: bad.into_iter().map(|(operator, _)| operator).collect() })
     }
 
     fn public_share(&self, operator: OperatorIndex) -> Option<&PublicShare<S>> {

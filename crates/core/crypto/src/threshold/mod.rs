@@ -22,7 +22,7 @@ mod deal;
 mod scheme;
 pub mod seal;
 
-pub use combine::{Combiner, Sealing, combine};
+pub use combine::{Combined, Combiner, combine};
 pub use deal::{Dealing, deal, shares_on_one_polynomial};
 pub use scheme::{MinPk, MinSig, Scheme};
 

@@ -25,7 +25,7 @@ pub type SecretShare = super::SecretShare<MinSig>;
 /// What makes seals of shares.
 pub type Combiner = super::Combiner<MinSig>;
 /// What became of shares of a seal.
-pub type Sealing = super::Sealing<MinSig>;
+pub type Combined = super::Combined<MinSig>;
 /// A freshly shared key of a cluster.
 pub type Dealing = super::Dealing<MinSig>;
 

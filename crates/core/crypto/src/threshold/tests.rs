@@ -69,15 +69,15 @@ fn a_wrong_share_is_attributed_to_its_sender_and_the_good_ones_make_the_seal() {
     let combiner = combiner(&dealing, 3);
     let mut shares = shares_of(&dealing, b"m", &[0, 1, 2, 3]);
     shares[1].1 = dealing.secret_shares[1].sign(b"something else");
-    let sealing = combiner.seal(b"m", &shares).unwrap();
-    assert_eq!(sealing.bad, [OperatorIndex(1)]);
-    assert_eq!(dealing.group_key.verify(b"m", &sealing.seal.unwrap()), Ok(()));
+    let combined = combiner.sign(b"m", &shares).unwrap();
+    assert_eq!(combined.bad, [OperatorIndex(1)]);
+    assert_eq!(dealing.group_key.verify(b"m", &combined.signature.unwrap()), Ok(()));
 
-    let sealing = combiner.seal(b"m", &shares[..3]).unwrap();
-    assert_eq!(sealing, Sealing { seal: None, bad: vec![OperatorIndex(1)] });
+    let combined = combiner.sign(b"m", &shares[..3]).unwrap();
+    assert_eq!(combined, Combined { signature: None, bad: vec![OperatorIndex(1)] });
 
     shares[1].1 = Seal::repeat_byte(0x11);
-    assert_eq!(combiner.seal(b"m", &shares).unwrap().bad, [OperatorIndex(1)], "not even a point");
+    assert_eq!(combiner.sign(b"m", &shares).unwrap().bad, [OperatorIndex(1)], "not even a point");
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn good_shares_are_sealed_at_the_first_attempt_with_remembered_coefficients() {
     let dealing = deal(3, 4).unwrap();
     let combiner = combiner(&dealing, 3);
     for height in 0..3u8 {
-        let sealing = combiner.seal(&[height], &shares_of(&dealing, &[height], &[2, 0, 3])).unwrap();
-        assert_eq!(sealing.bad, []);
-        assert_eq!(dealing.group_key.verify(&[height], &sealing.seal.unwrap()), Ok(()));
+        let combined = combiner.sign(&[height], &shares_of(&dealing, &[height], &[2, 0, 3])).unwrap();
+        assert_eq!(combined.bad, []);
+        assert_eq!(dealing.group_key.verify(&[height], &combined.signature.unwrap()), Ok(()));
     }
     assert_eq!(combiner.combine(&shares_of(&dealing, b"m", &[1])).ok(), None);
 }
@@ -162,8 +162,8 @@ fn points_of_the_curve_outside_the_subgroup_are_refused() {
     let sum = combine(1, &shares).unwrap();
     assert_eq!(dealing.group_key.verify(b"m", &sum), Err(Error::MalformedSeal));
     let combiner = Combiner::new(1, dealing.group_key, dealing.public_shares);
-    let sealing = combiner.seal(b"m", &shares).unwrap();
-    assert_eq!(sealing, Sealing { seal: None, bad: vec![OperatorIndex(0)] });
+    let combined = combiner.sign(b"m", &shares).unwrap();
+    assert_eq!(combined, Combined { signature: None, bad: vec![OperatorIndex(0)] });
 }
 
 #[test]

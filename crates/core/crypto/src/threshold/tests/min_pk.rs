@@ -14,7 +14,7 @@ type GroupKey = crate::threshold::GroupKey<MinPk>;
 type PublicShare = crate::threshold::PublicShare<MinPk>;
 type SecretShare = crate::threshold::SecretShare<MinPk>;
 type Combiner = crate::threshold::Combiner<MinPk>;
-type Sealing = crate::threshold::Sealing<MinPk>;
+type Combined = crate::threshold::Combined<MinPk>;
 type Signature = FixedBytes<96>;
 
 const OPERATOR: OperatorIndex = OperatorIndex(0);
@@ -83,11 +83,11 @@ fn a_wrong_partial_signature_is_blamed_and_the_good_ones_make_the_signature() {
     let dealing: Dealing = deal(3, 4).unwrap();
     let combiner = Combiner::new(3, dealing.group_key, dealing.public_shares.clone());
     let mut shares = sign(&dealing, b"m", &[0, 1, 2, 3]);
-    let signature = combiner.seal(b"m", &shares).unwrap().seal;
+    let signature = combiner.sign(b"m", &shares).unwrap().signature;
     shares[1].1 = dealing.secret_shares[1].sign(b"something else");
     let bad = vec![OperatorIndex(1)];
-    assert_eq!(combiner.seal(b"m", &shares), Ok(Sealing { seal: signature, bad: bad.clone() }));
-    assert_eq!(combiner.seal(b"m", &shares[..3]), Ok(Sealing { seal: None, bad }));
+    assert_eq!(combiner.sign(b"m", &shares), Ok(Combined { signature, bad: bad.clone() }));
+    assert_eq!(combiner.sign(b"m", &shares[..3]), Ok(Combined { signature: None, bad }));
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn only_points_of_the_subgroup_that_are_not_the_identity_are_signatures() {
         let is_on_curve = name == "fails_not_in_G2" || name == "succeeds_infinity_with_true_b_flag";
         assert_eq!(min_pk::Signature::uncompress(signature.as_slice()).is_ok(), is_on_curve, "{name}");
         assert_eq!(dealing.group_key.verify(b"m", &signature), Err(Error::MalformedSeal), "{name}");
-        let blamed = Sealing { seal: None, bad: vec![OPERATOR] };
-        assert_eq!(combiner.seal(b"m", &[(OPERATOR, signature)]), Ok(blamed), "{name}");
+        let blamed = Combined { signature: None, bad: vec![OPERATOR] };
+        assert_eq!(combiner.sign(b"m", &[(OPERATOR, signature)]), Ok(blamed), "{name}");
     }
 }
 
