@@ -234,13 +234,14 @@ mod tests {
     use aequa_crypto::lock;
     use aequa_crypto::transaction::{AccountKey, sign};
     use aequa_testkit::{CHAIN_ID, Keyring, at, commit, plaintext_with};
-    use aequa_types::Block;
+    use aequa_types::{Block, OperatorIndex};
 
     fn block(keys: &Keyring) -> Block {
         let key = AccountKey::generate().unwrap();
         let items = vec![sign(CHAIN_ID, plaintext_with(key.address(), 0, 5, &[1, 2]), &key)];
         let mut block = aequa_testkit::block(keys.cluster_id(), 1, keys.cluster_id(), items);
         block.header.policy_hash = keys.dealt.lock.consensus.builder_policy_hash;
+        block.header.proposer = OperatorIndex(0);
         block
     }
 
