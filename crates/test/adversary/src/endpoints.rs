@@ -140,29 +140,34 @@ impl Visits {
 
     async fn rounds(&mut self) {
         for turn in 1.. {
-            let visits = visits(&mut Scene::new(&self.traitor, &mut self.dice, &self.ear));
-            for Visit { name, expected, body } in visits {
-                for url in self.endpoints.qbft.clone() {
-                    self.visit(name, expected, &url, body.clone()).await;
+            for kind in KINDS {
+                // Heights end fast: what is said of one is said at once, to all nodes.
+                let visits = kind(&mut Scene::new(&self.traitor, &mut self.dice, &self.ear));
+                for Visit { name, expected, body } in visits {
+                    let urls = self.endpoints.qbft.clone();
+                    self.visit(name, expected, &urls, &body).await;
                 }
             }
             let id = format!("{}{}", self.endpoints.id_prefix, turn % self.endpoints.ids_max);
             for url in self.endpoints.p2p.clone() {
                 let body = json!({ "id": id }).to_string();
                 let url = url.trim_end_matches('/').trim_end_matches("/connect").to_owned();
-                self.visit("http/connect", &[403], &format!("{url}/connect"), body.clone()).await;
-                self.visit("http/disconnect", &[403], &format!("{url}/disconnect"), body).await;
+                self.visit("http/connect", &[403], &[format!("{url}/connect")], &body).await;
+                self.visit("http/disconnect", &[403], &[format!("{url}/disconnect")], &body).await;
             }
             tokio::time::sleep(Duration::from_secs(1) / VISITS_PER_SECOND).await;
         }
     }
 
-    async fn visit(&mut self, name: &'static str, expected: &'static [u16], url: &str, body: String) {
-        let answer = self.http.post(url).timeout(PATIENCE).body(body).send().await;
-        let status = answer.map_or(0, |answer| answer.status().as_u16());
+    async fn visit(&mut self, name: &'static str, expected: &'static [u16], urls: &[String], body: &str) {
+        let answers = urls.iter().map(|url| {
+            let request = self.http.post(url).timeout(PATIENCE).body(body.to_owned());
+            async move { request.send().await.map_or(0, |answer| answer.status().as_u16()) }
+        });
+        let seen = futures::future::join_all(answers).await;
         let answers = self.visited.entry(name).or_default();
         answers.expected = expected;
-        *answers.seen.entry(status).or_default() += 1;
+        seen.into_iter().for_each(|status| *answers.seen.entry(status).or_default() += 1);
     }
 }
 
@@ -179,13 +184,11 @@ const TAKEN: &[u16] = &[200, 202];
 /// Refused, whatever happens meanwhile.
 const REFUSED: &[u16] = &[202];
 
-/// One message of each kind of fault, and some that are none.
-fn visits(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let mut visits = votes(scene);
-    visits.extend(proposals(scene));
-    visits.extend(round_changes(scene));
-    visits.push(Visit { name: "http/bad-json", expected: &[400], body: "{".into() });
-    visits
+/// Messages of each kind of fault, and some that are none, one kind of message after another.
+const KINDS: [fn(&mut Scene<'_>) -> Vec<Visit>; 4] = [votes, proposals, round_changes, no_message];
+
+fn no_message(_: &mut Scene<'_>) -> Vec<Visit> {
+    vec![Visit { name: "http/bad-json", expected: &[400], body: "{".into() }]
 }
 
 fn visit(name: &'static str, expected: &'static [u16], fields: Value) -> Visit {
@@ -200,12 +203,12 @@ fn with(fields: &Value, key: &str, value: Value) -> Value {
 
 fn votes(scene: &mut Scene<'_>) -> Vec<Visit> {
     let (traitor, of) = (scene.traitor, scene.vote());
-    let prepare_of = |round: Round| {
-        let prepare = traitor.prepare(Decision { round, ..of });
-        fields("prepare", &prepare, &Message::Prepare(prepare.clone()))
-    };
-    let good = prepare_of(of.round);
-    let commit = traitor.commit(Decision { digest: scene.invented(), ..of });
+    let fields_of = |prepare: Signed| fields("prepare", &prepare, &Message::Prepare(prepare.clone()));
+    let prepare_of = |round: Round| fields_of(traitor.prepare(Decision { round, ..of }));
+    // Of the height that comes next: on a busy machine this one is over when the visit arrives.
+    let next = Decision { instance: scene.instance_at(1), round: Round(0), digest: of.digest };
+    let good = fields_of(traitor.prepare(next));
+    let commit = traitor.commit(Decision { digest: scene.invented(), ..next });
     let other = scene.others().first().map_or(0, |operator| operator.0);
     vec![
         visit("http/valid", TAKEN, good.clone()),
@@ -225,7 +228,6 @@ fn votes(scene: &mut Scene<'_>) -> Vec<Visit> {
 }
 
 fn proposals(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let instance = scene.instance();
     let mut visits = Vec::new();
     let Some(block) = scene.block() else { return visits };
     let at = |offset: i64| scene.instance_at(offset);
@@ -241,6 +243,7 @@ fn proposals(scene: &mut Scene<'_>) -> Vec<Visit> {
         visits.push(visit("http/preprepare-round", REFUSED, with(&valid, "Round", json!(1))));
         visits.push(visit("http/preprepare", TAKEN, valid));
     }
+    let instance = scene.instance_at(1);
     let round = scene.traitor.next_led(instance, Round(1));
     let own = scene.traitor.change(instance, round, None, Vec::new()).change;
     let repeated = vec![own; scene.quorum().quorum()];
@@ -272,11 +275,11 @@ fn proposed(kind: &str, proposal: PrePrepare) -> Value {
 }
 
 fn round_changes(scene: &mut Scene<'_>) -> Vec<Visit> {
-    let (traitor, of) = (scene.traitor, scene.vote());
+    let (traitor, of, instance) = (scene.traitor, scene.vote(), scene.instance_at(1));
     let own = traitor.prepare(of);
     let prepared = Prepared { round: of.round, digest: of.digest };
     let changed = |prepared: Option<Prepared>, prepares: Vec<Signed>| {
-        let change = traitor.change(of.instance, of.round.next(), prepared, prepares);
+        let change = traitor.change(instance, of.round.next(), prepared, prepares);
         let signed = change.change.clone();
         fields("view_change", &signed, &Message::RoundChange(change))
     };
@@ -337,7 +340,7 @@ mod tests {
         stage.at_height(|scene| {
             TAKEN_NOT_KEPT.into_iter().any(|offset| scene.traitor.leads(scene.instance_at(offset), Round(0)))
         });
-        let visits = visits(&mut stage.scene());
+        let visits = KINDS.into_iter().flat_map(|kind| kind(&mut stage.scene())).collect::<Vec<_>>();
         let names: BTreeSet<&str> = visits.iter().map(|visit| visit.name).collect();
         assert_eq!(names.len(), visits.len());
         let taken = visits.iter().filter(|visit| visit.expected == TAKEN);
