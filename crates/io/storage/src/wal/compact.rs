@@ -45,32 +45,36 @@ impl Wal {
 
     fn write_compacted(&self, is_needed: &dyn Fn(Subject) -> bool) -> Result<Segment, StorageError> {
         let medium = &*self.options.medium;
-        let (mut kept, mut last) = (Drafts::default(), None::<Last>);
-        for closed in &self.closed {
+        let (mut kept, mut last) = (Drafts::default(), None);
+        for (n, closed) in self.closed.iter().enumerate() {
             let bytes = read_segment(&closed.path, medium)?;
             let (head, _) = Head::decode(&bytes).map_err(|_| corrupt(&closed.path, 0, "its head is gone"))?;
             let walked = walk(&bytes, head.salt, head.first_number);
             if walked.tail != Tail::Clean {
                 return Err(corrupt(&closed.path, walked.end, "damaged, and a later segment exists"));
             }
-            for batch in walked.batches {
-                let mut records = Batch::default();
-                for (record, payload) in decode(&closed.path, &bytes, &batch)? {
-                    records.push((record.subject(), payload.to_vec()));
-                }
-                let raw = bytes[batch.range].to_vec();
-                let before = last.replace(Last { number: batch.stamp.number, raw, records });
-                let records = before.into_iter().flat_map(|before| before.records);
-                for (subject, payload) in records.filter(|(subject, _)| is_needed(*subject)) {
-                    kept.push(subject, payload.len(), BATCH_BYTES_MAX, |buffer| buffer.extend(&payload));
+            let mut batches = walked.batches;
+            let newest = if n + 1 == self.closed.len() { batches.pop() } else { None };
+            for batch in &batches {
+                for (record, payload) in decode(&closed.path, &bytes, batch)? {
+                    let subject = record.subject();
+                    if is_needed(subject) {
+                        kept.push(subject, payload.len(), BATCH_BYTES_MAX, |buffer| buffer.extend(payload));
+                    }
                 }
             }
+            if let Some(batch) = newest {
+                let records = decode(&closed.path, &bytes, &batch)?.into_iter();
+                let sizes =
+                    records.map(|(record, payload)| (record.subject(), RECORD_HEAD_BYTES + payload.len()));
+                last = Some((batch.stamp.number, sizes.collect::<Vec<_>>(), bytes[batch.range].to_vec()));
+            }
         }
-        let Some(last) = last else {
+        let Some((last_number, last_records, last_batch)) = last else {
             return Err(corrupt(&self.dir, 0, "closed segments without a batch"));
         };
         // As many batches as before at most, since each holds as much as may be.
-        let first_number = last.number.saturating_sub(kept.0.len() as u64);
+        let first_number = last_number.saturating_sub(kept.0.len() as u64);
         let head = Head {
             cluster_id: self.cluster_id,
             operator: self.operator,
@@ -84,10 +88,8 @@ impl Wal {
             bytes.extend(draft.finish(self.active.salt, Stamp { number, unsynced: 0 }).0);
             contents.add_all(&draft.records);
         }
-        bytes.extend(&last.raw);
-        let of_last =
-            last.records.iter().map(|(subject, payload)| (*subject, RECORD_HEAD_BYTES + payload.len()));
-        contents.add_all(&of_last.collect::<Vec<_>>());
+        bytes.extend(&last_batch);
+        contents.add_all(&last_records);
         let path = segment_path(&self.dir, first_number);
         assert!(bytes.len() <= SEGMENT_BYTES_MAX, "what is written can be read");
 
@@ -100,16 +102,6 @@ impl Wal {
         medium.sync_dir(&self.dir).map_err(at("sync directory", &self.dir))?;
         Ok(Segment { path, contents })
     }
-}
-
-/// Records of one batch: what each is about, and its bytes.
-type Batch = Vec<(Subject, Vec<u8>)>;
-
-/// The newest batch so far.
-struct Last {
-    number: u64,
-    raw: Vec<u8>,
-    records: Batch,
 }
 
 /// Removes segments that nothing needs, oldest first.
