@@ -99,11 +99,12 @@ impl World {
     /// A call to the disk has failed: the node ends, and that is all right if the failure was prepared.
     pub(crate) fn disk_failed(&mut self, id: usize, error: &StorageError) {
         let node = &self.nodes[id];
-        if let Some(manner) = node.prepared_failure() {
+        let may_fail = !matches!(error, StorageError::Contradiction { .. });
+        if let Some(manner) = node.prepared_failure().filter(|_| may_fail) {
             self.fault(manner);
             return self.down(id);
         }
-        let (operator, reason) = (node.operator, format!("log or votes: {error}"));
+        let (operator, reason) = (node.operator, format!("log or signing database: {error}"));
         self.oracle.complain(Violation::Halted { operator, reason });
     }
 
@@ -170,7 +171,7 @@ impl World {
                 }
                 self.forgets(id);
                 self.fault(fault::DIRECTORY_LOST);
-                self.note(id, 0, || "its log and votes are lost".into());
+                self.note(id, 0, || "its log and signing database are lost".into());
             }
             // The signing database outlives the end of the log, unless a power cut took it in the same moment.
             6 if !power_cut => {
@@ -289,7 +290,7 @@ impl World {
         self.oracle.restarts(operator, tip.height, tip.digest);
     }
 
-    /// What log and signing database gave back is durable now, and must not contradict each other.
+    /// What log and signing database gave back is durable now. (That they do not contradict each other was checked when they were opened.)
     fn examine(&mut self, id: usize, found: &Found) {
         let node = &mut self.nodes[id];
         let known: BTreeSet<VoteKey> =
@@ -318,10 +319,6 @@ impl World {
         }
         for record in &found.records {
             self.oracle.synced(operator, record);
-        }
-        if let Some(key) = contradiction(found) {
-            let reason = format!("log and signing database contradict each other at {key:?}");
-            self.oracle.complain(Violation::Halted { operator, reason });
         }
     }
 
@@ -388,14 +385,4 @@ impl World {
         }
         values
     }
-}
-
-/// A key of which the log says one thing and the signing database another.
-fn contradiction(found: &Found) -> Option<VoteKey> {
-    let statements = found.records.iter().filter_map(Record::statement);
-    let mut keys = statements.filter(|signed| {
-        let vote = found.votes.iter().find(|vote| vote.key == signed.vote_key());
-        vote.is_some_and(|vote| *vote != signed.vote_root())
-    });
-    keys.next().map(|signed| signed.vote_key())
 }

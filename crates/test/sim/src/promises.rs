@@ -52,7 +52,7 @@ impl Promises {
         let medium = Arc::new(disk.clone());
         let notes = Notes::new(Path::new(NOTES), medium.clone());
         if is_lost {
-            notes.put(SUSPECT, "log and votes are gone")?;
+            notes.put(SUSPECT, "log and signing database are gone")?;
         }
         let suspect = notes.get(SUSPECT)?.is_some();
         let options = WalOptions {

@@ -71,7 +71,7 @@ pub(crate) mod fault {
     pub(crate) const CRASH_IN_DISK: &str = "crash in or between calls to the disk";
     pub(crate) const CRASH_RECOVERING: &str = "crash while recovering";
     pub(crate) const DISK_ERROR: &str = "call to the disk failed";
-    pub(crate) const DIRECTORY_LOST: &str = "log and votes lost";
+    pub(crate) const DIRECTORY_LOST: &str = "log and signing database lost";
     pub(crate) const LOG_ROTTEN: &str = "end of the log rotten";
     pub(crate) const CRASH_MANY: &str = "many nodes taken down at once";
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";
