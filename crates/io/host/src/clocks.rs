@@ -6,7 +6,7 @@ use aequa_types::Quorum;
 pub const OFFSET_MAX_MS: u64 = 500;
 
 /// Whether this node's clock disagrees with those of a quorum of others, which agree among themselves. They can do
-/// without its blocks; and of two such nodes, each alone, there are never so many that nobody is left to lead.
+/// without its blocks, and none of them is alone itself: two quorums share a node, so somebody is left to lead.
 /// `offsets_ms` are the others' clocks minus this one.
 pub fn is_alone(offsets_ms: impl IntoIterator<Item = i64>, quorum: Quorum) -> bool {
     let mut offsets: Vec<i64> =

@@ -159,8 +159,9 @@ fn refusal(error: StorageError) -> ExitError {
              or let the operator be replaced by a resharing"
         }
         StorageError::Contradiction { .. } => {
-            "the directory was put together from two, or the disk fails: put back the `wal` and `signing` that belong together; where they are gone, remove both and \
-             leave the rest, and the members are asked what was signed"
+            "the directory was put together from two, or the disk fails: put back the `wal` and `signing` that \
+             belong together; where they are gone, remove both and leave the rest, and the members are asked \
+             what was signed"
         }
         StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
         StorageError::NewerVersion { .. } => "install the newer version again",

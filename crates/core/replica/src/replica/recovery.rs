@@ -49,7 +49,7 @@ impl<K: Keys> Replica<K> {
         recovery
             .duty_watermarks
             .into_iter()
-            .for_each(|vote| self.signer.guard_mut().raise_floor(vote.into()));
+            .for_each(|watermark| self.signer.guard_mut().raise_floor(watermark.into()));
         recovery.unsealed.iter().for_each(|certificate| self.open_seal(certificate));
     }
 
