@@ -73,33 +73,13 @@ fn the_command_line_makes_signs_sends_and_follows_a_transaction() {
     said(&["tx", "new-account", "--out", &key]);
     let again = output(&["tx", "new-account", "--out", &key]);
     assert_eq!(again.status.code(), Some(1), "a key was overwritten: {again:?}");
-    let sent = said(&[
-        "tx",
-        "send",
-        "--url",
-        &url,
-        "--key-file",
-        &key,
-        "--payload",
-        "hello",
-        "--fee",
-        "3",
-        "--wait=60",
-    ]);
+    let send = |what: &[&str]| {
+        let to = ["tx", "send", "--url", &url, "--key-file", &key, "--wait=60"];
+        said(&[&to[..], what].concat())
+    };
+    let sent = send(&["--payload", "hello", "--fee", "3"]);
     assert!(sent.contains("(nonce 0): ok") && sent.contains("included in block"), "{sent}");
-    let bid = said(&[
-        "tx",
-        "send",
-        "--url",
-        &url,
-        "--key-file",
-        &key,
-        "--type",
-        "auction_bid_v1",
-        "--bid",
-        "9",
-        "--wait=60",
-    ]);
+    let bid = send(&["--type", "auction_bid_v1", "--bid", "9"]);
     assert!(bid.contains("included in block"), "{bid}");
     let hash = sent.split_whitespace().find(|word| word.starts_with("0x")).unwrap();
     let status = said(&["tx", "status", "--url", &url, hash]);
