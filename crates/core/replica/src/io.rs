@@ -58,7 +58,7 @@ pub struct Recovery {
     pub votes: Vec<VoteRoot>,
     /// Instances at and below which, in their domain, this operator may have signed what is no longer known: nothing
     /// is signed there.
-    pub floors: Vec<InstanceId>,
+    pub watermarks: Vec<InstanceId>,
     /// How far all of this can be relied on.
     pub history: SigningHistory,
     /// Certificates of recent blocks and duties that have no group seal yet; their COMMITs hold the

@@ -31,7 +31,7 @@ pub struct Persist {
     /// For the vote log, in this order.
     pub records: Vec<Record>,
     /// For the signing database: at and below these, each in its domain, nothing is signed any more.
-    pub floors: Vec<InstanceId>,
+    pub watermarks: Vec<InstanceId>,
     /// For the signing database: what is signed.
     pub votes: Vec<VoteRoot>,
 }
@@ -41,7 +41,7 @@ impl Persist {
     /// and not synced, for the next turn that promises something: until then nothing was made of it.
     pub fn is_urgent(&self) -> bool {
         let binds = |record: &Record| !matches!(record, Record::Heard(_));
-        !self.floors.is_empty() || !self.votes.is_empty() || self.records.iter().any(binds)
+        !self.watermarks.is_empty() || !self.votes.is_empty() || self.records.iter().any(binds)
     }
 }
 
@@ -215,12 +215,12 @@ pub struct Stopped {
     /// Why.
     pub halt: Halt,
     /// Instances at and below which nothing is signed any more: whoever showed them may not be there at the next start.
-    pub floors: Vec<InstanceId>,
+    pub watermarks: Vec<InstanceId>,
     rest: Output,
 }
 
 impl Stopped {
-    /// Goes on all the same, without the floors: for operators in tests that are meant to be faulty.
+    /// Goes on all the same, without the watermarks: for operators in tests that are meant to be faulty.
     pub fn ignored(self) -> Output {
         self.rest
     }
@@ -259,7 +259,7 @@ impl Output {
     pub fn merge(&mut self, later: Output) {
         let Output { persist, timers, halt, after } = later;
         self.persist.records.extend(persist.records);
-        self.persist.floors.extend(persist.floors);
+        self.persist.watermarks.extend(persist.watermarks);
         self.persist.votes.extend(persist.votes);
         self.timers.extend(timers);
         self.halt = self.halt.take().or(halt);
@@ -304,8 +304,8 @@ impl Output {
         match self.halt.take() {
             None => Ok(self),
             Some(halt) => {
-                let floors = std::mem::take(&mut self.persist.floors);
-                Err(Box::new(Stopped { halt, floors, rest: self }))
+                let watermarks = std::mem::take(&mut self.persist.watermarks);
+                Err(Box::new(Stopped { halt, watermarks, rest: self }))
             }
         }
     }
@@ -342,8 +342,8 @@ impl Output {
         self.persist.votes.extend(votes);
     }
 
-    pub(crate) fn raise_floors(&mut self, floors: impl IntoIterator<Item = InstanceId>) {
-        self.persist.floors.extend(floors);
+    pub(crate) fn raise_watermarks(&mut self, watermarks: impl IntoIterator<Item = InstanceId>) {
+        self.persist.watermarks.extend(watermarks);
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, at_ms: u64) {
@@ -438,7 +438,7 @@ mod tests {
 
     fn stopped() -> Output {
         let mut output = voted(3);
-        output.raise_floors([FIRST]);
+        output.raise_watermarks([FIRST]);
         output.halt(Halt::Impossible("first".into()));
         output.halt(Halt::Impossible("second".into()));
         output
@@ -467,12 +467,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_keeps_its_first_reason_and_the_floors_that_outlive_it() {
+    fn a_stop_keeps_its_first_reason_and_the_watermarks_that_outlive_it() {
         let mut output = voted(1);
         output.merge(stopped());
         let stopped = output.unless_halted().unwrap_err();
         assert_eq!(stopped.halt, Halt::Impossible("first".into()));
-        assert_eq!(stopped.floors, [FIRST]);
+        assert_eq!(stopped.watermarks, [FIRST]);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Rejoin {
     /// Up to where nothing may be signed after all that was heard, with the highest instance of each domain that is
     /// certified, or in which this operator was shown to have signed. Duties of all kinds share the slots of one
     /// clock.
-    pub(crate) fn floors(&self, shown: &Highest) -> Vec<(Option<InstanceId>, InstanceId)> {
+    pub(crate) fn watermarks(&self, shown: &Highest) -> Vec<(Option<InstanceId>, InstanceId)> {
         let mut seen = self.certified.clone();
         seen.raise_to(shown);
         let certified = self.certified.block().unwrap_or_default();
@@ -188,8 +188,8 @@ impl Rejoin {
         let slot = seen.slot().max(reached).unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
         let duties = DutyKind::ALL.into_iter().map(|kind| InstanceId::duty(kind, slot));
-        let floors = [InstanceId::Block(block)].into_iter().chain(duties);
-        floors.map(|floor| (seen.of(floor.domain()), floor)).collect()
+        let watermarks = [InstanceId::Block(block)].into_iter().chain(duties);
+        watermarks.map(|watermark| (seen.of(watermark.domain()), watermark)).collect()
     }
 
     /// A slot that an honest member is bound in, or one above it: the highest that f+1 say they have reached.

@@ -544,8 +544,8 @@ fn a_closed_duty_does_not_open_after_a_restart_and_nothing_is_signed_there() {
         assert!(is_silent(&deliver(&mut replica, 1, round_change(1, duty(slot)))));
     }
     assert_eq!(replica.held().duty_instances, 0);
-    let floors: Vec<_> = replica.signing_floors().collect();
-    assert!(floors.contains(&duty(99).into()), "also the signer refuses: {floors:?}");
+    let watermarks: Vec<_> = replica.signing_watermarks().collect();
+    assert!(watermarks.contains(&duty(99).into()), "also the signer refuses: {watermarks:?}");
     assert!(replica.bound().contains(&duty(70_000).into()));
     post(&mut replica, duty(5000), "2");
     assert_eq!(replica.held().duty_instances, 1);

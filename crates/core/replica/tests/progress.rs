@@ -59,9 +59,9 @@ fn work_without_a_decision_for_several_rounds_is_a_stall_and_silence_is_none() {
 
 #[test]
 fn an_operator_that_abstains_says_up_to_where() {
-    let floors = vec![InstanceId::Block(Height(10)), InstanceId::duty(DutyKind::Sync, Slot(99))];
-    let replica = |floors| common::replica(0, Recovery { floors, ..Recovery::default() });
-    assert_eq!(replica(floors).abstains_up_to(), Some(Height(10)));
+    let watermarks = vec![InstanceId::Block(Height(10)), InstanceId::duty(DutyKind::Sync, Slot(99))];
+    let replica = |watermarks| common::replica(0, Recovery { watermarks, ..Recovery::default() });
+    assert_eq!(replica(watermarks).abstains_up_to(), Some(Height(10)));
     assert_eq!(replica(vec![InstanceId::duty(DutyKind::Sync, Slot(99))]).abstains_up_to(), None);
     let mut cluster = Cluster::new(4, params());
     cluster.run_for(10_000);

@@ -111,7 +111,7 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
         matches!(
             &effects[..],
             [
-                Effect::RaiseFloors(_),
+                Effect::RaiseWatermarks(_),
                 Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(1)), .. })
             ]
         ),
@@ -121,8 +121,8 @@ fn a_statement_of_ours_that_we_did_not_make_stops_the_node() {
 
 #[test]
 fn what_an_earlier_life_signed_below_the_log_is_neither_an_alarm_nor_signed_again() {
-    let floors = vec![at(3)];
-    let mut replica = started(0, Recovery { floors, ..Recovery::default() });
+    let watermarks = vec![at(3)];
+    let mut replica = started(0, Recovery { watermarks, ..Recovery::default() });
     for height in 1..=3 {
         let message = own_prepare(height);
         let effects = replica.step(now(), Input::Message { from: OperatorIndex(1), message });
@@ -223,14 +223,14 @@ fn votes_of_a_height_that_sync_brings_are_not_made_again_and_the_next_height_goe
 fn below_the_first_height_of_the_log_nothing_is_signed_after_a_restart() {
     let vote = prepare(at(5), 0, digest(9)).by(0);
     let mut replica = started(0, Recovery { records: vec![Record::Prepare(vote)], ..Recovery::default() });
-    assert_eq!(replica.signing_floors().collect::<Vec<_>>(), [at(4)]);
+    assert_eq!(replica.signing_watermarks().collect::<Vec<_>>(), [at(4)]);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
     let signs = |effect: &Effect| matches!(effect, Effect::Vote(_));
     assert!(!effects.iter().any(signs), "what it signed at height 1 is pruned, and unknown: {effects:?}");
 }
 
 #[test]
-fn a_duty_watermark_is_a_signing_floor_after_a_restart() {
+fn a_duty_watermark_is_a_signing_watermark_after_a_restart() {
     let duty = InstanceId::duty(DutyKind::Sync, Slot(7));
     let vote = prepare(duty, 0, digest(9)).by(0);
     let recovery = Recovery {
@@ -239,7 +239,9 @@ fn a_duty_watermark_is_a_signing_floor_after_a_restart() {
         ..Recovery::default()
     };
     let mut replica = started(0, recovery);
-    assert!(replica.signing_floors().any(|floor| floor == InstanceId::duty(DutyKind::Sync, Slot(9))));
+    assert!(
+        replica.signing_watermarks().any(|watermark| watermark == InstanceId::duty(DutyKind::Sync, Slot(9)))
+    );
     let foreign = prepare(duty, 3, digest(8)).by(0);
     let effects = common::deliver(&mut replica, now(), 1, Verified::Prepare(foreign));
     assert!(effects.is_empty(), "too old to tell whether it made it: {effects:?}");
@@ -251,7 +253,7 @@ fn what_was_heard_of_others_comes_back_and_says_nothing_of_the_own_log() {
     let records = vec![Record::Heard(vote(2)), Record::Heard(vote(1))];
     let mut replica = started(0, Recovery { records, ..Recovery::default() });
     assert_eq!(replica.newest_statements_of(OperatorIndex(2)), [vote(2)]);
-    assert!(replica.signing_floors().all(|floor| floor == at(0)), "height 1 was not begun");
+    assert!(replica.signing_watermarks().all(|watermark| watermark == at(0)), "height 1 was not begun");
     assert_eq!(replica.held().block_instances, 1);
     let effects = replica.step(now(), proposed(&blocks(1)[0]));
     assert!(has!(effects, Effect::Vote(_)));

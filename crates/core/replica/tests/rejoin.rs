@@ -60,15 +60,15 @@ fn signs(effects: &[Effect]) -> bool {
     })
 }
 
-fn floors(effects: &[Effect]) -> Option<Vec<InstanceId>> {
-    pick!(effects, Effect::RaiseFloors(floors) => floors.clone()).next()
+fn watermarks(effects: &[Effect]) -> Option<Vec<InstanceId>> {
+    pick!(effects, Effect::RaiseWatermarks(watermarks) => watermarks.clone()).next()
 }
 
 fn asked(effects: &[Effect]) -> Vec<u8> {
     pick!(effects, Effect::Send(Outbound::Inquire(operator)) => operator.0).collect()
 }
 
-/// The floors up to a block and up to a slot; duties of all types share their slots.
+/// The watermarks up to a block and up to a slot; duties of all types share their slots.
 fn abstaining(block: u64, slot: u64) -> Vec<InstanceId> {
     let duties = DutyKind::ALL.map(|kind| InstanceId::duty(kind, Slot(slot)));
     [vec![at(block)], duties.to_vec()].concat()
@@ -127,13 +127,13 @@ fn while_it_asks_it_follows_the_chain_and_signs_nothing() {
 fn the_answers_of_q_other_members_are_needed_and_each_counts_once() {
     let mut replica = rejoining();
     for from in [1, 1, 1, ME.0, 2, 2] {
-        assert_eq!(floors(&replica.step(now(1), at_height(from, 5))), None);
+        assert_eq!(watermarks(&replica.step(now(1), at_height(from, 5))), None);
     }
     let effects = replica.step(now(5000), Input::Timer(Timer::CatchUp));
     assert_eq!(asked(&effects), [3], "only who has not answered is asked again");
     let waiting = has!(effects, Effect::Tell(Tell::Notice(Notice::Rejoining { answers: 2, needed: 3 })));
     assert!(waiting, "it says what it waits for");
-    assert!(floors(&replica.step(now(5001), at_height(3, 5))).is_some());
+    assert!(watermarks(&replica.step(now(5001), at_height(3, 5))).is_some());
     assert!(!replica.is_rejoining());
 }
 
@@ -144,7 +144,7 @@ fn it_abstains_up_to_two_above_the_highest_certified_height_and_votes_above() {
     for (from, height) in [(1, 3), (2, 5), (3, 4)] {
         let effects = replica.step(now(1), at_height(from, height));
         if from == 3 {
-            assert_eq!(floors(&effects), Some(abstaining(5 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
+            assert_eq!(watermarks(&effects), Some(abstaining(5 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
         }
     }
     for next in 0..9 {
@@ -166,7 +166,7 @@ fn it_abstains_in_every_instance_shown_and_in_slots_a_margin_above() {
     replica.step(now(1), testimony(2, &[], &shown));
     let effects = replica.step(now(1), testimony(3, &[], &[]));
     let expected = abstaining(40, 120 + SLOTS_ABSTAINED);
-    assert_eq!(floors(&effects), Some(expected), "duties of all types share their slots");
+    assert_eq!(watermarks(&effects), Some(expected), "duties of all types share their slots");
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Halt(_))).count(), 0);
     // What was shown is known now, from whoever.
     let effects = replica.step(now(2), testimony(1, &[], &shown));
@@ -179,7 +179,7 @@ fn a_claim_without_a_certificate_keeps_nobody_out() {
     replica.step(now(1), Input::PeerHeight { from: OperatorIndex(1), height: Height(1 << 60) });
     [1, 2].into_iter().for_each(|from| drop(replica.step(now(1), at_height(from, 1))));
     let effects = replica.step(now(1), at_height(3, 1));
-    assert_eq!(floors(&effects), Some(abstaining(1 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
+    assert_eq!(watermarks(&effects), Some(abstaining(1 + BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
 }
 
 /// One of f+1 is honest; one alone may say what it likes.
@@ -192,7 +192,7 @@ fn it_abstains_from_slots_near_those_that_f_plus_1_members_say_they_have_signed_
             let testimony = CheckedTestimony { bound, ..CheckedTestimony::default() };
             replica.step(now(1), Input::Testimony { from: OperatorIndex(from), testimony })
         });
-        floors(&answers.collect::<Vec<_>>()).unwrap()
+        watermarks(&answers.collect::<Vec<_>>()).unwrap()
     };
     assert_eq!(
         claims([9_000_000, 1 << 60, 8_000_000]),
@@ -210,11 +210,11 @@ fn its_own_signature_in_a_message_counts_while_it_asks() {
     let mut replica = rejoining();
     assert!(replica.step(now(1), of_mine(2)).is_empty());
     let answers = [1, 2, 3].map(|from| replica.step(now(2), testimony(from, &[], &[]))).concat();
-    assert_eq!(floors(&answers), Some(abstaining(BLOCKS_ABSTAINED, 7_000 + SLOTS_ABSTAINED)));
+    assert_eq!(watermarks(&answers), Some(abstaining(BLOCKS_ABSTAINED, 7_000 + SLOTS_ABSTAINED)));
 
     let mut replica = unproven(Recovery::default());
     let effects = replica.step(now(1), of_mine(2));
-    assert!(matches!(effects[..], [Effect::RaiseFloors(_), Effect::Halt(_)]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::RaiseWatermarks(_), Effect::Halt(_)]), "{effects:?}");
 }
 
 /// Simulator seed 14985: members that restarted showed nothing of a duty that nobody had decided, and it
@@ -224,7 +224,7 @@ fn it_abstains_from_the_first_slots_where_members_show_nothing_of_any_duty() {
     let mut replica = rejoining();
     let effects: Vec<Effect> =
         [1, 2, 3].into_iter().flat_map(|from| replica.step(now(1), testimony(from, &[], &[]))).collect();
-    assert_eq!(floors(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
+    assert_eq!(watermarks(&effects), Some(abstaining(BLOCKS_ABSTAINED, SLOTS_ABSTAINED)));
     let leads = |height: &u64| common::leader(slot(*height), 0) == ME;
     let last = (0..=SLOTS_ABSTAINED).rev().find(leads).unwrap();
     let first = (SLOTS_ABSTAINED + 1..).find(leads).unwrap();
@@ -248,13 +248,13 @@ fn a_member_that_shows_an_unknown_statement_of_ours_stops_a_node_that_believes_i
     assert!(replica.step(now(2), testimony_of(signed.unwrap())).is_empty());
     let effects = replica.step(now(3), testimony(2, &[], &[at(7)]));
     let [
-        Effect::RaiseFloors(floors),
+        Effect::RaiseWatermarks(watermarks),
         Effect::Halt(Halt::SignedElsewhere { instance: InstanceId::Block(Height(7)), .. }),
     ] = &effects[..]
     else {
         panic!("{effects:?}")
     };
-    assert_eq!(*floors, [at(7)], "whoever showed it may not be there the next time");
+    assert_eq!(*watermarks, [at(7)], "whoever showed it may not be there the next time");
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn after_every_start_nothing_is_signed_until_q_minus_1_members_have_answered() {
     assert!(replica.is_rejoining());
     let mut effects = replica.step(now(60_002), at_height(3, 3));
     assert!(!replica.is_rejoining());
-    assert_eq!(floors(&effects), None, "nothing is abstained from");
+    assert_eq!(watermarks(&effects), None, "nothing is abstained from");
     effects.extend(replica.step(now(120_000), Input::Timer(Timer::Propose(Height(4)))));
     assert!(signs(&effects));
 }
@@ -427,8 +427,8 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     };
     let stops = |effects: &[Effect]| has!(effects, Effect::Halt(_));
     // Members have seen it up to block 4, and in slot 4.
-    let abstaining_from = |floors: Vec<InstanceId>| {
-        let recovery = Recovery { history: SigningHistory::Lost, floors, ..Recovery::default() };
+    let abstaining_from = |watermarks: Vec<InstanceId>| {
+        let recovery = Recovery { history: SigningHistory::Lost, watermarks, ..Recovery::default() };
         let mut replica = started(ME.0, recovery);
         replica.step(now(1), fetched(&blocks(3)));
         for from in 1..=3 {
@@ -444,7 +444,7 @@ fn a_twin_that_signs_while_this_one_abstains_stops_it_and_an_old_statement_does_
     for sign_of_life in [in_change(5), testimony(1, &[], &[at(5)]), testimony(1, &[], &[slot(5)])] {
         assert!(stops(&abstaining_from(Vec::new()).step(now(2), sign_of_life.clone())), "{sign_of_life:?}");
     }
-    // What it was shown then is a floor when it starts again: of an old statement there is only one.
+    // What it was shown then is a watermark when it starts again: of an old statement there is only one.
     let mut replica = abstaining_from(vec![at(5)]);
     assert!(!stops(&replica.step(now(2), in_change(5))));
 }

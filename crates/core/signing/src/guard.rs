@@ -94,8 +94,8 @@ pub enum Refusal {
 pub struct Guard {
     pub(crate) taken: BTreeMap<VoteKey, Taken>,
     /// The highest instance of each domain at and below which nothing is signed.
-    floors: BTreeMap<Domain, InstanceId>,
-    /// Duties above the floor that are over.
+    watermarks: BTreeMap<Domain, InstanceId>,
+    /// Duties above the watermark that are over.
     closed: BTreeMap<DutyKind, SlotSet>,
     /// Where this operator is known to have been silent: above the first, up to the second.
     silent: BTreeMap<Domain, (InstanceId, InstanceId)>,
@@ -150,15 +150,15 @@ impl Guard {
         self.taken.entry(vote.key).or_insert(Taken::Lost(vote));
     }
 
-    /// Never signs in the domain of `floor` from now on, there and below, and forgets what it knew of it.
-    pub fn raise_floor(&mut self, floor: InstanceId) {
-        let domain = floor.domain();
-        let raised = self.floors.entry(domain).or_insert(floor);
-        *raised = (*raised).max(floor);
-        let floor = *raised;
-        let (first, above) = (VoteKey::first_of(domain.instance(0)), VoteKey::first_of(floor.next()));
+    /// Never signs in the domain of `watermark` from now on, there and below, and forgets what it knew of it.
+    pub fn raise_watermark(&mut self, watermark: InstanceId) {
+        let domain = watermark.domain();
+        let raised = self.watermarks.entry(domain).or_insert(watermark);
+        *raised = (*raised).max(watermark);
+        let watermark = *raised;
+        let (first, above) = (VoteKey::first_of(domain.instance(0)), VoteKey::first_of(watermark.next()));
         self.taken.extract_if(first..above, |_, _| true).for_each(drop);
-        if let InstanceId::Duty(DutyId { kind, slot }) = floor
+        if let InstanceId::Duty(DutyId { kind, slot }) = watermark
             && let Some(closed) = self.closed.get_mut(&kind)
         {
             closed.forget_up_to(slot);
@@ -176,19 +176,19 @@ impl Guard {
         self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
-    /// As [`Guard::raise_floor`], by an operator of which nobody has seen anything above `seen`: a
+    /// As [`Guard::raise_watermark`], by an operator of which nobody has seen anything above `seen`: a
     /// statement of its own in between is not from here, for nothing will be signed there. What stopped it
-    /// once is below the floor of then, and stops it no more.
-    pub fn abstain(&mut self, seen: Option<InstanceId>, floor: InstanceId) {
-        let domain = floor.domain();
-        let seen = self.floors.get(&domain).copied().max(seen).unwrap_or_else(|| domain.instance(0));
-        self.silent.insert(domain, (seen, floor));
-        self.raise_floor(floor);
+    /// once is below the watermark of then, and stops it no more.
+    pub fn abstain(&mut self, seen: Option<InstanceId>, watermark: InstanceId) {
+        let domain = watermark.domain();
+        let seen = self.watermarks.get(&domain).copied().max(seen).unwrap_or_else(|| domain.instance(0));
+        self.silent.insert(domain, (seen, watermark));
+        self.raise_watermark(watermark);
     }
 
     /// At and below these, each in its domain, nothing is signed.
-    pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.floors.values().copied()
+    pub fn watermarks(&self) -> impl Iterator<Item = InstanceId> {
+        self.watermarks.values().copied()
     }
 
     /// The highest instance of `domain` that this operator is bound in: it has signed there, or may have.
@@ -204,7 +204,7 @@ impl Guard {
                 .and_then(|closed| closed.highest_up_to(Slot(u64::MAX)))
                 .map(|slot| InstanceId::duty(kind, slot)),
         };
-        taken.max(closed).max(self.floors.get(&domain).copied())
+        taken.max(closed).max(self.watermarks.get(&domain).copied())
     }
 
     /// The roots of what was signed since the last call: to be durable before anything is sent.
@@ -248,11 +248,11 @@ impl Guard {
         self.taken.insert(vote.key, Taken::By(signed));
     }
 
-    /// Whether the instance is at or below the floor, or closed.
+    /// Whether the instance is at or below the watermark, or closed.
     fn is_over(&self, instance: InstanceId) -> bool {
         let is_closed =
             |duty: DutyId| self.closed.get(&duty.kind).is_some_and(|closed| closed.contains(duty.slot));
-        self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
+        self.watermarks.get(&instance.domain()).is_some_and(|watermark| instance <= *watermark)
             || instance.as_duty().is_some_and(is_closed)
     }
 

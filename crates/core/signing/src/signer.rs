@@ -99,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_signed_at_or_below_the_floor() {
+    fn nothing_is_signed_at_or_below_the_watermark() {
         let mut signer = Signer::new(PlainKeys, true, Guard::default());
         signer.sign(prepare(5, 1)).unwrap();
-        signer.guard.raise_floor(InstanceId::Block(Height(5)));
+        signer.guard.raise_watermark(InstanceId::Block(Height(5)));
         assert_eq!(signer.sign(prepare(5, 1)), Err(Refusal::Over));
         assert!(signer.sign(prepare(6, 1)).is_ok());
         assert!(signer.guard.taken.keys().all(|key| key.instance == InstanceId::Block(Height(6))));
@@ -121,7 +121,7 @@ mod tests {
         assert!(signer.guard.taken.keys().all(|key| key.instance == duty(6).into()));
         signer.guard.close(duty(9));
         assert_eq!(signer.guard.highest_bound(Domain::Duty(DutyKind::Sync)), Some(duty(9).into()));
-        signer.guard.raise_floor(duty(7).into());
+        signer.guard.raise_watermark(duty(7).into());
         assert_eq!(signer.sign(prepare(9)), Err(Refusal::Over));
         assert!(signer.sign(prepare(8)).is_ok());
     }

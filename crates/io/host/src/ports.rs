@@ -41,11 +41,11 @@ pub trait Ports<K> {
     /// To clients and observers.
     fn tell(&mut self, tell: Tell, replica: &Replica<K>);
 
-    /// Drops what is not needed from the vote log, and votes of the signing database at and below `floors`.
+    /// Drops what is not needed from the vote log, and votes of the signing database at and below `watermarks`.
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<InstanceId>,
+        watermarks: Vec<InstanceId>,
     ) -> Result<(), Self::Error>;
 
     /// Notes that the directory may lack what this operator signed: the next start asks the members.

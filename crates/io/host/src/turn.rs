@@ -127,8 +127,8 @@ impl<K: Keys> Host<K> {
     fn prune<P: Ports<K>>(&mut self, ports: &mut P) -> Result<(), HostError<P::Error>> {
         let Some(height) = self.flushed.take() else { return Ok(()) };
         let replica = &self.replica;
-        let floors = replica.signing_floors().collect();
-        ports.prune(&|subject| replica.needs(subject, height), floors).map_err(HostError::Votes)
+        let watermarks = replica.signing_watermarks().collect();
+        ports.prune(&|subject| replica.needs(subject, height), watermarks).map_err(HostError::Votes)
     }
 }
 
@@ -145,11 +145,11 @@ fn is_flushed(write: &StoreWrite) -> bool {
 /// Ends the node before anything of this turn is promised to anybody. The next start has to find out what was signed,
 /// and abstains at least from what was shown.
 fn stop<K, P: Ports<K>>(ports: &mut P, stopped: Stopped) -> Result<(), HostError<P::Error>> {
-    let Stopped { halt, floors, .. } = stopped;
+    let Stopped { halt, watermarks, .. } = stopped;
     if let Halt::SignedElsewhere { .. } = halt {
         ports.suspect(&halt).map_err(HostError::Directory)?;
-        let floors = Persist { floors, ..Persist::default() };
-        ports.votes().persist(&floors).map_err(HostError::Votes)?;
+        let watermarks = Persist { watermarks, ..Persist::default() };
+        ports.votes().persist(&watermarks).map_err(HostError::Votes)?;
     }
     Err(HostError::Stop(halt))
 }

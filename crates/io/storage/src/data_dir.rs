@@ -339,9 +339,9 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (cluster, me) = (identity(0).cluster_id, OperatorIndex(0));
             drop(DataDir::open(dir.path(), identity(0)).unwrap());
-            let (before, floor) = (dir.path().join(MARKS_DIR), InstanceId::Block(Height(7)));
+            let (before, watermark) = (dir.path().join(MARKS_DIR), InstanceId::Block(Height(7)));
             let mut db = SigningDb::open(&before, cluster, me, SigningDbOptions::default()).unwrap();
-            db.raise_floors(&[floor]).unwrap();
+            db.raise_watermarks(&[watermark]).unwrap();
             drop(db);
             fs::rename(before.join(signing_db::FILE), before.join(MARKS_FILE)).unwrap();
             if crashed_in_between {
@@ -352,7 +352,7 @@ mod tests {
             data.take_over_marks().unwrap();
             assert!(data.has_signing_db() && !before.exists());
             let db = SigningDb::open(&data.signing_dir(), cluster, me, SigningDbOptions::default()).unwrap();
-            assert_eq!(db.floors().collect::<Vec<_>>(), [floor]);
+            assert_eq!(db.watermarks().collect::<Vec<_>>(), [watermark]);
             // An old copy beside it is not passed over in silence.
             fs::create_dir(&before).unwrap();
             fs::write(before.join(MARKS_FILE), b"old").unwrap();

@@ -46,12 +46,12 @@ impl Votes {
         self.wal.write()
     }
 
-    /// Makes everything written durable, raises floors durably, and takes the votes that were written. After an
+    /// Makes everything written durable, raises watermarks durably, and takes the votes that were written. After an
     /// error nothing may be sent, ever.
-    pub fn sync(&mut self, floors: &[InstanceId], votes: &[VoteRoot]) -> Result<(), StorageError> {
+    pub fn sync(&mut self, watermarks: &[InstanceId], votes: &[VoteRoot]) -> Result<(), StorageError> {
         self.wal.sync()?;
         self.db.settle()?;
-        self.db.raise_floors(floors)?;
+        self.db.raise_watermarks(watermarks)?;
         self.db.take(votes)
     }
 
@@ -60,12 +60,12 @@ impl Votes {
         self.db.settle()
     }
 
-    /// Drops segments of the log in which nothing is needed, and votes at and below `floors`, where nothing is
+    /// Drops segments of the log in which nothing is needed, and votes at and below `watermarks`, where nothing is
     /// signed any more anyway. Gives how many segments are gone.
     pub fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: &[InstanceId],
+        watermarks: &[InstanceId],
     ) -> Result<usize, StorageError> {
         // One segment is always kept, so that usually there is nothing to wait for.
         let dropped = match self.wal.segments() {
@@ -75,7 +75,7 @@ impl Votes {
                 self.wal.prune(is_needed)?
             }
         };
-        self.db.prune(floors)?;
+        self.db.prune(watermarks)?;
         Ok(dropped)
     }
 }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_to_raise_floors_ends_the_next_turn() {
+    fn a_failure_to_raise_watermarks_ends_the_next_turn() {
         let disks = Disks::new();
         let (mut votes, ..) = disks.open();
         disks.of_db.fail_from(1, true);

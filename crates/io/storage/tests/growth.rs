@@ -56,7 +56,7 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
         }
         if height.is_multiple_of(PRUNED_EVERY) {
             wal.prune(&|subject| subject.instance.number() > height).unwrap();
-            votes.raise_floors(&[at(height - 32)]).unwrap();
+            votes.raise_watermarks(&[at(height - 32)]).unwrap();
         }
         if height == HEIGHTS / 10 {
             early = bytes_in(dir.path());
@@ -68,5 +68,5 @@ fn ten_thousand_heights_later_as_much_is_on_disk_and_to_read_as_after_a_thousand
     let (_, records, votes) = open(dir.path());
     assert!(records.len() <= HEIGHTS_KEPT_MAX, "{} records to read", records.len());
     assert_eq!(records.last(), Some(&vote(HEIGHTS)));
-    assert!(votes.votes().count() <= 4, "what lies at and below the floor is gone");
+    assert!(votes.votes().count() <= 4, "what lies at and below the watermark is gone");
 }

@@ -353,7 +353,7 @@ impl World {
             newest_duties: node.store.newest_duties(),
             duty_watermarks: node.store.watermarks(),
             votes: found.votes,
-            floors: found.floors,
+            watermarks: found.watermarks,
             history: self.history_of(id, found.suspect),
             unsealed: node.store.unsealed(UNSEALED_BLOCKS),
             evidence: node.store.evidence(),

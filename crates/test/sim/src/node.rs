@@ -194,13 +194,13 @@ impl Node {
             Said::PrePrepare | Said::Prepare => lost.round == round,
         };
         self.half_known.iter().filter(|lost| lost.instance == instance).any(binds)
-            || self.is_below_floor(instance)
+            || self.is_below_watermark(instance)
     }
 
     /// Whether its signer abstains here.
-    pub(crate) fn is_below_floor(&self, instance: InstanceId) -> bool {
-        let mut floors = self.replica().into_iter().flat_map(Replica::signing_floors);
-        floors.any(|floor| floor.domain() == instance.domain() && instance <= floor)
+    pub(crate) fn is_below_watermark(&self, instance: InstanceId) -> bool {
+        let mut watermarks = self.replica().into_iter().flat_map(Replica::signing_watermarks);
+        watermarks.any(|watermark| watermark.domain() == instance.domain() && instance <= watermark)
     }
 
     /// Every record its log would give back now.

@@ -56,7 +56,7 @@ pub(crate) struct Votes<'a> {
     /// What was written and is not durable.
     pub(crate) unsynced: Vec<Record>,
     /// Heights that a member has shown.
-    pub(crate) floors: Vec<InstanceId>,
+    pub(crate) watermarks: Vec<InstanceId>,
 }
 
 impl Votes<'_> {
@@ -83,7 +83,7 @@ impl VoteStore for Votes<'_> {
         if self.lies {
             return Ok(());
         }
-        self.floors.clone_from(&promised.floors);
+        self.watermarks.clone_from(&promised.watermarks);
         self.unsynced.clone_from(&promised.records);
         self.promises.write(promised)?;
         if promised.is_urgent() {
@@ -131,8 +131,14 @@ impl<'a> Surroundings<'a> {
         alarms: &'a mut Alarms,
         doomed: &'a mut Option<u64>,
     ) -> Self {
-        let votes =
-            Votes { promises, doomed, lies: false, synced: false, unsynced: Vec::new(), floors: Vec::new() };
+        let votes = Votes {
+            promises,
+            doomed,
+            lies: false,
+            synced: false,
+            unsynced: Vec::new(),
+            watermarks: Vec::new(),
+        };
         Self {
             now,
             store,
@@ -230,8 +236,12 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
         self.done.push(Done::Told(tell));
     }
 
-    fn prune(&mut self, is_needed: &dyn Fn(Subject) -> bool, floors: Vec<InstanceId>) -> Result<(), Broken> {
-        let dropped = self.votes.promises.prune(is_needed, &floors)?;
+    fn prune(
+        &mut self,
+        is_needed: &dyn Fn(Subject) -> bool,
+        watermarks: Vec<InstanceId>,
+    ) -> Result<(), Broken> {
+        let dropped = self.votes.promises.prune(is_needed, &watermarks)?;
         self.done.push(Done::Pruned(dropped));
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(crate) struct Promises {
 pub(crate) struct Found {
     pub(crate) records: Vec<Record>,
     pub(crate) votes: Vec<VoteRoot>,
-    pub(crate) floors: Vec<InstanceId>,
+    pub(crate) watermarks: Vec<InstanceId>,
     /// Whether a note says that this is not all that was signed.
     pub(crate) suspect: bool,
     /// Whether the end of the log was a write that never completed.
@@ -70,7 +70,7 @@ impl Promises {
         promises.note_decisions(&recovered.records);
         let found = Found {
             votes: promises.votes.db().votes().collect(),
-            floors: promises.votes.db().floors().collect(),
+            watermarks: promises.votes.db().watermarks().collect(),
             suspect,
             unreadable: promises.votes.db().unreadable(),
             torn: recovered.torn,
@@ -87,7 +87,7 @@ impl Promises {
     /// What was written becomes durable, and its votes are taken.
     pub(crate) fn sync(&mut self, promised: &Persist) -> Result<(), StorageError> {
         self.note_decisions(&promised.records);
-        self.votes.sync(&promised.floors, &promised.votes)
+        self.votes.sync(&promised.watermarks, &promised.votes)
     }
 
     /// Whether a vote is held, or lies where nothing is signed any more.
@@ -115,13 +115,13 @@ impl Promises {
         self.decided.contains(&height)
     }
 
-    /// Drops what is not needed, and votes at and below `floors`.
+    /// Drops what is not needed, and votes at and below `watermarks`.
     pub(crate) fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: &[InstanceId],
+        watermarks: &[InstanceId],
     ) -> Result<usize, StorageError> {
-        self.votes.prune(is_needed, floors)
+        self.votes.prune(is_needed, watermarks)
     }
 
     fn note_decisions<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {

@@ -66,7 +66,7 @@ impl World {
             Some(inputs) => host.turn(&mut ports, inputs),
         };
         let Surroundings { done, fired, misfired, must_stop, noticed, votes, .. } = ports;
-        let Votes { synced, unsynced, floors: shown, .. } = votes;
+        let Votes { synced, unsynced, watermarks: shown, .. } = votes;
         let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
         let next = (node.alarms.turn_ended(), host.next_due_ms());
@@ -157,7 +157,7 @@ impl World {
         // What it made before a loss may have been under way while it asked.
         let forgotten = shown.iter().any(|instance| {
             self.oracle.may_repeat(operator, *instance)
-                || (self.oracle.may_be_reminded(operator, *instance) && node.is_below_floor(*instance))
+                || (self.oracle.may_be_reminded(operator, *instance) && node.is_below_watermark(*instance))
         });
         if !(node.restored || forgotten) || !matches!(halt, Halt::SignedElsewhere { .. }) {
             let reason = halt.to_string();

@@ -70,7 +70,7 @@ impl VoteStore for NodeVotes {
 
     fn persist(&mut self, promised: &Persist) -> Result<(), StorageError> {
         self.0.write(&promised.records, &promised.votes)?;
-        if promised.is_urgent() { self.0.sync(&promised.floors, &promised.votes) } else { Ok(()) }
+        if promised.is_urgent() { self.0.sync(&promised.watermarks, &promised.votes) } else { Ok(()) }
     }
 
     fn holds(&self, vote: &Signed) -> bool {
@@ -243,9 +243,9 @@ impl Ports<OperatorKeys> for NodePorts {
     fn prune(
         &mut self,
         is_needed: &dyn Fn(Subject) -> bool,
-        floors: Vec<InstanceId>,
+        watermarks: Vec<InstanceId>,
     ) -> Result<(), StorageError> {
-        self.votes.0.prune(is_needed, &floors).map(drop)
+        self.votes.0.prune(is_needed, &watermarks).map(drop)
     }
 
     fn suspect(&mut self, halt: &Halt) -> Result<(), StorageError> {

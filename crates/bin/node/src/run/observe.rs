@@ -209,9 +209,9 @@ impl Observatory {
             Notice::Rejoining { answers, needed } => {
                 tracing::warn!(target: "event", result = "wait", answers, needed, "signing_inquiry")
             }
-            Notice::Abstaining(floors) => {
-                for floor in floors {
-                    let (domain, height) = (floor.domain().name(), floor.number());
+            Notice::Abstaining(watermarks) => {
+                for watermark in watermarks {
+                    let (domain, height) = (watermark.domain().name(), watermark.number());
                     tracing::warn!(target: "event", result = "done", domain, height, "signing_inquiry");
                 }
             }

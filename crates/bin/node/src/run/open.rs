@@ -84,7 +84,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         newest_duties: newest.into_iter().filter_map(|certificate| certificate.instance.as_duty()).collect(),
         duty_watermarks: store.duty_watermarks().map_err(refusal)?,
         votes: votes.db().votes().collect(),
-        floors: votes.db().floors().collect(),
+        watermarks: votes.db().watermarks().collect(),
         history,
         unsealed: unsealed(&store, chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
@@ -373,7 +373,7 @@ mod tests {
     use std::path::Path;
 
     /// The height up to which operator 0 signs no block in its second life; `between` writes to its directory.
-    fn signing_floor(between: impl Fn(&Path, ClusterId)) -> Height {
+    fn signing_watermark(between: impl Fn(&Path, ClusterId)) -> Height {
         let dir = tempfile::tempdir().unwrap();
         let mut all = fixture::keys();
         let (secrets, lock) = (all.take(0), all.lock);
@@ -394,7 +394,7 @@ mod tests {
         between(dir.path(), cluster);
         let opened = open(&config, &operator, &Metrics::new()).unwrap();
         let replica = opened.into_replica(&config, operator).unwrap().replica;
-        replica.signing_floors().find_map(InstanceId::height).unwrap_or_default()
+        replica.signing_watermarks().find_map(InstanceId::height).unwrap_or_default()
     }
 
     #[test]
@@ -402,7 +402,7 @@ mod tests {
         let raised = |height, dir: &Path, cluster| {
             let db =
                 SigningDb::open(&dir.join("signing"), cluster, OperatorIndex(0), SigningDbOptions::default());
-            db.unwrap().raise_floors(&[InstanceId::Block(Height(height))]).unwrap();
+            db.unwrap().raise_watermarks(&[InstanceId::Block(Height(height))]).unwrap();
         };
         let file = |dir: &Path| dir.join(aequa_storage::last_state::FILE_NAME);
         let far = |dir: &Path| LastState { height: Height(u64::MAX), round: Round(1) }.save(dir).unwrap();
@@ -419,8 +419,8 @@ mod tests {
                 put(dir);
                 raised(9, dir, cluster);
             };
-            assert_eq!(signing_floor(|dir, _| put(dir)), Height(0));
-            assert_eq!(signing_floor(both), Height(9), "the signing database binds");
+            assert_eq!(signing_watermark(|dir, _| put(dir)), Height(0));
+            assert_eq!(signing_watermark(both), Height(9), "the signing database binds");
         }
     }
 

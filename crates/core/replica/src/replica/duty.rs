@@ -100,6 +100,8 @@ impl<K: Keys> Replica<K> {
             self.seals.retain(|decision| decision.instance != id);
             self.signer.guard_mut().close(duty);
         }
-        self.duties.watermarks().for_each(|watermark| self.signer.guard_mut().raise_floor(watermark.into()));
+        self.duties
+            .watermarks()
+            .for_each(|watermark| self.signer.guard_mut().raise_watermark(watermark.into()));
     }
 }

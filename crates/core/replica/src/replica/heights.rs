@@ -72,8 +72,8 @@ impl<K: Keys> Replica<K> {
         self.seals.retain(|decision| decision.instance.height().is_none_or(|height| height >= oldest));
         self.instances.forget_blocks_below(oldest);
         self.witness.forget_blocks_below(oldest);
-        if let Some(floor) = oldest.previous() {
-            self.signer.guard_mut().raise_floor(InstanceId::Block(floor));
+        if let Some(watermark) = oldest.previous() {
+            self.signer.guard_mut().raise_watermark(InstanceId::Block(watermark));
         }
     }
 

@@ -240,8 +240,8 @@ impl<K: Keys> Replica<K> {
     }
 
     /// At and below these, each in its domain, this operator signs nothing any more.
-    pub fn signing_floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.signer.guard().floors()
+    pub fn signing_watermarks(&self) -> impl Iterator<Item = InstanceId> {
+        self.signer.guard().watermarks()
     }
 
     /// The chain, for readers.
@@ -273,7 +273,7 @@ impl<K: Keys> Replica<K> {
 
     /// The height up to which this operator signs no block, where that is at or above the one being agreed on.
     pub fn abstains_up_to(&self) -> Option<Height> {
-        self.signing_floors().find_map(InstanceId::height).filter(|floor| *floor >= self.height())
+        self.signing_watermarks().find_map(InstanceId::height).filter(|watermark| *watermark >= self.height())
     }
 
     /// The highest decided height any peer has shown.

@@ -33,8 +33,11 @@ impl<K: Keys> Replica<K> {
         recovery.closed_duties.into_iter().for_each(|duty| self.signer.guard_mut().close(duty));
         let tip = self.cx.chain.tip().height;
         // Instances up to the tip are over; their votes may be pruned.
-        self.signer.guard_mut().raise_floor(InstanceId::Block(below_log(&restored).max(tip)));
-        recovery.floors.into_iter().for_each(|floor| self.signer.guard_mut().raise_floor(floor));
+        self.signer.guard_mut().raise_watermark(InstanceId::Block(below_log(&restored).max(tip)));
+        recovery
+            .watermarks
+            .into_iter()
+            .for_each(|watermark| self.signer.guard_mut().raise_watermark(watermark));
         for (id, restored) in restored {
             let is_over = match id {
                 InstanceId::Block(height) => height <= tip,
@@ -49,7 +52,7 @@ impl<K: Keys> Replica<K> {
         recovery
             .duty_watermarks
             .into_iter()
-            .for_each(|watermark| self.signer.guard_mut().raise_floor(watermark.into()));
+            .for_each(|watermark| self.signer.guard_mut().raise_watermark(watermark.into()));
         recovery.unsealed.iter().for_each(|certificate| self.open_seal(certificate));
     }
 

@@ -110,12 +110,15 @@ impl<K: Keys> Replica<K> {
             return Some(rejoin);
         }
         if let Some(shown) = self.signer.guard_mut().take_shown() {
-            let floors = rejoin.floors(&shown);
-            floors.iter().for_each(|(seen, floor)| self.signer.guard_mut().abstain(*seen, *floor));
-            let floors: Vec<InstanceId> = floors.into_iter().map(|(_, floor)| floor).collect();
-            self.cx.out.raise_floors(floors.clone());
+            let watermarks = rejoin.watermarks(&shown);
+            watermarks
+                .iter()
+                .for_each(|(seen, watermark)| self.signer.guard_mut().abstain(*seen, *watermark));
+            let watermarks: Vec<InstanceId> =
+                watermarks.into_iter().map(|(_, watermark)| watermark).collect();
+            self.cx.out.raise_watermarks(watermarks.clone());
             self.cx.out.trust();
-            self.cx.out.notify(Notice::Abstaining(floors));
+            self.cx.out.notify(Notice::Abstaining(watermarks));
         }
         let Finished { owed, duties } = rejoin.finish();
         for (from, block, certificate) in owed {
@@ -143,7 +146,7 @@ impl<K: Keys> Replica<K> {
             return false;
         }
         // Whoever showed it may not be there the next time it asks.
-        self.cx.out.raise_floors([instance]);
+        self.cx.out.raise_watermarks([instance]);
         self.cx.out.halt(Halt::SignedElsewhere { operator, instance });
         true
     }

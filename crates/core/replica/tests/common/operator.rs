@@ -15,7 +15,7 @@ use std::ops::Deref;
 pub enum Effect {
     Persist(Record),
     Vote(VoteRoot),
-    RaiseFloors(Vec<InstanceId>),
+    RaiseWatermarks(Vec<InstanceId>),
     Timer(TimerChange),
     Send(Outbound),
     Store(StoreWrite),
@@ -28,7 +28,7 @@ pub enum Effect {
 #[derive(Default)]
 struct Votes {
     places: BTreeMap<VoteKey, VoteRoot>,
-    floors: BTreeMap<Domain, InstanceId>,
+    watermarks: BTreeMap<Domain, InstanceId>,
 }
 
 impl VoteStore for Votes {
@@ -39,14 +39,14 @@ impl VoteStore for Votes {
             let before = self.places.insert(vote.key, *vote);
             assert!(before.is_none_or(|before| before == *vote), "two statements in one place");
         }
-        self.floors.extend(promised.floors.iter().map(|floor| (floor.domain(), *floor)));
+        self.watermarks.extend(promised.watermarks.iter().map(|watermark| (watermark.domain(), *watermark)));
         Ok(())
     }
 
     fn holds(&self, vote: &Signed) -> bool {
         let instance = vote.instance;
         self.places.get(&vote.vote_key()) == Some(&vote.vote_root())
-            || self.floors.get(&instance.domain()).is_some_and(|floor| instance <= *floor)
+            || self.watermarks.get(&instance.domain()).is_some_and(|watermark| instance <= *watermark)
     }
 }
 
@@ -63,7 +63,7 @@ impl Operator {
         let statements =
             recovery.records.iter().filter_map(Record::statement).map(|signed| signed.vote_root());
         votes.places.extend(statements.chain(recovery.votes.iter().copied()).map(|vote| (vote.key, vote)));
-        votes.floors.extend(recovery.floors.iter().map(|floor| (floor.domain(), *floor)));
+        votes.watermarks.extend(recovery.watermarks.iter().map(|watermark| (watermark.domain(), *watermark)));
         Self { replica: replica(recovery), votes }
     }
 
@@ -81,15 +81,17 @@ impl Operator {
         let timers = output.take_timers();
         let mut effects = Vec::new();
         let output = output.unless_halted().unwrap_or_else(|stopped| {
-            effects.push(Effect::RaiseFloors(stopped.floors.clone()));
+            effects.push(Effect::RaiseWatermarks(stopped.watermarks.clone()));
             effects.push(Effect::Halt(stopped.halt.clone()));
             stopped.ignored()
         });
         let Ok(durable) = output.persisted(&mut self.votes);
-        let Persist { records, floors, votes } = durable.persisted;
+        let Persist { records, watermarks, votes } = durable.persisted;
         effects.extend(votes.into_iter().map(Effect::Vote));
         effects.extend(records.into_iter().map(Effect::Persist));
-        effects.extend(Some(floors).filter(|floors| !floors.is_empty()).map(Effect::RaiseFloors));
+        effects.extend(
+            Some(watermarks).filter(|watermarks| !watermarks.is_empty()).map(Effect::RaiseWatermarks),
+        );
         effects.extend(timers.into_iter().map(Effect::Timer));
         effects.extend(durable.send.into_iter().map(Effect::Send));
         effects.extend(durable.store.into_iter().map(Effect::Store));

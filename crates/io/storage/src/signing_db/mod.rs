@@ -10,7 +10,7 @@
 //!
 //! The second gate before a signature leaves the node: it knows nothing of records, values or
 //! consensus, and shares no format and no reading code with the log. It refuses by itself a second
-//! statement for one key and anything at or below a floor; that refusal ends the process.
+//! statement for one key and anything at or below a watermark; that refusal ends the process.
 //!
 //! 1. The file is a **set**: the order of slots means nothing, each slot is whole or nothing, and an
 //!    unreadable one costs only what it said. What the log and the database know is added up.
@@ -18,7 +18,7 @@
 //! 3. [`SigningDb::take`] takes votes and hands them to the system before anything is sent. They are durable
 //!    after [`SigningDb::settle`], for which only the next turn waits, since the log has the statements: a
 //!    thread of its own syncs meanwhile.
-//! 4. [`SigningDb::raise_floors`] is durable on return. Floors replace the votes at and below them, so the
+//! 4. [`SigningDb::raise_watermarks`] is durable on return. Watermarks replace the votes at and below them, so the
 //!    file does not grow with the chain.
 //! 5. After an error nothing is accepted any more, as in the log.
 
@@ -129,7 +129,7 @@ impl SigningDb {
     }
 
     /// Refuses what could not be taken: a key of another statement, among these votes too, or one that is
-    /// not above its floor. Takes nothing.
+    /// not above its watermark. Takes nothing.
     pub fn check(&self, votes: &[VoteRoot]) -> Result<(), StorageError> {
         let mut asked = BTreeMap::new();
         for vote in votes {
@@ -143,17 +143,17 @@ impl SigningDb {
 
     /// Whether this very vote is in it, or lies where nothing is signed any more.
     pub fn holds(&self, vote: &VoteRoot) -> bool {
-        !self.known.is_above_floor(vote) || self.known.votes.get(&vote.key) == Some(&vote.root)
+        !self.known.is_above_watermark(vote) || self.known.votes.get(&vote.key) == Some(&vote.root)
     }
 
-    /// Every vote above the floors, in order.
+    /// Every vote above the watermarks, in order.
     pub fn votes(&self) -> impl Iterator<Item = VoteRoot> {
         self.known.votes.iter().map(|(key, root)| VoteRoot { key: *key, root: *root })
     }
 
-    /// The floors: nothing is signed at or below them.
-    pub fn floors(&self) -> impl Iterator<Item = InstanceId> {
-        self.known.floors.values().copied()
+    /// The watermarks: nothing is signed at or below them.
+    pub fn watermarks(&self) -> impl Iterator<Item = InstanceId> {
+        self.known.watermarks.values().copied()
     }
 
     /// Slots that were not whole when the file was opened: what they said is lost here.
@@ -162,7 +162,7 @@ impl SigningDb {
     }
 
     /// Takes these votes, whose records are durable, and begins to sync them. A key that is
-    /// taken by another statement, or below the floor, is refused, and then nothing is accepted any more.
+    /// taken by another statement, or below the watermark, is refused, and then nothing is accepted any more.
     pub fn take(&mut self, votes: &[VoteRoot]) -> Result<(), StorageError> {
         self.guarded(|db| {
             let mut entries = Vec::with_capacity(votes.len());
@@ -177,10 +177,10 @@ impl SigningDb {
         })
     }
 
-    /// Adds, durably, the votes of what the log holds above the floors: a crash may have come between a
+    /// Adds, durably, the votes of what the log holds above the watermarks: a crash may have come between a
     /// record and its vote, and the log is pruned one day.
     pub fn complete(&mut self, of_log: impl Iterator<Item = VoteRoot>) -> Result<(), StorageError> {
-        let above: Vec<VoteRoot> = of_log.filter(|vote| self.known.is_above_floor(vote)).collect();
+        let above: Vec<VoteRoot> = of_log.filter(|vote| self.known.is_above_watermark(vote)).collect();
         self.take(&above)?;
         self.settle()
     }
@@ -190,18 +190,18 @@ impl SigningDb {
         self.guarded(Self::sync_written)
     }
 
-    /// Raises floors durably, and forgets the votes at and below them. None is ever lowered.
-    pub fn raise_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
+    /// Raises watermarks durably, and forgets the votes at and below them. None is ever lowered.
+    pub fn raise_watermarks(&mut self, watermarks: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|db| {
-            db.write_floors(floors)?;
+            db.write_watermarks(watermarks)?;
             db.sync_written()
         })
     }
 
-    /// Raises floors where nothing is signed any more anyway, so that the votes below can go; durable some time soon.
-    pub fn prune(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
+    /// Raises watermarks where nothing is signed any more anyway, so that the votes below can go; durable some time soon.
+    pub fn prune(&mut self, watermarks: &[InstanceId]) -> Result<(), StorageError> {
         self.guarded(|db| {
-            db.write_floors(floors)?;
+            db.write_watermarks(watermarks)?;
             db.begin_sync();
             Ok(())
         })
@@ -219,9 +219,9 @@ impl SigningDb {
         changed
     }
 
-    fn write_floors(&mut self, floors: &[InstanceId]) -> Result<(), StorageError> {
-        let raised = floors.iter().filter(|floor| self.known.raise(**floor));
-        let entries: Vec<Entry> = raised.map(|floor| Entry::Floor(*floor)).collect();
+    fn write_watermarks(&mut self, watermarks: &[InstanceId]) -> Result<(), StorageError> {
+        let raised = watermarks.iter().filter(|watermark| self.known.raise(**watermark));
+        let entries: Vec<Entry> = raised.map(|watermark| Entry::Watermark(*watermark)).collect();
         self.write_out(&entries)
     }
 
@@ -263,8 +263,8 @@ impl SigningDb {
     /// Replaces the file by one that holds only what still matters.
     fn start_over(&mut self) -> Result<(), StorageError> {
         self.sync_written()?;
-        let floors = self.floors().map(Entry::Floor);
-        let entries: Vec<Entry> = floors.chain(self.votes().map(Entry::Vote)).collect();
+        let watermarks = self.watermarks().map(Entry::Watermark);
+        let entries: Vec<Entry> = watermarks.chain(self.votes().map(Entry::Vote)).collect();
         let slots = self.options.slots.max(2 * entries.len());
         let medium = Arc::clone(&self.options.medium);
         self.file = replace(&self.dir, self.cluster_id, self.operator, &entries, slots, &*medium)?;
@@ -274,21 +274,21 @@ impl SigningDb {
 
     fn read_slots(&mut self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
         let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
-        let mut floors = Vec::new();
+        let mut watermarks = Vec::new();
         for (n, slot) in slots.iter().enumerate() {
             match Slot::read(slot) {
                 Slot::Free => continue,
                 Slot::Unreadable => self.unreadable += 1,
-                Slot::Taken(Entry::Floor(floor)) => floors.push(floor),
+                Slot::Taken(Entry::Watermark(watermark)) => watermarks.push(watermark),
                 Slot::Taken(Entry::Vote(vote)) => {
                     self.known.take(&vote).map_err(|_| corrupt(path, "two statements for one key"))?;
                 }
             }
             self.used = n + 1;
         }
-        // Votes stand below a floor that was raised after them.
-        for floor in floors {
-            self.known.raise(floor);
+        // Votes stand below a watermark that was raised after them.
+        for watermark in watermarks {
+            self.known.raise(watermark);
         }
         Ok(())
     }
@@ -309,17 +309,17 @@ impl std::fmt::Debug for SigningDb {
 struct Known {
     votes: BTreeMap<VoteKey, B256>,
     /// The highest instance of each domain at and below which nothing is signed.
-    floors: BTreeMap<Domain, InstanceId>,
+    watermarks: BTreeMap<Domain, InstanceId>,
 }
 
 impl Known {
-    fn is_above_floor(&self, vote: &VoteRoot) -> bool {
+    fn is_above_watermark(&self, vote: &VoteRoot) -> bool {
         let instance = vote.key.instance;
-        self.floors.get(&instance.domain()).is_none_or(|floor| instance > *floor)
+        self.watermarks.get(&instance.domain()).is_none_or(|watermark| instance > *watermark)
     }
 
     fn may_take(&self, vote: &VoteRoot) -> Result<(), StorageError> {
-        if !self.is_above_floor(vote) {
+        if !self.is_above_watermark(vote) {
             let reason = "it is not above what may have been signed before";
             return Err(StorageError::VoteRefused { key: vote.key, reason });
         }
@@ -335,15 +335,15 @@ impl Known {
         Ok(self.votes.insert(vote.key, vote.root).is_none())
     }
 
-    /// Raises a floor and forgets the votes at and below it; false when it is as high already.
-    fn raise(&mut self, floor: InstanceId) -> bool {
-        let domain = floor.domain();
-        if self.floors.get(&domain) >= Some(&floor) {
+    /// Raises a watermark and forgets the votes at and below it; false when it is as high already.
+    fn raise(&mut self, watermark: InstanceId) -> bool {
+        let domain = watermark.domain();
+        if self.watermarks.get(&domain) >= Some(&watermark) {
             return false;
         }
-        self.floors.insert(domain, floor);
+        self.watermarks.insert(domain, watermark);
         let first = VoteKey::first_of(domain.instance(0));
-        let above = VoteKey::first_of(floor.next());
+        let above = VoteKey::first_of(watermark.next());
         self.votes.extract_if(first..above, |_, _| true).for_each(drop);
         true
     }

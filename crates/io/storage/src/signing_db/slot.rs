@@ -21,7 +21,7 @@ pub(super) const HEAD_FRAME: FrameKind = FrameKind {
 const HEAD_PAYLOAD_BYTES: usize = SLOT_BYTES - crate::frame::HEADER_BYTES;
 /// Size of a slot, and of the head.
 pub(super) const SLOT_BYTES: usize = 64;
-/// Kind number of a floor.
+/// Kind number of a watermark.
 const FLOOR: u8 = 0;
 
 /// What one slot says.
@@ -30,7 +30,7 @@ pub(super) enum Entry {
     /// A statement was signed.
     Vote(VoteRoot),
     /// Nothing is signed in the domain of this instance, there and below.
-    Floor(InstanceId),
+    Watermark(InstanceId),
 }
 
 /// What the bytes of a slot are.
@@ -50,7 +50,7 @@ impl Entry {
             Self::Vote(VoteRoot { key: VoteKey { instance, round, kind }, root }) => {
                 (kind.number(), instance, *round, *root)
             }
-            Self::Floor(instance) => (FLOOR, instance, Round(0), B256::ZERO),
+            Self::Watermark(instance) => (FLOOR, instance, Round(0), B256::ZERO),
         };
         let mut slot = [0; SLOT_BYTES];
         slot[4] = kind;
@@ -71,7 +71,7 @@ impl Entry {
         let number = u64::from_be_bytes(slot[8..16].try_into().ok()?);
         let instance = Domain::of_number(slot[5])?.instance(number);
         if slot[4] == FLOOR {
-            return Some(Self::Floor(instance));
+            return Some(Self::Watermark(instance));
         }
         let kind = Kind::ALL.into_iter().find(|kind| kind.number() == slot[4])?;
         let round = Round(u64::from_be_bytes(slot[16..24].try_into().ok()?));
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn entries_are_read_back_and_every_flipped_bit_is_noticed() {
-        for entry in [vote(), Entry::Floor(InstanceId::duty(DutyKind::Attester, aequa_types::Slot(7)))] {
+        for entry in [vote(), Entry::Watermark(InstanceId::duty(DutyKind::Attester, aequa_types::Slot(7)))] {
             let slot = entry.encode();
             assert_eq!(Slot::read(&slot), Slot::Taken(entry));
             for bit in 0..SLOT_BYTES * 8 {

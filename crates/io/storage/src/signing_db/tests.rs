@@ -38,20 +38,22 @@ fn held(store: &SigningDb) -> Vec<VoteRoot> {
 }
 
 #[test]
-fn marks_and_floors_come_back() {
+fn marks_and_watermarks_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     for height in 1..=5 {
         put(&mut store, &votes_of(height)).unwrap();
     }
-    store.raise_floors(&[InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))]).unwrap();
+    store
+        .raise_watermarks(&[InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))])
+        .unwrap();
     let expected: Vec<VoteRoot> = (4..=5).flat_map(votes_of).collect();
     assert_eq!(held(&store), expected);
     drop(store);
     let store = open(dir.path());
     assert_eq!(held(&store), expected);
     assert_eq!(
-        store.floors().collect::<Vec<_>>(),
+        store.watermarks().collect::<Vec<_>>(),
         [InstanceId::Block(Height(3)), InstanceId::duty(DutyKind::Sync, Slot(9))]
     );
 }
@@ -70,7 +72,7 @@ fn a_second_statement_for_a_place_is_refused_and_ends_it() {
 }
 
 #[test]
-fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
+fn a_statement_is_held_in_its_own_place_and_below_a_watermark_and_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     let taken = vote(5, Kind::Prepare, 1);
@@ -82,18 +84,18 @@ fn a_statement_is_held_in_its_own_place_and_below_a_floor_and_nowhere_else() {
     drop(store);
     let mut store = open(dir.path());
     assert!(holds(&store, 5, Kind::Prepare, 1), "after a restart too");
-    store.raise_floors(&[InstanceId::Block(Height(5))]).unwrap();
+    store.raise_watermarks(&[InstanceId::Block(Height(5))]).unwrap();
     assert!(holds(&store, 5, Kind::Prepare, 2), "nothing is signed there any more, and what was has left");
     assert!(!holds(&store, 6, Kind::Prepare, 1));
 }
 
 #[test]
-fn nothing_is_marked_at_or_below_a_floor_and_no_floor_is_lowered() {
+fn nothing_is_marked_at_or_below_a_watermark_and_no_watermark_is_lowered() {
     for height in 4..=6 {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
-        store.raise_floors(&[InstanceId::Block(Height(5))]).unwrap();
-        store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
+        store.raise_watermarks(&[InstanceId::Block(Height(5))]).unwrap();
+        store.raise_watermarks(&[InstanceId::Block(Height(2))]).unwrap();
         drop(store);
         assert_eq!(put(&mut open(dir.path()), &votes_of(height)).is_ok(), height == 6);
     }
@@ -109,7 +111,7 @@ fn a_full_file_is_replaced_by_what_still_matters() {
     for height in 1..=10_000 {
         put(&mut store, &votes_of(height)).unwrap();
         if height % 8 == 0 {
-            store.raise_floors(&[InstanceId::Block(Height(height - 4))]).unwrap();
+            store.raise_watermarks(&[InstanceId::Block(Height(height - 4))]).unwrap();
         }
     }
     drop(store);
@@ -229,7 +231,7 @@ fn what_the_log_holds_without_a_mark_is_marked_before_the_log_may_forget_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     put(&mut store, &votes_of(4)).unwrap();
-    store.raise_floors(&[InstanceId::Block(Height(2))]).unwrap();
+    store.raise_watermarks(&[InstanceId::Block(Height(2))]).unwrap();
     store.complete((1..=5).flat_map(votes_of)).unwrap();
     drop(store);
     let expected: Vec<VoteRoot> = (3..=5).flat_map(votes_of).collect();
