@@ -78,9 +78,9 @@ pub enum Outbound {
     Broadcast(Message),
     /// To one operator.
     Send(OperatorIndex, Message),
-    /// Spread an admitted transaction.
-    Gossip(CheckedTransaction),
-    /// Spread transactions that were spread before, for whoever missed them. One frame of gossip holds them.
+    /// Send an own client's transaction to every other operator.
+    Spread(CheckedTransaction),
+    /// Spread transactions that were spread before, for whoever missed them. One frame holds them.
     Offer(Vec<CheckedTransaction>),
     /// Spread evidence to every member.
     GossipEvidence(CheckedEvidence),
@@ -100,7 +100,7 @@ impl Outbound {
     fn vote(&self) -> Option<&Signed> {
         match self {
             Self::Broadcast(message) | Self::Send(_, message) => message.statement(),
-            Self::Gossip(_)
+            Self::Spread(_)
             | Self::Offer(_)
             | Self::GossipEvidence(_)
             | Self::Fetch { .. }

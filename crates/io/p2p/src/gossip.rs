@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_topics_that_are_not_subscribed_to() {
-        let own = OwnTopics(BTreeSet::from([Topic::Tx]));
+        let own = OwnTopics(BTreeSet::from([Topic::Evidence]));
         let is_taken = |topic: &str| {
             let raw = gossipsub::RawMessage {
                 source: None,
@@ -141,16 +141,16 @@ mod tests {
             };
             gossipsub::DataTransform::inbound_transform(&own, raw).is_ok()
         };
-        assert!(is_taken(Topic::Tx.name()));
-        assert!(!is_taken(Topic::Evidence.name()), "known, and not subscribed to");
+        assert!(is_taken(Topic::Evidence.name()));
+        assert!(!is_taken(Topic::PrivateTx.name()), "known, and not subscribed to");
         assert!(!is_taken(Topic::Qbft.name()), "not by gossip");
         assert!(!is_taken("x"));
     }
 
     #[test]
     fn only_gossip_topics_come_by_gossip() {
-        assert_eq!(topic_of(&message("aequa/tx/v1", b"")), Some(Topic::Tx));
-        assert_eq!(topic_of(&message("aequa/qbft/v1", b"")), None);
+        assert_eq!(topic_of(&message("aequa/evidence/v1", b"")), Some(Topic::Evidence));
+        assert_eq!(topic_of(&message("aequa/tx/v1", b"")), None);
         assert_eq!(topic_of(&message("else", b"")), None);
     }
 }

@@ -1,8 +1,10 @@
 //! What waits to be written to one member on one topic.
 //!
 //! A queue is *down* (no connection: frames are dropped), *waiting* (a connection, but no stream yet) or
-//! *up*. Each stream that serves it has a turn; a newer stream ends the older one's turn.
+//! *up*. Each stream that serves it has a turn; a newer stream ends the older one's turn. One whose frames may
+//! be missed drops the oldest when its member does not read; any other overflows.
 
+use crate::topic::Topic;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -21,7 +23,7 @@ pub(crate) enum Queued {
     Yes,
     /// Not connected: dropped.
     Dropped,
-    /// The member does not read: everything was dropped, its connection is to be closed.
+    /// The member does not read what it must not miss: everything was dropped, its connection is to be closed.
     Overflow,
 }
 
@@ -46,6 +48,7 @@ impl Turn {
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
+    may_be_missed: bool,
     state: Mutex<State>,
 }
 
@@ -60,6 +63,11 @@ struct State {
 }
 
 impl Queue {
+    /// A queue of a topic, down.
+    pub fn of(topic: Topic) -> Self {
+        Self { may_be_missed: topic.may_be_missed(), state: Mutex::default() }
+    }
+
     /// Adds a frame; one waiting under the same key is dropped in its favour.
     pub fn push(&self, frame: Bytes, supersedes: Option<u64>) -> Queued {
         let mut state = self.state.lock();
@@ -72,13 +80,15 @@ impl Queue {
         state.bytes += frame.len();
         state.frames.push_back((frame, supersedes));
         match &state.turn {
-            Some(_) if state.is_over() => {
+            Some(_) if state.is_over() && !self.may_be_missed => {
                 state.clear();
                 return Queued::Overflow;
             }
             Some(turn) => turn.wake.notify_one(),
-            None => state.drop_oldest(),
+            // Nobody is slow: the newest frames are the ones still wanted.
+            None => {}
         }
+        state.drop_oldest();
         Queued::Yes
     }
 
@@ -176,7 +186,6 @@ impl State {
         }
     }
 
-    /// Without a stream nobody is slow: the newest frames are the ones still wanted.
     fn drop_oldest(&mut self) {
         while self.is_over() {
             match self.frames.pop_front() {
@@ -262,6 +271,18 @@ mod tests {
         let big = Bytes::from(vec![0; QUEUE_BYTES_MAX]);
         assert_eq!(queue.push(big.clone(), None), Queued::Yes);
         assert_eq!(queue.push(frame("x"), None), Queued::Overflow);
+    }
+
+    #[test]
+    fn a_member_that_does_not_read_misses_the_oldest_of_what_may_be_missed() {
+        let queue = Queue::of(Topic::Tx);
+        let turn = queue.begin_turn();
+        for _ in 0..QUEUE_FRAMES_MAX {
+            assert_eq!(queue.push(frame("old"), None), Queued::Yes);
+        }
+        assert_eq!(queue.push(frame("new"), None), Queued::Yes);
+        let batch = drain(&queue, &turn);
+        assert_eq!((batch.len(), batch.last()), (QUEUE_FRAMES_MAX, Some(&frame("new"))));
     }
 
     #[test]

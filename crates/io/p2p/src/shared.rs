@@ -95,7 +95,7 @@ impl Shared {
                 peer: member.peer,
                 queues: Topic::ALL.map(|topic| {
                     let on = topic.carriage() == Carriage::Direct && config.topics.contains(&topic);
-                    on.then(Arc::default)
+                    on.then(|| Arc::new(Queue::of(topic)))
                 }),
                 asking: Semaphore::new(REQUESTS_PER_PEER_MAX),
                 waiting: Arc::new(Semaphore::new(REQUESTS_WAITING_MAX)),

@@ -93,12 +93,22 @@ impl Topic {
     /// How the topic travels.
     pub fn carriage(self) -> Carriage {
         match self {
-            Topic::Tx | Topic::PrivateTx | Topic::Evidence => Carriage::Gossip,
+            Topic::PrivateTx | Topic::Evidence => Carriage::Gossip,
             Topic::Sync => Carriage::Request,
-            Topic::Qbft | Topic::BeastShare | Topic::Dkg | Topic::TssShare | Topic::State | Topic::Peers => {
-                Carriage::Direct
-            }
+            Topic::Qbft
+            | Topic::Tx
+            | Topic::BeastShare
+            | Topic::Dkg
+            | Topic::TssShare
+            | Topic::State
+            | Topic::Peers => Carriage::Direct,
         }
+    }
+
+    /// Whether a member that does not read may miss frames: what is in them is offered again, and reaches it in blocks.
+    /// Of every other direct topic it would miss what nobody says twice, and is disconnected instead.
+    pub fn may_be_missed(self) -> bool {
+        self == Topic::Tx
     }
 
     /// Largest frame in bytes, envelope included and length prefix not. For [`Topic::Sync`] this is the reply.

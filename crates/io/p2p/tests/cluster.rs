@@ -188,10 +188,10 @@ async fn a_question_to_a_member_that_is_away_fails_at_once_and_one_under_way_end
 async fn warm_up(from: &Node, hearers: &[&Node]) {
     for i in 0.. {
         let body = format!("warm-up {i} of {}", from.network.self_id());
-        let failures = |node: &Node| node.log.messages(Topic::Tx, Direction::Tx, Outcome::Error);
-        let successes = |node: &Node| node.log.messages(Topic::Tx, Direction::Tx, Outcome::Ok);
+        let failures = |node: &Node| node.log.messages(Topic::Evidence, Direction::Tx, Outcome::Error);
+        let successes = |node: &Node| node.log.messages(Topic::Evidence, Direction::Tx, Outcome::Ok);
         let (failed, succeeded) = (failures(from), successes(from));
-        from.network.gossip(Topic::Tx, &msg(&body));
+        from.network.gossip(Topic::Evidence, &msg(&body));
         from.until("published or not", |node| failures(node) > failed || successes(node) > succeeded).await;
         if successes(from) >= succeeded + hearers.len() {
             for node in hearers {
@@ -215,11 +215,11 @@ async fn gossip_reaches_members_beyond_the_next_and_what_is_rejected_goes_no_fur
     nodes[1].until_connected(2).await;
     warm_up(&nodes[1], &[&nodes[0], &nodes[2]]).await;
     warm_up(&nodes[0], &[&nodes[1]]).await;
-    nodes[0].network.gossip(Topic::Tx, &msg("bad"));
+    nodes[0].network.gossip(Topic::Evidence, &msg("bad"));
     nodes[1].until("bad arrives", |node| node.log.gossiped("bad")).await;
-    let refused = |node: &Node| node.log.messages(Topic::Tx, Direction::Rx, Outcome::Error) == 1;
+    let refused = |node: &Node| node.log.messages(Topic::Evidence, Direction::Rx, Outcome::Error) == 1;
     nodes[1].until("bad is refused", refused).await;
-    nodes[0].network.gossip(Topic::Tx, &msg("good"));
+    nodes[0].network.gossip(Topic::Evidence, &msg("good"));
     nodes[2].until("good arrives", |node| node.log.gossiped("good")).await;
     assert!(!nodes[2].log.gossiped("bad"));
     assert!(nodes[1].network.score(op(0)) < -40.0, "whoever forwards a bad message pays for it");

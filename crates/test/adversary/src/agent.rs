@@ -240,9 +240,9 @@ impl Agent {
     fn send(&self, sending: &Sending) -> u64 {
         let connected = self.connected();
         match &sending.to {
-            _ if sending.way == Way::Gossip => {
-                self.network.gossip(Topic::Tx, &sending.frame);
-                u64::from(!connected.is_empty())
+            _ if sending.way == Way::Transactions => {
+                self.network.broadcast(Topic::Tx, &sending.frame);
+                connected.len() as u64
             }
             _ if sending.way == Way::Question => {
                 connected.iter().filter(|operator| self.question(**operator, &sending.frame)).count() as u64

@@ -131,7 +131,7 @@ pub(crate) enum Way {
     /// On the topic of consensus.
     Consensus,
     /// On the topic of transactions.
-    Gossip,
+    Transactions,
     /// As a question, whose answer nobody waits for.
     Question,
 }
@@ -153,8 +153,8 @@ impl Sending {
     }
 
     /// A frame on the topic of transactions.
-    pub(crate) fn gossip(frame: Frame) -> Self {
-        Self { to: None, frame, way: Way::Gossip }
+    pub(crate) fn transactions(frame: Frame) -> Self {
+        Self { to: None, frame, way: Way::Transactions }
     }
 
     /// A question to everybody.

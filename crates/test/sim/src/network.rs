@@ -135,7 +135,7 @@ impl World {
         open && (self.is_calm() || !self.dice.chance(self.plan.drop))
     }
 
-    pub(crate) fn gossip(&mut self, id: usize, transaction: &CheckedTransaction) {
+    pub(crate) fn spread(&mut self, id: usize, transaction: &CheckedTransaction) {
         for to in (0..self.nodes.len()).filter(|to| *to != id) {
             if self.reaches(id, to) {
                 let latency_ms = self.latency_ms(id, to);

@@ -270,9 +270,9 @@ impl World {
         match outbound {
             Outbound::Broadcast(message) => self.emit(id, None, message),
             Outbound::Send(to, message) => self.emit(id, Some(to), message),
-            Outbound::Gossip(transaction) => self.gossip(id, &transaction),
+            Outbound::Spread(transaction) => self.spread(id, &transaction),
             Outbound::Offer(transactions) => {
-                transactions.iter().for_each(|transaction| self.gossip(id, transaction))
+                transactions.iter().for_each(|transaction| self.spread(id, transaction))
             }
             Outbound::GossipEvidence(evidence) => self.gossip_evidence(id, &evidence),
             Outbound::Fetch { from, height } => self.fetch(id, from, height),

@@ -76,7 +76,7 @@ fn a_member_that_sends_garbage_is_counted_and_stops_nothing() {
     for n in 0..120u8 {
         let body = vec![n; 1 + usize::from(n) * 7];
         traitor.broadcast(Topic::Qbft, &Message::new(n % 9, body.clone()));
-        traitor.gossip(Topic::Tx, &Message::new(n % 3, body));
+        traitor.broadcast(Topic::Tx, &Message::new(n % 3, body));
     }
     for node in &cluster.nodes[..3] {
         until(&format!("garbage is counted at {}", node.dir.display()), || {

@@ -178,7 +178,7 @@ impl Ports<OperatorKeys> for NodePorts {
         match outbound {
             Outbound::Broadcast(message) => self.outbox.broadcast(message),
             Outbound::Send(to, message) => self.outbox.send(*to, message),
-            Outbound::Gossip(transaction) => self.outbox.gossip(transaction.clone()),
+            Outbound::Spread(transaction) => self.outbox.spread(transaction.clone()),
             Outbound::Offer(transactions) => self.outbox.offer(transactions),
             Outbound::GossipEvidence(evidence) => self.outbox.gossip_evidence(evidence),
             Outbound::Fetch { from, height } => self.outbox.fetch(*from, *height),

@@ -15,9 +15,7 @@ use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::limits::{EVIDENCE_BYTES_MAX, ROUND_WINDOW, TX_FRAME_BYTES_MAX};
 use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::wire::{self, WireKind};
-use aequa_types::{
-    Evidence, Height, InstanceId, Message, OperatorIndex, Signed, Transaction, TxHash, Verified,
-};
+use aequa_types::{Evidence, Height, InstanceId, Message, OperatorIndex, Signed, Transaction, Verified};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Instant;
@@ -249,17 +247,20 @@ impl Inbox {
         let Ok(checked) = checked else { return GossipVerdict::Reject };
         self.context.input(Input::Evidence(checked.clone())).await;
         let kept = move |replica: &Core| replica.pending_evidence().any(|pending| *pending == checked);
-        self.travels_if(kept).await
+        match self.context.ask(kept).await {
+            Some(true) => GossipVerdict::Accept,
+            Some(false) | None => GossipVerdict::Ignore,
+        }
     }
 
-    /// Transactions travel on together, when any of them is in the pool.
-    async fn transactions(&self, from: OperatorIndex, frame: Frame) -> GossipVerdict {
+    /// Transactions of the sender's clients, or what it offers again. One that is remembered is not checked twice.
+    async fn transactions(&self, from: OperatorIndex, frame: Frame) -> Verdict {
         if frame.kind != wire::TRANSACTIONS {
-            return GossipVerdict::Ignore;
+            return Verdict::Unknown;
         }
         let decoded =
             aequa_types::decode::<Vec<Transaction>>("transactions", &frame.body, TX_FRAME_BYTES_MAX);
-        let Ok(transactions) = decoded else { return GossipVerdict::Reject };
+        let Ok(transactions) = decoded else { return Verdict::Malformed };
         let verifier = &self.context.verifier;
         let check = || -> Result<Vec<_>, Refusal> {
             transactions
@@ -267,21 +268,14 @@ impl Inbox {
                 .map(|transaction| Ok((verifier.transaction(transaction)?, None)))
                 .collect()
         };
-        let Some(turn) = self.context.budgets.turn_unless_in_debt(from, Call::Gossip).await else {
-            return GossipVerdict::Ignore;
-        };
         let (checked, busy) = tokio::task::block_in_place(|| timed(check));
-        turn.charge(0, busy);
-        let Ok(checked) = checked else { return GossipVerdict::Reject };
-        let hashes: Vec<TxHash> = checked.iter().map(|(transaction, _)| transaction.hash()).collect();
-        self.context.input(Input::Transactions(checked)).await;
-        self.travels_if(move |replica| hashes.iter().any(|hash| replica.mempool().get(hash).is_some())).await
-    }
-
-    async fn travels_if(&self, kept: impl FnOnce(&Core) -> bool + Send + 'static) -> GossipVerdict {
-        match self.context.ask(kept).await {
-            Some(true) => GossipVerdict::Accept,
-            Some(false) | None => GossipVerdict::Ignore,
+        self.context.budgets.charge(from, Call::Transactions, 0, busy);
+        match checked {
+            Ok(checked) => {
+                let taken = self.context.input(Input::Transactions(checked)).await;
+                if taken { Verdict::Accept } else { Verdict::Unknown }
+            }
+            Err(refusal) => verdict(&refusal),
         }
     }
 }
@@ -312,8 +306,8 @@ impl Handler for Inbox {
         Box::pin(async move {
             let verdict = match topic {
                 Topic::Qbft => self.consensus(from, frame).await,
-                Topic::Tx
-                | Topic::PrivateTx
+                Topic::Tx => self.transactions(from, frame).await,
+                Topic::PrivateTx
                 | Topic::BeastShare
                 | Topic::Dkg
                 | Topic::TssShare
@@ -324,7 +318,8 @@ impl Handler for Inbox {
             };
             // Its stream is left unread until its checks are paid for. A sleep of nothing would still wait for the next
             // tick of the runtime's clock, and wake its driver.
-            let debt = self.context.budgets.debt(from, Call::Check);
+            let call = if topic == Topic::Tx { Call::Transactions } else { Call::Check };
+            let debt = self.context.budgets.debt(from, call);
             if !debt.is_zero() {
                 tokio::time::sleep(debt).await;
             }
@@ -337,9 +332,9 @@ impl Handler for Inbox {
             match topic {
                 // Gossip cannot be slowed down, only left alone.
                 _ if !self.context.budgets.debt(from, Call::Gossip).is_zero() => GossipVerdict::Ignore,
-                Topic::Tx => self.transactions(from, frame).await,
                 Topic::Evidence => self.evidence(from, frame).await,
                 Topic::Qbft
+                | Topic::Tx
                 | Topic::PrivateTx
                 | Topic::BeastShare
                 | Topic::Dkg

@@ -16,28 +16,28 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// A transaction waits this long for others to share its gossip frame.
-const GOSSIP_GATHER: Duration = Duration::from_millis(3);
-/// A gossip frame is closed at this size, well below its limit.
-const GOSSIP_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
-/// Admitted transactions waiting to be gossiped; what finds no room is offered again later.
-const GOSSIP_QUEUE_MAX: usize = 16_384;
+/// Least time between frames of transactions, unless one is full: what comes meanwhile shares the next.
+const GATHER: Duration = Duration::from_millis(10);
+/// A frame of several transactions is closed at this size, well below its limit.
+const GATHER_BYTES: usize = TX_FRAME_BYTES_MAX / 2;
+/// Admitted transactions waiting to be spread; what finds no room is offered again later.
+const GATHER_QUEUE_MAX: usize = 16_384;
 
 /// Sends to the other operators; silent in a cluster of one.
 #[derive(Clone)]
 pub struct Outbox {
     network: Weak<Network>,
     context: Arc<Context>,
-    gossip: mpsc::Sender<CheckedTransaction>,
+    gathered: mpsc::Sender<CheckedTransaction>,
     runtime: tokio::runtime::Handle,
 }
 
 impl Outbox {
-    /// An outbox over `network`, with its gossip gatherer; must be called inside a runtime.
+    /// An outbox over `network`, with its gatherer of transactions; must be called inside a runtime.
     pub fn start(network: Weak<Network>, context: Arc<Context>) -> Self {
-        let (gossip, queue) = mpsc::channel(GOSSIP_QUEUE_MAX);
+        let (gathered, queue) = mpsc::channel(GATHER_QUEUE_MAX);
         tokio::spawn(gather(network.clone(), queue));
-        Self { network, context, gossip, runtime: tokio::runtime::Handle::current() }
+        Self { network, context, gathered, runtime: tokio::runtime::Handle::current() }
     }
 
     /// To every other operator.
@@ -74,18 +74,17 @@ impl Outbox {
         }
     }
 
-    /// Queues a transaction for gossip.
-    pub fn gossip(&self, transaction: CheckedTransaction) {
+    /// Queues a transaction of an own client for all members. None of them sends it on: they are fully connected.
+    pub fn spread(&self, transaction: CheckedTransaction) {
         // When full, the transaction is offered again later, or reaches the others inside a block.
-        let _ = self.gossip.try_send(transaction);
+        let _ = self.gathered.try_send(transaction);
     }
 
-    /// Spreads transactions once more. Gossip drops a frame it has seen, and its trace id makes this one another.
+    /// Spreads transactions once more.
     pub fn offer(&self, transactions: &[CheckedTransaction]) {
         let Some(network) = self.network.upgrade() else { return };
         self.context.metrics.mempool_offered_again_total.add([], transactions.len() as u64);
-        let trace_id = format!("offer-{}-{}", self.context.me, crate::wall_ms());
-        network.gossip(Topic::Tx, &transactions_frame(transactions).traced(trace_id));
+        network.broadcast(Topic::Tx, &transactions_frame(transactions));
     }
 
     /// Spreads a piece of evidence.
@@ -140,30 +139,53 @@ fn consensus_frame(message: &Message) -> Frame {
     }
 }
 
-/// Gathers transactions of a few milliseconds into one frame.
+/// Sends a transaction at once, and those of the milliseconds after it together.
 async fn gather(network: Weak<Network>, mut queue: mpsc::Receiver<CheckedTransaction>) {
-    let mut kept: Option<CheckedTransaction> = None;
-    while let Some(first) = match kept.take() {
-        Some(transaction) => Some(transaction),
-        None => queue.recv().await,
-    } {
-        let mut bytes = first.bytes();
-        let mut batch = vec![first];
-        let until = tokio::time::Instant::now() + GOSSIP_GATHER;
-        while let Ok(Some(next)) = tokio::time::timeout_at(until, queue.recv()).await {
-            if bytes + next.bytes() > GOSSIP_BYTES {
-                kept = Some(next);
-                break;
+    let mut waiting = Vec::new();
+    while queue.recv_many(&mut waiting, GATHER_QUEUE_MAX).await > 0 {
+        {
+            let Some(network) = network.upgrade() else { return };
+            let mut rest = &waiting[..];
+            while let Some(batch) = take_batch(&mut rest) {
+                network.broadcast(Topic::Tx, &transactions_frame(batch));
             }
-            bytes += next.bytes();
-            batch.push(next);
         }
-        let Some(network) = network.upgrade() else { return };
-        network.gossip(Topic::Tx, &transactions_frame(&batch));
+        waiting.clear();
+        tokio::time::sleep(GATHER).await;
     }
+}
+
+/// The first transactions that fit into one frame, at least one if there is one.
+fn take_batch<'a>(rest: &mut &'a [CheckedTransaction]) -> Option<&'a [CheckedTransaction]> {
+    let mut bytes = 0;
+    let fits = |transaction: &&CheckedTransaction| {
+        bytes += transaction.bytes();
+        bytes <= GATHER_BYTES
+    };
+    let fitting = rest.iter().take_while(fits).count();
+    rest.split_off(..fitting.max(1))
 }
 
 fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
     let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
     Frame::new(wire::TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_testkit::{checked, plaintext_with};
+    use aequa_types::Address;
+
+    #[test]
+    fn every_transaction_is_in_one_frame_and_every_frame_below_its_limit() {
+        let sizes = [65_536, 10, 40_000, 30_000, 10, 65_536, 65_536];
+        let transactions = sizes.map(|bytes| checked(plaintext_with(Address::ZERO, 0, 0, &vec![7; bytes])));
+        let (mut rest, mut batches) = (&transactions[..], Vec::new());
+        while let Some(batch) = take_batch(&mut rest) {
+            assert!(transactions_frame(batch).body.len() < TX_FRAME_BYTES_MAX);
+            batches.push(batch.len());
+        }
+        assert_eq!(batches, [1, 2, 2, 1, 1]);
+    }
 }

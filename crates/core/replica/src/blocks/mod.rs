@@ -249,7 +249,7 @@ impl Blocks {
             if let Some(ticket) = ticket {
                 cx.out.tell(Tell::Admission(ticket, hash, admission));
                 if admission.is_held() {
-                    cx.out.send(Outbound::Gossip(transaction));
+                    cx.out.send(Outbound::Spread(transaction));
                 }
             }
             if admission == Admission::Ok {

@@ -1,6 +1,6 @@
 //! Transactions that wait, offered to the others again until a block holds them.
 //!
-//! Gossip is sent once and reaches whoever is connected then. Without empty blocks, one that a single node holds
+//! A transaction is spread once and reaches whoever is connected then. Without empty blocks, one that a single node holds
 //! would wait for other traffic for ever: f+1 operators have to have work before a height begins.
 
 use aequa_mempool::Mempool;
@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 
 /// How long a transaction waits before it is offered again: under ordinary load it is in a block by then.
 const AGAIN_MS: u64 = 10_000;
-/// How long after a connection is made gossip reaches it.
+/// How long after a connection is made its streams are open.
 const LINK_SETTLES_MS: u64 = 1_000;
-/// Bytes of one offer: one frame of gossip holds them, and two offers a second crowd nothing out.
+/// Bytes of one offer: one frame holds them, and two offers a second crowd nothing out.
 const OFFER_BYTES_MAX: usize = 60 * 1024;
 /// Transactions looked at for one offer.
 const LOOKED_AT_MAX: usize = 512;

@@ -237,7 +237,7 @@ impl Cluster {
                     (0..self.nodes.len()).filter(|to| *to != id).for_each(|to| self.message(id, to, &message))
                 }
                 Effect::Send(Outbound::Send(to, message)) => self.message(id, to.as_usize(), &message),
-                Effect::Send(Outbound::Gossip(transaction)) => self.spread(id, &[transaction]),
+                Effect::Send(Outbound::Spread(transaction)) => self.spread(id, &[transaction]),
                 Effect::Send(Outbound::Offer(transactions)) => self.spread(id, &transactions),
                 Effect::Send(Outbound::Fetch { from, height }) => self.fetch(id, from, height),
                 Effect::Send(Outbound::Inquire(of)) => self.inquire(id, of),

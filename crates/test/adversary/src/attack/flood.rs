@@ -83,7 +83,7 @@ impl Flood {
     }
 
     /// As large as a frame may be, one kind after the other: a value of junk under a good signature, an answer
-    /// nobody asked for, a frame of junk, and gossip of junk.
+    /// nobody asked for, a frame of junk, and transactions of junk.
     fn large(&mut self, scene: &mut Scene<'_>) -> Option<Sending> {
         self.larges += 1;
         let instance = scene.instance();
@@ -104,7 +104,7 @@ impl Flood {
             }
             _ => {
                 let body = scene.junk(TX_FRAME_BYTES_MAX - OVERHEAD_BYTES_MAX);
-                Some(Sending::gossip(Frame::new(1, body)))
+                Some(Sending::transactions(Frame::new(1, body)))
             }
         }
     }
