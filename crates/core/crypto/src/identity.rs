@@ -7,7 +7,7 @@
 use crate::Error;
 use crate::kept::Kept;
 use aequa_types::{ClusterId, Signature, Signed, Statement};
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey, Verifier as _, VerifyingKey};
 use zeroize::Zeroizing;
 
 /// An operator's secret key. Zeroised when dropped; `Debug` shows the public half only.
@@ -56,6 +56,13 @@ impl std::fmt::Debug for IdentityKey {
     }
 }
 
+/// The encoding of the identity of the curve.
+const IDENTITY_POINT: [u8; 32] = {
+    let mut bytes = [0; 32];
+    bytes[0] = 1;
+    bytes
+};
+
 /// An operator's public key, decompressed once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicIdentity {
@@ -88,9 +95,15 @@ impl PublicIdentity {
     }
 
     /// Whether `signature` covers exactly `bytes`.
+    ///
+    /// As strict as `verify_strict`, which decompresses `R` to see whether it has a small order. The key is of
+    /// the prime-order subgroup, so that the `R` of an equation that holds is too: there only the identity has one.
     pub fn verify_bytes(&self, bytes: &[u8], signature: &Signature) -> Result<(), Error> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.key.verify_strict(bytes, &signature).map_err(|_| Error::BadSignature)
+        if *signature.r_bytes() == IDENTITY_POINT {
+            return Err(Error::BadSignature);
+        }
+        self.key.verify(bytes, &signature).map_err(|_| Error::BadSignature)
     }
 
     /// The libp2p peer id: base58btc of the identity multihash of the protobuf-encoded key.
@@ -133,6 +146,8 @@ fn base58(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use aequa_types::{Claim, Digest, Height, InstanceId, OperatorIndex, Round};
+    use curve25519_dalek::Scalar;
+    use sha2::{Digest as _, Sha512};
 
     fn key(seed: u8) -> IdentityKey {
         IdentityKey::from_seed(&[seed; 32])
@@ -179,11 +194,23 @@ mod tests {
         }
     }
 
+    /// The holder of a key can make one for any bytes, without a nonce.
+    #[test]
+    fn a_signature_whose_nonce_is_the_identity_is_refused() {
+        let (key, bytes) = (key(1), b"anything");
+        let public = key.public().to_bytes();
+        let hash = Sha512::new().chain_update(IDENTITY_POINT).chain_update(public).chain_update(bytes);
+        let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+        let s = challenge * SigningKey::from_bytes(&key.seed()).to_scalar();
+        let signature = Signature::from_slice(&[IDENTITY_POINT, s.to_bytes()].concat());
+        let lenient = ed25519_dalek::Signature::from_bytes(&signature.0);
+        assert!(key.public().key.verify(bytes, &lenient).is_ok(), "its equation holds");
+        assert_eq!(key.public().verify_bytes(bytes, &signature), Err(Error::BadSignature));
+    }
+
     #[test]
     fn identity_and_small_order_points_are_no_keys() {
-        let mut identity = [0u8; 32];
-        identity[0] = 1;
-        assert!(PublicIdentity::from_bytes(&identity).is_err());
+        assert!(PublicIdentity::from_bytes(&IDENTITY_POINT).is_err());
         assert!(PublicIdentity::from_bytes(&[0u8; 32]).is_err(), "order 4");
         // y = p + 1, the identity written a second way.
         let mut second = [0xffu8; 32];
