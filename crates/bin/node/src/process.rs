@@ -16,6 +16,8 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 /// Bytes of a log looked at for its last lines.
 const TAIL_BYTES: u64 = 64 * 1024;
+/// Clock ticks per second in `/proc`: fixed by the kernel's interface on all machines we build for.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// A program without input, and without the settings of this process's environment.
 pub fn command(program: impl AsRef<OsStr>, args: &[impl AsRef<OsStr>]) -> Command {
@@ -90,6 +92,11 @@ impl Process {
     pub fn memory(&self) -> Option<Memory> {
         memory(&std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?)
     }
+
+    /// Processor time it has used, where the system tells.
+    pub fn processor_time(&self) -> Option<Duration> {
+        processor_time(&std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok()?)
+    }
 }
 
 impl Drop for Process {
@@ -105,6 +112,14 @@ fn memory(status: &str) -> Option<Memory> {
         line.split_whitespace().next()?.parse().ok()
     };
     Some(Memory { resident_kib: kib("VmRSS:")?, anonymous_kib: kib("RssAnon:")?, peak_kib: kib("VmHWM:")? })
+}
+
+/// User and system time of `/proc/<pid>/stat`; the name before them may contain anything.
+fn processor_time(stat: &str) -> Option<Duration> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let total = ticks()?.checked_add(ticks()?)?;
+    Some(Duration::from_millis(total * 1000 / TICKS_PER_SECOND))
 }
 
 /// The last lines of a log, as many as there are, at most `lines`.
@@ -129,6 +144,13 @@ mod tests {
         let expected = Memory { resident_kib: 1234, anonymous_kib: 99, peak_kib: 2000 };
         assert_eq!(memory(status), Some(expected));
         assert_eq!(memory("nonsense"), None);
+    }
+
+    #[test]
+    fn processor_time_is_read_from_proc() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 5 0 0";
+        assert_eq!(processor_time(stat), Some(Duration::from_secs(3)));
+        assert_eq!(processor_time("nonsense"), None);
     }
 
     #[test]

@@ -11,8 +11,6 @@ use std::time::Duration;
 const FOLLOW_PARENT: &str = "DVT_NODE_FOLLOW_PARENT";
 /// Last lines of a log shown when a node ends.
 const LOG_LINES: usize = 8;
-/// Clock ticks per second in `/proc`: fixed by the kernel's interface on all machines we build for.
-const TICKS_PER_SECOND: u64 = 100;
 
 /// In a node started by a devnet: end when the devnet does, however it ends.
 pub fn follow_parent() {
@@ -96,8 +94,7 @@ impl Node {
         if self.died {
             return None;
         }
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        Some(Usage { rss_kib: self.process.memory()?.resident_kib, cpu: processor_time(&stat)? })
+        Some(Usage { rss_kib: self.process.memory()?.resident_kib, cpu: self.process.processor_time()? })
     }
 
     /// Tells it to stop, and gives it the time for it.
@@ -117,25 +114,5 @@ impl Node {
                 Some(format!("node {} did not stop and was killed", self.number))
             }
         }
-    }
-}
-
-/// User and system time of `/proc/<pid>/stat`; the name before them may contain anything.
-fn processor_time(stat: &str) -> Option<Duration> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    let total = ticks()?.checked_add(ticks()?)?;
-    Some(Duration::from_millis(total * 1000 / TICKS_PER_SECOND))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_read_from_proc() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 5 0 0";
-        assert_eq!(processor_time(stat), Some(Duration::from_secs(3)));
-        assert_eq!(processor_time("nonsense"), None);
     }
 }
