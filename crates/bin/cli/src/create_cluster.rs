@@ -113,6 +113,7 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
         insecure_keys: args.insecure_keys,
         base_port: args.base_port,
         base_p2p_port: args.base_p2p_port,
+        reached_at: Vec::new(),
     })
 }
 

@@ -62,6 +62,8 @@ pub struct NewCluster {
     pub base_port: u16,
     /// Transport of node i listens here + i.
     pub base_p2p_port: u16,
+    /// Multiaddr at which others reach node i, if that is not where it listens.
+    pub reached_at: Vec<String>,
 }
 
 /// Makes a cluster; returns what its size allows but does not recommend.
@@ -72,7 +74,10 @@ pub fn make(new: &NewCluster) -> Result<Vec<String>, ExitError> {
         return Err(ExitError::failure(format!("{} exists and is not empty", out.display()))
             .hint("choose another folder; keys are never overwritten"));
     }
-    let dealt = deal(new, |node| multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node)))?;
+    let dealt = deal(new, |node| match new.reached_at.get(usize::from(node)) {
+        Some(addr) => vec![addr.clone()],
+        None => multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node)),
+    })?;
     let removed = write_cluster(new, &dealt).map_err(fail)?;
     Ok(dealt.warnings.into_iter().chain(removed).collect())
 }
@@ -110,6 +115,7 @@ pub fn ensure_single_operator(config: &RunConfig) -> Result<Vec<String>, ExitErr
         insecure_keys: false,
         base_port: 0,
         base_p2p_port: 0,
+        reached_at: Vec::new(),
     };
     let dealt = deal(&new, |_| Vec::new())?;
     let write = || {

@@ -248,6 +248,7 @@ mod tests {
             insecure_keys: true,
             base_port: cluster::BASE_PORT,
             base_p2p_port: cluster::BASE_P2P_PORT,
+            reached_at: Vec::new(),
         };
         cluster::make(&new).unwrap();
         out

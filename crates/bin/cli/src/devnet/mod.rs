@@ -452,6 +452,7 @@ fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitEr
         insecure_keys: args.chain_id != Some(cluster::MAINNET_CHAIN_ID),
         base_port: args.base_port,
         base_p2p_port,
+        reached_at: Vec::new(),
     };
     let warnings = cluster::make(&new)?;
     console::line(format!("made a cluster of {nodes} operators in {}", args.dir.display()));
