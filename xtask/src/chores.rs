@@ -146,12 +146,38 @@ fn place_of_trial(target: &Path, release: bool) -> (PathBuf, &'static str) {
     }
 }
 
-/// `cargo xtask bench`: each benchmark by its name, because `--benches` would also run the libraries.
+/// `cargo xtask bench`: a table of clusters beside the probe, or after `costs` the benchmarks of crates; after
+/// `help` the table's program explains its flags itself.
 pub fn bench(args: &[String]) -> Result<(), Failure> {
-    let wanted = match args {
+    if let Some((word, names)) = args.split_first().filter(|(word, _)| *word == "costs") {
+        return costs(word, names);
+    }
+    // With the features of the whole workspace, which whatever else is built has too.
+    run(cargo(&["build", "--release", "--workspace", "--bin", "dvt-node", "--bin", "aequa-bench"]))?;
+    let built = tree::target().join("release");
+    let mut table = program(&built.join("aequa-bench").to_string_lossy());
+    match args {
+        [word] if word == "help" => table.arg("--help"),
+        _ => table.args(nodes_unless_given(args, &built)).args(args),
+    };
+    run(table)
+}
+
+/// Where the nodes are, unless the person says it.
+fn nodes_unless_given(args: &[String], built: &Path) -> Vec<String> {
+    const FLAG: &str = "--nodes-binary";
+    match args.iter().any(|arg| arg.split('=').next() == Some(FLAG)) {
+        true => Vec::new(),
+        false => vec![FLAG.to_owned(), built.join("dvt-node").to_string_lossy().into_owned()],
+    }
+}
+
+/// `cargo xtask bench costs`: each benchmark by its name, because `--benches` would also run the libraries.
+fn costs(word: &str, names: &[String]) -> Result<(), Failure> {
+    let wanted = match names {
         [] => None,
         [name] => Some(name.as_str()),
-        _ => return Err(Failure::Usage("cargo xtask bench takes one name at most".into())),
+        _ => return Err(Failure::Usage(format!("cargo xtask bench {word} takes one name at most"))),
     };
     let benches: Vec<(String, String)> = tree::files(&[".rs"])?
         .iter()
@@ -193,6 +219,17 @@ mod tests {
         };
         assert!(!built(true).starts_with("target/release"));
         assert_eq!(built(false), Path::new("target/debug"), "tests leave such a build there too");
+    }
+
+    #[test]
+    fn the_nodes_of_the_build_are_measured_unless_others_are_named() {
+        let built = Path::new("target/release");
+        let given = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            nodes_unless_given(&args, built)
+        };
+        assert_eq!(given(&["--seconds", "5"]), ["--nodes-binary", "target/release/dvt-node"]);
+        assert!(given(&["--nodes-binary", "x"]).is_empty() && given(&["--nodes-binary=x"]).is_empty());
     }
 
     #[test]

@@ -111,8 +111,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        takes: "[name]",
-        about: "run the benchmarks of all crates, or the one of this name",
+        takes: "[help | flags of aequa-bench | costs [name]]",
+        about: "measure clusters beside a bare probe, e.g. cargo xtask bench --only n=4; costs: the benchmarks of single crates",
         run: chores::bench,
     },
 ];
