@@ -32,6 +32,14 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file of ours does not have the form it must have.
     #[error("{file}: {reason}")]
     Malformed {

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`chores`] | the commands that call cargo or a program of ours |
+//! | [`count`] | instructions of single operations, beside those written down |
 //! | [`deny`] | supply chain: sources, bans, floors, licences |
 //! | [`docs`] | rustdoc, links, decision records, and whether documented commands exist |
 //! | [`gates`] | small rules about the sources, each with its reason |
@@ -10,12 +11,14 @@
 //! | [`tree`] | the files of the repository |
 //! | [`shell`] | running programs and saying so |
 //!
-//! It may read everything and write nothing but build output; only `fmt` changes sources.
+//! It may read everything and write nothing but build output; only `fmt` changes sources, and figures are taken over
+//! with `--write`.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "chores decide nothing")]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod chores;
+mod count;
 mod deny;
 mod docs;
 mod failure;
@@ -114,6 +117,12 @@ pub const COMMANDS: &[Command] = &[
         takes: "[help | flags of aequa-bench | costs [name]]",
         about: "measure clusters beside a bare probe, e.g. cargo xtask bench --only n=4; costs: the benchmarks of single crates",
         run: chores::bench,
+    },
+    Command {
+        name: "count",
+        takes: "[--write]",
+        about: "count instructions of single operations with valgrind, and show what grew by more than 5 %; --write takes the figures over",
+        run: count::run_all,
     },
 ];
 

@@ -29,6 +29,7 @@
 //! | [`figures`] | what a run gave; medians, ratios |
 //! | [`report`] | the table |
 //! | [`machine`] | where it was measured |
+//! | [`count`] | operations whose instructions are counted, whatever the machine |
 //! | [`ports`], [`scratch`] | what runs need |
 //! | [`error`] | why something was not measured |
 
@@ -37,6 +38,7 @@
 pub mod campaign;
 pub mod cluster;
 pub mod contestant;
+pub mod count;
 pub mod error;
 pub mod exposition;
 pub mod figures;
