@@ -23,6 +23,7 @@
 //! 5. After an error nothing is accepted any more, as in the log.
 
 mod slot;
+mod syncer;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +36,9 @@ use aequa_types::{ClusterId, Domain, InstanceId, OperatorIndex, VoteKey, VoteRoo
 use alloy_primitives::B256;
 use slot::{Entry, SLOT_BYTES, Slot};
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use syncer::Syncer;
 
 /// Slots of a new file, if twice what is live is not more: ten thousand blocks, 2 MiB.
 pub const SLOTS: usize = 32_768;
@@ -242,7 +243,7 @@ impl SigningDb {
 
     fn begin_sync(&mut self) {
         if self.unsynced
-            && let Some(syncer) = &mut self.syncer
+            && let Some(syncer) = &self.syncer
         {
             self.unsynced = !syncer.begin(&self.file);
         }
@@ -250,7 +251,7 @@ impl SigningDb {
 
     fn sync_written(&mut self) -> Result<(), StorageError> {
         let path = self.dir.join(FILE);
-        if let Some(syncer) = &mut self.syncer {
+        if let Some(syncer) = &self.syncer {
             syncer.wait().map_err(at("sync", &path))?;
         }
         if self.unsynced {
@@ -351,38 +352,6 @@ impl Known {
 
 fn taken(vote: &VoteRoot) -> StorageError {
     StorageError::VoteRefused { key: vote.key, reason: "another statement was made there" }
-}
-
-/// A thread that syncs, one sync at a time.
-struct Syncer {
-    files: mpsc::Sender<Arc<dyn MediumFile>>,
-    synced: mpsc::Receiver<io::Result<()>>,
-    is_syncing: bool,
-}
-
-impl Syncer {
-    /// Without a thread whoever waits for a sync does it.
-    fn start() -> Option<Self> {
-        let (files, inbox) = mpsc::channel::<Arc<dyn MediumFile>>();
-        let (outcome, synced) = mpsc::channel();
-        let work = move || inbox.iter().try_for_each(|file| outcome.send(file.sync()).map_err(drop));
-        std::thread::Builder::new().name("signing-db".into()).spawn(work).ok()?;
-        Some(Self { files, synced, is_syncing: false })
-    }
-
-    /// Whether a sync that covers all that was written has begun.
-    fn begin(&mut self, file: &Arc<dyn MediumFile>) -> bool {
-        let begins = !self.is_syncing && self.files.send(Arc::clone(file)).is_ok();
-        self.is_syncing |= begins;
-        begins
-    }
-
-    fn wait(&mut self) -> io::Result<()> {
-        match std::mem::take(&mut self.is_syncing) {
-            false => Ok(()),
-            true => self.synced.recv().unwrap_or_else(|_| Err(io::Error::other("the syncing thread ended"))),
-        }
-    }
 }
 
 /// Puts a file with these entries in place of the one there is: the old or the new one survives a
