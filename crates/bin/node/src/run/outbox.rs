@@ -167,7 +167,7 @@ fn take_batch<'a>(rest: &mut &'a [CheckedTransaction]) -> Option<&'a [CheckedTra
 }
 
 fn transactions_frame(transactions: &[CheckedTransaction]) -> Frame {
-    let transactions: Vec<Transaction> = transactions.iter().map(|tx| tx.transaction().clone()).collect();
+    let transactions: Vec<&Transaction> = transactions.iter().map(CheckedTransaction::transaction).collect();
     Frame::new(wire::TRANSACTIONS, Bytes::from(transactions.as_ssz_bytes()))
 }
 
