@@ -6,6 +6,8 @@ pub const TX_PAYLOAD_BYTES_MAX: usize = 65_536;
 pub const TX_BYTES_MAX: usize = 66 * 1024;
 /// Largest JSON envelope of a transaction in bytes: hex doubles it, and clients may indent.
 pub const TX_ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// Most transactions a client submits at a time: their signatures cost below a tenth of a second.
+pub const TX_BATCH_MAX: usize = 1_000;
 /// Most transactions in a block whatever the policy says; bounds decoding work.
 pub const BLOCK_ITEMS_MAX: usize = 16_384;
 /// Largest value of any instance in bytes: the block budget's ceiling.

@@ -2,8 +2,8 @@
 
 use super::JsonError;
 use super::transaction::payload;
-use super::walk::{Raw, cut, object};
-use crate::limits::TX_ENVELOPE_BYTES_MAX;
+use super::walk::{Members, Raw, cut, object, objects};
+use crate::limits::{TX_BATCH_MAX, TX_ENVELOPE_BYTES_MAX};
 use crate::transaction::TxSignature;
 use crate::{Address, AuctionBidV1, PlaintextV1, Transaction, TxBody, TxKind};
 use base64::Engine as _;
@@ -36,16 +36,57 @@ pub fn parse_transaction(bytes: &[u8]) -> Result<Transaction, JsonError> {
 
 /// Reads an envelope; a missing or empty type means `default`.
 pub fn parse_transaction_as(bytes: &[u8], default: TxKind) -> Result<Transaction, JsonError> {
-    if bytes.len() > TX_ENVELOPE_BYTES_MAX {
-        return Err(JsonError::TooLarge {
-            what: "transaction",
-            bytes: bytes.len(),
-            bytes_max: TX_ENVELOPE_BYTES_MAX,
-        });
+    check_size("transaction", bytes)?;
+    Envelope::of(object(bytes)?).transaction(default)
+}
+
+/// How the envelopes of a batch are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchForm {
+    /// As one JSON array.
+    Array,
+    /// One on each line; lines that are blank do not count.
+    Lines,
+}
+
+/// Reads 1 to [`TX_BATCH_MAX`] envelopes in their order, each as [`parse_transaction`] does. A bad one costs the
+/// others nothing; an error of the whole is a text that has not that form, or not that many.
+pub fn parse_transactions(
+    bytes: &[u8],
+    form: BatchForm,
+) -> Result<Vec<Result<Transaction, JsonError>>, JsonError> {
+    check_size("batch", bytes)?;
+    let mut parsed = Vec::new();
+    let mut take = |transaction| {
+        if parsed.len() == TX_BATCH_MAX {
+            return Err(JsonError::at("body", format!("has more than {TX_BATCH_MAX} transactions")));
+        }
+        parsed.push(transaction);
+        Ok(())
+    };
+    match form {
+        BatchForm::Array => objects(bytes, |element| {
+            take(match element {
+                Ok(members) => Envelope::of(members).transaction(TxKind::PlaintextV1),
+                Err(what) => Err(JsonError::Syntax { detail: format!("an object is expected, not {what}") }),
+            })
+        })?,
+        BatchForm::Lines => {
+            let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            lines.map(parse_transaction).try_for_each(take)?;
+        }
     }
-    let known = |key: &str| FIELDS.into_iter().find(|field| *field == key);
-    let members = object(bytes)?.into_iter();
-    Envelope(members.filter_map(|(key, value)| Some((known(&key)?, value))).collect()).transaction(default)
+    if parsed.is_empty() {
+        return Err(JsonError::at("body", format!("has no transaction, must have 1 to {TX_BATCH_MAX}")));
+    }
+    Ok(parsed)
+}
+
+fn check_size(what: &'static str, bytes: &[u8]) -> Result<(), JsonError> {
+    match bytes.len() {
+        0..=TX_ENVELOPE_BYTES_MAX => Ok(()),
+        bytes => Err(JsonError::TooLarge { what, bytes, bytes_max: TX_ENVELOPE_BYTES_MAX }),
+    }
 }
 
 /// Reads an address: 0x and 40 hex digits of any case, EIP-55 checked when the case is mixed.
@@ -83,7 +124,13 @@ pub fn parse_bytes(text: &str, fixed: Option<usize>) -> Result<Vec<u8>, String> 
 /// Known fields of one envelope, not yet interpreted.
 struct Envelope<'a>(BTreeMap<&'static str, Raw<'a>>);
 
-impl Envelope<'_> {
+impl<'a> Envelope<'a> {
+    fn of(members: Members<'a>) -> Self {
+        let known = |key: &str| FIELDS.into_iter().find(|field| *field == key);
+        let members = members.into_iter();
+        Self(members.filter_map(|(key, value)| Some((known(&key)?, value))).collect())
+    }
+
     fn transaction(mut self, default: TxKind) -> Result<Transaction, JsonError> {
         let kind = self.kind(default)?;
         let payload = payload(self.bytes("payload", None)?.unwrap_or_default())?;

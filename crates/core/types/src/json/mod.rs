@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`object`], [`Raw`] | in | any object of a client, as the text of its members |
 //! | [`parse_transaction`] | in | the envelope clients send: numbers or decimal strings, hex or base64, unknown fields ignored |
+//! | [`parse_transactions`] | in | many envelopes, as an array or one on each line |
 //! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
 //! | [`canonical`], [`check_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
 //! | [`ValueJson`] | out | a duty's value, as its own bytes |
@@ -27,7 +28,9 @@ mod walk;
 
 pub use block::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson, CommitJson, HeaderJson};
 pub use canonical::{canonical, check_canonical};
-pub use envelope::{parse_address, parse_bytes, parse_transaction, parse_transaction_as};
+pub use envelope::{
+    BatchForm, parse_address, parse_bytes, parse_transaction, parse_transaction_as, parse_transactions,
+};
 pub use evidence::{EvidenceJson, StatementJson};
 pub use transaction::TransactionJson;
 pub use value::ValueJson;

@@ -145,6 +145,69 @@ fn an_envelope_above_one_mebibyte_is_not_parsed() {
     assert!(parse_transaction(&bytes[1..]).unwrap_err().is_syntax());
 }
 
+/// Envelopes as a batch, in both forms.
+fn batches(envelopes: &[String]) -> [(BatchForm, String); 2] {
+    [
+        (BatchForm::Array, format!(" [{} ]\n", envelopes.join(" ,\r\n"))),
+        (BatchForm::Lines, format!("\n{}\r\n \t\r\n", envelopes.join("\r\n"))),
+    ]
+}
+
+#[test]
+fn a_batch_is_read_in_its_order_and_a_bad_one_costs_the_others_nothing() {
+    let text = |value: Json| value.to_string();
+    let envelopes = [
+        text(plain()),
+        text(with(plain(), "gas", json!(0))),
+        text(bid()),
+        "7".into(),
+        text(with(plain(), "x", json!([1, {"a": []}]))),
+    ];
+    for (form, text) in batches(&envelopes) {
+        let parsed = parse_transactions(text.as_bytes(), form).unwrap();
+        assert_eq!(parsed.len(), envelopes.len());
+        for good in [0, 2, 4] {
+            assert_eq!(parsed[good], parse_transaction(envelopes[good].as_bytes()), "{form:?} {good}");
+        }
+        assert_eq!(parsed[1].as_ref().unwrap_err().field(), Some("gas"));
+        assert!(parsed[3].as_ref().unwrap_err().is_syntax());
+    }
+    let broken = format!("{}\n{{\n{}", plain(), bid());
+    let parsed = parse_transactions(broken.as_bytes(), BatchForm::Lines).unwrap();
+    assert_eq!(parsed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn a_batch_has_its_form_and_one_to_a_thousand_transactions() {
+    for (count, says) in [(0, "has no transaction"), (limits::TX_BATCH_MAX + 1, "more than 1000")] {
+        for (form, text) in batches(&vec![bid().to_string(); count]) {
+            let error = parse_transactions(text.as_bytes(), form).unwrap_err();
+            assert_eq!(error.field(), Some("body"), "{form:?}: {error}");
+            assert!(error.to_string().contains(says), "{form:?}: {error}");
+        }
+    }
+    // Ten values each: as many as the limit of one text, had it been one.
+    for (form, text) in batches(&vec![with(bid(), "hash", json!("0x")).to_string(); limits::TX_BATCH_MAX]) {
+        let parsed = parse_transactions(text.as_bytes(), form).unwrap();
+        assert_eq!(parsed.iter().filter(|line| line.is_ok()).count(), limits::TX_BATCH_MAX, "{form:?}");
+    }
+    let envelope = plain().to_string();
+    for bad in
+        ["", "{}", "7", "[", "[,]", "[1", "[1 2]", "[1,]", "[[1]x]", "[\"\\x\"]", &format!("[{envelope}]]")]
+    {
+        assert!(parse_transactions(bad.as_bytes(), BatchForm::Array).unwrap_err().is_syntax(), "{bad}");
+    }
+    for twice in [r#"[{"a":1,"a":1}]"#, r#"[[{"a":1,"a":1}]]"#] {
+        assert!(parse_transactions(twice.as_bytes(), BatchForm::Array).unwrap_err().is_syntax(), "{twice}");
+    }
+    let many = |values: usize| format!("[{{\"x\":[{}]}}]", vec!["0"; values - 2].join(","));
+    let parse = |values| parse_transactions(many(values).as_bytes(), BatchForm::Array);
+    assert_eq!(parse(VALUES_MAX).unwrap()[0].as_ref().unwrap_err().field(), Some("from"));
+    assert!(parse(VALUES_MAX + 1).unwrap_err().is_syntax());
+    let large = vec![b' '; limits::TX_ENVELOPE_BYTES_MAX + 1];
+    assert!(matches!(parse_transactions(&large, BatchForm::Lines), Err(JsonError::TooLarge { .. })));
+}
+
 #[test]
 fn a_missing_type_means_the_default_of_the_route() {
     let mut untyped = bid();
@@ -288,6 +351,8 @@ proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in ".{0,200}") {
         let _ = parse_transaction(text.as_bytes());
+        let _ = parse_transactions(text.as_bytes(), BatchForm::Array);
+        let _ = parse_transactions(text.as_bytes(), BatchForm::Lines);
         let _ = BlockJson::parse(text.as_bytes());
     }
 

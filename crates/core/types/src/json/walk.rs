@@ -28,22 +28,41 @@ pub fn decimal(text: &str) -> Option<u64> {
     plain.then(|| text.parse().ok()).flatten()
 }
 
+/// Members of an object, in their order.
+pub(super) type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+
 /// The members of the one object a text consists of, in their order.
-pub fn object(bytes: &[u8]) -> Result<Vec<(Cow<'_, str>, Raw<'_>)>, JsonError> {
+pub fn object(bytes: &[u8]) -> Result<Members<'_>, JsonError> {
     let mut walk = Walk::of(bytes)?;
     if walk.begin()? != b'{' {
         return Err(walk.error("an object is expected"));
     }
-    let mut members = Vec::new();
-    let mut keys = BTreeSet::new();
-    walk.elements(b'}', |walk| {
-        let key = walk.key()?;
-        walk.unique(&mut keys, key.clone())?;
-        members.push((key, walk.raw()?));
-        Ok(())
-    })?;
+    let members = walk.members()?;
     walk.end()?;
     Ok(members)
+}
+
+/// The one array a text consists of, element by element: the members of one that is an object, what another one
+/// is. [`VALUES_MAX`] holds for each by itself, as if it had come alone.
+pub(super) fn objects<'a>(
+    bytes: &'a [u8],
+    mut take: impl FnMut(Result<Members<'a>, &'static str>) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    let mut walk = Walk::of(bytes)?;
+    if walk.begin()? != b'[' {
+        return Err(walk.error("an array is expected"));
+    }
+    walk.elements(b']', |walk| {
+        walk.values = 0;
+        match walk.peek() {
+            Some(b'{') => {
+                walk.begin()?;
+                take(Ok(walk.members()?))
+            }
+            _ => take(Err(walk.raw()?.what())),
+        }
+    })?;
+    walk.end()
 }
 
 /// The text of one value: well formed and within the limits, not interpreted.
@@ -153,6 +172,19 @@ impl<'a> Walk<'a> {
         }
         self.depth -= 1;
         Ok(())
+    }
+
+    /// The members of the object that begins here and was counted.
+    fn members(&mut self) -> Result<Members<'a>, JsonError> {
+        let mut members = Vec::new();
+        let mut keys = BTreeSet::new();
+        self.elements(b'}', |walk| {
+            let key = walk.key()?;
+            walk.unique(&mut keys, key.clone())?;
+            members.push((key, walk.raw()?));
+            Ok(())
+        })?;
+        Ok(members)
     }
 
     /// The key of the member that begins here; its value comes next.
