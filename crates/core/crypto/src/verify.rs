@@ -191,13 +191,19 @@ impl Verifier {
 
     /// Checks a transaction as [`transaction::check`] does, unless it is remembered.
     pub fn transaction(&self, transaction: Transaction) -> Result<CheckedTransaction, Refusal> {
+        self.submitted(transaction).map_err(|(_, refusal)| refusal)
+    }
+
+    /// As [`Verifier::transaction`], for a client: whatever its transaction is worth, it hears the hash.
+    pub fn submitted(&self, transaction: Transaction) -> Result<CheckedTransaction, (TxHash, Refusal)> {
         let sig = transaction.sig;
         // Wrapped first so that the hash is computed once; dropped again if the check fails.
         let candidate = CheckedTransaction::attest(transaction);
         let key = admission(candidate.hash(), &sig);
         if !self.admitted.contains(&key) {
+            let hash = candidate.hash();
             transaction::check_ref(self.chain_id, candidate.transaction())
-                .map_err(|error| Refusal::Malformed(format!("transaction {}: {error}", candidate.hash())))?;
+                .map_err(|error| (hash, Refusal::Malformed(format!("transaction {hash}: {error}"))))?;
             self.admitted.insert(key);
         }
         Ok(candidate)

@@ -53,9 +53,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The public parts of the cluster lock, as the text of a JSON object.
     fn cluster(&self) -> Bytes;
 
-    /// Checks and admits a transaction. The outcome is the pool's final word. The node counts
-    /// `mempool_in_total` for what arrives here; the API counts what never does (`invalid`).
-    fn submit(&self, transaction: Transaction) -> impl Future<Output = Answer<Submission>> + Send;
+    /// Checks transactions and admits them in their order; one outcome of each, which is the pool's final word.
+    /// The node counts `mempool_in_total` for what arrives here; the API counts what never does (`invalid`).
+    fn submit(&self, transactions: Vec<Transaction>) -> impl Future<Output = Answer<Vec<Submission>>> + Send;
 
     /// Where a transaction is; `None` when nobody here has seen it.
     fn transaction(&self, hash: TxHash) -> impl Future<Output = Answer<Option<TxView>>> + Send;

@@ -5,10 +5,11 @@ use super::context::Context;
 use super::duty_view;
 use super::facts::SILENT_FOR;
 use super::ledger::Store;
+use super::submit::{self, ChainView, Checks};
 use aequa_api::backend::{
-    AccountView, Admission, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery,
-    DutyRequest, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView,
-    PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    AccountView, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery, DutyRequest,
+    DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView, PerType, PoolCounts,
+    Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_host::clocks::{OFFSET_MAX_MS, is_alone};
 use aequa_mempool as pool;
@@ -21,7 +22,6 @@ use aequa_types::{
     TxKind,
 };
 use bytes::Bytes;
-use ssz::Encode as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub struct NodeBackend {
     pub started: Instant,
     /// Places of reads.
     pub reads: Reads,
+    /// Threads for signatures.
+    pub checks: Checks,
 }
 
 /// Places of reads of the store.
@@ -181,34 +183,19 @@ impl Backend for NodeBackend {
         self.cluster.clone()
     }
 
-    async fn submit(&self, transaction: Transaction) -> Answer<Submission> {
-        let (hash, sender, nonce) =
-            (transaction.body.hash(), transaction.body.from(), transaction.body.nonce());
-        let invalid = |reason: String| {
-            self.context.metrics.mempool_in_total.inc(["invalid"]);
-            Submission { hash, result: Admission::Invalid, sender, nonce, reason: Some(reason) }
-        };
+    async fn submit(&self, transactions: Vec<Transaction>) -> Answer<Vec<Submission>> {
         // Nonce, caps and gap first: they cost nothing, a signature costs the sender's flood.
-        let (transaction, refused) = self
-            .ask(move |replica| {
-                let bytes = transaction.ssz_bytes_len();
-                let refused = replica.mempool().precheck(&transaction, bytes, &ChainView(replica)).err();
-                (transaction, refused)
-            })
-            .await?;
-        if let Some(admission) = refused {
-            self.context.metrics.mempool_in_total.inc([admission.name()]);
-            let (result, reason) = verdict(admission);
-            return Ok(Submission { hash, result, sender, nonce, reason });
-        }
-        let checked = match self.context.verifier.transaction(transaction) {
-            Ok(checked) => checked,
-            Err(refusal) => return Ok(invalid(refusal.to_string())),
+        let prechecked = self.ask(move |replica| submit::precheck(replica, transactions)).await?;
+        let checked = self.checks.check(&self.context, prechecked).await?;
+        let admissible: Vec<_> = checked.iter().flatten().cloned().collect();
+        let admissions = match admissible.is_empty() {
+            true => Vec::new(),
+            false => {
+                let (answer, answered) = oneshot::channel();
+                self.answer(Command::Submit(admissible, answer), answered).await?
+            }
         };
-        let (answer, answered) = oneshot::channel();
-        let submit = Command::Submit(checked, answer);
-        let (result, reason) = verdict(self.answer(submit, answered).await?);
-        Ok(Submission { hash, result, sender, nonce, reason })
+        submit::submissions(checked, admissions)
     }
 
     async fn transaction(&self, hash: TxHash) -> Answer<Option<TxView>> {
@@ -382,45 +369,11 @@ impl Backend for NodeBackend {
     }
 }
 
-/// The chain's nonces as the pools ask for them.
-struct ChainView<'a>(&'a Replica<super::keys::OperatorKeys>);
-
-impl pool::Nonces for ChainView<'_> {
-    fn nonce(&self, sender: &Address, kind: TxKind) -> u64 {
-        self.0.chain().nonce(sender, kind)
-    }
-}
-
 fn per_type(count: impl Fn(TxKind) -> u64) -> PerType {
     PerType {
         plaintext_v1: count(TxKind::PlaintextV1),
         auction_bid_v1: count(TxKind::AuctionBidV1),
         private_v1: 0,
-    }
-}
-
-/// The pool's verdict in the API's words.
-fn verdict(admission: pool::Admission) -> (Admission, Option<String>) {
-    let text = |text: &str| Some(text.to_owned());
-    match admission {
-        pool::Admission::Ok => (Admission::Ok, None),
-        pool::Admission::Future => (Admission::Future, None),
-        pool::Admission::Old => (Admission::Old, text("nonce: already used in the state")),
-        pool::Admission::Dup => (
-            Admission::Dup,
-            text(
-                "nonce: this transaction is known already, or its nonce is taken and a replacement needs a fee or bid at least 10 % higher",
-            ),
-        ),
-        pool::Admission::Invalid(pool::InvalidReason::NonceGap) => (
-            Admission::Invalid,
-            Some(format!("nonce: more than {} above the expected one", aequa_types::limits::NONCE_GAP_MAX)),
-        ),
-        pool::Admission::Invalid(reason) => (Admission::Invalid, text(reason.name())),
-        pool::Admission::Overflow(pool::OverflowReason::SenderCap) => {
-            (Admission::SenderLimit, text("sender limit reached"))
-        }
-        pool::Admission::Overflow(reason) => (Admission::Overflow, text(reason.name())),
     }
 }
 

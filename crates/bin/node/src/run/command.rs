@@ -18,8 +18,8 @@ pub type Question = Box<dyn FnOnce(&Core) + Send>;
 pub enum Command {
     /// An input of the replica.
     Input(Input),
-    /// A client's transaction; the answer is the pool's.
-    Submit(CheckedTransaction, oneshot::Sender<Admission>),
+    /// A client's transactions; the answers are the pool's, in their order.
+    Submit(Vec<CheckedTransaction>, oneshot::Sender<Vec<Admission>>),
     /// A client's duty.
     Duty(DutyId, Value, oneshot::Sender<DutyAdmission>),
     /// A question to the replica, answered when everything it has done is durable.

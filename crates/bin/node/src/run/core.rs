@@ -16,9 +16,10 @@ use aequa_replica::{
     DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, StoreWrite, Tell, Ticket, VoteStore, Work,
 };
 use aequa_storage::{DataDir, StorageError, Votes};
-use aequa_types::recording::Entry;
+use aequa_types::recording;
 use aequa_types::{InstanceId, Signed, Subject};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -82,14 +83,42 @@ impl VoteStore for NodeVotes {
 #[derive(Default)]
 pub struct Owed {
     next: u64,
-    transactions: BTreeMap<Ticket, oneshot::Sender<Admission>>,
+    batches: BTreeMap<Ticket, OwedBatch>,
     duties: BTreeMap<Ticket, oneshot::Sender<DutyAdmission>>,
+}
+
+/// What is owed to a client that submitted some transactions.
+struct OwedBatch {
+    /// What the pool said to the first of them.
+    admissions: Vec<Admission>,
+    transactions: usize,
+    answer: oneshot::Sender<Vec<Admission>>,
 }
 
 impl Owed {
     fn ticket(&mut self) -> Ticket {
         self.next += 1;
         Ticket(self.next)
+    }
+
+    /// One ticket for all: the pool answers them in their order.
+    fn batch(&mut self, transactions: usize, answer: oneshot::Sender<Vec<Admission>>) -> Ticket {
+        let ticket = self.ticket();
+        let admissions = Vec::with_capacity(transactions);
+        self.batches.insert(ticket, OwedBatch { admissions, transactions, answer });
+        ticket
+    }
+
+    /// The pool's word on the next one of a batch; after the last one its client is told.
+    fn admitted(&mut self, ticket: Ticket, admission: Admission) {
+        let Entry::Occupied(mut owed) = self.batches.entry(ticket) else { return };
+        let OwedBatch { admissions, transactions, .. } = owed.get_mut();
+        admissions.push(admission);
+        if admissions.len() == *transactions {
+            let OwedBatch { admissions, answer, .. } = owed.remove();
+            // A client that went away does not wait for its answer.
+            let _ = answer.send(admissions);
+        }
     }
 }
 
@@ -113,10 +142,11 @@ impl CoreThread {
             for command in waiting.drain(..) {
                 match command {
                     Command::Input(input) => inputs.push(input),
-                    Command::Submit(transaction, answer) => {
-                        let ticket = self.ports.owed.ticket();
-                        self.ports.owed.transactions.insert(ticket, answer);
-                        inputs.push(Input::Transactions(vec![(transaction, Some(ticket))]));
+                    Command::Submit(transactions, answer) => {
+                        let ticket = self.ports.owed.batch(transactions.len(), answer);
+                        let ticketed =
+                            transactions.into_iter().map(|transaction| (transaction, Some(ticket)));
+                        inputs.push(Input::Transactions(ticketed.collect()));
                     }
                     Command::Duty(duty, value, answer) => {
                         let ticket = self.ports.owed.ticket();
@@ -169,7 +199,7 @@ impl Ports<OperatorKeys> for NodePorts {
     }
 
     /// Signatures that are durable, and only those, are recorded: of any other the next life may make a second one.
-    fn persisted(&mut self, durable: &Persist, recorded: Vec<Entry>) {
+    fn persisted(&mut self, durable: &Persist, recorded: Vec<recording::Entry>) {
         self.recorder.take(&recorded);
         self.observatory.records_durable(&durable.records);
     }
@@ -221,10 +251,7 @@ impl Ports<OperatorKeys> for NodePorts {
         match tell {
             Tell::Admission(ticket, _, admission) => {
                 self.observatory.admitted(admission);
-                if let Some(answer) = self.owed.transactions.remove(&ticket) {
-                    // A client that went away does not wait for its answer.
-                    let _ = answer.send(admission);
-                }
+                self.owed.admitted(ticket, admission);
             }
             Tell::DutyAdmission(ticket, admission) => {
                 if let Some(answer) = self.owed.duties.remove(&ticket) {

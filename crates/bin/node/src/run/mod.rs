@@ -51,6 +51,7 @@ mod seals;
 mod signals;
 #[cfg(test)]
 mod stress;
+mod submit;
 mod sync;
 mod testimony;
 mod wanted;
@@ -179,6 +180,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         features: features(&config),
         started,
         reads: Default::default(),
+        checks: Default::default(),
     });
     let server = start_api(&config, Arc::clone(&backend)).await?;
     #[cfg(feature = "e2e")]

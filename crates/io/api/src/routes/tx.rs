@@ -4,7 +4,7 @@ use super::duty::method_not_allowed;
 use super::{Kind, Route};
 use crate::app::{App, Shared};
 use crate::backend::{
-    AccountView, Admission, Backend, BackendError, MempoolView, Submission, TxStatus, TxView,
+    AccountView, Admission, Answer, Backend, BackendError, MempoolView, Submission, TxStatus, TxView,
 };
 use crate::clients::Client;
 use crate::observe::fenced;
@@ -58,32 +58,47 @@ pub(crate) struct Admitted {
     (status = 503, description = "DISABLED, NOT_READY, OVERLOADED, TOO_MANY_BODIES", body = ErrorBody),
 ))]
 pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, bytes: Taken) -> Result<Response, Refusal> {
-    let transaction = parse_transaction(&bytes).map_err(|error| {
-        if matches!(error, JsonError::PrivateDisabled) {
-            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "DISABLED", error.to_string());
-        }
-        count_invalid(&app);
-        Refusal::bad("TX_INVALID", error.to_string())
-    })?;
+    let transaction = parse_transaction(&bytes).map_err(|error| unreadable(&app, &error))?;
     let taken = TakenBytes(bytes.len());
     drop(bytes);
     if app.backend.fenced() {
         return Err(fenced());
     }
-    let submission = app.backend.submit(transaction).await?;
+    let submission = submit(&app, transaction).await?;
     refuse(&submission)?;
-    let admitted = Admitted {
-        hash: submission.hash.to_string(),
-        result: submission.result.name(),
-        sender: format!("{:#x}", submission.sender),
-        nonce: submission.nonce,
-    };
-    let mut response = json(StatusCode::ACCEPTED, &admitted);
+    let mut response = json(StatusCode::ACCEPTED, &Admitted::from(&submission));
     response.extensions_mut().insert(taken);
     Ok(with_verdict(response, &submission))
 }
 
-fn refuse(submission: &Submission) -> Result<(), Refusal> {
+impl From<&Submission> for Admitted {
+    fn from(submission: &Submission) -> Self {
+        Self {
+            hash: submission.hash.to_string(),
+            result: submission.result.name(),
+            sender: format!("{:#x}", submission.sender),
+            nonce: submission.nonce,
+        }
+    }
+}
+
+/// The refusal of a text that is no transaction; counted, for it never reaches the pool.
+pub(super) fn unreadable<B: Backend>(app: &App<B>, error: &JsonError) -> Refusal {
+    if matches!(error, JsonError::PrivateDisabled) {
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "DISABLED", error.to_string());
+    }
+    count_invalid(app);
+    Refusal::bad("TX_INVALID", error.to_string())
+}
+
+/// A batch of one.
+async fn submit<B: Backend>(app: &App<B>, transaction: Transaction) -> Answer<Submission> {
+    let mut submissions = app.backend.submit(vec![transaction]).await?;
+    submissions.pop().ok_or_else(|| BackendError::Internal("a transaction has no outcome".into()))
+}
+
+/// An error with the words of the pool, unless it took the transaction.
+pub(super) fn refuse(submission: &Submission) -> Result<(), Refusal> {
     let because = |text: &str| submission.reason.clone().unwrap_or_else(|| text.to_owned());
     let refusal = |status, code, text| Refusal::new(status, code, because(text));
     Err(match submission.result {
@@ -191,7 +206,7 @@ async fn submit_text<B: Backend>(
     if app.backend.fenced() {
         return fenced().into_response();
     }
-    match app.backend.submit(transaction).await {
+    match submit(app, transaction).await {
         Ok(submission) => with_verdict(text_verdict(&submission, taken), &submission),
         Err(error) => text_failure(error),
     }

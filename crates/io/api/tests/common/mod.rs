@@ -26,10 +26,12 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     pub fenced: AtomicBool,
     pub dead: AtomicBool,
-    /// Duties arrive and are never answered.
+    /// Duties and transactions arrive and are never answered.
     pub stuck: AtomicBool,
     pub reasons: Mutex<Vec<NotReady>>,
     pub verdict: Mutex<Answer<Admission>>,
+    /// Transactions with these nonces are duplicates.
+    pub known_nonces: Mutex<Vec<u64>>,
     pub duty_answer: Mutex<Answer<()>>,
     pub submitted: Mutex<Vec<Transaction>>,
     pub duties: Mutex<Vec<DutyRequest>>,
@@ -51,6 +53,7 @@ impl Default for Node {
             stuck: AtomicBool::new(false),
             reasons: Mutex::default(),
             verdict: Mutex::new(Ok(Admission::Ok)),
+            known_nonces: Mutex::default(),
             duty_answer: Mutex::new(Ok(())),
             submitted: Mutex::default(),
             duties: Mutex::default(),
@@ -174,18 +177,27 @@ impl Backend for Node {
         json!({"cluster_id": Digest::repeat_byte(1), "threshold": 3}).to_string().into()
     }
 
-    async fn submit(&self, transaction: Transaction) -> Answer<Submission> {
-        let result = self.verdict.lock().unwrap().clone()?;
-        let admitted = matches!(result, Admission::Ok | Admission::Future);
-        let submission = Submission {
-            hash: transaction.body.hash(),
-            result,
-            sender: transaction.body.from(),
-            nonce: transaction.body.nonce(),
-            reason: (!admitted).then(|| format!("because {}", result.name())),
+    async fn submit(&self, transactions: Vec<Transaction>) -> Answer<Vec<Submission>> {
+        let verdict = self.verdict.lock().unwrap().clone()?;
+        let known = self.known_nonces.lock().unwrap().clone();
+        let submission = |transaction: &Transaction| {
+            let nonce = transaction.body.nonce();
+            let result = if known.contains(&nonce) { Admission::Dup } else { verdict };
+            let admitted = matches!(result, Admission::Ok | Admission::Future);
+            Submission {
+                hash: transaction.body.hash(),
+                result,
+                sender: transaction.body.from(),
+                nonce,
+                reason: (!admitted).then(|| format!("because {}", result.name())),
+            }
         };
-        self.submitted.lock().unwrap().push(transaction);
-        Ok(submission)
+        let submissions = transactions.iter().map(submission).collect();
+        self.submitted.lock().unwrap().extend(transactions);
+        if self.stuck.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(submissions)
     }
 
     async fn transaction(&self, hash: TxHash) -> Answer<Option<TxView>> {

@@ -13,15 +13,22 @@ const QUEUE: usize = 4;
 fn backend(dir: &std::path::Path) -> (NodeBackend, mpsc::Receiver<Command>) {
     let (core, commands) = mpsc::channel(QUEUE);
     let context = fixture::context(dir, &fixture::keys().lock, 0, core);
-    let backend = NodeBackend {
-        context,
-        events: broadcast::channel(1).0,
-        cluster: Bytes::new(),
-        features: Vec::new(),
-        started: Instant::now(),
-        reads: Reads::default(),
-    };
-    (backend, commands)
+    (NodeBackend::over(context), commands)
+}
+
+impl NodeBackend {
+    /// A backend of which only the core matters.
+    pub fn over(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            events: broadcast::channel(1).0,
+            cluster: Bytes::new(),
+            features: Vec::new(),
+            started: Instant::now(),
+            reads: Reads::default(),
+            checks: Checks::default(),
+        }
+    }
 }
 
 fn transaction() -> Transaction {
@@ -45,7 +52,7 @@ async fn ask_everything(backend: &NodeBackend) -> [Option<BackendError>; 7] {
     let query = DutyQuery { kind: None, before: None, limit: 1 };
     [
         (!backend.live().await).then_some(BackendError::NotReady),
-        backend.submit(transaction()).await.err(),
+        backend.submit(vec![transaction()]).await.err(),
         backend.transaction(TxHash::ZERO).await.err(),
         backend.account(Address::ZERO).await.err(),
         backend.mempool().await.err(),

@@ -1,16 +1,20 @@
 use super::*;
+use crate::run::backend::NodeBackend;
+use crate::run::context::Context;
 use crate::run::events::Events;
 use crate::run::fixture;
+use aequa_api::backend::{Admission, Backend as _};
 use aequa_chain::Chain;
+use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica};
 use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_telemetry::Metrics;
-use aequa_testkit::Keyring;
-use aequa_types::recording::{Entry, Numbered};
-use aequa_types::{BuilderPolicy, Height, OperatorIndex};
+use aequa_testkit::{CHAIN_ID, Keyring, plaintext};
+use aequa_types::recording::Numbered;
+use aequa_types::{BuilderPolicy, Height, OperatorIndex, Transaction};
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +54,7 @@ fn sent(metrics: &Metrics) -> u64 {
 fn recorded(journal: &Path) -> usize {
     let Some(reader) = Reader::open(journal).unwrap() else { return 0 };
     let signatures = |numbered: Numbered| match numbered.entry {
-        Some(Entry::Step(step)) => step.answers.signatures.into_iter().flatten().count(),
+        Some(recording::Entry::Step(step)) => step.answers.signatures.into_iter().flatten().count(),
         _ => 0,
     };
     reader.entries().map(|entry| signatures(entry.unwrap())).sum()
@@ -100,68 +104,137 @@ impl MediumFile for TestFile {
     }
 }
 
+/// The core of the leader of the first block, not yet running, and what surrounds it.
+struct Ready {
+    dir: tempfile::TempDir,
+    context: Arc<Context>,
+    thread: CoreThread,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Ready {
+    fn new(disk: &Arc<Disk>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keys = fixture::keys();
+        let secrets = keys.take(ME);
+        let Keyring { dealt, lock } = keys;
+        let (core, commands) = mpsc::channel(8);
+        let context = fixture::context(&dir.path().join("chain"), &lock, ME, core.clone());
+        let (cluster, quorum, metrics) = (lock.cluster_id(), lock.quorum(), Arc::clone(&context.metrics));
+        let config = Config {
+            cluster_id: cluster,
+            me: OperatorIndex(ME),
+            quorum,
+            params: dealt.lock.consensus.params.clone(),
+            limits: Limits::default(),
+            builder: false,
+            seals: true,
+            record: true,
+        };
+        let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
+        let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
+        let medium = Arc::new(TestMedium(Arc::clone(disk)));
+        let options = WalOptions { ahead: false, medium, ..WalOptions::default() };
+        let (wal, recovered) =
+            Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
+        let db = dir.path().join("signing");
+        let db = SigningDb::open(&db, cluster, OperatorIndex(ME), SigningDbOptions::default()).unwrap();
+        let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
+        let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
+        let replica =
+            Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default());
+        let ports = NodePorts {
+            data_dir: DataDir::open(&dir.path().join("own"), identity).unwrap(),
+            votes: NodeVotes(Votes::join(wal, &recovered.records, db).unwrap()),
+            ledger: Ledger::start(
+                Arc::clone(&context.store),
+                dir.path().into(),
+                100,
+                Arc::clone(&metrics),
+                core.clone(),
+            )
+            .unwrap(),
+            recorder: Recorder::open(&journal(&dir), cluster, OperatorIndex(ME), 1 << 20),
+            outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
+            seals: SealWorker::start(
+                cluster,
+                *lock.group_key(),
+                lock.combiner(),
+                Arc::clone(&metrics),
+                core.clone(),
+            )
+            .unwrap(),
+            observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
+            facts: Arc::clone(&context.facts),
+            started: Instant::now(),
+            owed: Owed::default(),
+        };
+        let thread = CoreThread { host: Host::new(replica), ports, facts: Arc::clone(&context.facts) };
+        *disk.watched.lock() = Some((metrics, journal(&dir)));
+        Self { dir, context, thread, commands }
+    }
+}
+
+fn journal(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("journal")
+}
+
 /// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it. Gives
 /// how it ended, what was sent, and how many own signatures were recorded.
 async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = dir.path().join("journal");
-    let mut keys = fixture::keys();
-    let secrets = keys.take(ME);
-    let Keyring { dealt, lock } = keys;
-    let (core, commands) = mpsc::channel(8);
-    let context = fixture::context(&dir.path().join("chain"), &lock, ME, core.clone());
-    let (cluster, quorum, metrics) = (lock.cluster_id(), lock.quorum(), Arc::clone(&context.metrics));
-    let config = Config {
-        cluster_id: cluster,
-        me: OperatorIndex(ME),
-        quorum,
-        params: dealt.lock.consensus.params.clone(),
-        limits: Limits::default(),
-        builder: false,
-        seals: true,
-        record: true,
-    };
-    let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
-    let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
-    let options =
-        WalOptions { ahead: false, medium: Arc::new(TestMedium(Arc::clone(disk))), ..WalOptions::default() };
-    let (wal, recovered) = Wal::open(&dir.path().join("wal"), cluster, OperatorIndex(ME), options).unwrap();
-    let db = dir.path().join("signing");
-    let db = SigningDb::open(&db, cluster, OperatorIndex(ME), SigningDbOptions::default()).unwrap();
-    let (operator, lock_hash) = (OperatorIndex(ME), dealt.lock.lock_hash);
-    let identity = Identity { cluster_id: cluster, operator, lock_hash, created: 0 };
-    let replica = Replica::new(config, keys, Chain::genesis(cluster, quorum), mempool, Recovery::default());
-    let ports = NodePorts {
-        data_dir: DataDir::open(&dir.path().join("own"), identity).unwrap(),
-        votes: NodeVotes(Votes::join(wal, &recovered.records, db).unwrap()),
-        ledger: Ledger::start(
-            Arc::clone(&context.store),
-            dir.path().into(),
-            100,
-            Arc::clone(&metrics),
-            core.clone(),
-        )
-        .unwrap(),
-        recorder: Recorder::open(&journal, cluster, OperatorIndex(ME), 1 << 20),
-        outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
-        seals: SealWorker::start(
-            cluster,
-            *lock.group_key(),
-            lock.combiner(),
-            Arc::clone(&metrics),
-            core.clone(),
-        )
-        .unwrap(),
-        observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
-        facts: Arc::clone(&context.facts),
-        started: Instant::now(),
-        owed: Owed::default(),
-    };
-    let thread = CoreThread { host: Host::new(replica), ports, facts: Arc::clone(&context.facts) };
-    *disk.watched.lock() = Some((Arc::clone(&metrics), journal.clone()));
-    core.send(Command::Stop).await.unwrap();
+    let Ready { dir, context, thread, commands } = Ready::new(disk);
+    context.core.send(Command::Stop).await.unwrap();
     let outcome = thread.run(commands).await;
-    (outcome, sent(&metrics), recorded(&journal))
+    (outcome, sent(&context.metrics), recorded(&journal(&dir)))
+}
+
+fn plain(key: &AccountKey, nonce: u64) -> Transaction {
+    sign(CHAIN_ID, plaintext(key.address(), nonce, 1), key)
+}
+
+/// What the API hears of each.
+async fn submit(backend: &NodeBackend, transactions: Vec<Transaction>) -> Vec<Admission> {
+    let expected: Vec<_> = transactions.iter().map(|transaction| transaction.body.hash()).collect();
+    let submissions = backend.submit(transactions).await.unwrap();
+    let answered: Vec<_> = submissions.iter().map(|submission| submission.hash).collect();
+    assert_eq!(answered, expected, "in the order of the batch");
+    submissions.iter().map(|submission| submission.result).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_transaction_of_a_batch_is_answered_in_its_place_and_counted_once() {
+    let Ready { dir: _dir, context, thread, commands } = Ready::new(&Arc::default());
+    let backend = NodeBackend::over(Arc::clone(&context));
+    let key = AccountKey::generate().unwrap();
+    let mut forged = plain(&key, 1);
+    forged.sig[3] ^= 1;
+    let batch = [0, 2, 500].map(|nonce| plain(&key, nonce));
+    let [first, third, far] = batch;
+    let clients = async {
+        let said = submit(&backend, vec![first.clone(), forged, third, far, first.clone()]).await;
+        use Admission::{Dup, Future, Invalid, Ok, Old, Overflow, SenderLimit};
+        assert_eq!(said, [Ok, Invalid, Future, Invalid, Dup]);
+        assert_eq!(submit(&backend, vec![first]).await, [Dup], "a single one is a batch of one");
+        assert_eq!(submit(&backend, vec![plain(&key, 1)]).await, [Ok]);
+        let counted = |result| context.metrics.mempool_in_total.value([result]);
+        let counts = ["ok", "future", "dup", "invalid", "old", "overflow"].map(counted);
+        assert_eq!(counts, [2, 1, 2, 2, 0, 0]);
+
+        // More than are checked in one go, of as many senders.
+        let keys: Vec<_> = (0..200).map(|_| AccountKey::generate().unwrap()).collect();
+        let said = submit(&backend, keys.iter().map(|key| plain(key, 0)).collect()).await;
+        assert_eq!(said, vec![Ok; 200]);
+
+        // As one after the other: the nonce of each is the next one when its turn comes, up to the sender's cap.
+        let key = AccountKey::generate().unwrap();
+        let said = submit(&backend, (0..100).map(|nonce| plain(&key, nonce)).collect()).await;
+        assert_eq!(said[..64], vec![Ok; 64]);
+        assert_eq!(said[64..], vec![SenderLimit; 36]);
+        assert!(!said.contains(&Old) && !said.contains(&Overflow));
+        context.core.send(Command::Stop).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(thread.run(commands), clients);
+    outcome.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
