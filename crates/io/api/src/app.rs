@@ -6,7 +6,7 @@ use crate::error::ApiError;
 use crate::limits::RateLimiter;
 use crate::paths::OwnPaths;
 use crate::proxy::{self, Proxy};
-use crate::routes::{Kind, Route, Target};
+use crate::routes::{BodyKind, Kind, Route, Target};
 use crate::{observe, routes};
 use axum::Router;
 use axum::extract::State;
@@ -62,7 +62,7 @@ fn router<B: Backend>(routes: Vec<Route<B>>, app: App<B>) -> Router {
     let observed = |answers: MethodRouter<Arc<App<B>>>, target| {
         answers.layer(from_fn_with_state((Arc::clone(&app), target), observe::observe::<B>))
     };
-    let proxied = Target { template: "proxy".into(), kind: Kind::Proxied };
+    let proxied = Target { template: "proxy".into(), kind: Kind::Proxied, body: BodyKind::Json };
     let router = Router::new().fallback(observed(any(proxy::fallback::<B>), proxied));
     let add = |router: Router<_>, Route { target, answers, .. }| {
         let path = Arc::clone(&target.template);

@@ -1,7 +1,8 @@
 //! Places of requests that last as long as their client likes: event streams, what goes to the upstream, tunnels,
-//! blocks being shown, and large bodies on their way in. Each kind has its own, so that none of them takes those of another or of the node's own routes.
+//! blocks being shown, large bodies on their way in, and transactions submitted together. Each kind has its own, so that none of them takes those of another or of the node's own routes.
 
 use crate::clients::Client;
+use aequa_types::limits::TX_BATCH_MAX;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,12 @@ pub(crate) const BODY_PLACES_MAX: usize = 2048;
 /// Most of one client: eight of the largest bodies.
 const BODY_PLACES_PER_CLIENT_MAX: usize = 512;
 
+/// Most transactions of batches with the node at once: what the core may find in its queue beside everything else.
+const BATCHED_MAX: usize = 4096;
+/// Most of one client: one of the largest batches.
+const BATCHED_PER_CLIENT_MAX: usize = 1024;
+const _: () = assert!(TX_BATCH_MAX <= BATCHED_PER_CLIENT_MAX && TX_BATCH_MAX <= BATCHED_MAX / 2);
+
 /// The budgets of one listener.
 #[derive(Debug)]
 pub(crate) struct Budgets {
@@ -40,10 +47,11 @@ pub(crate) struct Budgets {
     pub tunnels: Arc<Budget>,
     pub blocks: Arc<Budget>,
     pub bodies: Arc<Budget>,
+    pub batched: Arc<Budget>,
 }
 
 impl Budgets {
-    /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks and bodies are counted by what they hold.
+    /// Shares of `connections`: a quarter, a quarter, an eighth. Blocks, bodies and batches are counted by what they hold.
     pub fn within(connections: usize) -> Self {
         let budget = |purpose, max: usize, per_client_max| {
             Arc::new(Budget { purpose, max, per_client_max, open: Mutex::default(), left: Notify::new() })
@@ -54,6 +62,7 @@ impl Budgets {
             tunnels: budget(Purpose::Tunnels, TUNNELS_MAX.min(connections / 8), TUNNELS_PER_CLIENT_MAX),
             blocks: budget(Purpose::Blocks, BLOCKS_SHOWN_MAX, BLOCKS_PER_CLIENT_MAX),
             bodies: budget(Purpose::Bodies, BODY_PLACES_MAX, BODY_PLACES_PER_CLIENT_MAX),
+            batched: budget(Purpose::Batched, BATCHED_MAX, BATCHED_PER_CLIENT_MAX),
         }
     }
 }
@@ -66,6 +75,7 @@ pub(crate) enum Purpose {
     Tunnels,
     Blocks,
     Bodies,
+    Batched,
 }
 
 /// Places of one kind of request.
@@ -82,25 +92,35 @@ impl Budget {
     /// A place for `client`. A shared address gets half of all, whoever stands behind it, and a quarter is left for
     /// those: who comes from this machine or by a proxy finds a place, however many others there are.
     pub fn take(self: &Arc<Self>, client: Client) -> Option<Permit> {
+        self.take_many(client, 1)
+    }
+
+    /// So many places at one time, or none.
+    fn take_many(self: &Arc<Self>, client: Client, places: usize) -> Option<Permit> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
         let own = open.get(&client.network).copied().unwrap_or_default();
         let own_max = if client.is_shared { self.max.div_ceil(2) } else { self.per_client_max };
         let all_max = if client.is_shared { self.max } else { self.max - self.max / 4 };
-        if all >= all_max || own >= own_max {
+        if all + places > all_max || own + places > own_max {
             return None;
         }
-        open.insert(client.network, own + 1);
-        Some(Permit { budget: Arc::clone(self), client: client.network })
+        open.insert(client.network, own + places);
+        Some(Permit { budget: Arc::clone(self), client: client.network, places })
     }
 
-    /// A place for `client` as soon as there is one; none when it takes longer than `patience`.
-    pub async fn take_within(self: &Arc<Self>, client: Client, patience: Duration) -> Option<Permit> {
+    /// So many places for `client` as soon as they are there; none when it takes longer than `patience`.
+    pub async fn take_within(
+        self: &Arc<Self>,
+        client: Client,
+        places: usize,
+        patience: Duration,
+    ) -> Option<Permit> {
         let waiting = async {
             loop {
                 // From before the look, so that no place left in between is missed.
                 let left = self.left.notified();
-                if let Some(permit) = self.take(client) {
+                if let Some(permit) = self.take_many(client, places) {
                     return permit;
                 }
                 left.await;
@@ -110,18 +130,19 @@ impl Budget {
     }
 }
 
-/// A place; dropping it frees the place.
+/// Places; dropping it frees them.
 #[derive(Debug)]
 pub(crate) struct Permit {
     budget: Arc<Budget>,
     client: IpAddr,
+    places: usize,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut open = self.budget.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = open.get_mut(&self.client) {
-            *own -= 1;
+            *own -= self.places;
             if *own == 0 {
                 open.remove(&self.client);
             }
@@ -147,13 +168,28 @@ mod tests {
         let (slow, quick) = (client([192, 0, 2, 1]), client([192, 0, 2, 2]));
         let mut held = taken(&budgets.blocks, slow);
         assert_eq!(held.len(), BLOCKS_PER_CLIENT_MAX);
-        let within = |client, ms| budgets.blocks.take_within(client, Duration::from_millis(ms));
+        let within = |client, ms| budgets.blocks.take_within(client, 1, Duration::from_millis(ms));
         assert!(within(slow, 1).await.is_none());
         assert!(within(quick, 1).await.is_some());
         let mut waiting = std::pin::pin!(within(slow, 60_000));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         held.pop();
         assert!(waiting.await.is_some());
+    }
+
+    #[test]
+    fn batches_of_one_client_or_of_all_together_are_no_more_transactions_than_the_core_may_find() {
+        let budget = &Budgets::within(CONNECTIONS_MAX).batched;
+        let held = |client| -> Vec<Permit> {
+            std::iter::from_fn(|| budget.take_many(client, TX_BATCH_MAX)).collect()
+        };
+        let of_one = held(client([192, 0, 2, 1]));
+        assert_eq!(of_one.len(), 1);
+        let others: Vec<_> = (2..=9).flat_map(|n| held(client([192, 0, 2, n]))).collect();
+        let own = held(client([127, 0, 0, 1]));
+        assert_eq!((others.len(), own.len()), (2, 1), "a quarter is left for this machine");
+        drop((of_one, others, own));
+        assert!(budget.open.lock().unwrap().is_empty());
     }
 
     fn taken(budget: &Arc<Budget>, client: Client) -> Vec<Permit> {

@@ -52,6 +52,7 @@ impl TurnedAway {
             TurnedAway::Budget(Purpose::Tunnels) => "tunnels",
             TurnedAway::Budget(Purpose::Blocks) => "blocks",
             TurnedAway::Budget(Purpose::Bodies) => "bodies",
+            TurnedAway::Budget(Purpose::Batched) => "batches",
         }
     }
 }
@@ -83,14 +84,15 @@ impl Door {
         budget.take(client).ok_or_else(|| self.no_place(budget, client))
     }
 
-    /// The same, and a place that is left within `patience` will do.
+    /// So many places, and those that are left within `patience` will do.
     pub async fn take_within(
         &self,
         budget: &Arc<Budget>,
         client: Client,
+        places: usize,
         patience: Duration,
     ) -> Result<Permit, Refusal> {
-        budget.take_within(client, patience).await.ok_or_else(|| self.no_place(budget, client))
+        budget.take_within(client, places, patience).await.ok_or_else(|| self.no_place(budget, client))
     }
 
     fn no_place(&self, budget: &Budget, client: Client) -> Refusal {
@@ -101,6 +103,7 @@ impl Door {
             Purpose::Tunnels => ("TOO_MANY_TUNNELS", "tunnels are open"),
             Purpose::Blocks => ("TOO_MANY_BLOCKS", "blocks are shown"),
             Purpose::Bodies => ("TOO_MANY_BODIES", "large bodies are held"),
+            Purpose::Batched => ("TOO_MANY_TXS", "transactions of batches are admitted"),
         };
         let message = format!("no more {what} at once, or by this client");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_soon()
@@ -122,5 +125,25 @@ impl Door {
             Overdue::Idle => {}
             Overdue::Slow => self.turned_away(TurnedAway::Slow, client),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aequa_telemetry::metrics::Format;
+    use aequa_types::limits::TX_BATCH_MAX;
+
+    #[tokio::test]
+    async fn a_batch_that_finds_no_room_is_refused_by_name_and_counted() {
+        let door = Door::new("api", Arc::new(Metrics::new()), Guard::new(&[]), &Options::default());
+        let client = door.clients.connecting([192, 0, 2, 1].into());
+        let take = || door.take_within(&door.budgets.batched, client, TX_BATCH_MAX, Duration::ZERO);
+        let _held = take().await.unwrap();
+        let refused = take().await.unwrap_err();
+        assert_eq!((refused.status, refused.code), (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_TXS"));
+        assert!(refused.retry_after_s.is_some());
+        let counted = r#"api_turned_away_total{reason="batches",service="api"} 1"#;
+        assert!(door.metrics.render(Format::Text).contains(counted));
     }
 }

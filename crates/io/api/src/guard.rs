@@ -11,19 +11,21 @@
 //! | one `Host` that names somebody; none only in HTTP/1.0, which no browser speaks | 400 |
 //! | a listener on loopback is asked under a name of its own | 421 |
 //! | a page that asks is the listener's own, except about health and metrics | 403 |
-//! | what changes state is said to be JSON, which a page of another site may not say unasked | 415 |
+//! | what changes state is said to be JSON, or JSON lines where a route takes them, which a page of another site may not say unasked | 415 |
 //!
 //! A name is a listener's own when it is an IP address, which nobody can point elsewhere, `localhost`, or one
 //! of `--api.hosts`.
 
 use crate::reply::Refusal;
-use crate::routes::{Kind, Target};
+use crate::routes::{BodyKind, Kind, Target};
 use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN, VIA};
 use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -67,8 +69,8 @@ impl Guard {
         }
         // `/health` takes whatever it is asked.
         let is_read = target.kind != Kind::Proxied && &*target.template != "/health";
-        if is_read && request.method() == Method::POST && !is_json(request.headers(), page) {
-            let message = "Content-Type: must be application/json";
+        if is_read && request.method() == Method::POST && !target.body.is_said(request.headers(), page) {
+            let message = format!("Content-Type: must be {}", target.body.types().join(" or "));
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_CONTENT_TYPE", message));
         }
         Ok(())
@@ -159,17 +161,32 @@ fn is_of_another_site(headers: &HeaderMap) -> bool {
     says(&SEC_FETCH_SITE, &["cross-site", "same-site"]) && !says(&SEC_FETCH_MODE, &["navigate"])
 }
 
-/// `application/json`, with or without parameters: JSON is UTF-8 whatever `charset` says. The original's
-/// clients say nothing, and are believed unless they are pages.
-fn is_json(headers: &HeaderMap, page: Page) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter().peekable();
-    if types.peek().is_none() {
-        return page == Page::None;
+impl BodyKind {
+    /// What such a body may be called.
+    fn types(self) -> &'static [&'static str] {
+        match self {
+            BodyKind::Json => &[JSON],
+            BodyKind::JsonOrLines => &[JSON, LINES],
+        }
     }
-    types.all(|value| {
-        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("application/json")
-    })
+
+    /// Whether the headers call it so, with or without parameters: JSON is UTF-8 whatever `charset` says. The
+    /// original's clients say nothing, and are believed unless they are pages.
+    fn is_said(self, headers: &HeaderMap, page: Page) -> bool {
+        let is_one = |essence: &str| self.types().iter().any(|name| essence.eq_ignore_ascii_case(name));
+        let mut types = content_types(headers).peekable();
+        if types.peek().is_none() { page == Page::None } else { types.all(is_one) }
+    }
+}
+
+/// Whether a body is said to be JSON line by line.
+pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
+    content_types(headers).any(|essence| essence.eq_ignore_ascii_case(LINES))
+}
+
+fn content_types(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or_default());
+    values.map(|value| value.split(';').next().unwrap_or_default().trim())
 }
 
 #[cfg(test)]
@@ -182,7 +199,8 @@ mod tests {
             Some("/health" | "/livez" | "/readyz" | "/metrics") => Kind::Probe,
             Some(_) => Kind::Work,
         };
-        Target { template: route.unwrap_or("proxy").into(), kind }
+        let body = if route == Some("/v1/txs") { BodyKind::JsonOrLines } else { BodyKind::Json };
+        Target { template: route.unwrap_or("proxy").into(), kind, body }
     }
 
     fn answer(head: &str, headers: &[(&str, &str)], route: Option<&str>, on_loopback: bool) -> u16 {
@@ -319,7 +337,7 @@ mod tests {
             let headers: Vec<_> = types.chain(origin).chain([("Host", "localhost")]).collect();
             answer("POST /x", &headers, route, true)
         };
-        let duty = Some("/v1/duty");
+        let (duty, txs) = (Some("/v1/duty"), Some("/v1/txs"));
         let own = ["http://localhost"];
         for json in
             ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;x"]
@@ -338,6 +356,12 @@ mod tests {
             assert_eq!((post(&[other], &[], duty), post(&[other], &own, duty)), (415, 415), "{other}");
         }
         assert_eq!(post(&["application/json", "text/plain"], &[], duty), 415);
+        for lines in ["application/x-ndjson", "Application/X-NDJSON; charset=utf-8"] {
+            assert_eq!((post(&[lines], &[], duty), post(&[lines], &own, duty)), (415, 415), "{lines}");
+            assert_eq!((post(&[lines], &[], txs), post(&[lines], &own, txs)), (200, 200), "{lines}");
+        }
+        assert_eq!(post(&["application/json"], &own, txs), 200);
+        assert_eq!((post(&["text/plain"], &[], txs), post(&[], &[], txs)), (415, 200));
         assert_eq!((post(&[], &[], duty), post(&[], &own, duty)), (200, 415));
         assert_eq!(
             (post(&["text/plain"], &[], None), post(&["text/plain"], &[], Some("/health"))),

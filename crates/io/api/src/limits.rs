@@ -1,4 +1,4 @@
-//! Requests per second and address.
+//! Requests per second and address, those that do the work of many for as many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -45,6 +45,16 @@ impl RateLimiter {
         Ok(())
     }
 
+    /// Takes more tokens for a request that was admitted and does the work of many. Who has fewer owes them, and
+    /// waits until they are there.
+    pub fn charge(&self, address: IpAddr, tokens: usize, now: Instant) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(&address) {
+            *bucket = self.filled(bucket, now);
+            bucket.tokens -= tokens as f64;
+        }
+    }
+
     fn filled(&self, bucket: &Bucket, now: Instant) -> Bucket {
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
         Bucket { tokens: (bucket.tokens + gained).min(self.per_second), at: now }
@@ -67,6 +77,18 @@ mod tests {
         assert_eq!(limiter.admit(IpAddr::from([127, 0, 0, 2]), now), Ok(()));
         assert_eq!(limiter.admit(address, now + Duration::from_secs(1)), Ok(()));
         assert!(RateLimiter::new(0).is_none());
+    }
+
+    #[test]
+    fn a_request_that_does_the_work_of_many_is_paid_before_the_next() {
+        let limiter = RateLimiter::new(10).unwrap();
+        let (now, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(limiter.admit(address, now), Ok(()));
+        limiter.charge(address, 999, now);
+        let wait = limiter.admit(address, now).unwrap_err();
+        assert_eq!(wait.as_secs(), 99, "a thousand at ten per second, less what was there");
+        assert!(limiter.admit(address, now + Duration::from_secs(98)).is_err());
+        assert_eq!(limiter.admit(address, now + Duration::from_secs(100)), Ok(()));
     }
 
     #[test]

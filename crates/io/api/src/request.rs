@@ -122,7 +122,7 @@ async fn take_body(
         // Only what has arrived takes places, so that no slow client holds those of others.
         while BODY_BYTES_FREE + places.len() * BODY_PLACE_BYTES < arrived {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let place = door.take_within(&door.budgets.bodies, client, patience).await;
+            let place = door.take_within(&door.budgets.bodies, client, 1, patience).await;
             places.push(place.map_err(BodyError::Refused)?);
         }
         bytes.extend_from_slice(&data);

@@ -219,13 +219,13 @@ async fn a_failure_of_the_node_is_not_told_to_the_client() {
 #[tokio::test]
 async fn tx_routes_do_not_exist_while_the_tx_api_is_off() {
     let running = Running::start(Options::default()).await;
-    for path in ["/v1/tx/plain", "/v1/tx/auction", "/v1/tx/private", "/v1/tx"] {
+    for path in ["/v1/tx/plain", "/v1/tx/auction", "/v1/tx/private", "/v1/tx", "/v1/txs"] {
         running.post(path, envelope(json!({}))).await.assert_text_error(404, "404 page not found");
     }
     for path in ["/v1/mempool", "/v1/tx/0x00", "/v1/accounts/0x00", "/", "/nowhere"] {
         running.get(path).await.assert_text_error(404, "404 page not found");
     }
-    assert!(running.exposition().contains(r#"api_requests_total{code="404",route="proxy"} 9"#));
+    assert!(running.exposition().contains(r#"api_requests_total{code="404",route="proxy"} 10"#));
 }
 
 #[tokio::test]

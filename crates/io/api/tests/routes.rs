@@ -272,7 +272,7 @@ async fn a_fenced_node_answers_diagnosis_only() {
         reply.assert_refusal(503, "SELF_FENCED");
         assert_eq!(reply.header("retry-after"), Some("30"));
     }
-    for path in ["/v1/duty", "/v1/tx", "/v1/tx/plain"] {
+    for path in ["/v1/duty", "/v1/tx", "/v1/tx/plain", "/v1/txs"] {
         running.post(path, envelope(json!({}))).await.assert_refusal(503, "SELF_FENCED");
     }
     assert!(running.node.submitted.lock().unwrap().is_empty());
@@ -340,6 +340,7 @@ async fn every_route_is_in_the_document_and_answers() {
         "/metrics",
         "/v1/duty",
         "/v1/tx",
+        "/v1/txs",
         "/v1/tx/plain",
         "/v1/tx/auction",
         "/v1/tx/private",

@@ -102,7 +102,7 @@ keys! {
     RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by the recording, in MiB; the oldest goes first";
     API_HOSTS = "api.hosts", List, "", Local, "Names the listeners are asked under besides addresses and localhost, comma list";
     API_TRUSTED_PROXIES = "api.trusted-proxies", List, "", Local, "Addresses or networks whose X-Forwarded-For is believed, besides loopback, comma list";
-    API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address; 0 = off";
+    API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address, each transaction of a batch for one; 0 = off";
     #[cfg(feature = "e2e")]
     E2E_LISTEN = "e2e.listen", Text, "0.0.0.0:4610", Local, "Address of the test endpoint of consensus messages; test builds only";
     #[cfg(feature = "e2e")]

@@ -57,7 +57,7 @@ pub struct RunConfig {
     pub api_hosts: Vec<String>,
     /// Whose `X-Forwarded-For` is believed, besides loopback.
     pub api_trusted_proxies: Vec<aequa_api::Network>,
-    /// Requests per second and address; 0 = off.
+    /// Requests per second and address, each transaction of a batch for one; 0 = off.
     pub api_rate_limit: u32,
     /// Most bytes of the recording; none = nothing is recorded.
     pub record_bytes_max: Option<u64>,

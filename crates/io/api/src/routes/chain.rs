@@ -146,7 +146,7 @@ pub(super) async fn stored<B: Backend>(
     client: Client,
     height: Height,
 ) -> Result<Shown, Refusal> {
-    let place = app.door.take_within(&app.door.budgets.blocks, client, BLOCK_PLACE_WITHIN).await?;
+    let place = app.door.take_within(&app.door.budgets.blocks, client, 1, BLOCK_PLACE_WITHIN).await?;
     let block = match height {
         Height(0) => None,
         _ => app.backend.block(height).await?,

@@ -31,6 +31,6 @@ pub(crate) async fn evidence<B: Backend>(
 ) -> Result<Response, Refusal> {
     let from = params.height("from")?.unwrap_or_default();
     // Evidence is read from whole blocks, one after the other.
-    let _place = app.door.take_within(&app.door.budgets.blocks, client, BLOCK_PLACE_WITHIN).await?;
+    let _place = app.door.take_within(&app.door.budgets.blocks, client, 1, BLOCK_PLACE_WITHIN).await?;
     Ok(ok(&app.backend.evidence(from).await?))
 }

@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod tx;
+pub(crate) mod txs;
 
 use crate::app::App;
 use crate::backend::Backend;
@@ -41,12 +42,21 @@ impl Kind {
     }
 }
 
+/// What the body of a route that takes one may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    Json,
+    /// JSON, or JSON texts line by line.
+    JsonOrLines,
+}
+
 /// Where a request goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// The path as it is declared: what is counted and logged.
     pub template: Arc<str>,
     pub kind: Kind,
+    pub body: BodyKind,
 }
 
 /// A route.
@@ -64,15 +74,21 @@ impl<B: Backend> Route<B> {
             document.paths.merge(paths);
             document.components.get_or_insert_default().schemas.extend(schemas);
         };
-        Self { target: Target { template, kind }, answers, describe: Box::new(describe) }
-            .refusing(wrong_method)
+        let target = Target { template, kind, body: BodyKind::Json };
+        Self { target, answers, describe: Box::new(describe) }.refusing(wrong_method)
     }
 
     /// A route of tests, which no description shows.
     #[cfg(feature = "e2e")]
     pub fn of_tests(path: &str, answers: MethodRouter<Arc<App<B>>>) -> Self {
-        let target = Target { template: path.into(), kind: Kind::Work };
+        let target = Target { template: path.into(), kind: Kind::Work, body: BodyKind::Json };
         Self { target, answers, describe: Box::new(|_| ()) }
+    }
+
+    /// The same, with bodies of JSON lines too.
+    fn taking_lines(mut self) -> Self {
+        self.target.body = BodyKind::JsonOrLines;
+        self
     }
 
     /// The same with another answer to other methods.
@@ -96,6 +112,7 @@ pub(crate) fn validator<B: Backend>(tx_api: bool) -> Vec<Route<B>> {
     routes.extend(openapi::routes());
     if tx_api {
         routes.extend(tx::routes());
+        routes.extend(txs::routes());
     }
     routes
 }

@@ -188,7 +188,7 @@ registry! {
     counter slashing_protection_refusals_total { duty: open("attester", "proposer", "sync"), reason: closed("double", "surround", "low_watermark", "db_error") } "duties refused by slashing protection" later "issue 13: signing core";
     counter duty_results_total { duty: open("attester", "proposer", "sync"), result: closed("signed", "refused", "expired", "undecided") } "how duties ended";
     gauge readiness { reason: open("starting", "replaying", "syncing", "insufficient_peers", "fenced", "storage_error", "clock", "beacon_down", "beacon_syncing", "beacon_no_peers", "engine", "stopping") } "1 while the reason for not being ready holds";
-    counter api_turned_away_total { service: open("api", "monitoring"), reason: closed("connections", "client", "evicted", "slow", "streams", "proxied", "tunnels", "blocks", "bodies") } "connections and requests turned away or cut off by a limit";
+    counter api_turned_away_total { service: open("api", "monitoring"), reason: closed("connections", "client", "evicted", "slow", "streams", "proxied", "tunnels", "blocks", "bodies", "batches") } "connections and requests turned away or cut off by a limit";
     counter mempool_offered_again_total {} "transactions offered to the members again because no block held them";
     gauge clock_offset_ms { operator: open() } "a member's clock minus this node's, by its last status";
     gauge chain_time_ahead_ms {} "timestamp of the last block minus this node's clock when it was decided";
