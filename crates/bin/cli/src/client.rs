@@ -2,7 +2,8 @@
 
 use aequa_node::config::keys::VALIDATOR_API;
 use aequa_telemetry::log::public_url;
-use aequa_types::{Address, TxHash, TxKind};
+use aequa_types::limits::SYNC_FRAME_BYTES_MAX;
+use aequa_types::{Address, CertifiedBlock, TxHash, TxKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
@@ -194,6 +195,29 @@ impl NodeClient {
         self.decode(&body)
     }
 
+    /// Submits envelopes together; what each of them was answered, in their order.
+    pub async fn submit_all(&self, envelopes: &[&str]) -> Result<Vec<Result<(), ClientError>>, ClientError> {
+        #[derive(Deserialize)]
+        struct Line {
+            status: u16,
+            #[serde(flatten)]
+            error: ApiError,
+        }
+        let request = self.http.post(format!("{}/v1/txs", self.base));
+        let request = request.header("content-type", "application/x-ndjson").body(envelopes.join("\n"));
+        let body = self.send(request.timeout(REQUEST_TIMEOUT), ANSWER_BYTES_MAX).await?;
+        let lines: Vec<Line> = self.decode(&body)?;
+        if lines.len() != envelopes.len() {
+            let why = format!("{} answers to {} transactions", lines.len(), envelopes.len());
+            return Err(self.malformed(why));
+        }
+        let answer = |Line { status, error: ApiError { code, message } }| match status {
+            200..300 => Ok(()),
+            _ => Err(ClientError::Refused { status, code, message }),
+        };
+        Ok(lines.into_iter().map(answer).collect())
+    }
+
     /// Where a transaction is; none when the node does not know it.
     pub async fn transaction(&self, hash: &str) -> Result<Option<TxWhere>, ClientError> {
         known(self.ask(&format!("/v1/tx/{hash}")).await)
@@ -203,6 +227,15 @@ impl NodeClient {
     pub async fn block(&self, height: u64) -> Result<Option<Vec<u8>>, ClientError> {
         let request = self.http.get(format!("{}/v1/blocks/{height}", self.base)).timeout(REQUEST_TIMEOUT);
         known(self.send(request, aequa_types::json::BLOCK_JSON_BYTES_MAX).await)
+    }
+
+    /// The same as it is stored, which is cheaper for both sides.
+    pub async fn certified_block(&self, height: u64) -> Result<Option<CertifiedBlock>, ClientError> {
+        let request = self.http.get(format!("{}/v1/blocks/{height}", self.base)).timeout(REQUEST_TIMEOUT);
+        let request = request.header("accept", "application/octet-stream");
+        let Some(body) = known(self.send(request, SYNC_FRAME_BYTES_MAX).await)? else { return Ok(None) };
+        let block = aequa_types::decode("block", &body, SYNC_FRAME_BYTES_MAX);
+        block.map(Some).map_err(|error| self.malformed(error.to_string()))
     }
 
     /// The state root after a height.

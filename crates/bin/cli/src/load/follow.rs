@@ -2,7 +2,6 @@
 
 use crate::client::NodeClient;
 use aequa_types::CertifiedBlock;
-use aequa_types::json::BlockJson;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
@@ -71,19 +70,16 @@ async fn fetch(
             let _ = tokio::time::timeout(ASK_ANYWAY_AFTER, tips.changed()).await;
         }
         let node = &nodes[turn % nodes.len()];
-        match node.block(height).await {
-            Ok(Some(body)) => match BlockJson::parse(&body) {
-                Ok(block) => {
-                    let (tip, since) = *tips.borrow();
-                    // Blocks below the tip are late already: count the wait, do not guess it away.
-                    let at = if tip == height { since } else { Instant::now() };
-                    if sender.send(Seen { block, at }).await.is_err() {
-                        return;
-                    }
-                    height += 1;
+        match node.certified_block(height).await {
+            Ok(Some(block)) => {
+                let (tip, since) = *tips.borrow();
+                // Blocks below the tip are late already: count the wait, do not guess it away.
+                let at = if tip == height { since } else { Instant::now() };
+                if sender.send(Seen { block, at }).await.is_err() {
+                    return;
                 }
-                Err(_) => turn += 1,
-            },
+                height += 1;
+            }
             Ok(None) if tips.borrow().0 < height => {}
             // Somebody has it, this one not yet.
             Ok(None) | Err(_) => {

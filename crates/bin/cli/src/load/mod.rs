@@ -1,11 +1,13 @@
 //! Signed load on a cluster, and what becomes of it.
 //!
-//! Keys live in this process. Every account belongs to one task, which signs and submits its next
-//! nonce to one node at a time, and to another node when that one does not answer. Blocks are read
-//! back from the API, and [`tally::Tally`] compares.
+//! Keys live in this process. Every account belongs to one [`lane::Lane`], a task that gathers what is due of its
+//! accounts, signs it and submits it in one request to one node, and to another node when that one does not
+//! answer. Blocks are read back from the API, and [`tally::Tally`] compares.
 
 mod follow;
 mod histogram;
+mod lane;
+mod pace;
 mod sender;
 mod stall;
 mod tally;
@@ -16,28 +18,26 @@ pub use tally::{Counts, Summary};
 use crate::client::NodeClient;
 use aequa_node::exit::ExitError;
 use aequa_types::CertifiedBlock;
+use lane::Lane;
+use pace::Pace;
 use parking_lot::Mutex;
-use sender::{Outcome, Sender};
+use sender::Sender;
 use stall::StallDetector;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tally::Tally;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Open transactions per account: below the pool's cap of 64 per sender.
-const OPEN_MAX: usize = 48;
-/// Tasks that submit; each has one request under way.
-const WORKERS_MAX: usize = 64;
+/// Tasks that submit to one node; each has one request under way, so that one signs while another one waits.
+const LANES_PER_NODE: usize = 2;
 /// Time after which an accepted transaction that is in no block is sent again, to another node: a node
 /// that dies takes its pool with it.
 const STALE: Duration = Duration::from_secs(5);
 /// Longest time in which nothing at all may happen while there is still something to submit.
 const SUBMIT_STALL_TIMEOUT: Duration = Duration::from_secs(90);
-/// How often the rate is topped up.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What to submit.
 #[derive(Debug, Clone, Copy)]
@@ -76,9 +76,8 @@ struct Shared {
     /// Submissions still to make; below 0 there are none.
     remaining: AtomicI64,
     started: AtomicU64,
-    /// Workers that still submit.
+    /// Lanes that still submit.
     submitting: AtomicUsize,
-    permits: Semaphore,
     block_arrived: Notify,
     stall: Mutex<StallDetector>,
 }
@@ -101,7 +100,7 @@ impl Load {
     /// Starts to submit; whoever calls this feeds the blocks to [`Load::observe`].
     pub async fn prepare(nodes: Vec<NodeClient>, plan: LoadPlan) -> Result<Self, ExitError> {
         let chain_id = chain_id(&nodes).await?;
-        let shares = shares_of_accounts(&plan, nodes.len())?;
+        let lanes = lanes(&plan, nodes.len())?;
         let shared = Arc::new(Shared {
             nodes,
             plan,
@@ -111,16 +110,14 @@ impl Load {
                 plan.count.and_then(|count| i64::try_from(count).ok()).unwrap_or(i64::MAX),
             ),
             started: AtomicU64::new(0),
-            submitting: AtomicUsize::new(shares.len()),
-            permits: Semaphore::new(0),
+            submitting: AtomicUsize::new(lanes.len()),
             block_arrived: Notify::new(),
             stall: Mutex::new(StallDetector::new(Instant::now())),
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(pace(shared.clone(), stop.clone()));
-        for accounts in shares {
-            tasks.spawn(work(shared.clone(), accounts, stop.clone()));
+        for lane in lanes {
+            tasks.spawn(work(shared.clone(), lane, stop.clone()));
         }
         Ok(Self { shared, tasks, stop })
     }
@@ -170,8 +167,6 @@ impl Load {
     /// begins now.
     pub fn stop(&self) {
         self.shared.remaining.store(0, Ordering::Relaxed);
-        // Workers that wait for their turn find that there is nothing left to do.
-        self.shared.permits.add_permits(WORKERS_MAX);
         *self.shared.stall.lock() = StallDetector::new(Instant::now());
     }
 
@@ -236,81 +231,30 @@ async fn tip(nodes: &[NodeClient]) -> Result<u64, ExitError> {
     lowest.ok_or_else(|| ExitError::failure("no node answers"))
 }
 
-/// New accounts, dealt out to workers; neighbours start at different nodes.
-fn shares_of_accounts(plan: &LoadPlan, nodes: usize) -> Result<Vec<Vec<Sender>>, ExitError> {
-    let count = usize::try_from(plan.accounts.max(1)).unwrap_or(1);
-    let mut shares: Vec<Vec<Sender>> = (0..count.min(WORKERS_MAX)).map(|_| Vec::new()).collect();
-    let workers = shares.len();
-    for number in 0..count {
-        let account = Sender::new(number % nodes.max(1)).map_err(ExitError::failure)?;
-        shares[number % workers].push(account);
-    }
-    Ok(shares)
-}
-
-/// Hands out permits at the planned rate; unused ones of more than a second are lost, not saved up.
-async fn pace(shared: Arc<Shared>, stop: CancellationToken) {
-    let Some(tps) = shared.plan.tps else {
-        shared.permits.add_permits(Semaphore::MAX_PERMITS / 2);
-        return;
+/// New accounts, dealt out to lanes; neighbours start at different nodes.
+fn lanes(plan: &LoadPlan, nodes: usize) -> Result<Vec<Lane>, ExitError> {
+    let accounts = usize::try_from(plan.accounts.max(1)).unwrap_or(1);
+    let lanes = (nodes.max(1) * LANES_PER_NODE).min(accounts);
+    let paces = Pace::shares(plan.tps, lanes, Instant::now());
+    let lane = |(number, pace)| -> Result<Lane, ExitError> {
+        let own = (number..accounts).step_by(lanes);
+        let senders = own.map(|_| Sender::new()).collect::<Result<_, _>>().map_err(ExitError::failure)?;
+        Ok(Lane::new(senders, number, pace))
     };
-    let mut ticker = tokio::time::interval(TICK);
-    let mut owed = 0.0;
-    let mut last = Instant::now();
-    while stop.run_until_cancelled(ticker.tick()).await.is_some() {
-        owed += last.elapsed().as_secs_f64() * f64::from(tps);
-        last = Instant::now();
-        let room =
-            usize::try_from(tps).unwrap_or(usize::MAX).saturating_sub(shared.permits.available_permits());
-        shared.permits.add_permits((owed as usize).min(room));
-        owed = owed.fract();
-    }
+    paces.into_iter().enumerate().map(lane).collect()
 }
 
-/// One worker: its accounts take turns. When the plan is through, what got lost on the way is still its
-/// to send again.
-async fn work(shared: Arc<Shared>, mut accounts: Vec<Sender>, stop: CancellationToken) {
+/// One lane. When the plan is through, what got lost on the way is still its to send again.
+async fn work(shared: Arc<Shared>, mut lane: Lane, stop: CancellationToken) {
     let work = async {
-        submit_all(&shared, &mut accounts).await;
+        lane.submit_all(&shared).await;
         shared.submitting.fetch_sub(1, Ordering::Release);
         loop {
             tokio::time::sleep(STALE / 5).await;
-            resend_stale(&shared, &mut accounts).await;
+            lane.resend_stale(&shared).await;
         }
     };
     stop.run_until_cancelled(work).await;
-}
-
-async fn submit_all(shared: &Shared, accounts: &mut [Sender]) {
-    while shared.remaining.load(Ordering::Relaxed) > 0 && !accounts.iter().all(|account| account.broken) {
-        resend_stale(shared, accounts).await;
-        let is_free =
-            |account: &Sender| !account.broken && shared.tally.lock().open(&account.address()) < OPEN_MAX;
-        let Some(free) = accounts.iter().position(is_free) else {
-            let _ = tokio::time::timeout(STALE / 10, shared.block_arrived.notified()).await;
-            continue;
-        };
-        accounts.rotate_left(free);
-        let Ok(permit) = shared.permits.acquire().await else { return };
-        permit.forget();
-        let Some(number) = shared.take() else { return };
-        let (account, every) = (&mut accounts[0], shared.plan.bad_every);
-        if every > 0 && number % every == 0 {
-            account.submit_bad(shared, number / every).await;
-        } else if account.submit_next(shared).await == Outcome::Rejected {
-            account.broken = true;
-        }
-        accounts.rotate_left(1);
-    }
-}
-
-async fn resend_stale(shared: &Shared, accounts: &mut [Sender]) {
-    for account in accounts {
-        let oldest = shared.tally.lock().oldest(&account.address());
-        if let Some((nonce, _)) = oldest.filter(|(_, since)| since.elapsed() > STALE) {
-            account.resend(shared, nonce).await;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -318,7 +262,7 @@ mod tests {
     use super::*;
     use aequa_types::{Address, TxHash};
 
-    /// A load whose one worker is in the middle of a submission.
+    /// A load whose one lane is in the middle of a submission.
     fn submitting() -> Load {
         let shared = Shared {
             nodes: Vec::new(),
@@ -328,7 +272,6 @@ mod tests {
             remaining: AtomicI64::new(0),
             started: AtomicU64::new(1),
             submitting: AtomicUsize::new(1),
-            permits: Semaphore::new(0),
             block_arrived: Notify::new(),
             stall: Mutex::new(StallDetector::new(Instant::now())),
         };
@@ -348,10 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn stopping_lets_go_whoever_waits_for_its_turn() {
+    fn stopping_leaves_nothing_to_take() {
         let load = submitting();
+        load.shared.remaining.store(5, Ordering::Relaxed);
+        assert_eq!(load.shared.take(), Some(2));
         load.stop();
-        assert!(load.shared.permits.try_acquire().is_ok(), "the pace would keep it for seconds");
         assert_eq!(load.shared.take(), None);
     }
 }

@@ -89,6 +89,27 @@ fn the_command_line_makes_signs_sends_and_follows_a_transaction() {
     assert!(String::from_utf8_lossy(&stale.stderr).contains("TX_OLD"), "{stale:?}");
 }
 
+#[test]
+fn a_load_submits_good_and_bad_ones_together_and_its_books_agree() {
+    let cluster = Cluster::start(Shape::default());
+    let url = |node: usize| format!("http://127.0.0.1:{}", cluster.nodes[node].api);
+    let urls = [url(0), url(1)].join(",");
+    let load = ["tx", "load", "--url", &urls, "--count", "1200", "--accounts", "24", "--bad-every", "6"];
+    let done = output(&load);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{done:?}");
+    for expected in ["1000 accepted, 1000 included, 0 missing, 200 rejected", "bad hex: TX_INVALID"] {
+        assert!(said.contains(expected), "nothing of {expected:?} in\n{said}");
+    }
+    let posted = |route: &str, code: u16| {
+        let series = format!(r#"api_requests_total{{code="{code}",route="{route}"}}"#);
+        cluster.nodes.iter().filter_map(|node| node.metric(&series)).sum::<f64>()
+    };
+    assert_eq!(posted("/v1/tx", 202), 0.0, "none by itself");
+    let requests = posted("/v1/txs", 200);
+    assert!(requests > 0.0 && requests < 600.0, "{requests} requests for 1200 transactions");
+}
+
 /// Sends what one account has to send, its good nonces out of order, to nodes in turn.
 fn account(cluster: &Cluster, i: usize) -> Books {
     let wallet = Wallet::new();
