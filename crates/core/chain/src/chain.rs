@@ -4,7 +4,7 @@ use crate::evidence::{self, EvidenceRefusal};
 use crate::execute::execute;
 use crate::state::StoredRow;
 use crate::{ChainError, HeaderError, State, hash};
-use aequa_types::block::{Items, LeaderProof};
+use aequa_types::block::{Items, LeaderProof, payload_root};
 use aequa_types::evidence::{CheckedEvidence, Evidence, EvidenceList};
 use aequa_types::{
     Address, Block, CheckedBlock, CheckedTransaction, ClusterId, Digest, Header, Height, OperatorIndex,
@@ -158,7 +158,7 @@ impl Chain {
             items: list,
             evidence,
         };
-        block.header.payload_root = block.payload_root();
+        block.header.payload_root = payload_root(&items);
         block.header.evidence_root = block.evidence_root();
         Ok(CheckedBlock::attest(block, items))
     }
@@ -255,7 +255,7 @@ fn check_content(block: &CheckedBlock) -> Result<(), HeaderError> {
         return Err(HeaderError::Totals);
     }
     let same = block.block().items.iter().eq(items.iter().map(CheckedTransaction::transaction));
-    if !same || block.block().payload_root() != header.payload_root {
+    if !same || payload_root(items) != header.payload_root {
         return Err(HeaderError::PayloadRoot);
     }
     if block.block().evidence_root() != header.evidence_root {

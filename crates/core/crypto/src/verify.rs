@@ -23,6 +23,7 @@ use crate::lock::VerifiedLock;
 use crate::recent::Recent;
 use crate::seal::GroupKey;
 use crate::transaction;
+use aequa_types::block::payload_root;
 use aequa_types::json::check_canonical;
 use aequa_types::limits::{
     BLOCK_ITEMS_MAX, DUTY_VALUE_BYTES_MAX, HEIGHT_MAX, TESTIMONY_STATEMENTS_MAX, VALUE_BYTES_MAX,
@@ -196,17 +197,24 @@ impl Verifier {
 
     /// As [`Verifier::transaction`], for a client: whatever its transaction is worth, it hears the hash.
     pub fn submitted(&self, transaction: Transaction) -> Result<CheckedTransaction, (TxHash, Refusal)> {
-        let sig = transaction.sig;
         // Wrapped first so that the hash is computed once; dropped again if the check fails.
         let candidate = CheckedTransaction::attest(transaction);
-        let key = admission(candidate.hash(), &sig);
+        match self.candidate(&candidate) {
+            Ok(()) => Ok(candidate),
+            Err(refusal) => Err((candidate.hash(), refusal)),
+        }
+    }
+
+    /// Checks what was wrapped before it was checked, unless it is remembered.
+    fn candidate(&self, candidate: &CheckedTransaction) -> Result<(), Refusal> {
+        let (hash, transaction) = (candidate.hash(), candidate.transaction());
+        let key = admission(hash, &transaction.sig);
         if !self.admitted.contains(&key) {
-            let hash = candidate.hash();
-            transaction::check_ref(self.chain_id, candidate.transaction())
-                .map_err(|error| (hash, Refusal::Malformed(format!("transaction {hash}: {error}"))))?;
+            transaction::check_ref(self.chain_id, transaction)
+                .map_err(|error| Refusal::Malformed(format!("transaction {hash}: {error}")))?;
             self.admitted.insert(key);
         }
-        Ok(candidate)
+        Ok(())
     }
 
     /// Checks that both statements of a piece of evidence were signed by the operator it accuses, in this
@@ -364,12 +372,13 @@ impl Verifier {
         if header.evidence_root != block.evidence_root() {
             return Err(malformed("evidence root is not that of the evidence"));
         }
-        if header.payload_root != block.payload_root() {
+        // Wrapped first so that each is hashed once; dropped again if a check fails.
+        let items: Vec<_> = block.items.iter().cloned().map(CheckedTransaction::attest).collect();
+        if header.payload_root != payload_root(&items) {
             return Err(malformed("payload root is not that of the items"));
         }
         block.evidence.iter().try_for_each(|evidence| self.check_evidence(evidence))?;
-        let items =
-            block.items.iter().map(|item| self.transaction(item.clone())).collect::<Result<_, _>>()?;
+        items.iter().try_for_each(|item| self.candidate(item))?;
         Ok(CheckedBlock::attest(block, items))
     }
 }

@@ -1,6 +1,8 @@
 //! What the cluster decides and remembers.
 
 use crate::evidence::{Evidence, EvidenceList};
+use crate::limits::BLOCK_ITEMS_MAX;
+use crate::merkle::list_root;
 use crate::{
     Amount, CheckedTransaction, ClusterId, Digest, Height, OperatorIndex, TimestampMs, Transaction, TxBody,
     TxHash,
@@ -111,6 +113,12 @@ impl Block {
     }
 }
 
+/// hash_tree_root of a list of items, from what is known of each: that of [`Block::payload_root`].
+pub fn payload_root(items: &[CheckedTransaction]) -> B256 {
+    const DEPTH: usize = BLOCK_ITEMS_MAX.ilog2() as usize;
+    list_root(items.iter().map(CheckedTransaction::root).collect(), DEPTH, items.len())
+}
+
 /// hash_tree_root of an empty list: the evidence root of a block without evidence.
 pub fn empty_evidence_root() -> B256 {
     EvidenceList::empty().tree_hash_root()
@@ -161,5 +169,37 @@ impl CheckedBlock {
     /// Hashes of the items in order.
     pub fn tx_hashes(&self) -> impl Iterator<Item = TxHash> {
         self.items.iter().map(CheckedTransaction::hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Address;
+    use crate::transaction::TxSignature;
+    use crate::transaction::{AuctionBidV1, PlaintextV1, TxBody};
+
+    fn transaction(nonce: u64) -> Transaction {
+        let (from, gas) = (Address::repeat_byte(3), 21_000);
+        let payload = vec![5; nonce as usize * 13].try_into().unwrap();
+        let body = match nonce % 2 {
+            0 => TxBody::Plaintext(PlaintextV1 { from, nonce, gas, fee: 7, payload }),
+            _ => TxBody::AuctionBid(AuctionBidV1 { from, nonce, gas, bid: 8, fee_recipient: from, payload }),
+        };
+        Transaction { body, sig: TxSignature::repeat_byte(nonce as u8) }
+    }
+
+    #[test]
+    fn the_root_of_checked_items_is_that_of_the_items() {
+        for count in [0, 1, 2, 3, 4, 5, 17] {
+            let items: Vec<Transaction> = (0..count).map(transaction).collect();
+            let checked: Vec<_> = items.iter().cloned().map(CheckedTransaction::attest).collect();
+            for (item, checked) in items.iter().zip(&checked) {
+                assert_eq!(checked.root(), item.tree_hash_root());
+                assert_eq!(checked.hash(), item.body.hash());
+            }
+            let list = Items::try_from(items).unwrap();
+            assert_eq!(payload_root(&checked), list.tree_hash_root(), "{count} items");
+        }
     }
 }

@@ -3,19 +3,17 @@
 //! `hash = SHA-256("aequa/tx/v1" ‖ 0x00 ‖ kind ‖ hash_tree_root(body))`. The signature is not in
 //! it: the same content signed twice is one transaction.
 
+pub use crate::payload::{Payload, PayloadTooLarge};
 use crate::{Address, TxHash};
-use alloy_primitives::FixedBytes;
+use alloy_primitives::{B256, FixedBytes};
+use ethereum_hashing::hash32_concat;
 use serde::{Deserialize, Serialize};
 use ssz::Encode as _;
 use ssz_derive::{Decode, Encode};
-use ssz_types::VariableList;
-use ssz_types::typenum::U65536;
 use std::sync::Arc;
-use tree_hash::TreeHash as _;
+use tree_hash::{TreeHash as _, mix_in_selector};
 use tree_hash_derive::TreeHash;
 
-/// Opaque transaction payload, at most 65,536 bytes.
-pub type Payload = VariableList<u8, U65536>;
 /// secp256k1 signature r ‖ s ‖ v with v 27 or 28 and low s.
 pub type TxSignature = FixedBytes<65>;
 
@@ -149,7 +147,7 @@ impl TxBody {
     }
 
     /// hash_tree_root of the signed fields.
-    pub fn root(&self) -> alloy_primitives::B256 {
+    pub fn root(&self) -> B256 {
         match self {
             TxBody::Plaintext(body) => body.tree_hash_root(),
             TxBody::AuctionBid(body) => body.tree_hash_root(),
@@ -158,10 +156,22 @@ impl TxBody {
 
     /// Identifies the content; see the module documentation.
     pub fn hash(&self) -> TxHash {
+        self.hash_of_root(self.root())
+    }
+
+    fn hash_of_root(&self, root: B256) -> TxHash {
         let mut preimage = b"aequa/tx/v1\0".to_vec();
         preimage.push(self.kind().number());
-        preimage.extend_from_slice(self.root().as_slice());
+        preimage.extend_from_slice(root.as_slice());
         TxHash::from(ethereum_hashing::hash_fixed(&preimage))
+    }
+
+    /// Its place in the union.
+    fn selector(&self) -> u8 {
+        match self {
+            TxBody::Plaintext(_) => 0,
+            TxBody::AuctionBid(_) => 1,
+        }
     }
 }
 
@@ -186,15 +196,21 @@ pub struct CheckedTransaction {
 struct CheckedInner {
     transaction: Transaction,
     hash: TxHash,
+    root: B256,
     bytes: usize,
 }
 
 impl CheckedTransaction {
     /// Wraps a transaction the caller has just checked.
     pub fn attest(transaction: Transaction) -> Self {
-        let hash = transaction.body.hash();
+        let Transaction { body, sig } = &transaction;
+        let body_root = body.root();
+        let hash = body.hash_of_root(body_root);
+        // Never None: there are two selectors.
+        let in_union = mix_in_selector(&body_root, body.selector()).unwrap_or_default();
+        let root = hash32_concat(in_union.as_slice(), sig.tree_hash_root().as_slice()).into();
         let bytes = transaction.ssz_bytes_len();
-        Self { inner: Arc::new(CheckedInner { transaction, hash, bytes }) }
+        Self { inner: Arc::new(CheckedInner { transaction, hash, root, bytes }) }
     }
 
     /// The transaction.
@@ -210,6 +226,11 @@ impl CheckedTransaction {
     /// Identifies the content.
     pub fn hash(&self) -> TxHash {
         self.inner.hash
+    }
+
+    /// hash_tree_root, signature included: what a block commits to.
+    pub fn root(&self) -> B256 {
+        self.inner.root
     }
 
     /// Size of the SSZ form in bytes.

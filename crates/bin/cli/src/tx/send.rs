@@ -111,9 +111,7 @@ fn payload(text: &str) -> Result<Payload, ExitError> {
         Some(Err(error)) => return Err(ExitError::usage(format!("--payload: {error}"))),
         None => text.as_bytes().to_vec(),
     };
-    let length = bytes.len();
-    Payload::try_from(bytes)
-        .map_err(|_| ExitError::usage(format!("--payload has {length} bytes, the limit is 65536")))
+    Payload::try_from(bytes).map_err(|error| ExitError::usage(format!("--payload {error}")))
 }
 
 async fn wait(node: &NodeClient, hash: &str, time: Duration) -> Result<(), ExitError> {

@@ -238,7 +238,7 @@ fn the_largest_payload_is_accepted() {
     let signed = sign(CHAIN_ID, plaintext(vec![7; TX_PAYLOAD_BYTES_MAX]), &key());
     assert!(signed.ssz_bytes_len() <= TX_BYTES_MAX);
     assert!(check(CHAIN_ID, signed).is_ok());
-    assert!(aequa_types::transaction::Payload::new(vec![7; TX_PAYLOAD_BYTES_MAX + 1]).is_err());
+    assert!(aequa_types::transaction::Payload::try_from(vec![7; TX_PAYLOAD_BYTES_MAX + 1]).is_err());
 }
 
 #[test]

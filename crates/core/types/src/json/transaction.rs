@@ -90,11 +90,5 @@ impl TryFrom<TransactionJson> for Transaction {
 
 /// A payload within its limit.
 pub(super) fn payload(bytes: Vec<u8>) -> Result<Payload, JsonError> {
-    let length = bytes.len();
-    Payload::try_from(bytes).map_err(|_| {
-        JsonError::at(
-            "payload",
-            format!("has {length} bytes, the limit is {}", crate::limits::TX_PAYLOAD_BYTES_MAX),
-        )
-    })
+    Payload::try_from(bytes).map_err(|error| JsonError::at("payload", error.to_string()))
 }
