@@ -4,7 +4,7 @@ use super::pace::Pace;
 use super::sender::{Envelope, Sender};
 use super::tally::Tally;
 use super::{STALE, Shared};
-use crate::client::ClientError;
+use crate::client::{ClientError, NodeClient};
 use aequa_types::limits::{TX_BATCH_MAX, TX_ENVELOPE_BYTES_MAX};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -199,28 +199,37 @@ impl Lane {
         None
     }
 
-    /// Sends what was accepted and is in no block for too long once more, to the next node. When that one had not
-    /// heard of it, what follows it is as lost, and is sent as well; known or too old only says that it had
-    /// arrived.
+    /// Sends what was accepted and is in no block for too long once more, to the next node: of each sender the
+    /// oldest. When that node had not heard of it, what follows it is as lost, and is sent as well; known or too
+    /// old only says that it had arrived.
     pub(super) async fn resend_stale(&mut self, shared: &Shared) {
         let now = Instant::now();
         if now < self.looks {
             return;
         }
-        let lost: Vec<String> = {
+        let stale: Vec<(&Sender, u64)> = {
             let tally = shared.tally.lock();
-            self.senders.iter().flat_map(|sender| sender.lost(&tally, now)).collect()
+            self.senders.iter().filter_map(|sender| Some((sender, sender.stale(&tally, now)?))).collect()
         };
-        self.looks = now + if lost.is_empty() { STALE / 5 } else { STALE };
-        self.node += usize::from(!lost.is_empty());
+        self.looks = now + if stale.is_empty() { STALE / 5 } else { STALE };
+        self.node += usize::from(!stale.is_empty());
         let node = &shared.nodes[self.node % shared.nodes.len()];
-        for lines in lost.chunks(batch_max(shared)) {
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            if node.submit_all(&lines).await.is_err() {
-                return;
-            }
-        }
+        let oldest: Vec<&str> =
+            stale.iter().filter_map(|(sender, nonce)| sender.sent_from(*nonce).next()).collect();
+        let Some(taken) = submit_parts(shared, node, &oldest).await else { return };
+        let lost = stale.iter().zip(taken).filter(|(_, taken)| *taken);
+        let follow: Vec<&str> = lost.flat_map(|((sender, nonce), _)| sender.sent_from(nonce + 1)).collect();
+        submit_parts(shared, node, &follow).await;
     }
+}
+
+/// Submits to one node, whatever it says: which of them it took. None when it does not answer.
+async fn submit_parts(shared: &Shared, node: &NodeClient, lines: &[&str]) -> Option<Vec<bool>> {
+    let mut taken = Vec::with_capacity(lines.len());
+    for part in lines.chunks(batch_max(shared)) {
+        taken.extend(node.submit_all(part).await.ok()?.iter().map(Result::is_ok));
+    }
+    Some(taken)
 }
 
 /// Most transactions in one request, of the size of the plan.

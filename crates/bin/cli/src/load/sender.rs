@@ -73,13 +73,16 @@ impl Sender {
         self.broken = true;
     }
 
-    /// What was accepted and seems to be forgotten, with all that follows it.
-    pub(super) fn lost(&self, tally: &Tally, now: Instant) -> Vec<String> {
-        let oldest = tally.oldest(&self.address());
-        let stale = oldest.filter(|(_, since)| now.saturating_duration_since(*since) > STALE);
-        stale.map_or_else(Vec::new, |(nonce, _)| {
-            self.sent.range(nonce..).map(|(_, text)| text.clone()).collect()
-        })
+    /// The oldest nonce that was accepted and seems to be forgotten.
+    pub(super) fn stale(&self, tally: &Tally, now: Instant) -> Option<u64> {
+        let (nonce, since) = tally.oldest(&self.address())?;
+        let is_stale = now.saturating_duration_since(since) > STALE && self.sent.contains_key(&nonce);
+        is_stale.then_some(nonce)
+    }
+
+    /// What was accepted, from a nonce on.
+    pub(super) fn sent_from(&self, nonce: u64) -> impl Iterator<Item = &str> {
+        self.sent.range(nonce..).map(|(_, text)| text.as_str())
     }
 
     /// Something that must be refused with a reason; `variant` chooses what is wrong.
