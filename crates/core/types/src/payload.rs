@@ -25,11 +25,11 @@ impl Deref for Payload {
 }
 
 impl TryFrom<Vec<u8>> for Payload {
-    type Error = PayloadTooLarge;
+    type Error = PayloadOverflow;
 
-    fn try_from(bytes: Vec<u8>) -> Result<Self, PayloadTooLarge> {
+    fn try_from(bytes: Vec<u8>) -> Result<Self, PayloadOverflow> {
         if bytes.len() > TX_PAYLOAD_BYTES_MAX {
-            return Err(PayloadTooLarge(bytes.len()));
+            return Err(PayloadOverflow(bytes.len()));
         }
         Ok(Self(bytes))
     }
@@ -38,7 +38,7 @@ impl TryFrom<Vec<u8>> for Payload {
 /// A payload above its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("has {0} bytes, the limit is {TX_PAYLOAD_BYTES_MAX}")]
-pub struct PayloadTooLarge(pub usize);
+pub struct PayloadOverflow(pub usize);
 
 impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,7 +64,7 @@ impl Decode for Payload {
     }
     fn from_ssz_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > TX_PAYLOAD_BYTES_MAX {
-            return Err(DecodeError::BytesInvalid(format!("payload {}", PayloadTooLarge(bytes.len()))));
+            return Err(DecodeError::BytesInvalid(format!("payload {}", PayloadOverflow(bytes.len()))));
         }
         Ok(Self(bytes.to_vec()))
     }

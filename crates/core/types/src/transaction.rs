@@ -3,7 +3,7 @@
 //! `hash = SHA-256("aequa/tx/v1" ‖ 0x00 ‖ kind ‖ hash_tree_root(body))`. The signature is not in
 //! it: the same content signed twice is one transaction.
 
-pub use crate::payload::{Payload, PayloadTooLarge};
+pub use crate::payload::{Payload, PayloadOverflow};
 use crate::{Address, TxHash};
 use alloy_primitives::{B256, FixedBytes};
 use ethereum_hashing::hash32_concat;
