@@ -176,8 +176,7 @@ impl CheckedBlock {
 mod tests {
     use super::*;
     use crate::Address;
-    use crate::transaction::TxSignature;
-    use crate::transaction::{AuctionBidV1, PlaintextV1, TxBody};
+    use crate::transaction::{AuctionBidV1, PlaintextV1, TxBody, TxSignature};
 
     fn transaction(nonce: u64) -> Transaction {
         let (from, gas) = (Address::repeat_byte(3), 21_000);

@@ -10,11 +10,12 @@
 //! SSZ bytes as `List[u8, 1024]`.
 
 use crate::limits::{EVIDENCE_BYTES_MAX, EVIDENCE_PER_BLOCK_MAX};
+use crate::merkle::bytes_root;
 use crate::{OperatorIndex, Round, Signed, VoteKey};
 use alloy_primitives::B256;
 use ssz::{Decode, DecodeError, Encode};
 use ssz_types::VariableList;
-use ssz_types::typenum::{U16, U1024};
+use ssz_types::typenum::U16;
 use std::sync::Arc;
 use tree_hash::{Hash256, PackedEncoding, TreeHash, TreeHashType};
 
@@ -165,8 +166,7 @@ impl TreeHash for Evidence {
     }
     fn tree_hash_root(&self) -> Hash256 {
         // Two statements are far below the limit: a test holds it.
-        let bytes: VariableList<u8, U1024> = VariableList::try_from(self.as_ssz_bytes()).unwrap_or_default();
-        bytes.tree_hash_root()
+        bytes_root(&self.as_ssz_bytes(), EVIDENCE_BYTES_MAX)
     }
 }
 

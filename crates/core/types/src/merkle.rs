@@ -4,7 +4,13 @@
 
 use alloy_primitives::B256;
 use ethereum_hashing::{ZERO_HASHES, hash32_concat};
-use tree_hash::mix_in_length;
+use tree_hash::{BYTES_PER_CHUNK, mix_in_length};
+
+/// Root of a list of at most `bytes_max` bytes, a power of two.
+pub(crate) fn bytes_root(bytes: &[u8], bytes_max: usize) -> B256 {
+    let chunks = bytes.chunks(BYTES_PER_CHUNK).map(B256::right_padding_from);
+    list_root(chunks.collect(), (bytes_max / BYTES_PER_CHUNK).ilog2() as usize, bytes.len())
+}
 
 /// Root of a list of `length` elements, which fill these `chunks` of at most `2^depth`.
 pub(crate) fn list_root(mut chunks: Vec<B256>, depth: usize, length: usize) -> B256 {

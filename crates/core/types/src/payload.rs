@@ -1,14 +1,11 @@
 //! The content of a transaction: bytes that consensus does not look into.
 
 use crate::limits::TX_PAYLOAD_BYTES_MAX;
-use crate::merkle::list_root;
+use crate::merkle::bytes_root;
 use alloy_primitives::B256;
 use ssz::{Decode, DecodeError, Encode};
 use std::ops::Deref;
-use tree_hash::{BYTES_PER_CHUNK, PackedEncoding, TreeHash, TreeHashType};
-
-/// Depth of the tree of chunks.
-const DEPTH: usize = (TX_PAYLOAD_BYTES_MAX / BYTES_PER_CHUNK).ilog2() as usize;
+use tree_hash::{PackedEncoding, TreeHash, TreeHashType};
 
 /// At most [`TX_PAYLOAD_BYTES_MAX`] bytes; `List[u8, 65536]` in SSZ.
 ///
@@ -81,8 +78,7 @@ impl TreeHash for Payload {
         unreachable!("a list is never packed")
     }
     fn tree_hash_root(&self) -> B256 {
-        let chunks = self.0.chunks(BYTES_PER_CHUNK).map(B256::right_padding_from);
-        list_root(chunks.collect(), DEPTH, self.0.len())
+        bytes_root(&self.0, TX_PAYLOAD_BYTES_MAX)
     }
 }
 
