@@ -2,16 +2,16 @@
 
 use crate::limits::TX_PAYLOAD_BYTES_MAX;
 use crate::merkle::bytes_root;
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use ssz::{Decode, DecodeError, Encode};
 use std::ops::Deref;
 use tree_hash::{PackedEncoding, TreeHash, TreeHashType};
 
 /// At most [`TX_PAYLOAD_BYTES_MAX`] bytes; `List[u8, 65536]` in SSZ.
 ///
-/// A type of its own because a list of numbers is encoded, decoded and hashed number by number.
+/// A type of its own because a list of numbers is encoded, decoded and hashed number by number. Clones share the bytes.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Payload(Vec<u8>);
+pub struct Payload(Bytes);
 
 impl Deref for Payload {
     type Target = [u8];
@@ -28,7 +28,7 @@ impl TryFrom<Vec<u8>> for Payload {
         if bytes.len() > TX_PAYLOAD_BYTES_MAX {
             return Err(PayloadOverflow(bytes.len()));
         }
-        Ok(Self(bytes))
+        Ok(Self(bytes.into()))
     }
 }
 
@@ -63,7 +63,7 @@ impl Decode for Payload {
         if bytes.len() > TX_PAYLOAD_BYTES_MAX {
             return Err(DecodeError::BytesInvalid(format!("payload {}", PayloadOverflow(bytes.len()))));
         }
-        Ok(Self(bytes.to_vec()))
+        Ok(Self(Bytes::copy_from_slice(bytes)))
     }
 }
 
