@@ -25,6 +25,7 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`turn`](Host) | the order of a turn |
+//! | [`intake`] | which votes are worth a check and a turn |
 //! | `ports` | what is outside |
 //! | [`timers`](Timers) | the timers a replica asked for |
 //! | [`clocks`] | whose clock is wrong, so that it does not lead |
@@ -34,6 +35,7 @@
 
 pub mod clocks;
 mod error;
+pub mod intake;
 mod ports;
 mod timers;
 mod turn;

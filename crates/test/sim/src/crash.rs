@@ -11,6 +11,7 @@ use crate::sights::{self, fault};
 use crate::store::Stored;
 use crate::world::{Event, World};
 use aequa_host::Host;
+use aequa_host::intake::Intake;
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::StorageError;
@@ -121,6 +122,8 @@ impl World {
         node.host = None;
         node.doomed = None;
         node.disk_will_fail = false;
+        node.intake = Intake::new(self.plan.quorum, self.plan.seals);
+        node.waits = false;
         node.inbox.clear();
         node.owed.clear();
         node.wake_at = None;

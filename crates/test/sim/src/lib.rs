@@ -55,6 +55,7 @@ mod campaign;
 mod client;
 mod clocks;
 mod crash;
+mod intake;
 mod keys;
 mod network;
 mod node;

@@ -9,6 +9,7 @@ use crate::sights::fault;
 use crate::store::Store;
 use crate::traitor::Traits;
 use aequa_host::Host;
+use aequa_host::intake::Intake;
 use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
 use aequa_types::recording::Numbered;
@@ -73,6 +74,10 @@ pub(crate) struct Node {
     pub(crate) skew_ms: i64,
     /// Whether its clock is near enough to those of the others for it to lead.
     pub(crate) may_lead: bool,
+    /// What members said and it has not taken yet.
+    pub(crate) intake: Intake,
+    /// Whether it comes back to its intake.
+    pub(crate) waits: bool,
     pub(crate) inbox: Vec<Input>,
     /// Clients that wait for an answer.
     pub(crate) owed: BTreeSet<Ticket>,
@@ -122,7 +127,7 @@ pub(crate) struct Directory {
 }
 
 impl Node {
-    pub(crate) fn new(operator: OperatorIndex, kind: Kind, skew_ms: i64) -> Self {
+    pub(crate) fn new(operator: OperatorIndex, kind: Kind, skew_ms: i64, intake: Intake) -> Self {
         Self {
             operator,
             kind,
@@ -132,6 +137,8 @@ impl Node {
             born_ms: 0,
             skew_ms,
             may_lead: true,
+            intake,
+            waits: false,
             inbox: Vec::new(),
             owed: BTreeSet::new(),
             turn: None,

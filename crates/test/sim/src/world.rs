@@ -12,6 +12,7 @@ use crate::trace::Trace;
 use crate::traitor::Conspiracy;
 use crate::verifier::Verifier;
 use aequa_byzantine::Dice;
+use aequa_host::intake::Intake;
 use aequa_replica::{Input, Replica};
 use aequa_types::{ClusterId, Height, OperatorIndex};
 use std::cmp::Reverse;
@@ -31,6 +32,8 @@ const STATUS_EVERY_MS: u64 = 1000;
 pub(crate) enum Event {
     /// An input reaches a node; when `life` is given, only in that life.
     Input { node: usize, life: Option<u64>, input: Box<Input> },
+    /// Votes may have waited long enough in a node's intake.
+    Overdue { node: usize, life: u64 },
     /// A timer of a node is due.
     Wake { node: usize, life: u64 },
     /// The sync of a node's turn is finished.
@@ -238,12 +241,12 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Input { node, life, input } => {
-                let process = &mut self.nodes[node];
+                let process = &self.nodes[node];
                 if process.is_up() && life.is_none_or(|life| life == process.life) {
-                    process.inbox.push(*input);
-                    self.turn(node);
+                    self.take_in(node, *input);
                 }
             }
+            Event::Overdue { node, life } if life == self.nodes[node].life => self.take_in_overdue(node),
             Event::Wake { node, life } if life == self.nodes[node].life => {
                 self.nodes[node].wake_at = None;
                 self.turn(node);
@@ -252,7 +255,7 @@ impl World {
             Event::Flushed { node, life, height, writes } if life == self.nodes[node].life => {
                 self.flushed(node, height, writes)
             }
-            Event::Wake { .. } | Event::Synced { .. } | Event::Flushed { .. } => {}
+            Event::Overdue { .. } | Event::Wake { .. } | Event::Synced { .. } | Event::Flushed { .. } => {}
             Event::FetchAsked { asker, life, peer, height } => self.serve(asker, life, peer, height),
             Event::Inquired { asker, life, peer } => self.testify(asker, life, peer),
             Event::Crash { node, point } => self.crash(node, point),
@@ -410,6 +413,7 @@ impl World {
 
 fn populate(dice: &mut Dice, plan: &Plan) -> Vec<Node> {
     let mut nodes = Vec::new();
+    let intake = || Intake::new(plan.quorum, plan.seals);
     let skew = |dice: &mut Dice| dice.between(0, 2 * plan.skew_ms) as i64 - plan.skew_ms as i64;
     for operator in plan.quorum.members() {
         let traits =
@@ -419,9 +423,9 @@ fn populate(dice: &mut Dice, plan: &Plan) -> Vec<Node> {
             None if plan.twins.contains(&operator) => Kind::Twin,
             None => Kind::Honest,
         };
-        nodes.push(Node::new(operator, kind, skew(dice)));
+        nodes.push(Node::new(operator, kind, skew(dice), intake()));
     }
     let twins: Vec<OperatorIndex> = plan.twins.clone();
-    nodes.extend(twins.into_iter().map(|operator| Node::new(operator, Kind::Twin, skew(dice))));
+    nodes.extend(twins.into_iter().map(|operator| Node::new(operator, Kind::Twin, skew(dice), intake())));
     nodes
 }

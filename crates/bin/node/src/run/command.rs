@@ -14,10 +14,9 @@ pub type Core = Replica<OperatorKeys>;
 pub type Question = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the core is asked to do.
-#[allow(clippy::large_enum_variant, reason = "almost every command is an input; a box would cost more")]
 pub enum Command {
-    /// An input of the replica.
-    Input(Input),
+    /// Inputs of the replica, for one turn.
+    Inputs(Vec<Input>),
     /// A client's transactions; the answers are the pool's, in their order.
     Submit(Vec<CheckedTransaction>, oneshot::Sender<Vec<Admission>>),
     /// A client's duty.

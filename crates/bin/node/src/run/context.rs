@@ -52,7 +52,12 @@ impl Context {
 
     /// Queues an input; waits while the queue is full. False when the node is stopping.
     pub async fn input(&self, input: Input) -> bool {
-        self.core.send(Command::Input(input)).await.is_ok()
+        self.inputs(vec![input]).await
+    }
+
+    /// Queues inputs for one turn, as [`Context::input`].
+    pub async fn inputs(&self, inputs: Vec<Input>) -> bool {
+        inputs.is_empty() || self.core.send(Command::Inputs(inputs)).await.is_ok()
     }
 
     /// Asks the core when everything queued so far is done; `None` when the node is stopping.

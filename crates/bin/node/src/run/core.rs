@@ -141,7 +141,7 @@ impl CoreThread {
             let (mut inputs, mut questions) = (Vec::with_capacity(waiting.len()), Vec::new());
             for command in waiting.drain(..) {
                 match command {
-                    Command::Input(input) => inputs.push(input),
+                    Command::Inputs(taken) => inputs.extend(taken),
                     Command::Submit(transactions, answer) => {
                         let ticket = self.ports.owed.batch(transactions.len(), answer);
                         let ticketed =

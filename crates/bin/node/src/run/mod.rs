@@ -169,7 +169,8 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         warnings: Default::default(),
     });
 
-    let inbox = Arc::new(network::Inbox::new(Arc::clone(&context)));
+    let inbox = Arc::new(network::Inbox::new(Arc::clone(&context), config.seals()));
+    inbox.watch();
     let network = start_network(&config, &operator, &context, &inbox)?.map(Arc::new);
     let weak = network.as_ref().map(Arc::downgrade).unwrap_or_default();
     let outbox = outbox::Outbox::start(weak.clone(), Arc::clone(&context));

@@ -1,7 +1,8 @@
 //! Frames to inputs: what comes from the other operators.
 //!
 //! [`Inbox`] turns frames into verified inputs on the reader tasks: bounded, decoded, checked, and
-//! only then handed to the core, whose queue slows the reader when it is full. It decides nothing.
+//! only then handed to the core, whose queue slows the reader when it is full. It decides nothing. Votes of members
+//! wait in an [`Intake`] for the others that a quorum needs.
 
 use super::accepted::Accepted;
 use super::answers;
@@ -9,6 +10,7 @@ use super::budget::{Call, timed};
 use super::command::Core;
 use super::context::Context;
 use aequa_crypto::verify::Refusal;
+use aequa_host::intake::{Agreeing, Intake, WAIT_MS};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Topic, Verdict};
 use aequa_replica::Input;
 use aequa_telemetry::log::{Admit, RateLimiter};
@@ -17,8 +19,10 @@ use aequa_types::message::{ValueReply, duty_digest};
 use aequa_types::wire::{self, WireKind};
 use aequa_types::{Evidence, Height, InstanceId, Message, OperatorIndex, Signed, Transaction, Verified};
 use futures::future::BoxFuture;
-use std::sync::Arc;
-use std::time::Instant;
+use parking_lot::Mutex;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Messages of blocks further above the stored height are dropped: the core keeps fewer, and blocks this far
 /// ahead are fetched.
@@ -39,12 +43,29 @@ pub struct Inbox {
     context: Arc<Context>,
     accepted: Accepted,
     refusals: RateLimiter<OperatorIndex>,
+    intake: Mutex<Intake>,
+    /// Something waits in the intake.
+    waits: Arc<Notify>,
+    started: Instant,
 }
 
 impl Inbox {
-    /// An inbox for this node.
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, accepted: Accepted::default(), refusals: RateLimiter::new() }
+    /// An inbox for this node. `seals`: whether blocks have seals.
+    pub fn new(context: Arc<Context>, seals: bool) -> Self {
+        let intake = Mutex::new(Intake::new(context.quorum, seals));
+        Self {
+            context,
+            accepted: Accepted::default(),
+            refusals: RateLimiter::new(),
+            intake,
+            waits: Arc::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Hands on what has waited too long, for as long as the inbox lives.
+    pub fn watch(self: &Arc<Self>) {
+        tokio::spawn(hand_on_overdue(Arc::downgrade(self), Arc::clone(&self.waits)));
     }
 
     async fn consensus(&self, from: OperatorIndex, frame: Frame) -> Verdict {
@@ -54,20 +75,65 @@ impl Inbox {
             self.count("unknown", "malformed");
             return Verdict::Malformed;
         };
-        let (Ok(verdict) | Err(verdict)) = self.take(from, message, frame.body.len()).await;
-        verdict
+        let to_check = self.intake.lock().arrived(self.now_ms(), self.agreeing(), from, message);
+        if to_check.is_empty() {
+            self.waits.notify_one();
+        }
+        let mut worth = Verdict::Unknown;
+        for message in to_check {
+            worth = self.take(from, message, frame.body.len()).await.unwrap_or_else(|refused| refused);
+        }
+        worth
     }
 
-    /// Checks a decoded message of `bytes` and hands it to the core: the one way in, whatever carried it.
-    /// What it is worth, as an error when it was refused. Refused is for the first reason of the contract's
-    /// order: members and leaders, then the window, then signatures (metrics, section 4).
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn agreeing(&self) -> Agreeing {
+        let (round, _) = self.context.facts.agreeing();
+        Agreeing { tip: self.context.facts.tip_height(), round }
+    }
+
+    /// Checks a decoded message of `bytes` and hands it to the core, at once or with others: the one way in, whatever
+    /// carried it. What it is worth, as an error when it was refused.
     pub async fn take(
         &self,
         from: OperatorIndex,
         message: Message,
         bytes: usize,
     ) -> Result<Verdict, Verdict> {
-        let context = &self.context;
+        let (message, verdict) = self.check(from, message, bytes).await?;
+        let passed = self.intake.lock().passed(self.now_ms(), self.agreeing(), from, message);
+        if passed.is_empty() {
+            self.waits.notify_one();
+        }
+        let taken = self.context.inputs(passed.into_iter().map(input).collect()).await;
+        taken.then_some(verdict).ok_or(Verdict::Unknown)
+    }
+
+    /// Hands on what has waited for others long enough. Whether something still waits.
+    async fn hand_on_overdue(&self) -> bool {
+        let overdue = self.intake.lock().overdue(self.now_ms(), self.agreeing());
+        overdue.unneeded.into_iter().for_each(|kind| self.count(kind.name(), "old"));
+        let mut inputs: Vec<_> = overdue.checked.into_iter().map(input).collect();
+        for (from, message) in overdue.unchecked {
+            // A bad one is charged to its sender like any check; its connection has no more to do with it.
+            let checked = self.check(from, message, 0).await;
+            inputs.extend(checked.ok().map(|(message, _)| input((from, message))));
+        }
+        self.context.inputs(inputs).await;
+        self.intake.lock().holds_any()
+    }
+
+    /// Checks a decoded message of `bytes`: what is for the core, and what it is worth. Refused is for the first
+    /// reason of the contract's order: members and leaders, then the window, then signatures (metrics, section 4).
+    async fn check(
+        &self,
+        from: OperatorIndex,
+        message: Message,
+        bytes: usize,
+    ) -> Result<(Verified, Verdict), Verdict> {
         let type_name = message.type_name();
         if let Some(refusal) = self.not_entitled(&message) {
             return Err(self.refuse(from, type_name, &refusal));
@@ -96,8 +162,7 @@ impl Inbox {
                 };
                 self.count(type_name, result);
                 tracing::debug!(target: "event", result, "type" = type_name, trace_id = "", from = %from, "qbft_verify");
-                let taken = context.input(Input::Message { from, message }).await;
-                taken.then_some(verdict).ok_or(Verdict::Unknown)
+                Ok((message, verdict))
             }
             Err(refusal) => Err(self.refuse(from, type_name, &refusal)),
         }
@@ -278,6 +343,23 @@ impl Inbox {
             Err(refusal) => verdict(&refusal),
         }
     }
+}
+
+/// Lets an inbox hand on what waits in it, for as long as it lives.
+async fn hand_on_overdue(inbox: Weak<Inbox>, waits: Arc<Notify>) {
+    loop {
+        waits.notified().await;
+        let mut holds_any = true;
+        while holds_any {
+            tokio::time::sleep(Duration::from_millis(WAIT_MS)).await;
+            let Some(inbox) = inbox.upgrade() else { return };
+            holds_any = inbox.hand_on_overdue().await;
+        }
+    }
+}
+
+fn input((from, message): (OperatorIndex, Verified)) -> Input {
+    Input::Message { from, message }
 }
 
 /// The contract's six results of `qbft_msg_verified_total` from the finer ones.

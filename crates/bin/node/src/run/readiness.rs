@@ -26,7 +26,7 @@ pub async fn watch(backend: Weak<NodeBackend>, events: Events) {
         let may_lead = backend.may_lead();
         // A core whose queue is full is told the next time.
         if may_lead != leads
-            && backend.context.core.try_send(Command::Input(Input::MayLead(may_lead))).is_ok()
+            && backend.context.core.try_send(Command::Inputs(vec![Input::MayLead(may_lead)])).is_ok()
         {
             leads = may_lead;
         }

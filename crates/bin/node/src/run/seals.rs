@@ -66,7 +66,7 @@ impl SealWorker {
                     if matches!(result, Input::Combined { result: Err(_), .. }) {
                         counted.tss_sessions_total.inc(["failed"]);
                     }
-                    if core.blocking_send(Command::Input(result)).is_err() {
+                    if core.blocking_send(Command::Inputs(vec![result])).is_err() {
                         return;
                     }
                 }

@@ -78,8 +78,8 @@ pub fn run_core(
     writes(replica.start(now));
     while let Some(command) = commands.blocking_recv() {
         match command {
-            Command::Input(input) => {
-                for write in writes(replica.step(now, input)) {
+            Command::Inputs(inputs) => {
+                for write in inputs.into_iter().flat_map(|input| writes(replica.step(now, input))) {
                     if let StoreWrite::KeepEvidence(pending) = write {
                         let pending: Vec<Evidence> =
                             pending.iter().map(|piece| Evidence::clone(piece)).collect();
@@ -105,7 +105,7 @@ fn detect(keys: &Keyring, verifier: &Verifier, core: &mpsc::Sender<Command>, num
             let [one, other] = pair;
             vec![Input::Evidence(verifier.evidence(Evidence::new(other, one).unwrap()).unwrap())]
         };
-        inputs.into_iter().for_each(|input| core.blocking_send(Command::Input(input)).unwrap());
+        inputs.into_iter().for_each(|input| core.blocking_send(Command::Inputs(vec![input])).unwrap());
     }
 }
 

@@ -131,7 +131,8 @@ async fn a_full_core_queue_delays_inputs_and_loses_none() {
     let mut seen = 0;
     while seen < INPUTS {
         assert!(commands.len() <= QUEUE);
-        let Some(Command::Input(Input::PeerHeight { height, .. })) = commands.recv().await else { panic!() };
+        let Some(Command::Inputs(inputs)) = commands.recv().await else { panic!() };
+        let [Input::PeerHeight { height, .. }] = inputs[..] else { panic!() };
         assert_eq!(height, Height(seen as u64), "in order");
         seen += 1;
     }

@@ -35,7 +35,7 @@ impl Desk {
         let context = fixture::context(dir.path(), &keys.lock, 0, queue);
         context.facts.set_tip(Height(CURRENT.0 - 1), digest(1));
         context.facts.set_agreeing(AGREEING, OperatorIndex(0));
-        Self { keys, inbox: Inbox::new(context), core, _dir: dir }
+        Self { keys, inbox: Inbox::new(context, true), core, _dir: dir }
     }
 
     /// Operator 1 says it under the name of `author`.
