@@ -17,7 +17,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 /// Where `unsafe` may be, and why.
 const UNSAFE_FILES: &[(&str, &str)] = &[
     (
-        "crates/core/crypto/src/threshold/curve.rs",
+        "crates/core/crypto/src/bls/curve.rs",
         "functions of blst that have no safe form; slices and points only",
     ),
     ("crates/core/crypto/src/kept.rs", "locks the pages of a secret: no safe form takes an address"),

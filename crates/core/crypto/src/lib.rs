@@ -3,7 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`identity`] | operator keys: ed25519 (RFC 8032), strict verification, libp2p peer ids |
-//! | [`threshold`] | keys shared among operators by a polynomial: BLS12-381, signatures in G1 or in G2 |
+//! | [`bls`] | BLS12-381 in both of its schemes: signatures in G1 or in G2 |
+//! | [`threshold`] | keys shared among operators by a polynomial |
 //! | [`seal`] | the chain seal: 48-byte signatures in G1 |
 //! | [`transaction`] | client signatures: EIP-712 over secp256k1, the stateless transaction checks |
 //! | [`lock`] | whether a cluster lock holds |
@@ -29,11 +30,12 @@
 //! 4. Every verification is bounded by the size of the cluster before it starts.
 //! 5. Signed bytes of different meaning differ: consensus statements, seals and transactions carry
 //!    tags or types; a lock hash is the only thing signed that is 32 bytes long.
-//! 6. `unsafe` lives in `threshold::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
+//! 6. `unsafe` lives in `bls::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
 //!    around the one call that keeps a page out of swap.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+pub mod bls;
 pub mod dealer;
 mod error;
 pub mod identity;

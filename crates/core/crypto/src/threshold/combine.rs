@@ -2,9 +2,9 @@
 
 #![allow(clippy::disallowed_types, reason = "it is asked for one entry at a time, never walked through")]
 
-use super::curve::{self, SCALAR_BITS, Scalar};
-use super::{GroupKey, Point as _, PublicShare, Scheme, coordinate};
+use super::{GroupKey, PublicShare, Scheme, coordinate};
 use crate::Error;
+use crate::bls::curve::{self, Point as _, SCALAR_BITS, Scalar};
 use aequa_types::OperatorIndex;
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Sharing a secret, and telling whether public shares belong together.
 
-use super::curve::{self, SCALAR_BITS, Scalar};
-use super::{GroupKey, Point, PublicShare, Scheme, SecretShare, coordinate};
+use super::{GroupKey, PublicShare, Scheme, SecretShare, coordinate};
 use crate::Error;
+use crate::bls::curve::{self, Point, SCALAR_BITS, Scalar};
 use crate::kept::Kept;
 use aequa_types::OperatorIndex;
 use aequa_types::limits::OPERATORS_MAX;

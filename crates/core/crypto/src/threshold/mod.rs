@@ -14,27 +14,20 @@
 //! coordinate of operator *i* is *i* + 1; the value at 0 is the group's secret, which nobody holds.
 //! Any `threshold` shares of one message combine to the same signature: the one the secret would make.
 
-#![allow(clippy::wildcard_enum_match_arm, reason = "error codes of blst")]
-
 mod combine;
-mod curve;
 mod deal;
-mod scheme;
 pub mod seal;
 
+pub use crate::bls::{MinPk, MinSig, Scheme};
 pub use combine::{Combined, Combiner, combine};
 pub use deal::{Dealing, deal, shares_on_one_polynomial};
-pub use scheme::{MinPk, MinSig, Scheme};
 
 use crate::Error;
+use crate::bls::curve::Point as _;
+use crate::bls::{KeyBytes, parse_key, verify_one};
 use crate::kept::Kept;
 use aequa_types::OperatorIndex;
-use blst::{BLST_ERROR, Pairing};
-use curve::Point;
 use zeroize::Zeroizing;
-
-/// A compressed key: 96 bytes of G2 in [`MinSig`], 48 bytes of G1 in [`MinPk`].
-type KeyBytes<S> = <<S as Scheme>::Key as Point>::Bytes;
 
 /// The key under which the group's signatures verify.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,36 +140,6 @@ impl<S: Scheme> std::fmt::Debug for SecretShare<S> {
 /// The coordinate of an operator's share: its index + 1, since 0 is where the secret is.
 fn coordinate(operator: OperatorIndex) -> u64 {
     u64::from(operator.0) + 1
-}
-
-fn parse_key<P: Point>(what: &'static str, bytes: &P::Bytes) -> Result<P, Error> {
-    let reason = |error| match error {
-        BLST_ERROR::BLST_PK_IS_INFINITY => "the identity point",
-        BLST_ERROR::BLST_POINT_NOT_IN_GROUP => "a point outside the subgroup",
-        BLST_ERROR::BLST_POINT_NOT_ON_CURVE => "a point outside the curve",
-        _ => "not a compressed point",
-    };
-    let invalid = |error| Error::InvalidKey { what, reason: reason(error) };
-    let key = P::uncompress(bytes.as_ref()).map_err(invalid)?;
-    key.validate().map_err(invalid)?;
-    Ok(key)
-}
-
-fn parse_signature<S: Scheme>(signature: &S::Signature) -> Result<S::Point, Error> {
-    let point = S::Point::uncompress(signature.as_ref()).map_err(|_| Error::MalformedSeal)?;
-    point.validate().map_err(|_| Error::MalformedSeal)?;
-    Ok(point)
-}
-
-/// Verifies on the calling thread: `blst`'s own `verify` would hand every call to its thread pool.
-fn verify_one<S: Scheme>(key: &S::Key, message: &[u8], signature: &S::Signature) -> Result<(), Error> {
-    let signature = parse_signature::<S>(signature)?;
-    let mut pairing = Pairing::new(true, S::CIPHERSUITE);
-    if pairing.aggregate(key, false, &signature, false, message, &[]) != BLST_ERROR::BLST_SUCCESS {
-        return Err(Error::BadSignature);
-    }
-    pairing.commit();
-    if pairing.finalverify(None) { Ok(()) } else { Err(Error::BadSignature) }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 
 pub use super::shares_on_one_polynomial;
 
-use super::curve::{self, Point as _, Scalar, WEIGHT_BITS};
-use super::{MinSig, Scheme as _, parse_signature};
+use super::{MinSig, Scheme as _};
 use crate::Error;
+use crate::bls::curve::{self, Point as _, Scalar, WEIGHT_BITS};
+use crate::bls::parse_signature;
 use aequa_types::{OperatorIndex, Seal};
 use blst::blst_p1_affine;
 use sha2::{Digest as _, Sha512};

@@ -1,8 +1,9 @@
 mod min_pk;
 
 use super::seal::*;
-use super::{MinSig, Scheme as _, curve};
+use super::{MinSig, Scheme as _};
 use crate::Error;
+use crate::bls::curve;
 use aequa_types::{
     ClusterId, Decision, DutyId, DutyKind, OperatorIndex, Round, Seal, Slot, Value, ValueBytes,
 };

@@ -1,7 +1,7 @@
 //! Ethereum's scheme, against the vectors of `ethereum/bls12-381-tests` and `blst`'s own interface.
 
 use crate::Error;
-use crate::threshold::curve::Scalar;
+use crate::bls::curve::Scalar;
 use crate::threshold::deal::evaluate;
 use crate::threshold::{MinPk, MinSig, Scheme, combine, deal, shares_on_one_polynomial};
 use aequa_types::OperatorIndex;

@@ -15,7 +15,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 /// An element of the scalar field. Zeroised when dropped, since it may be a share.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Scalar(blst_fr);
+pub(crate) struct Scalar(blst_fr);
 
 impl Drop for Scalar {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for Scalar {
 }
 
 impl Scalar {
-    pub(super) fn from_u64(number: u64) -> Self {
+    pub(crate) fn from_u64(number: u64) -> Self {
         let limbs = [number, 0, 0, 0];
         let mut out = blst_fr::default();
         // SAFETY: `limbs` holds the four words the function reads.
@@ -33,7 +33,7 @@ impl Scalar {
     }
 
     /// 64 bytes reduced modulo the group order; the bias is below 2^-250.
-    pub(super) fn reduce(bytes: &[u8; 64]) -> Self {
+    pub(crate) fn reduce(bytes: &[u8; 64]) -> Self {
         let mut scalar = blst_scalar::default();
         let mut out = blst_fr::default();
         // SAFETY: pointer and length are those of `bytes`. The result of the first call only says
@@ -45,33 +45,33 @@ impl Scalar {
         Self(out)
     }
 
-    pub(super) fn random() -> Result<Self, Error> {
+    pub(crate) fn random() -> Result<Self, Error> {
         let mut bytes = Zeroizing::new([0u8; 64]);
         getrandom::fill(bytes.as_mut_slice())?;
         Ok(Self::reduce(&bytes))
     }
 
     /// A challenge: the `index`-th scalar of `transcript`.
-    pub(super) fn challenge(transcript: &[u8; 64], index: u64) -> Self {
+    pub(crate) fn challenge(transcript: &[u8; 64], index: u64) -> Self {
         let digest = Sha512::new().chain_update(transcript).chain_update(index.to_be_bytes()).finalize();
         Self::reduce(&digest.into())
     }
 
-    pub(super) fn add(&self, other: &Self) -> Self {
+    pub(crate) fn add(&self, other: &Self) -> Self {
         let mut out = blst_fr::default();
         // SAFETY: three field elements, see the module documentation.
         unsafe { blst_fr_add(&mut out, &self.0, &other.0) };
         Self(out)
     }
 
-    pub(super) fn sub(&self, other: &Self) -> Self {
+    pub(crate) fn sub(&self, other: &Self) -> Self {
         let mut out = blst_fr::default();
         // SAFETY: as in `add`.
         unsafe { blst_fr_sub(&mut out, &self.0, &other.0) };
         Self(out)
     }
 
-    pub(super) fn mul(&self, other: &Self) -> Self {
+    pub(crate) fn mul(&self, other: &Self) -> Self {
         let mut out = blst_fr::default();
         // SAFETY: as in `add`.
         unsafe { blst_fr_mul(&mut out, &self.0, &other.0) };
@@ -79,14 +79,14 @@ impl Scalar {
     }
 
     /// The inverse; zero for zero, which no caller passes: coordinates are distinct.
-    pub(super) fn inverse(&self) -> Self {
+    pub(crate) fn inverse(&self) -> Self {
         let mut out = blst_fr::default();
         // SAFETY: two field elements.
         unsafe { blst_fr_eucl_inverse(&mut out, &self.0) };
         Self(out)
     }
 
-    pub(super) fn to_scalar(&self) -> blst_scalar {
+    pub(crate) fn to_scalar(&self) -> blst_scalar {
         let mut out = blst_scalar::default();
         // SAFETY: one field element into one scalar.
         unsafe { blst_scalar_from_fr(&mut out, &self.0) };
@@ -95,12 +95,12 @@ impl Scalar {
 }
 
 /// Bits of a full scalar.
-pub(super) const SCALAR_BITS: usize = 255;
+pub(crate) const SCALAR_BITS: usize = 255;
 /// Bits of a batch weight: a batch with a bad seal passes with probability 2^-128.
-pub(super) const WEIGHT_BITS: usize = 128;
+pub(crate) const WEIGHT_BITS: usize = 128;
 
 /// Hashes a message to G1 under the ciphersuite's tag.
-pub(super) fn hash_to_g1(message: &[u8], tag: &[u8]) -> blst_p1_affine {
+pub(crate) fn hash_to_g1(message: &[u8], tag: &[u8]) -> blst_p1_affine {
     let mut point = blst_p1::default();
     let mut out = blst_p1_affine::default();
     // SAFETY: pointers and lengths of the two slices; the empty augmentation has length 0, so its
@@ -196,7 +196,7 @@ point! {
 }
 
 /// Σ scalar · point, of the lowest `bits` bits of each scalar; none for the identity.
-pub(super) fn sum<'a, P: Point>(terms: impl Iterator<Item = (&'a P, &'a Scalar)>, bits: usize) -> Option<P> {
+pub(crate) fn sum<'a, P: Point>(terms: impl Iterator<Item = (&'a P, &'a Scalar)>, bits: usize) -> Option<P> {
     let mut sum = P::Sum::default();
     for (point, scalar) in terms {
         point.add_to(&mut sum, &scalar.to_scalar().b, bits, false);
@@ -205,7 +205,7 @@ pub(super) fn sum<'a, P: Point>(terms: impl Iterator<Item = (&'a P, &'a Scalar)>
 }
 
 /// Whether e(signature, generator of G2) = e(hash, key): the equation of every BLS signature here.
-pub(super) fn pairing_holds(signature: &blst_p1_affine, hash: &blst_p1_affine, key: &blst_p2_affine) -> bool {
+pub(crate) fn pairing_holds(signature: &blst_p1_affine, hash: &blst_p1_affine, key: &blst_p2_affine) -> bool {
     // SAFETY: the function returns a pointer to a constant that lives as long as the program.
     let generator = unsafe { &*blst_p2_affine_generator() };
     let left = blst_fp12::miller_loop(generator, signature);
@@ -217,14 +217,14 @@ pub(super) fn pairing_holds(signature: &blst_p1_affine, hash: &blst_p1_affine, k
 ///
 /// Operators' coordinates are small, so the numerators are too: for four operators at most 4 bits, and the
 /// denominator is 1 for three of the four signer sets. Multiplying a point by them costs next to nothing.
-pub(super) struct Lagrange {
+pub(crate) struct Lagrange {
     whole: Vec<i64>,
     inverse: Option<Scalar>,
 }
 
 impl Lagrange {
     /// For distinct, non-zero coordinates; none when a numerator does not fit into an `i64`.
-    pub(super) fn at_zero(coordinates: &[u64]) -> Option<Self> {
+    pub(crate) fn at_zero(coordinates: &[u64]) -> Option<Self> {
         let points: Vec<i128> = coordinates.iter().map(|x| i128::from(*x)).collect();
         let mut fractions = Vec::with_capacity(points.len());
         for own in &points {
@@ -251,7 +251,7 @@ impl Lagrange {
     }
 
     /// Σ λ · point; none for the identity.
-    pub(super) fn sum<P: Point>(&self, points: &[P]) -> Option<P> {
+    pub(crate) fn sum<P: Point>(&self, points: &[P]) -> Option<P> {
         let mut total = P::Sum::default();
         for (point, whole) in points.iter().zip(&self.whole) {
             let bits = (u64::BITS - whole.unsigned_abs().leading_zeros()) as usize;
@@ -275,7 +275,7 @@ fn gcd(a: i128, b: i128) -> i128 {
 }
 
 /// Lagrange coefficients at 0 for the given distinct, non-zero coordinates.
-pub(super) fn lagrange_at_zero(coordinates: &[u64]) -> Vec<Scalar> {
+pub(crate) fn lagrange_at_zero(coordinates: &[u64]) -> Vec<Scalar> {
     let points: Vec<Scalar> = coordinates.iter().map(|x| Scalar::from_u64(*x)).collect();
     points
         .iter()
