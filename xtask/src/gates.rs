@@ -26,12 +26,13 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 
 /// What a pure crate may depend on beside pure crates: encodings, hashes, curves, and words for errors. What it uses of
 /// the standard library is in `crates/core/clippy.toml`.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
     "aes",
     "alloy-primitives",
     "base64",
     "blst",
     "ctr",
+    "curve25519-dalek",
     "ed25519-dalek",
     "ethereum_hashing",
     "ethereum_ssz",

@@ -19,6 +19,12 @@ pub enum Error {
     /// The signature does not belong to this message and key.
     #[error("signature does not verify")]
     BadSignature,
+    /// The bytes are no proof of the verifiable random function in its one encoding.
+    #[error("malformed proof: {0}")]
+    MalformedProof(&'static str),
+    /// The proof does not belong to this input and key.
+    #[error("proof does not verify")]
+    BadProof,
     /// One operator's share was given twice; counted once it would be, added twice it must not be.
     #[error("operator {0} appears twice among the shares")]
     DuplicateShare(OperatorIndex),

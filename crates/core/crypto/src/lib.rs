@@ -6,6 +6,7 @@
 //! | [`bls`] | BLS12-381 in both of its schemes: signatures in G1 or in G2 |
 //! | [`threshold`] | keys shared among operators by a polynomial |
 //! | [`seal`] | the chain seal: 48-byte signatures in G1 |
+//! | [`ecvrf`] | a verifiable random function: RFC 9381 over edwards25519 |
 //! | [`transaction`] | client signatures: EIP-712 over secp256k1, the stateless transaction checks |
 //! | [`lock`] | whether a cluster lock holds |
 //! | [`verify`] | whether a consensus message, a certificate or a block holds |
@@ -37,6 +38,7 @@
 
 pub mod bls;
 pub mod dealer;
+pub mod ecvrf;
 mod error;
 pub mod identity;
 mod kept;
@@ -45,6 +47,8 @@ pub mod lock;
 mod recent;
 pub mod threshold;
 pub mod transaction;
+#[cfg(test)]
+mod vectors;
 pub mod verify;
 
 pub use error::Error;
