@@ -28,6 +28,18 @@ pub enum Error {
     /// One operator's share was given twice; counted once it would be, added twice it must not be.
     #[error("operator {0} appears twice among the shares")]
     DuplicateShare(OperatorIndex),
+    /// A list or a bitmap of signers that is no set of members in order.
+    #[error("malformed signers: {0}")]
+    MalformedSigners(&'static str),
+    /// A signer twice in one aggregate.
+    #[error("operator {0} appears twice among the signers")]
+    DuplicateSigner(OperatorIndex),
+    /// A signer who is no member.
+    #[error("operator {0} is no member")]
+    ForeignSigner(OperatorIndex),
+    /// An aggregate of no key or signature: nobody signed it.
+    #[error("nothing to aggregate")]
+    NothingToAggregate,
     /// Fewer shares than the threshold.
     #[error("{shares} shares, the threshold is {threshold}")]
     TooFewShares {

@@ -1,6 +1,6 @@
 //! Scalars and points of BLS12-381, over the C interface of `blst`.
 //!
-//! The only module of the crate with `unsafe`: `blst` has no safe form of scalar-field arithmetic, of
+//! `unsafe`, since `blst` has no safe form of scalar-field arithmetic, of
 //! a single multiplication on the calling thread, or of hashing to a bare point. Every call below
 //! passes pointers to live, initialised values of the type the C prototype names, and lengths taken
 //! from the slices themselves; the functions keep no pointer. Only public values are multiplied here:
@@ -123,18 +123,27 @@ pub(crate) fn hash_to_g1(message: &[u8], tag: &[u8]) -> blst_p1_affine {
 /// A point of G1 or of G2, in the affine form.
 pub trait Point: Copy + Eq + Any {
     /// The compressed form.
-    type Bytes: AsRef<[u8]>;
+    type Bytes: AsRef<[u8]> + for<'a> TryFrom<&'a [u8]>;
     /// A sum of points, not yet in the affine form.
     type Sum: Default;
+
+    /// The neutral element.
+    const IDENTITY: Self;
 
     /// Parses a point of the curve, perhaps outside the subgroup.
     fn uncompress(bytes: &[u8]) -> Result<Self, BLST_ERROR>;
     /// Whether the point is in the subgroup, and not the identity.
     fn validate(&self) -> Result<(), BLST_ERROR>;
+    /// Whether it is the neutral element.
+    fn is_identity(&self) -> bool {
+        *self == Self::IDENTITY
+    }
     /// The compressed form.
     fn compress(&self) -> Self::Bytes;
     /// Adds ± `factor` · point, of the lowest `bits` bits of the little-endian factor, all of which it has.
     fn add_to(&self, sum: &mut Self::Sum, factor: &[u8], bits: usize, is_negative: bool);
+    /// Adds the point as it is.
+    fn add_once_to(&self, sum: &mut Self::Sum);
     /// The affine form; none for the identity.
     fn of_sum(sum: &Self::Sum) -> Option<Self>;
 }
@@ -142,12 +151,15 @@ pub trait Point: Copy + Eq + Any {
 /// `$safe` is the type of `blst`'s safe interface whose points lie in this group.
 macro_rules! point {
     (
-        $affine:ty, $sum:ty, $safe:ty, $bytes:literal,
-        $from_affine:ident, $mult:ident, $cneg:ident, $add:ident, $to_affine:ident, $is_inf:ident
+        $affine:ty, $sum:ty, $safe:ty, $bytes:literal, $zero:expr,
+        $from_affine:ident, $mult:ident, $cneg:ident, $add:ident, $add_affine:ident, $to_affine:ident, $is_inf:ident
     ) => {
         impl Point for $affine {
             type Bytes = [u8; $bytes];
             type Sum = $sum;
+
+            // Zeros are how `blst` writes the identity in the affine form.
+            const IDENTITY: Self = Self { x: $zero, y: $zero };
 
             fn uncompress(bytes: &[u8]) -> Result<Self, BLST_ERROR> {
                 Ok(<$safe>::uncompress(bytes)?.into())
@@ -173,6 +185,11 @@ macro_rules! point {
                 }
             }
 
+            fn add_once_to(&self, sum: &mut $sum) {
+                // SAFETY: two points into one, which may be one of them.
+                unsafe { $add_affine(sum, sum, self) };
+            }
+
             fn of_sum(sum: &$sum) -> Option<Self> {
                 let mut out = Self::default();
                 // SAFETY: one point into its affine form.
@@ -187,12 +204,14 @@ macro_rules! point {
 }
 
 point! {
-    blst_p1_affine, blst_p1, min_pk::PublicKey, 48,
-    blst_p1_from_affine, blst_p1_mult, blst_p1_cneg, blst_p1_add_or_double, blst_p1_to_affine, blst_p1_is_inf
+    blst_p1_affine, blst_p1, min_pk::PublicKey, 48, blst_fp { l: [0; 6] },
+    blst_p1_from_affine, blst_p1_mult, blst_p1_cneg, blst_p1_add_or_double,
+    blst_p1_add_or_double_affine, blst_p1_to_affine, blst_p1_is_inf
 }
 point! {
-    blst_p2_affine, blst_p2, min_sig::PublicKey, 96,
-    blst_p2_from_affine, blst_p2_mult, blst_p2_cneg, blst_p2_add_or_double, blst_p2_to_affine, blst_p2_is_inf
+    blst_p2_affine, blst_p2, min_sig::PublicKey, 96, blst_fp2 { fp: [blst_fp { l: [0; 6] }; 2] },
+    blst_p2_from_affine, blst_p2_mult, blst_p2_cneg, blst_p2_add_or_double,
+    blst_p2_add_or_double_affine, blst_p2_to_affine, blst_p2_is_inf
 }
 
 /// Σ scalar · point, of the lowest `bits` bits of each scalar; none for the identity.

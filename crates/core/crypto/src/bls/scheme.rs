@@ -14,6 +14,8 @@ mod sealed {
 pub trait Scheme: sealed::Sealed + Copy + Eq + Debug {
     /// The ciphersuite's tag: what separates these signatures from those of every other use of the curve.
     const CIPHERSUITE: &'static [u8];
+    /// The tag of proofs of possession, section 4.2.3 of the draft: no signature of a message is one.
+    const POSSESSION: &'static [u8];
     /// A key of the group, or a public share.
     type Key: Point;
     /// A signature, whole or partial, as a point.
@@ -31,17 +33,18 @@ pub trait Scheme: sealed::Sealed + Copy + Eq + Debug {
     fn secret_bytes(secret: &Self::Secret) -> [u8; 32];
     /// The public half.
     fn key(secret: &Self::Secret) -> Self::Key;
-    /// The signature of a message.
-    fn sign(secret: &Self::Secret, message: &[u8]) -> Self::Point;
+    /// The signature of a message, hashed under `tag`.
+    fn sign(secret: &Self::Secret, message: &[u8], tag: &[u8]) -> Self::Point;
 }
 
 /// `$blst` is the module of `blst` with this scheme's types.
 macro_rules! scheme {
-    ($name:ident, $blst:ident, $key:ty, $point:ty, $signature:ty, $ciphersuite:literal) => {
+    ($name:ident, $blst:ident, $key:ty, $point:ty, $signature:ty, $ciphersuite:literal, $possession:literal) => {
         impl sealed::Sealed for $name {}
 
         impl Scheme for $name {
             const CIPHERSUITE: &'static [u8] = $ciphersuite;
+            const POSSESSION: &'static [u8] = $possession;
             type Key = $key;
             type Point = $point;
             type Signature = $signature;
@@ -63,8 +66,8 @@ macro_rules! scheme {
                 secret.sk_to_pk().into()
             }
 
-            fn sign(secret: &Self::Secret, message: &[u8]) -> Self::Point {
-                secret.sign(message, Self::CIPHERSUITE, &[]).into()
+            fn sign(secret: &Self::Secret, message: &[u8], tag: &[u8]) -> Self::Point {
+                secret.sign(message, tag, &[]).into()
             }
         }
     };
@@ -75,7 +78,8 @@ macro_rules! scheme {
 pub struct MinSig;
 
 scheme! {
-    MinSig, min_sig, blst_p2_affine, blst_p1_affine, Seal, b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
+    MinSig, min_sig, blst_p2_affine, blst_p1_affine, Seal,
+    b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_", b"BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_"
 }
 
 /// Small keys: 48-byte points of G1, with signatures that are 96-byte points of G2. Ethereum's.
@@ -83,5 +87,6 @@ scheme! {
 pub struct MinPk;
 
 scheme! {
-    MinPk, min_pk, blst_p1_affine, blst_p2_affine, FixedBytes<96>, b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
+    MinPk, min_pk, blst_p1_affine, blst_p2_affine, FixedBytes<96>,
+    b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_", b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 }

@@ -24,7 +24,7 @@ pub use deal::{Dealing, deal, shares_on_one_polynomial};
 
 use crate::Error;
 use crate::bls::curve::Point as _;
-use crate::bls::{KeyBytes, parse_key, verify_one};
+use crate::bls::{KeyBytes, PublicKey, parse_key, verify_one};
 use crate::kept::Kept;
 use aequa_types::OperatorIndex;
 use zeroize::Zeroizing;
@@ -49,6 +49,13 @@ impl<S: Scheme> GroupKey<S> {
     /// Whether `signature` is the group's signature of `message`.
     pub fn verify(&self, message: &[u8], signature: &S::Signature) -> Result<(), Error> {
         verify_one::<S>(&self.key, message, signature)
+    }
+}
+
+/// To verify the group's signatures among those of others.
+impl<S: Scheme> From<GroupKey<S>> for PublicKey<S> {
+    fn from(group: GroupKey<S>) -> Self {
+        Self { point: group.key }
     }
 }
 
@@ -84,6 +91,13 @@ impl<S: Scheme> PublicShare<S> {
     /// Whether `share` is this operator's partial signature of `message`.
     pub fn verify(&self, message: &[u8], share: &S::Signature) -> Result<(), Error> {
         verify_one::<S>(&self.key, message, share)
+    }
+}
+
+/// To verify partial signatures among each other.
+impl<S: Scheme> From<PublicShare<S>> for PublicKey<S> {
+    fn from(share: PublicShare<S>) -> Self {
+        Self { point: share.key }
     }
 }
 
@@ -127,7 +141,7 @@ impl<S: Scheme> SecretShare<S> {
 
     /// This operator's partial signature of `message`.
     pub fn sign(&self, message: &[u8]) -> S::Signature {
-        S::sign(&self.key, message).compress().into()
+        S::sign(&self.key, message, S::CIPHERSUITE).compress().into()
     }
 }
 
