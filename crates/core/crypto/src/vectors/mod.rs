@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "vectors are read from disk")]
 
+mod bls;
 mod rfc9381;
 
 use serde_json::Value;
