@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "vectors are read from disk")]
 
 mod bls;
+mod eip2335;
 mod rfc9381;
 
 use serde_json::Value;
