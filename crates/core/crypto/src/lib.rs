@@ -11,6 +11,7 @@
 //! | [`lock`] | whether a cluster lock holds |
 //! | [`verify`] | whether a consensus message, a certificate or a block holds |
 //! | [`keystore`] | secrets at rest: EIP-2335 version 4 |
+//! | [`merkle`] | trees over lists that only grow, with proofs: RFC 6962 |
 //! | [`dealer`] | making a cluster in one place, for development only |
 //!
 //! # Where the line is
@@ -44,6 +45,7 @@ pub mod identity;
 mod kept;
 pub mod keystore;
 pub mod lock;
+pub mod merkle;
 mod recent;
 pub mod threshold;
 pub mod transaction;
