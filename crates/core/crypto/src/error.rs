@@ -62,6 +62,15 @@ pub enum Error {
         /// The one that does not belong to the others, when exactly one can be told.
         foreign: Option<String>,
     },
+    /// Commitments that are no polynomial, or none together.
+    #[error("commitments {0}")]
+    MalformedCommitments(&'static str),
+    /// The share does not lie on the polynomial that its dealer committed to.
+    #[error("the share for operator {0} does not belong to its commitments")]
+    BadShare(OperatorIndex),
+    /// Who deals a key anew must deal its share of it.
+    #[error("operator {0} deals another secret than its share")]
+    ForeignSecret(OperatorIndex),
     /// The operating system gave no randomness.
     #[error("no randomness: {0}")]
     Randomness(String),

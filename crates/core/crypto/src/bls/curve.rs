@@ -45,6 +45,28 @@ impl Scalar {
         Self(out)
     }
 
+    /// Big-endian, below the group order.
+    pub(crate) fn from_be_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        let mut scalar = blst_scalar::default();
+        let mut out = blst_fr::default();
+        // SAFETY: the array has the 32 bytes that the first function reads.
+        let is_canonical = unsafe {
+            blst_scalar_from_bendian(&mut scalar, bytes.as_ptr());
+            blst_scalar_fr_check(&scalar)
+        };
+        // SAFETY: one scalar into one field element.
+        unsafe { blst_fr_from_scalar(&mut out, &scalar) };
+        let out = Self(out);
+        is_canonical.then_some(out)
+    }
+
+    pub(crate) fn to_be_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        // SAFETY: the array has room for the 32 bytes that are written.
+        unsafe { blst_bendian_from_scalar(bytes.as_mut_ptr(), &self.to_scalar()) };
+        bytes
+    }
+
     pub(crate) fn random() -> Result<Self, Error> {
         let mut bytes = Zeroizing::new([0u8; 64]);
         getrandom::fill(bytes.as_mut_slice())?;
@@ -142,6 +164,8 @@ pub trait Point: Copy + Eq + Any {
     fn compress(&self) -> Self::Bytes;
     /// Adds ± `factor` · point, of the lowest `bits` bits of the little-endian factor, all of which it has.
     fn add_to(&self, sum: &mut Self::Sum, factor: &[u8], bits: usize, is_negative: bool);
+    /// Multiplies a sum with the lowest `bits` bits of the little-endian factor, all of which it has.
+    fn multiply(sum: &mut Self::Sum, factor: &[u8], bits: usize);
     /// Adds the point as it is.
     fn add_once_to(&self, sum: &mut Self::Sum);
     /// The affine form; none for the identity.
@@ -183,6 +207,12 @@ macro_rules! point {
                     $cneg(&mut term, is_negative);
                     $add(sum, sum, &term);
                 }
+            }
+
+            fn multiply(sum: &mut $sum, factor: &[u8], bits: usize) {
+                assert!(bits <= 8 * factor.len(), "no bit outside the factor is read");
+                // SAFETY: as in `add_to`; the product may take the place of the point.
+                unsafe { $mult(sum, sum, factor.as_ptr(), bits) };
             }
 
             fn add_once_to(&self, sum: &mut $sum) {

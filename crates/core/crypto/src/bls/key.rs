@@ -1,7 +1,7 @@
 //! Single keys, and the proof that somebody has the secret of one.
 
 use super::curve::{Point as _, Scalar};
-use super::{KeyBytes, Scheme, parse_key, verify_one, verify_sum};
+use super::{KeyBytes, Scheme, SecretScalar, parse_key, verify_one, verify_sum};
 use crate::Error;
 use crate::kept::Kept;
 use zeroize::Zeroizing;
@@ -25,9 +25,22 @@ impl<S: Scheme> SecretKey<S> {
 
     /// Parses a big-endian scalar between 1 and the group order − 1.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let invalid =
-            Error::InvalidKey { what: "secret key", reason: "not a scalar between 1 and the group order" };
+        Self::parse("secret key", bytes)
+    }
+
+    pub(crate) fn parse(what: &'static str, bytes: &[u8]) -> Result<Self, Error> {
+        let invalid = Error::InvalidKey { what, reason: "not a scalar between 1 and the group order" };
         Ok(Self { secret: Kept::new(S::secret(bytes).ok_or(invalid)?) })
+    }
+
+    /// The key of a scalar; none for 0.
+    pub(crate) fn of_scalar(scalar: &SecretScalar) -> Option<Self> {
+        Some(Self { secret: Kept::new(S::secret_of(&scalar.as_scalar().to_scalar())?) })
+    }
+
+    pub(crate) fn to_scalar(&self) -> SecretScalar {
+        // A key is below the group order.
+        SecretScalar::from_bytes(&self.to_bytes()).expect("a secret key is a scalar")
     }
 
     /// The big-endian scalar, for the keystore.

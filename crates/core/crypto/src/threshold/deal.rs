@@ -1,9 +1,9 @@
 //! Sharing a secret, and telling whether public shares belong together.
 
-use super::{GroupKey, PublicShare, Scheme, SecretShare, coordinate};
+use super::{GroupKey, Polynomial, PublicShare, Scheme, SecretShare, coordinate};
 use crate::Error;
+use crate::bls::SecretKey;
 use crate::bls::curve::{self, Point, SCALAR_BITS, Scalar};
-use crate::kept::Kept;
 use aequa_types::OperatorIndex;
 use aequa_types::limits::OPERATORS_MAX;
 use sha2::{Digest as _, Sha512};
@@ -19,34 +19,33 @@ pub struct Dealing<S: Scheme> {
     pub secret_shares: Vec<SecretShare<S>>,
 }
 
-/// Draws a random polynomial of degree `threshold` − 1 and evaluates it for every operator.
+/// Shares a new key: a random polynomial of degree `threshold` − 1, and its value for every operator.
 ///
 /// Whoever calls this holds the group's secret for a moment: it is a trusted dealer.
 pub fn deal<S: Scheme>(threshold: usize, operators: usize) -> Result<Dealing<S>, Error> {
+    split(&SecretKey::generate()?, threshold, operators)
+}
+
+/// Shares a key that somebody has: as above, through its secret. The key stays as it was.
+pub fn split<S: Scheme>(
+    secret: &SecretKey<S>,
+    threshold: usize,
+    operators: usize,
+) -> Result<Dealing<S>, Error> {
     if threshold == 0 || threshold > operators || operators > OPERATORS_MAX {
         return Err(Error::ImpossibleThreshold { threshold, operators });
     }
+    let group_key = GroupKey { key: secret.public().point };
     loop {
-        let polynomial = (0..threshold).map(|_| Scalar::random()).collect::<Result<Vec<_>, _>>()?;
-        // A value of zero has no public half; it comes up once in 2^255 and is drawn again.
-        if let Some(dealing) = evaluate(&polynomial, operators) {
-            return Ok(dealing);
+        let polynomial = Polynomial::sharing(secret, threshold)?;
+        // At most 100 operators, so that an index is a byte.
+        let secret_shares: Option<Vec<SecretShare<S>>> =
+            (0..operators as u8).map(|operator| polynomial.share(OperatorIndex(operator))).collect();
+        if let Some(secret_shares) = secret_shares {
+            let public_shares = secret_shares.iter().map(SecretShare::public).collect();
+            return Ok(Dealing { group_key, public_shares, secret_shares });
         }
     }
-}
-
-pub(super) fn evaluate<S: Scheme>(polynomial: &[Scalar], operators: usize) -> Option<Dealing<S>> {
-    let group_key = GroupKey { key: S::key(&S::secret_of(&polynomial.first()?.to_scalar())?) };
-    let secret_shares = (0..u8::try_from(operators).ok()?)
-        .map(OperatorIndex)
-        .map(|operator| {
-            let x = Scalar::from_u64(coordinate(operator));
-            let value = polynomial.iter().rev().fold(Scalar::from_u64(0), |sum, a| sum.mul(&x).add(a));
-            Some(SecretShare { operator, key: Kept::new(S::secret_of(&value.to_scalar())?) })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    let public_shares = secret_shares.iter().map(SecretShare::public).collect();
-    Some(Dealing { group_key, public_shares, secret_shares })
 }
 
 /// Whether the group key and **every** share lie on one polynomial of degree `threshold` − 1.

@@ -1,14 +1,17 @@
 //! Threshold signatures: one signature of a whole group, made of partial ones.
 //!
-//! BLS12-381 in either of its two schemes ([`Scheme`]): [`MinSig`] for what the chain seals ([`seal`]),
-//! [`MinPk`] for the keys of Ethereum's validators. No proof of possession is checked: a signature is
-//! verified under one key, the group's, or to lay blame under one public share.
+//! BLS in either of its two schemes ([`Scheme`]): [`MinSig`] for what the chain seals ([`seal`]), [`MinPk`] for the
+//! keys of Ethereum's validators. No proof of possession is needed to verify: a signature is verified under one
+//! key, the group's, or to lay blame under one public share.
 //!
 //! ```text
-//! deal ──► SecretShare(i) ──sign──► partial signature ─┐
-//!   └────► PublicShare(i) (to blame)                   ├─ q of them: combine ──► GroupKey::verify
-//!   └────► GroupKey                            others ─┘
+//! deal, split, Dealers ─► SecretShare(i) ──sign──► partial signature ─┐
+//!   └───────────────────► PublicShare(i) (to blame)                   ├─ q of them: combine ──► GroupKey::verify
+//!   └───────────────────► GroupKey                            others ─┘
 //! ```
+//!
+//! Shares come of one dealer who has the secret ([`deal`], [`split`]), or of several of whom none has
+//! ([`Dealers`], on [`Polynomial`] and [`Commitments`]).
 //!
 //! The shares are values of one polynomial of degree threshold − 1 over the scalar field. The
 //! coordinate of operator *i* is *i* + 1; the value at 0 is the group's secret, which nobody holds.
@@ -16,16 +19,19 @@
 
 mod combine;
 mod deal;
+mod dealers;
+mod polynomial;
 pub mod seal;
 
 pub use crate::bls::{MinPk, MinSig, Scheme};
 pub use combine::{Combined, Combiner, combine};
-pub use deal::{Dealing, deal, shares_on_one_polynomial};
+pub use deal::{Dealing, deal, shares_on_one_polynomial, split};
+pub use dealers::Dealers;
+pub use polynomial::{Commitments, Polynomial};
 
 use crate::Error;
 use crate::bls::curve::Point as _;
-use crate::bls::{KeyBytes, PublicKey, parse_key, verify_one};
-use crate::kept::Kept;
+use crate::bls::{KeyBytes, PublicKey, SecretKey, parse_key, verify_one};
 use aequa_types::OperatorIndex;
 use zeroize::Zeroizing;
 
@@ -111,22 +117,18 @@ impl<S: Scheme> std::fmt::Debug for PublicShare<S> {
 #[derive(Clone)]
 pub struct SecretShare<S: Scheme> {
     operator: OperatorIndex,
-    key: Kept<S::Secret>,
+    key: SecretKey<S>,
 }
 
 impl<S: Scheme> SecretShare<S> {
     /// Parses a big-endian scalar between 1 and the group order − 1.
     pub fn from_bytes(operator: OperatorIndex, bytes: &[u8]) -> Result<Self, Error> {
-        let key = S::secret(bytes).ok_or(Error::InvalidKey {
-            what: "secret share",
-            reason: "not a scalar between 1 and the group order",
-        })?;
-        Ok(Self { operator, key: Kept::new(key) })
+        Ok(Self { operator, key: SecretKey::parse("secret share", bytes)? })
     }
 
     /// The big-endian scalar, for the keystore.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(S::secret_bytes(&self.key))
+        self.key.to_bytes()
     }
 
     /// Whose share it is.
@@ -136,12 +138,12 @@ impl<S: Scheme> SecretShare<S> {
 
     /// The public half.
     pub fn public(&self) -> PublicShare<S> {
-        PublicShare { operator: self.operator, key: S::key(&self.key) }
+        PublicShare { operator: self.operator, key: self.key.public().point }
     }
 
     /// This operator's partial signature of `message`.
     pub fn sign(&self, message: &[u8]) -> S::Signature {
-        S::sign(&self.key, message, S::CIPHERSUITE).compress().into()
+        self.key.sign(message)
     }
 }
 

@@ -1,3 +1,4 @@
+mod dkg;
 mod min_pk;
 
 use super::seal::*;

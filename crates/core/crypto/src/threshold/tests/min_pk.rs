@@ -1,9 +1,8 @@
 //! Ethereum's scheme, against the vectors of `ethereum/bls12-381-tests` and `blst`'s own interface.
 
 use crate::Error;
-use crate::bls::curve::Scalar;
-use crate::threshold::deal::evaluate;
-use crate::threshold::{MinPk, MinSig, Scheme, combine, deal, shares_on_one_polynomial};
+use crate::bls::SecretKey;
+use crate::threshold::{MinPk, MinSig, Scheme, combine, deal, shares_on_one_polynomial, split};
 use aequa_types::OperatorIndex;
 use alloy_primitives::FixedBytes;
 use blst::min_pk;
@@ -27,12 +26,8 @@ fn bytes(hex: &Value) -> Vec<u8> {
     hex::decode(hex.as_str().unwrap()).unwrap()
 }
 
-/// A polynomial of degree 2 whose value at 0 is the secret.
 fn share_secret(secret: &[u8]) -> Dealing {
-    let mut wide = [0; 64];
-    wide[32..].copy_from_slice(secret);
-    let polynomial = [Scalar::reduce(&wide), Scalar::random().unwrap(), Scalar::random().unwrap()];
-    evaluate(&polynomial, 4).unwrap()
+    split(&SecretKey::from_bytes(secret).unwrap(), 3, 4).unwrap()
 }
 
 fn sign(dealing: &Dealing, message: &[u8], signers: &[usize]) -> Vec<(OperatorIndex, Signature)> {

@@ -1,0 +1,152 @@
+//! Sharing a secret so that everybody can check their share (Feldman, 1987).
+//!
+//! ```text
+//! Polynomial a₀ + a₁x + … ──share──► SecretShare(i): the value at i + 1 ──► Commitments::verify ─► kept or blamed
+//!       └──commitments──► Commitments a₀·G, a₁·G, … ───────────────────────┘
+//! ```
+//!
+//! A commitment shows nothing of its coefficient but what a public key shows of its secret. It binds: a share that
+//! verifies lies on the polynomial that was committed to, whoever sent it.
+
+use super::{GroupKey, PublicShare, Scheme, SecretShare, coordinate};
+use crate::Error;
+use crate::bls::curve::{Point, Scalar};
+use crate::bls::{KeyBytes, Possession, PublicKey, SecretKey, SecretScalar, parse_key};
+use aequa_types::OperatorIndex;
+use aequa_types::limits::OPERATORS_MAX;
+use std::marker::PhantomData;
+
+/// A polynomial over the scalar field whose value at 0 is a secret. Zeroised when dropped; `Debug` shows its
+/// degree only.
+pub struct Polynomial<S: Scheme> {
+    coefficients: Vec<SecretScalar>,
+    scheme: PhantomData<S>,
+}
+
+impl<S: Scheme> Polynomial<S> {
+    /// Random coefficients, as many as shares are needed to find the secret.
+    pub fn random(threshold: usize) -> Result<Self, Error> {
+        Self::sharing(&SecretKey::generate()?, threshold)
+    }
+
+    /// A random polynomial through this secret.
+    pub fn sharing(secret: &SecretKey<S>, threshold: usize) -> Result<Self, Error> {
+        if threshold == 0 || threshold > OPERATORS_MAX {
+            return Err(Error::ImpossibleThreshold { threshold, operators: OPERATORS_MAX });
+        }
+        let mut coefficients = Vec::with_capacity(threshold);
+        coefficients.push(secret.to_scalar());
+        while coefficients.len() < threshold {
+            // As a key, a coefficient is not 0: its commitment would be the identity.
+            coefficients.push(SecretKey::<S>::generate()?.to_scalar());
+        }
+        Ok(Self { coefficients, scheme: PhantomData })
+    }
+
+    /// A random polynomial through an operator's share, to deal that anew ([`super::Dealers::resharing`]).
+    pub fn resharing(share: &SecretShare<S>, threshold: usize) -> Result<Self, Error> {
+        Self::sharing(&share.key, threshold)
+    }
+
+    /// What everybody is told.
+    pub fn commitments(&self) -> Commitments<S> {
+        // Coefficients are not 0, as above.
+        let keys = self.coefficients.iter().filter_map(SecretKey::<S>::of_scalar);
+        Commitments { points: keys.map(|key| key.public().point).collect() }
+    }
+
+    /// Shows that the dealer has the secret, and did not make its commitment of those of others.
+    pub fn prove_possession(&self) -> Option<Possession<S>> {
+        Some(SecretKey::<S>::of_scalar(self.coefficients.first()?)?.prove_possession())
+    }
+
+    /// What one operator is told, and nobody else. None if the value is 0, which happens once in 2^255 and has no
+    /// public half: the dealer draws another polynomial.
+    pub fn share(&self, operator: OperatorIndex) -> Option<SecretShare<S>> {
+        let x = Scalar::from_u64(coordinate(operator));
+        let (highest, lower) = self.coefficients.split_last()?;
+        let value = lower.iter().rev().fold(highest.clone(), |sum, a| sum.times(&x).add(a));
+        Some(SecretShare { operator, key: SecretKey::of_scalar(&value)? })
+    }
+}
+
+impl<S: Scheme> std::fmt::Debug for Polynomial<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Polynomial(of threshold {})", self.coefficients.len())
+    }
+}
+
+/// The public halves of a polynomial's coefficients, the constant one first: the same polynomial in the group of
+/// keys.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Commitments<S: Scheme> {
+    points: Vec<S::Key>,
+}
+
+impl<S: Scheme> Commitments<S> {
+    /// Parses one point per coefficient: on the curve, in the subgroup, not the identity.
+    pub fn from_bytes(points: &[KeyBytes<S>]) -> Result<Self, Error> {
+        if points.is_empty() || points.len() > OPERATORS_MAX {
+            return Err(Error::MalformedCommitments("of a threshold that no cluster has"));
+        }
+        let points = points.iter().map(|bytes| parse_key("commitment", bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { points })
+    }
+
+    /// One compressed point per coefficient.
+    pub fn to_bytes(&self) -> Vec<KeyBytes<S>> {
+        self.points.iter().map(Point::compress).collect()
+    }
+
+    /// How many shares find the secret.
+    pub fn threshold(&self) -> usize {
+        self.points.len()
+    }
+
+    /// The key whose secret is shared: the value at 0.
+    pub fn group_key(&self) -> GroupKey<S> {
+        GroupKey { key: self.points[0] }
+    }
+
+    /// The public half of an operator's share: the value at its coordinate.
+    pub fn public_share(&self, operator: OperatorIndex) -> Result<PublicShare<S>, Error> {
+        let x = coordinate(operator).to_le_bytes();
+        let bits = (u64::BITS - coordinate(operator).leading_zeros()) as usize;
+        let mut sum = <S::Key as Point>::Sum::default();
+        for point in self.points.iter().rev() {
+            S::Key::multiply(&mut sum, &x, bits);
+            point.add_once_to(&mut sum);
+        }
+        let identity = Error::InvalidKey { what: "public share", reason: "the identity point" };
+        Ok(PublicShare { operator, key: S::Key::of_sum(&sum).ok_or(identity)? })
+    }
+
+    /// Whether `share` lies on the polynomial.
+    pub fn verify(&self, share: &SecretShare<S>) -> Result<(), Error> {
+        match self.public_share(share.operator()) {
+            Ok(public) if public == share.public() => Ok(()),
+            Ok(_) | Err(_) => Err(Error::BadShare(share.operator())),
+        }
+    }
+
+    /// Whether the dealer has the secret. Where the polynomials of several are added up, one who has not may have
+    /// chosen "mine minus all the others", and know the secret of the sum.
+    pub fn verify_possession(&self, possession: &Possession<S>) -> Result<(), Error> {
+        PublicKey::<S>::from(self.group_key()).proven(possession).map(|_| ())
+    }
+
+    pub(super) fn points(&self) -> &[S::Key] {
+        &self.points
+    }
+
+    /// At least one point: those of other commitments, added up.
+    pub(super) fn of_points(points: Vec<S::Key>) -> Self {
+        Self { points }
+    }
+}
+
+impl<S: Scheme> std::fmt::Debug for Commitments<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Commitments(to {} coefficients of {:?})", self.threshold(), self.group_key())
+    }
+}
