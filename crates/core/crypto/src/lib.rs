@@ -19,8 +19,8 @@
 //! This crate answers questions that need keys and nothing else: no clock, no disk, no network and
 //! no state of consensus. Windows, leaders, quorums of justifications, nonces and totals are checked
 //! by those who hold that state. Randomness comes from the operating system, and only to make keys,
-//! salts and identifiers; verification is deterministic, its challenges are hashed from all of its
-//! inputs.
+//! salts and identifiers, and beside a hash of all inputs for the weights of [`bls::verify_batch`]. What
+//! verification says follows from its inputs; challenges are hashed from all of them.
 //!
 //! # Invariants
 //!

@@ -11,7 +11,8 @@
 //! # Rules
 //!
 //! 1. A key or signature from outside is a point of the curve, in the subgroup and not the identity, or is
-//!    refused. Keys are checked where they are parsed, signatures where they are verified.
+//!    refused. Keys are checked where they are parsed, signatures where they are verified. Adding up signatures
+//!    alone lets the identity through ([`aggregate`]).
 //! 2. Keys are added up only once possession of their secrets is proven: the type [`ProvenKey`] says so. A key
 //!    that is "mine minus all the others" would sign for all ([`fast_aggregate_verify`]). Where no proof was
 //!    asked for, [`crate::seal::Aggregate`] weights each key instead.

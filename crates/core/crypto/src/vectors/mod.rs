@@ -22,7 +22,9 @@ fn run(folder: &str, mut cases_of: impl FnMut(&Vector) -> usize) -> usize {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let cases = below(&own.join(folder)).iter().map(&mut cases_of).sum();
     if let Some(extra) = std::env::var_os("AEQUA_EXTRA_VECTORS") {
-        let files = below(&PathBuf::from(extra).join(folder));
+        let extra = PathBuf::from(extra);
+        assert!(extra.is_dir(), "no folder {}", extra.display());
+        let files = below(&extra.join(folder));
         let extra: usize = files.iter().map(cases_of).sum();
         assert!(extra > 0 || files.is_empty(), "{folder}: extra files without a case");
     }
