@@ -79,8 +79,8 @@ fn hundred<S: Scheme>(c: &mut Criterion, name: &str) {
         })
         .collect();
     c.bench_function(&format!("{name}/sign"), |b| b.iter(|| secrets[0].sign(b"message")));
-    c.bench_function(&format!("{name}/verify 100 singly"), |b| b.iter(single));
-    c.bench_function(&format!("{name}/verify 100 aggregated"), |b| {
+    c.bench_function(&format!("{name}/d4 verify 100 singly"), |b| b.iter(single));
+    c.bench_function(&format!("{name}/d4 verify 100 aggregated"), |b| {
         b.iter(|| bls::fast_aggregate_verify(&keys, b"message", &sum))
     });
     c.bench_function(&format!("{name}/verify 100 in a batch"), |b| b.iter(|| bls::verify_batch(&sets)));

@@ -26,7 +26,7 @@ fn combiner(dealing: &Dealing, threshold: usize) -> Combiner {
 }
 
 #[test]
-fn all_subsets_of_three_of_four_give_the_same_valid_seal() {
+fn d3_all_subsets_of_three_of_four_give_the_same_valid_seal() {
     let dealing = deal(3, 4).unwrap();
     let message = b"height 7";
     let subsets: [&[u8]; 6] = [&[0, 1, 2], &[0, 1, 3], &[0, 2, 3], &[1, 2, 3], &[3, 0, 2], &[0, 1, 2, 3]];
@@ -38,7 +38,7 @@ fn all_subsets_of_three_of_four_give_the_same_valid_seal() {
 }
 
 #[test]
-fn fewer_shares_than_the_threshold_or_one_share_thrice_make_no_seal() {
+fn d3_fewer_shares_than_the_threshold_or_one_share_thrice_make_no_seal() {
     let dealing = deal(3, 4).unwrap();
     let shares = shares_of(&dealing, b"m", &[0, 1]);
     assert_eq!(combine(3, &shares), Err(Error::TooFewShares { shares: 2, threshold: 3 }));
@@ -56,7 +56,7 @@ fn two_shares_combined_as_two_of_two_are_not_the_seal() {
 }
 
 #[test]
-fn shares_of_different_messages_do_not_add_up() {
+fn d3_shares_of_different_messages_do_not_add_up() {
     let dealing = deal(3, 4).unwrap();
     let mut shares = shares_of(&dealing, b"round 0", &[0, 1]);
     shares.extend(shares_of(&dealing, b"round 1", &[2]));
@@ -66,7 +66,7 @@ fn shares_of_different_messages_do_not_add_up() {
 }
 
 #[test]
-fn a_wrong_share_is_attributed_to_its_sender_and_the_good_ones_make_the_seal() {
+fn d3_a_wrong_share_is_attributed_to_its_sender_and_the_good_ones_make_the_seal() {
     let dealing = deal(3, 4).unwrap();
     let combiner = combiner(&dealing, 3);
     let mut shares = shares_of(&dealing, b"m", &[0, 1, 2, 3]);
@@ -117,7 +117,7 @@ fn every_flipped_bit_of_a_seal_is_refused() {
 }
 
 #[test]
-fn the_identity_is_neither_key_nor_share_nor_seal() {
+fn d2_the_identity_is_neither_key_nor_share_nor_seal() {
     let mut key = [0u8; KEY_BYTES];
     key[0] = 0xc0;
     let refused = GroupKey::from_bytes(&key);
@@ -132,7 +132,7 @@ fn the_identity_is_neither_key_nor_share_nor_seal() {
 }
 
 #[test]
-fn points_of_the_curve_outside_the_subgroup_are_refused() {
+fn d2_points_of_the_curve_outside_the_subgroup_are_refused() {
     // A random x is on the curve every other time and in the subgroup of G2 (cofactor ~2^507) never.
     let outside = (1..=255u8)
         .filter_map(|low| {
@@ -259,7 +259,7 @@ fn an_aggregate_needs_every_key() {
 }
 
 #[test]
-fn a_rogue_key_does_not_forge_an_aggregate() {
+fn d2_a_rogue_key_does_not_forge_an_aggregate() {
     // The attacker publishes "own key minus the victim's": under a plain sum its own signature alone
     // would pass for both.
     let victim = deal(1, 1).unwrap().public_shares[0];
