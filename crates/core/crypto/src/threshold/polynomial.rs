@@ -11,16 +11,16 @@
 use super::{GroupKey, PublicShare, Scheme, SecretShare, coordinate};
 use crate::Error;
 use crate::bls::curve::{Point, Scalar};
-use crate::bls::{KeyBytes, Possession, PublicKey, SecretKey, SecretScalar, parse_key};
+use crate::bls::{KeyBytes, Possession, PublicKey, SecretKey, parse_key};
 use aequa_types::OperatorIndex;
 use aequa_types::limits::OPERATORS_MAX;
-use std::marker::PhantomData;
 
 /// A polynomial over the scalar field whose value at 0 is a secret. Zeroised when dropped; `Debug` shows its
 /// degree only.
 pub struct Polynomial<S: Scheme> {
-    coefficients: Vec<SecretScalar>,
-    scheme: PhantomData<S>,
+    secret: SecretKey<S>,
+    /// Those of x, x², … As keys they are not 0: the commitment to such a one would be the identity.
+    others: Vec<SecretKey<S>>,
 }
 
 impl<S: Scheme> Polynomial<S> {
@@ -34,13 +34,8 @@ impl<S: Scheme> Polynomial<S> {
         if threshold == 0 || threshold > OPERATORS_MAX {
             return Err(Error::ImpossibleThreshold { threshold, operators: OPERATORS_MAX });
         }
-        let mut coefficients = Vec::with_capacity(threshold);
-        coefficients.push(secret.to_scalar());
-        while coefficients.len() < threshold {
-            // As a key, a coefficient is not 0: its commitment would be the identity.
-            coefficients.push(SecretKey::<S>::generate()?.to_scalar());
-        }
-        Ok(Self { coefficients, scheme: PhantomData })
+        let others = (1..threshold).map(|_| SecretKey::generate()).collect::<Result<_, _>>()?;
+        Ok(Self { secret: secret.clone(), others })
     }
 
     /// A random polynomial through an operator's share, to deal that anew ([`super::Dealers::resharing`]).
@@ -50,29 +45,32 @@ impl<S: Scheme> Polynomial<S> {
 
     /// What everybody is told.
     pub fn commitments(&self) -> Commitments<S> {
-        // Coefficients are not 0, as above.
-        let keys = self.coefficients.iter().filter_map(SecretKey::<S>::of_scalar);
-        Commitments { points: keys.map(|key| key.public().point).collect() }
+        Commitments { points: self.coefficients().map(|coefficient| coefficient.public().point).collect() }
     }
 
     /// Shows that the dealer has the secret, and did not make its commitment of those of others.
-    pub fn prove_possession(&self) -> Option<Possession<S>> {
-        Some(SecretKey::<S>::of_scalar(self.coefficients.first()?)?.prove_possession())
+    pub fn prove_possession(&self) -> Possession<S> {
+        self.secret.prove_possession()
     }
 
     /// What one operator is told, and nobody else. None if the value is 0, which happens once in 2^255 and has no
     /// public half: the dealer draws another polynomial.
     pub fn share(&self, operator: OperatorIndex) -> Option<SecretShare<S>> {
         let x = Scalar::from_u64(coordinate(operator));
-        let (highest, lower) = self.coefficients.split_last()?;
-        let value = lower.iter().rev().fold(highest.clone(), |sum, a| sum.times(&x).add(a));
+        let from_highest = self.coefficients().rev().map(SecretKey::to_scalar);
+        let value = from_highest.reduce(|sum, coefficient| sum.times(&x).add(&coefficient))?;
         Some(SecretShare { operator, key: SecretKey::of_scalar(&value)? })
+    }
+
+    /// Ascending.
+    fn coefficients(&self) -> impl DoubleEndedIterator<Item = &SecretKey<S>> {
+        std::iter::once(&self.secret).chain(&self.others)
     }
 }
 
 impl<S: Scheme> std::fmt::Debug for Polynomial<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Polynomial(of threshold {})", self.coefficients.len())
+        write!(f, "Polynomial(of threshold {})", self.others.len() + 1)
     }
 }
 

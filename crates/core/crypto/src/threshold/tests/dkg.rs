@@ -214,7 +214,7 @@ fn parts_that_do_not_fit_together_are_not_added() {
 fn d2_a_dealer_without_the_secret_of_its_commitment_cannot_prove_possession() {
     let (honest, attacker) =
         (Polynomial::<MinPk>::random(2).unwrap(), Polynomial::<MinPk>::random(2).unwrap());
-    let possession = honest.prove_possession().unwrap();
+    let possession = honest.prove_possession();
     assert_eq!(honest.commitments().verify_possession(&possession), Ok(()));
     assert_eq!(attacker.commitments().verify_possession(&possession), Err(Error::BadSignature));
 }
