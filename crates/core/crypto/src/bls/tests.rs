@@ -230,6 +230,14 @@ fn d2_a_duplicate_or_out_of_range_signer_is_refused() {
 }
 
 #[test]
+fn the_tags_of_the_ciphersuites_stay_as_they_are() {
+    assert_eq!(MinSig::CIPHERSUITE, b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_");
+    assert_eq!(MinSig::POSSESSION, b"BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_");
+    assert_eq!(MinPk::CIPHERSUITE, b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_");
+    assert_eq!(MinPk::POSSESSION, b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_");
+}
+
+#[test]
 fn the_identity_adds_nothing_to_an_aggregate_and_is_no_signature_of_its_own() {
     let identity: <MinPk as Scheme>::Signature = <MinPk as Scheme>::Point::IDENTITY.compress().into();
     let (key, signature) = (proven::<MinPk>(1), secret::<MinPk>(1).sign(b"m"));

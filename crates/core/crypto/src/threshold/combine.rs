@@ -160,6 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn coefficients_of_no_more_signer_sets_than_the_limit_are_kept() {
+        let dealing = deal(3, 14).unwrap();
+        let combiner = Combiner::new(3, dealing.group_key, dealing.public_shares);
+        let shares: Vec<(OperatorIndex, Seal)> =
+            dealing.secret_shares.iter().map(|share| (share.operator(), share.sign(b"message"))).collect();
+        let seal = combine::<MinSig>(3, &shares).unwrap();
+        let (mut sets, mut fewer_than_before) = (0, 0);
+        for a in 0..shares.len() {
+            for b in 0..a {
+                for c in 0..b {
+                    let before = combiner.coefficients.lock().len();
+                    assert_eq!(combiner.combine(&[shares[a], shares[b], shares[c]]), Ok(seal));
+                    let kept = combiner.coefficients.lock().len();
+                    assert!(kept <= SIGNER_SETS_MAX);
+                    sets += 1;
+                    fewer_than_before += usize::from(kept < before);
+                }
+            }
+        }
+        assert_eq!((sets, fewer_than_before), (364, 1), "all of them, with one new start");
+    }
+
+    #[test]
     fn a_hundred_operators_fall_back_to_full_coefficients() {
         let coordinates: Vec<u64> = (34..=100).collect();
         assert!(curve::Lagrange::at_zero(&coordinates).is_none());
