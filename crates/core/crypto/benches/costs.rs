@@ -2,7 +2,7 @@
 
 use aequa_crypto::bls::{self, MinPk, MinSig, ProvenKey, Scheme, SecretKey, SignatureSet};
 use aequa_crypto::ecvrf::VrfKey;
-use aequa_crypto::identity::IdentityKey;
+use aequa_crypto::identity::{IdentityKey, MemberIdentity};
 use aequa_crypto::seal::{Combiner, deal};
 use aequa_crypto::threshold;
 use aequa_crypto::transaction::{AccountKey, check, sign};
@@ -28,6 +28,8 @@ fn statements(c: &mut Criterion) {
     let public = key.public();
     c.bench_function("statement/sign", |b| b.iter(|| key.sign_statement(&cluster, statement.clone())));
     c.bench_function("statement/verify", |b| b.iter(|| public.verify(&cluster, &signed)));
+    let member = MemberIdentity::new(public);
+    c.bench_function("statement/verify of a member", |b| b.iter(|| member.verify(&cluster, &signed)));
 }
 
 fn seals(c: &mut Criterion) {

@@ -18,7 +18,7 @@ mod refusal;
 
 pub use refusal::Refusal;
 
-use crate::identity::PublicIdentity;
+use crate::identity::MemberIdentity;
 use crate::lock::VerifiedLock;
 use crate::recent::Recent;
 use crate::seal::GroupKey;
@@ -54,7 +54,7 @@ pub struct Verifier {
     cluster: ClusterId,
     chain_id: u64,
     quorum: Quorum,
-    identities: Vec<PublicIdentity>,
+    identities: Vec<MemberIdentity>,
     group_key: GroupKey,
     /// SHA-256 of hash and signature.
     admitted: Recent<B256>,
@@ -70,7 +70,7 @@ impl Verifier {
             cluster: lock.cluster_id(),
             chain_id: lock.lock().chain_id,
             quorum: lock.quorum(),
-            identities: lock.identities().to_vec(),
+            identities: lock.identities().iter().copied().map(MemberIdentity::new).collect(),
             group_key: *lock.group_key(),
             admitted: Recent::new(ADMITTED_MAX),
             statements: Recent::new(STATEMENTS_MAX),
