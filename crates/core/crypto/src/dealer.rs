@@ -4,15 +4,20 @@
 //! made by the key ceremony, in which nobody ever has.
 
 use crate::Error;
+use crate::bls::{MinPk, SecretKey};
 use crate::identity::IdentityKey;
 use crate::lock::{LockError, verify};
 use crate::seal::{Aggregate, Dealing, SecretShare, deal};
+use crate::threshold::{self, split};
 use aequa_types::lock::{ClusterLock, Key32, LOCK_VERSION, Operator, SealKey, SequencerKeys, Stake};
+use aequa_types::validator::{
+    BuilderRegistration, Deposit, Validator, ValidatorKey, ValidatorPolicy, ValidatorSignature,
+};
 use aequa_types::{ClusterId, ConsensusParams, OperatorIndex, Quorum, Seal};
 use alloy_primitives::{B256, FixedBytes};
 
 /// What cluster to make.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DealRequest {
     /// What people call the cluster; at most 256 bytes.
     pub name: String,
@@ -20,14 +25,25 @@ pub struct DealRequest {
     pub nodes: usize,
     /// Chain id of the EIP-712 domain of transactions; without one the cluster gets its own.
     pub chain_id: Option<u64>,
-    /// Ethereum network of later validators.
+    /// Ethereum network of the validators: the version of its genesis fork.
     pub fork_version: [u8; 4],
     /// What all operators do the same way.
     pub params: ConsensusParams,
+    /// Validators, with new keys or such as there are.
+    pub validators: Vec<NewValidator>,
     /// Addresses per operator, in order; operators beyond the list have none.
     pub multiaddrs: Vec<Vec<String>>,
     /// Seconds since the Unix epoch.
     pub created_at: u64,
+}
+
+/// A validator to be.
+#[derive(Debug)]
+pub struct NewValidator {
+    /// What is fixed about it.
+    pub policy: ValidatorPolicy,
+    /// The key to be shared; a new one without.
+    pub key: Option<SecretKey<MinPk>>,
 }
 
 /// A lock that verifies and the secrets that belong to it.
@@ -50,6 +66,8 @@ pub struct OperatorSecrets {
     pub identity: IdentityKey,
     /// Its share of the sequencer key.
     pub share: SecretShare,
+    /// Its shares of the validators' keys, in the order of the lock.
+    pub validator_shares: Vec<threshold::SecretShare<MinPk>>,
 }
 
 /// Makes all keys of a new cluster and the lock that binds them. A request no lock can hold (a name too
@@ -60,13 +78,19 @@ pub fn deal_cluster(request: DealRequest) -> Result<DealtCluster, LockError> {
     let dealing = deal(quorum.quorum(), request.nodes)?;
     let identities =
         quorum.members().map(|_| IdentityKey::generate()).collect::<Result<Vec<IdentityKey>, Error>>()?;
-    let mut lock = unsigned_lock(&request, quorum, &identities, &dealing);
+    let validators = deal_validators(&request, quorum)?;
+    let (validators, shares): (Vec<_>, Vec<_>) = validators.into_iter().unzip();
+    let mut lock = unsigned_lock(&request, quorum, &identities, &dealing, validators);
     sign_lock(&mut lock, &identities, &dealing)?;
     let warnings = verify(&lock)?.warnings().to_vec();
+    let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
     let operators = quorum
         .members()
         .zip(identities.into_iter().zip(dealing.secret_shares))
-        .map(|(index, (identity, share))| OperatorSecrets { index, identity, share })
+        .map(|(index, (identity, share))| {
+            let validator_shares = shares.iter_mut().filter_map(Iterator::next).collect();
+            OperatorSecrets { index, identity, share, validator_shares }
+        })
         .collect();
     Ok(DealtCluster { lock, operators, warnings })
 }
@@ -76,6 +100,7 @@ fn unsigned_lock(
     quorum: Quorum,
     identities: &[IdentityKey],
     dealing: &Dealing,
+    validators: Vec<Validator>,
 ) -> ClusterLock {
     let operators = quorum
         .members()
@@ -108,7 +133,7 @@ fn unsigned_lock(
             group_key: SealKey::from(dealing.group_key.to_bytes()),
             public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
         },
-        validators: Vec::new(),
+        validators,
         definition_hash: B256::ZERO,
         lock_hash: B256::ZERO,
         signature_aggregate: Seal::ZERO,
@@ -119,6 +144,44 @@ fn unsigned_lock(
     lock.cluster_id = lock.definition_hash;
     lock.lock_hash = lock.compute_lock_hash();
     lock
+}
+
+type DealtValidator = (Validator, Vec<threshold::SecretShare<MinPk>>);
+
+/// Shares the key of each validator, and signs with it what the lock has to show.
+fn deal_validators(request: &DealRequest, quorum: Quorum) -> Result<Vec<DealtValidator>, Error> {
+    let deal = |new: &NewValidator| {
+        let made;
+        let key = match &new.key {
+            Some(key) => key,
+            None => {
+                made = SecretKey::generate()?;
+                &made
+            }
+        };
+        let dealing = split(key, quorum.quorum(), quorum.operators())?;
+        let policy = &new.policy;
+        let unsigned = ValidatorSignature::ZERO;
+        let deposits = policy.deposits_gwei.iter();
+        let mut validator = Validator {
+            pubkey: ValidatorKey::from(key.public().to_bytes()),
+            public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
+            fee_recipient: policy.fee_recipient,
+            withdrawal_credentials: policy.withdrawal_credentials,
+            target_gas_limit: policy.target_gas_limit,
+            deposits: deposits.map(|gwei| Deposit { amount_gwei: *gwei, signature: unsigned }).collect(),
+            builder_registration: BuilderRegistration { timestamp: request.created_at, signature: unsigned },
+        };
+        let fork = FixedBytes(request.fork_version);
+        for number in 0..validator.deposits.len() {
+            let root = validator.deposit_signing_root(fork, validator.deposits[number].amount_gwei);
+            validator.deposits[number].signature = key.sign(root.as_slice());
+        }
+        let root = validator.registration_signing_root(fork);
+        validator.builder_registration.signature = key.sign(root.as_slice());
+        Ok((validator, dealing.secret_shares))
+    };
+    request.validators.iter().map(deal).collect()
 }
 
 /// A chain id no other cluster has. The cluster id is a hash over it, so that it comes from the hash of the

@@ -9,6 +9,10 @@
 //! shares of the sequencer key over `lock_hash`, in the order of operators: it shows that every share
 //! named in the lock is held by somebody. `node_signatures` show that every operator agreed.
 
+mod validators;
+
+pub use validators::ValidatorKeys;
+
 use crate::Error;
 use crate::identity::PublicIdentity;
 use crate::seal::{Aggregate, Combiner, GroupKey, PublicShare, SecretShare, shares_on_one_polynomial};
@@ -48,6 +52,7 @@ pub struct VerifiedLock {
     identities: Vec<PublicIdentity>,
     group_key: GroupKey,
     public_shares: Vec<PublicShare>,
+    validators: Vec<ValidatorKeys>,
     warnings: Vec<String>,
 }
 
@@ -65,8 +70,9 @@ pub fn verify(lock: &ClusterLock) -> Result<VerifiedLock, LockError> {
     let identities = check_operators(lock)?;
     let (group_key, public_shares) = check_sequencer(lock, quorum)?;
     check_signatures(lock, &identities, &public_shares)?;
-    let warnings = warnings(quorum);
-    Ok(VerifiedLock { lock: lock.clone(), quorum, identities, group_key, public_shares, warnings })
+    let validators = validators::check(lock, quorum)?;
+    let (lock, warnings) = (lock.clone(), warnings(quorum));
+    Ok(VerifiedLock { lock, quorum, identities, group_key, public_shares, validators, warnings })
 }
 
 impl VerifiedLock {
@@ -98,6 +104,11 @@ impl VerifiedLock {
     /// The operators' public shares, in order.
     pub fn public_shares(&self) -> &[PublicShare] {
         &self.public_shares
+    }
+
+    /// The validators' keys, in the order of the lock.
+    pub fn validators(&self) -> &[ValidatorKeys] {
+        &self.validators
     }
 
     /// A combiner of this cluster's seals.

@@ -46,6 +46,7 @@ pub mod slots;
 pub mod statement;
 pub mod sync;
 pub mod transaction;
+pub mod validator;
 pub mod vote_root;
 pub mod wire;
 

@@ -16,12 +16,16 @@
 //! other that has the same, and it is valid there. So a cluster gets its own, made from the rest of its
 //! definition, unless it is given one on purpose.
 //!
+//! What is fixed about validators ([`crate::validator::ValidatorPolicy`]) is in the definition, their keys and what
+//! these have signed are in the lock. A lock without validators has the hashes it had when there could be none.
+//!
 //! Fields that belong to features not built yet keep their place: `vrf_key` and `enc_key` are `null`
-//! where an operator has none, and `validators` is an empty list. Whether a lock *holds* is for
-//! `aequa-crypto` to say; parsing says only that the text is one.
+//! where an operator has none. Whether a lock *holds* is for `aequa-crypto` to say; parsing says only that the text
+//! is one.
 
 use crate::limits::OPERATORS_MAX;
 use crate::policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
+use crate::validator::{VALIDATORS_MAX, Validator};
 use crate::{Address, ClusterId, DecodeError, OperatorIndex, Seal, Signature};
 use alloy_primitives::{B256, FixedBytes, U128};
 use serde::{Deserialize, Serialize};
@@ -32,8 +36,9 @@ use tree_hash_derive::TreeHash;
 
 /// The only version of the format.
 pub const LOCK_VERSION: &str = "aequa-lock/1";
-/// Largest lock file in bytes: a hundred operators with every address take a third of it.
-pub const LOCK_BYTES_MAX: usize = 2 << 20;
+/// Largest lock file in bytes: a hundred operators with every address take a megabyte, and a thousand validators of ten
+/// operators three.
+pub const LOCK_BYTES_MAX: usize = 8 << 20;
 /// Longest cluster name in bytes.
 pub const LOCK_NAME_BYTES_MAX: usize = 256;
 /// Most network addresses of one operator.
@@ -74,7 +79,7 @@ pub struct ClusterLock {
     pub consensus: LockConsensus,
     /// The key of the chain's seals.
     pub sequencer: SequencerKeys,
-    /// Ethereum validators of the cluster; none in this version.
+    /// Ethereum validators of the cluster.
     pub validators: Vec<Validator>,
     /// Hash of everything agreed before the ceremony.
     pub definition_hash: B256,
@@ -160,11 +165,6 @@ pub struct SequencerKeys {
     pub public_shares: Vec<SealKey>,
 }
 
-/// An Ethereum validator. This version of the software has none, so there is no value of this type
-/// and a lock that lists one does not parse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Validator {}
-
 impl ClusterLock {
     /// Parses the canonical form and refuses every other.
     pub fn from_json(text: &str) -> Result<Self, DecodeError> {
@@ -209,12 +209,18 @@ impl ClusterLock {
         if self.consensus.params.builder.order.len() > BuilderOrderMax::to_usize() {
             return Err("builder.order has more than 16 entries");
         }
+        if self.validators.len() > VALIDATORS_MAX {
+            return Err("more than 1000 validators");
+        }
+        if self.validators.iter().any(|validator| !validator.has_form()) {
+            return Err("a validator has more public shares or deposits than there may be");
+        }
         self.operators.iter().try_for_each(Operator::check_form)
     }
 
     /// Computes the definition hash from the members.
     pub fn compute_definition_hash(&self) -> B256 {
-        DefinitionSsz {
+        let cluster = DefinitionSsz {
             version: bytes(&self.version),
             name: bytes(&self.name),
             // The id of epoch 0 is this very hash and cannot be inside it.
@@ -228,7 +234,12 @@ impl ClusterLock {
             operators: list(self.operators.iter().map(Operator::root)),
             consensus: self.consensus.root(),
         }
-        .tree_hash_root()
+        .tree_hash_root();
+        if self.validators.is_empty() {
+            return cluster;
+        }
+        let validators = list(self.validators.iter().map(|validator| validator.policy().root()));
+        ValidatorsSsz { cluster, validators }.tree_hash_root()
     }
 
     /// Computes the lock hash from the members and `definition_hash` as it stands.
@@ -237,7 +248,7 @@ impl ClusterLock {
             definition_hash: self.definition_hash,
             group_key: self.sequencer.group_key,
             public_shares: list(self.sequencer.public_shares.iter().copied()),
-            validators: list(self.validators.iter().map(|validator| match *validator {})),
+            validators: list(self.validators.iter().map(Validator::root)),
         }
         .tree_hash_root()
     }
@@ -332,6 +343,13 @@ struct DefinitionSsz {
     threshold: u64,
     operators: VariableList<B256, OperatorsMax>,
     consensus: B256,
+}
+
+/// A definition with validators.
+#[derive(TreeHash)]
+struct ValidatorsSsz {
+    cluster: B256,
+    validators: VariableList<B256, U65536>,
 }
 
 #[derive(TreeHash)]

@@ -6,6 +6,7 @@
 //! fork of the network alone, so that they hold in every later fork.
 
 use crate::Address;
+use crate::limits::OPERATORS_MAX;
 use alloy_primitives::{B256, FixedBytes};
 use serde::{Deserialize, Serialize};
 use ssz_types::VariableList;
@@ -149,7 +150,10 @@ impl ValidatorPolicy {
             return Err("target_gas_limit is 0".into());
         }
         if self.deposits_gwei.len() > DEPOSITS_MAX {
-            return Err(format!("deposits has {} entries, the limit is {DEPOSITS_MAX}", self.deposits_gwei.len()));
+            return Err(format!(
+                "deposits has {} entries, the limit is {DEPOSITS_MAX}",
+                self.deposits_gwei.len()
+            ));
         }
         if let Some(amount) = self.deposits_gwei.iter().find(|amount| **amount < DEPOSIT_GWEI_MIN) {
             return Err(format!("deposits has one of {amount} gwei, the least is {DEPOSIT_GWEI_MIN}"));
@@ -170,7 +174,14 @@ impl ValidatorPolicy {
             fee_recipient: self.fee_recipient,
             withdrawal_credentials: self.withdrawal_credentials.0,
             target_gas_limit: self.target_gas_limit,
-            deposits_gwei: self.deposits_gwei.iter().copied().take(DEPOSITS_MAX).collect::<Vec<_>>().try_into().unwrap_or_default(),
+            deposits_gwei: self
+                .deposits_gwei
+                .iter()
+                .copied()
+                .take(DEPOSITS_MAX)
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_default(),
         }
         .tree_hash_root()
     }
@@ -187,10 +198,16 @@ impl Validator {
         }
     }
 
+    /// Bounds that keep the hash faithful: a list cut to its limit would hash like another.
+    pub fn has_form(&self) -> bool {
+        self.public_shares.len() <= OPERATORS_MAX && self.deposits.len() <= DEPOSITS_MAX
+    }
+
     /// hash_tree_root: its part of the lock.
     pub fn root(&self) -> B256 {
-        let deposits: Vec<_> = self.deposits.iter().map(|deposit| deposit.signature).take(DEPOSITS_MAX).collect();
-        let shares: Vec<_> = self.public_shares.iter().copied().take(crate::limits::OPERATORS_MAX).collect();
+        let deposits: Vec<_> =
+            self.deposits.iter().map(|deposit| deposit.signature).take(DEPOSITS_MAX).collect();
+        let shares: Vec<_> = self.public_shares.iter().copied().take(OPERATORS_MAX).collect();
         ValidatorSsz {
             pubkey: self.pubkey,
             public_shares: shares.try_into().unwrap_or_default(),
@@ -300,4 +317,120 @@ struct ForkData {
 struct SigningData {
     object_root: B256,
     domain: B256,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{address, b256, fixed_bytes};
+
+    const FORK: FixedBytes<4> = FixedBytes([0; 4]);
+
+    fn policy() -> ValidatorPolicy {
+        ValidatorPolicy {
+            fee_recipient: Address::repeat_byte(1),
+            withdrawal_credentials: WithdrawalCredentials::execution(Address::repeat_byte(2)),
+            target_gas_limit: GAS_LIMIT_DEFAULT,
+            deposits_gwei: vec![32 * ETHER],
+        }
+    }
+
+    fn validator() -> Validator {
+        Validator {
+            pubkey: fixed_bytes!(
+                "a99a76ed7796f7be22d5b7e85deeb7c5677e88e511e0b337618f8c4eb61349b4bf2d153f649f7b53359fe8b94a38e44c"
+            ),
+            public_shares: vec![ValidatorKey::repeat_byte(7); 4],
+            fee_recipient: address!("bb8d820fbdcadd54e40c0feb7c0362ca5b405267"),
+            withdrawal_credentials: WithdrawalCredentials(b256!(
+                "c12a3c9fbf2bb80c4c246737ac3c29173ac74ab15b8fc3e42a5751228610a321"
+            )),
+            target_gas_limit: 3149,
+            deposits: vec![Deposit {
+                amount_gwei: 32 * ETHER,
+                signature: ValidatorSignature::repeat_byte(5),
+            }],
+            builder_registration: BuilderRegistration {
+                timestamp: 3150,
+                signature: ValidatorSignature::repeat_byte(6),
+            },
+        }
+    }
+
+    /// Two implementations of others agree on these roots.
+    #[test]
+    fn roots_of_deposits_and_registrations_are_those_of_the_specification() {
+        let validator = validator();
+        assert_eq!(
+            validator.deposit_message_root(32 * ETHER),
+            b256!("c91c4449e69eae6647331ea32b13c0ecb49077efe6e210bbcd556dc94c3b9242")
+        );
+        assert_eq!(
+            validator.deposit_signing_root(FORK, 32 * ETHER),
+            b256!("ec4a26bdf08fff17592a17ae562da0e9551c22d26dc6776cfd3a4db785f8475b")
+        );
+        assert_eq!(
+            validator.registration_signing_root(FORK),
+            b256!("c13ecb47e4e61dc9bd6da35f4e9bf962422ba2109adc802ef9a74aa2d5a4c7bc")
+        );
+        let elsewhere = FixedBytes([0, 0, 0, 1]);
+        assert_ne!(
+            validator.deposit_signing_root(FORK, 1),
+            validator.deposit_signing_root(elsewhere, 1),
+            "a deposit of another network"
+        );
+    }
+
+    #[test]
+    fn a_policy_ethereum_would_not_take_is_refused_with_its_field() {
+        let with = |change: fn(&mut ValidatorPolicy)| {
+            let mut changed = policy();
+            change(&mut changed);
+            changed.check()
+        };
+        assert_eq!(policy().check(), Ok(()));
+        assert_eq!(with(|policy| policy.deposits_gwei = vec![ETHER, 31 * ETHER]), Ok(()));
+        assert_eq!(with(|policy| policy.deposits_gwei.clear()), Ok(()), "somebody else deposits");
+        assert_eq!(
+            with(|policy| {
+                policy.withdrawal_credentials = WithdrawalCredentials::compounding(policy.fee_recipient);
+                policy.deposits_gwei = vec![2_048 * ETHER];
+            }),
+            Ok(())
+        );
+        let refused: [(&str, fn(&mut ValidatorPolicy)); 7] = [
+            ("withdrawal_credentials", |policy| policy.withdrawal_credentials.0[0] = 0),
+            ("withdrawal_credentials", |policy| policy.withdrawal_credentials.0[11] = 1),
+            ("withdrawal_credentials", |policy| {
+                policy.withdrawal_credentials = WithdrawalCredentials::execution(Address::ZERO);
+            }),
+            ("target_gas_limit", |policy| policy.target_gas_limit = 0),
+            ("deposits", |policy| policy.deposits_gwei = vec![ETHER - 1]),
+            ("deposits", |policy| policy.deposits_gwei = vec![32 * ETHER, ETHER]),
+            ("deposits", |policy| policy.deposits_gwei = vec![ETHER; DEPOSITS_MAX + 1]),
+        ];
+        for (field, change) in refused {
+            let error = with(change).unwrap_err();
+            assert!(error.starts_with(field), "{field}: {error}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_changed_in_a_validator_changes_its_root() {
+        let changes: [fn(&mut Validator); 8] = [
+            |validator| validator.pubkey[3] ^= 1,
+            |validator| validator.public_shares[3][3] ^= 1,
+            |validator| validator.fee_recipient[3] ^= 1,
+            |validator| validator.withdrawal_credentials.0[30] ^= 1,
+            |validator| validator.target_gas_limit += 1,
+            |validator| validator.deposits[0].amount_gwei += 1,
+            |validator| validator.deposits[0].signature[3] ^= 1,
+            |validator| validator.builder_registration.timestamp += 1,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = validator();
+            change(&mut changed);
+            assert_ne!(changed.root(), validator().root(), "change {number}");
+        }
+    }
 }

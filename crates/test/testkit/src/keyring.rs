@@ -34,6 +34,7 @@ impl Keyring {
             chain_id: Some(CHAIN_ID),
             fork_version: [0; 4],
             params,
+            validators: Vec::new(),
             multiaddrs: Vec::new(),
             created_at: 0,
         });

@@ -1,8 +1,13 @@
 use super::*;
-use crate::dealer::{DealRequest, DealtCluster, deal_cluster};
+use crate::bls::{MinPk, SecretKey};
+use crate::dealer::{DealRequest, DealtCluster, NewValidator, deal_cluster};
 use crate::seal::deal;
+use crate::threshold::combine;
+use aequa_types::Address;
 use aequa_types::lock::{Key32, SealKey};
+use aequa_types::validator::{GAS_LIMIT_DEFAULT, ValidatorPolicy, WithdrawalCredentials};
 use aequa_types::{ConsensusParams, Seal};
+use alloy_primitives::FixedBytes;
 
 fn request(nodes: usize) -> DealRequest {
     DealRequest {
@@ -11,6 +16,7 @@ fn request(nodes: usize) -> DealRequest {
         chain_id: Some(1337),
         fork_version: [0; 4],
         params: ConsensusParams::default(),
+        validators: Vec::new(),
         multiaddrs: (0..nodes).map(|node| vec![format!("/ip4/127.0.0.1/tcp/{}", 31_000 + node)]).collect(),
         created_at: 1_700_000_000,
     }
@@ -289,4 +295,77 @@ fn no_output_of_a_dealing_shows_a_secret() {
             assert!(!shown.contains(list.trim_matches(['[', ']'])));
         }
     }
+}
+
+fn with_validators(keys: Vec<Option<SecretKey<MinPk>>>) -> DealtCluster {
+    let policy = ValidatorPolicy {
+        fee_recipient: Address::repeat_byte(1),
+        withdrawal_credentials: WithdrawalCredentials::compounding(Address::repeat_byte(2)),
+        target_gas_limit: GAS_LIMIT_DEFAULT,
+        deposits_gwei: vec![1_000_000_000, 31_000_000_000],
+    };
+    let new = |key| NewValidator { policy: policy.clone(), key };
+    deal_cluster(DealRequest { validators: keys.into_iter().map(new).collect(), ..request(4) }).unwrap()
+}
+
+#[test]
+fn a_lock_with_validators_verifies_and_any_three_shares_sign_for_each() {
+    let existing = SecretKey::<MinPk>::generate().unwrap();
+    let public = existing.public().to_bytes();
+    let cluster = with_validators(vec![None, Some(existing)]);
+    let verified = load(&cluster.lock.to_json()).unwrap();
+    assert_eq!(verified.lock(), &cluster.lock);
+    assert_eq!(verified.validators().len(), 2);
+    assert_eq!(verified.validators()[1].group_key.to_bytes(), public, "the key that was there is kept");
+    for (number, validator) in verified.validators().iter().enumerate() {
+        let share = |operator: usize| {
+            let secret = &cluster.operators[operator].validator_shares[number];
+            assert_eq!(secret.public(), validator.public_shares[operator]);
+            (secret.operator(), secret.sign(b"duty"))
+        };
+        for left_out in 0..4 {
+            let shares: Vec<_> = (0..4).filter(|operator| *operator != left_out).map(share).collect();
+            let signature = combine::<MinPk>(3, &shares).unwrap();
+            assert!(validator.group_key.verify(b"duty", &signature).is_ok());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_hold_of_a_validator_is_named() {
+    let cluster = with_validators(vec![None, None]);
+    let foreign = with_validators(vec![None]).lock.validators[0].clone();
+    let cases: [(&str, &dyn Fn(&mut ClusterLock)); 9] = [
+        ("validators[1]", &|lock| lock.validators[1].target_gas_limit = 0),
+        ("validators[1]", &|lock| lock.validators[1] = lock.validators[0].clone()),
+        ("validators[1].pubkey", &|lock| lock.validators[1].pubkey.0[5] ^= 1),
+        ("validators[0].public_shares", &|lock| drop(lock.validators[0].public_shares.pop())),
+        ("validators[0].public_shares", &|lock| {
+            lock.validators[0].public_shares[2] = foreign.public_shares[2]
+        }),
+        ("validators[0].public_shares", &|lock| lock.validators[0].public_shares.swap(0, 1)),
+        ("validators[1].deposits[1].signature", &|lock| lock.validators[1].deposits[1].amount_gwei += 1),
+        ("validators[0].deposits[0].signature", &|lock| {
+            lock.validators[0].withdrawal_credentials =
+                WithdrawalCredentials::compounding(Address::repeat_byte(9));
+        }),
+        ("validators[1].builder_registration.signature", &|lock| lock.validators[1].fee_recipient[0] ^= 1),
+    ];
+    for (expected, change) in cases {
+        assert_eq!(failing_item(&resealed(&cluster, change)), expected);
+    }
+    let other_network = resealed(&cluster, |lock| lock.fork_version = FixedBytes([0, 0, 0, 1]));
+    assert_eq!(failing_item(&other_network), "validators[0].deposits[0].signature");
+}
+
+#[test]
+fn the_policy_of_validators_is_in_the_definition_and_their_keys_are_not() {
+    let cluster = with_validators(vec![None]);
+    let (definition, lock_hash) = (cluster.lock.definition_hash, cluster.lock.lock_hash);
+    let mut other = cluster.lock.clone();
+    other.validators[0].pubkey.0[5] ^= 1;
+    assert_eq!(other.compute_definition_hash(), definition);
+    assert_ne!(other.compute_lock_hash(), lock_hash);
+    other.validators[0].fee_recipient[0] ^= 1;
+    assert_ne!(other.compute_definition_hash(), definition);
 }

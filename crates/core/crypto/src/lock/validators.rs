@@ -4,7 +4,7 @@ use super::{LockError, item};
 use crate::bls::{MinPk, SignatureSet, find_bad, verify_batch};
 use crate::threshold::{GroupKey, PublicShare, shares_on_one_polynomial};
 use aequa_types::lock::ClusterLock;
-use aequa_types::validator::Validator;
+use aequa_types::validator::{Validator, ValidatorKey};
 use aequa_types::{OperatorIndex, Quorum};
 use alloy_primitives::B256;
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ pub(super) fn check(lock: &ClusterLock, quorum: Quorum) -> Result<Vec<ValidatorK
     let mut seen = BTreeSet::new();
     let mut keys = Vec::with_capacity(lock.validators.len());
     for (position, validator) in lock.validators.iter().enumerate() {
+        validator.policy().check().map_err(|reason| item(format!("validators[{position}]"), reason))?;
         let at = |field: &str| format!("validators[{position}].{field}");
         let points = [&validator.pubkey].into_iter().chain(&validator.public_shares);
         if !points.into_iter().all(|point| seen.insert(*point)) {
@@ -43,7 +44,7 @@ fn check_keys(validator: &Validator, quorum: Quorum) -> Result<ValidatorKeys, (S
         let reason = format!("{} for {} operators", shares.len(), quorum.operators());
         return Err(("public_shares".into(), reason));
     }
-    let parse = |(operator, share): (OperatorIndex, &aequa_types::validator::ValidatorKey)| {
+    let parse = |(operator, share): (OperatorIndex, &ValidatorKey)| {
         PublicShare::from_bytes(operator, &share.0)
             .map_err(|error| (format!("public_shares[{operator}]"), error.to_string()))
     };
