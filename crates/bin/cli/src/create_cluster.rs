@@ -1,9 +1,13 @@
 //! `dvt-node create-cluster`: what is asked for, and what to do with it.
 
 use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
-use aequa_node::cluster::{BASE_P2P_PORT, BASE_PORT, MAINNET_CHAIN_ID, NewCluster, make, monitoring_offset};
-use aequa_node::config::{LOCK_FILE, not_in_this_version};
+use crate::staking::StakingFlags;
+use aequa_node::cluster::{
+    BASE_P2P_PORT, BASE_PORT, MAINNET_CHAIN_ID, MAINNET_FORK, NewCluster, make, monitoring_offset,
+};
+use aequa_node::config::LOCK_FILE;
 use aequa_node::console;
+use aequa_node::deposits::DEPOSITS_FILE;
 use aequa_node::exit::ExitError;
 use aequa_types::Quorum;
 use clap::Args;
@@ -36,15 +40,9 @@ pub struct CreateClusterArgs {
     /// Peer to peer port of node i: this + i
     #[arg(long, value_name = "PORT", default_value_t = BASE_P2P_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub base_p2p_port: u16,
-    /// Validator keys; only 0 in this version
-    #[arg(long, hide = true, default_value_t = 0)]
-    pub validators: u32,
-    /// Not in this version
-    #[arg(long, hide = true, value_parser = text())]
-    pub fork_version: Option<String>,
-    /// Not in this version
-    #[arg(long, hide = true, value_parser = path())]
-    pub split_keystores: Option<PathBuf>,
+    /// What the cluster does on Ethereum.
+    #[command(flatten)]
+    pub staking: StakingFlags,
     /// Parameters of the cluster.
     #[command(flatten)]
     pub shared: SettingFlags<false>,
@@ -63,6 +61,10 @@ pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
         console::line("The keystores use a cheap key derivation (--insecure-keys): guessing is nearly free.");
     }
     warnings.iter().for_each(|warning| console::line(format!("warning: {warning}")));
+    if !new.staking.validators.is_empty() {
+        let validators = new.staking.validators.len();
+        console::line(format!("{validators} validators; what to deposit is in {out}/{DEPOSITS_FILE}"));
+    }
     console::line("");
     console::line("start every node in its own terminal:");
     for node in 0..new.nodes {
@@ -77,15 +79,7 @@ pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
 }
 
 fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
-    for (given, what) in [
-        (args.validators > 0, "--validators"),
-        (args.fork_version.is_some(), "--fork-version"),
-        (args.split_keystores.is_some(), "--split-keystores"),
-    ] {
-        if given {
-            return Err(not_in_this_version(what));
-        }
-    }
+    let staking = args.staking.resolve()?;
     let quorum = Quorum::of(args.nodes.into()).map_or(0, Quorum::quorum);
     if args.threshold.is_some_and(|threshold| usize::from(threshold) != quorum) {
         return Err(ExitError::usage(format!(
@@ -95,6 +89,10 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
     }
     if args.insecure_keys && args.chain_id == Some(MAINNET_CHAIN_ID) {
         return Err(ExitError::usage("--insecure-keys is refused for chain id 1"));
+    }
+    if args.insecure_keys && !staking.validators.is_empty() && MAINNET_FORK == staking.fork_version {
+        return Err(ExitError::usage("--insecure-keys is refused for validators of mainnet")
+            .hint("name another network with --fork-version, for example hoodi"));
     }
     let last = u16::from(args.nodes - 1);
     let ports = [
@@ -114,6 +112,7 @@ fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
         base_port: args.base_port,
         base_p2p_port: args.base_p2p_port,
         reached_at: Vec::new(),
+        staking,
     })
 }
 
@@ -163,6 +162,79 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_with_validators_has_their_shares_and_deposits_and_refuses_those_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("c");
+        let line = format!(
+            "create-cluster --nodes 4 --insecure-keys --validators 2 --fork-version hoodi --withdrawal-address \
+             0x00000000000000000000000000000000000000aa --deposit-eth 1,31 --out {}",
+            out.display()
+        );
+        create_cluster(args(&line)).unwrap();
+        let lock = aequa_crypto::lock::load(&std::fs::read_to_string(out.join(LOCK_FILE)).unwrap()).unwrap();
+        let deposits: Vec<serde_json::Value> =
+            serde_json::from_str(&std::fs::read_to_string(out.join(DEPOSITS_FILE)).unwrap()).unwrap();
+        assert_eq!(deposits.len(), 4);
+        let mut keys: Vec<_> = deposits.iter().map(|row| row["pubkey"].as_str().unwrap()).collect();
+        assert!(keys.is_sorted());
+        keys.dedup();
+        assert_eq!(keys.len(), 2);
+        let load = |node: &str| {
+            let mut settings = Settings::default();
+            let data_dir = aequa_node::config::keys::find("data-dir").unwrap();
+            let node = out.join(node).to_string_lossy().into_owned();
+            settings.set(data_dir, vec![node], aequa_node::config::Source::Flag).unwrap();
+            let config = aequa_node::config::RunConfig::resolve(settings, []).unwrap();
+            aequa_node::keys::load_operator(&config)
+        };
+        assert_eq!(load("node0").unwrap().lock.validators().len(), lock.validators().len());
+
+        // The share of another operator, and one that is missing.
+        let (own, other) = (out.join("node0/keys/keystore-1.json"), out.join("node1/keys/keystore-1.json"));
+        std::fs::remove_file(&own).unwrap();
+        let missing = load("node0").unwrap_err();
+        assert!(missing.code == 4 && missing.message.contains("share of validator 1"), "{missing:?}");
+        std::fs::copy(&other, &own).unwrap();
+        let foreign = load("node0").unwrap_err();
+        assert!(foreign.code == 4 && foreign.message.contains("not the share of operator 0"), "{foreign:?}");
+    }
+
+    #[test]
+    fn keys_that_are_there_are_shared_in_the_order_of_their_numbers() {
+        use aequa_crypto::bls::{MinPk, SecretKey};
+        use aequa_crypto::keystore::{Cost, Keystore, Label};
+        let dir = tempfile::tempdir().unwrap();
+        let (out, keys) = (dir.path().join("c"), dir.path().join("keys"));
+        std::fs::create_dir(&keys).unwrap();
+        let mut expected = Vec::new();
+        for number in [2, 10] {
+            let key = SecretKey::<MinPk>::generate().unwrap();
+            let keystore =
+                Keystore::encrypt(key.to_bytes().as_slice(), "pass", Label::default(), Cost::Insecure)
+                    .unwrap();
+            for (end, text) in [("json", keystore.to_json()), ("txt", "pass\n".to_owned())] {
+                let path = keys.join(format!("keystore-{number}.{end}"));
+                std::fs::write(&path, text).unwrap();
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            expected.push(key.public().to_bytes());
+        }
+        let line = |validators: u8| {
+            args(&format!(
+                "create-cluster --nodes 4 --insecure-keys --validators {validators} --fork-version hoodi \
+                 --withdrawal-address 0x00000000000000000000000000000000000000aa --split-keystores {} --out {}",
+                keys.display(),
+                out.display()
+            ))
+        };
+        assert_eq!(create_cluster(line(3)).unwrap_err().code, 2, "two keystores for three validators");
+        create_cluster(line(2)).unwrap();
+        let lock = aequa_crypto::lock::load(&std::fs::read_to_string(out.join(LOCK_FILE)).unwrap()).unwrap();
+        let made: Vec<_> = lock.validators().iter().map(|validator| validator.group_key.to_bytes()).collect();
+        assert_eq!(made, expected);
+    }
+
+    #[test]
     fn the_node_file_is_a_configuration_of_its_own_ports() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("c");
@@ -201,7 +273,14 @@ mod tests {
             "create-cluster --nodes 4 --threshold 2 --out x",
             "create-cluster --nodes 4 --insecure-keys --chain-id 1 --out x",
             "create-cluster --nodes 4 --validators 1 --out x",
+            "create-cluster --nodes 4 --compounding --out x",
             "create-cluster --nodes 4 --split-keystores d --out x",
+            "create-cluster --nodes 4 --validators 1 --withdrawal-address \
+             0x00000000000000000000000000000000000000aa --out x",
+            "create-cluster --nodes 4 --validators 1 --fork-version mainnet --insecure-keys --withdrawal-address \
+             0x00000000000000000000000000000000000000aa --out x",
+            "create-cluster --nodes 4 --validators 1 --fork-version hoodi --deposit-eth 33 --withdrawal-address \
+             0x00000000000000000000000000000000000000aa --out x",
             "create-cluster --nodes 64 --base-port 65500 --out x",
             "create-cluster --nodes 4 --round-timeout-ms 50 --round-timeout-cap-ms 20 --out x",
         ] {

@@ -28,6 +28,7 @@ mod given;
 mod load;
 mod replay;
 mod run;
+mod staking;
 mod tx;
 mod verify_block;
 mod version;

@@ -2,9 +2,10 @@
 //! a node makes for itself when it finds none.
 //!
 //! ```text
-//! OUT/cluster-lock.json
-//! OUT/node<i>/cluster-lock.json  node.toml
+//! OUT/cluster-lock.json  deposit-data.json
+//! OUT/node<i>/cluster-lock.json  deposit-data.json  node.toml
 //! OUT/node<i>/keys/identity.json  identity.txt  keystore-sequencer.json  keystore-sequencer.txt
+//! OUT/node<i>/keys/keystore-<validator>.json  keystore-<validator>.txt
 //! ```
 //!
 //! Every folder is made all at once (`creation`): an interrupted command leaves no half
@@ -13,12 +14,15 @@
 
 use crate::config::{LOCK_FILE, NODE_FILE, RunConfig};
 use crate::creation::Draft;
+use crate::deposits::{DEPOSITS_FILE, deposit_data};
 use crate::exit::ExitError;
 use crate::files;
-use aequa_crypto::dealer::{DealRequest, DealtCluster, OperatorSecrets, deal_cluster};
+use crate::validators::{existing_keys, keystore_name};
+use aequa_crypto::dealer::{DealRequest, DealtCluster, NewValidator, OperatorSecrets, deal_cluster};
 use aequa_crypto::keystore::{Cost, Keystore, Label};
 use aequa_types::ConsensusParams;
 use aequa_types::lock::LOCK_BYTES_MAX;
+use aequa_types::validator::ValidatorPolicy;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +35,8 @@ pub const IDENTITY_KEYSTORE: &str = "identity.json";
 pub const SHARE_KEYSTORE: &str = "keystore-sequencer.json";
 /// Ethereum's own chain id: real money, no cheap keys.
 pub const MAINNET_CHAIN_ID: u64 = 1;
+/// Version of the genesis fork of Ethereum itself: likewise.
+pub const MAINNET_FORK: [u8; 4] = [0; 4];
 /// API of node 0 of a new cluster listens here unless told otherwise.
 pub const BASE_PORT: u16 = 4600;
 /// Transport of node 0 of a new cluster listens here unless told otherwise.
@@ -64,6 +70,38 @@ pub struct NewCluster {
     pub base_p2p_port: u16,
     /// Multiaddr at which others reach node i, if that is not where it listens.
     pub reached_at: Vec<String>,
+    /// What the cluster does on Ethereum.
+    pub staking: Staking,
+}
+
+/// The validators of a new cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Staking {
+    /// Version of the genesis fork of their network.
+    pub fork_version: [u8; 4],
+    /// What is fixed about each.
+    pub validators: Vec<ValidatorPolicy>,
+    /// Where the keystores of keys are that exist already, one for each validator.
+    pub split: Option<PathBuf>,
+}
+
+impl Staking {
+    fn keys(&self) -> Result<Vec<NewValidator>, ExitError> {
+        let Some(dir) = &self.split else {
+            let new = |policy: &ValidatorPolicy| NewValidator { policy: policy.clone(), key: None };
+            return Ok(self.validators.iter().map(new).collect());
+        };
+        let keys = existing_keys(dir)?;
+        if keys.len() != self.validators.len() {
+            let (found, asked) = (keys.len(), self.validators.len());
+            return Err(ExitError::usage(format!(
+                "{} has {found} keystores, for {asked} validators",
+                dir.display()
+            )));
+        }
+        let policies = self.validators.iter().cloned();
+        Ok(policies.zip(keys).map(|(policy, key)| NewValidator { policy, key: Some(key) }).collect())
+    }
 }
 
 /// Makes a cluster; returns what its size allows but does not recommend.
@@ -116,6 +154,7 @@ pub fn ensure_single_operator(config: &RunConfig) -> Result<Vec<String>, ExitErr
         base_port: 0,
         base_p2p_port: 0,
         reached_at: Vec::new(),
+        staking: Staking::default(),
     };
     let dealt = deal(&new, |_| Vec::new())?;
     let write = || {
@@ -174,7 +213,8 @@ fn deal(new: &NewCluster, addrs: impl Fn(u8) -> Vec<String>) -> Result<DealtClus
         name: new.name.clone(),
         nodes: new.nodes.into(),
         chain_id: new.chain_id,
-        fork_version: [0; 4],
+        fork_version: new.staking.fork_version,
+        validators: new.staking.keys()?,
         params: new.params.clone(),
         multiaddrs: (0..new.nodes).map(addrs).collect(),
         created_at: now.as_secs(),
@@ -194,13 +234,14 @@ fn write_cluster(new: &NewCluster, dealt: &DealtCluster) -> io::Result<Vec<Strin
     // Deriving keys takes seconds, writing them none: a draft with secrets is there for a moment only.
     let keystores = keystores(dealt, cost)?;
     let (draft, removed) = Draft::begin(&new.out)?;
-    files::write_new(&draft.path().join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+    let deposits = deposit_data(&dealt.lock);
+    write_public(draft.path(), &lock, &deposits)?;
     for (secrets, keystores) in dealt.operators.iter().zip(keystores) {
         let node = draft.path().join(format!("node{}", secrets.index));
         let keys = node.join("keys");
         files::make_private_dir(&node)?;
         files::make_private_dir(&keys)?;
-        files::write_new(&node.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+        write_public(&node, &lock, &deposits)?;
         files::write_new(&node.join(NODE_FILE), node_file(new, secrets.index.0).as_bytes(), files::PUBLIC)?;
         keystores.iter().try_for_each(|keystore| keystore.write(&keys))?;
         files::sync_dir(&keys)?;
@@ -208,6 +249,15 @@ fn write_cluster(new: &NewCluster, dealt: &DealtCluster) -> io::Result<Vec<Strin
     }
     draft.publish()?;
     Ok(told(&removed))
+}
+
+/// What everybody may read; deposits only where there are some.
+fn write_public(dir: &Path, lock: &str, deposits: &str) -> io::Result<()> {
+    files::write_new(&dir.join(LOCK_FILE), lock.as_bytes(), files::PUBLIC)?;
+    if deposits.trim() == "[]" {
+        return Ok(());
+    }
+    files::write_new(&dir.join(DEPOSITS_FILE), deposits.as_bytes(), files::PUBLIC)
 }
 
 /// Settings of one node of a development cluster, everything of this version switched on.
@@ -236,33 +286,40 @@ fn node_file(new: &NewCluster, node: u8) -> String {
 
 /// An encrypted secret with its password, before both are files.
 struct NewKeystore {
-    name: &'static str,
+    name: String,
     keystore: Keystore,
     password: Zeroizing<String>,
 }
 
 impl NewKeystore {
-    fn of(name: &'static str, secret: &[u8], label: Label, cost: Cost) -> io::Result<Self> {
+    fn of(name: impl Into<String>, secret: &[u8], label: Label, cost: Cost) -> io::Result<Self> {
         let mut random = Zeroizing::new([0u8; 16]);
         getrandom::fill(random.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
         let password = Zeroizing::new(hex::encode(random.as_slice()));
         let keystore = Keystore::encrypt(secret, &password, label, cost).map_err(io::Error::other)?;
-        Ok(Self { name, keystore, password })
+        Ok(Self { name: name.into(), keystore, password })
     }
 
     fn write(&self, dir: &Path) -> io::Result<()> {
-        let path = dir.join(self.name);
+        let path = dir.join(&self.name);
         files::write_new(&path, self.keystore.to_json().as_bytes(), files::SECRET)?;
         files::write_new(&path.with_extension("txt"), self.password.as_bytes(), files::SECRET)
     }
 }
 
-/// The keystores of every operator.
-fn keystores(dealt: &DealtCluster, cost: Cost) -> io::Result<Vec<[NewKeystore; 2]>> {
-    dealt.operators.iter().map(|secrets| keystores_of(secrets, cost)).collect()
+/// The keystores of every operator, each operator's on a thread of its own: a key takes a tenth of a second.
+fn keystores(dealt: &DealtCluster, cost: Cost) -> io::Result<Vec<Vec<NewKeystore>>> {
+    std::thread::scope(|scope| {
+        let start = |secrets| scope.spawn(move || keystores_of(secrets, cost));
+        let working: Vec<_> = dealt.operators.iter().map(start).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that encrypts keys died")))
+        };
+        working.into_iter().map(join).collect()
+    })
 }
 
-fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<[NewKeystore; 2]> {
+fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<Vec<NewKeystore>> {
     let identity = Label {
         pubkey: hex::encode(secrets.identity.public().to_bytes()),
         path: String::new(),
@@ -273,8 +330,17 @@ fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<[NewKeystor
         path: String::new(),
         description: format!("share of the sequencer key of operator {}", secrets.index),
     };
-    Ok([
+    let mut keystores = vec![
         NewKeystore::of(IDENTITY_KEYSTORE, secrets.identity.seed().as_slice(), identity, cost)?,
         NewKeystore::of(SHARE_KEYSTORE, secrets.share.to_bytes().as_slice(), share, cost)?,
-    ])
+    ];
+    for (number, share) in secrets.validator_shares.iter().enumerate() {
+        let label = Label {
+            pubkey: hex::encode(share.public().to_bytes()),
+            path: String::new(),
+            description: format!("share of the key of validator {number} of operator {}", secrets.index),
+        };
+        keystores.push(NewKeystore::of(keystore_name(number), share.to_bytes().as_slice(), label, cost)?);
+    }
+    Ok(keystores)
 }

@@ -1,15 +1,16 @@
 //! Who this node is: lock, identity and share, loaded and checked before anything starts.
 
-use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, SHARE_KEYSTORE};
+use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, MAINNET_FORK, SHARE_KEYSTORE};
 use crate::config::{LOCK_FILE, RunConfig, check_against_lock};
 use crate::exit::ExitError;
 use crate::files;
+use crate::validators::check_own_keystores;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore, KeystoreError};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::SecretShare;
 use aequa_types::OperatorIndex;
-use aequa_types::lock::LOCK_BYTES_MAX;
+use aequa_types::lock::{ClusterLock, LOCK_BYTES_MAX};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -67,6 +68,7 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
     let identity = load_identity(config, &lock, &mut warnings)?;
     let index = place_of(config, &lock, &identity)?;
     let share = load_share(config, &lock, index, &mut warnings)?;
+    check_validators(config, &lock, index, &mut warnings)?;
     Ok(Operator { lock, index, identity, share, newly_made, warnings })
 }
 
@@ -155,6 +157,29 @@ fn load_share(
     Ok(share)
 }
 
+/// The shares of validators stay closed until something is to be signed with them.
+fn check_validators(
+    config: &RunConfig,
+    lock: &VerifiedLock,
+    index: OperatorIndex,
+    warnings: &mut Vec<String>,
+) -> Result<(), ExitError> {
+    if !check_own_keystores(&config.keys_dir, &config.data_dir, lock, index)? {
+        return Ok(());
+    }
+    if is_mainnet(lock.lock()) {
+        return Err(ExitError::refused("shares of validators are in insecure keystores, on mainnet"));
+    }
+    warnings
+        .push("shares of validators are encrypted with a cheap key derivation: for development only".into());
+    Ok(())
+}
+
+/// Whether keys of this cluster are worth real money: those of its clients, or of its validators.
+fn is_mainnet(lock: &ClusterLock) -> bool {
+    lock.chain_id == MAINNET_CHAIN_ID || (!lock.validators.is_empty() && lock.fork_version == MAINNET_FORK)
+}
+
 /// Decrypts one keystore of the keys folder.
 fn open(
     config: &RunConfig,
@@ -171,7 +196,7 @@ fn open(
         ExitError::refused(format!("{at}: {error}")).hint("restore the file from a backup of this operator")
     })?;
     if keystore.is_insecure() {
-        if lock.lock().chain_id == MAINNET_CHAIN_ID {
+        if is_mainnet(lock.lock()) {
             return Err(ExitError::refused(format!(
                 "{at} is an insecure keystore, and the cluster is on mainnet"
             )));
@@ -179,7 +204,19 @@ fn open(
         warnings.push(format!("{at} is encrypted with a cheap key derivation: for development only"));
     }
     let password_path = config.password_file.clone().unwrap_or_else(|| path.with_extension("txt"));
-    let password = read_secret(&password_path, home, PASSWORD_BYTES_MAX, warnings, |error| {
+    open_keystore(&keystore, &path, &password_path, home, warnings)
+}
+
+/// Decrypts the keystore of `path` with the password in another file; `home` as of [`files::open_input`].
+pub fn open_keystore(
+    keystore: &Keystore,
+    path: &Path,
+    password_path: &Path,
+    home: Option<&Path>,
+    warnings: &mut Vec<String>,
+) -> Result<Zeroizing<Vec<u8>>, ExitError> {
+    let at = path.display();
+    let password = read_secret(password_path, home, PASSWORD_BYTES_MAX, warnings, |error| {
         ExitError::refused(format!("cannot read the password {}: {error}", password_path.display()))
             .hint("put it there, or name a file with --keys.password-file")
     })?;
@@ -249,6 +286,7 @@ mod tests {
             base_port: cluster::BASE_PORT,
             base_p2p_port: cluster::BASE_P2P_PORT,
             reached_at: Vec::new(),
+            staking: cluster::Staking::default(),
         };
         cluster::make(&new).unwrap();
         out

@@ -24,12 +24,14 @@ pub mod cluster;
 pub mod config;
 pub mod console;
 mod creation;
+pub mod deposits;
 pub mod exit;
 pub mod files;
 pub mod hardening;
 pub mod keys;
 pub mod process;
 pub mod run;
+mod validators;
 pub mod version;
 
 use exit::ExitError;

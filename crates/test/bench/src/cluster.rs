@@ -7,7 +7,7 @@ use crate::link::Links;
 use crate::plan::{Content, Row};
 use crate::ports;
 use crate::usage::Look;
-use aequa_node::cluster::{MONITORING_OFFSET, NewCluster, make};
+use aequa_node::cluster::{MONITORING_OFFSET, NewCluster, Staking, make};
 use aequa_node::process::{Process, command, tail};
 use aequa_types::limits::TX_PAYLOAD_BYTES_MAX;
 use aequa_types::{BuilderPolicy, ConsensusParams};
@@ -276,6 +276,7 @@ fn request(row: &Row, out: &Path, port: u16) -> NewCluster {
         base_port: port,
         base_p2p_port: port + P2P_OFFSET,
         reached_at,
+        staking: Staking::default(),
     }
 }
 

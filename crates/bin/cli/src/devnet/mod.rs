@@ -453,6 +453,7 @@ fn make_cluster(args: &DevnetArgs, mut given: SharedParams) -> Result<(), ExitEr
         base_port: args.base_port,
         base_p2p_port,
         reached_at: Vec::new(),
+        staking: aequa_node::cluster::Staking::default(),
     };
     let warnings = cluster::make(&new)?;
     console::line(format!("made a cluster of {nodes} operators in {}", args.dir.display()));
