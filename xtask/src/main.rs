@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`chores`] | the commands that call cargo or a program of ours |
 //! | [`count`] | instructions of single operations, beside those written down |
+//! | [`deposits`] | deposits and keystores, read by the deposit tool of stakers |
 //! | [`deny`] | supply chain: sources, bans, floors, licences |
 //! | [`docs`] | rustdoc, links, decision records, and whether documented commands exist |
 //! | [`gates`] | small rules about the sources, each with its reason |
@@ -20,6 +21,7 @@
 mod chores;
 mod count;
 mod deny;
+mod deposits;
 mod docs;
 mod failure;
 mod gates;
@@ -111,6 +113,12 @@ pub const COMMANDS: &[Command] = &[
         takes: "[--max-examples N] [--seconds S]",
         about: "test a cluster of the built nodes against its own /openapi.json with schemathesis from PyPI",
         run: schemathesis::schemathesis,
+    },
+    Command {
+        name: "deposits",
+        takes: "",
+        about: "make a cluster with validators, and have its deposits and keystores checked by ethstaker-deposit from PyPI",
+        run: deposits::deposits,
     },
     Command {
         name: "bench",

@@ -4,7 +4,7 @@
 //! says so and ends well. The nodes are those of `dvt-node devnet`, which ends them when it ends.
 
 use crate::failure::Failure;
-use crate::shell::{cargo, is_installed, program, run, say};
+use crate::shell::{cargo, program, python_with, run, say};
 use crate::tree;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -31,7 +31,9 @@ const SECONDS: &str = "120";
 pub fn schemathesis(args: &[String]) -> Result<(), Failure> {
     let limits = limits(args)?;
     let dir = tree::target().join("schemathesis");
-    let Some(tester) = installed(&dir.join(VERSION)) else {
+    let venv = dir.join(VERSION);
+    let Some(tester) = python_with(&venv, "schemathesis", VERSION).map(|_| venv.join("bin/schemathesis"))
+    else {
         say(format!("skipped: schemathesis {VERSION} cannot be installed here: no python3, or no PyPI"));
         return Ok(());
     };
@@ -72,22 +74,6 @@ fn limits(args: &[String]) -> Result<Vec<String>, Failure> {
     let mut limits = vec!["--max-time".to_owned(), seconds];
     limits.extend(examples.into_iter().flat_map(|examples| ["--max-examples".to_owned(), examples]));
     Ok(limits)
-}
-
-/// The tester, installed into `venv` unless it is there; none where that fails.
-fn installed(venv: &Path) -> Option<PathBuf> {
-    let tester = venv.join("bin/schemathesis");
-    if is_installed(program(&tester.to_string_lossy())) {
-        return Some(tester);
-    }
-    let mut make = program("python3");
-    make.args(["-m", "venv"]).arg(venv);
-    run(make).ok()?;
-    let mut install = program(&venv.join("bin/pip").to_string_lossy());
-    install.args(["install", "--quiet", "--disable-pip-version-check"]);
-    install.arg(format!("schemathesis=={VERSION}"));
-    run(install).ok()?;
-    is_installed(program(&tester.to_string_lossy())).then_some(tester)
 }
 
 /// A devnet of four nodes with the transaction API on; it ends with this value.

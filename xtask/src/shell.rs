@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::tree;
 use std::fmt::Display;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Prints a line. A reader that went away is no reason to stop a check.
@@ -62,6 +63,24 @@ pub fn is_installed(mut command: Command) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// The python of the folder `venv`, into which this version of a package of PyPI is installed unless it is there; none
+/// where that fails.
+pub fn python_with(venv: &Path, package: &str, version: &str) -> Option<PathBuf> {
+    let (python, done) = (venv.join("bin/python"), venv.join("installed"));
+    if done.exists() {
+        return Some(python);
+    }
+    let mut make = program("python3");
+    make.args(["-m", "venv"]).arg(venv);
+    run(make).ok()?;
+    let mut install = program(&venv.join("bin/pip").to_string_lossy());
+    install.args(["install", "--quiet", "--disable-pip-version-check"]);
+    install.arg(format!("{package}=={version}"));
+    run(install).ok()?;
+    std::fs::write(done, "").ok()?;
+    Some(python)
 }
 
 /// The command line as a human would type it.
