@@ -3,6 +3,7 @@
 //! Without a subcommand, or when the first argument is a flag, it is `run`; one dash is accepted for
 //! long names. Whatever is not understood is an error with usage on stderr and exit code 2.
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::create_cluster::CreateClusterArgs;
 use crate::devnet::DevnetArgs;
 use crate::replay::ReplayArgs;
@@ -47,6 +48,8 @@ pub enum Command {
     Devnet(DevnetArgs),
     CreateCluster(CreateClusterArgs),
     VerifyBlock(VerifyBlockArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Replay(ReplayArgs),
     #[command(subcommand)]
     Tx(TxCommand),

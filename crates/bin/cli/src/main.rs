@@ -19,6 +19,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+mod backup;
 mod cli;
 mod client;
 mod create_cluster;
@@ -69,6 +70,8 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
         }
         Command::CreateCluster(args) => create_cluster::create_cluster(args),
         Command::VerifyBlock(args) => verify_block::verify_block(&args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Replay(args) => replay::replay(&args),
         Command::Tx(command) => tx::run(command),
         Command::Devnet(args) => devnet::run(args),

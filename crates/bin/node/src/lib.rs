@@ -20,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod allocator;
+pub mod backup;
 pub mod cluster;
 pub mod config;
 pub mod console;
