@@ -26,11 +26,12 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 
 /// What a pure crate may depend on beside pure crates: encodings, hashes, curves, and words for errors. What it uses of
 /// the standard library is in `crates/core/clippy.toml`.
-const PURE: [&str; 26] = [
+const PURE: [&str; 28] = [
     "aes",
     "alloy-primitives",
     "base64",
     "blst",
+    "chacha20poly1305",
     "ctr",
     "curve25519-dalek",
     "ed25519-dalek",
@@ -38,6 +39,7 @@ const PURE: [&str; 26] = [
     "ethereum_ssz",
     "ethereum_ssz_derive",
     "hex",
+    "hkdf",
     "pbkdf2",
     "scrypt",
     "secp256k1",

@@ -25,6 +25,9 @@ pub enum Error {
     /// The proof does not belong to this input and key.
     #[error("proof does not verify")]
     BadProof,
+    /// The ciphertext was not made for this key and context.
+    #[error("ciphertext does not open")]
+    BadCiphertext,
     /// One operator's share was given twice; counted once it would be, added twice it must not be.
     #[error("operator {0} appears twice among the shares")]
     DuplicateShare(OperatorIndex),

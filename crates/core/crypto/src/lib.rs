@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`identity`] | operator keys: ed25519 (RFC 8032), strict verification, libp2p peer ids |
+//! | [`encryption`] | messages for one operator's eyes: X25519, and the proof of what one got |
 //! | [`bls`] | BLS12-381 in both of its schemes: signatures in G1 or in G2 |
 //! | [`threshold`] | keys shared among operators by a polynomial |
 //! | [`seal`] | the chain seal: 48-byte signatures in G1 |
@@ -40,6 +41,7 @@
 pub mod bls;
 pub mod dealer;
 pub mod ecvrf;
+pub mod encryption;
 mod error;
 pub mod identity;
 mod kept;

@@ -1,7 +1,7 @@
 //! Many signatures checked at once, and which of them are bad.
 
 use super::curve::{Point as _, Scalar, WEIGHT_BITS};
-use super::{PublicKey, Scheme, parse_signature};
+use super::{Possession, PublicKey, Scheme, parse_signature};
 use crate::Error;
 use blst::{BLST_ERROR, Pairing};
 use sha2::{Digest as _, Sha512};
@@ -30,8 +30,22 @@ pub fn verify_batch<S: Scheme>(batch: &[SignatureSet<'_, S>]) -> Result<(), Erro
     match batch {
         [] => Ok(()),
         [set] => set.key.verify(set.message, &set.signature),
-        batch => holds(&parse(batch)?),
+        batch => holds(S::CIPHERSUITE, &parse(batch)?),
     }
+}
+
+/// Whether possession is proven of every key, as [`verify_batch`] tells it of signatures.
+pub fn verify_possessions<S: Scheme>(proofs: &[(PublicKey<S>, Possession<S>)]) -> Result<(), Error> {
+    if proofs.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<_> = proofs.iter().map(|(key, _)| key.to_bytes()).collect();
+    let sets = proofs.iter().zip(&messages).map(|((key, possession), message)| SignatureSet {
+        key: *key,
+        message: message.as_ref(),
+        signature: possession.0,
+    });
+    holds(S::POSSESSION, &parse(&sets.collect::<Vec<_>>())?)
 }
 
 /// The positions of the signatures that are not what they are said to be, ascending.
@@ -43,7 +57,7 @@ pub fn find_bad<S: Scheme>(batch: &[SignatureSet<'_, S>]) -> Vec<usize> {
     let positions: Vec<usize> = (0..batch.len()).filter(|position| parsed[*position].is_some()).collect();
     let well_formed: Vec<Parsed<'_, S>> = parsed.iter().flatten().cloned().collect();
     let mut bad: Vec<usize> = (0..batch.len()).filter(|position| parsed[*position].is_none()).collect();
-    if !well_formed.is_empty() && holds(&well_formed).is_err() {
+    if !well_formed.is_empty() && holds(S::CIPHERSUITE, &well_formed).is_err() {
         bisect(&well_formed, 0..well_formed.len(), &mut |index| bad.push(positions[index]));
     }
     bad.sort_unstable();
@@ -57,11 +71,11 @@ fn bisect<S: Scheme>(sets: &[Parsed<'_, S>], range: Range<usize>, blame: &mut im
     }
     let middle = range.start + range.len() / 2;
     let (left, right) = (range.start..middle, middle..range.end);
-    let left_holds = holds(&sets[left.clone()]).is_ok();
+    let left_holds = holds(S::CIPHERSUITE, &sets[left.clone()]).is_ok();
     if !left_holds {
         bisect(sets, left, blame);
     }
-    if left_holds || holds(&sets[right.clone()]).is_err() {
+    if left_holds || holds(S::CIPHERSUITE, &sets[right.clone()]).is_err() {
         bisect(sets, right, blame);
     }
 }
@@ -85,9 +99,9 @@ fn parse<'a, S: Scheme>(batch: &[SignatureSet<'a, S>]) -> Result<Vec<Parsed<'a, 
     batch.iter().map(Parsed::of).collect()
 }
 
-fn holds<S: Scheme>(sets: &[Parsed<'_, S>]) -> Result<(), Error> {
+fn holds<S: Scheme>(tag: &[u8], sets: &[Parsed<'_, S>]) -> Result<(), Error> {
     let transcript = transcript(sets);
-    let mut pairing = Pairing::new(true, S::CIPHERSUITE);
+    let mut pairing = Pairing::new(true, tag);
     for (index, set) in sets.iter().enumerate() {
         let weight = Scalar::challenge(&transcript, index as u64).to_scalar();
         let (key, signature) = (&set.key.point, &set.signature);

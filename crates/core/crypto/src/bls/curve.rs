@@ -79,6 +79,16 @@ impl Scalar {
         Self::reduce(&digest.into())
     }
 
+    /// The number that its lowest bits are, whole bytes of them.
+    pub(crate) fn lowest_bits(&self, bits: usize) -> Self {
+        let mut bytes = self.to_be_bytes();
+        let kept = (bits / 8).min(bytes.len());
+        let cut = bytes.len() - kept;
+        bytes[..cut].fill(0);
+        // What is cut off a number below the group order leaves one that is.
+        Self::from_be_bytes(&bytes).unwrap_or_else(|| self.clone())
+    }
+
     pub(crate) fn add(&self, other: &Self) -> Self {
         let mut out = blst_fr::default();
         // SAFETY: three field elements, see the module documentation.
@@ -368,7 +378,14 @@ fn gcd(a: i128, b: i128) -> i128 {
 
 /// Lagrange coefficients at 0 for the given distinct, non-zero coordinates.
 pub(crate) fn lagrange_at_zero(coordinates: &[u64]) -> Vec<Scalar> {
-    let points: Vec<Scalar> = coordinates.iter().map(|x| Scalar::from_u64(*x)).collect();
+    lagrange_at(0, coordinates)
+}
+
+/// Lagrange coefficients at `x` for the given distinct coordinates, none of which is `x`.
+pub(crate) fn lagrange_at(x: u64, coordinates: &[u64]) -> Vec<Scalar> {
+    let x = Scalar::from_u64(x);
+    // Seen from x, which is then 0.
+    let points: Vec<Scalar> = coordinates.iter().map(|own| Scalar::from_u64(*own).sub(&x)).collect();
     points
         .iter()
         .map(|own| {

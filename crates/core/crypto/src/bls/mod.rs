@@ -31,7 +31,7 @@ mod scalar;
 mod scheme;
 
 pub use aggregate::{Signers, aggregate, aggregate_keys, aggregate_verify, fast_aggregate_verify};
-pub use batch::{SignatureSet, find_bad, verify_batch};
+pub use batch::{SignatureSet, find_bad, verify_batch, verify_possessions};
 pub use key::{Possession, ProvenKey, PublicKey, SecretKey};
 pub use scalar::SecretScalar;
 pub use scheme::{MinPk, MinSig, Scheme};

@@ -20,6 +20,7 @@
 mod combine;
 mod deal;
 mod dealers;
+mod many;
 mod polynomial;
 pub mod seal;
 
@@ -27,6 +28,7 @@ pub use crate::bls::{MinPk, MinSig, Scheme};
 pub use combine::{Combined, Combiner, combine};
 pub use deal::{Dealing, deal, shares_on_one_polynomial, split};
 pub use dealers::Dealers;
+pub use many::{recover, verify_shares};
 pub use polynomial::{Commitments, Polynomial};
 
 use crate::Error;

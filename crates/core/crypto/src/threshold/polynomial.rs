@@ -43,6 +43,16 @@ impl<S: Scheme> Polynomial<S> {
         Self::sharing(&share.key, threshold)
     }
 
+    /// The polynomial of these coefficients, the secret first: of a dealer who has to make the same one again.
+    pub fn of_coefficients(coefficients: Vec<SecretKey<S>>) -> Result<Self, Error> {
+        let threshold = coefficients.len();
+        let mut coefficients = coefficients.into_iter();
+        match coefficients.next() {
+            Some(secret) if threshold <= OPERATORS_MAX => Ok(Self { secret, others: coefficients.collect() }),
+            Some(_) | None => Err(Error::ImpossibleThreshold { threshold, operators: OPERATORS_MAX }),
+        }
+    }
+
     /// What everybody is told.
     pub fn commitments(&self) -> Commitments<S> {
         Commitments { points: self.coefficients().map(|coefficient| coefficient.public().point).collect() }
