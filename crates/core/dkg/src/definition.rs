@@ -1,0 +1,166 @@
+//! What everybody agreed on before the ceremony.
+
+use crate::Error;
+use crate::limits::{PART_BYTES_MAX, PART_KEYS_MAX, VALIDATORS_MAX};
+use aequa_crypto::encryption::{EncryptionKey, OVERHEAD_BYTES};
+use aequa_crypto::identity::PublicIdentity;
+use aequa_types::limits::OPERATORS_MAX;
+use aequa_types::{ClusterId, Digest, OperatorIndex, Quorum};
+use sha2::{Digest as _, Sha256};
+use std::ops::Range;
+
+/// Separates votes on the qualified dealers from those of the cluster that will have the same id.
+const AGREEMENT_TAG: &[u8] = b"aequa/dkg-agreement/v1\0";
+
+/// An operator as the others know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Participant {
+    /// Under which it signs.
+    pub identity: PublicIdentity,
+    /// To which its shares are encrypted.
+    pub encryption: EncryptionKey,
+}
+
+/// A ceremony: who deals and receives which keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    ceremony: ClusterId,
+    agreement: ClusterId,
+    participants: Vec<Participant>,
+    quorum: Quorum,
+    validators: usize,
+}
+
+impl Definition {
+    /// A ceremony named by the hash of all that was agreed on, among these operators, for the chain's key and those
+    /// of so many validators. The threshold is said and must be the quorum: nobody shall believe in another one.
+    pub fn new(
+        ceremony: ClusterId,
+        participants: Vec<Participant>,
+        threshold: usize,
+        validators: usize,
+    ) -> Result<Self, Error> {
+        let wrong = |what: String| Err(Error::Definition(what));
+        let operators = participants.len();
+        let Some(quorum) = Quorum::of(operators).filter(|_| operators <= OPERATORS_MAX) else {
+            return wrong(format!("{operators} operators, must be 1 to {OPERATORS_MAX}"));
+        };
+        if threshold != quorum.quorum() {
+            let quorum = quorum.quorum();
+            return wrong(format!("threshold {threshold}, must be {quorum} for {operators} operators"));
+        }
+        if validators > VALIDATORS_MAX {
+            return wrong(format!("{validators} validators, must be at most {VALIDATORS_MAX}"));
+        }
+        for (position, one) in participants.iter().enumerate() {
+            for (before, other) in participants[..position].iter().enumerate() {
+                if one.identity == other.identity || one.encryption == other.encryption {
+                    return wrong(format!("operators {before} and {position} have a key in common"));
+                }
+            }
+        }
+        let agreement = Sha256::new_with_prefix(AGREEMENT_TAG).chain_update(ceremony).finalize();
+        let agreement = Digest::from(<[u8; 32]>::from(agreement));
+        Ok(Self { ceremony, agreement, participants, quorum, validators })
+    }
+
+    /// The name of the ceremony: part of every signed byte.
+    pub fn ceremony(&self) -> ClusterId {
+        self.ceremony
+    }
+
+    /// The name under which votes on the qualified dealers are signed. The cluster will be called as the ceremony
+    /// is, and shall not find votes of its own in it.
+    pub fn agreement(&self) -> ClusterId {
+        self.agreement
+    }
+
+    /// How many operators there are, and how many of them are needed.
+    pub fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
+    /// How many validators there are.
+    pub fn validators(&self) -> usize {
+        self.validators
+    }
+
+    /// An operator, if it is one.
+    pub fn participant(&self, operator: OperatorIndex) -> Option<&Participant> {
+        self.participants.get(operator.as_usize())
+    }
+
+    /// How many keys there are: the chain's, which is number 0, and those of the validators.
+    pub fn keys(&self) -> usize {
+        self.validators + 1
+    }
+
+    /// In how many parts a dealing is sent.
+    pub fn parts(&self) -> u16 {
+        // At most 1,001 keys, at least one in each.
+        self.keys().div_ceil(self.keys_per_part()) as u16
+    }
+
+    /// The numbers of the keys in a part.
+    pub fn keys_of_part(&self, part: u16) -> Range<usize> {
+        let per_part = self.keys_per_part();
+        let start = (usize::from(part) * per_part).min(self.keys());
+        start..(start + per_part).min(self.keys())
+    }
+
+    /// So many that a part of them fits into a frame.
+    fn keys_per_part(&self) -> usize {
+        let (operators, threshold) = (self.quorum.operators(), self.quorum.quorum());
+        // Commitments, possession, shares, offsets; points of the chain's key are twice as long.
+        let per_key = threshold * 48 + 96 + operators * 32 + 16;
+        let fixed = 64 + threshold * 48 + operators * (OVERHEAD_BYTES + 4);
+        ((PART_BYTES_MAX - fixed) / per_key).min(PART_KEYS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::participants;
+
+    fn definition(operators: usize, threshold: usize, validators: usize) -> Result<Definition, Error> {
+        Definition::new(ClusterId::ZERO, participants(operators), threshold, validators)
+    }
+
+    #[test]
+    fn the_threshold_is_the_quorum_and_sizes_are_bounded() {
+        assert!(definition(4, 3, VALIDATORS_MAX).is_ok());
+        for (operators, threshold, validators) in
+            [(4, 2, 1), (4, 4, 1), (0, 0, 1), (4, 3, VALIDATORS_MAX + 1)]
+        {
+            assert!(matches!(definition(operators, threshold, validators), Err(Error::Definition(_))));
+        }
+    }
+
+    #[test]
+    fn two_operators_with_one_key_are_refused_by_name() {
+        let mut participants = participants(4);
+        participants[3].encryption = participants[1].encryption;
+        let refused = Definition::new(ClusterId::ZERO, participants, 3, 0);
+        assert_eq!(refused, Err(Error::Definition("operators 1 and 3 have a key in common".into())));
+    }
+
+    #[test]
+    fn parts_hold_every_key_once_and_fit_into_a_frame() {
+        for (operators, validators, parts) in
+            [(4, 0, 1), (4, 255, 1), (4, 256, 2), (4, 1000, 4), (100, 1000, 7)]
+        {
+            let definition = definition(operators, (2 * operators).div_ceil(3), validators).unwrap();
+            assert_eq!(definition.parts(), parts, "{validators} validators of {operators}");
+            let keys: Vec<usize> = (0..parts).flat_map(|part| definition.keys_of_part(part)).collect();
+            assert!(keys.into_iter().eq(0..validators + 1));
+        }
+    }
+
+    #[test]
+    fn votes_of_a_ceremony_are_signed_under_another_name_than_those_of_its_cluster() {
+        let definition = definition(4, 3, 0).unwrap();
+        assert_ne!(definition.agreement(), definition.ceremony());
+        assert_eq!(&definition.agreement()[..4], [0xf7, 0x51, 0, 0]);
+    }
+}
