@@ -106,9 +106,9 @@ impl Board {
         (0..self.definition.parts()).map(|index| self.public.get(&(dealer, index))).collect()
     }
 
-    /// Whether anything of this dealer's dealing is here.
+    /// Whether the last part of this dealer's dealing is here: of the own one, then all of them.
     pub fn is_shown(&self, dealer: OperatorIndex) -> bool {
-        self.parts.contains_key(&(dealer, 0))
+        self.parts.contains_key(&(dealer, self.definition.parts().saturating_sub(1)))
     }
 
     /// Whether somebody showed bad shares of this dealer.

@@ -74,7 +74,7 @@ pub struct Ceremony {
     me: OperatorIndex,
     secrets: Secrets,
     timing: Timing,
-    /// The own dealing, shown or not.
+    /// The own dealing, as long as it may have to be shown.
     dealing: Vec<Part>,
     board: Board,
     agreement: Instance,
@@ -94,6 +94,8 @@ pub struct Ceremony {
     attempt: u64,
     /// When the last summary of an operator was answered.
     answered: BTreeMap<OperatorIndex, u64>,
+    /// False complaints and openings that each brought.
+    false_openings: BTreeMap<OperatorIndex, u32>,
 }
 
 impl Ceremony {
@@ -126,7 +128,10 @@ impl Ceremony {
         let is_agreement_started = !records.is_empty();
         let agreement =
             Instance::restore(agreement::INSTANCE, me, definition.quorum(), Restored { records, values });
-        let dealing = dealing::deal(&definition, me, &secrets)?;
+        let dealing = match board.is_shown(me) {
+            true => Vec::new(),
+            false => dealing::deal(&definition, me, &secrets)?,
+        };
         Ok(Self {
             definition,
             me,
@@ -147,6 +152,7 @@ impl Ceremony {
             is_hopeless: false,
             attempt: 0,
             answered: BTreeMap::new(),
+            false_openings: BTreeMap::new(),
         })
     }
 

@@ -161,6 +161,6 @@ mod tests {
     fn votes_of_a_ceremony_are_signed_under_another_name_than_those_of_its_cluster() {
         let definition = definition(4, 3, 0).unwrap();
         assert_ne!(definition.agreement(), definition.ceremony());
-        assert_eq!(&definition.agreement()[..4], [0xf7, 0x51, 0, 0]);
+        assert_eq!(&definition.agreement()[..4], [0xf7, 0x51, 0xff, 0x31]);
     }
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with a ceremony, and with a message of one.
 
-use crate::Blame;
+use crate::{Blame, Fault};
 use aequa_types::{DecodeError, OperatorIndex};
 
 /// A ceremony cannot be set up, restored or believed.
@@ -83,12 +83,14 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
-    /// What it means for the sender. A proven guilt is the author's, and the carrier may be honest.
+    /// What it means for the sender. Of two things that an author said an honest carrier may know the other one;
+    /// what is false by itself it does not pass on.
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Malformed(_) | Self::Nonsense(_) | Self::NotMember(_) | Self::BadSignature(_) => {
                 RefusalKind::PeerFault
             }
+            Self::Guilty(blame) if blame.fault != Fault::Equivocation => RefusalKind::PeerFault,
             Self::OwnName | Self::Guilty(_) | Self::Stale => RefusalKind::Stale,
             Self::NotNow(_) => RefusalKind::NotNow,
         }

@@ -15,7 +15,8 @@ pub trait TranscriptStore {
     /// Why it is not. After an error nothing may leave the node any more.
     type Error;
 
-    /// Makes the entries durable, in this order, after all others.
+    /// Makes the entries durable, in this order, after all others. Of what a crash interrupts any first part may be
+    /// there in the next life.
     fn append(&mut self, entries: &[Entry]) -> Result<(), Self::Error>;
 
     /// Whether an entry with this [`Entry::promise`] is held here.

@@ -272,8 +272,10 @@ mod tests {
         for claim in claims() {
             hasher.update(sign(claim).signing_bytes(&ClusterId::repeat_byte(7)));
         }
-        assert_eq!(hex::encode(hasher.finalize()), "");
+        let golden = "8afdf3f7ade34e3b9dcc455ce6da0bfcc1c75e7a5c516355310399d3f186485e";
+        assert_eq!(hex::encode(hasher.finalize()), golden);
         let hash = dealing_hash(&ClusterId::ZERO, OperatorIndex(1), &[Digest::ZERO]);
-        assert_eq!(hex::encode(hash), "");
+        let golden = "f8137590d34adabde230d2666288656c9d4941e01a58f19a003420a76f3f4f74";
+        assert_eq!(hex::encode(hash), golden);
     }
 }

@@ -5,7 +5,7 @@ use super::{Ceremony, Input};
 use crate::agreement::{self, dealings_of, value_of};
 use crate::blame::{Blame, Fault, Proof};
 use crate::dealing;
-use crate::limits::ROUND_DOUBLINGS_MAX;
+use crate::limits::{FALSE_OPENINGS_MAX, ROUND_DOUBLINGS_MAX};
 use crate::message::{Checked, Content, Entry, Message, Summary};
 use crate::output::{Notice, Output, Timer};
 use crate::result::{Outcome, PublicResult, SecretShares};
@@ -56,7 +56,7 @@ impl<'a> Turn<'a> {
 
     fn received(&mut self, from: OperatorIndex, message: Checked) {
         let refused = match message.content {
-            Content::Statement(statement) => self.on_statement(statement),
+            Content::Statement(statement) => self.on_statement(from, statement),
             Content::Part(part) => {
                 if part.dealer == self.at.me && !self.at.is_shown() {
                     Err(Refusal::OwnName)
@@ -75,7 +75,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn on_statement(&mut self, statement: Statement) -> Result<(), Refusal> {
+    fn on_statement(&mut self, from: OperatorIndex, statement: Statement) -> Result<(), Refusal> {
         let (author, place) = (statement.author, statement.claim.place());
         if author == self.at.me {
             let is_here = match place {
@@ -90,8 +90,16 @@ impl<'a> Turn<'a> {
             };
             return Err(if is_here { Refusal::Stale } else { Refusal::OwnName });
         }
+        let is_opening = matches!(place, Place::Complaint(_) | Place::ShareOpen(_));
+        let false_openings = self.at.false_openings.entry(from).or_default();
+        if is_opening && *false_openings >= FALSE_OPENINGS_MAX {
+            return Err(Refusal::Nonsense("complaint of one who brought false ones only"));
+        }
         let blames = self.at.board.blames().len();
         let kept = self.at.board.keep(&statement);
+        if let (true, Err(Refusal::Guilty(_))) = (is_opening, &kept) {
+            *false_openings = false_openings.saturating_add(1);
+        }
         // What proves a new guilt is kept as well, for the next life.
         if kept.is_ok() || self.at.board.blames().len() > blames {
             self.out.keep(Entry::Statement(statement));
@@ -437,14 +445,13 @@ impl<'a> Turn<'a> {
         for message in self.at.board.lacking(self.at.me, summary) {
             self.out.send(from, message);
         }
-        if let Some(certificate) = self.at.agreement.decided().filter(|_| !summary.is_decided).cloned() {
-            if let Some(value) = self.at.agreement.value(&certificate.digest) {
-                let reply = ValueReply { instance: agreement::INSTANCE, value: value.bytes().clone() };
-                let decided = aequa_types::Message::Decided(Decided { certificate });
-                self.out.send(from, Message::Agreement(decided));
-                self.out.send(from, Message::Agreement(aequa_types::Message::ValueReply(reply)));
-            }
-        }
+        let decided = self.at.agreement.decided().filter(|_| !summary.is_decided).cloned();
+        let Some(certificate) = decided else { return };
+        let Some(value) = self.at.agreement.value(&certificate.digest) else { return };
+        let reply = ValueReply { instance: agreement::INSTANCE, value: value.bytes().clone() };
+        let decided = aequa_types::Message::Decided(Decided { certificate });
+        self.out.send(from, Message::Agreement(decided));
+        self.out.send(from, Message::Agreement(aequa_types::Message::ValueReply(reply)));
     }
 
     fn members(&self) -> impl Iterator<Item = OperatorIndex> + use<> {

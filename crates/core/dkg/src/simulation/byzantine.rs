@@ -92,11 +92,11 @@ impl Misbehaviour {
             }
             (Self::Selective, _) => messages
                 .retain(|_| !own_part || to == (usize::from(me.0) + 1) % definition.quorum().operators()),
-            (Self::TwoDealings, Some(Claim::Commit(_))) if to % 2 == 0 => {
+            (Self::TwoDealings, Some(Claim::Commit(_))) if to.is_multiple_of(2) => {
                 let parts = dealing::part_hashes(definition, &other_dealing(definition, me));
                 messages = vec![sign(Claim::Commit(CommitClaim { parts }))];
             }
-            (Self::TwoDealings, _) if own_part && to % 2 == 0 => {
+            (Self::TwoDealings, _) if own_part && to.is_multiple_of(2) => {
                 messages = other_dealing(definition, me).into_iter().map(Message::Part).collect();
             }
             (Self::ComplainsWithout(dealer) | Self::ComplainsNonsense(dealer), Some(Claim::Ack(dealing)))

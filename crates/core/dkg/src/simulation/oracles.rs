@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::dealing::{self, PublicPart};
 use crate::fixture::secrets;
-use crate::{Claim, Message, Notice, Outcome, Place, PublicResult, SharedKey, verify_transcript};
+use crate::{Blame, Claim, Message, Notice, Outcome, Place, PublicResult, SharedKey, verify_transcript};
 use aequa_crypto::bls::Scheme;
 use aequa_crypto::threshold::{SecretShare, combine};
 use aequa_types::{OperatorIndex, VoteKey};
@@ -66,15 +66,19 @@ fn signs<S: Scheme>(world: &World, key: &SharedKey<S>, shares: &[&SecretShare<S>
 
 /// Who is named with a proof is guilty, and the proof convinces a third party.
 fn guilt_is_proven(world: &World) {
+    let mut seen: Vec<Blame> = Vec::new();
     for node in world.honest() {
-        for blame in world.ceremony(node).blames().iter().filter(|blame| blame.proof.is_some()) {
-            assert_eq!(blame.verify(&world.definition), Ok(()));
+        for blame in world.ceremony(node).blames().into_iter().filter(|blame| blame.proof.is_some()) {
             let lie = world.nodes[blame.operator.as_usize()].misbehaviour.as_ref();
             assert_eq!(lie.expect("an honest operator is blamed").fault(), Some(blame.fault));
-            for other in world.definition.quorum().members().filter(|other| *other != blame.operator) {
-                let moved = crate::Blame { operator: other, ..blame.clone() };
-                assert!(moved.verify(&world.definition).is_err(), "a proof names two operators");
+            if seen.contains(&blame) {
+                continue;
             }
+            assert_eq!(blame.verify(&world.definition), Ok(()));
+            let honest = OperatorIndex(world.honest()[0] as u8);
+            let moved = Blame { operator: honest, ..blame.clone() };
+            assert!(moved.verify(&world.definition).is_err(), "a proof names two operators");
+            seen.push(blame);
         }
         let told = world.nodes[node].notices.iter().any(|notice| matches!(notice, Notice::Hopeless(_)));
         assert!(!told, "f faulty operators made it hopeless");
@@ -98,7 +102,7 @@ fn nobody_says_two_things(world: &World) {
                 assert_eq!(**first, statement.claim, "operator {from} says two things");
             }
             Message::Agreement(message) => {
-                for vote in message.statement().filter(|vote| vote.author == *from) {
+                if let Some(vote) = message.statement().filter(|vote| vote.author == *from) {
                     let first = votes.entry((*from, vote.vote_key())).or_insert(&vote.claim);
                     assert_eq!(**first, vote.claim, "operator {from} votes twice");
                 }

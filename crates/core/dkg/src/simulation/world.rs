@@ -3,7 +3,7 @@
 use super::byzantine::Misbehaviour;
 use crate::fixture::{definition, secrets};
 use crate::{
-    Ceremony, Definition, Entry, Input, Message, Notice, Outbound, Output, Promise, Timer, Timing,
+    Ceremony, Checked, Definition, Entry, Input, Message, Notice, Outbound, Output, Promise, Timer, Timing,
     TranscriptStore,
 };
 use aequa_testkit::Dice;
@@ -75,6 +75,10 @@ pub struct World {
     /// All that left honest nodes.
     pub sent: Vec<(OperatorIndex, Message)>,
     pub crashes: usize,
+    /// How long it goes on after the end.
+    linger_ms: u64,
+    /// What was checked: the same bytes say the same to everybody.
+    checked: BTreeMap<Vec<u8>, Option<Checked>>,
 }
 
 impl World {
@@ -99,7 +103,14 @@ impl World {
             now_ms: 0,
             sent: Vec::new(),
             crashes: 0,
+            linger_ms: 0,
+            checked: BTreeMap::new(),
         }
+    }
+
+    pub fn lingering(mut self, linger_ms: u64) -> Self {
+        self.linger_ms = linger_ms;
+        self
     }
 
     pub fn absent(mut self, node: usize) -> Self {
@@ -145,6 +156,7 @@ impl World {
                 self.schedule(start_ms + jitter, Event::Start(node));
             }
         }
+        let mut over_ms = None;
         while let Some(((at_ms, _), event)) = self.events.pop_first() {
             assert!(at_ms < END_MS, "stuck: {}", self.state());
             self.now_ms = at_ms;
@@ -154,7 +166,10 @@ impl World {
                 Event::Fire { node, timer, at_ms } => self.fire(node, timer, at_ms),
             }
             if self.is_over() {
-                break;
+                let over_ms = *over_ms.get_or_insert(at_ms);
+                if at_ms >= over_ms + self.linger_ms {
+                    break;
+                }
             }
         }
         assert!(self.is_over(), "silence: {}", self.state());
@@ -197,7 +212,15 @@ impl World {
     }
 
     fn arrive(&mut self, to: usize, from: OperatorIndex, bytes: &[u8]) {
-        let Ok(message) = self.definition.check(bytes) else {
+        let checked = match self.checked.get(bytes) {
+            Some(checked) => checked.clone(),
+            None => {
+                let checked = self.definition.check(bytes).ok();
+                self.checked.insert(bytes.to_vec(), checked.clone());
+                checked
+            }
+        };
+        let Some(message) = checked else {
             assert!(self.nodes[from.as_usize()].misbehaviour.is_some(), "an honest message is refused");
             return;
         };
@@ -243,7 +266,11 @@ impl World {
         }
         let survives = planned.map_or_else(|| self.dice.chance(50), |(_, survives)| survives);
         if survives {
-            let Ok(()) = self.nodes[node].disk.append(output.persist());
+            // All of it, or what was written of it.
+            let entries = output.persist();
+            let torn = self.dice.chance(50);
+            let kept = if torn { self.dice.below(entries.len() + 1) } else { entries.len() };
+            let Ok(()) = self.nodes[node].disk.append(&entries[..kept]);
         }
         self.nodes[node].ceremony = None;
         self.nodes[node].timers.clear();
