@@ -5,7 +5,7 @@
 
 use crate::blame::{Blame, Fault, Proof};
 use crate::dealing::{Part, PublicPart, Shares, Shown};
-use crate::limits::{ANSWER_BYTES_MAX, BLAMES_PER_OPERATOR_MAX, COMMITS_KEPT};
+use crate::limits::{ANSWER_BYTES_MAX, COMMITS_KEPT};
 use crate::message::{Message, NO_COMMIT, Summary, TWO_COMMITS, places};
 use crate::statement::{Claim, ComplaintClaim, DealingId, Place, ShareOpenClaim, Statement};
 use crate::{Definition, Refusal};
@@ -304,12 +304,10 @@ impl Board {
         Ok(())
     }
 
-    /// Remembers a proven fault, each once.
+    /// Remembers a proven fault, each once of each operator: more of the same say nothing new.
     pub fn blame(&mut self, blame: Blame) {
-        let of_operator = self.blames.iter().filter(|known| known.operator == blame.operator);
-        let is_full = of_operator.clone().count() >= BLAMES_PER_OPERATOR_MAX;
-        let is_known = of_operator.clone().any(|known| known.fault == blame.fault);
-        if !is_full && !is_known {
+        let is_same = |known: &Blame| known.operator == blame.operator && known.fault == blame.fault;
+        if !self.blames.iter().any(is_same) {
             self.blames.push(blame);
         }
     }
@@ -392,3 +390,6 @@ fn is_committed(definition: &Definition, commit: &Statement, part: &Part) -> boo
     let Claim::Commit(claim) = &commit.claim else { return false };
     claim.parts.get(usize::from(part.index)) == Some(&part.hash(definition))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,6 @@ pub const COMMITS_KEPT: usize = 2;
 pub const ROUND_MAX: u64 = 1 << 32;
 /// How often the length of a round is doubled at most.
 pub const ROUND_DOUBLINGS_MAX: u64 = 6;
-/// Proven faults kept of one operator: one disqualifies it, and a few show how.
-pub const BLAMES_PER_OPERATOR_MAX: usize = 8;
 /// False complaints and openings that one operator may bring: each costs the check of many shares, and honest
 /// operators pass on none.
 pub const FALSE_OPENINGS_MAX: u32 = 8;

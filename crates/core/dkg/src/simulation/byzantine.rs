@@ -11,7 +11,7 @@ use aequa_types::{Digest, OperatorIndex, Signed};
 use alloy_primitives::FixedBytes;
 
 #[derive(Debug, Clone)]
-pub enum Misbehaviour {
+pub(super) enum Misbehaviour {
     /// Deals these operators shares of another dealing.
     BadShares(Vec<u8>),
     /// Deals what is no dealing.

@@ -4,4 +4,5 @@
 mod byzantine;
 mod oracles;
 mod scenarios;
+mod transcripts;
 mod world;

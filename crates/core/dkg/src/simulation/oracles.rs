@@ -10,7 +10,7 @@ use aequa_types::{OperatorIndex, VoteKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All of them; what came out.
-pub fn hold(world: &World) -> PublicResult {
+pub(super) fn hold(world: &World) -> PublicResult {
     let result = one_result(world);
     keys_sign(world, &result);
     guilt_is_proven(world);
@@ -86,7 +86,7 @@ fn guilt_is_proven(world: &World) {
 }
 
 /// Whom at least one honest operator can prove guilty.
-pub fn named(world: &World) -> BTreeSet<OperatorIndex> {
+pub(super) fn named(world: &World) -> BTreeSet<OperatorIndex> {
     let blames = world.honest().into_iter().flat_map(|node| world.ceremony(node).blames());
     blames.filter(|blame| blame.proof.is_some()).map(|blame| blame.operator).collect()
 }
@@ -133,7 +133,7 @@ fn only_guilty_dealers_are_opened(world: &World) {
 }
 
 /// No share that an honest dealer dealt or an honest operator ended with is in anything that left an honest node.
-pub fn no_secret_left(world: &World) {
+pub(super) fn no_secret_left(world: &World) {
     let mut known: BTreeSet<[u8; 32]> = BTreeSet::new();
     for node in world.honest() {
         let me = OperatorIndex(node as u8);

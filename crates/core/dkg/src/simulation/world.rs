@@ -17,7 +17,7 @@ const END_MS: u64 = 900_000;
 const TIMING: Timing = Timing { commits_ms: 4_000, verdicts_ms: 4_000, round_ms: 2_000, resend_ms: 700 };
 
 #[derive(Default, Clone)]
-pub struct Disk {
+pub(super) struct Disk {
     pub entries: Vec<Entry>,
     promises: BTreeSet<Promise>,
 }
@@ -38,14 +38,14 @@ impl TranscriptStore for Disk {
 
 /// What happens to messages and nodes, in percent.
 #[derive(Clone, Copy, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     pub loss: usize,
     pub repeat: usize,
     pub crash: usize,
     pub delay_ms: usize,
 }
 
-pub struct Node {
+pub(super) struct Node {
     pub ceremony: Option<Ceremony>,
     pub disk: Disk,
     timers: BTreeMap<u8, (Timer, u64)>,
@@ -64,7 +64,7 @@ enum Event {
     Fire { node: usize, timer: Timer, at_ms: u64 },
 }
 
-pub struct World {
+pub(super) struct World {
     pub definition: Arc<Definition>,
     pub nodes: Vec<Node>,
     pub faults: Faults,
