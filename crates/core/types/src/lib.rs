@@ -28,7 +28,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod block;
+mod canonical;
 pub mod certificate;
+pub mod definition;
 pub mod evidence;
 pub mod ids;
 pub mod instance;

@@ -23,6 +23,7 @@
 //! where an operator has none. Whether a lock *holds* is for `aequa-crypto` to say; parsing says only that the text
 //! is one.
 
+use crate::canonical;
 use crate::limits::OPERATORS_MAX;
 use crate::policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
 use crate::validator::{VALIDATORS_MAX, Validator};
@@ -169,27 +170,14 @@ impl ClusterLock {
     /// Parses the canonical form and refuses every other.
     pub fn from_json(text: &str) -> Result<Self, DecodeError> {
         const WHAT: &str = "cluster lock";
-        if text.len() > LOCK_BYTES_MAX {
-            return Err(DecodeError::TooLarge { what: WHAT, bytes: text.len(), bytes_max: LOCK_BYTES_MAX });
-        }
-        let malformed = |detail: String| DecodeError::Malformed { what: WHAT, detail };
-        let lock: Self = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        lock.check_form().map_err(|detail| malformed(detail.to_string()))?;
-        let canonical = lock.to_json();
-        if canonical != text {
-            let line =
-                canonical.lines().zip(text.lines()).take_while(|(ours, theirs)| ours == theirs).count();
-            return Err(malformed(format!("not in canonical form from line {} on", line + 1)));
-        }
+        let lock: Self = canonical::parse(WHAT, text, LOCK_BYTES_MAX)?;
+        lock.check_form().map_err(|detail| DecodeError::Malformed { what: WHAT, detail: detail.into() })?;
         Ok(lock)
     }
 
     /// The canonical text.
     pub fn to_json(&self) -> String {
-        // Strings, numbers and structures of them: there is no failing case.
-        let mut text = serde_json::to_string_pretty(self).expect("a lock is plain data");
-        text.push('\n');
-        text
+        canonical::text(self)
     }
 
     /// Bounds that keep the hashes faithful: a list cut to its SSZ limit would hash like another.

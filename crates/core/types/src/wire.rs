@@ -11,6 +11,12 @@ use ssz::Encode as _;
 pub const TRANSACTIONS: u8 = 1;
 /// Kind number of evidence, the only one on its topic.
 pub const EVIDENCE: u8 = 1;
+/// Frame of the key ceremony: a message of it.
+pub const CEREMONY: u8 = 1;
+/// Frame of the key ceremony: shares of what the new validators sign.
+pub const VALIDATOR_SHARES: u8 = 2;
+/// Frame of the key ceremony: what an operator says to the new lock.
+pub const LOCK_SHARE: u8 = 3;
 
 /// A kind of consensus message.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,0 +1,181 @@
+//! The definition of a cluster: everything its operators agree on before there are keys.
+//!
+//! `cluster-definition.json` has one canonical form, that of the lock ([`crate::lock`]): the keys in the order of the
+//! structures below, and no other spelling. So two operators hold the same definition exactly when their files are
+//! the same, and where they are not the first line that differs says why.
+//!
+//! Its hash is the cluster id at epoch 0 and the name of the key ceremony: whatever an operator signs in the ceremony
+//! signs the definition.
+
+use crate::lock::{
+    ClusterLock, LOCK_BYTES_MAX, LOCK_VERSION, LockConsensus, Operator, SealKey, SequencerKeys,
+};
+use crate::validator::{
+    BuilderRegistration, Deposit, VALIDATORS_MAX, Validator, ValidatorKey, ValidatorPolicy,
+    ValidatorSignature, WithdrawalCredentials,
+};
+use crate::{Address, ClusterId, DecodeError, Seal, canonical};
+use alloy_primitives::{B256, FixedBytes};
+use serde::{Deserialize, Serialize};
+
+/// The only version of the format.
+pub const DEFINITION_VERSION: &str = "aequa-definition/1";
+
+/// The contents of `cluster-definition.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// [`DEFINITION_VERSION`].
+    pub version: String,
+    /// What people call the cluster.
+    pub name: String,
+    /// When the definition was written, in seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Chain id of the EIP-712 domain of transactions.
+    pub chain_id: u64,
+    /// Ethereum network of the validators: the version of its genesis fork.
+    pub fork_version: FixedBytes<4>,
+    /// Shares that make a seal: the quorum of the operators.
+    pub threshold: u64,
+    /// The members in the order of their indices.
+    pub operators: Vec<Operator>,
+    /// What all operators do the same way.
+    pub consensus: LockConsensus,
+    /// Validators, those with the same policy together.
+    pub validators: Vec<ValidatorGroup>,
+    /// Hash of all of the above.
+    pub definition_hash: B256,
+}
+
+/// Validators with the same policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidatorGroup {
+    /// How many.
+    pub count: u64,
+    /// Who gets the fees of their blocks.
+    pub fee_recipient: Address,
+    /// Where their balances go.
+    pub withdrawal_credentials: WithdrawalCredentials,
+    /// Gas limit they vote for.
+    pub target_gas_limit: u64,
+    /// Amounts of the deposits of each in gwei, in the order they are to be made.
+    pub deposits_gwei: Vec<u64>,
+}
+
+impl ValidatorGroup {
+    /// A group of `count` with this policy.
+    pub fn new(count: u64, policy: ValidatorPolicy) -> Self {
+        let ValidatorPolicy { fee_recipient, withdrawal_credentials, target_gas_limit, deposits_gwei } =
+            policy;
+        Self { count, fee_recipient, withdrawal_credentials, target_gas_limit, deposits_gwei }
+    }
+
+    /// The policy of each.
+    pub fn policy(&self) -> ValidatorPolicy {
+        ValidatorPolicy {
+            fee_recipient: self.fee_recipient,
+            withdrawal_credentials: self.withdrawal_credentials,
+            target_gas_limit: self.target_gas_limit,
+            deposits_gwei: self.deposits_gwei.clone(),
+        }
+    }
+}
+
+impl Definition {
+    /// Parses the canonical form and refuses every other.
+    pub fn from_json(text: &str) -> Result<Self, DecodeError> {
+        const WHAT: &str = "cluster definition";
+        let definition: Self = canonical::parse(WHAT, text, LOCK_BYTES_MAX)?;
+        let malformed = |detail: String| DecodeError::Malformed { what: WHAT, detail };
+        definition.check_form().map_err(malformed)?;
+        if definition.definition_hash != definition.hash() {
+            return Err(malformed("definition_hash is not the hash of the definition".into()));
+        }
+        Ok(definition)
+    }
+
+    /// The canonical text.
+    pub fn to_json(&self) -> String {
+        canonical::text(self)
+    }
+
+    /// Bounds that keep the hash faithful, and policies that Ethereum takes.
+    pub fn check_form(&self) -> Result<(), String> {
+        if self.version != DEFINITION_VERSION {
+            return Err(format!("version is not {DEFINITION_VERSION}"));
+        }
+        let validators = self.validators.iter().try_fold(0u64, |sum, group| sum.checked_add(group.count));
+        if validators.is_none_or(|count| count > VALIDATORS_MAX as u64) {
+            return Err(format!("more than {VALIDATORS_MAX} validators"));
+        }
+        for (position, group) in self.validators.iter().enumerate() {
+            group.policy().check().map_err(|reason| format!("validators[{position}]: {reason}"))?;
+        }
+        self.lock().check_form().map_err(str::to_owned)
+    }
+
+    /// The hash of everything in it but the hash.
+    pub fn hash(&self) -> B256 {
+        self.lock().compute_definition_hash()
+    }
+
+    /// Gives the cluster a chain id of its own, unless it is given one, and writes the hash.
+    pub fn seal(&mut self, chain_id: Option<u64>) {
+        self.chain_id = 0;
+        self.chain_id = chain_id.unwrap_or_else(|| own_chain_id(&self.hash()));
+        self.definition_hash = self.hash();
+    }
+
+    /// The lock of this definition, with all keys, signatures and hashes zero but the definition's.
+    pub fn lock(&self) -> ClusterLock {
+        let operators = self.operators.len();
+        let policies = self.validators.iter().flat_map(|group| {
+            std::iter::repeat_n(group.policy(), usize::try_from(group.count).unwrap_or_default())
+        });
+        ClusterLock {
+            version: LOCK_VERSION.into(),
+            name: self.name.clone(),
+            cluster_id: ClusterId::from(self.definition_hash),
+            epoch: 0,
+            parent_lock_hash: B256::ZERO,
+            created_at: self.created_at,
+            chain_id: self.chain_id,
+            fork_version: self.fork_version,
+            threshold: self.threshold,
+            operators: self.operators.clone(),
+            consensus: self.consensus.clone(),
+            sequencer: SequencerKeys {
+                group_key: SealKey::ZERO,
+                public_shares: vec![SealKey::ZERO; operators],
+            },
+            validators: policies.take(VALIDATORS_MAX).map(|policy| without_keys(policy, operators)).collect(),
+            definition_hash: self.definition_hash,
+            lock_hash: B256::ZERO,
+            signature_aggregate: Seal::ZERO,
+            node_signatures: Vec::new(),
+        }
+    }
+}
+
+fn without_keys(policy: ValidatorPolicy, operators: usize) -> Validator {
+    let unsigned = ValidatorSignature::ZERO;
+    let deposits = policy.deposits_gwei.iter();
+    Validator {
+        pubkey: ValidatorKey::ZERO,
+        public_shares: vec![ValidatorKey::ZERO; operators],
+        fee_recipient: policy.fee_recipient,
+        withdrawal_credentials: policy.withdrawal_credentials,
+        target_gas_limit: policy.target_gas_limit,
+        deposits: deposits.map(|gwei| Deposit { amount_gwei: *gwei, signature: unsigned }).collect(),
+        builder_registration: BuilderRegistration { timestamp: 0, signature: unsigned },
+    }
+}
+
+/// A chain id no other cluster has. The cluster id is a hash over it, so that it comes from the hash of the
+/// same definition with chain id 0, and with the operators' keys in it. It lies from 2^50 to 2^51: chains
+/// that are known by name have small ids, and wallets take none that needs more than 52 bits.
+fn own_chain_id(definition: &B256) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = definition.0;
+    (1 << 50) | (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 14)
+}
