@@ -9,11 +9,10 @@ use crate::identity::IdentityKey;
 use crate::lock::{LockError, verify};
 use crate::seal::{Aggregate, Dealing, SecretShare, deal};
 use crate::threshold::{self, split};
-use aequa_types::lock::{ClusterLock, Key32, LOCK_VERSION, Operator, SealKey, SequencerKeys, Stake};
-use aequa_types::validator::{
-    BuilderRegistration, Deposit, Validator, ValidatorKey, ValidatorPolicy, ValidatorSignature,
-};
-use aequa_types::{ClusterId, ConsensusParams, OperatorIndex, Quorum, Seal};
+use aequa_types::definition::{DEFINITION_VERSION, Definition, ValidatorGroup};
+use aequa_types::lock::{ClusterLock, Key32, Operator, SealKey, SequencerKeys, Stake};
+use aequa_types::validator::{Validator, ValidatorKey, ValidatorPolicy};
+use aequa_types::{ConsensusParams, OperatorIndex, Quorum, Seal};
 use alloy_primitives::{B256, FixedBytes};
 
 /// What cluster to make.
@@ -78,9 +77,20 @@ pub fn deal_cluster(request: DealRequest) -> Result<DealtCluster, LockError> {
     let dealing = deal(quorum.quorum(), request.nodes)?;
     let identities =
         quorum.members().map(|_| IdentityKey::generate()).collect::<Result<Vec<IdentityKey>, Error>>()?;
-    let validators = deal_validators(&request, quorum)?;
-    let (validators, shares): (Vec<_>, Vec<_>) = validators.into_iter().unzip();
-    let mut lock = unsigned_lock(&request, quorum, &identities, &dealing, validators);
+    let mut lock = definition(&request, quorum, &identities).lock();
+    lock.check_form().map_err(|reason| LockError::Item { item: "lock".into(), reason: reason.into() })?;
+    let fork = lock.fork_version;
+    let validators = lock.validators.iter_mut().zip(&request.validators);
+    let shares = validators
+        .map(|(validator, new)| {
+            deal_validator(validator, new.key.as_ref(), (quorum, fork), request.created_at)
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    lock.sequencer = SequencerKeys {
+        group_key: SealKey::from(dealing.group_key.to_bytes()),
+        public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
+    };
+    lock.lock_hash = lock.compute_lock_hash();
     sign_lock(&mut lock, &identities, &dealing)?;
     let warnings = verify(&lock)?.warnings().to_vec();
     let mut shares: Vec<_> = shares.into_iter().map(Vec::into_iter).collect();
@@ -95,13 +105,7 @@ pub fn deal_cluster(request: DealRequest) -> Result<DealtCluster, LockError> {
     Ok(DealtCluster { lock, operators, warnings })
 }
 
-fn unsigned_lock(
-    request: &DealRequest,
-    quorum: Quorum,
-    identities: &[IdentityKey],
-    dealing: &Dealing,
-    validators: Vec<Validator>,
-) -> ClusterLock {
+fn definition(request: &DealRequest, quorum: Quorum, identities: &[IdentityKey]) -> Definition {
     let operators = quorum
         .members()
         .zip(identities)
@@ -117,79 +121,49 @@ fn unsigned_lock(
             multiaddrs: request.multiaddrs.get(index.as_usize()).cloned().unwrap_or_default(),
         })
         .collect();
-    let mut lock = ClusterLock {
-        version: LOCK_VERSION.into(),
+    let validators = request.validators.iter();
+    let mut definition = Definition {
+        version: DEFINITION_VERSION.into(),
         name: request.name.clone(),
-        cluster_id: ClusterId::ZERO,
-        epoch: 0,
-        parent_lock_hash: B256::ZERO,
         created_at: request.created_at,
         chain_id: 0,
         fork_version: FixedBytes(request.fork_version),
         threshold: quorum.quorum() as u64,
         operators,
         consensus: request.params.clone().into(),
-        sequencer: SequencerKeys {
-            group_key: SealKey::from(dealing.group_key.to_bytes()),
-            public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
-        },
-        validators,
+        validators: validators.map(|new| ValidatorGroup::new(1, new.policy.clone())).collect(),
         definition_hash: B256::ZERO,
-        lock_hash: B256::ZERO,
-        signature_aggregate: Seal::ZERO,
-        node_signatures: Vec::new(),
     };
-    lock.chain_id = request.chain_id.unwrap_or_else(|| own_chain_id(&lock.compute_definition_hash()));
-    lock.definition_hash = lock.compute_definition_hash();
-    lock.cluster_id = lock.definition_hash;
-    lock.lock_hash = lock.compute_lock_hash();
-    lock
+    definition.seal(request.chain_id);
+    definition
 }
 
-type DealtValidator = (Validator, Vec<threshold::SecretShare<MinPk>>);
-
-/// Shares the key of each validator, and signs with it what the lock has to show.
-fn deal_validators(request: &DealRequest, quorum: Quorum) -> Result<Vec<DealtValidator>, Error> {
-    let deal = |new: &NewValidator| {
-        let made;
-        let key = match &new.key {
-            Some(key) => key,
-            None => {
-                made = SecretKey::generate()?;
-                &made
-            }
-        };
-        let dealing = split(key, quorum.quorum(), quorum.operators())?;
-        let policy = &new.policy;
-        let unsigned = ValidatorSignature::ZERO;
-        let deposits = policy.deposits_gwei.iter();
-        let mut validator = Validator {
-            pubkey: ValidatorKey::from(key.public().to_bytes()),
-            public_shares: dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect(),
-            fee_recipient: policy.fee_recipient,
-            withdrawal_credentials: policy.withdrawal_credentials,
-            target_gas_limit: policy.target_gas_limit,
-            deposits: deposits.map(|gwei| Deposit { amount_gwei: *gwei, signature: unsigned }).collect(),
-            builder_registration: BuilderRegistration { timestamp: request.created_at, signature: unsigned },
-        };
-        let fork = FixedBytes(request.fork_version);
-        for number in 0..validator.deposits.len() {
-            let root = validator.deposit_signing_root(fork, validator.deposits[number].amount_gwei);
-            validator.deposits[number].signature = key.sign(root.as_slice());
+/// Shares the key of a validator, and signs with it what the lock has to show.
+fn deal_validator(
+    validator: &mut Validator,
+    key: Option<&SecretKey<MinPk>>,
+    (quorum, fork): (Quorum, FixedBytes<4>),
+    created_at: u64,
+) -> Result<Vec<threshold::SecretShare<MinPk>>, Error> {
+    let made;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            made = SecretKey::generate()?;
+            &made
         }
-        let root = validator.registration_signing_root(fork);
-        validator.builder_registration.signature = key.sign(root.as_slice());
-        Ok((validator, dealing.secret_shares))
     };
-    request.validators.iter().map(deal).collect()
-}
-
-/// A chain id no other cluster has. The cluster id is a hash over it, so that it comes from the hash of the
-/// same definition with chain id 0, and with the operators' keys in it. It lies from 2^50 to 2^51: chains
-/// that are known by name have small ids, and wallets take none that needs more than 52 bits.
-fn own_chain_id(definition: &B256) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = definition.0;
-    (1 << 50) | (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 14)
+    let dealing = split(key, quorum.quorum(), quorum.operators())?;
+    validator.pubkey = ValidatorKey::from(key.public().to_bytes());
+    validator.public_shares = dealing.public_shares.iter().map(|share| share.to_bytes().into()).collect();
+    validator.builder_registration.timestamp = created_at;
+    for number in 0..validator.deposits.len() {
+        let root = validator.deposit_signing_root(fork, validator.deposits[number].amount_gwei);
+        validator.deposits[number].signature = key.sign(root.as_slice());
+    }
+    let root = validator.registration_signing_root(fork);
+    validator.builder_registration.signature = key.sign(root.as_slice());
+    Ok(dealing.secret_shares)
 }
 
 fn sign_lock(lock: &mut ClusterLock, identities: &[IdentityKey], dealing: &Dealing) -> Result<(), Error> {

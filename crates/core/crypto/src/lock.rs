@@ -7,8 +7,10 @@
 //!
 //! `signature_aggregate` is the weighted sum ([`crate::seal::Aggregate`]) of the signatures of all
 //! shares of the sequencer key over `lock_hash`, in the order of operators: it shows that every share
-//! named in the lock is held by somebody. `node_signatures` show that every operator agreed.
+//! named in the lock is held by somebody. `node_signatures` show that every operator agreed. In the lock of a ceremony
+//! some operators may be away: q of them have signed, and the aggregate is the signature of the group.
 
+pub mod signing;
 mod validators;
 
 pub use validators::ValidatorKeys;
@@ -18,7 +20,7 @@ use crate::identity::PublicIdentity;
 use crate::seal::{Aggregate, Combiner, GroupKey, PublicShare, SecretShare, shares_on_one_polynomial};
 use aequa_types::limits::{BLOCK_ITEMS_MAX, VALUE_BYTES_MAX};
 use aequa_types::lock::{ClusterLock, Operator};
-use aequa_types::{ClusterId, DecodeError, OperatorIndex, Quorum};
+use aequa_types::{ClusterId, DecodeError, OperatorIndex, Quorum, Signature};
 use alloy_primitives::B256;
 use std::collections::BTreeSet;
 
@@ -69,7 +71,7 @@ pub fn verify(lock: &ClusterLock) -> Result<VerifiedLock, LockError> {
     check_consensus(lock)?;
     let identities = check_operators(lock)?;
     let (group_key, public_shares) = check_sequencer(lock, quorum)?;
-    check_signatures(lock, &identities, &public_shares)?;
+    check_signatures(lock, (quorum, &group_key), &identities, &public_shares)?;
     let validators = validators::check(lock, quorum)?;
     let (lock, warnings) = (lock.clone(), warnings(quorum));
     Ok(VerifiedLock { lock, quorum, identities, group_key, public_shares, validators, warnings })
@@ -272,19 +274,31 @@ fn check_sequencer(lock: &ClusterLock, quorum: Quorum) -> Result<(GroupKey, Vec<
     Ok((group_key, shares))
 }
 
+/// A dealer has everybody sign. A ceremony ends without those that are away: the places of their signatures hold zeros,
+/// q others are needed, and what they cannot make alone is the signature of the group.
 fn check_signatures(
     lock: &ClusterLock,
+    (quorum, group_key): (Quorum, &GroupKey),
     identities: &[PublicIdentity],
     shares: &[PublicShare],
 ) -> Result<(), LockError> {
     let message = lock.lock_hash.as_slice();
+    let mut signed = 0;
     for (position, (identity, signature)) in identities.iter().zip(&lock.node_signatures).enumerate() {
+        if *signature == Signature::default() {
+            continue;
+        }
         identity
             .verify_bytes(message, signature)
             .map_err(|error| item(format!("node_signatures[{position}]"), error))?;
+        signed += 1;
     }
-    Aggregate::new(message, shares)
-        .verify(&lock.signature_aggregate)
+    if signed < quorum.quorum() {
+        return Err(item("node_signatures", format!("{signed}, must be {} at least", quorum.quorum())));
+    }
+    let of_all = Aggregate::new(message, shares).verify(&lock.signature_aggregate);
+    of_all
+        .or_else(|_| group_key.verify(message, &lock.signature_aggregate))
         .map_err(|error: Error| item("signature_aggregate", error))
 }
 
