@@ -113,6 +113,14 @@ pub enum StorageError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A log of entries cannot be used. Nothing was changed.
+    #[error("{path}: {reason}")]
+    EntryLogCorrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// Vote log and signing database say different things of one key.
     #[error(
         "vote log and signing database contradict each other at {} round {} ({:?})", key.instance, key.round, key.kind
@@ -198,6 +206,7 @@ impl StorageError {
             | Self::IdentityLost { .. }
             | Self::WalCorrupt { .. }
             | Self::SigningDbCorrupt { .. }
+            | Self::EntryLogCorrupt { .. }
             | Self::Contradiction { .. }
             | Self::VoteRefused { .. } => true,
             Self::Io { .. }

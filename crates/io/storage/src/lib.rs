@@ -39,6 +39,7 @@
 pub mod atomic;
 pub mod chain_store;
 pub mod data_dir;
+pub mod entry_log;
 mod error;
 mod files;
 pub mod frame;

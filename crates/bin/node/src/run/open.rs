@@ -163,7 +163,9 @@ fn refusal(error: StorageError) -> ExitError {
              belong together; where they are gone, remove both and leave the rest, and the members are asked \
              what was signed"
         }
-        StorageError::SigningDbCorrupt { .. } => "the disk may be failing: check it first",
+        StorageError::SigningDbCorrupt { .. } | StorageError::EntryLogCorrupt { .. } => {
+            "the disk may be failing: check it first"
+        }
         StorageError::NewerVersion { .. } => "install the newer version again",
         StorageError::OlderVersion { .. } => {
             "go on with the version that wrote it, or make a new cluster with `create-cluster`; \
