@@ -6,6 +6,7 @@
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::create_cluster::CreateClusterArgs;
 use crate::devnet::DevnetArgs;
+use crate::dkg::DkgArgs;
 use crate::replay::ReplayArgs;
 use crate::run::RunArgs;
 use crate::tx::TxCommand;
@@ -16,8 +17,7 @@ use aequa_node::exit::{ExitError, code};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 11] = [
-    "dkg",
+const LATER: [&str; 10] = [
     "verify-state",
     "audit",
     "import-obol",
@@ -47,6 +47,7 @@ pub enum Command {
     Run(RunArgs),
     Devnet(DevnetArgs),
     CreateCluster(CreateClusterArgs),
+    Dkg(DkgArgs),
     VerifyBlock(VerifyBlockArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),

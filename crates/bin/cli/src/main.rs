@@ -24,6 +24,7 @@ mod cli;
 mod client;
 mod create_cluster;
 mod devnet;
+mod dkg;
 mod flags;
 mod given;
 mod load;
@@ -69,6 +70,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
             Ok(())
         }
         Command::CreateCluster(args) => create_cluster::create_cluster(args),
+        Command::Dkg(args) => dkg::dkg(args),
         Command::VerifyBlock(args) => verify_block::verify_block(&args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),

@@ -120,7 +120,10 @@ pub fn backup(request: &Backup) -> Result<Contents, ExitError> {
     }
     let sealed = seal(&plain, &password, LOG2_N)?;
     let out = &request.out;
-    write_whole(out, &sealed)
+    if files::is_there(out) {
+        return Err(ExitError::failure(format!("{} exists", out.display())).hint("choose another name"));
+    }
+    files::replace(out, &sealed, 0o600)
         .map_err(|error| ExitError::failure(format!("cannot write {}: {error}", out.display())))?;
     Ok(contents)
 }
@@ -259,23 +262,6 @@ fn write(dir: &Path, entries: &[Entry]) -> io::Result<()> {
         files::write_new(&dir.join(&*name), &entry.content, mode)?;
     }
     files::sync_dir(&dir.join(KEYS))
-}
-
-/// Makes a file that must not exist, as a whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    if files::is_there(path) {
-        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-    }
-    let name = path.file_name().ok_or_else(|| io::Error::other("it is no file name"))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let draft = parent.join(format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id()));
-    let written = files::write_new(&draft, content, 0o600).and_then(|()| std::fs::rename(&draft, path));
-    if written.is_err() {
-        // Half of it is of no use to anybody.
-        let _ = std::fs::remove_file(&draft);
-    }
-    written?;
-    files::sync_dir(parent)
 }
 
 fn seal(plain: &[u8], password: &str, log2_n: u8) -> Result<Vec<u8>, ExitError> {

@@ -18,12 +18,15 @@ use crate::deposits::{DEPOSITS_FILE, deposit_data};
 use crate::exit::ExitError;
 use crate::files;
 use crate::validators::{existing_keys, keystore_name};
+use aequa_crypto::bls::MinPk;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, NewValidator, OperatorSecrets, deal_cluster};
 use aequa_crypto::keystore::{Cost, Keystore, Label};
-use aequa_types::ConsensusParams;
+use aequa_crypto::threshold::SecretShare;
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::validator::ValidatorPolicy;
+use aequa_types::{ConsensusParams, OperatorIndex};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -242,7 +245,9 @@ fn write_cluster(new: &NewCluster, dealt: &DealtCluster) -> io::Result<Vec<Strin
         files::make_private_dir(&node)?;
         files::make_private_dir(&keys)?;
         write_public(&node, &lock, &deposits)?;
-        files::write_new(&node.join(NODE_FILE), node_file(new, secrets.index.0).as_bytes(), files::PUBLIC)?;
+        let addresses = Addresses::on_loopback(secrets.index.0, new.nodes, new.base_port, new.base_p2p_port);
+        let settings = node_file(&new.name, secrets.index.0, &addresses);
+        files::write_new(&node.join(NODE_FILE), settings.as_bytes(), files::PUBLIC)?;
         keystores.iter().try_for_each(|keystore| keystore.write(&keys))?;
         files::sync_dir(&keys)?;
         files::sync_dir(&node)?;
@@ -260,44 +265,73 @@ fn write_public(dir: &Path, lock: &str, deposits: &str) -> io::Result<()> {
     files::write_new(&dir.join(DEPOSITS_FILE), deposits.as_bytes(), files::PUBLIC)
 }
 
-/// Settings of one node of a development cluster, everything of this version switched on.
-fn node_file(new: &NewCluster, node: u8) -> String {
-    let port = new.base_port + u16::from(node);
-    let listen: Vec<_> = multiaddrs("127.0.0.1", new.base_p2p_port + u16::from(node))
-        .into_iter()
-        .map(|addr| format!("\"{addr}\""))
-        .collect();
+/// Where a node listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// Its API.
+    pub validator_api: SocketAddr,
+    /// Metrics, readiness, status.
+    pub monitoring: SocketAddr,
+    /// The other operators; the lock says it where this is empty.
+    pub p2p: Vec<String>,
+}
+
+impl Addresses {
+    /// On loopback, ports counted from these.
+    pub fn on_loopback(node: u8, nodes: u8, base_port: u16, base_p2p_port: u16) -> Self {
+        let port = base_port + u16::from(node);
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            validator_api: at(port),
+            monitoring: at(port + monitoring_offset(nodes)),
+            p2p: multiaddrs("127.0.0.1", base_p2p_port + u16::from(node)),
+        }
+    }
+}
+
+/// Settings of one node, everything of this version switched on.
+pub fn node_file(cluster: &str, node: u8, addresses: &Addresses) -> String {
+    let listen: Vec<_> = addresses.p2p.iter().map(|addr| format!("\"{}\"", addr.escape_default())).collect();
+    let listen = match listen.is_empty() {
+        true => String::new(),
+        false => format!("\n[p2p]\nlisten = [{}]\n", listen.join(", ")),
+    };
     format!(
-        "# Operator {node} of the development cluster \"{}\". Flags and AEQUA_* variables come first.\n\
-         validator-api = \"127.0.0.1:{port}\"\n\
-         monitoring = \"127.0.0.1:{}\"\n\
+        "# Operator {node} of the cluster \"{}\". Flags and AEQUA_* variables come first.\n\
+         validator-api = \"{}\"\n\
+         monitoring = \"{}\"\n\
          enable-tx-api = true\n\
          enable-builder = true\n\
          enable-tss = true\n\
-         enable-tss-sign = true\n\
-         \n\
-         [p2p]\n\
-         listen = [{}]\n",
-        new.name.escape_default(),
-        port + monitoring_offset(new.nodes),
-        listen.join(", "),
+         enable-tss-sign = true\n{listen}",
+        cluster.escape_default(),
+        addresses.validator_api,
+        addresses.monitoring,
     )
 }
 
 /// An encrypted secret with its password, before both are files.
-struct NewKeystore {
+pub(crate) struct NewKeystore {
     name: String,
     keystore: Keystore,
     password: Zeroizing<String>,
 }
 
 impl NewKeystore {
-    fn of(name: impl Into<String>, secret: &[u8], label: Label, cost: Cost) -> io::Result<Self> {
+    pub(crate) fn of(name: impl Into<String>, secret: &[u8], label: Label, cost: Cost) -> io::Result<Self> {
         let mut random = Zeroizing::new([0u8; 16]);
         getrandom::fill(random.as_mut_slice()).map_err(|error| io::Error::other(error.to_string()))?;
         let password = Zeroizing::new(hex::encode(random.as_slice()));
         let keystore = Keystore::encrypt(secret, &password, label, cost).map_err(io::Error::other)?;
         Ok(Self { name: name.into(), keystore, password })
+    }
+
+    /// Writes both files, in place of what an interrupted run has left of them. The password comes first: a keystore
+    /// that is there can be opened.
+    pub(crate) fn replace(&self, dir: &Path) -> io::Result<()> {
+        let path = dir.join(&self.name);
+        files::replace(&path.with_extension("txt"), self.password.as_bytes(), files::SECRET)?;
+        files::replace(&path, self.keystore.to_json().as_bytes(), files::SECRET)
     }
 
     fn write(&self, dir: &Path) -> io::Result<()> {
@@ -334,13 +368,23 @@ fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<Vec<NewKeys
         NewKeystore::of(IDENTITY_KEYSTORE, secrets.identity.seed().as_slice(), identity, cost)?,
         NewKeystore::of(SHARE_KEYSTORE, secrets.share.to_bytes().as_slice(), share, cost)?,
     ];
-    for (number, share) in secrets.validator_shares.iter().enumerate() {
+    keystores.extend(share_keystores(secrets.index, &secrets.validator_shares, cost)?);
+    Ok(keystores)
+}
+
+/// Keystores of an operator's shares of the validators' keys.
+pub(crate) fn share_keystores(
+    operator: OperatorIndex,
+    shares: &[SecretShare<MinPk>],
+    cost: Cost,
+) -> io::Result<Vec<NewKeystore>> {
+    let keystore = |(number, share): (usize, &SecretShare<MinPk>)| {
         let label = Label {
             pubkey: hex::encode(share.public().to_bytes()),
             path: String::new(),
-            description: format!("share of the key of validator {number} of operator {}", secrets.index),
+            description: format!("share of the key of validator {number} of operator {operator}"),
         };
-        keystores.push(NewKeystore::of(keystore_name(number), share.to_bytes().as_slice(), label, cost)?);
-    }
-    Ok(keystores)
+        NewKeystore::of(keystore_name(number), share.to_bytes().as_slice(), label, cost)
+    };
+    shares.iter().enumerate().map(keystore).collect()
 }

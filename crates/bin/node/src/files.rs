@@ -18,6 +18,19 @@ pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     file.sync_all()
 }
 
+/// Puts a file in place of one that may be there, as a whole; durable before this returns.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let name = path.file_name().ok_or_else(|| refused("no file name"))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = parent.join(format!(".{}.tmp", name.to_string_lossy()));
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => write_new(&draft, content, mode)?,
+    }
+    std::fs::rename(&draft, path)?;
+    sync_dir(parent)
+}
+
 /// Makes a folder only the owner may enter.
 pub fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o700).create(path)

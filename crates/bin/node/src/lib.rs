@@ -21,6 +21,7 @@
 
 pub mod allocator;
 pub mod backup;
+pub mod ceremony;
 pub mod cluster;
 pub mod config;
 pub mod console;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
+//! | [`ceremony`] | keys that nobody holds, made by processes that are killed or away |
 //! | [`crashes`] | kill -9 of one, of two, of all |
 //! | [`kills`] | kill -9 at random moments, and what every disk says after it |
 //! | [`lost`] | data directories without what was signed, or with an old copy of it |
@@ -33,6 +34,7 @@
 mod adversary;
 mod agreement;
 mod bad_input;
+mod ceremony;
 mod clients;
 mod crashes;
 mod devnet;

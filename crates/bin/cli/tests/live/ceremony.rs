@@ -1,0 +1,161 @@
+//! The key ceremony: one process per operator, one of them away, one killed again and again.
+
+use crate::harness::{Node, Ports, command, output, until};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Operators that are to be, each with its folder.
+struct Operators {
+    dir: tempfile::TempDir,
+    ports: Vec<Ports>,
+}
+
+impl Operators {
+    fn new(validators: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports: Vec<Ports> = (0..4).map(|_| Ports::take()).collect();
+        let operators = Self { dir, ports };
+        let mut cards = Vec::new();
+        for (node, ports) in operators.ports.iter().enumerate() {
+            let (folder, name) = (operators.folder(node), format!("n{node}"));
+            let address = format!("/ip4/127.0.0.1/tcp/{}", ports.transport());
+            let id = [
+                "dkg",
+                "id",
+                "--data-dir",
+                &folder.to_string_lossy(),
+                "--name",
+                &name,
+                "--address",
+                &address,
+            ];
+            assert!(output(&id).status.success());
+            cards.push(folder.join("operator.json").to_string_lossy().into_owned());
+        }
+        let (cards, out) = (cards.join(","), operators.definition());
+        let (out, count) = (out.to_string_lossy(), validators.to_string());
+        let mut new = vec!["dkg", "new", "--operator", &cards, "--out", &out, "--block-interval-ms", "100"];
+        if validators > 0 {
+            new.extend(["--validators", &count, "--fork-version", "hoodi"]);
+            new.extend(["--withdrawal-address", "0x00000000000000000000000000000000000000aa"]);
+        }
+        let written = output(&new);
+        assert!(written.status.success(), "{written:?}");
+        operators
+    }
+
+    fn folder(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("node{node}"))
+    }
+
+    fn definition(&self) -> PathBuf {
+        self.dir.path().join("definition.json")
+    }
+
+    /// One operator's part, in a process of its own.
+    fn take_part(&self, node: usize) -> Child {
+        let (folder, definition, ports) = (self.folder(node), self.definition(), &self.ports[node]);
+        let log = File::options().create(true).append(true).open(folder.join("dkg.log")).unwrap();
+        let (folder, definition) = (folder.to_string_lossy(), definition.to_string_lossy());
+        let api = format!("127.0.0.1:{}", ports.api());
+        let monitoring = format!("127.0.0.1:{}", ports.monitoring());
+        let mut member = command(&["dkg", "--definition", &definition, "--data-dir", &folder, "--wait", "4"]);
+        member.args(["--timeout", "120", "--validator-api", &api, "--monitoring", &monitoring]);
+        member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    fn lock(&self, node: usize) -> Option<String> {
+        std::fs::read_to_string(self.folder(node).join("cluster-lock.json")).ok()
+    }
+
+    fn verified_by(&self, node: usize) -> String {
+        let transcript = std::fs::read_dir(self.folder(node).join("dkg"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|end| end == "dat"))
+            .unwrap();
+        let definition = self.definition();
+        let (transcript, definition) = (transcript.to_string_lossy(), definition.to_string_lossy());
+        let checked = output(&["dkg", "verify", &transcript, "--definition", &definition]);
+        assert!(checked.status.success(), "{checked:?}");
+        String::from_utf8(checked.stdout).unwrap()
+    }
+}
+
+fn report(path: &Path) -> String {
+    std::fs::read_to_string(path.join("dkg.log")).unwrap_or_default()
+}
+
+#[test]
+fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decides() {
+    let operators = Operators::new(2);
+    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    let began = Instant::now();
+    for life in 1..8 {
+        std::thread::sleep(Duration::from_millis(life * 90));
+        // It may have ended by itself.
+        let _ = members[2].kill();
+        members[2].wait().unwrap();
+        members[2] = operators.take_part(2);
+    }
+    for (node, member) in members.iter_mut().enumerate() {
+        let status = member.wait().unwrap();
+        assert!(status.success(), "node {node}: {}", report(&operators.folder(node)));
+    }
+    assert!(began.elapsed() < Duration::from_secs(120));
+    let lock = operators.lock(0).unwrap();
+    for node in 1..4 {
+        assert_eq!(operators.lock(node).as_ref(), Some(&lock), "node {node}");
+        assert_eq!(operators.verified_by(node), operators.verified_by(0));
+    }
+    let verified = aequa_crypto::lock::load(&lock).unwrap();
+    assert_eq!(verified.validators().len(), 2);
+
+    let mut nodes: Vec<Node> = operators
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(node, ports)| Node::new(operators.folder(node), ports.api(), ports.monitoring(), Vec::new()))
+        .collect();
+    nodes.iter_mut().for_each(Node::start);
+    until("five blocks", || nodes[0].height().filter(|height| *height >= 5));
+}
+
+#[test]
+fn a_ceremony_ends_without_one_that_is_away_and_gives_it_its_shares_later() {
+    let operators = Operators::new(0);
+    let mut members: Vec<Child> = (0..3).map(|node| operators.take_part(node)).collect();
+    let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
+    until("locks of three", locks);
+    let before = aequa_crypto::lock::load(&operators.lock(0).unwrap()).unwrap();
+    members.push(operators.take_part(3));
+    for (node, member) in members.iter_mut().enumerate() {
+        let status = member.wait().unwrap();
+        assert!(status.success(), "node {node}: {}", report(&operators.folder(node)));
+    }
+    let lock = operators.lock(3).unwrap();
+    for node in 0..3 {
+        assert_eq!(operators.lock(node).as_ref(), Some(&lock), "the late one has signed it too");
+    }
+    let after = aequa_crypto::lock::load(&lock).unwrap();
+    assert_eq!(before.lock().lock_hash, after.lock().lock_hash, "the same keys");
+    let config = operators.folder(3);
+    let started = output(&["--data-dir", &config.to_string_lossy(), "--operator", "2"]);
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(said.contains("the identity key is that of operator 3"), "its shares load: {said}");
+}
+
+#[test]
+fn who_is_not_in_the_definition_takes_no_part() {
+    let operators = Operators::new(0);
+    let stranger = operators.dir.path().join("stranger");
+    let folder = stranger.to_string_lossy();
+    assert!(output(&["dkg", "id", "--data-dir", &folder, "--name", "x"]).status.success());
+    let definition = operators.definition();
+    let refused = output(&["dkg", "--definition", &definition.to_string_lossy(), "--data-dir", &folder]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("does not name the identity"));
+    assert!(!stranger.join("dkg").exists(), "nothing was written");
+}

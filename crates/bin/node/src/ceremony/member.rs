@@ -1,0 +1,476 @@
+//! One operator's part in a ceremony: messages in, steps, messages out, until there is a lock.
+
+use super::own::{OwnKeys, ceremony_seed};
+use super::signing::{Chunk, Signing};
+use super::transcript::Transcript;
+use super::{load_definition, outcome};
+use crate::cluster::Addresses;
+use crate::config::LOCK_FILE;
+use crate::console;
+use crate::exit::ExitError;
+use crate::files;
+use aequa_crypto::lock::VerifiedLock;
+use aequa_crypto::lock::signing::LockShare;
+use aequa_dkg::{
+    Ceremony, Checked, Input, Notice, Outbound, Output, Phase, RefusalKind, Secrets, Timer, Timing,
+};
+use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Unobserved, Verdict};
+use aequa_types::definition::Definition;
+use aequa_types::limits::OPERATORS_MAX;
+use aequa_types::{OperatorIndex, wire};
+use futures::future::BoxFuture;
+use ssz::Encode as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Messages waiting for the machine: a stream is left unread while it is full.
+const WAITING_MAX: usize = 256;
+/// Between two times that what others may lack is sent again.
+const SEND_AGAIN: Duration = Duration::from_secs(1);
+/// How long who has finished stays when all have signed: the last signatures may be on their way.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long who has finished answers those that have not.
+const LINGER: Duration = Duration::from_secs(600);
+/// Largest frame with a share of the lock.
+const LOCK_SHARE_BYTES_MAX: usize = 1024;
+/// Largest frame with shares of what validators sign.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// What an operator takes part in, and how.
+#[derive(Debug)]
+pub struct Member {
+    /// What everybody agreed on.
+    pub definition: PathBuf,
+    /// The operator's folder.
+    pub data_dir: PathBuf,
+    /// Where it listens; as the definition says where that is empty.
+    pub listen: Vec<String>,
+    /// What its `node.toml` is to say.
+    pub addresses: Addresses,
+    /// How long those that are away are waited for in each step, where q are there.
+    pub wait: Duration,
+    /// When to give up.
+    pub timeout: Duration,
+}
+
+/// What members say.
+enum Said {
+    Ceremony(Box<Checked>),
+    Validators(Chunk),
+    Lock(LockShare),
+}
+
+/// Takes part until there is a lock, and until the others have one too.
+pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
+    let (definition, machine) = load_definition(&member.definition)?;
+    let lock_path = member.data_dir.join(LOCK_FILE);
+    if files::is_there(&lock_path) {
+        return finished_before(&lock_path, &definition);
+    }
+    let own = OwnKeys::load(&member.data_dir)?;
+    let me = place_of(&definition, &own)?;
+    console::line(summary(&definition, me));
+    let dir = member.data_dir.join("dkg");
+    if !dir.is_dir() {
+        files::make_private_dir(&dir)
+            .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", dir.display())))?;
+    }
+    let seed = ceremony_seed(&dir.join("seed.json"), &member.data_dir)?;
+    let name = format!("dkg-{}.dat", &hex::encode(machine.ceremony())[..16]);
+    let (transcript, entries) = Transcript::open(&dir.join(name), machine.ceremony())?;
+    if !entries.is_empty() {
+        console::line(format!("going on: {} entries of this ceremony are here", entries.len()));
+    }
+    let identity = own.identity.seed();
+    let network_identity = own.identity.seed();
+    let signer = aequa_crypto::identity::IdentityKey::from_seed(&identity);
+    let secrets = Secrets::new(own.identity, own.decryption, seed);
+    let wait_ms = u64::try_from(member.wait.as_millis()).unwrap_or(u64::MAX);
+    let timing = Timing { commits_ms: wait_ms, verdicts_ms: wait_ms, ..Timing::default() };
+    let ceremony = Ceremony::restore(Arc::clone(&machine), me, secrets, timing, entries)
+        .map_err(|error| ExitError::refused(format!("the transcript does not hold: {error}")))?;
+
+    let (queue, said) = mpsc::channel(WAITING_MAX);
+    let members = definition.operators.iter().map(|operator| aequa_p2p::Member {
+        operator: operator.index,
+        peer_id: operator.peer_id.clone(),
+        addrs: operator.multiaddrs.clone(),
+    });
+    let mut config = aequa_p2p::Config::new(&network_identity, machine.ceremony(), me, members.collect());
+    config.topics = vec![Topic::Dkg];
+    config.listen = match member.listen.is_empty() {
+        true => definition.operators[me.as_usize()].multiaddrs.clone(),
+        false => member.listen.clone(),
+    };
+    config.dkg_required = true;
+    config.max_conns = OPERATORS_MAX as i64 + 28;
+    let desk = Arc::new(Desk { machine: Arc::clone(&machine), queue });
+    let network = aequa_p2p::start(config, desk, Arc::new(Unobserved))
+        .map_err(|error| ExitError::failure(error).hint("choose another address with --p2p.listen"))?;
+    let part = Part {
+        member,
+        definition: &definition,
+        me,
+        ceremony,
+        transcript,
+        network: &network,
+        signer,
+        timers: Vec::new(),
+        started: Instant::now(),
+        shown: Vec::new(),
+        signing: None,
+        quorum_since: None,
+        written: None,
+        news: Instant::now(),
+    };
+    let result = part.run(said).await;
+    network.shutdown().await;
+    result
+}
+
+fn finished_before(path: &std::path::Path, definition: &Definition) -> Result<VerifiedLock, ExitError> {
+    let lock = crate::keys::load_lock(path)?;
+    if lock.lock().definition_hash != definition.definition_hash {
+        return Err(ExitError::refused(format!("{} is the lock of another cluster", path.display()))
+            .hint("every cluster has a folder of its own"));
+    }
+    console::line(format!("the ceremony has ended: {} is there", path.display()));
+    Ok(lock)
+}
+
+fn place_of(definition: &Definition, own: &OwnKeys) -> Result<OperatorIndex, ExitError> {
+    let card = own.card(String::new(), Vec::new());
+    let operator = definition.operators.iter().find(|operator| operator.identity_key == card.identity_key);
+    let operator = operator.ok_or_else(|| {
+        ExitError::refused("the definition does not name the identity in this folder")
+            .hint("give your operator.json to whoever writes the definition, or choose another --data-dir")
+    })?;
+    match operator.enc_key == Some(card.enc_key) {
+        true => Ok(operator.index),
+        false => {
+            Err(ExitError::refused(format!("operators[{}].enc_key is not this folder's", operator.index)))
+        }
+    }
+}
+
+/// What an operator agrees to by taking part.
+fn summary(definition: &Definition, me: OperatorIndex) -> String {
+    let mut lines = vec![
+        format!("cluster {:?}, definition {}", definition.name, definition.definition_hash),
+        format!("  {} operators, {} of them sign", definition.operators.len(), definition.threshold),
+    ];
+    for operator in &definition.operators {
+        let is_me = if operator.index == me { "  <- this one" } else { "" };
+        lines.push(format!("  {}  {}  {}{is_me}", operator.index, operator.peer_id, operator.name));
+    }
+    let fork = definition.fork_version;
+    for group in &definition.validators {
+        let deposits: Vec<String> =
+            group.deposits_gwei.iter().map(|gwei| format!("{}", *gwei as f64 / 1e9)).collect();
+        lines.push(format!("  {} validators on network {fork}", group.count));
+        lines.push(format!("    withdrawal credentials {}", group.withdrawal_credentials.bytes()));
+        lines
+            .push(format!("    fee recipient {}, gas limit {}", group.fee_recipient, group.target_gas_limit));
+        lines.push(format!("    deposits of {} ETH", deposits.join(" + ")));
+    }
+    lines.push("taking part signs all of this".into());
+    lines.join("\n")
+}
+
+/// The ceremony as it runs.
+struct Part<'a> {
+    member: &'a Member,
+    definition: &'a Definition,
+    me: OperatorIndex,
+    ceremony: Ceremony,
+    transcript: Transcript,
+    network: &'a Network,
+    signer: aequa_crypto::identity::IdentityKey,
+    timers: Vec<(Timer, u64)>,
+    started: Instant,
+    shown: Vec<Phase>,
+    signing: Option<Signing>,
+    quorum_since: Option<Instant>,
+    /// The lock as it was written last, and the signatures in it.
+    written: Option<(VerifiedLock, usize)>,
+    /// When an operator was heard to have got further.
+    news: Instant,
+}
+
+impl Part<'_> {
+    async fn run(
+        mut self,
+        mut said: mpsc::Receiver<(OperatorIndex, Said)>,
+    ) -> Result<VerifiedLock, ExitError> {
+        let first = self.ceremony.start(self.now_ms());
+        self.carry_out(first)?;
+        let mut again = tokio::time::interval(SEND_AGAIN);
+        loop {
+            let due = self.timers.iter().map(|(_, at_ms)| *at_ms).min();
+            let due = due.map_or(self.started + 2 * self.member.timeout, |at_ms| {
+                self.started + Duration::from_millis(at_ms)
+            });
+            tokio::select! {
+                Some((from, said)) = said.recv() => self.take(from, said)?,
+                () = tokio::time::sleep_until(due.into()) => self.fire()?,
+                _ = again.tick() => {
+                    self.send_own();
+                    self.write_when_signed()?;
+                }
+                _ = tokio::signal::ctrl_c() => {
+                    let stopped = || ExitError::failure("stopped").hint("the same command goes on");
+                    return self.written.map(|(lock, _)| lock).ok_or_else(stopped);
+                }
+            }
+            self.show();
+            match &self.written {
+                Some((lock, _)) if self.news.elapsed() > self.linger() => return Ok(lock.clone()),
+                None if self.started.elapsed() > self.member.timeout => return Err(self.gave_up()),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// How long others may still need answers after the end.
+    fn linger(&self) -> Duration {
+        let signed = self.signing.as_ref().map_or(0, Signing::signed);
+        if signed == self.definition.operators.len() { LAST_WORDS } else { LINGER }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&mut self, from: OperatorIndex, said: Said) -> Result<(), ExitError> {
+        match said {
+            Said::Ceremony(message) => {
+                let output = self.ceremony.step(self.now_ms(), Input::Received { from, message: *message });
+                self.carry_out(output)
+            }
+            Said::Validators(chunk) => {
+                let taken = self.signing.as_mut().map(|signing| signing.take_chunk(from, chunk));
+                self.told_of(from, taken);
+                self.advance()
+            }
+            Said::Lock(share) => {
+                let taken = self.signing.as_mut().map(|signing| signing.take_share(from, share));
+                self.told_of(from, taken);
+                Ok(())
+            }
+        }
+    }
+
+    fn told_of(&self, from: OperatorIndex, taken: Option<Result<(), aequa_crypto::lock::LockError>>) {
+        if let Some(Err(error)) = taken {
+            console::line(format!("operator {from} sent what does not hold: {error}"));
+        }
+    }
+
+    fn fire(&mut self) -> Result<(), ExitError> {
+        let now_ms = self.now_ms();
+        let (due, waiting): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(_, at_ms)| *at_ms <= now_ms);
+        self.timers = waiting;
+        for (timer, _) in due {
+            let output = self.ceremony.step(self.now_ms(), Input::Timer(timer));
+            self.carry_out(output)?;
+        }
+        Ok(())
+    }
+
+    /// Durable first, then others hear of it.
+    fn carry_out(&mut self, mut output: Output) -> Result<(), ExitError> {
+        for change in output.take_timers() {
+            self.timers.retain(|(timer, _)| !timer.is_replaced_by(change.timer));
+            self.timers.push((change.timer, change.at_ms));
+        }
+        let durable = output
+            .persisted(&mut self.transcript)
+            .map_err(|error| ExitError::failure(error).hint("the same command goes on when the disk does"))?;
+        for outbound in durable.send {
+            let frame = Frame::new(wire::CEREMONY, outbound.message().encode());
+            match outbound {
+                Outbound::Broadcast(_) => self.network.broadcast(Topic::Dkg, &frame),
+                Outbound::Send(to, _) => self.network.send(to, Topic::Dkg, &frame),
+            }
+        }
+        durable.tell.into_iter().for_each(tell);
+        if self.signing.is_none()
+            && let Some(outcome) = self.ceremony.outcome()
+        {
+            let quorum = aequa_types::Quorum::of(self.definition.operators.len())
+                .ok_or_else(|| ExitError::failure("a definition without operators"))?;
+            self.signing = Some(Signing::new(self.definition, outcome, quorum, self.me));
+            console::line("the keys are there; signing the lock");
+            self.advance()?;
+            self.send_own();
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<(), ExitError> {
+        let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) else {
+            return Ok(());
+        };
+        signing
+            .advance(&self.signer, &outcome.secret)
+            .map_err(|error| ExitError::failure(format!("the lock cannot be signed: {error}")))
+    }
+
+    fn send_own(&self) {
+        let Some(signing) = &self.signing else { return };
+        for chunk in signing.own_chunks() {
+            self.network.broadcast(Topic::Dkg, &Frame::new(wire::VALIDATOR_SHARES, chunk.as_ssz_bytes()));
+        }
+        if let Some(share) = signing.own_share() {
+            self.network.broadcast(Topic::Dkg, &Frame::new(wire::LOCK_SHARE, share.as_ssz_bytes()));
+        }
+    }
+
+    /// Writes the lock when the ceremony has ended and all have signed it, or q have and the others are late. One who
+    /// signs later still is written into it too, so that in the end all have the same file.
+    fn write_when_signed(&mut self) -> Result<(), ExitError> {
+        let (Some(signing), Some(outcome)) = (&self.signing, self.ceremony.outcome()) else { return Ok(()) };
+        let (signed, operators) = (signing.signed(), self.definition.operators.len());
+        if !signing.has_quorum() || !self.ceremony.is_finished() {
+            return Ok(());
+        }
+        let since = *self.quorum_since.get_or_insert_with(Instant::now);
+        let is_waiting = signed < operators && since.elapsed() < self.member.wait;
+        if is_waiting || self.written.as_ref().is_some_and(|(_, before)| *before == signed) {
+            return Ok(());
+        }
+        let lock = signing
+            .complete()
+            .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
+        let dir = &self.member.data_dir;
+        let written = match &self.written {
+            None => outcome::write(dir, &lock, &outcome.secret, &self.member.addresses),
+            Some(_) => outcome::write_lock(dir, &lock),
+        };
+        written.map_err(|error| ExitError::failure(format!("cannot write to {}: {error}", dir.display())))?;
+        console::line(format!("the lock is in {}, signed by {signed} of {operators}", dir.display()));
+        self.written = Some((lock, signed));
+        self.news = Instant::now();
+        Ok(())
+    }
+
+    /// A line when somebody got further.
+    fn show(&mut self) {
+        let progress = self.ceremony.progress();
+        if progress != self.shown {
+            let seconds = self.started.elapsed().as_secs();
+            let words: Vec<String> = progress
+                .iter()
+                .enumerate()
+                .map(|(operator, phase)| format!("{operator} {}", word(*phase)))
+                .collect();
+            console::line(format!("{seconds:>4} s  {}", words.join("  ")));
+            self.news = Instant::now();
+            self.shown = progress;
+        }
+    }
+
+    fn gave_up(&self) -> ExitError {
+        let blames = self.ceremony.blames();
+        let who: Vec<String> =
+            blames.iter().map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault)).collect();
+        let who = if who.is_empty() { "signatures of the lock are missing".into() } else { who.join(", ") };
+        ExitError::failure(format!("the ceremony has not ended in time: {who}"))
+            .hint("the same command goes on; give it longer with --timeout")
+    }
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Silent => "silent",
+        Phase::Committed => "committed",
+        Phase::Dealt => "dealt",
+        Phase::Checked => "checked",
+        Phase::Done => "done",
+    }
+}
+
+fn tell(notice: Notice) {
+    match notice {
+        Notice::Refused { from, refusal } => {
+            tracing::debug!(%from, %refusal, "a message was refused");
+        }
+        Notice::Blamed(blame) => {
+            let proven = if blame.proof.is_some() { ", proven" } else { "" };
+            console::line(format!("operator {} is to blame: {:?}{proven}", blame.operator, blame.fault));
+        }
+        Notice::Qualified(dealings) => {
+            let dealers: Vec<String> = dealings.iter().map(|dealing| dealing.dealer.to_string()).collect();
+            console::line(format!("agreed: the keys are made from the dealings of {}", dealers.join(", ")));
+        }
+        Notice::Finished => console::line("q operators have the same keys"),
+        Notice::Hopeless(blames) => {
+            let who: Vec<String> = blames
+                .iter()
+                .map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault))
+                .collect();
+            console::line(format!("this ceremony cannot end any more: {}", who.join(", ")));
+        }
+    }
+}
+
+/// Checks what members send on the tasks that read it.
+struct Desk {
+    machine: Arc<aequa_dkg::Definition>,
+    queue: mpsc::Sender<(OperatorIndex, Said)>,
+}
+
+impl Desk {
+    fn check(&self, frame: &Frame) -> Result<Said, Verdict> {
+        match frame.kind {
+            wire::CEREMONY => {
+                let checked = tokio::task::block_in_place(|| self.machine.check(&frame.body));
+                checked.map(|message| Said::Ceremony(Box::new(message))).map_err(|refusal| {
+                    match refusal.kind() {
+                        RefusalKind::PeerFault => Verdict::BadSignature,
+                        RefusalKind::Stale | RefusalKind::NotNow => Verdict::Useless,
+                    }
+                })
+            }
+            wire::VALIDATOR_SHARES => aequa_types::decode("shares", &frame.body, CHUNK_BYTES_MAX)
+                .map(Said::Validators)
+                .map_err(|_| Verdict::Malformed),
+            wire::LOCK_SHARE => aequa_types::decode("share", &frame.body, LOCK_SHARE_BYTES_MAX)
+                .map(Said::Lock)
+                .map_err(|_| Verdict::Malformed),
+            _ => Err(Verdict::Unknown),
+        }
+    }
+}
+
+impl Handler for Desk {
+    fn frame(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
+        Box::pin(async move {
+            if topic != Topic::Dkg {
+                return Verdict::Unknown;
+            }
+            match self.check(&frame) {
+                Ok(said) => {
+                    // The machine has ended.
+                    let taken = self.queue.send((from, said)).await.is_ok();
+                    if taken { Verdict::Accept } else { Verdict::Unknown }
+                }
+                Err(verdict) => verdict,
+            }
+        })
+    }
+
+    fn gossip(&self, _: OperatorIndex, _: Topic, _: Frame) -> BoxFuture<'_, GossipVerdict> {
+        Box::pin(async { GossipVerdict::Ignore })
+    }
+
+    fn request(&self, _: OperatorIndex, _: Frame) -> BoxFuture<'_, Option<Frame>> {
+        Box::pin(async { None })
+    }
+
+    fn connected(&self, _: OperatorIndex) {}
+
+    fn disconnected(&self, _: OperatorIndex) {}
+}

@@ -1,0 +1,163 @@
+//! The new lock is signed together, once there are keys.
+//!
+//! No I/O: what others sent comes in, what is to be sent goes out. It is sent again from time to time, since a stream may
+//! break, and who came late has none of it.
+
+use aequa_crypto::identity::IdentityKey;
+use aequa_crypto::lock::signing::{
+    LockShare, ValidatorShares, check_lock_share, check_validators, combine_validators, complete, sign_lock,
+    sign_validators,
+};
+use aequa_crypto::lock::{LockError, VerifiedLock};
+use aequa_dkg::{Outcome, SecretShares};
+use aequa_types::definition::Definition;
+use aequa_types::lock::{ClusterLock, SealKey};
+use aequa_types::validator::{ValidatorKey, ValidatorSignature};
+use aequa_types::{OperatorIndex, Quorum};
+use ssz_derive::{Decode, Encode};
+use std::collections::BTreeMap;
+
+/// Signatures of one message: a frame has room for twice as many.
+const CHUNK_SIGNATURES: usize = 4_096;
+
+/// Some of an operator's shares of what the validators sign.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Chunk {
+    /// Which, from 0.
+    pub number: u64,
+    /// [`CHUNK_SIGNATURES`] of them; the last one has what is left.
+    pub signatures: Vec<ValidatorSignature>,
+}
+
+/// How far the signing of a lock is.
+pub struct Signing {
+    lock: ClusterLock,
+    me: OperatorIndex,
+    quorum: Quorum,
+    own: ValidatorShares,
+    /// Chunks of others that are not whole yet.
+    partial: BTreeMap<OperatorIndex, BTreeMap<u64, Vec<ValidatorSignature>>>,
+    validators: BTreeMap<OperatorIndex, ValidatorShares>,
+    /// Whether the lock has its hash.
+    is_hashed: bool,
+    /// Of operators that were faster, to be checked when the lock has its hash.
+    early: BTreeMap<OperatorIndex, LockShare>,
+    said: BTreeMap<OperatorIndex, LockShare>,
+}
+
+impl Signing {
+    /// Begins with the keys of a ceremony.
+    pub fn new(definition: &Definition, outcome: &Outcome, quorum: Quorum, me: OperatorIndex) -> Self {
+        let lock = lock_with_keys(definition, outcome);
+        let own = sign_validators(&lock, &outcome.secret.validators);
+        Self {
+            lock,
+            me,
+            quorum,
+            validators: BTreeMap::from([(me, own.clone())]),
+            own,
+            partial: BTreeMap::new(),
+            is_hashed: false,
+            early: BTreeMap::new(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// What this operator has to send, as often as it likes.
+    pub fn own_chunks(&self) -> Vec<Chunk> {
+        let chunks = self.own.signatures.chunks(CHUNK_SIGNATURES).enumerate();
+        chunks
+            .map(|(number, signatures)| Chunk { number: number as u64, signatures: signatures.into() })
+            .collect()
+    }
+
+    /// What this operator says to the lock, once it has its hash.
+    pub fn own_share(&self) -> Option<&LockShare> {
+        self.said.get(&self.me)
+    }
+
+    /// Operators that have signed the lock.
+    pub fn signed(&self) -> usize {
+        self.said.len()
+    }
+
+    /// Whether enough have, though not all.
+    pub fn has_quorum(&self) -> bool {
+        self.said.len() >= self.quorum.quorum()
+    }
+
+    /// Takes some of another operator's shares.
+    pub fn take_chunk(&mut self, from: OperatorIndex, chunk: Chunk) -> Result<(), LockError> {
+        if self.validators.contains_key(&from) || self.is_hashed {
+            return Ok(());
+        }
+        let expected = self.own.signatures.chunks(CHUNK_SIGNATURES).map(<[_]>::len);
+        let length = usize::try_from(chunk.number).ok().and_then(|number| expected.clone().nth(number));
+        if length != Some(chunk.signatures.len()) {
+            return Err(LockError::Item {
+                item: "validators".into(),
+                reason: format!("{} signatures in chunk {}", chunk.signatures.len(), chunk.number),
+            });
+        }
+        let expected = expected.len();
+        let partial = self.partial.entry(from).or_default();
+        partial.insert(chunk.number, chunk.signatures);
+        if partial.len() < expected {
+            return Ok(());
+        }
+        let signatures = self.partial.remove(&from).unwrap_or_default().into_values().flatten().collect();
+        let shares = ValidatorShares { signatures };
+        check_validators(&self.lock, from, &shares)?;
+        self.validators.insert(from, shares);
+        Ok(())
+    }
+
+    /// Gives the lock its hash as soon as q operators have signed for its validators, and signs it.
+    pub fn advance(&mut self, identity: &IdentityKey, secret: &SecretShares) -> Result<(), LockError> {
+        if self.is_hashed
+            || (!self.lock.validators.is_empty() && self.validators.len() < self.quorum.quorum())
+        {
+            return Ok(());
+        }
+        combine_validators(&mut self.lock, self.quorum, &self.validators)?;
+        self.is_hashed = true;
+        self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain));
+        for (from, share) in std::mem::take(&mut self.early) {
+            // A bad one is as if it had not come: its sender sends another, or none.
+            let _ = self.take_share(from, share);
+        }
+        Ok(())
+    }
+
+    /// Takes what another operator says to the lock.
+    pub fn take_share(&mut self, from: OperatorIndex, share: LockShare) -> Result<(), LockError> {
+        if !self.is_hashed {
+            self.early.insert(from, share);
+            return Ok(());
+        }
+        if !self.said.contains_key(&from) {
+            check_lock_share(&self.lock, from, &share)?;
+            self.said.insert(from, share);
+        }
+        Ok(())
+    }
+
+    /// The lock with what was said so far.
+    pub fn complete(&self) -> Result<VerifiedLock, LockError> {
+        complete(&mut self.lock.clone(), self.quorum, &self.said)
+    }
+}
+
+/// The lock of a definition with the keys of its ceremony.
+fn lock_with_keys(definition: &Definition, outcome: &Outcome) -> ClusterLock {
+    let mut lock = definition.lock();
+    let chain = &outcome.public.chain;
+    lock.sequencer.group_key = SealKey::from(chain.group_key.to_bytes());
+    lock.sequencer.public_shares = chain.public_shares.iter().map(|share| share.to_bytes().into()).collect();
+    for (validator, key) in lock.validators.iter_mut().zip(&outcome.public.validators) {
+        validator.pubkey = ValidatorKey::from(key.group_key.to_bytes());
+        validator.public_shares = key.public_shares.iter().map(|share| share.to_bytes().into()).collect();
+        validator.builder_registration.timestamp = definition.created_at;
+    }
+    lock
+}
