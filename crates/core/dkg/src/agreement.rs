@@ -27,7 +27,7 @@ pub(crate) fn value(bytes: ValueBytes) -> Value {
     Value::duty(DUTY, bytes)
 }
 
-/// The dealings that a value qualifies, if there are enough, ascending, of operators.
+/// The dealings that a value qualifies, if there are enough, ascending, of dealers.
 pub(crate) fn dealings_of(definition: &Definition, value: &Value) -> Option<Vec<DealingId>> {
     let quorum = definition.quorum();
     let bytes = &value.bytes().0;
@@ -36,8 +36,8 @@ pub(crate) fn dealings_of(definition: &Definition, value: &Value) -> Option<Vec<
     }
     let dealings = Vec::<DealingId>::from_ssz_bytes(bytes).ok()?;
     let is_ascending = dealings.windows(2).all(|pair| pair[0].dealer < pair[1].dealer);
-    let are_members = dealings.iter().all(|dealing| quorum.contains(dealing.dealer));
-    (is_ascending && are_members && dealings.len() >= quorum.quorum()).then_some(dealings)
+    let are_members = dealings.iter().all(|dealing| definition.is_dealer(dealing.dealer));
+    (is_ascending && are_members && dealings.len() >= definition.dealings_needed()).then_some(dealings)
 }
 
 /// Who leads a round: all in turn.
@@ -92,7 +92,7 @@ fn pre_prepare(definition: &Definition, message: PrePrepare) -> Result<Verified,
 fn checked_value(definition: &Definition, bytes: ValueBytes) -> Result<Value, Refusal> {
     let value = value(bytes);
     let is_list = dealings_of(definition, &value).is_some();
-    if is_list { Ok(value) } else { Err(Refusal::Nonsense("value is no list of q dealers")) }
+    if is_list { Ok(value) } else { Err(Refusal::Nonsense("value is no list of enough dealers")) }
 }
 
 /// A certificate holds when q operators committed, each of them once. The seal of a group is none yet.

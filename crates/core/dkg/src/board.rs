@@ -346,6 +346,12 @@ impl Board {
         self.qualified.iter().flatten().any(|dealing| dealing.dealer == dealer)
     }
 
+    /// Whether its sender has statements that are not here.
+    pub fn lacks(&self, summary: &Summary) -> bool {
+        let theirs = places(&self.definition).zip(&summary.said).filter(|(_, has)| **has);
+        theirs.into_iter().any(|(place, _)| !self.said.contains_key(&place))
+    }
+
     /// What its sender lacks, in an order in which it can be kept. Parts of others are `me`'s to send in turn.
     pub fn lacking(&self, me: OperatorIndex, summary: &Summary) -> Vec<Message> {
         let definition = &self.definition;

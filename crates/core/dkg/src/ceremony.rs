@@ -128,7 +128,8 @@ impl Ceremony {
         let is_agreement_started = !records.is_empty();
         let agreement =
             Instance::restore(agreement::INSTANCE, me, definition.quorum(), Restored { records, values });
-        let dealing = match board.is_shown(me) {
+        check_old_shares(&definition, me, &secrets)?;
+        let dealing = match board.is_shown(me) || !definition.is_dealer(me) {
             true => Vec::new(),
             false => dealing::deal(&definition, me, &secrets)?,
         };
@@ -176,7 +177,7 @@ impl Ceremony {
         let acks = quorum.members().filter(|dealer| self.board.said(operator, Place::Ack(*dealer)).is_some());
         if self.board.said(operator, Place::Done).is_some() {
             Phase::Done
-        } else if acks.count() >= quorum.quorum() {
+        } else if acks.count() >= self.definition.dealings_needed() {
             Phase::Checked
         } else if self.board.public(operator).is_some() {
             Phase::Dealt
@@ -205,6 +206,9 @@ impl Ceremony {
 
     fn silence_of(&self, operator: OperatorIndex) -> Option<Fault> {
         match self.phase_of(operator) {
+            Phase::Silent if !self.definition.is_dealer(operator) => {
+                Some(Fault::NoAck).filter(|_| self.are_verdicts_over)
+            }
             Phase::Silent => Some(Fault::NoCommit),
             Phase::Committed => Some(Fault::NoDealing).filter(|_| self.is_shown()),
             Phase::Dealt => Some(Fault::NoAck).filter(|_| self.are_verdicts_over),
@@ -242,6 +246,20 @@ impl Ceremony {
         rules::Turn::new(self, now_ms, &mut output).take(input);
         output
     }
+}
+
+/// Who deals shares anew has them.
+fn check_old_shares(definition: &Definition, me: OperatorIndex, secrets: &Secrets) -> Result<(), Error> {
+    let (Some(old), Some(holder)) = (definition.old(), definition.holder(me)) else { return Ok(()) };
+    let own = secrets.old().ok_or(Error::ForeignSecrets(me))?;
+    let is_own = old.chain.public_shares.get(holder.as_usize()) == Some(&own.chain.public())
+        && own.validators.len() == old.validators.len()
+        && own
+            .validators
+            .iter()
+            .zip(&old.validators)
+            .all(|(own, key)| key.public_shares.get(holder.as_usize()) == Some(&own.public()));
+    if is_own { Ok(()) } else { Err(Error::ForeignSecrets(me)) }
 }
 
 /// Puts entries on the board again, in their order, and says what of them the agreement remembers.

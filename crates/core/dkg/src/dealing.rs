@@ -15,7 +15,7 @@
 
 use crate::limits::PART_BYTES_MAX;
 use crate::secrets::Secrets;
-use crate::{Definition, Error};
+use crate::{Definition, Error, SharedKey};
 use aequa_crypto::bls::{MinPk, MinSig, Possession, PublicKey, Scheme, verify_possessions};
 use aequa_crypto::encryption::{Disclosure, EncryptionKey, OVERHEAD_BYTES, SharedSecret};
 use aequa_crypto::threshold::{Commitments, Polynomial, SecretShare, verify_shares};
@@ -103,11 +103,15 @@ fn deal_part(
     secrets: &Secrets,
     index: u16,
 ) -> Result<Part, Error> {
-    let (mut chain, mut validators) = (Vec::new(), Vec::new());
+    let (mut chain, mut validators) = (Vec::<Polynomial<MinSig>>::new(), Vec::<Polynomial<MinPk>>::new());
     for key in definition.keys_of_part(index) {
-        match key {
-            0 => chain.push(secrets.polynomial::<MinSig>(definition, key)?),
-            _ => validators.push(secrets.polynomial::<MinPk>(definition, key)?),
+        let old = secrets.old().filter(|_| definition.old().is_some());
+        match key.checked_sub(1) {
+            None => chain.push(secrets.polynomial(definition, key, old.map(|old| &old.chain))?),
+            Some(validator) => {
+                let old = old.and_then(|old| old.validators.get(validator));
+                validators.push(secrets.polynomial(definition, key, old)?);
+            }
         }
     }
     let ephemeral = secrets.ephemeral(definition, index);
@@ -213,14 +217,28 @@ impl PublicPart {
             let points: Vec<[u8; 48]> = key.points.iter().map(|point| point.0).collect();
             commitments::<MinPk>(threshold, Commitments::from_bytes(&points), key.possession)
         });
-        Ok(Self {
+        let public = Self {
             dealer: part.dealer,
             index: part.index,
             ephemeral,
             chain: proven(chain.collect::<Result<_, _>>()?)?,
             validators: proven(validators.collect::<Result<_, _>>()?)?,
             ciphertexts: body.ciphertexts,
-        })
+        };
+        if !public.deals_old_shares(definition) {
+            return Err("another secret than the dealer's old share");
+        }
+        Ok(public)
+    }
+
+    /// Of a key dealt anew the constant terms are the dealer's old shares.
+    fn deals_old_shares(&self, definition: &Definition) -> bool {
+        let Some(old) = definition.old() else { return true };
+        let Some(holder) = definition.holder(self.dealer) else { return false };
+        let keys = definition.keys_of_part(self.index);
+        let of_validators = old.validators.iter().skip(keys.start.saturating_sub(1));
+        let chain = self.chain.iter().all(|own| is_old_share(own, &old.chain, holder));
+        chain && self.validators.iter().zip(of_validators).all(|(own, key)| is_old_share(own, key, holder))
     }
 
     /// This operator's shares, if they are good. `None` says that they are bad; a dealer passes for a good one by
@@ -271,6 +289,11 @@ impl PublicPart {
 
 fn read_shares<S: Scheme>(receiver: OperatorIndex, bytes: &[u8]) -> Option<Vec<SecretShare<S>>> {
     bytes.chunks(SHARE_BYTES).map(|share| SecretShare::from_bytes(receiver, share).ok()).collect()
+}
+
+fn is_old_share<S: Scheme>(own: &Commitments<S>, key: &SharedKey<S>, holder: OperatorIndex) -> bool {
+    let old = key.public_shares.get(holder.as_usize());
+    old.is_some_and(|old| own.group_key().to_bytes().as_ref() == old.to_bytes().as_ref())
 }
 
 type Proven<S> = (Commitments<S>, Possession<S>);
@@ -327,20 +350,20 @@ pub(crate) mod tests {
         Part { body: ValueBytes(body.as_ssz_bytes().into()), ..part.clone() }
     }
 
-    /// The same dealing with shares of another one for some of its receivers, encrypted as they must be.
+    /// The same dealing with each of some receivers getting another's shares, encrypted as they must be.
     pub(crate) fn with_wrong_shares(
         definition: &Definition,
         dealer: &Secrets,
         part: &Part,
         victims: &[u8],
     ) -> Part {
-        let other = deal(definition, part.dealer, &secrets(part.dealer.0 + 100)).unwrap();
-        let other = PublicPart::read(definition, &other[usize::from(part.index)]).unwrap();
+        let public = PublicPart::read(definition, part).unwrap();
         let ephemeral = dealer.ephemeral(definition, part.index);
         with(part, |body| {
             for receiver in victims.iter().copied().map(OperatorIndex) {
                 let key = definition.participant(receiver).unwrap().encryption;
-                let foreign = other.open(definition, receiver, &secrets(receiver.0)).unwrap();
+                let other = (receiver.0 + 1) % definition.quorum().operators() as u8;
+                let foreign = public.open(definition, OperatorIndex(other), &secrets(other)).unwrap();
                 let mut plaintext = Vec::new();
                 foreign
                     .chain

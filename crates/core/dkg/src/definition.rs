@@ -1,7 +1,8 @@
 //! What everybody agreed on before the ceremony.
 
-use crate::Error;
 use crate::limits::{PART_BYTES_MAX, PART_KEYS_MAX, VALIDATORS_MAX};
+use crate::{Error, SharedKey};
+use aequa_crypto::bls::{MinPk, MinSig};
 use aequa_crypto::encryption::{EncryptionKey, OVERHEAD_BYTES};
 use aequa_crypto::identity::PublicIdentity;
 use aequa_types::limits::OPERATORS_MAX;
@@ -21,6 +22,19 @@ pub struct Participant {
     pub encryption: EncryptionKey,
 }
 
+/// Keys that exist and are dealt anew: to other operators, or to the same ones under other shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldKeys {
+    /// How many old shares find a secret: so many must be dealt anew.
+    pub threshold: usize,
+    /// For each participant its index among the old operators, if it was one and deals its shares.
+    pub holders: Vec<Option<OperatorIndex>>,
+    /// The chain's key.
+    pub chain: SharedKey<MinSig>,
+    /// The validators' keys.
+    pub validators: Vec<SharedKey<MinPk>>,
+}
+
 /// A ceremony: who deals and receives which keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
@@ -29,6 +43,7 @@ pub struct Definition {
     participants: Vec<Participant>,
     quorum: Quorum,
     validators: usize,
+    old: Option<OldKeys>,
 }
 
 impl Definition {
@@ -61,7 +76,61 @@ impl Definition {
         }
         let agreement = Sha256::new_with_prefix(AGREEMENT_TAG).chain_update(ceremony).finalize();
         let agreement = Digest::from(<[u8; 32]>::from(agreement));
-        Ok(Self { ceremony, agreement, participants, quorum, validators })
+        Ok(Self { ceremony, agreement, participants, quorum, validators, old: None })
+    }
+
+    /// A ceremony in which holders of old shares deal keys anew: the keys stay, all shares are others.
+    pub fn resharing(
+        ceremony: ClusterId,
+        participants: Vec<Participant>,
+        threshold: usize,
+        old: OldKeys,
+    ) -> Result<Self, Error> {
+        let definition = Self::new(ceremony, participants, threshold, old.validators.len())?;
+        let wrong = |what: &str| Err(Error::Definition(what.into()));
+        let operators = old.chain.public_shares.len();
+        if old.validators.iter().any(|key| key.public_shares.len() != operators) {
+            return wrong("old keys of different operators");
+        }
+        let mut holders: Vec<OperatorIndex> = old.holders.iter().flatten().copied().collect();
+        holders.sort_unstable();
+        if holders.windows(2).any(|pair| pair[0] == pair[1]) {
+            return wrong("two participants hold the same old share");
+        }
+        if old.holders.len() != definition.participants.len()
+            || holders.iter().any(|holder| holder.as_usize() >= operators)
+        {
+            return wrong("holders that are no operators");
+        }
+        if old.threshold == 0 || holders.len() < old.threshold {
+            return wrong("fewer holders than the old threshold");
+        }
+        Ok(Self { old: Some(old), ..definition })
+    }
+
+    /// The keys that are dealt anew, if they are.
+    pub fn old(&self) -> Option<&OldKeys> {
+        self.old.as_ref()
+    }
+
+    /// Which of the old shares a participant deals.
+    pub(crate) fn holder(&self, operator: OperatorIndex) -> Option<OperatorIndex> {
+        *self.old.as_ref()?.holders.get(operator.as_usize())?
+    }
+
+    /// Whether this operator deals: every one deals a new key, holders deal one anew.
+    pub fn is_dealer(&self, operator: OperatorIndex) -> bool {
+        self.quorum.contains(operator) && (self.old.is_none() || self.holder(operator).is_some())
+    }
+
+    /// How many operators deal.
+    pub fn dealers(&self) -> usize {
+        self.quorum.members().filter(|operator| self.is_dealer(*operator)).count()
+    }
+
+    /// How many dealings a key needs: q of a new one, of an old one as many as its threshold says.
+    pub fn dealings_needed(&self) -> usize {
+        self.old.as_ref().map_or(self.quorum.quorum(), |old| old.threshold)
     }
 
     /// The name of the ceremony: part of every signed byte.

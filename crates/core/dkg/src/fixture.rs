@@ -16,11 +16,14 @@ pub fn secrets(operator: u8) -> Secrets {
 }
 
 pub fn participants(operators: usize) -> Vec<Participant> {
-    let participant = |operator: u8| Participant {
-        identity: identity(operator).public(),
-        encryption: DecryptionKey::from_bytes(&[operator; 32]).public(),
-    };
     (0..operators as u8).map(participant).collect()
+}
+
+pub fn participant(number: u8) -> Participant {
+    Participant {
+        identity: identity(number).public(),
+        encryption: DecryptionKey::from_bytes(&[number; 32]).public(),
+    }
 }
 
 /// A ceremony of its own for each size.

@@ -33,7 +33,7 @@
 //! | R8 | a qualified dealer is shown to have dealt bad shares | share_open: disclose the own good ones to all |
 //! | R9 | all qualified dealings are here, and a share of each, dealt or recovered of q opened ones | add up; done: sign the hash of the public result |
 //! | R10 | q dones of the own result | finished |
-//! | R11 | a timer; a summary of another | say what is here; send what the other lacks, for ever |
+//! | R11 | a timer; a summary of another | say what is here; send what the other lacks, for ever, and ask for what it has beyond |
 //!
 //! A dealing *may be qualified* when its dealer is not disqualified, q receipts certify it, q operators acked it, and
 //! this operator did. A dealer is disqualified by two different commits, by a malformed dealing, or by a complaint
@@ -103,7 +103,7 @@ mod verify;
 pub use blame::{Blame, Fault, Proof};
 pub use ceremony::{Ceremony, Input, Phase, Timing};
 pub use dealing::Part;
-pub use definition::{Definition, Participant};
+pub use definition::{Definition, OldKeys, Participant};
 pub use error::{Error, Refusal, RefusalKind};
 pub use message::{Checked, Entry, Message, Promise, Summary};
 pub use output::{Durable, Notice, Outbound, Output, Timer, TimerChange, TranscriptStore};

@@ -32,7 +32,8 @@ pub enum Message {
 /// nothing but what everybody may have.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Summary {
-    /// Counts summaries: whose turn it is to send parts that their dealer does not send.
+    /// Counts summaries from 1: whose turn it is to send parts that their dealer does not send. 0 in an answer, which
+    /// nobody answers with another.
     pub attempt: u64,
     /// The dealing that each operator committed to: zeros for none, ones for two different ones.
     pub commits: Vec<Digest>,
@@ -154,7 +155,7 @@ impl Definition {
 
     /// A part carries no signature: whether its dealer dealt it the commit says.
     pub(crate) fn check_place(&self, part: &Part) -> Result<(), Refusal> {
-        if !self.quorum().contains(part.dealer) {
+        if !self.is_dealer(part.dealer) {
             return Err(Refusal::NotMember(part.dealer));
         }
         if part.index >= self.parts() {

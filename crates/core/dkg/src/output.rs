@@ -86,7 +86,7 @@ pub enum Notice {
     Qualified(Vec<DealingId>),
     /// The keys are there, and a quorum says so.
     Finished,
-    /// Fewer than q operators are left that may deal: the ceremony cannot end.
+    /// Fewer operators are left that may deal than dealings are needed: the ceremony cannot end.
     Hopeless(Vec<Blame>),
 }
 

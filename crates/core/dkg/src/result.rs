@@ -4,7 +4,7 @@ use crate::board::Board;
 use crate::dealing::{PublicPart, Shares};
 use crate::secrets::Secrets;
 use crate::statement::DealingId;
-use crate::{Definition, Error};
+use crate::{Definition, Error, OldKeys};
 use aequa_crypto::bls::{MinPk, MinSig, Scheme};
 use aequa_crypto::threshold::{Commitments, Dealers, GroupKey, PublicShare, SecretShare, recover};
 use aequa_types::{Digest, OperatorIndex};
@@ -73,18 +73,11 @@ impl PublicResult {
     /// The sum of the qualified dealings, if they are all here.
     pub(crate) fn of(definition: &Definition, board: &Board) -> Result<Self, Error> {
         let (qualified, dealt) = qualified(board)?;
-        let dealers = DealersOfAll::new(&qualified)?;
-        let chain = sums(&dealers.chain, &commitments(&dealt, |part| &part.chain))?;
-        let validators = sums(&dealers.validators, &commitments(&dealt, |part| &part.validators))?;
-        let chain = chain.first().ok_or(Error::Undecided)?;
-        Ok(Self {
-            qualified,
-            chain: shared_key(definition, chain)?,
-            validators: validators
-                .iter()
-                .map(|commitments| shared_key(definition, commitments))
-                .collect::<Result<_, _>>()?,
-        })
+        let sum = Sum { definition, qualified: &qualified };
+        let chain = sum.keys(&commitments(&dealt, |part| &part.chain), old_chain)?;
+        let validators = sum.keys(&commitments(&dealt, |part| &part.validators), old_validator)?;
+        let chain = chain.into_iter().next().ok_or(Error::Undecided)?;
+        Ok(Self { qualified, chain, validators })
     }
 }
 
@@ -113,9 +106,9 @@ impl SecretShares {
             };
             all.push(own);
         }
-        let dealers = DealersOfAll::new(&qualified)?;
-        let chain = shares(&dealers.chain, &all, |own| &own.chain)?;
-        let validators = shares(&dealers.validators, &all, |own| &own.validators)?;
+        let sum = Sum { definition, qualified: &qualified };
+        let chain = sum.shares(&all, |own| &own.chain, old_chain)?;
+        let validators = sum.shares(&all, |own| &own.validators, old_validator)?;
         let chain = chain.into_iter().next().ok_or(Error::Undecided)?;
         Ok(Some(Self { chain, validators }))
     }
@@ -132,23 +125,10 @@ fn check_share<S: Scheme>(own: &SecretShare<S>, key: &SharedKey<S>) -> Result<()
     if is_own { Ok(()) } else { Err(aequa_crypto::Error::BadShare(own.operator()).into()) }
 }
 
-/// Those whose dealings are added up, for keys of both schemes.
-struct DealersOfAll {
-    chain: Dealers<MinSig>,
-    validators: Dealers<MinPk>,
-}
-
-impl DealersOfAll {
-    fn new(qualified: &[DealingId]) -> Result<Self, Error> {
-        let dealers: Vec<OperatorIndex> = qualified.iter().map(|dealing| dealing.dealer).collect();
-        Ok(Self { chain: Dealers::of_new_key(&dealers)?, validators: Dealers::of_new_key(&dealers)? })
-    }
-}
-
 /// A dealing as the parts it came in.
-type Dealt<'a> = Vec<&'a PublicPart>;
+type Parts<'a> = Vec<&'a PublicPart>;
 
-fn qualified(board: &Board) -> Result<(Vec<DealingId>, Vec<Dealt<'_>>), Error> {
+fn qualified(board: &Board) -> Result<(Vec<DealingId>, Vec<Parts<'_>>), Error> {
     let qualified = board.qualified().ok_or(Error::Undecided)?.to_vec();
     let dealt = qualified.iter().map(|dealing| {
         let is_here = board.dealing(dealing.dealer) == Some(*dealing);
@@ -161,37 +141,71 @@ fn qualified(board: &Board) -> Result<(Vec<DealingId>, Vec<Dealt<'_>>), Error> {
 
 /// For each dealer the commitments of its keys in order.
 fn commitments<'a, S: Scheme>(
-    dealt: &[Dealt<'a>],
+    dealt: &[Parts<'a>],
     of: impl Fn(&'a PublicPart) -> &'a Vec<Commitments<S>>,
 ) -> Vec<Vec<&'a Commitments<S>>> {
     dealt.iter().map(|parts| parts.iter().flat_map(|part| of(part)).collect()).collect()
 }
 
-/// For each key the sum over the dealers.
-fn sums<S: Scheme>(
-    dealers: &Dealers<S>,
-    dealt: &[Vec<&Commitments<S>>],
-) -> Result<Vec<Commitments<S>>, Error> {
-    let keys = dealt.first().map_or(0, Vec::len);
-    let sum = |key: usize| {
-        let of_key: Vec<Commitments<S>> =
-            dealt.iter().filter_map(|own| own.get(key)).map(|own| (*own).clone()).collect();
-        Ok(dealers.commitments(&of_key)?)
-    };
-    (0..keys).map(sum).collect()
+fn old_chain(old: &OldKeys, _: usize) -> Option<&SharedKey<MinSig>> {
+    Some(&old.chain)
 }
 
-fn shares<S: Scheme>(
-    dealers: &Dealers<S>,
-    dealt: &[Shares],
-    of: impl Fn(&Shares) -> &Vec<SecretShare<S>>,
-) -> Result<Vec<SecretShare<S>>, Error> {
-    let keys = dealt.first().map_or(0, |own| of(own).len());
-    let sum = |key: usize| {
-        let of_key: Vec<SecretShare<S>> = dealt.iter().filter_map(|own| of(own).get(key)).cloned().collect();
-        Ok(dealers.share(&of_key)?)
-    };
-    (0..keys).map(sum).collect()
+fn old_validator(old: &OldKeys, key: usize) -> Option<&SharedKey<MinPk>> {
+    old.validators.get(key)
+}
+
+/// Finds the old key of a number, among those of one scheme.
+type OldKey<S> = fn(&OldKeys, usize) -> Option<&SharedKey<S>>;
+
+/// The dealings that are added up.
+struct Sum<'a> {
+    definition: &'a Definition,
+    qualified: &'a [DealingId],
+}
+
+impl Sum<'_> {
+    /// How much each dealing of a key counts: a new key is their plain sum, of an old one each is a share.
+    fn dealers<S: Scheme>(&self, key: usize, old_key: OldKey<S>) -> Result<Dealers<S>, Error> {
+        let dealers: Vec<OperatorIndex> = self.qualified.iter().map(|dealing| dealing.dealer).collect();
+        let Some(old) = self.definition.old() else { return Ok(Dealers::of_new_key(&dealers)?) };
+        let old_key = old_key(old, key).ok_or(Error::Undecided)?;
+        let share = |dealer: &OperatorIndex| {
+            let holder = self.definition.holder(*dealer)?;
+            old_key.public_shares.get(holder.as_usize()).copied()
+        };
+        let shares: Vec<PublicShare<S>> = dealers.iter().filter_map(share).collect();
+        Ok(Dealers::resharing(old.threshold, &shares)?)
+    }
+
+    fn keys<S: Scheme>(
+        &self,
+        dealt: &[Vec<&Commitments<S>>],
+        old_key: OldKey<S>,
+    ) -> Result<Vec<SharedKey<S>>, Error> {
+        let keys = dealt.first().map_or(0, Vec::len);
+        let sum = |key: usize| {
+            let of_key: Vec<Commitments<S>> =
+                dealt.iter().filter_map(|own| own.get(key)).map(|own| (*own).clone()).collect();
+            shared_key(self.definition, &self.dealers(key, old_key)?.commitments(&of_key)?)
+        };
+        (0..keys).map(sum).collect()
+    }
+
+    fn shares<S: Scheme>(
+        &self,
+        dealt: &[Shares],
+        of: impl Fn(&Shares) -> &Vec<SecretShare<S>>,
+        old_key: OldKey<S>,
+    ) -> Result<Vec<SecretShare<S>>, Error> {
+        let keys = dealt.first().map_or(0, |own| of(own).len());
+        let sum = |key: usize| {
+            let of_key: Vec<SecretShare<S>> =
+                dealt.iter().filter_map(|own| of(own).get(key)).cloned().collect();
+            Ok(self.dealers(key, old_key)?.share(&of_key)?)
+        };
+        (0..keys).map(sum).collect()
+    }
 }
 
 fn shared_key<S: Scheme>(

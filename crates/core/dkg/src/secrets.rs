@@ -3,11 +3,11 @@
 //! All chance of a ceremony is drawn before it, as one seed, and kept: coefficients, ephemeral keys and weights are
 //! derived from it. So a restart makes the same dealing again, to the byte, and never a second one.
 
-use crate::{Definition, Error};
+use crate::{Definition, Error, SecretShares};
 use aequa_crypto::bls::{Scheme, SecretKey, SecretScalar};
 use aequa_crypto::encryption::DecryptionKey;
 use aequa_crypto::identity::IdentityKey;
-use aequa_crypto::threshold::Polynomial;
+use aequa_crypto::threshold::{Polynomial, SecretShare};
 use aequa_types::OperatorIndex;
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -23,6 +23,7 @@ pub struct Secrets {
     identity: IdentityKey,
     decryption: DecryptionKey,
     seed: Seed,
+    old: Option<SecretShares>,
 }
 
 struct Seed(Zeroizing<[u8; 32]>);
@@ -36,7 +37,16 @@ impl std::fmt::Debug for Seed {
 impl Secrets {
     /// The operator's keys, and 32 random bytes that are durable before the ceremony begins and used for no other.
     pub fn new(identity: IdentityKey, decryption: DecryptionKey, seed: Zeroizing<[u8; 32]>) -> Self {
-        Self { identity, decryption, seed: Seed(seed) }
+        Self { identity, decryption, seed: Seed(seed), old: None }
+    }
+
+    /// The same with the operator's old shares, to deal them anew.
+    pub fn with_old(self, shares: SecretShares) -> Self {
+        Self { old: Some(shares), ..self }
+    }
+
+    pub(crate) fn old(&self) -> Option<&SecretShares> {
+        self.old.as_ref()
     }
 
     pub(crate) fn identity(&self) -> &IdentityKey {
@@ -47,15 +57,19 @@ impl Secrets {
         &self.decryption
     }
 
-    /// The operator's polynomial for a key. One that is 0 at an operator's coordinate is passed over, which happens
+    /// The operator's polynomial for a key, through its old share if that is dealt anew. One that is 0 at an operator's coordinate is passed over, which happens
     /// once in 2^248.
     pub(crate) fn polynomial<S: Scheme>(
         &self,
         definition: &Definition,
         key: usize,
+        old: Option<&SecretShare<S>>,
     ) -> Result<Polynomial<S>, Error> {
         for attempt in 0..u8::MAX {
             let coefficients = (0..definition.quorum().quorum()).map(|degree| {
+                if let Some(old) = old.filter(|_| degree == 0) {
+                    return SecretKey::from_bytes(old.to_bytes().as_slice());
+                }
                 let place = [key as u64, degree as u64, u64::from(attempt)];
                 let scalar = SecretScalar::from_wide_bytes(&self.derive(definition, COEFFICIENT, &place));
                 SecretKey::from_bytes(scalar.to_bytes().as_slice())
@@ -106,12 +120,12 @@ mod tests {
     fn a_seed_gives_the_same_polynomials_again_and_another_for_every_key_and_ceremony() {
         let (one, other) = (definition(4, 1), definition(4, 2));
         let polynomial = |definition: &Definition, key| {
-            secrets(0).polynomial::<MinPk>(definition, key).unwrap().commitments()
+            secrets(0).polynomial::<MinPk>(definition, key, None).unwrap().commitments()
         };
         assert_eq!(polynomial(&one, 1), polynomial(&one, 1));
         assert_ne!(polynomial(&one, 1), polynomial(&one, 2));
         assert_ne!(polynomial(&one, 1), polynomial(&other, 1));
-        let chain = secrets(0).polynomial::<MinSig>(&one, 0).unwrap();
+        let chain = secrets(0).polynomial::<MinSig>(&one, 0, None).unwrap();
         assert_eq!(chain.commitments().threshold(), 3);
     }
 

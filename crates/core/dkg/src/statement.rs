@@ -165,12 +165,15 @@ impl Statement {
     pub fn check(&self, definition: &Definition) -> Result<(), Refusal> {
         let author = definition.participant(self.author).ok_or(Refusal::NotMember(self.author))?;
         if let Some(dealing) = self.claim.dealing()
-            && !definition.quorum().contains(dealing.dealer)
+            && !definition.is_dealer(dealing.dealer)
         {
             return Err(Refusal::NotMember(dealing.dealer));
         }
         let parts = definition.parts();
         let is_sized = match &self.claim {
+            Claim::Commit(_) if !definition.is_dealer(self.author) => {
+                return Err(Refusal::Nonsense("commit of one who has nothing to deal"));
+            }
             Claim::Commit(commit) => commit.parts.len() == usize::from(parts),
             Claim::Complaint(complaint) => complaint.part < parts,
             Claim::ShareOpen(opened) => opened.disclosures.len() == usize::from(parts),

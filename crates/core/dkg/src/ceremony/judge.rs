@@ -23,7 +23,7 @@ impl Host for Judge<'_> {
     // R6
     fn validate(&mut self, _: Round, value: &Value, justified: Justified) -> Validity {
         let Some(dealings) = dealings_of(self.definition, value) else {
-            return Validity::Invalid("no list of q dealers".into());
+            return Validity::Invalid("no list of enough dealers".into());
         };
         match justified {
             // f+1 honest operators found it valid. What became known since then must not keep a value from being

@@ -152,7 +152,8 @@ impl<'a> Turn<'a> {
 
     // R1
     fn commit(&mut self) {
-        if self.at.board.committed().any(|dealer| dealer == self.at.me) {
+        let is_committed = self.at.board.committed().any(|dealer| dealer == self.at.me);
+        if is_committed || !self.at.definition.is_dealer(self.at.me) {
             return;
         }
         let parts = dealing::part_hashes(&self.at.definition, &self.at.dealing);
@@ -174,11 +175,11 @@ impl<'a> Turn<'a> {
 
     // R3
     fn show(&mut self) -> bool {
-        let quorum = self.at.definition.quorum();
+        let definition = &self.at.definition;
         let committed = self.at.board.committed().count();
-        let is_time =
-            committed == quorum.operators() || (committed >= quorum.quorum() && self.at.are_commits_over);
-        if !is_time || self.at.is_shown() || self.at.is_decided() {
+        let is_time = committed == definition.dealers()
+            || (committed >= definition.dealings_needed() && self.at.are_commits_over);
+        if !is_time || !definition.is_dealer(self.at.me) || self.at.is_shown() || self.at.is_decided() {
             return false;
         }
         for part in self.at.dealing.clone() {
@@ -226,7 +227,7 @@ impl<'a> Turn<'a> {
             return false;
         }
         let operators = self.at.definition.quorum().operators();
-        let have_all = self.candidates().len() == operators
+        let have_all = self.candidates().len() == self.at.definition.dealers()
             && self.candidates().iter().all(|dealing| self.at.board.acks(*dealing) == operators);
         if !have_all && !self.at.are_verdicts_over {
             return false;
@@ -249,7 +250,7 @@ impl<'a> Turn<'a> {
     fn propose(&mut self) -> bool {
         let Some(round) = self.at.proposal_wanted else { return false };
         let candidates = self.candidates();
-        if candidates.len() < self.at.definition.quorum().quorum() {
+        if candidates.len() < self.at.definition.dealings_needed() {
             return false;
         }
         self.at.proposal_wanted = None;
@@ -317,15 +318,15 @@ impl<'a> Turn<'a> {
     }
 
     fn set_timers(&mut self) {
-        let quorum = self.at.definition.quorum().quorum();
+        let needed = self.at.definition.dealings_needed();
         let (now_ms, timing) = (self.now_ms, self.at.timing);
-        if !self.at.are_commits_timed && !self.at.is_shown() && self.at.board.committed().count() >= quorum {
+        if !self.at.are_commits_timed && !self.at.is_shown() && self.at.board.committed().count() >= needed {
             self.at.are_commits_timed = true;
             self.out.set_timer(Timer::Commits, now_ms.saturating_add(timing.commits_ms));
         }
         let acks =
             self.members().filter(|dealer| self.at.board.said(self.at.me, Place::Ack(*dealer)).is_some());
-        if !self.at.are_verdicts_timed && !self.at.is_agreement_started && acks.count() >= quorum {
+        if !self.at.are_verdicts_timed && !self.at.is_agreement_started && acks.count() >= needed {
             self.at.are_verdicts_timed = true;
             self.out.set_timer(Timer::Verdicts, now_ms.saturating_add(timing.verdicts_ms));
         }
@@ -349,8 +350,11 @@ impl<'a> Turn<'a> {
                 self.out.tell(Notice::Finished);
             }
         }
-        let eligible = self.members().filter(|dealer| self.at.board.is_eligible(*dealer)).count();
-        if eligible < quorum && !self.at.is_decided() && !self.at.is_hopeless {
+        let definition = &self.at.definition;
+        let eligible = self
+            .members()
+            .filter(|dealer| definition.is_dealer(*dealer) && self.at.board.is_eligible(*dealer));
+        if eligible.count() < definition.dealings_needed() && !self.at.is_decided() && !self.at.is_hopeless {
             self.at.is_hopeless = true;
             self.out.tell(Notice::Hopeless(self.at.blames()));
         }
@@ -444,6 +448,10 @@ impl<'a> Turn<'a> {
         self.at.answered.insert(from, self.now_ms);
         for message in self.at.board.lacking(self.at.me, summary) {
             self.out.send(from, message);
+        }
+        // Who has finished asks nobody of its own accord, and may have to open shares for who has not (R8).
+        if self.at.is_finished && summary.attempt != 0 && self.at.board.lacks(summary) {
+            self.out.send(from, Message::Summary(self.at.board.summary(0)));
         }
         let decided = self.at.agreement.decided().filter(|_| !summary.is_decided).cloned();
         let Some(certificate) = decided else { return };

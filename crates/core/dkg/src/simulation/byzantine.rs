@@ -16,6 +16,8 @@ pub(super) enum Misbehaviour {
     BadShares(Vec<u8>),
     /// Deals what is no dealing.
     Malformed,
+    /// Deals another secret than its old share.
+    AnotherSecret,
     /// Commits to one dealing before some, and to another before others.
     TwoDealings,
     /// Commits and says nothing any more.
@@ -41,7 +43,7 @@ impl Misbehaviour {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::BadShares(_) => Some(Fault::BadShares),
-            Self::Malformed => Some(Fault::BadDealing),
+            Self::Malformed | Self::AnotherSecret => Some(Fault::BadDealing),
             Self::TwoDealings | Self::TwoDones => Some(Fault::Equivocation),
             Self::ComplainsWithout(_) | Self::ComplainsNonsense(_) => Some(Fault::FalseComplaint),
             Self::OpensNonsense => Some(Fault::BadOpening),
@@ -57,6 +59,10 @@ impl Misbehaviour {
                 with_wrong_shares(definition, &secrets(part.dealer.0), part, victims)
             }),
             Self::Malformed => ceremony.corrupt(|_, part| with_foreign_possession(part)),
+            Self::AnotherSecret => ceremony.corrupt(|definition, part| {
+                let other = dealing::deal(definition, part.dealer, &secrets(part.dealer.0)).unwrap();
+                other[usize::from(part.index)].clone()
+            }),
             Self::TwoDealings
             | Self::SilentAfterCommit
             | Self::Selective
@@ -124,6 +130,7 @@ impl Misbehaviour {
             (
                 Self::BadShares(_)
                 | Self::Malformed
+                | Self::AnotherSecret
                 | Self::TwoDealings
                 | Self::ComplainsWithout(_)
                 | Self::ComplainsNonsense(_)

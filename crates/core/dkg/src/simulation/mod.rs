@@ -3,6 +3,7 @@
 
 mod byzantine;
 mod oracles;
+mod resharing;
 mod scenarios;
 mod transcripts;
 mod world;

@@ -2,7 +2,6 @@
 
 use super::world::World;
 use crate::dealing::{self, PublicPart};
-use crate::fixture::secrets;
 use crate::{Blame, Claim, Message, Notice, Outcome, Place, PublicResult, SharedKey, verify_transcript};
 use aequa_crypto::bls::Scheme;
 use aequa_crypto::threshold::{SecretShare, combine};
@@ -25,7 +24,7 @@ fn one_result(world: &World) -> PublicResult {
     let results: Vec<&PublicResult> = honest.iter().map(|node| &outcome(world, *node).public).collect();
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "two results");
     let first = results[0].clone();
-    assert!(first.qualified.len() >= world.definition.quorum().quorum());
+    assert!(first.qualified.len() >= world.definition.dealings_needed());
     assert_eq!(first.validators.len(), world.definition.validators());
     let transcript = world.nodes[honest[0]].disk.entries.clone();
     assert_eq!(verify_transcript(&world.definition, transcript).as_ref(), Ok(&first));
@@ -140,12 +139,15 @@ pub(super) fn no_secret_left(world: &World) {
         let secret = &outcome(world, node).secret;
         known.insert(*secret.chain.to_bytes());
         known.extend(secret.validators.iter().map(|share| *share.to_bytes()));
-        known.insert([me.0; 32]);
-        for part in dealing::deal(&world.definition, me, &secrets(me.0)).unwrap() {
-            known.insert(*secrets(me.0).ephemeral(&world.definition, part.index).to_bytes());
+        if !world.definition.is_dealer(me) {
+            continue;
+        }
+        for part in dealing::deal(&world.definition, me, &world.secrets(node)).unwrap() {
+            known.insert(*world.secrets(node).ephemeral(&world.definition, part.index).to_bytes());
             let public = PublicPart::read(&world.definition, &part).unwrap();
             for receiver in world.definition.quorum().members() {
-                let shares = public.open(&world.definition, receiver, &secrets(receiver.0)).unwrap();
+                let shares =
+                    public.open(&world.definition, receiver, &world.secrets(receiver.as_usize())).unwrap();
                 known.extend(shares.chain.iter().map(|share| *share.to_bytes()));
                 known.extend(shares.validators.iter().map(|share| *share.to_bytes()));
             }

@@ -148,6 +148,13 @@ fn a_wrong_opening_is_named_and_does_no_harm() {
     assert_eq!(names(&world), [1, 4]);
 }
 
+/// The complaint of the one who was dealt bad shares was lost to all who had finished, and they asked for nothing
+/// any more.
+#[test]
+fn who_has_finished_asks_for_what_it_missed_and_opens_its_shares() {
+    hold(&drawn(7, 47).run());
+}
+
 #[test]
 fn the_same_die_gives_the_same_ceremony() {
     let ceremony = || {

@@ -1,10 +1,10 @@
 //! The network, the disks and the clock.
 
 use super::byzantine::Misbehaviour;
-use crate::fixture::{definition, secrets};
+use crate::fixture::{definition, participant, secrets};
 use crate::{
-    Ceremony, Checked, Definition, Entry, Input, Message, Notice, Outbound, Output, Promise, Timer, Timing,
-    TranscriptStore,
+    Ceremony, Checked, Definition, Entry, Input, Message, Notice, OldKeys, Outbound, Output, Promise,
+    SecretShares, Secrets, Timer, Timing, TranscriptStore,
 };
 use aequa_testkit::Dice;
 use aequa_types::OperatorIndex;
@@ -67,6 +67,8 @@ enum Event {
 pub(super) struct World {
     pub definition: Arc<Definition>,
     pub nodes: Vec<Node>,
+    /// The keys of each node, and its old shares.
+    keys: Vec<(u8, Option<SecretShares>)>,
     pub faults: Faults,
     pub dice: Dice,
     events: BTreeMap<(u64, u64), Event>,
@@ -96,6 +98,7 @@ impl World {
         Self {
             definition: Arc::new(definition(operators, validators)),
             nodes: (0..operators).map(node).collect(),
+            keys: (0..operators as u8).map(|number| (number, None)).collect(),
             faults,
             dice: Dice(seed),
             events: BTreeMap::new(),
@@ -105,6 +108,41 @@ impl World {
             crashes: 0,
             linger_ms: 0,
             checked: BTreeMap::new(),
+        }
+    }
+
+    /// Keys of a ceremony that ended, dealt anew to operators with these keys, each with the index of the old one whose
+    /// shares it holds.
+    pub fn anew(old: &World, operators: &[(u8, Option<usize>)], seed: u64, faults: Faults) -> Self {
+        let public = &old.ceremony(old.honest()[0]).outcome().unwrap().public;
+        let keys = OldKeys {
+            threshold: old.definition.quorum().quorum(),
+            holders: operators
+                .iter()
+                .map(|(_, holder)| holder.map(|holder| OperatorIndex(holder as u8)))
+                .collect(),
+            chain: public.chain.clone(),
+            validators: public.validators.clone(),
+        };
+        let participants = operators.iter().map(|(number, _)| participant(*number)).collect();
+        let mut ceremony = old.definition.ceremony();
+        ceremony.0[31] ^= 1 + seed as u8;
+        let threshold = (2 * operators.len()).div_ceil(3);
+        let definition = Definition::resharing(ceremony, participants, threshold, keys).unwrap();
+        let shares = |holder: usize| old.ceremony(holder).outcome().unwrap().secret.clone();
+        Self {
+            definition: Arc::new(definition),
+            keys: operators.iter().map(|(number, holder)| (*number, holder.map(shares))).collect(),
+            ..Self::new(operators.len(), 0, seed, faults)
+        }
+    }
+
+    pub fn secrets(&self, node: usize) -> Secrets {
+        let (number, old) = &self.keys[node];
+        let secrets = secrets(*number);
+        match old {
+            Some(old) => secrets.with_old(old.clone()),
+            None => secrets,
         }
     }
 
@@ -202,7 +240,7 @@ impl World {
         let me = OperatorIndex(node as u8);
         let entries = self.nodes[node].disk.entries.clone();
         let mut ceremony =
-            Ceremony::restore(self.definition.clone(), me, secrets(me.0), TIMING, entries).unwrap();
+            Ceremony::restore(self.definition.clone(), me, self.secrets(node), TIMING, entries).unwrap();
         if let Some(misbehaviour) = &self.nodes[node].misbehaviour {
             misbehaviour.corrupt(&mut ceremony);
         }
@@ -221,7 +259,8 @@ impl World {
             }
         };
         let Some(message) = checked else {
-            assert!(self.nodes[from.as_usize()].misbehaviour.is_some(), "an honest message is refused");
+            let refused = self.definition.check(bytes).err();
+            assert!(self.nodes[from.as_usize()].misbehaviour.is_some(), "of honest {from}: {refused:?}");
             return;
         };
         let Some(ceremony) = &mut self.nodes[to].ceremony else { return };
