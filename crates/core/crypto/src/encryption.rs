@@ -152,18 +152,16 @@ impl std::fmt::Debug for EncryptionKey {
 
 /// What two keys have in common. Zeroised when dropped.
 pub struct SharedSecret {
-    /// Of HKDF, after its first half.
-    derivation: Hkdf<Sha256>,
     bytes: Zeroizing<[u8; 32]>,
+    /// The public keys, the smaller one first.
+    keys: [[u8; 32]; 2],
 }
 
 impl SharedSecret {
     fn of(one: &EncryptionKey, other: &EncryptionKey, point: EdwardsPoint) -> Self {
-        let bytes = Zeroizing::new(point.to_montgomery().to_bytes());
-        let (low, high) =
-            if one.bytes < other.bytes { (one.bytes, other.bytes) } else { (other.bytes, one.bytes) };
-        let salt = [KEY_TAG, &low, &high].concat();
-        Self { derivation: Hkdf::new(Some(&salt), bytes.as_slice()), bytes }
+        let mut keys = [one.bytes, other.bytes];
+        keys.sort_unstable();
+        Self { bytes: Zeroizing::new(point.to_montgomery().to_bytes()), keys }
     }
 
     /// The X25519 output itself (RFC 7748, section 6.1).
@@ -187,8 +185,10 @@ impl SharedSecret {
 
     fn cipher(&self, context: &[u8]) -> ChaCha20Poly1305 {
         let mut key = Zeroizing::new([0u8; 32]);
+        let salt = [KEY_TAG, &self.keys[0], &self.keys[1]].concat();
+        let derivation = Hkdf::<Sha256>::new(Some(&salt), self.bytes.as_slice());
         // 32 bytes are one block of the 255 that HKDF gives.
-        self.derivation.expand(context, key.as_mut_slice()).expect("HKDF gives 32 bytes");
+        derivation.expand(context, key.as_mut_slice()).expect("HKDF gives 32 bytes");
         ChaCha20Poly1305::new(Key::from_slice(key.as_slice()))
     }
 }

@@ -11,6 +11,7 @@ use crate::statement::{Claim, ComplaintClaim, DealingId, Place, ShareOpenClaim, 
 use crate::{Definition, Refusal};
 use aequa_crypto::encryption::Disclosure;
 use aequa_types::{Digest, Evidence, OperatorIndex};
+use ssz::Encode as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -375,19 +376,19 @@ impl Board {
         lacking.extend(statements(true));
         let members = definition.quorum().members();
         let places = members.flat_map(|dealer| (0..definition.parts()).map(move |part| (dealer, part)));
-        let mut bytes = 0;
         for (place, _) in places.zip(&summary.parts).filter(|(_, has)| !**has) {
             let turn = (u64::from(place.0.0) + summary.attempt) % definition.quorum().operators() as u64;
             let is_ours = place.0 == me || turn == u64::from(me.0);
             if let Some(part) = self.parts.get(&place).filter(|_| is_ours) {
-                bytes += part.body.0.len();
-                if bytes > ANSWER_BYTES_MAX {
-                    break;
-                }
                 lacking.push(Message::Part(part.clone()));
             }
         }
         lacking.extend(statements(false));
+        let mut bytes = 0;
+        lacking.retain(|message| {
+            bytes += message.ssz_bytes_len();
+            bytes <= ANSWER_BYTES_MAX
+        });
         lacking
     }
 }

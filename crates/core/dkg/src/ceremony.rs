@@ -83,7 +83,8 @@ pub struct Ceremony {
     proposal_wanted: Option<Round>,
     are_commits_timed: bool,
     are_commits_over: bool,
-    are_verdicts_timed: bool,
+    /// How often the timer for verdicts was set.
+    verdicts_timed: usize,
     are_verdicts_over: bool,
     outcome: Option<Outcome>,
     is_finished: bool,
@@ -146,7 +147,7 @@ impl Ceremony {
             proposal_wanted: None,
             are_commits_timed: false,
             are_commits_over: false,
-            are_verdicts_timed: false,
+            verdicts_timed: 0,
             are_verdicts_over: false,
             outcome: None,
             is_finished: false,

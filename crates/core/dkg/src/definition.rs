@@ -6,7 +6,7 @@ use aequa_crypto::bls::{MinPk, MinSig};
 use aequa_crypto::encryption::{EncryptionKey, OVERHEAD_BYTES};
 use aequa_crypto::identity::PublicIdentity;
 use aequa_types::limits::OPERATORS_MAX;
-use aequa_types::{ClusterId, Digest, OperatorIndex, Quorum};
+use aequa_types::{ClusterId, Digest, OperatorIndex, Quorum, Round};
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
 
@@ -128,9 +128,20 @@ impl Definition {
         self.quorum.members().filter(|operator| self.is_dealer(*operator)).count()
     }
 
-    /// How many dealings a key needs: q of a new one, of an old one as many as its threshold says.
-    pub fn dealings_needed(&self) -> usize {
+    /// How many dealings a key should have: q of a new one, of an old one as many as its threshold says.
+    pub fn dealings_wanted(&self) -> usize {
         self.old.as_ref().map_or(self.quorum.quorum(), |old| old.threshold)
+    }
+
+    /// How many dealings a key needs: f+1 of a new one, so that one honest dealer is among them.
+    pub fn dealings_needed(&self) -> usize {
+        self.old.as_ref().map_or(self.quorum.weak_quorum(), |old| old.threshold)
+    }
+
+    /// How many a round of the agreement asks for: when each operator has led one in vain, no more than are needed.
+    pub(crate) fn dealings_of_round(&self, round: Round) -> usize {
+        let is_early = round.0 < self.quorum.operators() as u64;
+        if is_early { self.dealings_wanted() } else { self.dealings_needed() }
     }
 
     /// The name of the ceremony: part of every signed byte.
@@ -224,6 +235,13 @@ mod tests {
             let keys: Vec<usize> = (0..parts).flat_map(|part| definition.keys_of_part(part)).collect();
             assert!(keys.into_iter().eq(0..validators + 1));
         }
+    }
+
+    #[test]
+    fn a_round_asks_for_a_quorum_of_dealings_until_every_operator_has_led_one() {
+        let definition = definition(4, 3, 0).unwrap();
+        let asked = [0, 3, 4, 100].map(|round| definition.dealings_of_round(Round(round)));
+        assert_eq!(asked, [3, 3, 2, 2]);
     }
 
     #[test]

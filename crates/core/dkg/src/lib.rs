@@ -25,10 +25,10 @@
 //! |---|---|---|
 //! | R1 | the start | commit: sign the hashes of all parts of the own dealing |
 //! | R2 | a dealer's only commit is here, the own dealing is not shown | receipt: sign that it was seen |
-//! | R3 | n operators committed, or q and a timer | show the own dealing |
+//! | R3 | all dealers committed, or q commits are certified and a timer | show the own dealing |
 //! | R4 | a dealing is certified by q receipts (or agreed on), here and well formed | ack it, or complain: disclose what the dealer encrypted to me |
-//! | R5 | n acks of n dealings, or own acks of q and a timer | begin the agreement; a DECIDED begins it at any time |
-//! | R6 | the agreement asks | propose the dealings that may be qualified, at least q; prepare a proposal of such |
+//! | R5 | n acks of n dealings, or own acks of f+1, and better q, and a timer | begin the agreement; a DECIDED begins it at any time |
+//! | R6 | the agreement asks | propose the dealings that may be qualified, at least q, from round n on at least f+1; prepare a proposal of such |
 //! | R7 | the agreement decides | these dealings count, whatever becomes known later |
 //! | R8 | a qualified dealer is shown to have dealt bad shares | share_open: disclose the own good ones to all |
 //! | R9 | all qualified dealings are here, and a share of each, dealt or recovered of q opened ones | add up; done: sign the hash of the public result |
@@ -55,7 +55,11 @@
 //! With f dealers, it knows f shares of each honest dealing: nothing, below the threshold q. It must fix its own
 //! dealings before it sees an honest one that counts: a certified commit has receipts of f+1 honest operators, given
 //! before these dealt; q dealings are qualified, f+1 of them honest; of n−f honest operators one at least is in both
-//! sets. It can keep dealings back, or lead the agreement, and so *choose among* the sums of qualified sets: a few
+//! sets. Should operators be cut off while others deal, fewer than q dealings may be left that count: f+1 always
+//! are, since R3 waits for q certified ones, and after n rounds in vain they will do. With fewer than q dealings the
+//! adversary may have chosen its own last, which makes the key one of its choosing and its secret no less unknown.
+//!
+//! It can keep dealings back, or lead the agreement, and so *choose among* the sums of qualified sets: a few
 //! bits of bias, as Gennaro et al. describe. It cannot add a secret that depends on others', since it proves possession
 //! of what it adds.
 //!
@@ -65,6 +69,16 @@
 //! key's distribution is not asked for; Ristenpart and Yilek, 2007, for proofs of possession; Bacho and Loss, CCS
 //! 2022, prove threshold BLS secure with this key generation, adaptively). A validator's public key is not used as a
 //! source of chance either.
+//!
+//! # Dealing anew
+//!
+//! The same machine deals keys anew ([`Definition::resharing`]) to other operators, or to the same ones. Dealers
+//! are those participants that hold old shares: each shares its old share, and a dealing whose constant terms are not
+//! the old public shares is malformed, which is a proof. As many are qualified as the old threshold says; receipts, acks
+//! and the agreement are the new operators' and need their quorum. Keys stay; new shares do not add up with old ones. R8
+//! makes public a guilty dealer's old share, one the adversary has. An old operator that leaves deals nothing: five
+//! operators of whom one goes need all four that stay. From when the new shares sign, and that old ones are
+//! deleted, is not this crate's business.
 //!
 //! # Memory and work
 //!

@@ -233,6 +233,32 @@ mod tests {
     }
 
     #[test]
+    fn encodings_are_frozen() {
+        let ceremony = definition(4, 1).ceremony();
+        let claim = Claim::Done(Digest::ZERO);
+        let statement = Statement::sign(&ceremony, OperatorIndex(0), claim, &identity(0));
+        let part = Part { dealer: OperatorIndex(1), index: 2, body: ValueBytes(vec![3, 4].into()) };
+        let request = aequa_types::message::ValueRequest {
+            instance: agreement::INSTANCE,
+            digest: Digest::repeat_byte(5),
+        };
+        let mut hasher = Sha256::new();
+        for message in [
+            Message::Statement(statement.clone()),
+            Message::Part(part.clone()),
+            Message::Agreement(aequa_types::Message::ValueRequest(request)),
+            Message::Summary(summary()),
+        ] {
+            hasher.update(message.encode());
+        }
+        for entry in [Entry::Statement(statement), Entry::Part(part)] {
+            hasher.update(entry.as_ssz_bytes());
+        }
+        let golden = "e0fabe8b8e59969b9368f990eed3025d3fc0123f159bca4a0ab886eb70d4e835";
+        assert_eq!(hex::encode(hasher.finalize()), golden);
+    }
+
+    #[test]
     fn a_message_and_its_entry_make_the_same_promise() {
         let definition = definition(4, 1);
         let statement = Statement::sign(

@@ -28,7 +28,7 @@ pub trait TranscriptStore {
 pub enum Timer {
     /// For the commits of the others, once there are q.
     Commits,
-    /// For acks and complaints of the others, once there are own acks of q dealings.
+    /// For acks and complaints of the others, once there are own acks of f+1 dealings, and anew of q.
     Verdicts,
     /// For the decision of a round.
     Round(Round),

@@ -21,11 +21,14 @@ impl Host for Judge<'_> {
     }
 
     // R6
-    fn validate(&mut self, _: Round, value: &Value, justified: Justified) -> Validity {
+    fn validate(&mut self, round: Round, value: &Value, justified: Justified) -> Validity {
         let Some(dealings) = dealings_of(self.definition, value) else {
             return Validity::Invalid("no list of enough dealers".into());
         };
         match justified {
+            Justified::Fresh if dealings.len() < self.definition.dealings_of_round(round) => {
+                Validity::Invalid("fewer dealings than an early round asks for".into())
+            }
             // f+1 honest operators found it valid. What became known since then must not keep a value from being
             // decided that may be decided already.
             Justified::Prepared => Validity::Valid,

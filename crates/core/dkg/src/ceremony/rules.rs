@@ -162,7 +162,9 @@ impl<'a> Turn<'a> {
 
     // R2
     fn receipt(&mut self) -> bool {
-        if self.at.is_shown() || self.at.is_decided() {
+        // What is dealt anew is not chosen, so that nothing is gained by dealing last.
+        let is_too_late = self.at.is_shown() && self.at.definition.old().is_none();
+        if is_too_late || self.at.is_decided() {
             return false;
         }
         let dealing = self
@@ -176,9 +178,8 @@ impl<'a> Turn<'a> {
     // R3
     fn show(&mut self) -> bool {
         let definition = &self.at.definition;
-        let committed = self.at.board.committed().count();
-        let is_time = committed == definition.dealers()
-            || (committed >= definition.dealings_needed() && self.at.are_commits_over);
+        let is_time = self.at.board.committed().count() == definition.dealers()
+            || (self.certified() >= definition.dealings_wanted() && self.at.are_commits_over);
         if !is_time || !definition.is_dealer(self.at.me) || self.at.is_shown() || self.at.is_decided() {
             return false;
         }
@@ -250,7 +251,7 @@ impl<'a> Turn<'a> {
     fn propose(&mut self) -> bool {
         let Some(round) = self.at.proposal_wanted else { return false };
         let candidates = self.candidates();
-        if candidates.len() < self.at.definition.dealings_needed() {
+        if candidates.len() < self.at.definition.dealings_of_round(round) {
             return false;
         }
         self.at.proposal_wanted = None;
@@ -318,18 +319,27 @@ impl<'a> Turn<'a> {
     }
 
     fn set_timers(&mut self) {
-        let needed = self.at.definition.dealings_needed();
+        let (wanted, needed) = (self.at.definition.dealings_wanted(), self.at.definition.dealings_needed());
         let (now_ms, timing) = (self.now_ms, self.at.timing);
-        if !self.at.are_commits_timed && !self.at.is_shown() && self.at.board.committed().count() >= needed {
+        if !self.at.are_commits_timed && !self.at.is_shown() && self.at.board.committed().count() >= wanted {
             self.at.are_commits_timed = true;
             self.out.set_timer(Timer::Commits, now_ms.saturating_add(timing.commits_ms));
         }
         let acks =
             self.members().filter(|dealer| self.at.board.said(self.at.me, Place::Ack(*dealer)).is_some());
-        if !self.at.are_verdicts_timed && !self.at.is_agreement_started && acks.count() >= needed {
-            self.at.are_verdicts_timed = true;
+        let acks = acks.count();
+        // From as many as will do, and anew from as many as are wanted.
+        let step = usize::from(acks >= needed) + usize::from(acks >= wanted);
+        if self.at.verdicts_timed < step && !self.at.is_agreement_started {
+            self.at.verdicts_timed = step;
             self.out.set_timer(Timer::Verdicts, now_ms.saturating_add(timing.verdicts_ms));
         }
+    }
+
+    /// How many dealings q operators gave receipts for.
+    fn certified(&self) -> usize {
+        let dealings = self.members().filter_map(|dealer| self.at.board.dealing(dealer));
+        dealings.filter(|dealing| self.at.board.is_certified(*dealing)).count()
     }
 
     fn tell(&mut self) {

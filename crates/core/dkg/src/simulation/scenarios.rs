@@ -50,6 +50,14 @@ fn an_operator_that_comes_after_the_end_finishes_with_the_same_keys() {
 }
 
 #[test]
+fn a_network_in_two_halves_goes_on_when_it_is_whole_again() {
+    for (side, start_ms) in [(vec![0, 1], 0), (vec![1, 3], 2_000), (vec![2], 5_000)] {
+        let world = World::new(4, 1, start_ms, ROUGH).divided(side, start_ms..start_ms + 60_000).run();
+        hold(&world);
+    }
+}
+
+#[test]
 fn a_crash_at_any_write_is_survived_whether_the_write_is_or_not() {
     let writes = World::new(4, 0, 5, CALM).run().nodes[2].writes;
     assert!(writes > 10);
@@ -155,6 +163,12 @@ fn who_has_finished_asks_for_what_it_missed_and_opens_its_shares() {
     hold(&drawn(7, 47).run());
 }
 
+/// Some had dealt before they heard of the others, whose dealings then never counted: fewer than q were left.
+#[test]
+fn operators_that_were_cut_off_while_others_dealt_do_not_stop_it() {
+    hold(&drawn(7, 20).run());
+}
+
 #[test]
 fn the_same_die_gives_the_same_ceremony() {
     let ceremony = || {
@@ -176,6 +190,11 @@ fn drawn(operators: usize, seed: u64) -> World {
         delay_ms: 1 + dice.below(900),
     };
     let mut world = World::new(operators, dice.below(4), seed, faults);
+    if dice.chance(30) {
+        let side = (0..operators).filter(|_| dice.chance(50)).collect();
+        let start_ms = dice.below(20_000) as u64;
+        world = world.divided(side, start_ms..start_ms + 1 + dice.below(40_000) as u64);
+    }
     let mut others: Vec<usize> = (0..operators).collect();
     for _ in 0..world.definition.quorum().faulty_max() {
         let node = others.remove(dice.below(others.len()));

@@ -10,6 +10,7 @@ use aequa_testkit::Dice;
 use aequa_types::OperatorIndex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Virtual time after which a ceremony that has not ended is stuck.
@@ -69,6 +70,8 @@ pub(super) struct World {
     pub nodes: Vec<Node>,
     /// The keys of each node, and its old shares.
     keys: Vec<(u8, Option<SecretShares>)>,
+    /// Nodes that hear nobody else in this time, and are heard by nobody else.
+    partition: Option<(Vec<usize>, Range<u64>)>,
     pub faults: Faults,
     pub dice: Dice,
     events: BTreeMap<(u64, u64), Event>,
@@ -99,6 +102,7 @@ impl World {
             definition: Arc::new(definition(operators, validators)),
             nodes: (0..operators).map(node).collect(),
             keys: (0..operators as u8).map(|number| (number, None)).collect(),
+            partition: None,
             faults,
             dice: Dice(seed),
             events: BTreeMap::new(),
@@ -153,6 +157,11 @@ impl World {
 
     pub fn absent(mut self, node: usize) -> Self {
         self.nodes[node].start_ms = None;
+        self
+    }
+
+    pub fn divided(mut self, side: Vec<usize>, time_ms: Range<u64>) -> Self {
+        self.partition = Some((side, time_ms));
         self
     }
 
@@ -334,8 +343,17 @@ impl World {
                 None => vec![message.encode()],
                 Some(lie) => lie.frames(&self.definition, me, to, &message, &mut self.dice),
             };
-            frames.into_iter().for_each(|bytes| self.transmit(to, me, bytes));
+            if !self.is_divided(from, to) {
+                frames.into_iter().for_each(|bytes| self.transmit(to, me, bytes));
+            }
         }
+    }
+
+    fn is_divided(&self, from: usize, to: usize) -> bool {
+        let divides = |(side, time_ms): &(Vec<usize>, Range<u64>)| {
+            time_ms.contains(&self.now_ms) && side.contains(&from) != side.contains(&to)
+        };
+        self.partition.as_ref().is_some_and(divides)
     }
 
     fn transmit(&mut self, to: usize, from: OperatorIndex, bytes: Vec<u8>) {
