@@ -16,8 +16,8 @@
 //!
 //! Joint verifiable secret sharing: every operator deals a secret of its own (Feldman, 1987), the key's secret is the
 //! sum of those that are qualified (Pedersen, 1991; Gennaro, Jarecki, Krawczyk and Rabin, *Secure Distributed Key
-//! Generation for Discrete-Log Based Cryptosystems*, J. Cryptology 2007). Sharings are on commitment before
-//! reveal, with a proof of possession of every constant term.
+//! Generation for Discrete-Log Based Cryptosystems*, J. Cryptology 2007). Every dealer commits before it reveals,
+//! and proves possession of every constant term.
 //!
 //! # Rules
 //!
@@ -60,15 +60,15 @@
 //! adversary may have chosen its own last, which makes the key one of its choosing and its secret no less unknown.
 //!
 //! It can keep dealings back, or lead the agreement, and so *choose among* the sums of qualified sets: a few
-//! bits of bias, as Gennaro et al. describe. It cannot add a secret that depends on others', since it proves possession
-//! of what it adds.
+//! bits of bias, as Gennaro et al. describe. It cannot add a secret that it does not know, since it proves possession of
+//! what it adds.
 //!
 //! That is enough for BLS. Whatever the set, the key is an honest secret's key plus a difference whose secret the
 //! adversary has proven to possess: a signature under the sum, less that part of it, is one under the honest key,
-//! and to make one of those is to forge BLS (the argument of Gennaro et al., section 5, for protocols in which the
-//! key's distribution is not asked for; Ristenpart and Yilek, 2007, for proofs of possession; Bacho and Loss, CCS
-//! 2022, prove threshold BLS secure with this key generation, adaptively). A validator's public key is not used as a
-//! source of chance either.
+//! and to make one of those is to forge BLS. (Gennaro et al., *Secure Applications of Pedersen's Distributed Key
+//! Generation Protocol*, CT-RSA 2003, have the argument for protocols that do not ask for the key's distribution;
+//! Ristenpart and Yilek, 2007, for proofs of possession; Bacho and Loss, CCS 2022, prove threshold BLS secure with key
+//! generation of this kind, against adaptive adversaries.) Nothing here uses a public key as a source of chance.
 //!
 //! # Dealing anew
 //!
