@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_say_so() {
-        for line in ["dkg new", "verify-state --height 1", "slashing-protection import"] {
+        for line in ["audit show", "verify-state --height 1", "slashing-protection import"] {
             let refusal = parsed(line).unwrap_err();
             assert_eq!(refusal.code, 2);
             assert!(refusal.text.contains("not part of this version"), "{}", refusal.text);

@@ -168,10 +168,9 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
         addresses: Addresses {
             validator_api: args.validator_api,
             monitoring: args.monitoring,
-            p2p: args.p2p_listen.clone(),
+            p2p: args.p2p_listen,
         },
         data_dir: args.data_dir,
-        listen: args.p2p_listen,
         wait: Duration::from_secs(args.wait),
         timeout: Duration::from_secs(args.timeout),
     };

@@ -45,9 +45,7 @@ pub struct Member {
     pub definition: PathBuf,
     /// The operator's folder.
     pub data_dir: PathBuf,
-    /// Where it listens; as the definition says where that is empty.
-    pub listen: Vec<String>,
-    /// What its `node.toml` is to say.
+    /// Where it listens, and its node later; to the others as the definition says, where nothing else is given.
     pub addresses: Addresses,
     /// How long those that are away are waited for in each step, where q are there.
     pub wait: Duration,
@@ -100,10 +98,11 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     });
     let mut config = aequa_p2p::Config::new(&network_identity, machine.ceremony(), me, members.collect());
     config.topics = vec![Topic::Dkg];
-    config.listen = match member.listen.is_empty() {
-        true => definition.operators[me.as_usize()].multiaddrs.clone(),
-        false => member.listen.clone(),
-    };
+    let mut addresses = member.addresses.clone();
+    if addresses.p2p.is_empty() {
+        addresses.p2p.clone_from(&definition.operators[me.as_usize()].multiaddrs);
+    }
+    config.listen.clone_from(&addresses.p2p);
     config.dkg_required = true;
     config.max_conns = OPERATORS_MAX as i64 + 28;
     let desk = Arc::new(Desk { machine: Arc::clone(&machine), queue });
@@ -111,6 +110,7 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         .map_err(|error| ExitError::failure(error).hint("choose another address with --p2p.listen"))?;
     let part = Part {
         member,
+        addresses,
         definition: &definition,
         me,
         ceremony,
@@ -182,6 +182,7 @@ fn summary(definition: &Definition, me: OperatorIndex) -> String {
 /// The ceremony as it runs.
 struct Part<'a> {
     member: &'a Member,
+    addresses: Addresses,
     definition: &'a Definition,
     me: OperatorIndex,
     ceremony: Ceremony,
@@ -346,7 +347,7 @@ impl Part<'_> {
             .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
         let dir = &self.member.data_dir;
         let written = match &self.written {
-            None => outcome::write(dir, &lock, &outcome.secret, &self.member.addresses),
+            None => outcome::write(dir, &lock, &outcome.secret, &self.addresses),
             Some(_) => outcome::write_lock(dir, &lock),
         };
         written.map_err(|error| ExitError::failure(format!("cannot write to {}: {error}", dir.display())))?;
