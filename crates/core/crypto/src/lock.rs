@@ -113,6 +113,15 @@ impl VerifiedLock {
         &self.validators
     }
 
+    /// Operators that have signed it; of a ceremony that some were away from, not all.
+    pub fn signed(&self) -> impl Iterator<Item = OperatorIndex> {
+        let signatures = self.lock.node_signatures.iter();
+        self.quorum
+            .members()
+            .zip(signatures)
+            .filter_map(|(operator, signature)| (*signature != Signature::default()).then_some(operator))
+    }
+
     /// A combiner of this cluster's seals.
     pub fn combiner(&self) -> Combiner {
         Combiner::new(self.quorum.quorum(), self.group_key, self.public_shares.clone())

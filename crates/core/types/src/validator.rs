@@ -398,7 +398,8 @@ mod tests {
             }),
             Ok(())
         );
-        let refused: [(&str, fn(&mut ValidatorPolicy)); 7] = [
+        type Change = fn(&mut ValidatorPolicy);
+        let refused: [(&str, Change); 7] = [
             ("withdrawal_credentials", |policy| policy.withdrawal_credentials.0[0] = 0),
             ("withdrawal_credentials", |policy| policy.withdrawal_credentials.0[11] = 1),
             ("withdrawal_credentials", |policy| {

@@ -13,9 +13,9 @@ impl World {
         let now_ms = self.now_ms;
         let Some(agreeing) = self.agreeing(id) else { return };
         let intake = &mut self.nodes[id].intake;
-        let passed = match unchecked(message) {
-            Err(other) => vec![(from, other)],
-            Ok(vote) => intake
+        let passed = match unchecked(&message) {
+            None => vec![(from, message)],
+            Some(vote) => intake
                 .arrived(now_ms, agreeing, from, vote)
                 .into_iter()
                 .filter_map(|vote| self.verifier.message(vote))
@@ -79,15 +79,15 @@ fn input_of((from, message): (OperatorIndex, Verified)) -> Input {
     Input::Message { from, message }
 }
 
-/// A vote as it travels; anything else is given back.
-fn unchecked(message: Verified) -> Result<Message, Verified> {
+/// A vote as it travels; nothing for any other message.
+fn unchecked(message: &Verified) -> Option<Message> {
     match message {
-        Verified::Prepare(vote) => Ok(Message::Prepare(vote)),
-        Verified::Commit(vote) => Ok(Message::Commit(vote)),
-        other @ (Verified::PrePrepare { .. }
+        Verified::Prepare(vote) => Some(Message::Prepare(vote.clone())),
+        Verified::Commit(vote) => Some(Message::Commit(vote.clone())),
+        Verified::PrePrepare { .. }
         | Verified::RoundChange(_)
         | Verified::Decided(_)
         | Verified::ValueRequest(_)
-        | Verified::ValueReply { .. }) => Err(other),
+        | Verified::ValueReply { .. } => None,
     }
 }

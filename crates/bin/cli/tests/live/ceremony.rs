@@ -109,6 +109,7 @@ fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decide
     for node in 1..4 {
         assert_eq!(operators.lock(node).as_ref(), Some(&lock), "node {node}");
         assert_eq!(operators.verified_by(node), operators.verified_by(0));
+        assert!(!operators.folder(node).join("dkg/seed.json").exists(), "nobody needs it any more");
     }
     let verified = aequa_crypto::lock::load(&lock).unwrap();
     assert_eq!(verified.validators().len(), 2);

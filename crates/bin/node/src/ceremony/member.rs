@@ -1,9 +1,10 @@
 //! One operator's part in a ceremony: messages in, steps, messages out, until there is a lock.
 
+use super::load_definition;
+use super::outcome::{self, SEED_KEYSTORE};
 use super::own::{OwnKeys, ceremony_seed};
 use super::signing::{Chunk, Signing};
 use super::transcript::Transcript;
-use super::{load_definition, outcome};
 use crate::cluster::Addresses;
 use crate::config::LOCK_FILE;
 use crate::console;
@@ -64,8 +65,10 @@ enum Said {
 pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let (definition, machine) = load_definition(&member.definition)?;
     let lock_path = member.data_dir.join(LOCK_FILE);
-    if files::is_there(&lock_path) {
-        return finished_before(&lock_path, &definition);
+    if files::is_there(&lock_path)
+        && let Some(lock) = finished_before(&lock_path, &definition)?
+    {
+        return Ok(lock);
     }
     let own = OwnKeys::load(&member.data_dir)?;
     let me = place_of(&definition, &own)?;
@@ -75,7 +78,7 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         files::make_private_dir(&dir)
             .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", dir.display())))?;
     }
-    let seed = ceremony_seed(&dir.join("seed.json"), &member.data_dir)?;
+    let seed = ceremony_seed(&dir.join(SEED_KEYSTORE), &member.data_dir)?;
     let name = format!("dkg-{}.dat", &hex::encode(machine.ceremony())[..16]);
     let (transcript, entries) = Transcript::open(&dir.join(name), machine.ceremony())?;
     if !entries.is_empty() {
@@ -130,14 +133,24 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     result
 }
 
-fn finished_before(path: &std::path::Path, definition: &Definition) -> Result<VerifiedLock, ExitError> {
+/// The lock of an earlier run, if nobody is waited for any more. Where some have not signed it, they may still need
+/// their shares: this operator answers them again.
+fn finished_before(
+    path: &std::path::Path,
+    definition: &Definition,
+) -> Result<Option<VerifiedLock>, ExitError> {
     let lock = crate::keys::load_lock(path)?;
     if lock.lock().definition_hash != definition.definition_hash {
         return Err(ExitError::refused(format!("{} is the lock of another cluster", path.display()))
             .hint("every cluster has a folder of its own"));
     }
-    console::line(format!("the ceremony has ended: {} is there", path.display()));
-    Ok(lock)
+    let signed = lock.signed().count();
+    console::line(format!(
+        "{} is there, signed by {signed} of {}",
+        path.display(),
+        definition.operators.len()
+    ));
+    Ok((signed == definition.operators.len()).then_some(lock))
 }
 
 fn place_of(definition: &Definition, own: &OwnKeys) -> Result<OperatorIndex, ExitError> {
@@ -350,6 +363,11 @@ impl Part<'_> {
             None => outcome::write(dir, &lock, &outcome.secret, &self.addresses),
             Some(_) => outcome::write_lock(dir, &lock),
         };
+        let written = written.and_then(|()| match signed == operators {
+            // Nobody needs this operator's dealing again, and nobody shall find what it was made from.
+            true => outcome::forget_seed(dir),
+            false => Ok(()),
+        });
         written.map_err(|error| ExitError::failure(format!("cannot write to {}: {error}", dir.display())))?;
         console::line(format!("the lock is in {}, signed by {signed} of {operators}", dir.display()));
         self.written = Some((lock, signed));

@@ -20,7 +20,8 @@
 //!    what rests on it leaves, and the lock is the last file to be written.
 //! 2. The name of the ceremony, and so of everything signed in it, is the hash of the definition. Operators whose
 //!    definitions differ do not hear each other.
-//! 3. Who has finished goes on answering those that have not, until all have or time is up.
+//! 3. Who has finished goes on answering those that have not, until all have or time is up, and again when the command
+//!    is started again. When all have signed the lock the seed is removed.
 
 pub mod member;
 mod outcome;

@@ -10,6 +10,9 @@ use aequa_dkg::SecretShares;
 use std::io;
 use std::path::Path;
 
+/// Keystore of the seed of a ceremony, in its folder.
+pub const SEED_KEYSTORE: &str = "seed.json";
+
 /// Writes an operator's shares, and what everybody may read. A run that was interrupted is made good by the next.
 pub fn write(
     data_dir: &Path,
@@ -42,4 +45,16 @@ pub fn write(
 /// Writes the lock, in place of one that fewer had signed.
 pub fn write_lock(data_dir: &Path, lock: &VerifiedLock) -> io::Result<()> {
     files::replace(&data_dir.join(LOCK_FILE), lock.lock().to_json().as_bytes(), files::PUBLIC)
+}
+
+/// Removes the seed, from which this operator's dealing could be made again.
+pub fn forget_seed(data_dir: &Path) -> io::Result<()> {
+    let keystore = data_dir.join("dkg").join(SEED_KEYSTORE);
+    for path in [keystore.with_extension("txt"), keystore] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    files::sync_dir(&data_dir.join("dkg"))
 }

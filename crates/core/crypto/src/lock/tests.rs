@@ -335,7 +335,8 @@ fn a_lock_with_validators_verifies_and_any_three_shares_sign_for_each() {
 fn what_does_not_hold_of_a_validator_is_named() {
     let cluster = with_validators(vec![None, None]);
     let foreign = with_validators(vec![None]).lock.validators[0].clone();
-    let cases: [(&str, &dyn Fn(&mut ClusterLock)); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut ClusterLock);
+    let cases: [(&str, Change); 9] = [
         ("validators[1]", &|lock| lock.validators[1].target_gas_limit = 0),
         ("validators[1]", &|lock| lock.validators[1] = lock.validators[0].clone()),
         ("validators[1].pubkey", &|lock| lock.validators[1].pubkey.0[5] ^= 1),
@@ -368,4 +369,59 @@ fn the_policy_of_validators_is_in_the_definition_and_their_keys_are_not() {
     assert_ne!(other.compute_lock_hash(), lock_hash);
     other.validators[0].fee_recipient[0] ^= 1;
     assert_ne!(other.compute_definition_hash(), definition);
+}
+
+#[test]
+fn a_quorum_that_holds_shares_signs_the_lock_the_dealer_would_have_signed() {
+    use super::signing::{
+        check_lock_share, check_validators, combine_validators, complete, sign_lock, sign_validators,
+    };
+    use std::collections::BTreeMap;
+    let cluster = with_validators(vec![None, None]);
+    let quorum = Quorum::of(4).unwrap();
+    let mut lock = cluster.lock.clone();
+    for validator in &mut lock.validators {
+        validator.deposits.iter_mut().for_each(|deposit| deposit.signature = FixedBytes::ZERO);
+        validator.builder_registration.signature = FixedBytes::ZERO;
+    }
+    lock.lock_hash = B256::ZERO;
+    let away = OperatorIndex(1);
+    let here = || cluster.operators.iter().filter(|secrets| secrets.index != away);
+    let mut shares = BTreeMap::new();
+    for secrets in here() {
+        let own = sign_validators(&lock, &secrets.validator_shares);
+        check_validators(&lock, secrets.index, &own).unwrap();
+        assert!(check_validators(&lock, away, &own).is_err(), "in the name of another");
+        let mut bad = own.clone();
+        bad.signatures.swap(3, 4);
+        let error = check_validators(&lock, secrets.index, &bad).unwrap_err().to_string();
+        assert!(error.starts_with("validators[1]"), "{error}");
+        bad.signatures.pop();
+        assert!(check_validators(&lock, secrets.index, &bad).is_err(), "one is missing");
+        shares.insert(secrets.index, own);
+    }
+    combine_validators(&mut lock, quorum, &shares).unwrap();
+    assert_eq!(lock.lock_hash, cluster.lock.lock_hash, "there is one signature of each key");
+
+    let said: BTreeMap<_, _> =
+        here().map(|secrets| (secrets.index, sign_lock(&lock, &secrets.identity, &secrets.share))).collect();
+    for (operator, share) in &said {
+        check_lock_share(&lock, *operator, share).unwrap();
+        assert!(check_lock_share(&lock, away, share).is_err());
+    }
+    let verified = complete(&mut lock, quorum, &said).unwrap();
+    assert!(verified.signed().eq([0, 2, 3].map(OperatorIndex)));
+    assert_eq!(load(&lock.to_json()).unwrap().lock(), &lock);
+
+    let mut fewer = lock.clone();
+    fewer.node_signatures[3] = Signature::default();
+    assert_eq!(failing_item(&fewer), "node_signatures");
+    let mut forged = lock.clone();
+    forged.node_signatures[1] = forged.node_signatures[0];
+    assert_eq!(failing_item(&forged), "node_signatures[1]");
+    let mut foreign = lock.clone();
+    foreign.signature_aggregate = said[&OperatorIndex(0)].seal;
+    assert_eq!(failing_item(&foreign), "signature_aggregate", "a share is not the group's");
+    let two: BTreeMap<_, _> = said.into_iter().take(2).collect();
+    assert!(complete(&mut lock, quorum, &two).is_err());
 }
