@@ -94,18 +94,32 @@ pub fn model(args: &[String]) -> Result<(), Failure> {
 /// `cargo xtask kill`: the live test of kills with as many runs as wanted. Not through nextest, whose limit is
 /// for tests of minutes.
 pub fn kill(args: &[String]) -> Result<(), Failure> {
-    let mut command = cargo(&["test", "--workspace", "--test", "live", "--", "kills::", "--nocapture"]);
-    command.env("KILL_RUNS", "200");
+    campaign(("kill", "kills::", "KILL"), "200", args)
+}
+
+/// `cargo xtask ceremonies [--runs N] [--seed S]`: key ceremonies of real processes.
+pub fn ceremonies(args: &[String]) -> Result<(), Failure> {
+    campaign(("ceremonies", "ceremony::campaign", "CEREMONY"), "50", args)
+}
+
+/// A campaign of live tests; how long and with which chance, they read from variables.
+fn campaign(
+    (name, tests, variables): (&str, &str, &str),
+    runs: &str,
+    args: &[String],
+) -> Result<(), Failure> {
+    let mut command = cargo(&["test", "--workspace", "--test", "live", "--", tests, "--nocapture"]);
+    command.env(format!("{variables}_RUNS"), runs);
     let mut rest = args.iter();
     while let Some(flag) = rest.next() {
-        let name = match flag.as_str() {
-            "--runs" => "KILL_RUNS",
-            "--seed" => "KILL_SEED",
-            other => return Err(Failure::Usage(format!("cargo xtask kill has no {other}"))),
+        let variable = match flag.as_str() {
+            "--runs" => "RUNS",
+            "--seed" => "SEED",
+            other => return Err(Failure::Usage(format!("cargo xtask {name} has no {other}"))),
         };
         let number = rest.next().filter(|value| value.parse::<u64>().is_ok());
         let number = number.ok_or_else(|| Failure::Usage(format!("{flag} takes a number")))?;
-        command.env(name, number);
+        command.env(format!("{variables}_{variable}"), number);
     }
     run(command)
 }

@@ -97,6 +97,12 @@ pub const COMMANDS: &[Command] = &[
         run: chores::kill,
     },
     Command {
+        name: "ceremonies",
+        takes: "[--runs N] [--seed S]",
+        about: "hold key ceremonies of real processes (50 runs) that are killed and away at random, and compare every lock and share",
+        run: chores::ceremonies,
+    },
+    Command {
         name: "devnet",
         takes: "[flags of dvt-node devnet]",
         about: "run a cluster on this machine from an optimised build",

@@ -1,6 +1,13 @@
 //! The key ceremony: one process per operator, one of them away, one killed again and again.
+//!
+//! `campaign` does so at random, `CEREMONY_RUNS` times (`cargo xtask ceremonies`).
 
 use crate::harness::{Node, Ports, command, output, until};
+use aequa_crypto::keystore::Keystore;
+use aequa_crypto::seal::SecretShare;
+use aequa_testkit::Dice;
+use aequa_types::OperatorIndex;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -14,8 +21,12 @@ struct Operators {
 
 impl Operators {
     fn new(validators: u16) -> Self {
+        Self::of(4, validators)
+    }
+
+    fn of(count: usize, validators: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ports: Vec<Ports> = (0..4).map(|_| Ports::take()).collect();
+        let ports: Vec<Ports> = (0..count).map(|_| Ports::take()).collect();
         let operators = Self { dir, ports };
         let mut cards = Vec::new();
         for (node, ports) in operators.ports.iter().enumerate() {
@@ -81,6 +92,76 @@ impl Operators {
         let checked = output(&["dkg", "verify", &transcript, "--definition", &definition]);
         assert!(checked.status.success(), "{checked:?}");
         String::from_utf8(checked.stdout).unwrap()
+    }
+}
+
+impl Operators {
+    /// An operator's share of the sequencer key, from its keystore.
+    fn share(&self, node: usize) -> SecretShare {
+        let keystore = self.folder(node).join("keys/keystore-sequencer.json");
+        let password = std::fs::read_to_string(keystore.with_extension("txt")).unwrap();
+        let keystore = Keystore::from_json(&std::fs::read_to_string(keystore).unwrap()).unwrap();
+        SecretShare::from_bytes(OperatorIndex(node as u8), &keystore.decrypt(&password).unwrap()).unwrap()
+    }
+
+    /// Everybody has the same lock, whoever signed it, and any quorum's shares make its group's signature.
+    fn agree(&self, present: &[usize]) {
+        let locks: Vec<_> = present
+            .iter()
+            .map(|node| aequa_crypto::lock::load(&self.lock(*node).unwrap()).unwrap())
+            .collect();
+        assert!(locks.iter().all(|lock| lock.lock().lock_hash == locks[0].lock().lock_hash));
+        let (first, quorum) = (locks[0].clone(), locks[0].quorum().quorum());
+        for left in 0..present.len() {
+            let some = present.iter().cycle().skip(left).take(quorum).map(|node| self.share(*node));
+            let shares: Vec<_> = some.map(|share| (share.operator(), share.sign(b"block"))).collect();
+            let seal = aequa_crypto::seal::combine(quorum, &shares).unwrap();
+            assert!(first.group_key().verify(b"block", &seal).is_ok());
+            let fewer = aequa_crypto::seal::combine(quorum - 1, &shares[1..]).unwrap();
+            assert!(first.group_key().verify(b"block", &fewer).is_err(), "one share less makes nothing");
+        }
+    }
+}
+
+/// Ceremonies at random: four operators or seven, keys of validators or none, up to f away, one killed at any moments.
+#[test]
+fn campaign() {
+    const RUNS: u64 = 3;
+    let setting = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (runs, seed) = (setting("CEREMONY_RUNS").unwrap_or(RUNS), setting("CEREMONY_SEED").unwrap_or(now));
+    eprintln!("CEREMONY_SEED={seed}");
+    for run in 0..runs {
+        let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(run));
+        let count = if dice.chance(25) { 7 } else { 4 };
+        let operators = Operators::of(count, [0, 1, 100][dice.below(3)]);
+        let away = if dice.chance(30) { dice.below((count - 1) / 3 + 1) } else { 0 };
+        let present: Vec<usize> = (away..count).collect();
+        let mut members: Vec<(usize, Child)> =
+            present.iter().map(|node| (*node, operators.take_part(*node))).collect();
+        let victim = dice.below(members.len());
+        for _ in 0..1 + dice.below(4) {
+            std::thread::sleep(Duration::from_millis(dice.below(1_500) as u64));
+            let (node, member) = &mut members[victim];
+            // It may have ended by itself.
+            let _ = member.kill();
+            member.wait().unwrap();
+            *member = operators.take_part(*node);
+        }
+        if away > 0 {
+            // Nobody comes any more: those that have finished would wait for minutes.
+            let locks = || present.iter().map(|node| operators.lock(*node)).collect::<Option<Vec<_>>>();
+            until("locks of all that are there", locks);
+            members.iter_mut().for_each(|(_, member)| drop(member.kill()));
+        }
+        for (node, member) in &mut members {
+            let status = member.wait().unwrap();
+            assert!(away > 0 || status.success(), "run {run}: {}", report(&operators.folder(*node)));
+        }
+        operators.agree(&present);
+        let said: BTreeSet<String> = present.iter().map(|node| operators.verified_by(*node)).collect();
+        assert_eq!(said.len(), 1, "run {run}: transcripts say the same");
+        eprintln!("run {run}: {} of {count} operators", present.len());
     }
 }
 
