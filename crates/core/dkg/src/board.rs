@@ -377,7 +377,8 @@ impl Board {
         let members = definition.quorum().members();
         let places = members.flat_map(|dealer| (0..definition.parts()).map(move |part| (dealer, part)));
         for (place, _) in places.zip(&summary.parts).filter(|(_, has)| !**has) {
-            let turn = (u64::from(place.0.0) + summary.attempt) % definition.quorum().operators() as u64;
+            let operators = definition.quorum().operators() as u64;
+            let turn = (u64::from(place.0.0) + summary.attempt % operators) % operators;
             let is_ours = place.0 == me || turn == u64::from(me.0);
             if let Some(part) = self.parts.get(&place).filter(|_| is_ours) {
                 lacking.push(Message::Part(part.clone()));

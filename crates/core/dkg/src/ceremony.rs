@@ -10,7 +10,7 @@ use crate::message::{Checked, Entry};
 use crate::output::{Output, Timer};
 use crate::result::Outcome;
 use crate::secrets::Secrets;
-use crate::statement::Place;
+use crate::statement::{Place, dealing_hash};
 use crate::{Definition, Error, Refusal, agreement};
 use aequa_qbft::{Instance, Restored};
 use aequa_types::{OperatorIndex, Record, Round, Value};
@@ -134,6 +134,7 @@ impl Ceremony {
             true => Vec::new(),
             false => dealing::deal(&definition, me, &secrets)?,
         };
+        check_promised(&definition, me, &board, &dealing)?;
         Ok(Self {
             definition,
             me,
@@ -263,6 +264,20 @@ fn check_old_shares(definition: &Definition, me: OperatorIndex, secrets: &Secret
     if is_own { Ok(()) } else { Err(Error::ForeignSecrets(me)) }
 }
 
+/// What is to be dealt is what was committed to, if anything was.
+fn check_promised(
+    definition: &Definition,
+    me: OperatorIndex,
+    board: &Board,
+    dealing: &[Part],
+) -> Result<(), Error> {
+    let made = dealing_hash(&definition.ceremony(), me, &dealing::part_hashes(definition, dealing));
+    match board.dealing(me) {
+        Some(promised) if !dealing.is_empty() && promised.hash != made => Err(Error::ForeignSeed),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Puts entries on the board again, in their order, and says what of them the agreement remembers.
 pub(crate) fn replay(
     definition: &Definition,
@@ -307,4 +322,26 @@ fn decided(
     let value = values.iter().find(|value| value.digest() == certificate.digest);
     let dealings = value.and_then(|value| agreement::dealings_of(definition, value));
     dealings.map(Some).ok_or(Refusal::Nonsense("decision of a value that is not here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{definition, identity, secrets};
+    use aequa_crypto::encryption::DecryptionKey;
+    use zeroize::Zeroizing;
+
+    /// Another dealing than the one committed to would convict its dealer.
+    #[test]
+    fn a_ceremony_does_not_go_on_with_another_seed() {
+        let (definition, me) = (Arc::new(definition(4, 0)), OperatorIndex(0));
+        let restore = |secrets, entries| {
+            Ceremony::restore(Arc::clone(&definition), me, secrets, Timing::default(), entries)
+        };
+        let entries = restore(secrets(0), Vec::new()).unwrap().start(0).persist().to_vec();
+        assert!(matches!(entries[..], [Entry::Statement(_), ..]), "the commit is the first");
+        assert!(restore(secrets(0), entries.clone()).is_ok());
+        let other = Secrets::new(identity(0), DecryptionKey::from_bytes(&[0; 32]), Zeroizing::new([9; 32]));
+        assert_eq!(restore(other, entries).err(), Some(Error::ForeignSeed));
+    }
 }

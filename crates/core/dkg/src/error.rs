@@ -12,6 +12,9 @@ pub enum Error {
     /// The secrets are not those of the operator they are said to belong to.
     #[error("the secrets are not those of operator {0} in the definition")]
     ForeignSecrets(OperatorIndex),
+    /// The dealing that the seed makes is not the one that was committed to: the seed is another one.
+    #[error("the seed is not the one that this operator's dealing was made from")]
+    ForeignSeed,
     /// An entry of the transcript does not belong to it.
     #[error("entry {position} of the transcript: {refusal}")]
     Entry {

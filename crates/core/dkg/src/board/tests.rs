@@ -210,3 +210,29 @@ fn parts_of_others_are_sent_by_one_operator_at_a_time() {
         assert!((4..=8).contains(&sent), "the dealer itself, and one more");
     }
 }
+
+/// The number is another operator's, and unsigned.
+#[test]
+fn whatever_attempt_a_summary_is_each_part_is_sent_by_somebody() {
+    let mut scene = Scene::new();
+    for dealer in [0, 3] {
+        scene.deal(dealer);
+    }
+    let said = vec![true; places(&scene.definition).count()];
+    for attempt in [0, 1, 2, u64::MAX - 1, u64::MAX] {
+        let summary = crate::Summary {
+            attempt,
+            commits: vec![Digest::ZERO; 4],
+            said: said.clone(),
+            parts: vec![false; 4],
+            is_decided: false,
+        };
+        let sent = (0..4).flat_map(|me| scene.board.lacking(OperatorIndex(me), &summary));
+        let parts = sent.filter_map(|message| match message {
+            Message::Part(part) => Some(part.dealer.0),
+            Message::Statement(_) | Message::Agreement(_) | Message::Summary(_) => None,
+        });
+        let dealers: std::collections::BTreeSet<u8> = parts.collect();
+        assert!(dealers.into_iter().eq([0, 3]), "attempt {attempt}");
+    }
+}

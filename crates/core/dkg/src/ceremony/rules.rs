@@ -183,13 +183,15 @@ impl<'a> Turn<'a> {
         if !is_time || !definition.is_dealer(self.at.me) || self.at.is_shown() || self.at.is_decided() {
             return false;
         }
+        let mut is_shown = false;
         for part in self.at.dealing.clone() {
             if self.at.board.keep_part(&part).is_ok() {
                 self.out.keep(Entry::Part(part.clone()));
+                self.out.broadcast(Message::Part(part));
+                is_shown = true;
             }
-            self.out.broadcast(Message::Part(part));
         }
-        true
+        is_shown
     }
 
     // R4
