@@ -196,6 +196,12 @@ impl DataDir {
     }
 }
 
+/// Holds a directory that exists, as a node does, for as long as the value lives: what makes the keys of an operator
+/// and what uses them do not meet in it.
+pub fn hold_dir(root: &Path) -> Result<File, StorageError> {
+    hold(&root.join(LOCK_FILE))
+}
+
 /// Directory of the recording in a data directory that is only read.
 pub fn journal_dir(root: &Path) -> PathBuf {
     root.join("journal")

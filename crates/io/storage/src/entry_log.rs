@@ -69,6 +69,18 @@ impl EntryLog {
         Ok((Self { path: path.into(), file }, entries))
     }
 
+    /// The entries of a log, which is not changed: somebody may be appending to it.
+    pub fn read(path: &Path, owner: ClusterId) -> Result<Vec<Vec<u8>>, StorageError> {
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(at("open", path))?;
+        file.take(LOG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(at("read", path))?;
+        let corrupt = |reason| StorageError::EntryLogCorrupt { path: path.into(), reason };
+        if !bytes.starts_with(&header(owner)) {
+            return Err(corrupt("the log of another ceremony, or a damaged one"));
+        }
+        Ok(entries(&bytes).map_err(corrupt)?.0)
+    }
+
     /// Appends entries, durable before this returns. After an error nothing more may be appended: whether these
     /// are there is known to the next open.
     pub fn append(&mut self, entries: &[Vec<u8>]) -> Result<(), StorageError> {
@@ -149,6 +161,7 @@ mod tests {
         let path = dir.path().join("log");
         three_batches(&path);
         assert_eq!(logged(&path), [b"a".to_vec(), b"bb".to_vec(), vec![0; 40], Vec::new(), b"c".to_vec()]);
+        assert_eq!(EntryLog::read(&path, OWNER).unwrap(), logged(&path));
         let (mut log, _) = EntryLog::open(&path, OWNER).unwrap();
         log.append(&[b"d".to_vec()]).unwrap();
         assert_eq!(logged(&path).len(), 6);
