@@ -77,6 +77,16 @@ pub fn verify(lock: &ClusterLock) -> Result<VerifiedLock, LockError> {
     Ok(VerifiedLock { lock, quorum, identities, group_key, public_shares, validators, warnings })
 }
 
+/// Checks what a lock takes from its definition: what fails here would fail at the end of a ceremony, for all.
+pub fn check_definition(lock: &ClusterLock) -> Result<(), LockError> {
+    check_consensus(lock)?;
+    check_operators(lock)?;
+    for (position, validator) in lock.validators.iter().enumerate() {
+        validator.policy().check().map_err(|reason| item(format!("validators[{position}]"), reason))?;
+    }
+    Ok(())
+}
+
 impl VerifiedLock {
     /// The document.
     pub fn lock(&self) -> &ClusterLock {

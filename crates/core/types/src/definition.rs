@@ -7,6 +7,7 @@
 //! Its hash is the cluster id at epoch 0 and the name of the key ceremony: whatever an operator signs in the ceremony
 //! signs the definition.
 
+use crate::limits::OPERATORS_MAX;
 use crate::lock::{
     ClusterLock, LOCK_BYTES_MAX, LOCK_VERSION, LockConsensus, Operator, SealKey, SequencerKeys,
 };
@@ -20,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 /// The only version of the format.
 pub const DEFINITION_VERSION: &str = "aequa-definition/1";
+
+/// Bytes of an operator's signature in the text of a lock, with its line.
+const SIGNATURE_JSON_BYTES: usize = 140;
 
 /// The contents of `cluster-definition.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +109,12 @@ impl Definition {
         if self.version != DEFINITION_VERSION {
             return Err(format!("version is not {DEFINITION_VERSION}"));
         }
+        if self.operators.is_empty() || self.operators.len() > OPERATORS_MAX {
+            return Err(format!("{} operators, must be 1 to {OPERATORS_MAX}", self.operators.len()));
+        }
+        if self.validators.iter().any(|group| group.count == 0) {
+            return Err("a group of no validators".into());
+        }
         let validators = self.validators.iter().try_fold(0u64, |sum, group| sum.checked_add(group.count));
         if validators.is_none_or(|count| count > VALIDATORS_MAX as u64) {
             return Err(format!("more than {VALIDATORS_MAX} validators"));
@@ -112,7 +122,14 @@ impl Definition {
         for (position, group) in self.validators.iter().enumerate() {
             group.policy().check().map_err(|reason| format!("validators[{position}]: {reason}"))?;
         }
-        self.lock().check_form().map_err(str::to_owned)
+        let lock = self.lock();
+        lock.check_form()?;
+        // All that is zero here has the length of what it will be; signatures of the operators come on top.
+        let bytes = lock.to_json().len() + SIGNATURE_JSON_BYTES * self.operators.len();
+        if bytes > LOCK_BYTES_MAX {
+            return Err(format!("its lock would have {bytes} bytes, the limit is {LOCK_BYTES_MAX}"));
+        }
+        Ok(())
     }
 
     /// The hash of everything in it but the hash.

@@ -25,7 +25,9 @@ pub(super) fn check(lock: &ClusterLock, quorum: Quorum) -> Result<Vec<ValidatorK
     for (position, validator) in lock.validators.iter().enumerate() {
         validator.policy().check().map_err(|reason| item(format!("validators[{position}]"), reason))?;
         let at = |field: &str| format!("validators[{position}].{field}");
-        let points = [&validator.pubkey].into_iter().chain(&validator.public_shares);
+        // Where one operator signs alone, its share is the key.
+        let shares = validator.public_shares.iter().filter(|_| quorum.quorum() > 1);
+        let points = [&validator.pubkey].into_iter().chain(shares);
         if !points.into_iter().all(|point| seen.insert(*point)) {
             return Err(item(format!("validators[{position}]"), "a key of it appears twice"));
         }
