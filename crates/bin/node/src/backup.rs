@@ -4,7 +4,8 @@
 //! `identity.dat`. What was signed is not: such a copy is old from the next vote on. A folder with an identity and
 //! without a vote log is one whose memory was lost, and its node asks the members what they have seen of this operator
 //! before it signs anything (ADR 7, ADR 10). So a backup can be taken at any time, also of a running node, and a
-//! restored folder is safe however old its backup is, and also where the original still runs.
+//! restored folder is safe however old its backup is. Two that run at once are one faulty operator, until one sees the
+//! other and stops.
 //!
 //! ```text
 //! magic 8 ‖ version 1 ‖ log2 n 1 ‖ salt 32 ‖ nonce 12 ‖ ChaCha20-Poly1305(scrypt(password, salt), SSZ list of (name, content))

@@ -368,23 +368,23 @@ fn keystores_of(secrets: &OperatorSecrets, cost: Cost) -> io::Result<Vec<NewKeys
         NewKeystore::of(IDENTITY_KEYSTORE, secrets.identity.seed().as_slice(), identity, cost)?,
         NewKeystore::of(SHARE_KEYSTORE, secrets.share.to_bytes().as_slice(), share, cost)?,
     ];
-    keystores.extend(share_keystores(secrets.index, &secrets.validator_shares, cost)?);
+    for (number, share) in secrets.validator_shares.iter().enumerate() {
+        keystores.push(share_keystore(secrets.index, number, share, cost)?);
+    }
     Ok(keystores)
 }
 
-/// Keystores of an operator's shares of the validators' keys.
-pub(crate) fn share_keystores(
+/// The keystore of an operator's share of a validator's key.
+pub(crate) fn share_keystore(
     operator: OperatorIndex,
-    shares: &[SecretShare<MinPk>],
+    number: usize,
+    share: &SecretShare<MinPk>,
     cost: Cost,
-) -> io::Result<Vec<NewKeystore>> {
-    let keystore = |(number, share): (usize, &SecretShare<MinPk>)| {
-        let label = Label {
-            pubkey: hex::encode(share.public().to_bytes()),
-            path: String::new(),
-            description: format!("share of the key of validator {number} of operator {operator}"),
-        };
-        NewKeystore::of(keystore_name(number), share.to_bytes().as_slice(), label, cost)
+) -> io::Result<NewKeystore> {
+    let label = Label {
+        pubkey: hex::encode(share.public().to_bytes()),
+        path: String::new(),
+        description: format!("share of the key of validator {number} of operator {operator}"),
     };
-    shares.iter().enumerate().map(keystore).collect()
+    NewKeystore::of(keystore_name(number), share.to_bytes().as_slice(), label, cost)
 }

@@ -241,3 +241,51 @@ fn who_is_not_in_the_definition_takes_no_part() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("does not name the identity"));
     assert!(!stranger.join("dkg").exists(), "nothing was written");
 }
+
+#[test]
+fn an_operator_that_went_down_while_the_lock_was_signed_needs_only_the_lock_of_another() {
+    let operators = Operators::new(1);
+    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    assert!(members.iter_mut().all(|member| member.wait().unwrap().success()));
+    let folder = operators.folder(3);
+    for lost in ["cluster-lock.json", "keys/keystore-sequencer.json", "keys/keystore-0.txt"] {
+        std::fs::remove_file(folder.join(lost)).unwrap();
+    }
+    std::fs::copy(operators.folder(0).join("cluster-lock.json"), folder.join("cluster-lock.json")).unwrap();
+    assert!(operators.take_part(3).wait().unwrap().success(), "{}", report(&folder));
+    operators.agree(&[0, 1, 2, 3]);
+    assert!(folder.join("keys/keystore-0.txt").exists());
+
+    // Keys of another ceremony are never overwritten.
+    let other = Operators::new(0);
+    let (mine, theirs) =
+        (folder.join("keys/keystore-sequencer.json"), other.folder(0).join("keys/identity.json"));
+    std::fs::remove_file(&mine).unwrap();
+    std::fs::copy(theirs, &mine).unwrap();
+    let before = std::fs::read(&mine).unwrap();
+    assert!(!operators.take_part(3).wait().unwrap().success());
+    assert!(report(&folder).contains("never overwritten"), "{}", report(&folder));
+    assert_eq!(std::fs::read(&mine).unwrap(), before);
+}
+
+#[test]
+fn two_processes_in_one_folder_and_a_lost_seed_are_refused() {
+    let operators = Operators::new(0);
+    let mut alone = operators.take_part(0);
+    let dkg = operators.folder(0).join("dkg");
+    until("it has committed", || std::fs::read_dir(&dkg).ok()?.flatten().find(is_filled));
+    let second = operators.take_part(0).wait().unwrap();
+    assert_eq!(second.code(), Some(4), "{}", report(&operators.folder(0)));
+    alone.kill().unwrap();
+    alone.wait().unwrap();
+    std::fs::rename(dkg.join("seed.json"), dkg.join("seed.old")).unwrap();
+    let without = operators.take_part(0).wait().unwrap();
+    assert_eq!(without.code(), Some(4), "{}", report(&operators.folder(0)));
+    assert!(report(&operators.folder(0)).contains("contradict itself"));
+}
+
+/// A transcript with more in it than its header.
+fn is_filled(entry: &std::fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|end| end == "dat")
+        && entry.metadata().is_ok_and(|data| data.len() > 42)
+}

@@ -2,14 +2,15 @@
 
 use super::load_definition;
 use super::outcome::{self, SEED_KEYSTORE};
-use super::own::{OwnKeys, ceremony_seed};
+use super::own::{OwnKeys, ceremony_seed, hold};
 use super::signing::{Chunk, Signing};
 use super::transcript::Transcript;
-use crate::cluster::Addresses;
+use crate::cluster::{Addresses, SHARE_KEYSTORE};
 use crate::config::LOCK_FILE;
 use crate::console;
 use crate::exit::ExitError;
 use crate::files;
+use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::lock::signing::LockShare;
 use aequa_dkg::{
@@ -21,6 +22,7 @@ use aequa_types::limits::OPERATORS_MAX;
 use aequa_types::{OperatorIndex, wire};
 use futures::future::BoxFuture;
 use ssz::Encode as _;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,34 +66,17 @@ enum Said {
 /// Takes part until there is a lock, and until the others have one too.
 pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let (definition, machine) = load_definition(&member.definition)?;
-    let lock_path = member.data_dir.join(LOCK_FILE);
-    if files::is_there(&lock_path)
-        && let Some(lock) = finished_before(&lock_path, &definition)?
-    {
-        return Ok(lock);
-    }
+    let _held = hold(&member.data_dir)?;
     let own = OwnKeys::load(&member.data_dir)?;
     let me = place_of(&definition, &own)?;
     console::line(summary(&definition, me));
-    let dir = member.data_dir.join("dkg");
-    if !dir.is_dir() {
-        files::make_private_dir(&dir)
-            .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", dir.display())))?;
-    }
-    let seed = ceremony_seed(&dir.join(SEED_KEYSTORE), &member.data_dir)?;
-    let name = format!("dkg-{}.dat", &hex::encode(machine.ceremony())[..16]);
-    let (transcript, entries) = Transcript::open(&dir.join(name), machine.ceremony())?;
-    if !entries.is_empty() {
-        console::line(format!("going on: {} entries of this ceremony are here", entries.len()));
-    }
-    let identity = own.identity.seed();
+    let signer = IdentityKey::from_seed(&own.identity.seed());
     let network_identity = own.identity.seed();
-    let signer = aequa_crypto::identity::IdentityKey::from_seed(&identity);
-    let secrets = Secrets::new(own.identity, own.decryption, seed);
-    let wait_ms = u64::try_from(member.wait.as_millis()).unwrap_or(u64::MAX);
-    let timing = Timing { commits_ms: wait_ms, verdicts_ms: wait_ms, ..Timing::default() };
-    let ceremony = Ceremony::restore(Arc::clone(&machine), me, secrets, timing, entries)
-        .map_err(|error| ExitError::refused(format!("the transcript does not hold: {error}")))?;
+    let (mut ceremony, transcript) = restore(member, &machine, own, me)?;
+    let first = ceremony.start(0);
+    if let Some(lock) = finished_before(member, &definition, &ceremony, me)? {
+        return Ok(lock);
+    }
 
     let (queue, said) = mpsc::channel(WAITING_MAX);
     let members = definition.operators.iter().map(|operator| aequa_p2p::Member {
@@ -127,30 +112,92 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         quorum_since: None,
         written: None,
         news: Instant::now(),
+        ignored: BTreeSet::new(),
     };
-    let result = part.run(said).await;
+    let result = part.run(first, said).await;
     network.shutdown().await;
     result
 }
 
-/// The lock of an earlier run, if nobody is waited for any more. Where some have not signed it, they may still need
-/// their shares: this operator answers them again.
+/// The machine with what its folder remembers. The transcript is there before the seed, and the seed before anything is
+/// said: one without the other was lost.
+fn restore(
+    member: &Member,
+    machine: &Arc<aequa_dkg::Definition>,
+    own: OwnKeys,
+    me: OperatorIndex,
+) -> Result<(Ceremony, Transcript), ExitError> {
+    let dir = member.data_dir.join("dkg");
+    if !dir.is_dir() {
+        files::make_private_dir(&dir)
+            .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", dir.display())))?;
+    }
+    let (path, seed) = (dir.join(transcript_name(machine)), dir.join(SEED_KEYSTORE));
+    if files::is_there(&seed) && !files::is_there(&path) {
+        return Err(ExitError::refused(format!("{} is missing, and its seed is there", path.display()))
+            .hint("without it this operator could contradict itself: it takes no part in this ceremony any more"));
+    }
+    let (transcript, entries) = Transcript::open(&path, machine.ceremony())?;
+    if !entries.is_empty() {
+        console::line(format!("going on: {} entries of this ceremony are here", entries.len()));
+    }
+    // When all have signed the lock the seed was removed, and what was dealt is in the transcript.
+    let is_over = files::is_there(&member.data_dir.join(LOCK_FILE));
+    let seed = ceremony_seed(&seed, &member.data_dir, entries.is_empty() || is_over)?;
+    let secrets = Secrets::new(own.identity, own.decryption, seed);
+    let wait_ms = u64::try_from(member.wait.as_millis()).unwrap_or(u64::MAX);
+    let timing = Timing { commits_ms: wait_ms, verdicts_ms: wait_ms, ..Timing::default() };
+    let ceremony = Ceremony::restore(Arc::clone(machine), me, secrets, timing, entries)
+        .map_err(|error| ExitError::refused(format!("the transcript does not hold: {error}")))?;
+    Ok((ceremony, transcript))
+}
+
+fn transcript_name(machine: &aequa_dkg::Definition) -> String {
+    format!("dkg-{}.dat", &hex::encode(machine.ceremony())[..16])
+}
+
+/// The lock that is there: of an earlier run, or another operator's. With it the shares of the transcript are all that
+/// is needed, so that an operator that went down while the lock was signed needs nobody.
 fn finished_before(
-    path: &std::path::Path,
+    member: &Member,
     definition: &Definition,
+    ceremony: &Ceremony,
+    me: OperatorIndex,
 ) -> Result<Option<VerifiedLock>, ExitError> {
-    let lock = crate::keys::load_lock(path)?;
+    let dir = &member.data_dir;
+    let path = dir.join(LOCK_FILE);
+    if !files::is_there(&path) {
+        return Ok(None);
+    }
+    let lock = crate::keys::load_lock(&path)?;
     if lock.lock().definition_hash != definition.definition_hash {
         return Err(ExitError::refused(format!("{} is the lock of another cluster", path.display()))
             .hint("every cluster has a folder of its own"));
     }
-    let signed = lock.signed().count();
-    console::line(format!(
-        "{} is there, signed by {signed} of {}",
-        path.display(),
-        definition.operators.len()
-    ));
-    Ok((signed == definition.operators.len()).then_some(lock))
+    let fail =
+        |error: std::io::Error| ExitError::failure(format!("cannot write to {}: {error}", dir.display()));
+    let (signed, operators) = (lock.signed().count(), definition.operators.len());
+    match ceremony.outcome() {
+        Some(outcome) => {
+            lock.check_own_share(me, &outcome.secret.chain)
+                .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
+            outcome::write(dir, &lock, &outcome.secret, &member.addresses).map_err(fail)?;
+        }
+        // Its keys can only be those of an earlier run.
+        None => {
+            let public = lock.public_shares().get(me.as_usize()).map(|share| hex::encode(share.to_bytes()));
+            let keys = dir.join("keys");
+            if !outcome::is_kept(&keys, SHARE_KEYSTORE, &public.unwrap_or_default()).map_err(fail)? {
+                console::line("the lock is there, and the own shares are not: they come from the transcript");
+                return Ok(None);
+            }
+        }
+    }
+    if signed == operators {
+        outcome::forget_seed(dir).map_err(fail)?;
+    }
+    console::line(format!("{} is there, signed by {signed} of {operators}", path.display()));
+    Ok(Some(lock))
 }
 
 fn place_of(definition: &Definition, own: &OwnKeys) -> Result<OperatorIndex, ExitError> {
@@ -176,7 +223,8 @@ fn summary(definition: &Definition, me: OperatorIndex) -> String {
     ];
     for operator in &definition.operators {
         let is_me = if operator.index == me { "  <- this one" } else { "" };
-        lines.push(format!("  {}  {}  {}{is_me}", operator.index, operator.peer_id, operator.name));
+        let at = operator.multiaddrs.join(" ");
+        lines.push(format!("  {}  {}  {:?}  {at:?}{is_me}", operator.index, operator.peer_id, operator.name));
     }
     let fork = definition.fork_version;
     for group in &definition.validators {
@@ -201,7 +249,7 @@ struct Part<'a> {
     ceremony: Ceremony,
     transcript: Transcript,
     network: &'a Network,
-    signer: aequa_crypto::identity::IdentityKey,
+    signer: IdentityKey,
     timers: Vec<(Timer, u64)>,
     started: Instant,
     shown: Vec<Phase>,
@@ -211,14 +259,16 @@ struct Part<'a> {
     written: Option<(VerifiedLock, usize)>,
     /// When an operator was heard to have got further.
     news: Instant,
+    /// Operators that sent signatures that do not hold: honest ones never do.
+    ignored: BTreeSet<OperatorIndex>,
 }
 
 impl Part<'_> {
     async fn run(
         mut self,
+        first: Output,
         mut said: mpsc::Receiver<(OperatorIndex, Said)>,
     ) -> Result<VerifiedLock, ExitError> {
-        let first = self.ceremony.start(self.now_ms());
         self.carry_out(first)?;
         let mut again = tokio::time::interval(SEND_AGAIN);
         loop {
@@ -263,6 +313,7 @@ impl Part<'_> {
                 let output = self.ceremony.step(self.now_ms(), Input::Received { from, message: *message });
                 self.carry_out(output)
             }
+            Said::Validators(_) | Said::Lock(_) if self.ignored.contains(&from) => Ok(()),
             Said::Validators(chunk) => {
                 let taken = self.signing.as_mut().map(|signing| signing.take_chunk(from, chunk));
                 self.told_of(from, taken);
@@ -276,9 +327,12 @@ impl Part<'_> {
         }
     }
 
-    fn told_of(&self, from: OperatorIndex, taken: Option<Result<(), aequa_crypto::lock::LockError>>) {
+    fn told_of(&mut self, from: OperatorIndex, taken: Option<Result<(), aequa_crypto::lock::LockError>>) {
         if let Some(Err(error)) = taken {
-            console::line(format!("operator {from} sent what does not hold: {error}"));
+            console::line(format!(
+                "operator {from} sent what does not hold, and is not listened to: {error}"
+            ));
+            self.ignored.insert(from);
         }
     }
 
@@ -359,10 +413,11 @@ impl Part<'_> {
             .complete()
             .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
         let dir = &self.member.data_dir;
-        let written = match &self.written {
+        // Encrypting keys takes a tenth of a second each.
+        let written = tokio::task::block_in_place(|| match &self.written {
             None => outcome::write(dir, &lock, &outcome.secret, &self.addresses),
             Some(_) => outcome::write_lock(dir, &lock),
-        };
+        });
         let written = written.and_then(|()| match signed == operators {
             // Nobody needs this operator's dealing again, and nobody shall find what it was made from.
             true => outcome::forget_seed(dir),
@@ -397,7 +452,9 @@ impl Part<'_> {
             blames.iter().map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault)).collect();
         let who = if who.is_empty() { "signatures of the lock are missing".into() } else { who.join(", ") };
         ExitError::failure(format!("the ceremony has not ended in time: {who}"))
-            .hint("the same command goes on; give it longer with --timeout")
+            .hint(
+            "the same command goes on; if the others have ended, put the cluster-lock.json of one of them here first",
+        )
     }
 }
 

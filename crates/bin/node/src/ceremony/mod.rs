@@ -20,8 +20,11 @@
 //!    what rests on it leaves, and the lock is the last file to be written.
 //! 2. The name of the ceremony, and so of everything signed in it, is the hash of the definition. Operators whose
 //!    definitions differ do not hear each other.
-//! 3. Who has finished goes on answering those that have not, until all have or time is up, and again when the command
-//!    is started again. When all have signed the lock the seed is removed.
+//! 3. Who has finished goes on answering those that have not, until all have or time is up. When all have signed the
+//!    lock the seed is removed.
+//! 4. Keys that are there are never overwritten by others. What an operator needs of a ceremony that has ended is in its
+//!    transcript, or in any, and in anybody's lock: with that lock in its folder it needs nobody else.
+//! 5. One process at a time works in a folder: it holds the lock that a node holds.
 
 pub mod member;
 mod outcome;
@@ -33,6 +36,7 @@ use crate::exit::ExitError;
 use crate::files;
 use aequa_crypto::encryption::EncryptionKey;
 use aequa_crypto::identity::PublicIdentity;
+use aequa_crypto::lock::check_definition;
 use aequa_dkg::{Participant, PublicResult, verify_transcript};
 use aequa_types::definition::Definition;
 use aequa_types::lock::LOCK_BYTES_MAX;
@@ -59,6 +63,12 @@ pub fn load_definition(path: &Path) -> Result<(Definition, Arc<aequa_dkg::Defini
 
 /// The definition as the machine knows it, its keys parsed.
 pub fn machine_of(definition: &Definition) -> Result<aequa_dkg::Definition, String> {
+    check_definition(&definition.lock()).map_err(|error| error.to_string())?;
+    if let Some(bad) =
+        definition.operators.iter().find(|operator| operator.name.chars().any(char::is_control))
+    {
+        return Err(format!("operators[{}].name has control characters", bad.index));
+    }
     let mut participants = Vec::with_capacity(definition.operators.len());
     for operator in &definition.operators {
         let at = |field: &str, reason: String| format!("operators[{}].{field}: {reason}", operator.index);

@@ -7,9 +7,11 @@ use crate::keys::{open_keystore, read_secret};
 use aequa_crypto::encryption::DecryptionKey;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::{Cost, KEYSTORE_BYTES_MAX, Keystore, Label};
+use aequa_storage::data_dir::hold_dir;
 use aequa_types::OperatorIndex;
 use aequa_types::lock::{Key32, Operator, Stake};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -20,6 +22,13 @@ const ENCRYPTION_KEYSTORE: &str = "encryption.json";
 pub const OPERATOR_FILE: &str = "operator.json";
 /// Largest such file in bytes.
 const OPERATOR_BYTES_MAX: usize = 16 * 1024;
+
+/// Keeps other processes out of an operator's folder.
+pub fn hold(data_dir: &Path) -> Result<File, ExitError> {
+    hold_dir(data_dir).map_err(|error| {
+        ExitError::refused(error.to_string()).hint("a node or another ceremony works in it: stop that first")
+    })
+}
 
 /// The secrets of an operator without a cluster.
 #[derive(Debug)]
@@ -54,6 +63,7 @@ impl OwnKeys {
                 files::make_private_dir(dir).map_err(fail)?;
             }
         }
+        let _held = hold(data_dir)?;
         for name in [IDENTITY_KEYSTORE, ENCRYPTION_KEYSTORE] {
             make_secret(&keys.join(name), |secret| label_of(name, secret)).map_err(fail)?;
         }
@@ -118,8 +128,19 @@ impl OperatorCard {
     }
 }
 
-/// The seed of a ceremony in its folder, made there if there is none: from it all that is dealt is derived.
-pub fn ceremony_seed(path: &Path, data_dir: &Path) -> Result<Zeroizing<[u8; 32]>, ExitError> {
+/// The seed of a ceremony in its folder: from it all that is dealt is derived. Made when nothing was dealt yet.
+pub fn ceremony_seed(
+    path: &Path,
+    data_dir: &Path,
+    nothing_said: bool,
+) -> Result<Zeroizing<[u8; 32]>, ExitError> {
+    if !files::is_there(path) && !nothing_said {
+        return Err(ExitError::refused(format!(
+            "{} is missing, and the transcript goes on from it",
+            path.display()
+        ))
+        .hint("with another seed this operator would contradict itself: put it back, or take no part"));
+    }
     let label = |_: &[u8; 32]| Label { description: "seed of a key ceremony".into(), ..Label::default() };
     make_secret(path, label)
         .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", path.display())))?;

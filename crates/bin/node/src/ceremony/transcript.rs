@@ -25,12 +25,12 @@ impl Transcript {
     }
 }
 
-/// What is in a transcript. The file is not changed, but for a torn end.
+/// What is in a transcript. The file is not changed.
 pub fn read(path: &Path, ceremony: ClusterId) -> Result<Vec<Entry>, ExitError> {
     if !path.is_file() {
         return Err(ExitError::unchecked(format!("there is no transcript {}", path.display())));
     }
-    let (_, stored) = EntryLog::open(path, ceremony).map_err(refused)?;
+    let stored = EntryLog::read(path, ceremony).map_err(|error| ExitError::unchecked(error.to_string()))?;
     decode(path, stored)
 }
 
@@ -43,7 +43,7 @@ fn decode(path: &Path, stored: Vec<Vec<u8>>) -> Result<Vec<Entry>, ExitError> {
 
 fn refused(error: StorageError) -> ExitError {
     ExitError::refused(error.to_string())
-        .hint("restore it from a backup: without it this operator could contradict itself, so that it can take no part")
+        .hint("without it this operator could contradict itself: it takes no part in this ceremony any more")
 }
 
 impl TranscriptStore for Transcript {
