@@ -248,13 +248,19 @@ fn an_operator_that_went_down_while_the_lock_was_signed_needs_only_the_lock_of_a
     let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
     assert!(members.iter_mut().all(|member| member.wait().unwrap().success()));
     let folder = operators.folder(3);
-    for lost in ["cluster-lock.json", "keys/keystore-sequencer.json", "keys/keystore-0.txt"] {
+    let settings = std::fs::read_to_string(folder.join("node.toml")).unwrap();
+    for lost in ["cluster-lock.json", "node.toml", "keys/keystore-sequencer.json", "keys/keystore-0.txt"] {
         std::fs::remove_file(folder.join(lost)).unwrap();
     }
     std::fs::copy(operators.folder(0).join("cluster-lock.json"), folder.join("cluster-lock.json")).unwrap();
     assert!(operators.take_part(3).wait().unwrap().success(), "{}", report(&folder));
     operators.agree(&[0, 1, 2, 3]);
     assert!(folder.join("keys/keystore-0.txt").exists());
+    assert_eq!(
+        std::fs::read_to_string(folder.join("node.toml")).unwrap(),
+        settings,
+        "it listens where it did"
+    );
 
     // Keys of another ceremony are never overwritten.
     let other = Operators::new(0);

@@ -23,7 +23,7 @@ use aequa_types::{OperatorIndex, wire};
 use futures::future::BoxFuture;
 use ssz::Encode as _;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -74,7 +74,11 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let network_identity = own.identity.seed();
     let (mut ceremony, transcript) = restore(member, &machine, own, me)?;
     let first = ceremony.start(0);
-    if let Some(lock) = finished_before(member, &definition, &ceremony, me)? {
+    let mut addresses = member.addresses.clone();
+    if addresses.p2p.is_empty() {
+        addresses.p2p.clone_from(&definition.operators[me.as_usize()].multiaddrs);
+    }
+    if let Some(lock) = finished_before(&member.data_dir, &addresses, &definition, &ceremony, me)? {
         return Ok(lock);
     }
 
@@ -86,10 +90,6 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     });
     let mut config = aequa_p2p::Config::new(&network_identity, machine.ceremony(), me, members.collect());
     config.topics = vec![Topic::Dkg];
-    let mut addresses = member.addresses.clone();
-    if addresses.p2p.is_empty() {
-        addresses.p2p.clone_from(&definition.operators[me.as_usize()].multiaddrs);
-    }
     config.listen.clone_from(&addresses.p2p);
     config.dkg_required = true;
     config.max_conns = OPERATORS_MAX as i64 + 28;
@@ -159,12 +159,12 @@ fn transcript_name(machine: &aequa_dkg::Definition) -> String {
 /// The lock that is there: of an earlier run, or another operator's. With it the shares of the transcript are all that
 /// is needed, so that an operator that went down while the lock was signed needs nobody.
 fn finished_before(
-    member: &Member,
+    dir: &Path,
+    addresses: &Addresses,
     definition: &Definition,
     ceremony: &Ceremony,
     me: OperatorIndex,
 ) -> Result<Option<VerifiedLock>, ExitError> {
-    let dir = &member.data_dir;
     let path = dir.join(LOCK_FILE);
     if !files::is_there(&path) {
         return Ok(None);
@@ -181,7 +181,7 @@ fn finished_before(
         Some(outcome) => {
             lock.check_own_share(me, &outcome.secret.chain)
                 .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
-            outcome::write(dir, &lock, &outcome.secret, &member.addresses).map_err(fail)?;
+            outcome::write(dir, &lock, &outcome.secret, addresses).map_err(fail)?;
         }
         // Its keys can only be those of an earlier run.
         None => {
