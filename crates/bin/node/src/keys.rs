@@ -267,14 +267,15 @@ fn missing(path: &Path, what: &str, error: &io::Error) -> ExitError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::cluster::NewCluster;
     use crate::config::{Settings, Source, keys};
     use aequa_types::ConsensusParams;
     use std::path::PathBuf;
 
-    fn cluster(dir: &Path, nodes: u8) -> PathBuf {
+    /// A new cluster in a folder of `dir`, with cheap keys.
+    pub(crate) fn cluster(dir: &Path, nodes: u8) -> PathBuf {
         let out = dir.join(format!("c{nodes}"));
         let new = NewCluster {
             out: out.clone(),
@@ -300,7 +301,7 @@ mod tests {
         RunConfig::resolve(settings, []).unwrap()
     }
 
-    fn load(dir: &Path, more: &[(&str, &str)]) -> Result<Operator, ExitError> {
+    pub(crate) fn load(dir: &Path, more: &[(&str, &str)]) -> Result<Operator, ExitError> {
         let mut pairs = vec![("data-dir", dir.to_str().unwrap())];
         pairs.extend_from_slice(more);
         load_operator(&config(&pairs))

@@ -1,9 +1,6 @@
 use super::*;
-use crate::cluster::{self, NewCluster, Staking};
-use crate::config::{RunConfig, Settings, Source, keys};
-use crate::keys::load_operator;
+use crate::keys::tests::{cluster, load};
 use aequa_storage::{DataDir, Identity};
-use aequa_types::ConsensusParams;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -15,19 +12,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let new = NewCluster {
-            out: dir.path().join("c"),
-            nodes: 4,
-            name: "t".into(),
-            chain_id: None,
-            params: ConsensusParams::default(),
-            insecure_keys: true,
-            base_port: cluster::BASE_PORT,
-            base_p2p_port: cluster::BASE_P2P_PORT,
-            reached_at: Vec::new(),
-            staking: Staking::default(),
-        };
-        cluster::make(&new).unwrap();
+        cluster(dir.path(), 4);
         let home = Self { dir };
         files::write_new(&home.password(), PASSWORD.as_bytes(), files::SECRET).unwrap();
         DataDir::open(&home.node(), home.identity()).unwrap().settle().unwrap();
@@ -37,7 +22,7 @@ impl Home {
     }
 
     fn node(&self) -> PathBuf {
-        self.dir.path().join("c/node1")
+        self.dir.path().join("c4/node1")
     }
 
     fn password(&self) -> PathBuf {
@@ -69,10 +54,7 @@ impl Home {
 }
 
 fn operator(dir: &Path) -> crate::keys::Operator {
-    let mut settings = Settings::default();
-    let data_dir = keys::find("data-dir").unwrap();
-    settings.set(data_dir, vec![dir.to_string_lossy().into_owned()], Source::Flag).unwrap();
-    load_operator(&RunConfig::resolve(settings, []).unwrap()).unwrap()
+    load(dir, &[]).unwrap()
 }
 
 #[test]
