@@ -234,6 +234,7 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
             .take(1)
             .map(|one| ValidatorGroup::new(count, one))
             .collect(),
+        resharing: None,
         definition_hash: Default::default(),
     };
     definition.seal(flags.chain_id);

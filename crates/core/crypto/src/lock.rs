@@ -11,8 +11,10 @@
 //! some operators may be away: q of them have signed, and the aggregate is the signature of the group.
 
 pub mod signing;
+mod succession;
 mod validators;
 
+pub use succession::{check_following, check_succession};
 pub use validators::ValidatorKeys;
 
 use crate::Error;
@@ -185,6 +187,9 @@ fn check_hashes(lock: &ClusterLock) -> Result<(), LockError> {
     }
     if (lock.epoch == 0) != (lock.parent_lock_hash == B256::ZERO) {
         return Err(item("parent_lock_hash", "zero at epoch 0 and at no other"));
+    }
+    if (lock.epoch == 0) != lock.activation_height.is_none() {
+        return Err(item("activation_height", "absent at epoch 0 and at no other"));
     }
     if lock.lock_hash != lock.compute_lock_hash() {
         return Err(item("lock_hash", "not the hash of the lock"));

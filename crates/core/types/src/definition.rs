@@ -6,6 +6,9 @@
 //!
 //! Its hash is the cluster id at epoch 0 and the name of the key ceremony: whatever an operator signs in the ceremony
 //! signs the definition.
+//!
+//! A resharing has a definition too. It names the lock it follows, and from which height on its operators decide; what
+//! may not change is taken from that lock ([`Definition::following`]).
 
 use crate::limits::OPERATORS_MAX;
 use crate::lock::{
@@ -15,7 +18,7 @@ use crate::validator::{
     BuilderRegistration, Deposit, VALIDATORS_MAX, Validator, ValidatorKey, ValidatorPolicy,
     ValidatorSignature, WithdrawalCredentials,
 };
-use crate::{Address, ClusterId, DecodeError, Seal, canonical};
+use crate::{Address, ClusterId, DecodeError, Height, Quorum, Seal, canonical};
 use alloy_primitives::{B256, FixedBytes};
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +50,25 @@ pub struct Definition {
     pub consensus: LockConsensus,
     /// Validators, those with the same policy together.
     pub validators: Vec<ValidatorGroup>,
+    /// Which lock it follows; absent where the cluster begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resharing: Option<Resharing>,
     /// Hash of all of the above.
     pub definition_hash: B256,
+}
+
+/// What the definition of a resharing says of the lock it follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resharing {
+    /// The cluster, whose id stays.
+    pub cluster_id: ClusterId,
+    /// The epoch that begins, from 1.
+    pub epoch: u64,
+    /// Hash of the lock that ends.
+    pub parent_lock_hash: B256,
+    /// First height that the new operators decide.
+    pub activation_height: Height,
 }
 
 /// Validators with the same policy.
@@ -104,10 +124,58 @@ impl Definition {
         canonical::text(self)
     }
 
+    /// The definition of the epoch after `parent`, for these operators: only they change, and the height from which
+    /// on they decide.
+    pub fn following(
+        parent: &ClusterLock,
+        operators: Vec<Operator>,
+        activation_height: Height,
+        created_at: u64,
+    ) -> Result<Self, String> {
+        let quorum = Quorum::of(operators.len()).ok_or("no operators")?;
+        let mut validators: Vec<ValidatorGroup> = Vec::new();
+        for policy in parent.validators.iter().map(Validator::policy) {
+            match validators.last_mut().filter(|group| group.policy() == policy) {
+                Some(group) => group.count += 1,
+                None => validators.push(ValidatorGroup::new(1, policy)),
+            }
+        }
+        let mut definition = Self {
+            version: DEFINITION_VERSION.into(),
+            name: parent.name.clone(),
+            created_at,
+            chain_id: parent.chain_id,
+            fork_version: parent.fork_version,
+            threshold: quorum.quorum() as u64,
+            operators,
+            consensus: parent.consensus.clone(),
+            validators,
+            resharing: Some(Resharing {
+                cluster_id: parent.cluster_id,
+                epoch: parent.epoch.saturating_add(1),
+                parent_lock_hash: parent.lock_hash,
+                activation_height,
+            }),
+            definition_hash: B256::ZERO,
+        };
+        definition.definition_hash = definition.hash();
+        definition.check_form()?;
+        Ok(definition)
+    }
+
     /// Bounds that keep the hash faithful, and policies that Ethereum takes.
     pub fn check_form(&self) -> Result<(), String> {
         if self.version != DEFINITION_VERSION {
             return Err(format!("version is not {DEFINITION_VERSION}"));
+        }
+        if let Some(resharing) = self.resharing {
+            if resharing.epoch == 0 {
+                return Err("resharing.epoch is 0, must be 1 at least".into());
+            }
+            // The block at which the operators before them end is one that these have decided.
+            if resharing.activation_height <= Height(1) {
+                return Err("resharing.activation_height must be 2 at least".into());
+            }
         }
         if self.operators.is_empty() || self.operators.len() > OPERATORS_MAX {
             return Err(format!("{} operators, must be 1 to {OPERATORS_MAX}", self.operators.len()));
@@ -153,9 +221,10 @@ impl Definition {
         ClusterLock {
             version: LOCK_VERSION.into(),
             name: self.name.clone(),
-            cluster_id: ClusterId::from(self.definition_hash),
-            epoch: 0,
-            parent_lock_hash: B256::ZERO,
+            cluster_id: self.resharing.map_or(self.definition_hash, |resharing| resharing.cluster_id),
+            epoch: self.resharing.map_or(0, |resharing| resharing.epoch),
+            parent_lock_hash: self.resharing.map_or(B256::ZERO, |resharing| resharing.parent_lock_hash),
+            activation_height: self.resharing.map(|resharing| resharing.activation_height),
             created_at: self.created_at,
             chain_id: self.chain_id,
             fork_version: self.fork_version,

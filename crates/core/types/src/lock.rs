@@ -27,7 +27,7 @@ use crate::canonical;
 use crate::limits::OPERATORS_MAX;
 use crate::policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
 use crate::validator::{VALIDATORS_MAX, Validator};
-use crate::{Address, ClusterId, DecodeError, OperatorIndex, Seal, Signature};
+use crate::{Address, ClusterId, DecodeError, Height, OperatorIndex, Seal, Signature};
 use alloy_primitives::{B256, FixedBytes, U128};
 use serde::{Deserialize, Serialize};
 use ssz_types::VariableList;
@@ -66,6 +66,9 @@ pub struct ClusterLock {
     pub epoch: u64,
     /// Hash of the lock before; zero at epoch 0.
     pub parent_lock_hash: B256,
+    /// First height of this epoch's operators: below it those of the lock before decide. Absent at epoch 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_height: Option<Height>,
     /// When the lock was made, in seconds since the Unix epoch.
     pub created_at: u64,
     /// Chain id of the EIP-712 domain of transactions.
@@ -223,11 +226,21 @@ impl ClusterLock {
             consensus: self.consensus.root(),
         }
         .tree_hash_root();
-        if self.validators.is_empty() {
-            return cluster;
+        let definition = if self.validators.is_empty() {
+            cluster
+        } else {
+            let validators = list(self.validators.iter().map(|validator| validator.policy().root()));
+            ValidatorsSsz { cluster, validators }.tree_hash_root()
+        };
+        match self.activation_height {
+            None => definition,
+            Some(Height(activation_height)) => EpochSsz { definition, activation_height }.tree_hash_root(),
         }
-        let validators = list(self.validators.iter().map(|validator| validator.policy().root()));
-        ValidatorsSsz { cluster, validators }.tree_hash_root()
+    }
+
+    /// First height that this lock's operators decide.
+    pub fn first_height(&self) -> Height {
+        self.activation_height.unwrap_or(Height(1))
     }
 
     /// Computes the lock hash from the members and `definition_hash` as it stands.
@@ -340,6 +353,13 @@ struct ValidatorsSsz {
     validators: VariableList<B256, U65536>,
 }
 
+/// A definition of an epoch after the first.
+#[derive(TreeHash)]
+struct EpochSsz {
+    definition: B256,
+    activation_height: u64,
+}
+
 #[derive(TreeHash)]
 struct OperatorSsz {
     index: u8,
@@ -415,6 +435,7 @@ mod tests {
             name: "test \"quoted\" ö".into(),
             cluster_id: B256::ZERO,
             epoch: 0,
+            activation_height: None,
             parent_lock_hash: B256::ZERO,
             created_at: 1_700_000_000,
             chain_id: 1337,

@@ -13,11 +13,13 @@
 mod block;
 mod dice;
 mod keyring;
+mod reshare;
 mod vote;
 
 pub use block::{bid, block, checked, plaintext, plaintext_with, unsigned};
 pub use dice::{Dice, runs};
 pub use keyring::{CHAIN_ID, Keyring};
+pub use reshare::reshared;
 pub use vote::{
     Vote, at, believed, change, commit, digest, double_vote, duty_value, prepare, preprepare, unjustified,
     vote,

@@ -6,7 +6,7 @@ use crate::threshold::combine;
 use aequa_types::Address;
 use aequa_types::lock::{Key32, SealKey};
 use aequa_types::validator::{GAS_LIMIT_DEFAULT, ValidatorPolicy, WithdrawalCredentials};
-use aequa_types::{ConsensusParams, Seal};
+use aequa_types::{ConsensusParams, Height, Seal};
 use alloy_primitives::FixedBytes;
 
 fn request(nodes: usize) -> DealRequest {
@@ -175,6 +175,7 @@ fn each_failing_item_is_named() {
     let cases: Vec<(&str, Change)> = vec![
         ("parent_lock_hash", Box::new(|lock| lock.parent_lock_hash = B256::repeat_byte(1))),
         ("parent_lock_hash", Box::new(|lock| lock.epoch = 1)),
+        ("activation_height", Box::new(|lock| lock.activation_height = Some(Height(50)))),
         ("threshold", Box::new(|lock| lock.threshold = 2)),
         ("threshold", Box::new(|lock| lock.threshold = 4)),
         ("sequencer.public_shares", Box::new(|lock| lock.sequencer.public_shares.truncate(3))),
@@ -278,6 +279,7 @@ fn a_reshared_lock_keeps_its_id() {
     let next = resealed(&cluster, |lock| {
         lock.epoch = 1;
         lock.parent_lock_hash = cluster.lock.lock_hash;
+        lock.activation_height = Some(Height(50));
     });
     assert_eq!(next.cluster_id, cluster.lock.cluster_id);
     assert_ne!(next.definition_hash, next.cluster_id);

@@ -1,0 +1,119 @@
+//! Locks that follow one another, and what each epoch's operators may say.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+use aequa_crypto::lock::{LockError, VerifiedLock, check_succession, verify};
+use aequa_crypto::seal::combine;
+use aequa_testkit::reshared;
+use aequa_types::lock::ClusterLock;
+use aequa_types::{ConsensusParams, Height};
+
+fn dealt(nodes: usize) -> DealtCluster {
+    deal_cluster(DealRequest {
+        name: "devnet".into(),
+        nodes,
+        chain_id: None,
+        fork_version: [0; 4],
+        params: ConsensusParams::default(),
+        validators: Vec::new(),
+        multiaddrs: Vec::new(),
+        created_at: 1,
+    })
+    .unwrap()
+}
+
+const AT: Height = Height(50);
+const ALL: [usize; 7] = [0, 1, 2, 3, 4, 5, 6];
+
+fn following(parent: &DealtCluster, places: &[Option<usize>], signers: &[usize]) -> Result<(), String> {
+    let next = reshared(parent, places, AT, signers);
+    let next = verify(&next.lock).map_err(|error| error.to_string())?;
+    check_succession(&verified(&parent.lock), &next).map_err(|error| error.to_string())
+}
+
+fn verified(lock: &ClusterLock) -> VerifiedLock {
+    verify(lock).unwrap()
+}
+
+fn kept(places: &[usize]) -> Vec<Option<usize>> {
+    places.iter().copied().map(Some).collect()
+}
+
+#[test]
+fn operators_come_go_and_are_replaced_one_at_a_time() {
+    let four = dealt(4);
+    let replaced = [Some(0), Some(1), Some(2), None];
+    let added = [Some(0), Some(1), Some(2), Some(3), None];
+    assert_eq!(following(&four, &kept(&[0, 1, 2, 3]), &ALL), Ok(()), "refresh");
+    assert_eq!(following(&four, &added, &ALL), Ok(()), "five");
+    assert_eq!(following(&four, &replaced, &ALL), Ok(()), "another fourth");
+    let five = reshared(&four, &added, AT, &ALL);
+    let back = reshared(&five, &kept(&[0, 1, 2, 3]), Height(90), &ALL);
+    assert_eq!(check_succession(&verified(&five.lock), &verified(&back.lock)), Ok(()));
+    assert_eq!(back.lock.sequencer.group_key, four.lock.sequencer.group_key);
+    assert_eq!(back.lock.cluster_id, four.lock.cluster_id);
+    assert_eq!(back.lock.epoch, 2);
+}
+
+#[test]
+fn more_newcomers_than_may_be_faulty_are_refused() {
+    let four = dealt(4);
+    let two_new = following(&four, &[Some(0), Some(1), None, None], &ALL).unwrap_err();
+    assert!(two_new.starts_with("operators: 2 are new"), "{two_new}");
+    let moved = following(&four, &kept(&[1, 0, 2, 3]), &ALL).unwrap_err();
+    assert!(moved.starts_with("operators: 2 are new"), "{moved}");
+    // The last one takes the place of one that leaves.
+    let five = reshared(&four, &[Some(0), Some(1), Some(2), Some(3), None], AT, &ALL);
+    let swapped = reshared(&five, &kept(&[0, 4, 2, 3]), Height(90), &ALL);
+    assert_eq!(check_succession(&verified(&five.lock), &verified(&swapped.lock)), Ok(()));
+}
+
+#[test]
+fn without_a_quorum_of_the_operators_before_nothing_follows() {
+    let four = dealt(4);
+    let replaced = [Some(0), Some(1), Some(2), None];
+    // Three sign, which is a quorum of the new operators; one of them was none before.
+    let refused = following(&four, &replaced, &[0, 1, 3]).unwrap_err();
+    assert!(refused.starts_with("node_signatures: 2 of operators of the lock before"), "{refused}");
+    assert_eq!(following(&four, &replaced, &[0, 1, 2]), Ok(()));
+}
+
+#[test]
+fn what_may_not_change_is_named_when_it_does() {
+    let (four, other) = (dealt(4), dealt(4));
+    let next = reshared(&four, &kept(&[0, 1, 2, 3]), AT, &ALL);
+    let item = |parent: &DealtCluster, next: &DealtCluster| match check_succession(
+        &verified(&parent.lock),
+        &verified(&next.lock),
+    ) {
+        Err(LockError::Item { item, .. }) => item,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(item(&other, &next), "parent_lock_hash");
+    assert_eq!(item(&next, &next), "parent_lock_hash");
+    let at_once = reshared(&next, &kept(&[0, 1, 2, 3]), AT, &ALL);
+    assert_eq!(item(&four, &at_once), "parent_lock_hash", "an epoch is left out");
+    assert_eq!(item(&next, &at_once), "activation_height", "an epoch without a height");
+}
+
+#[test]
+fn shares_of_two_epochs_make_no_seal() {
+    let four = dealt(4);
+    let next = reshared(&four, &kept(&[0, 1, 2, 3]), AT, &ALL);
+    let (old, new) = (verified(&four.lock), verified(&next.lock));
+    let share = |cluster: &DealtCluster, operator: usize| {
+        let secrets = &cluster.operators[operator];
+        (secrets.index, secrets.share.sign(b"message"))
+    };
+    for of_old in 0..=3 {
+        let mixed: Vec<_> =
+            (0..3).map(|operator| share(if operator < of_old { &four } else { &next }, operator)).collect();
+        let seal = combine(3, &mixed).unwrap();
+        let holds = old.group_key().verify(b"message", &seal).is_ok();
+        assert_eq!(holds, of_old == 0 || of_old == 3, "{of_old} old shares");
+    }
+    for secrets in &four.operators {
+        assert!(new.check_own_share(secrets.index, &secrets.share).is_err(), "an old share is refused");
+    }
+}
