@@ -33,8 +33,8 @@ use aequa_types::sync::{CheckedTestimony, Testimony};
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
     Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId,
-    Decision, Domain, Evidence, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum, Round,
-    RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
+    Decision, Domain, Evidence, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum,
+    Round, RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
 use alloy_primitives::B256;
 use sha2::{Digest as _, Sha256};
@@ -53,8 +53,9 @@ const SEALS_MAX: usize = 1_024;
 pub struct Verifier {
     cluster: ClusterId,
     chain_id: u64,
-    quorum: Quorum,
-    identities: Vec<MemberIdentity>,
+    members: Members,
+    /// Those of earlier epochs, the newest first.
+    before: Vec<Members>,
     group_key: GroupKey,
     /// SHA-256 of hash and signature.
     admitted: Recent<B256>,
@@ -63,14 +64,38 @@ pub struct Verifier {
     seals: Recent<(Decision, Seal)>,
 }
 
+/// Who signs in an epoch.
+struct Members {
+    /// The first height they decide.
+    first: Height,
+    quorum: Quorum,
+    identities: Vec<MemberIdentity>,
+}
+
+impl Members {
+    fn of(lock: &VerifiedLock) -> Self {
+        Self {
+            first: lock.lock().first_height(),
+            quorum: lock.quorum(),
+            identities: lock.identities().iter().copied().map(MemberIdentity::new).collect(),
+        }
+    }
+}
+
 impl Verifier {
     /// A verifier for the cluster of a verified lock.
     pub fn new(lock: &VerifiedLock) -> Self {
+        Self::with_history(lock, &[])
+    }
+
+    /// The same where there were epochs before, given oldest first: what is said about a height is for those to say
+    /// who decide it. Of duties only the operators of now may speak.
+    pub fn with_history(lock: &VerifiedLock, before: &[VerifiedLock]) -> Self {
         Self {
             cluster: lock.cluster_id(),
             chain_id: lock.lock().chain_id,
-            quorum: lock.quorum(),
-            identities: lock.identities().iter().copied().map(MemberIdentity::new).collect(),
+            members: Members::of(lock),
+            before: before.iter().rev().map(Members::of).collect(),
             group_key: *lock.group_key(),
             admitted: Recent::new(ADMITTED_MAX),
             statements: Recent::new(STATEMENTS_MAX),
@@ -105,11 +130,12 @@ impl Verifier {
         match &certificate.proof {
             Proof::Group(seal) => self.group_seal(certificate, seal),
             Proof::Commits(commits) => {
-                self.check_length("certificate", commits.len())?;
+                let quorum = self.members(certificate.instance).quorum;
+                check_length(quorum, "certificate", commits.len())?;
                 if !commits.windows(2).all(|pair| pair[0].operator < pair[1].operator) {
                     return Err(Refusal::BadJustification("certificate repeats a signer or is out of order"));
                 }
-                if commits.len() < self.quorum.quorum() {
+                if commits.len() < quorum.quorum() {
                     return Err(Refusal::BadJustification("certificate has fewer signers than a quorum"));
                 }
                 let statements = certificate.commits();
@@ -237,8 +263,9 @@ impl Verifier {
     fn pre_prepare(&self, message: PrePrepare) -> Result<Verified, Refusal> {
         let PrePrepare { proposal, value, round_changes, prepares } = message;
         let (instance, round) = (proposal.instance, proposal.round);
-        self.check_length("J_rc", round_changes.len())?;
-        self.check_length("J_p", prepares.len())?;
+        let quorum = self.members(instance).quorum;
+        check_length(quorum, "J_rc", round_changes.len())?;
+        check_length(quorum, "J_p", prepares.len())?;
         self.check_form(&proposal, Kind::PrePrepare)?;
         if round == Round(0) && !(round_changes.is_empty() && prepares.is_empty()) {
             return Err(Refusal::BadJustification("round 0 has no justification"));
@@ -268,7 +295,7 @@ impl Verifier {
     }
 
     fn round_change(&self, message: RoundChange) -> Result<Verified, Refusal> {
-        self.check_length("J_p", message.prepares.len())?;
+        check_length(self.members(message.change.instance).quorum, "J_p", message.prepares.len())?;
         self.check_form(&message.change, Kind::RoundChange)?;
         self.check_elements(&message.prepares, Kind::Prepare, message.change.instance)?;
         self.check_signature(&message.change)?;
@@ -294,8 +321,17 @@ impl Verifier {
         self.check_author(signed)
     }
 
+    /// Who speaks about an instance.
+    fn members(&self, instance: InstanceId) -> &Members {
+        let decide = |members: &&Members| instance.height().is_none_or(|height| height >= members.first);
+        [&self.members].into_iter().chain(&self.before).find(decide).unwrap_or(&self.members)
+    }
+
     fn check_author(&self, signed: &Signed) -> Result<(), Refusal> {
-        if self.quorum.contains(signed.author) { Ok(()) } else { Err(Refusal::NotMember(signed.author)) }
+        match self.members(signed.instance).quorum.contains(signed.author) {
+            true => Ok(()),
+            false => Err(Refusal::NotMember(signed.author)),
+        }
     }
 
     /// The elements of a justification: of one kind, of this instance, each of another member.
@@ -317,18 +353,13 @@ impl Verifier {
         Ok(())
     }
 
-    fn check_length(&self, what: &'static str, size: usize) -> Result<(), Refusal> {
-        let size_max = self.quorum.operators();
-        if size > size_max { Err(Refusal::TooLarge { what, size, size_max }) } else { Ok(()) }
-    }
-
     fn check_signature(&self, signed: &Signed) -> Result<(), Refusal> {
         let fingerprint = self.fingerprint(signed);
         if self.statements.contains(&fingerprint) {
             return Ok(());
         }
-        let identity =
-            self.identities.get(signed.author.as_usize()).ok_or(Refusal::NotMember(signed.author))?;
+        let identities = &self.members(signed.instance).identities;
+        let identity = identities.get(signed.author.as_usize()).ok_or(Refusal::NotMember(signed.author))?;
         identity.verify(&self.cluster, signed).map_err(|_| {
             Refusal::BadSignature(format!("{:?} of operator {}", signed.kind(), signed.author))
         })?;
@@ -363,7 +394,7 @@ impl Verifier {
         if header.cluster_id != self.cluster {
             return Err(Refusal::WrongCluster);
         }
-        if !self.quorum.contains(header.proposer) {
+        if !self.members(InstanceId::Block(header.height)).quorum.contains(header.proposer) {
             return Err(malformed("proposer is no member"));
         }
         if block.items.len() > BLOCK_ITEMS_MAX || header.items != block.items.len() as u64 {
@@ -381,6 +412,11 @@ impl Verifier {
         items.iter().try_for_each(|item| self.candidate(item))?;
         Ok(CheckedBlock::attest(block, items))
     }
+}
+
+fn check_length(quorum: Quorum, what: &'static str, size: usize) -> Result<(), Refusal> {
+    let size_max = quorum.operators();
+    if size > size_max { Err(Refusal::TooLarge { what, size, size_max }) } else { Ok(()) }
 }
 
 /// What is remembered of a transaction that was admitted.
