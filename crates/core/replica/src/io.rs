@@ -39,6 +39,10 @@ pub struct Config {
     pub seals: bool,
     /// Whether what instances take and are told is recorded (`--record`).
     pub record: bool,
+    /// The first height these operators decide: those of earlier epochs have decided the ones below.
+    pub first_height: Height,
+    /// The last height they decide, where this operator has given its word on it: see [`Input::EndEpoch`].
+    pub last_height: Option<Height>,
 }
 
 /// What a restart found on disk, beside the chain itself.
@@ -159,6 +163,9 @@ pub enum Input {
     /// Whether this operator may lead. One that may not, because a quorum of the others have another time, lets the
     /// rounds pass whose blocks would carry its clock.
     MayLead(bool),
+    /// The operators of the next epoch decide what is above this height: nothing is signed there, nor agreed on. Taken
+    /// when nothing above it has begun; [`Replica::last_height`](crate::Replica::last_height) tells.
+    EndEpoch(Height),
     /// A connection to an operator came up: it may have missed our newest messages.
     PeerConnected(OperatorIndex),
     /// The answer to [`Outbound::Inquire`](crate::Outbound::Inquire).

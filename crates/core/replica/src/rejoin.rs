@@ -15,13 +15,15 @@
 //! | trusted | none | the key is used elsewhere, or the directory is older than what was signed: stop |
 //! | unverified: it looks whole, and so does an old copy | q-1 | the same |
 //! | lost | q | it was made before the loss, and is abstained from |
+//! | none: new in a cluster that is not | q-1 | as for one that is unverified |
 //!
 //! # Rules
 //!
 //! 1. Until enough *other* members have answered it signs nothing, not even what it signed before; it follows the
 //!    chain, admits transactions and collects evidence. Members that start together answer each other, unless their
 //!    own history is lost.
-//! 2. Whoever lost its history then abstains, in each domain:
+//! 2. Whoever lost its history then abstains, in each domain; whoever is new there does so from duties, which operators
+//!    before it may have signed otherwise:
 //!
 //!    | domain | nothing is signed up to |
 //!    |---|---|
@@ -96,7 +98,7 @@ impl Rejoin {
     pub(crate) fn begin(history: SigningHistory, quorum: Quorum) -> Option<Self> {
         let needed = match history {
             SigningHistory::Trusted => 0,
-            SigningHistory::Unverified => quorum.quorum() - 1,
+            SigningHistory::Unverified | SigningHistory::Newcomer => quorum.quorum() - 1,
             SigningHistory::Lost => quorum.quorum(),
         };
         (needed > 0).then(|| Self {
@@ -159,6 +161,11 @@ impl Rejoin {
         waits.then_some(&mut self.duties)
     }
 
+    /// Whether this operator is new in its place.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.history == SigningHistory::Newcomer
+    }
+
     /// Whether enough members have answered.
     pub(crate) fn is_over(&self) -> bool {
         self.heard.len() >= self.needed
@@ -188,7 +195,9 @@ impl Rejoin {
         let slot = seen.slot().max(reached).unwrap_or_default();
         let slot = above(slot, SLOTS_ABSTAINED);
         let duties = DutyKind::ALL.into_iter().map(|kind| InstanceId::duty(kind, slot));
-        let watermarks = [InstanceId::Block(block)].into_iter().chain(duties);
+        // A newcomer is no older than the first height of its epoch, and nothing was signed there before.
+        let block = (!self.is_newcomer()).then_some(InstanceId::Block(block));
+        let watermarks = block.into_iter().chain(duties);
         watermarks.map(|watermark| (seen.of(watermark.domain()), watermark)).collect()
     }
 

@@ -18,7 +18,7 @@
 use crate::history::{Highest, SigningHistory};
 use aequa_types::statement::{Claim, Kind};
 use aequa_types::{
-    Domain, DutyId, DutyKind, InstanceId, Seal, Signed, Slot, SlotSet, Statement, VoteKey, VoteRoot,
+    Domain, DutyId, DutyKind, Height, InstanceId, Seal, Signed, Slot, SlotSet, Statement, VoteKey, VoteRoot,
 };
 use std::collections::BTreeMap;
 
@@ -87,6 +87,8 @@ pub enum Refusal {
     Over,
     /// It contradicts what was promised in another round.
     Promised,
+    /// Its height is for the operators of the next epoch.
+    NextEpoch,
 }
 
 /// The memory of what was signed: it permits each thing at most once.
@@ -95,6 +97,8 @@ pub struct Guard {
     pub(crate) taken: BTreeMap<VoteKey, Taken>,
     /// The highest instance of each domain at and below which nothing is signed.
     watermarks: BTreeMap<Domain, InstanceId>,
+    /// The last height of this epoch, once that is known.
+    last_height: Option<Height>,
     /// Duties above the watermark that are over.
     closed: BTreeMap<DutyKind, SlotSet>,
     /// Where this operator is known to have been silent: above the first, up to the second.
@@ -176,6 +180,17 @@ impl Guard {
         self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
+    /// Never signs for a block above this height from now on: it is decided under another lock, by operators who rely
+    /// on that. The first word on it stands.
+    pub fn end_after(&mut self, last_height: Height) {
+        self.last_height.get_or_insert(last_height);
+    }
+
+    /// The last height of this epoch, once that is known.
+    pub fn last_height(&self) -> Option<Height> {
+        self.last_height
+    }
+
     /// As [`Guard::raise_watermark`], by an operator of which nobody has seen anything above `seen`: a
     /// statement of its own in between is not from here, for nothing will be signed there. What stopped it
     /// once is below the watermark of then, and stops it no more.
@@ -229,6 +244,11 @@ impl Guard {
     pub(crate) fn permit(&self, statement: Statement) -> Result<Permission, Refusal> {
         if self.is_over(statement.instance) {
             return Err(Refusal::Over);
+        }
+        if let (Some(height), Some(last)) = (statement.instance.height(), self.last_height)
+            && height > last
+        {
+            return Err(Refusal::NextEpoch);
         }
         match self.taken.get(&statement.vote_key()) {
             Some(Taken::By(before)) if before.agrees_with(&statement) => {

@@ -15,6 +15,9 @@ pub enum SigningHistory {
     /// It is lost, or older than what was signed: q other members have to be heard, and what they show is
     /// abstained from.
     Lost,
+    /// There is none: this operator is new in its place in a cluster that is not. q-1 members have to be heard, and
+    /// duties that may have begun before it came are abstained from.
+    Newcomer,
 }
 
 /// The highest instance of each domain that something was heard of.

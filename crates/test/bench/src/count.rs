@@ -140,6 +140,8 @@ fn config(quorum: Quorum) -> Config {
         builder: false,
         seals: true,
         record: false,
+        first_height: Height(1),
+        last_height: None,
     }
 }
 

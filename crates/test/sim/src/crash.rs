@@ -348,6 +348,8 @@ impl World {
             builder: true,
             seals: self.plan.seals,
             record: self.options.record,
+            first_height: Height(1),
+            last_height: None,
         };
         let keys = SimKeys { seals: self.plan.seals, operator };
         let recovery = Recovery {

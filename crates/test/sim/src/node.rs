@@ -235,6 +235,7 @@ impl Node {
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
             | Input::MayLead(_)
+            | Input::EndEpoch(_)
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

@@ -87,6 +87,7 @@ impl Observatory {
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
             | Input::MayLead(_)
+            | Input::EndEpoch(_)
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

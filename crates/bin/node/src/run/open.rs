@@ -128,6 +128,8 @@ impl Opened {
             builder: config.enable_builder,
             seals: config.seals(),
             record: config.record_bytes_max.is_some(),
+            first_height: Height(1),
+            last_height: None,
         };
         let cluster = lock.cluster_id();
         let keys = OperatorKeys::new(cluster, operator.identity, operator.share);

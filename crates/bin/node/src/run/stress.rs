@@ -12,7 +12,9 @@ use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Input, Now, Output, Persist, Recovery, Replica, StoreWrite, VoteStore};
 use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
 use aequa_testkit::{Keyring, at, digest, prepare};
-use aequa_types::{BuilderPolicy, ClusterId, ConsensusParams, Evidence, OperatorIndex, Quorum, Signed};
+use aequa_types::{
+    BuilderPolicy, ClusterId, ConsensusParams, Evidence, Height, OperatorIndex, Quorum, Signed,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -42,6 +44,8 @@ pub fn replica(cluster_id: ClusterId, keys: OperatorKeys) -> Replica<OperatorKey
         builder: false,
         seals: false,
         record: false,
+        first_height: Height(1),
+        last_height: None,
     };
     let mempool = Mempool::new(limits, BuilderPolicy::default()).unwrap();
     Replica::new(config, keys, Chain::genesis(cluster_id, quorum), mempool, Recovery::default())

@@ -18,9 +18,12 @@ impl<K: Keys> Replica<K> {
     /// came early.
     pub(super) fn begin_height(&mut self) {
         self.finish_decided();
+        if self.has_epoch_ended() {
+            return;
+        }
         let height = self.height();
         if self.sync.only_fetches(height) {
-            return self.sync.fetch_if_behind(&mut self.cx);
+            return self.fetch_if_behind();
         }
         let id = InstanceId::Block(height);
         self.blocks.begin(&self.cx, self.instances.contains(id));
@@ -32,6 +35,13 @@ impl<K: Keys> Replica<K> {
                 true => self.hand_over_current(id, from, message),
                 false => self.hand_over(id, from, message),
             }
+        }
+    }
+
+    /// Ends the epoch after this height, unless something above it has begun.
+    pub(super) fn end_epoch_after(&mut self, last: Height) {
+        if self.height() <= last {
+            self.signer.guard_mut().end_after(last);
         }
     }
 
@@ -81,16 +91,19 @@ impl<K: Keys> Replica<K> {
     pub(super) fn deliver_block(&mut self, height: Height, from: OperatorIndex, message: Verified) {
         self.watch_message(&message);
         let current = self.height();
+        if self.last_height().is_some_and(|last| height > last) {
+            return;
+        }
         if height > current {
             if let Some(decided) = height.previous() {
                 self.sync.shown(from, decided);
             }
             self.blocks.keep_early(&self.cx, height, from, message);
-            return self.sync.fetch_if_behind(&mut self.cx);
+            return self.fetch_if_behind();
         }
         if height == current {
             if self.sync.only_fetches(height) {
-                return self.sync.fetch_if_behind(&mut self.cx);
+                return self.fetch_if_behind();
             }
             return self.hand_over_current(InstanceId::Block(height), from, message);
         }
@@ -116,7 +129,7 @@ impl<K: Keys> Replica<K> {
     pub(super) fn on_fetched(&mut self, from: OperatorIndex, blocks: Vec<(Arc<CheckedBlock>, Certificate)>) {
         let before = self.cx.chain.tip().height;
         self.sync.answered(from, blocks, before, self.cx.now.elapsed_ms);
-        while let Some(fetched) = self.sync.take(self.height()) {
+        while let Some(fetched) = self.next_fetched() {
             if !self.execute_fetched(&fetched) {
                 return;
             }
@@ -127,7 +140,19 @@ impl<K: Keys> Replica<K> {
         if self.cx.chain.tip().height > before {
             self.begin_height();
         }
-        self.sync.fetch_if_behind(&mut self.cx);
+        self.fetch_if_behind();
+    }
+
+    /// The fetched block that comes next, where it is one of this epoch or of one before.
+    pub(super) fn next_fetched(&mut self) -> Option<FetchedBlock> {
+        if self.has_epoch_ended() { None } else { self.sync.take(self.height()) }
+    }
+
+    /// Asks members that are ahead for blocks. When the epoch has ended they are so in the next one.
+    pub(super) fn fetch_if_behind(&mut self) {
+        if !self.has_epoch_ended() {
+            self.sync.fetch_if_behind(&mut self.cx);
+        }
     }
 
     /// Executes a fetched block in place of whatever was under way at its height; false when that cannot be.

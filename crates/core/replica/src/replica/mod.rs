@@ -10,6 +10,7 @@
 //! | timer | its instance, `Blocks` (propose), or all that is done now and then | |
 //! | seal combined | `Sessions` | the certificate is stored; a held proposal may go on |
 //! | fetched blocks, heights of peers | `BlockSync`, `Blocks` | the next height begins; our share is added |
+//! | end of the epoch | the guard | no height above it begins |
 //! | connected | `Instances`, `Blocks` | newest messages and evidence are sent again |
 //! | testimony | the guard | one of ours that it does not know stops the node |
 //!
@@ -85,7 +86,8 @@ impl<K: Keys> Replica<K> {
     /// A replica that continues from `chain`, bound by everything `recovery` remembers.
     pub fn new(config: Config, keys: K, chain: Chain, mempool: Mempool, recovery: Recovery) -> Self {
         let (me, quorum) = (config.me, config.quorum);
-        let guard = Guard::new(recovery.history);
+        let mut guard = Guard::new(recovery.history);
+        config.last_height.into_iter().for_each(|last| guard.end_after(last));
         let mut replica = Self {
             signer: Signer::new(keys, config.seals, guard),
             instances: Instances::new(me, quorum, config.record),
@@ -104,6 +106,8 @@ impl<K: Keys> Replica<K> {
                 out: Output::default(),
             },
         };
+        // What operators of earlier epochs have decided is fetched, and their seals are theirs.
+        replica.sync.certified(replica.cx.config.first_height);
         replica.recover(recovery);
         replica
     }
@@ -148,13 +152,14 @@ impl<K: Keys> Replica<K> {
             Input::Fetched { from, blocks } => self.on_fetched(from, blocks),
             Input::FetchFailed { from } => {
                 self.sync.failed(from, self.cx.now.elapsed_ms);
-                self.sync.fetch_if_behind(&mut self.cx);
+                self.fetch_if_behind();
             }
             Input::PeerHeight { from, height } => {
                 self.sync.shown(from, height);
-                self.sync.fetch_if_behind(&mut self.cx);
+                self.fetch_if_behind();
             }
             Input::MayLead(may_lead) => self.cx.may_lead = may_lead,
+            Input::EndEpoch(last) => self.end_epoch_after(last),
             Input::PeerConnected(operator) => self.on_connected(operator),
             Input::Testimony { testimony, .. } => self.compare(&testimony),
         }
@@ -173,7 +178,7 @@ impl<K: Keys> Replica<K> {
                 if !self.cx.may_lead {
                     self.blocks.gossip_evidence(&mut self.cx);
                 }
-                self.sync.fetch_if_behind(&mut self.cx);
+                self.fetch_if_behind();
                 self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }
         }
@@ -311,6 +316,21 @@ impl<K: Keys> Replica<K> {
             statements: self.witness.len(),
             evidence: self.blocks.evidence_len(),
         }
+    }
+
+    /// The last height of these operators, once that is known.
+    pub fn last_height(&self) -> Option<Height> {
+        self.signer.guard().last_height()
+    }
+
+    /// Whether the last height of these operators is decided and executed: the next ones decide what follows.
+    pub fn has_epoch_ended(&self) -> bool {
+        self.last_height().is_some_and(|last| self.cx.chain.tip().height >= last)
+    }
+
+    /// Decisions whose seals are still collected.
+    pub fn seals_in_flight(&self) -> usize {
+        self.seals.in_flight()
     }
 
     /// The height being agreed.

@@ -33,7 +33,8 @@ impl<K: Keys> Replica<K> {
         recovery.closed_duties.into_iter().for_each(|duty| self.signer.guard_mut().close(duty));
         let tip = self.cx.chain.tip().height;
         // Instances up to the tip are over; their votes may be pruned.
-        self.signer.guard_mut().raise_watermark(InstanceId::Block(below_log(&restored).max(tip)));
+        let before = self.cx.config.first_height.previous().unwrap_or_default();
+        self.signer.guard_mut().raise_watermark(InstanceId::Block(below_log(&restored).max(tip).max(before)));
         recovery
             .watermarks
             .into_iter()

@@ -46,7 +46,7 @@ impl<K: Keys> Replica<K> {
             }
             Input::Timer(Timer::CatchUp) => {
                 rejoin.ask(&mut self.cx);
-                self.sync.fetch_if_behind(&mut self.cx);
+                self.fetch_if_behind();
                 self.cx.set_timer(Timer::CatchUp, CATCH_UP_INTERVAL_MS);
             }
             Input::Message { from, message } => {
@@ -65,6 +65,7 @@ impl<K: Keys> Replica<K> {
             | Input::Combined { .. }
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
+            | Input::EndEpoch(_)
             | Input::MayLead(_) => self.take(input),
         }
         Some(rejoin)
@@ -78,7 +79,7 @@ impl<K: Keys> Replica<K> {
         blocks: Vec<(Arc<CheckedBlock>, Certificate)>,
     ) {
         self.sync.answered(from, blocks, self.cx.chain.tip().height, self.cx.now.elapsed_ms);
-        while let Some(fetched) = self.sync.take(self.height()) {
+        while let Some(fetched) = self.next_fetched() {
             if !self.execute_fetched(&fetched) {
                 return;
             }
@@ -86,7 +87,7 @@ impl<K: Keys> Replica<K> {
             rejoin.owe_share(fetched);
         }
         self.finish_decided();
-        self.sync.fetch_if_behind(&mut self.cx);
+        self.fetch_if_behind();
     }
 
     /// A member has answered; when it was the last that is needed, this operator takes part.
@@ -109,8 +110,9 @@ impl<K: Keys> Replica<K> {
         if !rejoin.is_over() {
             return Some(rejoin);
         }
-        if let Some(shown) = self.signer.guard_mut().take_shown() {
-            let watermarks = rejoin.watermarks(&shown);
+        let shown = self.signer.guard_mut().take_shown();
+        if shown.is_some() || rejoin.is_newcomer() {
+            let watermarks = rejoin.watermarks(&shown.unwrap_or_default());
             watermarks
                 .iter()
                 .for_each(|(seen, watermark)| self.signer.guard_mut().abstain(*seen, *watermark));
@@ -161,7 +163,7 @@ impl<K: Keys> Replica<K> {
     fn note_height(&mut self, from: OperatorIndex, message: &Verified) {
         if let Some(decided) = message.instance().height().and_then(Height::previous) {
             self.sync.shown(from, decided);
-            self.sync.fetch_if_behind(&mut self.cx);
+            self.fetch_if_behind();
         }
     }
 }

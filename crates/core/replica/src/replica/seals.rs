@@ -9,7 +9,8 @@ use aequa_types::{Certificate, Claim, Decision, InstanceId, OperatorIndex, Seal,
 impl<K: Keys> Replica<K> {
     /// Begins to collect the shares for a decision, unless it has its seal.
     pub(super) fn open_seal(&mut self, certificate: &Certificate) {
-        if !self.cx.config.seals || certificate.group_seal().is_some() {
+        let before = certificate.instance.height().is_some_and(|height| height < self.cx.config.first_height);
+        if !self.cx.config.seals || certificate.group_seal().is_some() || before {
             return;
         }
         let decision = certificate.decision();

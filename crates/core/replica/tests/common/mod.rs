@@ -11,8 +11,8 @@ pub use aequa_replica::{Outbound, StoreWrite, Tell, TimerChange, Work};
 use aequa_testkit::{Vote, at as at_height};
 use aequa_types::{
     Address, BuilderPolicy, Certificate, CheckedBlock, CheckedTransaction, ClusterId, ConsensusParams,
-    Digest, InstanceId, Message, OperatorIndex, Quorum, Record, Round, RoundChange, Seal, Signature, Signed,
-    Value, Verified,
+    Digest, Height, InstanceId, Message, OperatorIndex, Quorum, Record, Round, RoundChange, Seal, Signature,
+    Signed, Value, Verified,
 };
 use std::sync::Arc;
 
@@ -61,6 +61,8 @@ pub fn config(me: u8, operators: usize) -> Config {
         builder: false,
         seals: true,
         record: false,
+        first_height: Height(1),
+        last_height: None,
     }
 }
 

@@ -130,6 +130,8 @@ impl Ready {
             builder: false,
             seals: true,
             record: true,
+            first_height: Height(1),
+            last_height: None,
         };
         let keys = OperatorKeys::new(cluster, secrets.identity, secrets.share);
         let mempool = Mempool::new(Limits::default(), BuilderPolicy::default()).unwrap();
