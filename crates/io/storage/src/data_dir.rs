@@ -4,10 +4,10 @@
 //! the directory holds and is written before anything else, so a directory with data and without a
 //! readable identity was damaged or put together by hand, and is refused.
 //!
-//! Two [`notes`](crate::notes) beside it carry a fact from one start to the next. `new` is there from before the
+//! Some [`notes`](crate::notes) beside it carry a fact from one start to the next. `new` is there from before the
 //! identity is written until log and signing database exist: without it, an identity and no log mean that the log
-//! was lost. `suspect` says that what is remembered here is not all that was signed, and stays until
-//! the members have been asked.
+//! was lost. `suspect` says that what is remembered here is not all that was signed, `newcomer` that others had this
+//! place before; both stay until the members have been asked.
 
 use crate::StorageError;
 use crate::atomic::{self, Loaded};
@@ -35,6 +35,7 @@ const IDENTITY_FILE: &str = "identity.dat";
 const LOCK_FILE: &str = "LOCK";
 const NEW_FILE: &str = "new";
 const SUSPECT_FILE: &str = "suspect";
+const NEWCOMER_FILE: &str = "newcomer";
 const SIGNING_DIR: &str = "signing";
 /// The signing database of earlier versions, and its file.
 const MARKS_DIR: &str = "marks";
@@ -136,8 +137,14 @@ impl DataDir {
         self.notes.get(SUSPECT_FILE)
     }
 
+    /// Whether the operator is new in its place, and what others may have signed there is not known yet.
+    pub fn is_newcomer(&self) -> Result<bool, StorageError> {
+        Ok(self.notes.get(NEWCOMER_FILE)?.is_some())
+    }
+
     /// The members were asked, and what they said is durable.
     pub fn trust(&self) -> Result<(), StorageError> {
+        self.notes.remove(NEWCOMER_FILE)?;
         self.notes.remove(SUSPECT_FILE)
     }
 
@@ -194,6 +201,37 @@ impl DataDir {
     pub fn chain_dir(&self) -> PathBuf {
         self.root.join("chain")
     }
+}
+
+/// Notes that the operator of this directory, in which no node has run, is new in a cluster that is not.
+pub fn note_newcomer(root: &Path) -> Result<(), StorageError> {
+    Notes::new(root, Arc::new(SystemMedium)).put(NEWCOMER_FILE, "")
+}
+
+/// Gives the operator another place, at the end of an epoch whose last block is durable. What was signed in the old
+/// place goes `aside`: no statement of it is one of the new place. Whoever holds the directory calls it, again after a
+/// crash.
+pub fn change_place(root: &Path, place: OperatorIndex, aside: &Path) -> Result<(), StorageError> {
+    let file = root.join(IDENTITY_FILE);
+    let stored = match atomic::read(&file, &IDENTITY_FRAME, decode_identity)? {
+        Loaded::Ok(stored) | Loaded::Fallback(stored) => stored,
+        Loaded::Missing | Loaded::Fail => return Err(StorageError::IdentityLost { path: file }),
+    };
+    if stored.operator == place {
+        return Ok(());
+    }
+    let notes = Notes::new(root, Arc::new(SystemMedium));
+    notes.put(NEWCOMER_FILE, "")?;
+    notes.put(NEW_FILE, "")?;
+    for name in ["wal", SIGNING_DIR] {
+        let (from, to) = (root.join(name), aside.join(name));
+        if from.exists() {
+            fs::rename(&from, &to).map_err(at("rename", &from))?;
+        }
+    }
+    sync_dir(aside).map_err(at("sync directory", aside))?;
+    sync_dir(root).map_err(at("sync directory", root))?;
+    write_identity(root, &Identity { operator: place, ..stored })
 }
 
 /// Holds a directory that exists, as a node does, for as long as the value lives: what makes the keys of an operator
