@@ -1,10 +1,12 @@
 //! `dvt-node dkg`: keys that nobody holds.
 
+mod reshare;
+
 use crate::flags::{CHAIN_IDS, SettingFlags, path, text};
 use crate::staking::StakingFlags;
 use aequa_node::ceremony::member::{self, Member};
 use aequa_node::ceremony::own::{OPERATOR_FILE, OperatorCard, OwnKeys};
-use aequa_node::ceremony::{self, DEFINITION_FILE};
+use aequa_node::ceremony::{self, DEFINITION_FILE, Plan};
 use aequa_node::cluster::{Addresses, BASE_P2P_PORT, BASE_PORT};
 use aequa_node::config::LOCK_FILE;
 use aequa_node::console;
@@ -28,7 +30,8 @@ use std::time::{Duration, SystemTime};
                         2. One of them:     dvt-node dkg new --operator FILE ... --out cluster-definition.json\n\
                         3. Every operator:  dvt-node dkg --definition cluster-definition.json --data-dir DIR\n\n\
                         It goes on without f operators that are away, and whoever is killed starts the same command \
-                        again. On one machine, all in one: dvt-node dkg local --nodes 4 --out DIR"
+                        again. On one machine, all in one: dvt-node dkg local --nodes 4 --out DIR\n\n\
+                        Other operators for a cluster that runs, with the same keys: dvt-node dkg reshare --help"
 )]
 pub struct DkgArgs {
     /// What else there is to do.
@@ -48,7 +51,10 @@ pub struct MemberArgs {
     /// The operator's folder, with the keys that dkg id made
     #[arg(long, value_name = "DIR", default_value = "./aequa-data", value_parser = path())]
     pub data_dir: PathBuf,
-    /// Multiaddrs to listen on [default: those of the definition]
+    /// Of a resharing: the lock before it, for an operator that has it not in its folder
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub lock: Option<PathBuf>,
+    /// Multiaddrs to listen on [default: those of the definition, of a resharing with ports 500 above them]
     #[arg(long = "p2p.listen", value_name = "MULTIADDR", value_delimiter = ',', value_parser = text())]
     pub p2p_listen: Vec<String>,
     /// Seconds that operators that are away are waited for in each step, once enough are there
@@ -70,6 +76,7 @@ pub struct MemberArgs {
 pub enum DkgCommand {
     Id(IdArgs),
     New(NewArgs),
+    Reshare(reshare::ReshareArgs),
     Local(LocalArgs),
     Verify(VerifyArgs),
 }
@@ -148,6 +155,9 @@ pub struct VerifyArgs {
     /// The definition of the ceremony
     #[arg(long, value_name = "FILE", default_value = DEFINITION_FILE, value_parser = path())]
     pub definition: PathBuf,
+    /// Of a resharing: the lock before it
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub lock: Option<PathBuf>,
 }
 
 /// `dvt-node dkg`.
@@ -156,6 +166,7 @@ pub fn dkg(args: DkgArgs) -> Result<(), ExitError> {
         None => take_part(args.member),
         Some(DkgCommand::Id(args)) => id(args),
         Some(DkgCommand::New(args)) => new(args),
+        Some(DkgCommand::Reshare(args)) => reshare::reshare(args),
         Some(DkgCommand::Local(args)) => local(args),
         Some(DkgCommand::Verify(args)) => verify(&args),
     }
@@ -165,6 +176,7 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
     let definition = args.definition.ok_or_else(|| ExitError::usage("--definition is missing"))?;
     let member = Member {
         definition,
+        lock: args.lock,
         addresses: Addresses {
             validator_api: args.validator_api,
             monitoring: args.monitoring,
@@ -180,7 +192,14 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
     let at = member.data_dir.display();
     console::line(format!("group key {}", lock.lock().sequencer.group_key));
     console::line(format!("lock hash {}", lock.lock().lock_hash));
-    console::line(format!("start the node:  dvt-node --data-dir {at}"));
+    match lock.lock().activation_height {
+        None => console::line(format!("start the node:  dvt-node --data-dir {at}")),
+        Some(height) => {
+            let height = height.0;
+            console::line(format!("in force from height {height} on: a node that runs changes by itself"));
+            console::line(format!("a new operator starts its node now:  dvt-node --data-dir {at}"));
+        }
+    }
     Ok(())
 }
 
@@ -239,12 +258,11 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
     };
     definition.seal(flags.chain_id);
     definition.check_form().map_err(ExitError::usage)?;
-    ceremony::machine_of(&definition).map_err(ExitError::usage)?;
-    Ok(definition)
+    Ok(Plan::new(definition, None).map_err(ExitError::usage)?.definition)
 }
 
 fn verify(args: &VerifyArgs) -> Result<(), ExitError> {
-    let result = ceremony::verify(&args.definition, &args.transcript)?;
+    let result = ceremony::verify(&args.definition, args.lock.as_slice(), &args.transcript)?;
     let dealers: Vec<String> = result.qualified.iter().map(|dealing| dealing.dealer.to_string()).collect();
     console::line(format!("valid: keys made from the dealings of operators {}", dealers.join(", ")));
     console::line(format!("group key 0x{}", hex::encode(result.chain.group_key.to_bytes())));
@@ -348,11 +366,11 @@ mod tests {
             out.display()
         )))
         .unwrap();
-        let (definition, machine) = ceremony::load_definition(&out).unwrap();
-        assert_eq!((definition.operators.len(), machine.validators()), (4, 3));
+        let plan = Plan::load(&out, &[]).unwrap();
+        assert_eq!((plan.definition.operators.len(), plan.machine.validators()), (4, 3));
         let text = std::fs::read_to_string(&out).unwrap();
         std::fs::write(&out, text.replace("\"count\": 3", "\"count\": 4")).unwrap();
-        assert_eq!(ceremony::load_definition(&out).unwrap_err().code, 4);
+        assert_eq!(Plan::load(&out, &[]).unwrap_err().code, 4);
         let twice =
             format!("dkg new --operator {0} {0} --out {1}", cards[0], dir.path().join("e.json").display());
         assert_eq!(dkg(args(&twice)).unwrap_err().code, 2, "one operator twice");

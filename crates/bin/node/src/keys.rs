@@ -77,7 +77,7 @@ pub fn load_lock(path: &Path) -> Result<VerifiedLock, ExitError> {
     load_lock_in(path, None)
 }
 
-fn load_lock_in(path: &Path, home: Option<&Path>) -> Result<VerifiedLock, ExitError> {
+pub(crate) fn load_lock_in(path: &Path, home: Option<&Path>) -> Result<VerifiedLock, ExitError> {
     let text = files::read_input(path, home, LOCK_BYTES_MAX)
         .map_err(|error| ExitError::refused(format!("cannot read the lock {}: {error}", path.display())))?;
     lock::load(&text).map_err(|error| {

@@ -6,6 +6,7 @@
 //! | [`run`] | the running node |
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
+//! | [`epochs`] | locks that were, and the change to the next one |
 //! | `creation` | folders made all at once |
 //! | [`files`] | files that others must not read, and those that come from outside |
 //! | [`hardening`] | keeps memory and files of a process with keys private |
@@ -27,6 +28,7 @@ pub mod config;
 pub mod console;
 mod creation;
 pub mod deposits;
+pub mod epochs;
 pub mod exit;
 pub mod files;
 pub mod hardening;

@@ -14,13 +14,13 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Operators that are to be, each with its folder.
-struct Operators {
+pub struct Operators {
     dir: tempfile::TempDir,
     ports: Vec<Ports>,
 }
 
 impl Operators {
-    fn new(validators: u16) -> Self {
+    pub fn new(validators: u16) -> Self {
         Self::of(4, validators)
     }
 
@@ -28,23 +28,7 @@ impl Operators {
         let dir = tempfile::tempdir().unwrap();
         let ports: Vec<Ports> = (0..count).map(|_| Ports::take()).collect();
         let operators = Self { dir, ports };
-        let mut cards = Vec::new();
-        for (node, ports) in operators.ports.iter().enumerate() {
-            let (folder, name) = (operators.folder(node), format!("n{node}"));
-            let address = format!("/ip4/127.0.0.1/tcp/{}", ports.transport());
-            let id = [
-                "dkg",
-                "id",
-                "--data-dir",
-                &folder.to_string_lossy(),
-                "--name",
-                &name,
-                "--address",
-                &address,
-            ];
-            assert!(output(&id).status.success());
-            cards.push(folder.join("operator.json").to_string_lossy().into_owned());
-        }
+        let cards: Vec<String> = (0..count).map(|node| operators.card(node)).collect();
         let (cards, out) = (cards.join(","), operators.definition());
         let (out, count) = (out.to_string_lossy(), validators.to_string());
         let mut new = vec!["dkg", "new", "--operator", &cards, "--out", &out, "--block-interval-ms", "100"];
@@ -57,7 +41,34 @@ impl Operators {
         operators
     }
 
-    fn folder(&self, node: usize) -> PathBuf {
+    /// Makes an operator's identity; gives the file that the others need.
+    fn card(&self, node: usize) -> String {
+        let (folder, name) = (self.folder(node), format!("n{node}"));
+        let address = format!("/ip4/127.0.0.1/tcp/{}", self.ports[node].transport());
+        let id =
+            ["dkg", "id", "--data-dir", &folder.to_string_lossy(), "--name", &name, "--address", &address];
+        assert!(output(&id).status.success());
+        folder.join("operator.json").to_string_lossy().into_owned()
+    }
+
+    /// One more operator; its operator.json.
+    pub fn newcomer(&mut self) -> String {
+        self.ports.push(Ports::take());
+        self.card(self.ports.len() - 1)
+    }
+
+    /// Folder for a test's own files.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The node of an operator, not started.
+    pub fn node(&self, node: usize) -> Node {
+        let ports = &self.ports[node];
+        Node::new(self.folder(node), ports.api(), ports.monitoring(), Vec::new())
+    }
+
+    pub fn folder(&self, node: usize) -> PathBuf {
         self.dir.path().join(format!("node{node}"))
     }
 
@@ -66,18 +77,26 @@ impl Operators {
     }
 
     /// One operator's part, in a process of its own.
-    fn take_part(&self, node: usize) -> Child {
-        let (folder, definition, ports) = (self.folder(node), self.definition(), &self.ports[node]);
+    pub fn take_part(&self, node: usize) -> Child {
+        self.take_part_in(node, &self.definition(), None)
+    }
+
+    /// The same in a ceremony of this definition, after this lock.
+    pub fn take_part_in(&self, node: usize, definition: &Path, lock: Option<&Path>) -> Child {
+        let (folder, ports) = (self.folder(node), &self.ports[node]);
         let log = File::options().create(true).append(true).open(folder.join("dkg.log")).unwrap();
         let (folder, definition) = (folder.to_string_lossy(), definition.to_string_lossy());
         let api = format!("127.0.0.1:{}", ports.api());
         let monitoring = format!("127.0.0.1:{}", ports.monitoring());
         let mut member = command(&["dkg", "--definition", &definition, "--data-dir", &folder, "--wait", "4"]);
         member.args(["--timeout", "120", "--validator-api", &api, "--monitoring", &monitoring]);
+        if let Some(lock) = lock {
+            member.arg("--lock").arg(lock);
+        }
         member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
-    fn lock(&self, node: usize) -> Option<String> {
+    pub fn lock(&self, node: usize) -> Option<String> {
         std::fs::read_to_string(self.folder(node).join("cluster-lock.json")).ok()
     }
 
@@ -97,7 +116,7 @@ impl Operators {
 
 impl Operators {
     /// An operator's share of the sequencer key, from its keystore.
-    fn share(&self, node: usize) -> SecretShare {
+    pub fn share(&self, node: usize) -> SecretShare {
         let keystore = self.folder(node).join("keys/keystore-sequencer.json");
         let password = std::fs::read_to_string(keystore.with_extension("txt")).unwrap();
         let keystore = Keystore::from_json(&std::fs::read_to_string(keystore).unwrap()).unwrap();
@@ -165,7 +184,7 @@ fn campaign() {
     }
 }
 
-fn report(path: &Path) -> String {
+pub fn report(path: &Path) -> String {
     std::fs::read_to_string(path.join("dkg.log")).unwrap_or_default()
 }
 
@@ -195,12 +214,7 @@ fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decide
     let verified = aequa_crypto::lock::load(&lock).unwrap();
     assert_eq!(verified.validators().len(), 2);
 
-    let mut nodes: Vec<Node> = operators
-        .ports
-        .iter()
-        .enumerate()
-        .map(|(node, ports)| Node::new(operators.folder(node), ports.api(), ports.monitoring(), Vec::new()))
-        .collect();
+    let mut nodes: Vec<Node> = (0..4).map(|node| operators.node(node)).collect();
     nodes.iter_mut().for_each(Node::start);
     until("five blocks", || nodes[0].height().filter(|height| *height >= 5));
 }

@@ -18,6 +18,7 @@
 //! | [`replay`] | recorded heights run again |
 //! | `release` | what a node built as it is released does not contain |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
+//! | [`reshare`] | other operators for a cluster that runs |
 //! | [`single`] | the cluster of one a node makes for itself |
 //! | [`logs`] | stopping, log lines, and what never appears in them |
 //! | [`metrics`] | every family that exists has moved |
@@ -52,6 +53,7 @@ mod refusals;
 #[cfg(not(feature = "e2e"))]
 mod release;
 mod replay;
+mod reshare;
 mod single;
 mod starts;
 mod strangers;

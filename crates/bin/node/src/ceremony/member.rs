@@ -1,13 +1,14 @@
 //! One operator's part in a ceremony: messages in, steps, messages out, until there is a lock.
 
-use super::load_definition;
-use super::outcome::{self, SEED_KEYSTORE};
-use super::own::{OwnKeys, ceremony_seed, hold};
+use super::home::Home;
+use super::own::{OwnKeys, ceremony_seed};
+use super::plan::Plan;
 use super::signing::{Chunk, Signing};
 use super::transcript::Transcript;
 use crate::cluster::{Addresses, SHARE_KEYSTORE};
 use crate::config::LOCK_FILE;
 use crate::console;
+use crate::epochs::{self, Promise};
 use crate::exit::ExitError;
 use crate::files;
 use aequa_crypto::identity::IdentityKey;
@@ -46,6 +47,8 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub struct Member {
     /// What everybody agreed on.
     pub definition: PathBuf,
+    /// The lock that a resharing follows, where the operator's folder has it not.
+    pub lock: Option<PathBuf>,
     /// The operator's folder.
     pub data_dir: PathBuf,
     /// Where it listens, and its node later; to the others as the definition says, where nothing else is given.
@@ -65,20 +68,25 @@ enum Said {
 
 /// Takes part until there is a lock, and until the others have one too.
 pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
-    let (definition, machine) = load_definition(&member.definition)?;
-    let _held = hold(&member.data_dir)?;
+    let plan = Plan::of_member(&member.definition, &member.data_dir, member.lock.as_deref())?;
+    let (definition, machine) = (&plan.definition, &plan.machine);
+    if let Some(lock) = in_force(&member.data_dir, definition)? {
+        return Ok(lock);
+    }
     let own = OwnKeys::load(&member.data_dir)?;
-    let me = place_of(&definition, &own)?;
-    console::line(summary(&definition, me));
+    let me = place_of(definition, &own)?;
+    let home = Home::enter(&member.data_dir, &plan, me)?;
+    console::line(summary(&plan, me));
     let signer = IdentityKey::from_seed(&own.identity.seed());
     let network_identity = own.identity.seed();
-    let (mut ceremony, transcript) = restore(member, &machine, own, me)?;
+    let (mut ceremony, transcript) = restore(member, &plan, &home, own, me)?;
     let first = ceremony.start(0);
+    let operator = &definition.operators[me.as_usize()];
     let mut addresses = member.addresses.clone();
     if addresses.p2p.is_empty() {
-        addresses.p2p.clone_from(&definition.operators[me.as_usize()].multiaddrs);
+        addresses.p2p.clone_from(&operator.multiaddrs);
     }
-    if let Some(lock) = finished_before(&member.data_dir, &addresses, &definition, &ceremony, me)? {
+    if let Some(lock) = finished_before(&home, &addresses, definition, &ceremony, me)? {
         return Ok(lock);
     }
 
@@ -86,20 +94,26 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let members = definition.operators.iter().map(|operator| aequa_p2p::Member {
         operator: operator.index,
         peer_id: operator.peer_id.clone(),
-        addrs: operator.multiaddrs.clone(),
+        addrs: plan.met_at(operator),
     });
     let mut config = aequa_p2p::Config::new(&network_identity, machine.ceremony(), me, members.collect());
     config.topics = vec![Topic::Dkg];
-    config.listen.clone_from(&addresses.p2p);
+    config.listen = match member.addresses.p2p.is_empty() {
+        true => plan.met_at(operator),
+        false => member.addresses.p2p.clone(),
+    };
     config.dkg_required = true;
     config.max_conns = OPERATORS_MAX as i64 + 28;
-    let desk = Arc::new(Desk { machine: Arc::clone(&machine), queue });
+    let desk = Arc::new(Desk { machine: Arc::clone(machine), queue });
     let network = aequa_p2p::start(config, desk, Arc::new(Unobserved))
         .map_err(|error| ExitError::failure(error).hint("choose another address with --p2p.listen"))?;
     let part = Part {
         member,
         addresses,
-        definition: &definition,
+        plan: &plan,
+        home: &home,
+        promise: Promise::Open,
+        has_asked: false,
         me,
         ceremony,
         transcript,
@@ -123,49 +137,60 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
 /// said: one without the other was lost.
 fn restore(
     member: &Member,
-    machine: &Arc<aequa_dkg::Definition>,
+    plan: &Plan,
+    home: &Home,
     own: OwnKeys,
     me: OperatorIndex,
 ) -> Result<(Ceremony, Transcript), ExitError> {
-    let dir = member.data_dir.join("dkg");
-    if !dir.is_dir() {
-        files::make_private_dir(&dir)
-            .map_err(|error| ExitError::failure(format!("cannot make {}: {error}", dir.display())))?;
-    }
-    let (path, seed) = (dir.join(transcript_name(machine)), dir.join(SEED_KEYSTORE));
+    let (path, seed) = (home.transcript(), home.seed());
     if files::is_there(&seed) && !files::is_there(&path) {
         return Err(ExitError::refused(format!("{} is missing, and its seed is there", path.display()))
             .hint("without it this operator could contradict itself: it takes no part in this ceremony any more"));
     }
-    let (transcript, entries) = Transcript::open(&path, machine.ceremony())?;
+    let (transcript, entries) = Transcript::open(&path, plan.machine.ceremony())?;
     if !entries.is_empty() {
         console::line(format!("going on: {} entries of this ceremony are here", entries.len()));
     }
     // When all have signed the lock the seed was removed, and what was dealt is in the transcript.
-    let is_over = files::is_there(&member.data_dir.join(LOCK_FILE));
-    let seed = ceremony_seed(&seed, &member.data_dir, entries.is_empty() || is_over)?;
-    let secrets = Secrets::new(own.identity, own.decryption, seed);
+    let is_over = files::is_there(&home.lock());
+    let seed = ceremony_seed(&seed, home.data_dir(), entries.is_empty() || is_over)?;
+    let mut secrets = Secrets::new(own.identity, own.decryption, seed);
+    if let Some(parent) = &plan.parent
+        && let Some(place) = plan.machine.old().and_then(|old| *old.holders.get(me.as_usize())?)
+    {
+        secrets = secrets.with_old(epochs::shares(&home.data_dir().join("keys"), parent, place)?);
+    }
     let wait_ms = u64::try_from(member.wait.as_millis()).unwrap_or(u64::MAX);
     let timing = Timing { commits_ms: wait_ms, verdicts_ms: wait_ms, ..Timing::default() };
-    let ceremony = Ceremony::restore(Arc::clone(machine), me, secrets, timing, entries)
+    let ceremony = Ceremony::restore(Arc::clone(&plan.machine), me, secrets, timing, entries)
         .map_err(|error| ExitError::refused(format!("the transcript does not hold: {error}")))?;
     Ok((ceremony, transcript))
 }
 
-fn transcript_name(machine: &aequa_dkg::Definition) -> String {
-    format!("dkg-{}.dat", &hex::encode(machine.ceremony())[..16])
+/// The lock of a resharing that is in force here already.
+fn in_force(dir: &Path, definition: &Definition) -> Result<Option<VerifiedLock>, ExitError> {
+    let path = dir.join(LOCK_FILE);
+    if definition.resharing.is_none() || !files::is_there(&path) {
+        return Ok(None);
+    }
+    let lock = crate::keys::load_lock(&path)?;
+    let is_it = lock.lock().definition_hash == definition.definition_hash;
+    Ok(is_it.then(|| {
+        console::line(format!("{} is the lock of this definition", path.display()));
+        lock
+    }))
 }
 
 /// The lock that is there: of an earlier run, or another operator's. With it the shares of the transcript are all that
 /// is needed, so that an operator that went down while the lock was signed needs nobody.
 fn finished_before(
-    dir: &Path,
+    home: &Home,
     addresses: &Addresses,
     definition: &Definition,
     ceremony: &Ceremony,
     me: OperatorIndex,
 ) -> Result<Option<VerifiedLock>, ExitError> {
-    let path = dir.join(LOCK_FILE);
+    let path = home.lock();
     if !files::is_there(&path) {
         return Ok(None);
     }
@@ -175,26 +200,25 @@ fn finished_before(
             .hint("every cluster has a folder of its own"));
     }
     let fail =
-        |error: std::io::Error| ExitError::failure(format!("cannot write to {}: {error}", dir.display()));
+        |error: std::io::Error| ExitError::failure(format!("cannot write {}: {error}", path.display()));
     let (signed, operators) = (lock.signed().count(), definition.operators.len());
     match ceremony.outcome() {
         Some(outcome) => {
             lock.check_own_share(me, &outcome.secret.chain)
                 .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
-            outcome::write(dir, &lock, &outcome.secret, addresses).map_err(fail)?;
+            home.write(&lock, &outcome.secret, addresses).map_err(fail)?;
         }
         // Its keys can only be those of an earlier run.
         None => {
             let public = lock.public_shares().get(me.as_usize()).map(|share| hex::encode(share.to_bytes()));
-            let keys = dir.join("keys");
-            if !outcome::is_kept(&keys, SHARE_KEYSTORE, &public.unwrap_or_default()).map_err(fail)? {
+            if !home.is_kept(SHARE_KEYSTORE, &public.unwrap_or_default()).map_err(fail)? {
                 console::line("the lock is there, and the own shares are not: they come from the transcript");
                 return Ok(None);
             }
         }
     }
     if signed == operators {
-        outcome::forget_seed(dir).map_err(fail)?;
+        home.forget_seed().map_err(fail)?;
     }
     console::line(format!("{} is there, signed by {signed} of {operators}", path.display()));
     Ok(Some(lock))
@@ -216,14 +240,26 @@ fn place_of(definition: &Definition, own: &OwnKeys) -> Result<OperatorIndex, Exi
 }
 
 /// What an operator agrees to by taking part.
-fn summary(definition: &Definition, me: OperatorIndex) -> String {
+fn summary(plan: &Plan, me: OperatorIndex) -> String {
+    let definition = &plan.definition;
     let mut lines = vec![
         format!("cluster {:?}, definition {}", definition.name, definition.definition_hash),
         format!("  {} operators, {} of them sign", definition.operators.len(), definition.threshold),
     ];
+    if let Some(resharing) = definition.resharing {
+        lines.push(format!("  the same keys under new shares: epoch {} of this cluster", resharing.epoch));
+        lines.push(format!("  these operators decide from height {} on", resharing.activation_height.0));
+    }
     for operator in &definition.operators {
-        let is_me = if operator.index == me { "  <- this one" } else { "" };
-        let at = operator.multiaddrs.join(" ");
+        let is_new = plan.parent.as_ref().is_some_and(|parent| {
+            parent.lock().operators.iter().all(|old| old.identity_key != operator.identity_key)
+        });
+        let is_me = match (operator.index == me, is_new) {
+            (true, _) => "  <- this one",
+            (false, true) => "  new",
+            (false, false) => "",
+        };
+        let at = plan.met_at(operator).join(" ");
         lines.push(format!("  {}  {}  {:?}  {at:?}{is_me}", operator.index, operator.peer_id, operator.name));
     }
     let fork = definition.fork_version;
@@ -244,7 +280,11 @@ fn summary(definition: &Definition, me: OperatorIndex) -> String {
 struct Part<'a> {
     member: &'a Member,
     addresses: Addresses,
-    definition: &'a Definition,
+    plan: &'a Plan,
+    home: &'a Home,
+    /// What the own node has said to the end of its epoch.
+    promise: Promise,
+    has_asked: bool,
     me: OperatorIndex,
     ceremony: Ceremony,
     transcript: Transcript,
@@ -280,6 +320,7 @@ impl Part<'_> {
                 Some((from, said)) = said.recv() => self.take(from, said)?,
                 () = tokio::time::sleep_until(due.into()) => self.fire()?,
                 _ = again.tick() => {
+                    self.advance()?;
                     self.send_own();
                     self.write_when_signed()?;
                 }
@@ -300,7 +341,7 @@ impl Part<'_> {
     /// How long others may still need answers after the end.
     fn linger(&self) -> Duration {
         let signed = self.signing.as_ref().map_or(0, Signing::signed);
-        if signed == self.definition.operators.len() { LAST_WORDS } else { LINGER }
+        if signed == self.plan.definition.operators.len() { LAST_WORDS } else { LINGER }
     }
 
     fn now_ms(&self) -> u64 {
@@ -367,9 +408,8 @@ impl Part<'_> {
         if self.signing.is_none()
             && let Some(outcome) = self.ceremony.outcome()
         {
-            let quorum = aequa_types::Quorum::of(self.definition.operators.len())
-                .ok_or_else(|| ExitError::failure("a definition without operators"))?;
-            self.signing = Some(Signing::new(self.definition, outcome, quorum, self.me));
+            let quorum = self.plan.machine.quorum();
+            self.signing = Some(Signing::new(self.plan, outcome, quorum, self.me));
             console::line("the keys are there; signing the lock");
             self.advance()?;
             self.send_own();
@@ -378,12 +418,40 @@ impl Part<'_> {
     }
 
     fn advance(&mut self) -> Result<(), ExitError> {
+        if self.signing.is_none() || !self.has_promise()? {
+            return Ok(());
+        }
         let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) else {
             return Ok(());
         };
         signing
             .advance(&self.signer, &outcome.secret)
             .map_err(|error| ExitError::failure(format!("the lock cannot be signed: {error}")))
+    }
+
+    /// Whether this operator may sign the lock: its node has promised to end with the last height before it.
+    fn has_promise(&mut self) -> Result<bool, ExitError> {
+        let Some(pledge) = self.home.pledge().filter(|_| self.promise != Promise::Given) else {
+            return Ok(true);
+        };
+        let last = pledge.last_height.0;
+        self.promise = epochs::ask(self.home.data_dir(), pledge)
+            .map_err(|error| ExitError::failure(format!("cannot ask the node: {error}")))?;
+        match self.promise {
+            Promise::Given => console::line(format!("the node will end its epoch after height {last}")),
+            Promise::Refused => {
+                return Err(ExitError::refused(format!("the node has gone beyond height {last}"))
+                    .hint("begin another resharing, with a later --activation-height"));
+            }
+            Promise::Open if !self.has_asked => {
+                self.has_asked = true;
+                console::line(format!(
+                    "asking the node to end its epoch after height {last}: it has to run for that"
+                ));
+            }
+            Promise::Open => {}
+        }
+        Ok(self.promise == Promise::Given)
     }
 
     fn send_own(&self) {
@@ -400,7 +468,7 @@ impl Part<'_> {
     /// signs later still is written into it too, so that in the end all have the same file.
     fn write_when_signed(&mut self) -> Result<(), ExitError> {
         let (Some(signing), Some(outcome)) = (&self.signing, self.ceremony.outcome()) else { return Ok(()) };
-        let (signed, operators) = (signing.signed(), self.definition.operators.len());
+        let (signed, operators) = (signing.signed(), self.plan.definition.operators.len());
         if !signing.has_quorum() || !self.ceremony.is_finished() {
             return Ok(());
         }
@@ -412,19 +480,19 @@ impl Part<'_> {
         let lock = signing
             .complete()
             .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
-        let dir = &self.member.data_dir;
         // Encrypting keys takes a tenth of a second each.
         let written = tokio::task::block_in_place(|| match &self.written {
-            None => outcome::write(dir, &lock, &outcome.secret, &self.addresses),
-            Some(_) => outcome::write_lock(dir, &lock),
+            None => self.home.write(&lock, &outcome.secret, &self.addresses),
+            Some(_) => self.home.write_lock(&lock),
         });
         let written = written.and_then(|()| match signed == operators {
             // Nobody needs this operator's dealing again, and nobody shall find what it was made from.
-            true => outcome::forget_seed(dir),
+            true => self.home.forget_seed(),
             false => Ok(()),
         });
-        written.map_err(|error| ExitError::failure(format!("cannot write to {}: {error}", dir.display())))?;
-        console::line(format!("the lock is in {}, signed by {signed} of {operators}", dir.display()));
+        let path = self.home.lock();
+        written.map_err(|error| ExitError::failure(format!("cannot write {}: {error}", path.display())))?;
+        console::line(format!("the lock is {}, signed by {signed} of {operators}", path.display()));
         self.written = Some((lock, signed));
         self.news = Instant::now();
         Ok(())

@@ -3,14 +3,14 @@
 //! No I/O: what others sent comes in, what is to be sent goes out. It is sent again from time to time, since a stream may
 //! break, and who came late has none of it.
 
+use super::plan::Plan;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::signing::{
     LockShare, ValidatorShares, check_lock_share, check_validators, combine_validators, complete, sign_lock,
     sign_validators,
 };
-use aequa_crypto::lock::{LockError, VerifiedLock};
+use aequa_crypto::lock::{LockError, VerifiedLock, check_succession};
 use aequa_dkg::{Outcome, SecretShares};
-use aequa_types::definition::Definition;
 use aequa_types::lock::{ClusterLock, SealKey};
 use aequa_types::validator::{ValidatorKey, ValidatorSignature};
 use aequa_types::{OperatorIndex, Quorum};
@@ -38,6 +38,9 @@ pub struct Signing {
     /// Chunks of others that are not whole yet.
     partial: BTreeMap<OperatorIndex, BTreeMap<u64, Vec<ValidatorSignature>>>,
     validators: BTreeMap<OperatorIndex, ValidatorShares>,
+    /// The lock whose keys these are, where they are not new: what validators sign is in it, and q of its operators
+    /// have to sign this one.
+    parent: Option<VerifiedLock>,
     /// Whether the lock has its hash.
     is_hashed: bool,
     /// Of operators that were faster, to be checked when the lock has its hash.
@@ -47,10 +50,14 @@ pub struct Signing {
 
 impl Signing {
     /// Begins with the keys of a ceremony.
-    pub fn new(definition: &Definition, outcome: &Outcome, quorum: Quorum, me: OperatorIndex) -> Self {
-        let lock = lock_with_keys(definition, outcome);
-        let own = sign_validators(&lock, &outcome.secret.validators);
+    pub fn new(plan: &Plan, outcome: &Outcome, quorum: Quorum, me: OperatorIndex) -> Self {
+        let lock = lock_with_keys(plan, outcome);
+        let own = match plan.parent {
+            None => sign_validators(&lock, &outcome.secret.validators),
+            Some(_) => ValidatorShares { signatures: Vec::new() },
+        };
         Self {
+            parent: plan.parent.clone(),
             lock,
             me,
             quorum,
@@ -83,7 +90,13 @@ impl Signing {
 
     /// Whether enough have, though not all.
     pub fn has_quorum(&self) -> bool {
+        let of_before = |parent: &VerifiedLock| {
+            let keys = self.said.keys().filter_map(|operator| self.lock.operators.get(operator.as_usize()));
+            let old = &parent.lock().operators;
+            keys.filter(|key| old.iter().any(|old| old.identity_key == key.identity_key)).count()
+        };
         self.said.len() >= self.quorum.quorum()
+            && self.parent.as_ref().is_none_or(|parent| of_before(parent) >= parent.quorum().quorum())
     }
 
     /// Takes some of another operator's shares.
@@ -114,12 +127,14 @@ impl Signing {
 
     /// Gives the lock its hash as soon as q operators have signed for its validators, and signs it.
     pub fn advance(&mut self, identity: &IdentityKey, secret: &SecretShares) -> Result<(), LockError> {
-        if self.is_hashed
-            || (!self.lock.validators.is_empty() && self.validators.len() < self.quorum.quorum())
-        {
+        let is_signed = self.own.signatures.is_empty() || self.validators.len() >= self.quorum.quorum();
+        if self.is_hashed || !is_signed {
             return Ok(());
         }
-        combine_validators(&mut self.lock, self.quorum, &self.validators)?;
+        match self.parent {
+            None => combine_validators(&mut self.lock, self.quorum, &self.validators)?,
+            Some(_) => self.lock.lock_hash = self.lock.compute_lock_hash(),
+        }
         self.is_hashed = true;
         self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain));
         for (from, share) in std::mem::take(&mut self.early) {
@@ -144,20 +159,28 @@ impl Signing {
 
     /// The lock with what was said so far.
     pub fn complete(&self) -> Result<VerifiedLock, LockError> {
-        complete(&mut self.lock.clone(), self.quorum, &self.said)
+        let lock = complete(&mut self.lock.clone(), self.quorum, &self.said)?;
+        self.parent.as_ref().map_or(Ok(()), |parent| check_succession(parent, &lock))?;
+        Ok(lock)
     }
 }
 
 /// The lock of a definition with the keys of its ceremony.
-fn lock_with_keys(definition: &Definition, outcome: &Outcome) -> ClusterLock {
-    let mut lock = definition.lock();
+fn lock_with_keys(plan: &Plan, outcome: &Outcome) -> ClusterLock {
+    let mut lock = plan.definition.lock();
+    if let Some(parent) = &plan.parent {
+        // What these have signed once stays.
+        lock.validators.clone_from(&parent.lock().validators);
+    }
     let chain = &outcome.public.chain;
     lock.sequencer.group_key = SealKey::from(chain.group_key.to_bytes());
     lock.sequencer.public_shares = chain.public_shares.iter().map(|share| share.to_bytes().into()).collect();
     for (validator, key) in lock.validators.iter_mut().zip(&outcome.public.validators) {
         validator.pubkey = ValidatorKey::from(key.group_key.to_bytes());
         validator.public_shares = key.public_shares.iter().map(|share| share.to_bytes().into()).collect();
-        validator.builder_registration.timestamp = definition.created_at;
+        if plan.parent.is_none() {
+            validator.builder_registration.timestamp = plan.definition.created_at;
+        }
     }
     lock
 }

@@ -5,13 +5,14 @@ use super::command::{Command, Core};
 use super::facts::Facts;
 use super::ledger::Store;
 use super::wanted::Wanted;
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_replica::{Elector, Input};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::sync::Status;
-use aequa_types::{OperatorIndex, Quorum};
-use std::sync::Arc;
+use aequa_types::{Digest, OperatorIndex, Quorum};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,8 @@ pub struct Context {
     pub elector: Arc<dyn Elector>,
     /// Answers to status questions, but for the tip.
     pub status: Status,
+    /// Under which locks members may be.
+    pub locks: Locks,
     /// Checks what arrives.
     pub verifier: Arc<Verifier>,
     /// Serves blocks.
@@ -41,6 +44,33 @@ pub struct Context {
     pub budgets: Budgets,
     /// Keeps members from filling the log with warnings about them.
     pub warnings: RateLimiter<OperatorIndex>,
+}
+
+/// The lock in force and its neighbours: operators do not change from one epoch to the next at the same moment.
+#[derive(Debug, Default)]
+pub struct Locks {
+    /// Hashes of that lock and of those before.
+    known: Vec<Digest>,
+    next: OnceLock<Digest>,
+}
+
+impl Locks {
+    /// A lock and those before it.
+    pub fn new<'a>(locks: impl IntoIterator<Item = &'a VerifiedLock>) -> Self {
+        let known = locks.into_iter().map(|lock| lock.lock().lock_hash).collect();
+        Self { known, next: OnceLock::new() }
+    }
+
+    /// The lock that follows is known.
+    pub fn expect(&self, next: Digest) {
+        // A lock is followed by one lock.
+        let _ = self.next.set(next);
+    }
+
+    /// Whether a member may be under this lock.
+    pub fn has(&self, lock_hash: &Digest) -> bool {
+        self.known.contains(lock_hash) || self.next.get() == Some(lock_hash)
+    }
 }
 
 impl Context {

@@ -28,7 +28,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
     let store: Store = Arc::new(FjallChainStore::open(dir, cluster, ChainOptions::default()).unwrap());
     let status = Status {
         cluster_id: cluster,
-        lock_hash: cluster,
+        lock_hash: lock.lock().lock_hash,
         policy_hash: cluster,
         height: Height(0),
         digest: cluster,
@@ -38,6 +38,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
         me: OperatorIndex(me),
         quorum,
         elector: Arc::new(RoundRobin(quorum)),
+        locks: super::context::Locks::new([lock]),
         status,
         verifier: Arc::new(Verifier::new(lock)),
         store,

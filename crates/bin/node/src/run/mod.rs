@@ -16,6 +16,7 @@
 //! | `outbox`, `wanted` | outputs to frames |
 //! | `sync`, `testimony`, `answers` | questions to members, and theirs |
 //! | `context` | what these rooms share |
+//! | `epoch` | the end of an epoch, and the change to the next |
 //! | `budget` | what a member may cost |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
@@ -34,6 +35,7 @@ mod descriptors;
 mod duty_view;
 #[cfg(feature = "e2e")]
 mod e2e;
+mod epoch;
 mod events;
 mod facts;
 #[cfg(test)]
@@ -59,6 +61,7 @@ mod wire_metrics;
 
 use crate::allocator;
 use crate::config::RunConfig;
+use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
 use aequa_host::{Host, HostError};
@@ -66,7 +69,7 @@ use aequa_p2p::Network;
 use aequa_replica::{Halt, elector};
 use aequa_storage::StorageError;
 use aequa_telemetry::Metrics;
-use aequa_types::BuilderPolicy;
+use aequa_types::{BuilderPolicy, OperatorIndex};
 pub use signals::Signals;
 use std::io;
 use std::sync::Arc;
@@ -86,14 +89,29 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     signals.log_to(log.clone());
     last_words::end_on_panic(log.clone());
     announce(&config);
+    epochs::complete(&config.data_dir, &config.keys_dir)?;
     let runtime = crate::runtime()?;
-    let result = runtime.block_on(serve(config, signals));
+    let (data_dir, keys_dir) = (config.data_dir.clone(), config.keys_dir.clone());
+    let mut result = runtime.block_on(serve(config, signals));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Ok(Ending::NextEpoch(place)) = result {
+        log.flush();
+        result = Err(epoch::change(&data_dir, &keys_dir, place));
+    }
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
     }
-    runtime.shutdown_timeout(Duration::from_secs(1));
     log.flush();
-    result
+    result.map(drop)
+}
+
+/// Why a node ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// It was told to.
+    Stopped,
+    /// Its epoch is over; in the next one it has this place.
+    NextEpoch(OperatorIndex),
 }
 
 /// Logs the configuration with the source of every key, and what to warn about.
@@ -136,7 +154,7 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
     );
 }
 
-async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
+async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError> {
     let started = Instant::now();
     let operator = load_operator(&config)?;
     for warning in &operator.warnings {
@@ -147,7 +165,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         tracing::warn!(target: "event", text, "warning");
     }
     let metrics = Arc::new(Metrics::new());
-    let opened = open::open(&config, &operator, &metrics)?;
+    let mut opened = open::open(&config, &operator, &metrics)?;
     let (core_queue, commands) = mpsc::channel(command::QUEUE_MAX);
     let tip = *opened.chain.tip();
     let events = events::Events::new(tip.height);
@@ -159,6 +177,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         quorum: operator.lock.quorum(),
         elector: elector(operator.lock.lock().consensus.params.leader, operator.lock.quorum()),
         status: open::status(&operator),
+        locks: std::mem::take(&mut opened.locks),
         verifier: Arc::clone(&opened.verifier),
         store: Arc::clone(&opened.store),
         facts: Arc::clone(&facts),
@@ -210,6 +229,11 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             recorder::Recorder::open(&dir, operator.lock.cluster_id(), operator.index, bytes_max)
         }
     };
+    let over = epoch::Epoch {
+        data_dir: config.data_dir.clone(),
+        lock: operator.lock.clone(),
+        context: Arc::clone(&context),
+    };
     let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
     facts.set_rejoining(replica.is_rejoining());
     let thread = core::CoreThread {
@@ -242,9 +266,16 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
     tokio::spawn(readiness::probe(Arc::downgrade(&backend)));
 
+    let mut ending = Ending::Stopped;
+    let told = async {
+        tokio::select! {
+            () = signals.stop_requested() => {}
+            place = over.over() => ending = Ending::NextEpoch(place),
+        }
+    };
     let (outcome, deadline) = tokio::select! {
         outcome = &mut ended => (outcome, tokio::time::Instant::now() + STOP_WITHIN),
-        () = signals.stop_requested() => {
+        () = told => {
             let deadline = tokio::time::Instant::now() + STOP_WITHIN;
             facts.set_stopping();
             readiness::tell_stopping(&backend, &events);
@@ -272,7 +303,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
         let _ = tokio::time::timeout_at(deadline, network.shutdown()).await;
     }
     match outcome {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(ending),
         Ok(Err(error)) => {
             facts.set_storage_failed();
             Err(error)

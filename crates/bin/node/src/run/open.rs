@@ -1,12 +1,15 @@
 //! What a start reads from disk, and when it refuses.
 
+use super::context::Locks;
 use super::keys::OperatorKeys;
 use super::ledger::Store;
 use super::testimony;
 use crate::config::RunConfig;
+use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::Operator;
 use aequa_chain::{Chain, StoredRow, Tip};
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
@@ -17,7 +20,9 @@ use aequa_storage::{
 };
 use aequa_telemetry::Metrics;
 use aequa_types::sync::Status;
-use aequa_types::{Certificate, Digest, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value};
+use aequa_types::{
+    Certificate, Digest, DutyId, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value,
+};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,7 +47,11 @@ pub struct Opened {
     pub chain: Chain,
     /// Checks what arrives, and what the log gives back.
     pub verifier: Arc<Verifier>,
+    /// Which locks members may be under.
+    pub locks: Locks,
     recovery: Recovery,
+    /// The last height of this epoch, where it was promised.
+    last_height: Option<Height>,
 }
 
 /// Opens the data directory: whose it is, the vote log, the chain.
@@ -55,12 +64,15 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
     let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
+    let before = epochs::history(&config.data_dir, lock)?;
+    let last_height = epochs::promised(&config.data_dir, lock)?;
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
     report_last_state(config, metrics);
     suspect_if_lost(&data_dir)?;
     let history = signing_history(&data_dir, lock.quorum())?;
+    let verifier = Arc::new(Verifier::with_history(lock, &before));
 
-    let (wal, recovered) =
+    let (wal, mut recovered) =
         Wal::open(&data_dir.wal_dir(), identity.cluster_id, identity.operator, WalOptions::default())
             .inspect_err(|_| metrics.qbft_wal_recover_total.inc(["corrupt"]))
             .map_err(|error| refused_log(error, lock.quorum()))?;
@@ -69,24 +81,30 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     tracing::info!(target: "event", op = "recover", result, "qbft_wal");
 
     data_dir.take_over_marks().map_err(refusal)?;
-    let votes = Votes::join(wal, &recovered.records, open_signing_db(&data_dir)?).map_err(refusal)?;
+    let mut votes = Votes::join(wal, &recovered.records, open_signing_db(&data_dir)?).map_err(refusal)?;
     data_dir.settle().map_err(refusal)?;
+    let mut over = Vec::new();
+    if lock.lock().epoch > 0 {
+        let is_first_start = data_dir.identity().lock_hash != identity.lock_hash;
+        let first_height = lock.lock().first_height();
+        over = leave_before(is_first_start, &mut votes, &mut recovered.records, &verifier, first_height)?;
+        data_dir.adopt_lock(identity.lock_hash).map_err(refusal)?;
+    }
 
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
         .map_err(refusal)?;
-    let chain = restore_chain(operator, &store)?;
-    let verifier = Arc::new(Verifier::new(lock));
+    let chain = restore_chain(operator, &before, &store)?;
     let newest = testimony::newest_duties(&store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
         closed_duties: store.closed_duties().map_err(refusal)?,
         newest_duties: newest.into_iter().filter_map(|certificate| certificate.instance.as_duty()).collect(),
-        duty_watermarks: store.duty_watermarks().map_err(refusal)?,
+        duty_watermarks: store.duty_watermarks().map_err(refusal)?.into_iter().chain(over).collect(),
         votes: votes.db().votes().collect(),
         watermarks: votes.db().watermarks().collect(),
         history,
-        unsealed: unsealed(&store, chain.tip().height)?,
+        unsealed: unsealed(&store, lock.lock().first_height(), chain.tip().height)?,
         // What does not hold any more, after a resharing say, is nobody's to judge.
         evidence: store
             .pending_evidence()
@@ -95,7 +113,41 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
             .filter_map(|evidence| verifier.evidence(evidence).ok())
             .collect(),
     };
-    Ok(Opened { data_dir, votes, store: Arc::new(store), chain, verifier, recovery })
+    let locks = Locks::new(before.iter().chain([lock]));
+    Ok(Opened { data_dir, votes, store: Arc::new(store), chain, verifier, locks, recovery, last_height })
+}
+
+/// Leaves earlier epochs behind. What was said in them binds nobody in this one: their blocks are decided, and of their
+/// duties none goes on. Where this operator has signed for one, its slot is closed, durably, before the records are left
+/// out. Gives the duties at and below which all are over.
+fn leave_before(
+    is_first_start: bool,
+    votes: &mut Votes,
+    records: &mut Vec<Record>,
+    verifier: &Verifier,
+    first_height: Height,
+) -> Result<Vec<DutyId>, ExitError> {
+    if is_first_start {
+        let own = records.iter().filter(|record| !matches!(record, Record::Heard(_))).map(Record::instance);
+        let signed = votes.db().votes().map(|vote| vote.key.instance);
+        let slots = own.chain(signed).filter_map(InstanceId::as_duty).map(|duty| duty.slot);
+        if let Some(slot) = slots.max() {
+            let over: Vec<InstanceId> =
+                DutyKind::ALL.into_iter().map(|kind| InstanceId::duty(kind, slot)).collect();
+            votes.sync(&over, &[]).map_err(refusal)?;
+        }
+    }
+    let over: Vec<InstanceId> = votes.db().watermarks().filter(|at| at.as_duty().is_some()).collect();
+    let is_over = |instance: InstanceId| match instance {
+        InstanceId::Block(height) => height < first_height,
+        InstanceId::Duty(_) => over.iter().any(|at| at.domain() == instance.domain() && instance <= *at),
+    };
+    records.retain(|record| match record {
+        // What others have said can be told by who they are.
+        Record::Heard(signed) => verifier.signed(signed).is_ok(),
+        own => !is_over(own.instance()),
+    });
+    Ok(over.into_iter().filter_map(InstanceId::as_duty).collect())
 }
 
 /// What runs from here on.
@@ -128,8 +180,8 @@ impl Opened {
             builder: config.enable_builder,
             seals: config.seals(),
             record: config.record_bytes_max.is_some(),
-            first_height: Height(1),
-            last_height: None,
+            first_height: lock.lock().first_height(),
+            last_height: self.last_height,
         };
         let cluster = lock.cluster_id();
         let keys = OperatorKeys::new(cluster, operator.identity, operator.share);
@@ -274,7 +326,12 @@ fn suspect_if_lost(data_dir: &DataDir) -> Result<(), ExitError> {
 
 /// How far the directory can be relied on; a refusal when it cannot, and there are not enough members to ask.
 fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory, ExitError> {
-    let Some(reason) = data_dir.suspicion().map_err(refusal)? else { return Ok(SigningHistory::Unverified) };
+    let Some(reason) = data_dir.suspicion().map_err(refusal)? else {
+        return Ok(match data_dir.is_newcomer().map_err(refusal)? {
+            true => SigningHistory::Newcomer,
+            false => SigningHistory::Unverified,
+        });
+    };
     let (others, needed) = (quorum.operators() - 1, quorum.quorum());
     if others < needed {
         return Err(ExitError::refused(format!(
@@ -287,11 +344,20 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
     Ok(SigningHistory::Lost)
 }
 
-fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
+fn restore_chain(
+    operator: &Operator,
+    before: &[VerifiedLock],
+    store: &FjallChainStore,
+) -> Result<Chain, ExitError> {
     let lock = &operator.lock;
+    // Whoever was an operator once has its row for ever.
+    let ever = before.iter().map(VerifiedLock::quorum).fold(lock.quorum(), |most, quorum| {
+        if quorum.operators() > most.operators() { quorum } else { most }
+    });
     let Some(stored) = store.latest().map_err(refusal)? else {
-        let begun_ms = lock.lock().created_at.saturating_mul(1000);
-        return Ok(Chain::genesis(lock.cluster_id(), lock.quorum()).begun_at(begun_ms));
+        let first = before.first().unwrap_or(lock);
+        let begun_ms = first.lock().created_at.saturating_mul(1000);
+        return Ok(Chain::genesis(lock.cluster_id(), ever).begun_at(begun_ms));
     };
     let rows: Vec<StoredRow> = store.rows().collect::<Result<_, _>>().map_err(refusal)?;
     let tip = Tip {
@@ -301,7 +367,7 @@ fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, 
         state_root: stored.state_root,
         history_root: stored.history_root,
     };
-    Chain::restore(lock.cluster_id(), lock.quorum(), rows, tip).map_err(|error| {
+    Chain::restore(lock.cluster_id(), ever, rows, tip).map_err(|error| {
         let hint = if lock.quorum().operators() > 1 {
             "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers"
         } else {
@@ -338,9 +404,10 @@ fn values(
         .collect()
 }
 
-/// Certificates of the last blocks and duties that are still lists of commits.
-fn unsealed(store: &FjallChainStore, tip: Height) -> Result<Vec<Certificate>, ExitError> {
-    let from = tip.0.saturating_sub(UNSEALED_LOOKED_AT) + 1;
+/// Certificates of the last blocks and duties that are still lists of commits; of blocks from `first` on, for shares of
+/// earlier epochs are worth nothing in this one.
+fn unsealed(store: &FjallChainStore, first: Height, tip: Height) -> Result<Vec<Certificate>, ExitError> {
+    let from = (tip.0.saturating_sub(UNSEALED_LOOKED_AT) + 1).max(first.0);
     let mut unsealed = Vec::new();
     for height in (from..=tip.0).map(Height) {
         let block = store.block(height).map_err(refusal)?;
@@ -453,7 +520,7 @@ mod tests {
         store.put_duty(duty(41), b"unreadable").unwrap();
         drop(store);
         let store = open();
-        assert_eq!(unsealed(&store, Height(0)).unwrap(), expected);
+        assert_eq!(unsealed(&store, Height(1), Height(0)).unwrap(), expected);
         assert_eq!(store.closed_duties().unwrap().len(), 41);
     }
 }

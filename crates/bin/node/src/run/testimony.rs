@@ -29,7 +29,9 @@ pub async fn give(context: &Arc<Context>, about: OperatorIndex) -> Option<(Testi
     // After the statements: whoever voted in a height has stored the one before.
     let store = Arc::clone(&context.store);
     let (certificates, busy) = sync::blocking(move || certificates(&store)).await?;
-    Some((Testimony { certificates: certificates.ok()?, statements, bound }, busy))
+    // Who asks may not know the operators of an earlier epoch.
+    let certificates = certificates.ok()?.into_iter().filter(|one| context.verifier.certificate(one).is_ok());
+    Some((Testimony { certificates: certificates.collect(), statements, bound }, busy))
 }
 
 /// The certificate of the highest decided instance of each domain.

@@ -100,6 +100,7 @@ events! {
     qbft_wal: "op result type? height? round?"
     qbft_wal_guard: "result height? round? last_h? last_r?"
     signing_inquiry: "result reason? answers? needed? domain? height?"
+    epoch: "result epoch? last_height? first_height? operators? operator?"
     qbft_attack: "result type height round id trace_id latency_ms"
     tss_attack: "code latency_ms trace_id"; later "issue 13: signing core"
     tss_session: "event? op? phase? result? latency_ms? err? trace_id"; later "issue 13: signing core"

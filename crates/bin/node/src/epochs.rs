@@ -1,0 +1,426 @@
+//! The epochs of a cluster, on disk: which locks there were, and the change to the next one.
+//!
+//! ```text
+//! DATA/epochs/<n>/cluster-lock.json     the lock of epoch n, which is over
+//! DATA/next/                            what a resharing has made and is not in force yet
+//!   pledge                              this operator is asked to end its epoch after a height ...
+//!   pledged | refused                   ... and its node has promised to, or has gone on too far
+//!   keys/                               own shares of the next epoch
+//!   cluster-lock.json                   its lock, written last
+//!   activate                            the height is reached: everything moves into place
+//! ```
+//!
+//! # Rules
+//!
+//! 1. The ceremony asks, the node promises, and only then does this operator sign the new lock. So who has signed it
+//!    signs nothing under the old one from the activation height on, and the old operators have no quorum there.
+//! 2. A promise is durable before it is told, and binds every start until the change.
+//! 3. The change is a row of steps each of which may be done twice, begun by `activate`: a crash in it is made good by
+//!    the next start. The lock moves last.
+//! 4. New shares were opened and held against the public ones before the old ones go.
+
+use crate::cluster::SHARE_KEYSTORE;
+use crate::config::LOCK_FILE;
+use crate::exit::ExitError;
+use crate::files;
+use crate::keys::{load_lock, load_lock_in, open_keystore};
+use crate::validators::keystore_name;
+use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore};
+use aequa_crypto::lock::{VerifiedLock, check_succession};
+use aequa_crypto::seal::SecretShare;
+use aequa_crypto::threshold;
+use aequa_dkg::SecretShares;
+use aequa_storage::data_dir::{change_place, hold_dir};
+use aequa_types::{Digest, Height, OperatorIndex};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Longest text of a note about a change.
+const NOTE_BYTES_MAX: usize = 1024;
+
+/// What an operator is asked to promise before it signs the lock of the next epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pledge {
+    /// The lock that ends.
+    pub lock_hash: Digest,
+    /// The last height its operators decide.
+    pub last_height: Height,
+}
+
+/// What has become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// The node has not said anything yet.
+    Open,
+    /// The node will sign nothing above that height.
+    Given,
+    /// The node has begun a height above it.
+    Refused,
+}
+
+/// The folder of what is next.
+pub fn next_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("next")
+}
+
+fn epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
+    data_dir.join("epochs").join(epoch.to_string())
+}
+
+/// Where the lock of an epoch that is over is kept.
+pub fn past_lock(data_dir: &Path, epoch: u64) -> PathBuf {
+    epoch_dir(data_dir, epoch).join(LOCK_FILE)
+}
+
+/// Asks the node of this folder to end its epoch, and tells what it has said.
+pub fn ask(data_dir: &Path, pledge: &Pledge) -> io::Result<Promise> {
+    let dir = next_dir(data_dir);
+    make_dir(&dir)?;
+    match asked(data_dir)? {
+        Some((asked, promise)) if asked == *pledge => return Ok(promise),
+        // What was refused binds nobody.
+        Some((_, Promise::Refused)) => std::fs::remove_file(dir.join("refused"))?,
+        Some(_) => {
+            let text = format!("{} is about another resharing, which has to end first", dir.display());
+            return Err(io::Error::other(text));
+        }
+        None => {}
+    }
+    // Plain data: there is no failing case.
+    let text = serde_json::to_string(pledge).map_err(io::Error::other)?;
+    files::replace(&dir.join("pledge"), text.as_bytes(), files::PUBLIC)?;
+    Ok(Promise::Open)
+}
+
+/// What this operator was asked to promise, and what its node has said.
+pub fn asked(data_dir: &Path) -> io::Result<Option<(Pledge, Promise)>> {
+    let dir = next_dir(data_dir);
+    let path = dir.join("pledge");
+    if !files::is_there(&path) {
+        return Ok(None);
+    }
+    let pledge = serde_json::from_str(&files::read_text(&path, NOTE_BYTES_MAX)?)
+        .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+    let promise = match (files::is_there(&dir.join("pledged")), files::is_there(&dir.join("refused"))) {
+        (true, _) => Promise::Given,
+        (false, true) => Promise::Refused,
+        (false, false) => Promise::Open,
+    };
+    Ok(Some((pledge, promise)))
+}
+
+/// The node's word on what it was asked; durable when this returns.
+pub fn answer(data_dir: &Path, is_given: bool) -> io::Result<()> {
+    let name = if is_given { "pledged" } else { "refused" };
+    files::replace(&next_dir(data_dir).join(name), b"", files::PUBLIC)
+}
+
+/// The height after which the epoch of this lock ends, where that was promised.
+pub fn promised(data_dir: &Path, lock: &VerifiedLock) -> Result<Option<Height>, ExitError> {
+    let asked = asked(data_dir).map_err(|error| unreadable(data_dir, &error))?;
+    Ok(asked.and_then(|(pledge, promise)| {
+        let is_ours = promise == Promise::Given && pledge.lock_hash == lock.lock().lock_hash;
+        is_ours.then_some(pledge.last_height)
+    }))
+}
+
+/// The locks of earlier epochs that are here, oldest first, without a gap up to `lock`.
+pub fn history(data_dir: &Path, lock: &VerifiedLock) -> Result<Vec<VerifiedLock>, ExitError> {
+    let mut history: Vec<VerifiedLock> = Vec::new();
+    for epoch in (0..lock.lock().epoch).rev() {
+        let path = past_lock(data_dir, epoch);
+        if !files::is_there(&path) {
+            break;
+        }
+        let before = load_lock_in(&path, Some(data_dir))?;
+        check_succession(&before, history.last().unwrap_or(lock))
+            .map_err(|error| ExitError::refused(format!("{} was not before: {error}", path.display())))?;
+        history.push(before);
+    }
+    history.reverse();
+    Ok(history)
+}
+
+/// Keeps a lock that is over, or will be.
+pub fn keep_past(data_dir: &Path, lock: &VerifiedLock) -> io::Result<()> {
+    let dir = epoch_dir(data_dir, lock.lock().epoch);
+    make_dir(&dir)?;
+    files::replace(&dir.join(LOCK_FILE), lock.lock().to_json().as_bytes(), files::PUBLIC)
+}
+
+/// The lock of the next epoch with the place of operator `me` in it, once it is here with own shares, and all of that
+/// holds.
+pub fn load_next(
+    data_dir: &Path,
+    lock: &VerifiedLock,
+    me: OperatorIndex,
+) -> Result<Option<(VerifiedLock, OperatorIndex)>, ExitError> {
+    let dir = next_dir(data_dir);
+    let path = dir.join(LOCK_FILE);
+    if !files::is_there(&path) {
+        return Ok(None);
+    }
+    let next = load_lock_in(&path, Some(data_dir))?;
+    let refused = |reason: &str| ExitError::refused(format!("{}: {reason}", path.display()));
+    check_succession(lock, &next).map_err(|error| refused(&error.to_string()))?;
+    let place = lock.identities().get(me.as_usize()).and_then(|identity| next.operator_of(identity));
+    let place = place.ok_or_else(|| refused("this operator has no place in it"))?;
+    shares(&dir.join("keys"), &next, place)?;
+    Ok(Some((next, place)))
+}
+
+/// An operator's shares of all keys of a lock, opened and held against the public ones.
+pub fn shares(keys: &Path, lock: &VerifiedLock, place: OperatorIndex) -> Result<SecretShares, ExitError> {
+    let refused = |name: &str, reason: String| {
+        ExitError::refused(format!("{}: {reason}", keys.join(name).display()))
+            .hint("restore it from a backup of this operator")
+    };
+    let chain = SecretShare::from_bytes(place, &secret(&keys.join(SHARE_KEYSTORE))?)
+        .map_err(|error| refused(SHARE_KEYSTORE, error.to_string()))?;
+    lock.check_own_share(place, &chain).map_err(|error| refused(SHARE_KEYSTORE, error.to_string()))?;
+    let mut validators = Vec::with_capacity(lock.validators().len());
+    for (number, validator) in lock.validators().iter().enumerate() {
+        let name = keystore_name(number);
+        let share = threshold::SecretShare::from_bytes(place, &secret(&keys.join(&name))?)
+            .map_err(|error| refused(&name, error.to_string()))?;
+        if validator.public_shares.get(place.as_usize()) != Some(&share.public()) {
+            return Err(refused(&name, format!("not the share of operator {place}")));
+        }
+        validators.push(share);
+    }
+    Ok(SecretShares { chain, validators })
+}
+
+fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ExitError> {
+    let refused = |reason: String| ExitError::refused(format!("{}: {reason}", path.display()));
+    let text = files::read_text(path, KEYSTORE_BYTES_MAX).map_err(|error| refused(error.to_string()))?;
+    let keystore = Keystore::from_json(&text).map_err(|error| refused(error.to_string()))?;
+    open_keystore(&keystore, path, &path.with_extension("txt"), None, &mut Vec::new())
+}
+
+/// Begins the change to what is next, in which this operator has that place. The last block of this epoch is durable, and
+/// [`load_next`] has found all that is needed; [`complete`] goes on from here, now or after a crash.
+pub fn begin(data_dir: &Path, place: OperatorIndex) -> Result<(), ExitError> {
+    files::replace(&next_dir(data_dir).join("activate"), place.to_string().as_bytes(), files::PUBLIC)
+        .map_err(|error| unreadable(data_dir, &error))
+}
+
+/// Completes a change that was begun; says whether there was one.
+pub fn complete(data_dir: &Path, keys_dir: &Path) -> Result<bool, ExitError> {
+    let dir = next_dir(data_dir);
+    let begun = dir.join("activate");
+    if !files::is_there(&begun) {
+        return Ok(false);
+    }
+    let _held = hold_dir(data_dir).map_err(|error| ExitError::refused(error.to_string()))?;
+    let fail = |error: io::Error| unreadable(data_dir, &error);
+    let (now, next) = (data_dir.join(LOCK_FILE), dir.join(LOCK_FILE));
+    if files::is_there(&next) {
+        let place = files::read_text(&begun, NOTE_BYTES_MAX).map_err(fail)?;
+        let place = place.parse().map(OperatorIndex).map_err(|error| fail(io::Error::other(error)))?;
+        let lock = load_lock(&now)?;
+        keep_past(data_dir, &lock).map_err(fail)?;
+        change_place(data_dir, place, &epoch_dir(data_dir, lock.lock().epoch))
+            .map_err(|error| ExitError::failure(error.to_string()))?;
+        move_keys(&dir.join("keys"), keys_dir).map_err(fail)?;
+        std::fs::rename(&next, &now).map_err(fail)?;
+        files::sync_dir(data_dir).map_err(fail)?;
+    }
+    std::fs::remove_dir_all(&dir).map_err(fail)?;
+    files::sync_dir(data_dir).map_err(fail)?;
+    Ok(true)
+}
+
+/// New keystores take the place of the old ones, each password before its keystore. What is left of the old ones has no
+/// name any more.
+fn move_keys(from: &Path, to: &Path) -> io::Result<()> {
+    let mut names: Vec<_> = match std::fs::read_dir(from) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    names.sort_by_key(|name| !name.to_string_lossy().ends_with(".txt"));
+    for name in names {
+        std::fs::rename(from.join(&name), to.join(&name))?;
+    }
+    files::sync_dir(to)
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent()
+        && !parent.is_dir()
+    {
+        files::make_private_dir(parent)?;
+    }
+    if dir.is_dir() { Ok(()) } else { files::make_private_dir(dir) }
+}
+
+fn unreadable(data_dir: &Path, error: &io::Error) -> ExitError {
+    ExitError::failure(format!("{}: {error}", next_dir(data_dir).display()))
+        .hint("the change to the next epoch waits for it; the same command goes on when the disk does")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NewKeystore;
+    use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+    use aequa_crypto::keystore::{Cost, Label};
+    use aequa_crypto::lock::verify;
+    use aequa_storage::{DataDir, Identity};
+    use aequa_testkit::reshared;
+    use aequa_types::ConsensusParams;
+
+    fn five() -> DealtCluster {
+        deal_cluster(DealRequest {
+            name: "t".into(),
+            nodes: 5,
+            chain_id: None,
+            fork_version: [0; 4],
+            params: ConsensusParams::default(),
+            validators: Vec::new(),
+            multiaddrs: Vec::new(),
+            created_at: 1,
+        })
+        .unwrap()
+    }
+
+    /// Operator 1 has left, and operator 4 has its place.
+    fn four(five: &DealtCluster) -> DealtCluster {
+        reshared(five, &[Some(0), Some(4), Some(2), Some(3)], Height(50), &[0, 1, 2, 3])
+    }
+
+    fn write_share(keys: &Path, cluster: &DealtCluster, operator: usize) {
+        let secret = cluster.operators[operator].share.to_bytes();
+        NewKeystore::of(SHARE_KEYSTORE, secret.as_slice(), Label::default(), Cost::Insecure)
+            .unwrap()
+            .replace(keys)
+            .unwrap();
+    }
+
+    fn write_lock(dir: &Path, cluster: &DealtCluster) {
+        std::fs::write(dir.join(LOCK_FILE), cluster.lock.to_json()).unwrap();
+    }
+
+    /// The folder of operator 4, whose node has run, with all it needs to be operator 1.
+    fn folder(now: &DealtCluster, next: &DealtCluster) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for part in ["keys", "next/keys", "wal", "signing"] {
+            std::fs::create_dir_all(dir.path().join(part)).unwrap();
+        }
+        write_share(&dir.path().join("keys"), now, 4);
+        write_lock(dir.path(), now);
+        write_share(&dir.path().join("next/keys"), next, 1);
+        write_lock(&next_dir(dir.path()), next);
+        let root = dir.path().join("empty");
+        let lock = &now.lock;
+        let (cluster_id, lock_hash, operator) = (lock.cluster_id, lock.lock_hash, OperatorIndex(4));
+        DataDir::open(&root, Identity { cluster_id, operator, lock_hash, created: 1 })
+            .unwrap()
+            .settle()
+            .unwrap();
+        std::fs::rename(root.join("identity.dat"), dir.path().join("identity.dat")).unwrap();
+        std::fs::write(dir.path().join("wal/votes-1.wal"), b"votes of operator 4").unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_change_that_was_cut_off_anywhere_is_completed() {
+        let now = five();
+        let next = four(&now);
+        let (before, after) = (verify(&now.lock).unwrap(), verify(&next.lock).unwrap());
+        for done in 0..=4 {
+            let dir = folder(&now, &next);
+            let (root, keys) = (dir.path(), dir.path().join("keys"));
+            assert!(!complete(root, &keys).unwrap(), "nothing was begun");
+            let (_, place) = load_next(root, &before, OperatorIndex(4)).unwrap().unwrap();
+            assert_eq!(place, OperatorIndex(1));
+            begin(root, place).unwrap();
+            if done >= 1 {
+                keep_past(root, &before).unwrap();
+            }
+            if done >= 2 {
+                change_place(root, place, &epoch_dir(root, 0)).unwrap();
+            }
+            if done >= 3 {
+                // The password was moved, its keystore not yet.
+                let password = Path::new(SHARE_KEYSTORE).with_extension("txt");
+                std::fs::rename(root.join("next/keys").join(&password), keys.join(&password)).unwrap();
+            }
+            if done >= 4 {
+                move_keys(&root.join("next/keys"), &keys).unwrap();
+                std::fs::rename(root.join("next").join(LOCK_FILE), root.join(LOCK_FILE)).unwrap();
+            }
+            assert!(complete(root, &keys).unwrap(), "cut off after {done}");
+            assert!(!complete(root, &keys).unwrap(), "and that is all");
+            assert_eq!(load_lock(&root.join(LOCK_FILE)).unwrap().lock(), &next.lock);
+            assert_eq!(history(root, &after).unwrap()[0].lock(), &now.lock);
+            assert_eq!(
+                shares(&keys, &after, place).unwrap().chain.public(),
+                next.operators[1].share.public()
+            );
+            assert!(shares(&keys, &before, OperatorIndex(4)).is_err(), "the old share is gone");
+            assert!(!next_dir(root).exists());
+            assert_eq!(
+                std::fs::read(root.join("epochs/0/wal/votes-1.wal")).unwrap(),
+                b"votes of operator 4",
+                "what was signed in the old place is kept aside"
+            );
+            let (cluster_id, lock_hash) = (next.lock.cluster_id, next.lock.lock_hash);
+            let identity = Identity { cluster_id, operator: place, lock_hash, created: 2 };
+            let opened = DataDir::open(root, identity).unwrap();
+            assert!(opened.is_newcomer().unwrap(), "another had this place");
+        }
+    }
+
+    #[test]
+    fn what_is_next_is_refused_without_the_share_that_belongs_to_it() {
+        let now = five();
+        let next = four(&now);
+        let lock = verify(&now.lock).unwrap();
+        let of = |dir: &tempfile::TempDir| load_next(dir.path(), &lock, OperatorIndex(4));
+        let wrong: [&dyn Fn(&Path); 4] = [
+            &|dir| write_share(&dir.join("next/keys"), &now, 4),
+            &|dir| write_share(&dir.join("next/keys"), &next, 2),
+            &|dir| std::fs::remove_file(dir.join("next/keys").join(SHARE_KEYSTORE)).unwrap(),
+            &|dir| write_lock(&next_dir(dir), &four(&five())),
+        ];
+        for (number, wrong) in wrong.iter().enumerate() {
+            let dir = folder(&now, &next);
+            wrong(dir.path());
+            assert_eq!(of(&dir).unwrap_err().code, 4, "{number}");
+        }
+        let dir = folder(&now, &next);
+        let left = load_next(dir.path(), &lock, OperatorIndex(1)).unwrap_err();
+        assert!(left.message.contains("no place"), "{}", left.message);
+        std::fs::remove_file(dir.path().join("next").join(LOCK_FILE)).unwrap();
+        assert!(of(&dir).unwrap().is_none(), "not there yet");
+    }
+
+    #[test]
+    fn a_promise_is_given_once_and_for_one_lock() {
+        let now = five();
+        let lock = verify(&now.lock).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pledge = Pledge { lock_hash: now.lock.lock_hash, last_height: Height(49) };
+        assert_eq!(asked(dir.path()).unwrap(), None);
+        assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Open);
+        assert_eq!(promised(dir.path(), &lock).unwrap(), None, "nobody has promised yet");
+        answer(dir.path(), true).unwrap();
+        assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Given);
+        assert_eq!(promised(dir.path(), &lock).unwrap(), Some(Height(49)));
+        let other = Pledge { last_height: Height(60), ..pledge };
+        assert!(ask(dir.path(), &other).is_err(), "the first one stands");
+        assert_eq!(promised(dir.path(), &verify(&four(&now).lock).unwrap()).unwrap(), None);
+
+        let late = tempfile::tempdir().unwrap();
+        ask(late.path(), &pledge).unwrap();
+        answer(late.path(), false).unwrap();
+        assert_eq!(ask(late.path(), &pledge).unwrap(), Promise::Refused);
+        assert_eq!(ask(late.path(), &other).unwrap(), Promise::Open, "a later height may be asked for");
+        assert_eq!(promised(late.path(), &lock).unwrap(), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! The end of an epoch: a promise to the ceremony, the last height, and the moment to change.
+
+use super::context::Context;
+use super::sync::blocking;
+use crate::epochs::{self, Promise};
+use crate::exit::ExitError;
+use aequa_crypto::lock::VerifiedLock;
+use aequa_replica::Input;
+use aequa_types::{Height, OperatorIndex};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often the folder of what is next is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the tip is, when the last height is near.
+const LOOK_CLOSELY: Duration = Duration::from_millis(5);
+/// So near.
+const NEAR: u64 = 8;
+/// How long seals of the last blocks are waited for.
+const SEALS_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is said that the change waits for something.
+const REMIND_EVERY: Duration = Duration::from_secs(10);
+
+/// The epoch of a running node.
+pub struct Epoch {
+    /// The operator's folder.
+    pub data_dir: PathBuf,
+    /// The lock in force.
+    pub lock: VerifiedLock,
+    /// What the rooms of the node share.
+    pub context: Arc<Context>,
+}
+
+impl Epoch {
+    /// Ends when the next epoch is to begin, with this operator's place in it: the last height is decided, and all that
+    /// the next epoch needs is here.
+    pub async fn over(self) -> OperatorIndex {
+        let last = self.promise().await;
+        let mut reminded = Instant::now();
+        let place = loop {
+            let missing = match self.find_next().await {
+                Ok(place) => break place,
+                Err(missing) => missing,
+            };
+            if self.context.facts.tip_height() >= last && reminded.elapsed() >= REMIND_EVERY {
+                let text =
+                    format!("the epoch has ended at height {}, and the next cannot begin: {missing}", last.0);
+                tracing::warn!(target: "event", text, "warning");
+                reminded = Instant::now();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        self.reach(last).await;
+        place
+    }
+
+    /// Waits until the ceremony asks for the last height of this epoch, and gives this operator's word on it.
+    async fn promise(&self) -> Height {
+        loop {
+            match self.asked().await {
+                Ok(Some((last, Promise::Given))) => {
+                    self.context.input(Input::EndEpoch(last)).await;
+                    return last;
+                }
+                Ok(Some((last, Promise::Open))) => {
+                    self.context.input(Input::EndEpoch(last)).await;
+                    let is_given = self.context.ask(move |core| core.last_height() == Some(last)).await;
+                    // A node that is stopping says nothing.
+                    if let Some(is_given) = is_given
+                        && let Err(error) = self.answer(is_given).await
+                    {
+                        self.warn(&error);
+                    }
+                    let result = if is_given == Some(true) { "ends" } else { "refused" };
+                    tracing::info!(target: "event", result, last_height = last.0, "epoch");
+                }
+                Ok(Some((_, Promise::Refused)) | None) => {}
+                Err(error) => self.warn(&error),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn asked(&self) -> Result<Option<(Height, Promise)>, ExitError> {
+        let (dir, lock_hash) = (self.data_dir.clone(), self.lock.lock().lock_hash);
+        let asked = blocking(move || epochs::asked(&dir)).await;
+        let asked = asked.map_or(Ok(None), |(asked, _)| asked).map_err(ExitError::failure)?;
+        Ok(asked
+            .filter(|(pledge, _)| pledge.lock_hash == lock_hash)
+            .map(|(pledge, promise)| (pledge.last_height, promise)))
+    }
+
+    async fn answer(&self, is_given: bool) -> Result<(), ExitError> {
+        let dir = self.data_dir.clone();
+        let done = blocking(move || epochs::answer(&dir, is_given)).await;
+        done.map_or(Ok(()), |(done, _)| done).map_err(ExitError::failure)
+    }
+
+    /// The next lock and own shares of it, opened and checked; or what is missing.
+    async fn find_next(&self) -> Result<OperatorIndex, String> {
+        let (dir, lock, me) = (self.data_dir.clone(), self.lock.clone(), self.context.me);
+        let found = blocking(move || epochs::load_next(&dir, &lock, me)).await;
+        let (next, place) = match found.map(|(found, _)| found) {
+            Some(Ok(Some(next))) => next,
+            Some(Ok(None)) | None => return Err("its lock is not here yet".into()),
+            Some(Err(error)) => return Err(error.message),
+        };
+        let (epoch, first_height) = (next.lock().epoch, next.lock().first_height().0);
+        self.context.locks.expect(next.lock().lock_hash);
+        tracing::info!(
+            target: "event",
+            result = "ready",
+            epoch,
+            first_height,
+            operators = next.quorum().operators(),
+            operator = place.0,
+            "epoch"
+        );
+        Ok(place)
+    }
+
+    /// Waits for the last height, and for the seals of what was decided.
+    async fn reach(&self, last: Height) {
+        while self.context.facts.tip_height() < last {
+            let is_near = self.context.facts.tip_height().0.saturating_add(NEAR) >= last.0;
+            tokio::time::sleep(if is_near { LOOK_CLOSELY } else { LOOK_EVERY }).await;
+        }
+        let until = Instant::now() + SEALS_WITHIN;
+        while Instant::now() < until {
+            let is_done =
+                self.context.ask(|core| core.has_epoch_ended() && core.seals_in_flight() == 0).await;
+            if is_done != Some(false) {
+                return;
+            }
+            tokio::time::sleep(LOOK_CLOSELY).await;
+        }
+    }
+
+    fn warn(&self, error: &ExitError) {
+        tracing::warn!(target: "event", text = %error.message, "warning");
+    }
+}
+
+/// Moves what is next into place, and begins again with it: the same program with the same arguments, in this process.
+/// Only an error comes back.
+pub fn change(data_dir: &Path, keys_dir: &Path, place: OperatorIndex) -> ExitError {
+    let moved = epochs::begin(data_dir, place).and_then(|()| epochs::complete(data_dir, keys_dir));
+    if let Err(error) = moved {
+        return error;
+    }
+    // The file this process runs from, also where another version has taken its name.
+    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    ExitError::failure(format!("the next epoch is in place, and its node does not start: {error}"))
+        .hint("start it again")
+}
