@@ -126,4 +126,4 @@ pub use secrets::Secrets;
 pub use statement::{
     Claim, CommitClaim, ComplaintClaim, DealingId, Place, STATEMENT_TAG, ShareOpenClaim, Statement,
 };
-pub use verify::verify_transcript;
+pub use verify::{verify_blames, verify_transcript};

@@ -1,5 +1,6 @@
 //! Whether a transcript shows what it is said to show, offline.
 
+use crate::blame::Blame;
 use crate::board::Board;
 use crate::ceremony::replay;
 use crate::message::Entry;
@@ -23,4 +24,12 @@ pub fn verify_transcript(definition: &Definition, entries: Vec<Entry>) -> Result
         return Err(Error::Unconfirmed { confirmed, quorum: quorum.quorum() });
     }
     Ok(result)
+}
+
+/// Who is proven guilty by a transcript, of a ceremony that has ended or not, each with a proof that holds.
+pub fn verify_blames(definition: &Definition, entries: Vec<Entry>) -> Result<Vec<Blame>, Error> {
+    let mut board = Board::new(Arc::new(definition.clone()));
+    replay(definition, &mut board, entries)?;
+    let blames = board.blames().iter().filter(|blame| blame.verify(definition).is_ok());
+    Ok(blames.cloned().collect())
 }

@@ -2,7 +2,9 @@
 
 use super::world::World;
 use crate::dealing::{self, PublicPart};
-use crate::{Blame, Claim, Message, Notice, Outcome, Place, PublicResult, SharedKey, verify_transcript};
+use crate::{
+    Blame, Claim, Message, Notice, Outcome, Place, PublicResult, SharedKey, verify_blames, verify_transcript,
+};
 use aequa_crypto::bls::Scheme;
 use aequa_crypto::threshold::{SecretShare, combine};
 use aequa_types::{OperatorIndex, VoteKey};
@@ -27,7 +29,10 @@ fn one_result(world: &World) -> PublicResult {
     assert!(first.qualified.len() >= world.definition.dealings_needed());
     assert_eq!(first.validators.len(), world.definition.validators());
     let transcript = world.nodes[honest[0]].disk.entries.clone();
-    assert_eq!(verify_transcript(&world.definition, transcript).as_ref(), Ok(&first));
+    assert_eq!(verify_transcript(&world.definition, transcript.clone()).as_ref(), Ok(&first));
+    let mut blames = world.ceremony(honest[0]).blames();
+    blames.retain(|blame| blame.proof.is_some());
+    assert_eq!(verify_blames(&world.definition, transcript), Ok(blames), "a transcript shows who is guilty");
     first
 }
 
