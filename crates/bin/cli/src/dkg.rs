@@ -224,7 +224,10 @@ fn new(args: NewArgs) -> Result<(), ExitError> {
 }
 
 fn write_definition(out: &Path, definition: &Definition) -> Result<(), ExitError> {
-    files::write_new(out, definition.to_json().as_bytes(), files::PUBLIC)
+    if files::is_there(out) {
+        return Err(ExitError::failure(format!("{} exists", out.display())).hint("choose another --out"));
+    }
+    files::replace(out, definition.to_json().as_bytes(), files::PUBLIC)
         .map_err(|error| ExitError::failure(format!("cannot write {}: {error}", out.display())))
 }
 
@@ -262,7 +265,11 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
 }
 
 fn verify(args: &VerifyArgs) -> Result<(), ExitError> {
-    let result = ceremony::verify(&args.definition, args.lock.as_slice(), &args.transcript)?;
+    let verified = ceremony::verify(&args.definition, args.lock.as_slice(), &args.transcript)?;
+    for blame in &verified.blames {
+        console::line(format!("operator {} {}: proven", blame.operator, blame.fault));
+    }
+    let result = verified.result?;
     let dealers: Vec<String> = result.qualified.iter().map(|dealing| dealing.dealer.to_string()).collect();
     console::line(format!("valid: keys made from the dealings of operators {}", dealers.join(", ")));
     console::line(format!("group key 0x{}", hex::encode(result.chain.group_key.to_bytes())));
@@ -290,11 +297,11 @@ fn local(args: LocalArgs) -> Result<(), ExitError> {
     }
     let mut running = Vec::new();
     for node in 0..args.nodes {
-        running.push((node, start(out, node, &addresses(node), &definition).map_err(fail)?));
+        running.push((node, Running(start(out, node, &addresses(node), &definition).map_err(fail)?)));
     }
     let mut failed = Vec::new();
-    for (node, mut child) in running {
-        if !child.wait().map_err(fail)?.success() {
+    for (node, mut member) in running {
+        if !member.0.wait().map_err(fail)?.success() {
             failed.push(node.to_string());
         }
     }
@@ -316,6 +323,17 @@ fn local(args: LocalArgs) -> Result<(), ExitError> {
         console::line(format!("  dvt-node --data-dir {}/node{node}", out.display()));
     }
     Ok(())
+}
+
+/// An operator's process: none outlives the command. The same command goes on.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended is no error.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Operator 0 shows its progress here, the others in files.

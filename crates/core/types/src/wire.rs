@@ -17,6 +17,8 @@ pub const CEREMONY: u8 = 1;
 pub const VALIDATOR_SHARES: u8 = 2;
 /// Frame of the key ceremony: what an operator says to the new lock.
 pub const LOCK_SHARE: u8 = 3;
+/// Frame of the key ceremony: the hash of the sender's definition, or its text.
+pub const DEFINITION: u8 = 4;
 
 /// A kind of consensus message.
 #[derive(Debug, PartialEq, Eq)]

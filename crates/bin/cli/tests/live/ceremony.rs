@@ -244,6 +244,55 @@ fn a_ceremony_ends_without_one_that_is_away_and_gives_it_its_shares_later() {
 }
 
 #[test]
+fn operators_with_different_definitions_are_shown_the_first_line_that_differs() {
+    let operators = Operators::new(0);
+    let cards: Vec<String> = (0..4).map(|node| operators.card(node)).collect();
+    let other = operators.scratch().join("other.json");
+    let out = other.to_string_lossy();
+    let new = ["dkg", "new", "--operator", &cards.join(","), "--out", &out, "--name", "another"];
+    assert!(output(&new).status.success());
+    let mut members = [operators.take_part(0), operators.take_part_in(3, &other, None)];
+    for (node, of, line) in [
+        (0, 3, r#"is "\"name\": \"aequa\"," here and "\"name\": \"another\"," there"#),
+        (3, 0, r#"is "\"name\": \"another\"," here and "\"name\": \"aequa\"," there"#),
+    ] {
+        let said = until("the difference", || {
+            Some(report(&operators.folder(node))).filter(|said| said.contains("line "))
+        });
+        assert!(said.contains(&format!("operator {of} has another definition")), "{said}");
+        assert!(said.contains(line), "{said}");
+    }
+    members.iter_mut().for_each(|member| drop(member.kill()));
+}
+
+#[test]
+fn an_operator_that_commits_twice_is_named_with_a_proof_and_the_others_end_without_it() {
+    let operators = Operators::new(1);
+    let folder = operators.folder(3);
+    let commits = |node: usize| {
+        let dkg = operators.folder(node).join("dkg");
+        std::fs::read_dir(dkg).ok()?.flatten().find(is_filled)
+    };
+    // It commits before one of the others, and again, from another seed, before the rest.
+    let mut first = [operators.take_part(0), operators.take_part(3)];
+    until("operator 0 has heard its commit", || {
+        commits(0).filter(|entry| entry.metadata().unwrap().len() > 700)
+    });
+    first.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
+    std::fs::remove_dir_all(folder.join("dkg")).unwrap();
+    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
+    until("locks of three", locks);
+    members.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
+    operators.agree(&[0, 1, 2]);
+    for node in 0..3 {
+        let verified = operators.verified_by(node);
+        assert!(verified.contains("operator 3 claimed two things in one place: proven"), "{verified}");
+        assert!(report(&operators.folder(node)).contains("operator 3 is to blame"), "node {node}");
+    }
+}
+
+#[test]
 fn who_is_not_in_the_definition_takes_no_part() {
     let operators = Operators::new(0);
     let stranger = operators.dir.path().join("stranger");

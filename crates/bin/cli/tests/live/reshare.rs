@@ -200,6 +200,24 @@ fn an_operator_is_replaced_while_another_is_killed_again_and_again() {
 }
 
 #[test]
+fn an_operator_that_was_away_from_the_ceremony_gets_its_share_when_the_others_have_changed() {
+    let mut running = Running::of_four();
+    let before = running.lock(0);
+    running.define(&[], &[]);
+    let mut members: Vec<Child> = (0..3).map(|node| running.take_part(node)).collect();
+    let last = running.plan.activation - 1;
+    until("three have changed", || {
+        let changed = (0..3).filter(|node| running.lock(*node).lock().epoch == 1);
+        (changed.count() == 3 && running.nodes[0].height() > Some(last + 3)).then_some(())
+    });
+    assert_eq!(running.lock(3).lock().epoch, 0, "nobody has told it of another lock");
+    members.push(running.take_part(3));
+    let after = running.has_changed(&before, &[0, 1, 2, 3]);
+    assert_eq!(after.signed().count(), 3, "it has promised nothing, and signs nothing");
+    members.iter_mut().for_each(|member| drop(member.kill()));
+}
+
+#[test]
 fn a_refresh_makes_old_shares_useless_and_too_late_a_height_is_refused() {
     let mut running = Running::of_four();
     let before = running.lock(0);
@@ -215,7 +233,7 @@ fn a_refresh_makes_old_shares_useless_and_too_late_a_height_is_refused() {
     for member in &mut members {
         assert_eq!(member.wait().unwrap().code(), Some(4), "{}", report(&running.operators.folder(0)));
     }
-    assert!(report(&running.operators.folder(0)).contains("has gone beyond height"));
+    assert!(report(&running.operators.folder(0)).contains("the activation height has come, and no lock"));
     let tip = running.tip();
     until("blocks go on", || (running.tip() > tip + 5).then_some(()));
 }

@@ -1,46 +1,29 @@
 //! One operator's part in a ceremony: messages in, steps, messages out, until there is a lock.
 
+use super::desk::Desk;
 use super::home::Home;
+use super::meeting::meeting;
 use super::own::{OwnKeys, ceremony_seed};
+use super::part::Part;
 use super::plan::Plan;
-use super::signing::{Chunk, Signing};
 use super::transcript::Transcript;
 use crate::cluster::{Addresses, SHARE_KEYSTORE};
 use crate::config::LOCK_FILE;
 use crate::console;
-use crate::epochs::{self, Promise};
+use crate::epochs;
 use crate::exit::ExitError;
 use crate::files;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::VerifiedLock;
-use aequa_crypto::lock::signing::LockShare;
-use aequa_dkg::{
-    Ceremony, Checked, Input, Notice, Outbound, Output, Phase, RefusalKind, Secrets, Timer, Timing,
-};
-use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Network, Topic, Unobserved, Verdict};
+use aequa_dkg::{Ceremony, Secrets, Timing};
+use aequa_p2p::{Topic, Unobserved};
+use aequa_types::OperatorIndex;
 use aequa_types::definition::Definition;
 use aequa_types::limits::OPERATORS_MAX;
-use aequa_types::{OperatorIndex, wire};
-use futures::future::BoxFuture;
-use ssz::Encode as _;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
-
-/// Messages waiting for the machine: a stream is left unread while it is full.
-const WAITING_MAX: usize = 256;
-/// Between two times that what others may lack is sent again.
-const SEND_AGAIN: Duration = Duration::from_secs(1);
-/// How long who has finished stays when all have signed: the last signatures may be on their way.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long who has finished answers those that have not.
-const LINGER: Duration = Duration::from_secs(600);
-/// Largest frame with a share of the lock.
-const LOCK_SHARE_BYTES_MAX: usize = 1024;
-/// Largest frame with shares of what validators sign.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// What an operator takes part in, and how.
 #[derive(Debug)]
@@ -57,13 +40,6 @@ pub struct Member {
     pub wait: Duration,
     /// When to give up.
     pub timeout: Duration,
-}
-
-/// What members say.
-enum Said {
-    Ceremony(Box<Checked>),
-    Validators(Chunk),
-    Lock(LockShare),
 }
 
 /// Takes part until there is a lock, and until the others have one too.
@@ -90,13 +66,13 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         return Ok(lock);
     }
 
-    let (queue, said) = mpsc::channel(WAITING_MAX);
+    let (desk, events) = Desk::new(Arc::clone(machine));
     let members = definition.operators.iter().map(|operator| aequa_p2p::Member {
         operator: operator.index,
         peer_id: operator.peer_id.clone(),
         addrs: plan.met_at(operator),
     });
-    let mut config = aequa_p2p::Config::new(&network_identity, machine.ceremony(), me, members.collect());
+    let mut config = aequa_p2p::Config::new(&network_identity, meeting(), me, members.collect());
     config.topics = vec![Topic::Dkg];
     config.listen = match member.addresses.p2p.is_empty() {
         true => plan.met_at(operator),
@@ -104,16 +80,14 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     };
     config.dkg_required = true;
     config.max_conns = OPERATORS_MAX as i64 + 28;
-    let desk = Arc::new(Desk { machine: Arc::clone(machine), queue });
-    let network = aequa_p2p::start(config, desk, Arc::new(Unobserved))
+    let network = aequa_p2p::start(config, Arc::new(desk), Arc::new(Unobserved))
         .map_err(|error| ExitError::failure(error).hint("choose another address with --p2p.listen"))?;
     let part = Part {
         member,
         addresses,
         plan: &plan,
         home: &home,
-        promise: Promise::Open,
-        has_asked: false,
+        promise: None,
         me,
         ceremony,
         transcript,
@@ -127,8 +101,9 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         written: None,
         news: Instant::now(),
         ignored: BTreeSet::new(),
+        differs: BTreeSet::new(),
     };
-    let result = part.run(first, said).await;
+    let result = part.run(first, events).await;
     network.shutdown().await;
     result
 }
@@ -274,347 +249,4 @@ fn summary(plan: &Plan, me: OperatorIndex) -> String {
     }
     lines.push("taking part signs all of this".into());
     lines.join("\n")
-}
-
-/// The ceremony as it runs.
-struct Part<'a> {
-    member: &'a Member,
-    addresses: Addresses,
-    plan: &'a Plan,
-    home: &'a Home,
-    /// What the own node has said to the end of its epoch.
-    promise: Promise,
-    has_asked: bool,
-    me: OperatorIndex,
-    ceremony: Ceremony,
-    transcript: Transcript,
-    network: &'a Network,
-    signer: IdentityKey,
-    timers: Vec<(Timer, u64)>,
-    started: Instant,
-    shown: Vec<Phase>,
-    signing: Option<Signing>,
-    quorum_since: Option<Instant>,
-    /// The lock as it was written last, and the signatures in it.
-    written: Option<(VerifiedLock, usize)>,
-    /// When an operator was heard to have got further.
-    news: Instant,
-    /// Operators that sent signatures that do not hold: honest ones never do.
-    ignored: BTreeSet<OperatorIndex>,
-}
-
-impl Part<'_> {
-    async fn run(
-        mut self,
-        first: Output,
-        mut said: mpsc::Receiver<(OperatorIndex, Said)>,
-    ) -> Result<VerifiedLock, ExitError> {
-        self.carry_out(first)?;
-        let mut again = tokio::time::interval(SEND_AGAIN);
-        loop {
-            let due = self.timers.iter().map(|(_, at_ms)| *at_ms).min();
-            let due = due.map_or(self.started + 2 * self.member.timeout, |at_ms| {
-                self.started + Duration::from_millis(at_ms)
-            });
-            tokio::select! {
-                Some((from, said)) = said.recv() => self.take(from, said)?,
-                () = tokio::time::sleep_until(due.into()) => self.fire()?,
-                _ = again.tick() => {
-                    self.advance()?;
-                    self.send_own();
-                    self.write_when_signed()?;
-                }
-                _ = tokio::signal::ctrl_c() => {
-                    let stopped = || ExitError::failure("stopped").hint("the same command goes on");
-                    return self.written.map(|(lock, _)| lock).ok_or_else(stopped);
-                }
-            }
-            self.show();
-            match &self.written {
-                Some((lock, _)) if self.news.elapsed() > self.linger() => return Ok(lock.clone()),
-                None if self.started.elapsed() > self.member.timeout => return Err(self.gave_up()),
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    /// How long others may still need answers after the end.
-    fn linger(&self) -> Duration {
-        let signed = self.signing.as_ref().map_or(0, Signing::signed);
-        if signed == self.plan.definition.operators.len() { LAST_WORDS } else { LINGER }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn take(&mut self, from: OperatorIndex, said: Said) -> Result<(), ExitError> {
-        match said {
-            Said::Ceremony(message) => {
-                let output = self.ceremony.step(self.now_ms(), Input::Received { from, message: *message });
-                self.carry_out(output)
-            }
-            Said::Validators(_) | Said::Lock(_) if self.ignored.contains(&from) => Ok(()),
-            Said::Validators(chunk) => {
-                let taken = self.signing.as_mut().map(|signing| signing.take_chunk(from, chunk));
-                self.told_of(from, taken);
-                self.advance()
-            }
-            Said::Lock(share) => {
-                let taken = self.signing.as_mut().map(|signing| signing.take_share(from, share));
-                self.told_of(from, taken);
-                Ok(())
-            }
-        }
-    }
-
-    fn told_of(&mut self, from: OperatorIndex, taken: Option<Result<(), aequa_crypto::lock::LockError>>) {
-        if let Some(Err(error)) = taken {
-            console::line(format!(
-                "operator {from} sent what does not hold, and is not listened to: {error}"
-            ));
-            self.ignored.insert(from);
-        }
-    }
-
-    fn fire(&mut self) -> Result<(), ExitError> {
-        let now_ms = self.now_ms();
-        let (due, waiting): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(_, at_ms)| *at_ms <= now_ms);
-        self.timers = waiting;
-        for (timer, _) in due {
-            let output = self.ceremony.step(self.now_ms(), Input::Timer(timer));
-            self.carry_out(output)?;
-        }
-        Ok(())
-    }
-
-    /// Durable first, then others hear of it.
-    fn carry_out(&mut self, mut output: Output) -> Result<(), ExitError> {
-        for change in output.take_timers() {
-            self.timers.retain(|(timer, _)| !timer.is_replaced_by(change.timer));
-            self.timers.push((change.timer, change.at_ms));
-        }
-        let durable = output
-            .persisted(&mut self.transcript)
-            .map_err(|error| ExitError::failure(error).hint("the same command goes on when the disk does"))?;
-        for outbound in durable.send {
-            let frame = Frame::new(wire::CEREMONY, outbound.message().encode());
-            match outbound {
-                Outbound::Broadcast(_) => self.network.broadcast(Topic::Dkg, &frame),
-                Outbound::Send(to, _) => self.network.send(to, Topic::Dkg, &frame),
-            }
-        }
-        durable.tell.into_iter().for_each(tell);
-        if self.signing.is_none()
-            && let Some(outcome) = self.ceremony.outcome()
-        {
-            let quorum = self.plan.machine.quorum();
-            self.signing = Some(Signing::new(self.plan, outcome, quorum, self.me));
-            console::line("the keys are there; signing the lock");
-            self.advance()?;
-            self.send_own();
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self) -> Result<(), ExitError> {
-        if self.signing.is_none() || !self.has_promise()? {
-            return Ok(());
-        }
-        let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) else {
-            return Ok(());
-        };
-        signing
-            .advance(&self.signer, &outcome.secret)
-            .map_err(|error| ExitError::failure(format!("the lock cannot be signed: {error}")))
-    }
-
-    /// Whether this operator may sign the lock: its node has promised to end with the last height before it.
-    fn has_promise(&mut self) -> Result<bool, ExitError> {
-        let Some(pledge) = self.home.pledge().filter(|_| self.promise != Promise::Given) else {
-            return Ok(true);
-        };
-        let last = pledge.last_height.0;
-        self.promise = epochs::ask(self.home.data_dir(), pledge)
-            .map_err(|error| ExitError::failure(format!("cannot ask the node: {error}")))?;
-        match self.promise {
-            Promise::Given => console::line(format!("the node will end its epoch after height {last}")),
-            Promise::Refused => {
-                return Err(ExitError::refused(format!("the node has gone beyond height {last}"))
-                    .hint("begin another resharing, with a later --activation-height"));
-            }
-            Promise::Open if !self.has_asked => {
-                self.has_asked = true;
-                console::line(format!(
-                    "asking the node to end its epoch after height {last}: it has to run for that"
-                ));
-            }
-            Promise::Open => {}
-        }
-        Ok(self.promise == Promise::Given)
-    }
-
-    fn send_own(&self) {
-        let Some(signing) = &self.signing else { return };
-        for chunk in signing.own_chunks() {
-            self.network.broadcast(Topic::Dkg, &Frame::new(wire::VALIDATOR_SHARES, chunk.as_ssz_bytes()));
-        }
-        if let Some(share) = signing.own_share() {
-            self.network.broadcast(Topic::Dkg, &Frame::new(wire::LOCK_SHARE, share.as_ssz_bytes()));
-        }
-    }
-
-    /// Writes the lock when the ceremony has ended and all have signed it, or q have and the others are late. One who
-    /// signs later still is written into it too, so that in the end all have the same file.
-    fn write_when_signed(&mut self) -> Result<(), ExitError> {
-        let (Some(signing), Some(outcome)) = (&self.signing, self.ceremony.outcome()) else { return Ok(()) };
-        let (signed, operators) = (signing.signed(), self.plan.definition.operators.len());
-        if !signing.has_quorum() || !self.ceremony.is_finished() {
-            return Ok(());
-        }
-        let since = *self.quorum_since.get_or_insert_with(Instant::now);
-        let is_waiting = signed < operators && since.elapsed() < self.member.wait;
-        if is_waiting || self.written.as_ref().is_some_and(|(_, before)| *before == signed) {
-            return Ok(());
-        }
-        let lock = signing
-            .complete()
-            .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
-        // Encrypting keys takes a tenth of a second each.
-        let written = tokio::task::block_in_place(|| match &self.written {
-            None => self.home.write(&lock, &outcome.secret, &self.addresses),
-            Some(_) => self.home.write_lock(&lock),
-        });
-        let written = written.and_then(|()| match signed == operators {
-            // Nobody needs this operator's dealing again, and nobody shall find what it was made from.
-            true => self.home.forget_seed(),
-            false => Ok(()),
-        });
-        let path = self.home.lock();
-        written.map_err(|error| ExitError::failure(format!("cannot write {}: {error}", path.display())))?;
-        console::line(format!("the lock is {}, signed by {signed} of {operators}", path.display()));
-        self.written = Some((lock, signed));
-        self.news = Instant::now();
-        Ok(())
-    }
-
-    /// A line when somebody got further.
-    fn show(&mut self) {
-        let progress = self.ceremony.progress();
-        if progress != self.shown {
-            let seconds = self.started.elapsed().as_secs();
-            let words: Vec<String> = progress
-                .iter()
-                .enumerate()
-                .map(|(operator, phase)| format!("{operator} {}", word(*phase)))
-                .collect();
-            console::line(format!("{seconds:>4} s  {}", words.join("  ")));
-            self.news = Instant::now();
-            self.shown = progress;
-        }
-    }
-
-    fn gave_up(&self) -> ExitError {
-        let blames = self.ceremony.blames();
-        let who: Vec<String> =
-            blames.iter().map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault)).collect();
-        let who = if who.is_empty() { "signatures of the lock are missing".into() } else { who.join(", ") };
-        ExitError::failure(format!("the ceremony has not ended in time: {who}"))
-            .hint(
-            "the same command goes on; if the others have ended, put the cluster-lock.json of one of them here first",
-        )
-    }
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Silent => "silent",
-        Phase::Committed => "committed",
-        Phase::Dealt => "dealt",
-        Phase::Checked => "checked",
-        Phase::Done => "done",
-    }
-}
-
-fn tell(notice: Notice) {
-    match notice {
-        Notice::Refused { from, refusal } => {
-            tracing::debug!(%from, %refusal, "a message was refused");
-        }
-        Notice::Blamed(blame) => {
-            let proven = if blame.proof.is_some() { ", proven" } else { "" };
-            console::line(format!("operator {} is to blame: {:?}{proven}", blame.operator, blame.fault));
-        }
-        Notice::Qualified(dealings) => {
-            let dealers: Vec<String> = dealings.iter().map(|dealing| dealing.dealer.to_string()).collect();
-            console::line(format!("agreed: the keys are made from the dealings of {}", dealers.join(", ")));
-        }
-        Notice::Finished => console::line("q operators have the same keys"),
-        Notice::Hopeless(blames) => {
-            let who: Vec<String> = blames
-                .iter()
-                .map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault))
-                .collect();
-            console::line(format!("this ceremony cannot end any more: {}", who.join(", ")));
-        }
-    }
-}
-
-/// Checks what members send on the tasks that read it.
-struct Desk {
-    machine: Arc<aequa_dkg::Definition>,
-    queue: mpsc::Sender<(OperatorIndex, Said)>,
-}
-
-impl Desk {
-    fn check(&self, frame: &Frame) -> Result<Said, Verdict> {
-        match frame.kind {
-            wire::CEREMONY => {
-                let checked = tokio::task::block_in_place(|| self.machine.check(&frame.body));
-                checked.map(|message| Said::Ceremony(Box::new(message))).map_err(|refusal| {
-                    match refusal.kind() {
-                        RefusalKind::PeerFault => Verdict::BadSignature,
-                        RefusalKind::Stale | RefusalKind::NotNow => Verdict::Useless,
-                    }
-                })
-            }
-            wire::VALIDATOR_SHARES => aequa_types::decode("shares", &frame.body, CHUNK_BYTES_MAX)
-                .map(Said::Validators)
-                .map_err(|_| Verdict::Malformed),
-            wire::LOCK_SHARE => aequa_types::decode("share", &frame.body, LOCK_SHARE_BYTES_MAX)
-                .map(Said::Lock)
-                .map_err(|_| Verdict::Malformed),
-            _ => Err(Verdict::Unknown),
-        }
-    }
-}
-
-impl Handler for Desk {
-    fn frame(&self, from: OperatorIndex, topic: Topic, frame: Frame) -> BoxFuture<'_, Verdict> {
-        Box::pin(async move {
-            if topic != Topic::Dkg {
-                return Verdict::Unknown;
-            }
-            match self.check(&frame) {
-                Ok(said) => {
-                    // The machine has ended.
-                    let taken = self.queue.send((from, said)).await.is_ok();
-                    if taken { Verdict::Accept } else { Verdict::Unknown }
-                }
-                Err(verdict) => verdict,
-            }
-        })
-    }
-
-    fn gossip(&self, _: OperatorIndex, _: Topic, _: Frame) -> BoxFuture<'_, GossipVerdict> {
-        Box::pin(async { GossipVerdict::Ignore })
-    }
-
-    fn request(&self, _: OperatorIndex, _: Frame) -> BoxFuture<'_, Option<Frame>> {
-        Box::pin(async { None })
-    }
-
-    fn connected(&self, _: OperatorIndex) {}
-
-    fn disconnected(&self, _: OperatorIndex) {}
 }

@@ -125,23 +125,27 @@ impl Signing {
         Ok(())
     }
 
-    /// Gives the lock its hash as soon as q operators have signed for its validators, and signs it.
-    pub fn advance(&mut self, identity: &IdentityKey, secret: &SecretShares) -> Result<(), LockError> {
+    /// Gives the lock its hash as soon as q operators have signed for its validators; says whether it has it.
+    pub fn advance(&mut self) -> Result<bool, LockError> {
         let is_signed = self.own.signatures.is_empty() || self.validators.len() >= self.quorum.quorum();
         if self.is_hashed || !is_signed {
-            return Ok(());
+            return Ok(self.is_hashed);
         }
         match self.parent {
             None => combine_validators(&mut self.lock, self.quorum, &self.validators)?,
             Some(_) => self.lock.lock_hash = self.lock.compute_lock_hash(),
         }
         self.is_hashed = true;
-        self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain));
         for (from, share) in std::mem::take(&mut self.early) {
             // A bad one is as if it had not come: its sender sends another, or none.
             let _ = self.take_share(from, share);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Signs the lock, which has its hash.
+    pub fn sign(&mut self, identity: &IdentityKey, secret: &SecretShares) {
+        self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain));
     }
 
     /// Takes what another operator says to the lock.

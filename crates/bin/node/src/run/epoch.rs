@@ -38,50 +38,52 @@ impl Epoch {
     /// Ends when the next epoch is to begin, with this operator's place in it: the last height is decided, and all that
     /// the next epoch needs is here.
     pub async fn over(self) -> OperatorIndex {
-        let last = self.promise().await;
         let mut reminded = Instant::now();
-        let place = loop {
+        let (next, place) = loop {
             let missing = match self.find_next().await {
-                Ok(place) => break place,
+                Ok(next) => break next,
                 Err(missing) => missing,
             };
-            if self.context.facts.tip_height() >= last && reminded.elapsed() >= REMIND_EVERY {
-                let text =
-                    format!("the epoch has ended at height {}, and the next cannot begin: {missing}", last.0);
+            let last = self.promise().await;
+            if last.is_some_and(|last| self.context.facts.tip_height() >= last)
+                && reminded.elapsed() >= REMIND_EVERY
+            {
+                let text = format!("the epoch has ended, and the next cannot begin: {missing}");
                 tracing::warn!(target: "event", text, "warning");
                 reminded = Instant::now();
             }
             tokio::time::sleep(LOOK_EVERY).await;
         };
+        let last = next.lock().first_height().previous().unwrap_or_default();
+        // Who was away from the ceremony has promised nothing, and there is no more reason to go on.
+        self.context.input(Input::EndEpoch(last)).await;
         self.reach(last).await;
         place
     }
 
-    /// Waits until the ceremony asks for the last height of this epoch, and gives this operator's word on it.
-    async fn promise(&self) -> Height {
-        loop {
-            match self.asked().await {
-                Ok(Some((last, Promise::Given))) => {
-                    self.context.input(Input::EndEpoch(last)).await;
-                    return last;
-                }
-                Ok(Some((last, Promise::Open))) => {
-                    self.context.input(Input::EndEpoch(last)).await;
-                    let is_given = self.context.ask(move |core| core.last_height() == Some(last)).await;
-                    // A node that is stopping says nothing.
-                    if let Some(is_given) = is_given
-                        && let Err(error) = self.answer(is_given).await
-                    {
-                        self.warn(&error);
-                    }
-                    let result = if is_given == Some(true) { "ends" } else { "refused" };
-                    tracing::info!(target: "event", result, last_height = last.0, "epoch");
-                }
-                Ok(Some((_, Promise::Refused)) | None) => {}
-                Err(error) => self.warn(&error),
+    /// Gives this operator's word on the last height of its epoch, when the ceremony asks for it; the height, once it
+    /// was given.
+    async fn promise(&self) -> Option<Height> {
+        let (last, promise) = match self.asked().await {
+            Ok(asked) => asked?,
+            Err(error) => {
+                self.warn(&error);
+                return None;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        if promise != Promise::Open {
+            return (promise == Promise::Given).then_some(last);
         }
+        self.context.input(Input::EndEpoch(last)).await;
+        // A node that is stopping says nothing.
+        let is_given = self.context.ask(move |core| core.last_height() == Some(last)).await?;
+        if let Err(error) = self.answer(is_given).await {
+            self.warn(&error);
+            return None;
+        }
+        let result = if is_given { "ends" } else { "refused" };
+        tracing::info!(target: "event", result, last_height = last.0, "epoch");
+        is_given.then_some(last)
     }
 
     async fn asked(&self) -> Result<Option<(Height, Promise)>, ExitError> {
@@ -100,7 +102,7 @@ impl Epoch {
     }
 
     /// The next lock and own shares of it, opened and checked; or what is missing.
-    async fn find_next(&self) -> Result<OperatorIndex, String> {
+    async fn find_next(&self) -> Result<(VerifiedLock, OperatorIndex), String> {
         let (dir, lock, me) = (self.data_dir.clone(), self.lock.clone(), self.context.me);
         let found = blocking(move || epochs::load_next(&dir, &lock, me)).await;
         let (next, place) = match found.map(|(found, _)| found) {
@@ -119,7 +121,7 @@ impl Epoch {
             operator = place.0,
             "epoch"
         );
-        Ok(place)
+        Ok((next, place))
     }
 
     /// Waits for the last height, and for the seals of what was decided.
@@ -130,8 +132,7 @@ impl Epoch {
         }
         let until = Instant::now() + SEALS_WITHIN;
         while Instant::now() < until {
-            let is_done =
-                self.context.ask(|core| core.has_epoch_ended() && core.seals_in_flight() == 0).await;
+            let is_done = self.context.ask(|core| core.seals_in_flight() == 0).await;
             if is_done != Some(false) {
                 return;
             }
