@@ -112,8 +112,11 @@ impl Running {
         let beyond = self.plan.activation + 10;
         until("blocks of the next epoch", || {
             self.submit();
-            let heights = nodes.iter().filter_map(|node| self.nodes[*node].height());
-            (heights.filter(|height| *height >= beyond).count() == nodes.len()).then_some(())
+            let has_changed = |node: &&usize| {
+                let height = self.nodes[**node].height();
+                height >= Some(beyond) && self.lock(**node).lock().epoch == before.lock().epoch + 1
+            };
+            (nodes.iter().filter(has_changed).count() == nodes.len()).then_some(())
         });
         let after = self.lock(nodes[0]);
         check_succession(before, &after).unwrap();
