@@ -21,6 +21,10 @@
 //! | [`slots`] | sets of slots as runs |
 //! | [`policy`] | the parameters all operators share |
 //! | [`lock`] | the cluster lock: who the operators are, under which keys |
+//! | [`validator`] | Ethereum validators of a cluster |
+//! | [`interchange`] | what validators have signed elsewhere: EIP-3076 |
+//! | [`network`] | Ethereum networks by name |
+//! | [`obol`] | locks of Obol clusters |
 //! | [`wire`] | kinds of message on each topic: numbers, names, sizes |
 //! | [`json`] | the JSON forms clients see |
 //! | [`limits`] | every bound, with its reason |
@@ -34,11 +38,14 @@ pub mod definition;
 pub mod evidence;
 pub mod ids;
 pub mod instance;
+pub mod interchange;
 pub mod json;
 pub mod limits;
 pub mod lock;
 mod merkle;
 pub mod message;
+pub mod network;
+pub mod obol;
 pub mod outcome;
 mod payload;
 pub mod policy;
