@@ -10,6 +10,7 @@
 //! | [`ecvrf`] | a verifiable random function: RFC 9381 over edwards25519 |
 //! | [`transaction`] | client signatures: EIP-712 over secp256k1, the stateless transaction checks |
 //! | [`lock`] | whether a cluster lock holds |
+//! | [`obol`] | whether the lock of an Obol cluster holds, and who its operators are from now on |
 //! | [`verify`] | whether a consensus message, a certificate or a block holds |
 //! | [`keystore`] | secrets at rest: EIP-2335 version 4 |
 //! | [`merkle`] | trees over lists that only grow, with proofs: RFC 6962 |
@@ -32,7 +33,8 @@
 //!    shows them.
 //! 4. Every verification is bounded by the size of the cluster before it starts.
 //! 5. Signed bytes of different meaning differ: consensus statements, seals and transactions carry
-//!    tags or types; a lock hash is the only thing signed that is 32 bytes long.
+//!    tags or types; a lock hash is the only thing signed that is 32 bytes long, and what operators of an Obol cluster sign
+//!    with their old keys is hashed with a tag.
 //! 6. `unsafe` lives in `bls::curve`, around the C functions of `blst` that have no safe form, and in `kept`,
 //!    around the one call that keeps a page out of swap.
 
@@ -48,6 +50,7 @@ mod kept;
 pub mod keystore;
 pub mod lock;
 pub mod merkle;
+pub mod obol;
 mod recent;
 pub mod threshold;
 pub mod transaction;

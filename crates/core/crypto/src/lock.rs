@@ -16,6 +16,7 @@ mod validators;
 
 pub use succession::{check_following, check_succession};
 pub use validators::ValidatorKeys;
+pub(crate) use validators::check_keys as check_validator_keys;
 
 use crate::Error;
 use crate::identity::PublicIdentity;
@@ -174,7 +175,7 @@ pub fn warnings(quorum: Quorum) -> Vec<String> {
     warnings
 }
 
-fn item(item: impl Into<String>, reason: impl ToString) -> LockError {
+pub(crate) fn item(item: impl Into<String>, reason: impl ToString) -> LockError {
     LockError::Item { item: item.into(), reason: reason.to_string() }
 }
 

@@ -93,13 +93,30 @@ pub(crate) fn check_ref(chain_id: u64, transaction: &Transaction) -> Result<(), 
 
 /// Signs the body for `chain_id` with the deterministic nonce of RFC 6979.
 pub fn sign(chain_id: u64, body: TxBody, key: &AccountKey) -> Transaction {
-    let message = Message::from_digest(digest(chain_id, &body).0);
-    let (recovery, compact) = CURVE.sign_ecdsa_recoverable(message, &key.secret()).serialize_compact();
-    let mut sig = TxSignature::ZERO;
-    sig[..64].copy_from_slice(&compact);
-    // Ids 2 and 3 stand for a point with x above the group order: once in 2^127 signatures.
-    sig[64] = 27 + (i32::from(recovery) & 1) as u8;
+    let sig = TxSignature::from(sign_digest(digest(chain_id, &body), key));
     Transaction { body, sig }
+}
+
+/// Signs a digest: r ‖ s ‖ v.
+pub(crate) fn sign_digest(digest: B256, key: &AccountKey) -> [u8; 65] {
+    let message = Message::from_digest(digest.0);
+    let (recovery, compact) = CURVE.sign_ecdsa_recoverable(message, &key.secret()).serialize_compact();
+    let mut signature = [0; 65];
+    signature[..64].copy_from_slice(&compact);
+    // Ids 2 and 3 stand for a point with x above the group order: once in 2^127 signatures.
+    signature[64] = 27 + (i32::from(recovery) & 1) as u8;
+    signature
+}
+
+/// Who has signed a digest, where v is 0 or 1, or 27 or 28, and s may be of either form.
+pub(crate) fn recover(digest: B256, signature: &[u8; 65]) -> Option<Address> {
+    let id = match signature[64] {
+        0 | 27 => RecoveryId::Zero,
+        1 | 28 => RecoveryId::One,
+        _ => return None,
+    };
+    let signature = RecoverableSignature::from_compact(&signature[..64], id).ok()?;
+    CURVE.recover_ecdsa(Message::from_digest(digest.0), &signature).ok().map(|key| address_of(&key))
 }
 
 /// What a sender signs: the EIP-712 digest of the body.
@@ -112,8 +129,13 @@ pub fn digest(chain_id: u64, body: &TxBody) -> B256 {
 
 /// The EIP-712 domain separator of a chain id.
 pub fn domain_separator(chain_id: u64) -> B256 {
+    domain_of("Aequa", chain_id)
+}
+
+/// The EIP-712 domain separator of version 1 of an application.
+pub(crate) fn domain_of(name: &str, chain_id: u64) -> B256 {
     let mut encoder = StructEncoder::of(&DOMAIN_TYPE);
-    encoder.bytes(b"Aequa");
+    encoder.bytes(name.as_bytes());
     encoder.bytes(b"1");
     encoder.number(chain_id);
     encoder.finish()
@@ -183,7 +205,7 @@ impl AccountKey {
         self.address
     }
 
-    fn secret(&self) -> ErasedOnDrop {
+    pub(crate) fn secret(&self) -> ErasedOnDrop {
         // The bytes were accepted when the key was made, so this cannot fail.
         ErasedOnDrop(SecretKey::from_byte_array(*self.bytes).expect("checked by from_bytes"))
     }
@@ -195,7 +217,7 @@ impl std::fmt::Debug for AccountKey {
     }
 }
 
-struct ErasedOnDrop(SecretKey);
+pub(crate) struct ErasedOnDrop(SecretKey);
 
 impl std::ops::Deref for ErasedOnDrop {
     type Target = SecretKey;
@@ -217,7 +239,7 @@ const HALF_ORDER: [u8; 32] = [
     0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
 
-static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
+pub(crate) static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 
 static DOMAIN_TYPE: LazyLock<B256> =
     LazyLock::new(|| keccak256(b"EIP712Domain(string name,string version,uint256 chainId)"));
@@ -230,7 +252,7 @@ static AUCTION_BID_TYPE: LazyLock<B256> = LazyLock::new(|| {
     )
 });
 
-fn keccak256(bytes: &[u8]) -> B256 {
+pub(crate) fn keccak256(bytes: &[u8]) -> B256 {
     B256::new(Keccak256::digest(bytes).into())
 }
 
@@ -271,10 +293,10 @@ fn parse_signature(sig: &TxSignature) -> Result<RecoverableSignature, TxError> {
 }
 
 /// Hashes a struct member by member, as EIP-712 encodes it.
-struct StructEncoder(Keccak256);
+pub(crate) struct StructEncoder(Keccak256);
 
 impl StructEncoder {
-    fn of(type_hash: &B256) -> Self {
+    pub(crate) fn of(type_hash: &B256) -> Self {
         Self(Keccak256::new_with_prefix(type_hash))
     }
 
@@ -288,11 +310,11 @@ impl StructEncoder {
         self.0.update(address);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.0.update(keccak256(bytes));
     }
 
-    fn finish(self) -> B256 {
+    pub(crate) fn finish(self) -> B256 {
         B256::new(self.0.finalize().into())
     }
 }

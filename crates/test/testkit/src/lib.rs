@@ -1,5 +1,5 @@
 //! What tests are made of, each thing once: votes, certificates and evidence, blocks and transactions, a dealt
-//! cluster with its keys, and chance that can be repeated.
+//! cluster with its keys, a cluster of Obol's ([`obol`]), and chance that can be repeated.
 //!
 //! ```text
 //! prepare(at(5), 0, digest(1)).by(2)             names operator 2 and is signed by nobody
@@ -13,6 +13,7 @@
 mod block;
 mod dice;
 mod keyring;
+pub mod obol;
 mod reshare;
 mod vote;
 

@@ -4,7 +4,7 @@ use super::{LockError, item};
 use crate::bls::{MinPk, SignatureSet, find_bad, verify_batch};
 use crate::threshold::{GroupKey, PublicShare, shares_on_one_polynomial};
 use aequa_types::lock::ClusterLock;
-use aequa_types::validator::{Validator, ValidatorKey};
+use aequa_types::validator::ValidatorKey;
 use aequa_types::{OperatorIndex, Quorum};
 use alloy_primitives::B256;
 use std::collections::BTreeSet;
@@ -31,17 +31,21 @@ pub(super) fn check(lock: &ClusterLock, quorum: Quorum) -> Result<Vec<ValidatorK
         if !points.into_iter().all(|point| seen.insert(*point)) {
             return Err(item(format!("validators[{position}]"), "a key of it appears twice"));
         }
-        keys.push(check_keys(validator, quorum).map_err(|(field, reason)| item(at(&field), reason))?);
+        let checked = check_keys(&validator.pubkey, &validator.public_shares, quorum);
+        keys.push(checked.map_err(|(field, reason)| item(at(&field), reason))?);
     }
     check_signatures(lock, &keys)?;
     Ok(keys)
 }
 
 /// The keys, or the field that does not hold and why.
-fn check_keys(validator: &Validator, quorum: Quorum) -> Result<ValidatorKeys, (String, String)> {
-    let group_key = GroupKey::from_bytes(&validator.pubkey.0)
-        .map_err(|error| ("pubkey".to_owned(), error.to_string()))?;
-    let shares = &validator.public_shares;
+pub(crate) fn check_keys(
+    pubkey: &ValidatorKey,
+    shares: &[ValidatorKey],
+    quorum: Quorum,
+) -> Result<ValidatorKeys, (String, String)> {
+    let group_key =
+        GroupKey::from_bytes(&pubkey.0).map_err(|error| ("pubkey".to_owned(), error.to_string()))?;
     if shares.len() != quorum.operators() {
         let reason = format!("{} for {} operators", shares.len(), quorum.operators());
         return Err(("public_shares".into(), reason));
