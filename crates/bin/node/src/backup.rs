@@ -1,7 +1,7 @@
 //! An operator's folder as one encrypted file.
 //!
 //! In it is what only this operator has and what tells whose it is: keys with their passwords, lock, deposits, settings,
-//! `identity.dat`. What was signed is not: such a copy is old from the next vote on. A folder with an identity and
+//! `identity.dat`, and of imported validators that they may not sign yet. What was signed is not: such a copy is old from the next vote on. A folder with an identity and
 //! without a vote log is one whose memory was lost, and its node asks the members what they have seen of this operator
 //! before it signs anything (ADR 7, ADR 10). So a backup can be taken at any time, also of a running node, and a
 //! restored folder is safe however old its backup is. Two that run at once are one faulty operator, until one sees the
@@ -19,6 +19,7 @@ use crate::deposits::DEPOSITS_FILE;
 use crate::exit::ExitError;
 use crate::files;
 use crate::keys::{load_lock, read_secret};
+use crate::obol::{IMPORTED_FILE, PROTECTION_FILE};
 use aequa_types::validator::VALIDATORS_MAX;
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
@@ -33,8 +34,8 @@ const VERSION: u8 = 1;
 const SALT: std::ops::Range<usize> = 10..42;
 const NONCE: std::ops::Range<usize> = 42..54;
 const HEADER_BYTES: usize = NONCE.end;
-/// Files of the folder itself. The last two may be missing.
-const FILES: [&str; 4] = [LOCK_FILE, IDENTITY_FILE, NODE_FILE, DEPOSITS_FILE];
+/// Files of the folder itself. All but the first two may be missing.
+const FILES: [&str; 6] = [LOCK_FILE, IDENTITY_FILE, NODE_FILE, DEPOSITS_FILE, IMPORTED_FILE, PROTECTION_FILE];
 /// Without these a folder is no operator's.
 const NEEDED: [&str; 4] = [LOCK_FILE, IDENTITY_FILE, "keys/identity.json", "keys/keystore-sequencer.json"];
 const IDENTITY_FILE: &str = "identity.dat";
@@ -44,7 +45,7 @@ const KEYS: &str = "keys";
 const KEY_FILES_MAX: usize = 2 * (VALIDATORS_MAX + 8);
 /// Largest single file: the lock.
 const FILE_BYTES_MAX: usize = aequa_types::lock::LOCK_BYTES_MAX;
-/// Largest backup: a lock and deposits of a thousand validators, and their keystores.
+/// Largest backup: a lock and deposits of a thousand validators, what was imported of them, and their keystores.
 const BACKUP_BYTES_MAX: usize = 64 << 20;
 /// Base-2 logarithm of the n of scrypt: a quarter of a GiB of memory for every guess.
 const LOG2_N: u8 = 18;

@@ -3,6 +3,7 @@
 //! An array in the order of the keys, hexadecimal without 0x, amounts as numbers of gwei.
 
 use aequa_types::lock::ClusterLock;
+use aequa_types::network::{self, NETWORKS};
 use serde::Serialize;
 
 /// Name of the file, beside the lock.
@@ -11,26 +12,16 @@ pub const DEPOSITS_FILE: &str = "deposit-data.json";
 /// Version of the official tool whose form this is; launchpads refuse older ones.
 const FORM: &str = "2.8.0";
 
-/// Genesis fork versions of networks that stakers know by name.
-const NETWORKS: [([u8; 4], &str); 6] = [
-    ([0x00, 0x00, 0x00, 0x00], "mainnet"),
-    ([0x10, 0x00, 0x09, 0x10], "hoodi"),
-    ([0x01, 0x01, 0x70, 0x00], "holesky"),
-    ([0x90, 0x00, 0x00, 0x69], "sepolia"),
-    ([0x00, 0x00, 0x00, 0x64], "gnosis"),
-    ([0x00, 0x00, 0x00, 0x6f], "chiado"),
-];
-
 /// The version of the genesis fork of a network by name, or itself in hexadecimal.
 pub fn fork_version(text: &str) -> Result<[u8; 4], String> {
-    if let Some((version, _)) = NETWORKS.iter().find(|(_, name)| *name == text) {
-        return Ok(*version);
+    if let Some(network) = NETWORKS.iter().find(|network| network.name == text) {
+        return Ok(network.fork_version.0);
     }
     let mut version = [0; 4];
     match hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut version) {
         Ok(()) => Ok(version),
         Err(_) => {
-            let names: Vec<_> = NETWORKS.iter().map(|(_, name)| *name).collect();
+            let names: Vec<_> = NETWORKS.iter().map(|network| network.name).collect();
             Err(format!("neither four bytes in hexadecimal nor one of {}", names.join(", ")))
         }
     }
@@ -51,7 +42,7 @@ struct Row {
 
 /// The deposits of a lock.
 pub fn deposit_data(lock: &ClusterLock) -> String {
-    let known = NETWORKS.iter().find(|(version, _)| *version == lock.fork_version.0);
+    let known = network::of_fork(lock.fork_version);
     let mut rows: Vec<Row> = Vec::new();
     for validator in &lock.validators {
         rows.extend(validator.deposits.iter().map(|deposit| Row {
@@ -62,7 +53,7 @@ pub fn deposit_data(lock: &ClusterLock) -> String {
             deposit_message_root: hex::encode(validator.deposit_message_root(deposit.amount_gwei)),
             deposit_data_root: hex::encode(validator.deposit_data_root(deposit)),
             fork_version: hex::encode(lock.fork_version),
-            network_name: known.map_or("devnet", |(_, name)| name),
+            network_name: known.map_or("devnet", |network| network.name),
             deposit_cli_version: FORM,
         }));
     }

@@ -4,6 +4,7 @@ use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, MAINNET_FORK, SH
 use crate::config::{LOCK_FILE, RunConfig, check_against_lock};
 use crate::exit::ExitError;
 use crate::files;
+use crate::obol;
 use crate::validators::check_own_keystores;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore, KeystoreError};
@@ -69,6 +70,10 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
     let index = place_of(config, &lock, &identity)?;
     let share = load_share(config, &lock, index, &mut warnings)?;
     check_validators(config, &lock, index, &mut warnings)?;
+    warnings.extend(obol::imported(&config.data_dir)?.map(|imported| {
+        let (count, name) = (imported.validators.len(), imported.name);
+        format!("{count} validators imported from {name:?} may not sign yet")
+    }));
     Ok(Operator { lock, index, identity, share, newly_made, warnings })
 }
 

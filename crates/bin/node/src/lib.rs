@@ -7,6 +7,7 @@
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
 //! | [`epochs`] | locks that were, and the change to the next one |
+//! | [`obol`] | takes over the validators of an Obol cluster |
 //! | `creation` | folders made all at once |
 //! | [`files`] | files that others must not read, and those that come from outside |
 //! | [`hardening`] | keeps memory and files of a process with keys private |
@@ -33,6 +34,7 @@ pub mod exit;
 pub mod files;
 pub mod hardening;
 pub mod keys;
+pub mod obol;
 pub mod process;
 pub mod run;
 mod validators;

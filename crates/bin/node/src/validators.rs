@@ -2,12 +2,13 @@
 
 use crate::exit::ExitError;
 use crate::files;
-use crate::keys::{open_keystore, read_secret};
+use crate::keys::open_keystore;
 use aequa_crypto::bls::{MinPk, SecretKey};
 use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_types::OperatorIndex;
 use aequa_types::validator::VALIDATORS_MAX;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The keystore of an operator's share of this validator's key.
@@ -43,6 +44,23 @@ pub fn check_own_keystores(
     Ok(insecure)
 }
 
+/// Whether this keystore is there with its password and is of this key; an error when it is of another.
+pub(crate) fn is_kept(keys: &Path, name: &str, public: &str) -> io::Result<bool> {
+    let path = keys.join(name);
+    if !files::is_there(&path) {
+        return Ok(false);
+    }
+    let keystore =
+        Keystore::from_json(&files::read_text(&path, KEYSTORE_BYTES_MAX)?).map_err(io::Error::other)?;
+    if keystore.label().pubkey != public {
+        return Err(io::Error::other(format!(
+            "{} holds another key: it is never overwritten",
+            path.display()
+        )));
+    }
+    Ok(files::is_there(&path.with_extension("txt")))
+}
+
 /// The keys in `dir`: every keystore*.json there with its password in the file of the same name that ends in .txt.
 pub fn existing_keys(dir: &Path) -> Result<Vec<SecretKey<MinPk>>, ExitError> {
     let fail = |error: std::io::Error| ExitError::failure(format!("cannot read {}: {error}", dir.display()));
@@ -71,8 +89,9 @@ pub fn existing_keys(dir: &Path) -> Result<Vec<SecretKey<MinPk>>, ExitError> {
 
 fn existing_key(path: &Path) -> Result<SecretKey<MinPk>, ExitError> {
     let at = path.display();
-    let unreadable = |error: &std::io::Error| ExitError::failure(format!("cannot read {at}: {error}"));
-    let text = read_secret(path, None, KEYSTORE_BYTES_MAX, &mut Vec::new(), unreadable)?;
+    // Encrypted as it is, other tools let anybody read it; the secret is its password.
+    let text = files::read_input(path, None, KEYSTORE_BYTES_MAX)
+        .map_err(|error| ExitError::failure(format!("cannot read {at}: {error}")))?;
     let keystore =
         Keystore::from_json(&text).map_err(|error| ExitError::refused(format!("{at}: {error}")))?;
     let secret = open_keystore(&keystore, path, &path.with_extension("txt"), None, &mut Vec::new())?;

@@ -17,8 +17,8 @@ use crate::deposits::{DEPOSITS_FILE, deposit_data};
 use crate::epochs::{self, Pledge};
 use crate::exit::ExitError;
 use crate::files;
-use crate::validators::keystore_name;
-use aequa_crypto::keystore::{Cost, KEYSTORE_BYTES_MAX, Keystore, Label};
+use crate::validators::{is_kept, keystore_name};
+use aequa_crypto::keystore::{Cost, Label};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_dkg::SecretShares;
 use aequa_storage::data_dir::note_newcomer;
@@ -161,19 +161,7 @@ impl Home {
 
     /// Whether this keystore is there with its password and is of this key; an error when it is of another.
     pub fn is_kept(&self, name: &str, public: &str) -> io::Result<bool> {
-        let path = self.keys().join(name);
-        if !files::is_there(&path) || !files::is_there(&path.with_extension("txt")) {
-            return Ok(false);
-        }
-        let keystore =
-            Keystore::from_json(&files::read_text(&path, KEYSTORE_BYTES_MAX)?).map_err(io::Error::other)?;
-        if keystore.label().pubkey != public {
-            return Err(io::Error::other(format!(
-                "{} holds another key: it is never overwritten",
-                path.display()
-            )));
-        }
-        Ok(true)
+        is_kept(&self.keys(), name, public)
     }
 
     /// Removes the seed, from which this operator's dealing could be made again.
