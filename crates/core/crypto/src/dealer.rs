@@ -132,6 +132,7 @@ fn definition(request: &DealRequest, quorum: Quorum, identities: &[IdentityKey])
         operators,
         consensus: request.params.clone().into(),
         validators: validators.map(|new| ValidatorGroup::new(1, new.policy.clone())).collect(),
+        imported: None,
         resharing: None,
         definition_hash: B256::ZERO,
     };

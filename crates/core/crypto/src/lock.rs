@@ -87,6 +87,10 @@ pub fn check_definition(lock: &ClusterLock) -> Result<(), LockError> {
     for (position, validator) in lock.validators.iter().enumerate() {
         validator.policy().check().map_err(|reason| item(format!("validators[{position}]"), reason))?;
     }
+    if lock.imported_from.is_some() {
+        let quorum = Quorum::of(lock.operators.len()).ok_or_else(|| item("operators", "none"))?;
+        validators::check(lock, quorum)?;
+    }
     Ok(())
 }
 

@@ -3,17 +3,20 @@
 
 use aequa_crypto::encryption::DecryptionKey;
 use aequa_crypto::identity::IdentityKey;
-use aequa_crypto::lock::LockError;
+use aequa_crypto::lock::signing::{combine_validators, complete, sign_lock, sign_validators};
+use aequa_crypto::lock::{LockError, check_definition};
 use aequa_crypto::obol::binding::{bind, check_all};
 use aequa_crypto::obol::enr::NodeSecret;
 use aequa_crypto::obol::{VerifiedObolLock, verify};
 use aequa_testkit::obol::{OPERATORS, ObolCluster, VALIDATORS};
-use aequa_types::lock::Key32;
+use aequa_types::definition::{DEFINITION_VERSION, Definition, ImportedValidators};
+use aequa_types::lock::{Key32, Operator, Stake};
 use aequa_types::obol::binding::Binding;
 use aequa_types::obol::{ObolLock, ObolVersion};
-use aequa_types::{Address, OperatorIndex};
+use aequa_types::validator::Validator;
+use aequa_types::{Address, ConsensusParams, OperatorIndex};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn load(text: &str) -> Result<VerifiedObolLock, LockError> {
     verify(ObolLock::from_json(text)?, &BTreeSet::new())
@@ -252,4 +255,77 @@ fn a_binding_that_is_missing_foreign_or_of_anothers_keys_is_refused() {
         let error = check_all(&lock, changed).unwrap_err().to_string();
         assert!(error.starts_with(says), "{says}: {error}");
     }
+}
+
+/// A definition of four new operators that takes over these validators.
+fn definition(lock: &VerifiedObolLock) -> Definition {
+    let operator = |index: u8| {
+        let (identity, enc_key) = keys(index.into());
+        Operator {
+            index: OperatorIndex(index),
+            name: format!("n{index}"),
+            address: None,
+            peer_id: identity.public().peer_id(),
+            identity_key: Key32::from(identity.public().to_bytes()),
+            vrf_key: None,
+            enc_key: Some(enc_key),
+            stake: Stake::default(),
+            multiaddrs: Vec::new(),
+        }
+    };
+    let validators =
+        lock.validators().iter().map(|one| Validator { deposits: Vec::new(), ..one.validator() });
+    let mut definition = Definition {
+        version: DEFINITION_VERSION.into(),
+        name: "four".into(),
+        created_at: 1,
+        chain_id: 0,
+        fork_version: lock.lock().definition.fork_version,
+        threshold: 3,
+        operators: (0..OPERATORS).map(operator).collect(),
+        consensus: ConsensusParams::default().into(),
+        validators: Vec::new(),
+        imported: Some(ImportedValidators {
+            obol_lock_hash: lock.lock().lock_hash,
+            validators: validators.collect(),
+        }),
+        definition_hash: Default::default(),
+    };
+    definition.seal(None);
+    definition
+}
+
+#[test]
+fn a_definition_agrees_on_imported_validators_with_their_keys_and_a_quorum_signs_its_lock() {
+    let cluster = ObolCluster::of(ObolVersion::V10);
+    let obol = load(&cluster.lock()).unwrap();
+    let definition = definition(&obol);
+    assert_eq!(Definition::from_json(&definition.to_json()).as_ref(), Ok(&definition));
+    check_definition(&definition.lock()).unwrap();
+    let changes: [fn(&mut ImportedValidators); 4] = [
+        |imported| imported.obol_lock_hash.0[0] ^= 1,
+        |imported| imported.validators.swap(0, 1),
+        |imported| imported.validators[0].public_shares.swap(0, 1),
+        |imported| imported.validators[0].builder_registration.timestamp += 1,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut changed = definition.clone();
+        change(changed.imported.as_mut().unwrap());
+        assert_ne!(changed.hash(), definition.hash(), "change {number}");
+        assert!(number < 2 || check_definition(&changed.lock()).is_err(), "change {number}");
+    }
+
+    let chain = aequa_crypto::seal::deal(3, OPERATORS.into()).unwrap();
+    let mut lock = definition.lock();
+    lock.sequencer.group_key = chain.group_key.to_bytes().into();
+    lock.sequencer.public_shares = chain.public_shares.iter().map(|share| share.to_bytes().into()).collect();
+    assert!(sign_validators(&lock, &[]).signatures.is_empty(), "they have signed before");
+    let quorum = obol.quorum();
+    combine_validators(&mut lock, quorum, &BTreeMap::new()).unwrap();
+    let said = [0, 2, 3].map(|operator: usize| {
+        (OperatorIndex(operator as u8), sign_lock(&lock, &keys(operator).0, &chain.secret_shares[operator]))
+    });
+    let verified = complete(&mut lock, quorum, &BTreeMap::from(said)).unwrap();
+    assert_eq!(verified.lock().imported_from, Some(obol.lock().lock_hash));
+    assert_eq!(aequa_crypto::lock::load(&lock.to_json()).unwrap().validators().len(), VALIDATORS);
 }

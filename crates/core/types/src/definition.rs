@@ -50,6 +50,9 @@ pub struct Definition {
     pub consensus: LockConsensus,
     /// Validators, those with the same policy together.
     pub validators: Vec<ValidatorGroup>,
+    /// Validators that have keys already; then there are no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedValidators>,
     /// Which lock it follows; absent where the cluster begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resharing: Option<Resharing>,
@@ -69,6 +72,16 @@ pub struct Resharing {
     pub parent_lock_hash: B256,
     /// First height that the new operators decide.
     pub activation_height: Height,
+}
+
+/// The validators of an Obol cluster that has the same operators, in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedValidators {
+    /// Hash of its lock.
+    pub obol_lock_hash: B256,
+    /// All of them, in its order; without deposits, which were made.
+    pub validators: Vec<Validator>,
 }
 
 /// Validators with the same policy.
@@ -150,6 +163,7 @@ impl Definition {
             operators,
             consensus: parent.consensus.clone(),
             validators,
+            imported: None,
             resharing: Some(Resharing {
                 cluster_id: parent.cluster_id,
                 epoch: parent.epoch.saturating_add(1),
@@ -189,6 +203,12 @@ impl Definition {
         }
         for (position, group) in self.validators.iter().enumerate() {
             group.policy().check().map_err(|reason| format!("validators[{position}]: {reason}"))?;
+        }
+        if self.imported.is_some() && !self.validators.is_empty() {
+            return Err("new validators beside imported ones".into());
+        }
+        if self.imported.is_some() && self.resharing.is_some() {
+            return Err("imported validators in a resharing: they are in the lock it follows".into());
         }
         let lock = self.lock();
         lock.check_form()?;
@@ -235,7 +255,11 @@ impl Definition {
                 group_key: SealKey::ZERO,
                 public_shares: vec![SealKey::ZERO; operators],
             },
-            validators: policies.take(VALIDATORS_MAX).map(|policy| without_keys(policy, operators)).collect(),
+            imported_from: self.imported.as_ref().map(|imported| imported.obol_lock_hash),
+            validators: match &self.imported {
+                Some(imported) => imported.validators.clone(),
+                None => policies.take(VALIDATORS_MAX).map(|policy| without_keys(policy, operators)).collect(),
+            },
             definition_hash: self.definition_hash,
             lock_hash: B256::ZERO,
             signature_aggregate: Seal::ZERO,

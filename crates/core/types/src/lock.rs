@@ -18,6 +18,7 @@
 //!
 //! What is fixed about validators ([`crate::validator::ValidatorPolicy`]) is in the definition, their keys and what
 //! these have signed are in the lock. A lock without validators has the hashes it had when there could be none.
+//! Validators of an Obol cluster ([`crate::obol`]) have keys before: all of each is in the definition.
 //!
 //! Fields that belong to features not built yet keep their place: `vrf_key` and `enc_key` are `null`
 //! where an operator has none. Whether a lock *holds* is for `aequa-crypto` to say; parsing says only that the text
@@ -83,6 +84,9 @@ pub struct ClusterLock {
     pub consensus: LockConsensus,
     /// The key of the chain's seals.
     pub sequencer: SequencerKeys,
+    /// Hash of the Obol lock that the validators are from, if they are from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<B256>,
     /// Ethereum validators of the cluster.
     pub validators: Vec<Validator>,
     /// Hash of everything agreed before the ceremony.
@@ -203,6 +207,9 @@ impl ClusterLock {
         if self.validators.len() > VALIDATORS_MAX {
             return Err("more than 1000 validators");
         }
+        if self.imported_from.is_some() && self.validators.is_empty() {
+            return Err("imported_from without validators");
+        }
         if self.validators.iter().any(|validator| !validator.has_form()) {
             return Err("a validator has more public shares or deposits than there may be");
         }
@@ -226,11 +233,17 @@ impl ClusterLock {
             consensus: self.consensus.root(),
         }
         .tree_hash_root();
-        let definition = if self.validators.is_empty() {
-            cluster
-        } else {
-            let validators = list(self.validators.iter().map(|validator| validator.policy().root()));
-            ValidatorsSsz { cluster, validators }.tree_hash_root()
+        let definition = match self.imported_from {
+            _ if self.validators.is_empty() => cluster,
+            None => {
+                let validators = list(self.validators.iter().map(|validator| validator.policy().root()));
+                ValidatorsSsz { cluster, validators }.tree_hash_root()
+            }
+            // Their keys are there before the ceremony: they are agreed on too.
+            Some(imported_from) => {
+                let validators = list(self.validators.iter().map(Validator::root));
+                ImportedSsz { cluster, imported_from, validators }.tree_hash_root()
+            }
         };
         match self.activation_height {
             None => definition,
@@ -360,6 +373,14 @@ struct EpochSsz {
     activation_height: u64,
 }
 
+/// A definition with validators that have keys.
+#[derive(TreeHash)]
+struct ImportedSsz {
+    cluster: B256,
+    imported_from: B256,
+    validators: VariableList<B256, U65536>,
+}
+
 #[derive(TreeHash)]
 struct OperatorSsz {
     index: u8,
@@ -447,6 +468,7 @@ mod tests {
                 group_key: SealKey::repeat_byte(1),
                 public_shares: (0..4).map(SealKey::repeat_byte).collect(),
             },
+            imported_from: None,
             validators: vec![],
             definition_hash: B256::ZERO,
             lock_hash: B256::ZERO,

@@ -131,10 +131,11 @@ pub fn complete(
     verify(lock)
 }
 
-/// Everything that validators sign in a lock: which validator, and the root.
+/// Everything that validators sign in a lock: which validator, and the root. Imported ones have signed before.
 fn roots(lock: &ClusterLock) -> impl Iterator<Item = (usize, B256)> {
     let fork = lock.fork_version;
-    lock.validators.iter().enumerate().flat_map(move |(number, validator)| {
+    let new = lock.validators.iter().filter(|_| lock.imported_from.is_none());
+    new.enumerate().flat_map(move |(number, validator)| {
         let deposits = validator.deposits.iter();
         let deposits = deposits.map(move |deposit| validator.deposit_signing_root(fork, deposit.amount_gwei));
         deposits.chain([validator.registration_signing_root(fork)]).map(move |root| (number, root))

@@ -231,7 +231,7 @@ fn imported_of(
     let credentials = credentials(addresses.withdrawal);
     let fail = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
     let mut deposits = Vec::new();
-    for deposit in ObolLock::deposits(validator) {
+    for deposit in validator.deposits() {
         if *deposit.pubkey != *validator.pubkey.as_slice() {
             return fail("deposit.pubkey", "of another validator");
         }

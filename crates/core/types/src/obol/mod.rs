@@ -13,24 +13,18 @@
 //! | 1.11 | signatures of wallets may be several, one after the other |
 
 pub mod binding;
+mod form;
 mod hash;
 pub mod imported;
 
-use crate::limits::OPERATORS_MAX;
 use crate::lock::LOCK_BYTES_MAX;
-use crate::validator::{DEPOSITS_MAX, VALIDATORS_MAX, ValidatorKey};
+use crate::validator::ValidatorKey;
 use crate::{Address, DecodeError};
 use alloy_primitives::{B256, Bytes, FixedBytes};
 use serde::{Deserialize, Deserializer};
 
 /// Bytes of a signature of secp256k1 with its recovery byte.
 pub const WALLET_SIGNATURE_BYTES: usize = 65;
-/// Most such signatures that a contract may ask for (version 1.11).
-const WALLET_SIGNATURES_MAX: usize = 32;
-/// Longest node record in bytes.
-const ENR_BYTES_MAX: usize = 1024;
-/// Most amounts of deposits.
-const AMOUNTS_MAX: usize = 256;
 
 /// Version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,6 +195,13 @@ pub struct ObolDeposit {
     pub signature: Bytes,
 }
 
+impl ObolValidator {
+    /// Its deposits, where there are any.
+    pub fn deposits(&self) -> impl Iterator<Item = &ObolDeposit> {
+        self.deposit_data.iter().chain(&self.partial_deposit_data).filter(|deposit| !deposit.is_empty())
+    }
+}
+
 impl ObolDeposit {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
@@ -272,108 +273,12 @@ impl ObolLock {
         version_of(&self.definition.version)
             .map_err(|detail| DecodeError::Malformed { what: "Obol cluster lock", detail })
     }
-
-    /// Deposits that there are of a validator.
-    pub fn deposits(validator: &ObolValidator) -> impl Iterator<Item = &ObolDeposit> {
-        let all = validator.deposit_data.iter().chain(&validator.partial_deposit_data);
-        all.filter(|deposit| !deposit.is_empty())
-    }
-
-    fn check_form(&self, version: ObolVersion) -> Result<(), String> {
-        let definition = &self.definition;
-        definition.check_texts()?;
-        definition.check_version(version)?;
-        at_most("operators", definition.operators.len(), OPERATORS_MAX)?;
-        at_most("node_signatures", self.node_signatures.len(), OPERATORS_MAX)?;
-        at_most("validators", definition.addresses.len(), VALIDATORS_MAX)?;
-        at_most("distributed_validators", self.validators.len(), VALIDATORS_MAX)?;
-        at_most("deposit_amounts", definition.amounts().len(), AMOUNTS_MAX)?;
-        for (position, operator) in definition.operators.iter().enumerate() {
-            operator.check_form(version).map_err(|reason| format!("operators[{position}].{reason}"))?;
-        }
-        check_wallet(version, &definition.creator.address, &definition.creator.config_signature)
-            .map_err(|reason| format!("creator.{reason}"))?;
-        for (position, validator) in self.validators.iter().enumerate() {
-            validator
-                .check_form(version)
-                .map_err(|reason| format!("distributed_validators[{position}].{reason}"))?;
-        }
-        Ok(())
-    }
 }
 
 impl ObolDefinition {
     /// Amounts of the deposits that were chosen.
     pub fn amounts(&self) -> &[Gwei] {
         self.deposit_amounts.as_deref().unwrap_or_default()
-    }
-
-    fn check_texts(&self) -> Result<(), String> {
-        let texts = [
-            ("uuid", &self.uuid, 64),
-            ("name", &self.name, 256),
-            ("timestamp", &self.timestamp, 32),
-            ("dkg_algorithm", &self.dkg_algorithm, 32),
-            ("consensus_protocol", &self.consensus_protocol, 256),
-        ];
-        match texts.into_iter().find(|(_, text, bytes_max)| text.len() > *bytes_max) {
-            Some((name, text, bytes_max)) => {
-                Err(format!("{name} has {} bytes, the limit is {bytes_max}", text.len()))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// What a version does not hash it may not say.
-    fn check_version(&self, version: ObolVersion) -> Result<(), String> {
-        let fields = [
-            ("deposit_amounts", !self.amounts().is_empty(), ObolVersion::V8),
-            ("consensus_protocol", !self.consensus_protocol.is_empty(), ObolVersion::V9),
-            ("target_gas_limit", self.target_gas_limit != 0, ObolVersion::V10),
-            ("compounding", self.compounding, ObolVersion::V10),
-        ];
-        match fields.into_iter().find(|(_, is_there, since)| *is_there && version < *since) {
-            Some((name, ..)) => Err(format!("{name} is not hashed in {}", version.name())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl ObolOperator {
-    fn check_form(&self, version: ObolVersion) -> Result<(), String> {
-        if self.enr.len() > ENR_BYTES_MAX {
-            return Err(format!("enr has {} bytes, the limit is {ENR_BYTES_MAX}", self.enr.len()));
-        }
-        check_wallet(version, &self.address, &self.config_signature)?;
-        check_wallet(version, &self.address, &self.enr_signature)
-            .map_err(|reason| reason.replace("config_signature", "enr_signature"))
-    }
-}
-
-impl ObolValidator {
-    fn check_form(&self, version: ObolVersion) -> Result<(), String> {
-        at_most("public_shares", self.public_shares.len(), OPERATORS_MAX)?;
-        at_most("partial_deposit_data", self.partial_deposit_data.len(), DEPOSITS_MAX)?;
-        if version < ObolVersion::V8 && !self.partial_deposit_data.is_empty() {
-            return Err(format!("partial_deposit_data is not hashed in {}", version.name()));
-        }
-        if version >= ObolVersion::V8 && self.deposit_data.is_some() {
-            return Err(format!("deposit_data is not hashed in {}", version.name()));
-        }
-        if (version >= ObolVersion::V7) != self.builder_registration.is_some() {
-            let missing = "builder_registration is missing";
-            let needless = "builder_registration is not hashed in v1.6.0";
-            return Err(if version >= ObolVersion::V7 { missing } else { needless }.into());
-        }
-        if let Some(registration) = &self.builder_registration {
-            at_most("builder_registration.signature", registration.signature.len(), 96)?;
-        }
-        for deposit in self.deposit_data.iter().chain(&self.partial_deposit_data) {
-            at_most("deposit pubkey", deposit.pubkey.len(), 48)?;
-            at_most("deposit withdrawal_credentials", deposit.withdrawal_credentials.len(), 32)?;
-            at_most("deposit signature", deposit.signature.len(), 96)?;
-        }
-        Ok(())
     }
 }
 
@@ -394,26 +299,6 @@ fn version_of(name: &str) -> Result<ObolVersion, String> {
             "version is {name:?}, those from v1.6.0 to v1.11.0 are read: write it anew with Obol's own tool"
         )
     })
-}
-
-fn at_most(name: &str, length: usize, limit: usize) -> Result<(), String> {
-    if length > limit { Err(format!("{name} has {length}, the limit is {limit}")) } else { Ok(()) }
-}
-
-/// An address and a signature of it, where they are.
-fn check_wallet(version: ObolVersion, address: &[u8], signature: &[u8]) -> Result<(), String> {
-    if !matches!(address.len(), 0 | 20) {
-        return Err(format!("address has {} bytes, must have 20", address.len()));
-    }
-    let signatures_max = if version >= ObolVersion::V11 { WALLET_SIGNATURES_MAX } else { 1 };
-    let is_whole = signature.len().is_multiple_of(WALLET_SIGNATURE_BYTES);
-    if !is_whole || signature.len() > signatures_max * WALLET_SIGNATURE_BYTES {
-        let bytes = signature.len();
-        return Err(format!(
-            "config_signature has {bytes} bytes, must have 65 for each of at most {signatures_max}"
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
