@@ -70,10 +70,7 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
     let index = place_of(config, &lock, &identity)?;
     let share = load_share(config, &lock, index, &mut warnings)?;
     check_validators(config, &lock, index, &mut warnings)?;
-    warnings.extend(obol::imported(&config.data_dir)?.map(|imported| {
-        let (count, name) = (imported.validators.len(), imported.name);
-        format!("{count} validators imported from {name:?} may not sign yet")
-    }));
+    warnings.extend(obol::check_held(&config.data_dir, &lock)?);
     Ok(Operator { lock, index, identity, share, newly_made, warnings })
 }
 

@@ -133,3 +133,16 @@ fn a_short_password_and_one_that_others_can_read_are_refused() {
     assert!(home.backup("b").unwrap_err().message.contains("opens it to others"));
     assert!(!home.dir.path().join("b").exists());
 }
+
+#[test]
+fn that_imported_keys_may_not_sign_goes_with_the_folder() {
+    let home = Home::new();
+    for name in [IMPORTED_FILE, PROTECTION_FILE] {
+        std::fs::write(home.node().join(name), name).unwrap();
+    }
+    home.backup("b").unwrap();
+    home.restore("b", "r").unwrap();
+    for name in [IMPORTED_FILE, PROTECTION_FILE] {
+        assert_eq!(std::fs::read_to_string(home.dir.path().join("r").join(name)).unwrap(), name);
+    }
+}

@@ -13,6 +13,7 @@ use crate::console;
 use crate::epochs;
 use crate::exit::ExitError;
 use crate::files;
+use crate::obol;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_dkg::{Ceremony, Secrets, Timing};
@@ -51,6 +52,7 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     }
     let own = OwnKeys::load(&member.data_dir)?;
     let me = place_of(definition, &own)?;
+    obol::check_definition(&member.data_dir, definition, me)?;
     let home = Home::enter(&member.data_dir, &plan, me)?;
     console::line(summary(&plan, me));
     let signer = IdentityKey::from_seed(&own.identity.seed());
@@ -246,6 +248,10 @@ fn summary(plan: &Plan, me: OperatorIndex) -> String {
         lines
             .push(format!("    fee recipient {}, gas limit {}", group.fee_recipient, group.target_gas_limit));
         lines.push(format!("    deposits of {} ETH", deposits.join(" + ")));
+    }
+    if let Some(imported) = &definition.imported {
+        let (count, from) = (imported.validators.len(), imported.obol_lock_hash);
+        lines.push(format!("  {count} validators on network {fork}, imported from Obol lock {from}"));
     }
     lines.push("taking part signs all of this".into());
     lines.join("\n")

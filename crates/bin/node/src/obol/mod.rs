@@ -27,11 +27,14 @@ mod protection;
 
 use crate::exit::ExitError;
 use crate::files;
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::obol::{VerifiedObolLock, verify};
-use aequa_types::Address;
-use aequa_types::lock::LOCK_BYTES_MAX;
+use aequa_types::definition::{Definition, ImportedValidators};
+use aequa_types::lock::{LOCK_BYTES_MAX, Operator};
 use aequa_types::obol::ObolLock;
 use aequa_types::obol::imported::ImportedCluster;
+use aequa_types::validator::Validator;
+use aequa_types::{Address, OperatorIndex};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -58,17 +61,91 @@ pub fn load_lock(path: &Path, contracts: &BTreeSet<Address>) -> Result<VerifiedO
 /// What was imported into an operator's folder, if anything was. Each validator in it is held.
 pub fn imported(data_dir: &Path) -> Result<Option<ImportedCluster>, ExitError> {
     let path = data_dir.join(IMPORTED_FILE);
-    if !files::is_there(&path) {
-        return Ok(None);
-    }
+    if files::is_there(&path) { read(&path, Some(data_dir)).map(Some) } else { Ok(None) }
+}
+
+/// Reads such a file of any operator.
+pub fn read_imported(path: &Path) -> Result<ImportedCluster, ExitError> {
+    read(path, None)
+}
+
+fn read(path: &Path, home: Option<&Path>) -> Result<ImportedCluster, ExitError> {
     let at = path.display();
     let unreadable = |error: String| {
         ExitError::refused(format!("{at}: {error}"))
             .hint("it says which keys may not sign: import again, or restore it from a backup")
     };
-    let text = files::read_input(&path, Some(data_dir), LOCK_BYTES_MAX)
+    let text = files::read_input(path, home, LOCK_BYTES_MAX)
         .map_err(|error| unreadable(format!("cannot read it: {error}")))?;
-    ImportedCluster::from_json(&text).map(Some).map_err(|error| unreadable(error.to_string()))
+    ImportedCluster::from_json(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+/// What a definition takes over, with these operators: those that were bound, in the same order.
+pub fn validators_of(
+    imported: &ImportedCluster,
+    operators: &[Operator],
+) -> Result<ImportedValidators, String> {
+    let bound = imported.operators.iter().map(|bound| (bound.identity_key, Some(bound.enc_key)));
+    if !operators.iter().map(|operator| (operator.identity_key, operator.enc_key)).eq(bound) {
+        return Err("operators: not those that were bound, in the order of the Obol lock".into());
+    }
+    let mut validators = Vec::with_capacity(imported.validators.len());
+    for (position, one) in imported.validators.iter().enumerate() {
+        if one.builder_registration.is_none() {
+            return Err(format!(
+                "validators[{position}] has no builder registration: its lock is of version 1.6"
+            ));
+        }
+        validators.push(Validator { deposits: Vec::new(), ..one.validator() });
+    }
+    Ok(ImportedValidators { obol_lock_hash: imported.obol_lock_hash, validators })
+}
+
+/// Whether a definition takes over just what was imported into this folder.
+pub fn check_definition(
+    data_dir: &Path,
+    definition: &Definition,
+    me: OperatorIndex,
+) -> Result<(), ExitError> {
+    let refused = |reason: String| {
+        Err(ExitError::refused(reason).hint("import first, and write the definition with dkg new --imported"))
+    };
+    match (&definition.imported, imported(data_dir)?) {
+        // Those of a resharing are in the lock it follows.
+        (None, None) => Ok(()),
+        (None, Some(_)) if definition.resharing.is_some() => Ok(()),
+        (Some(_), None) => refused("the definition has imported validators, and this folder has none".into()),
+        (None, Some(_)) => {
+            refused("the definition leaves out the validators imported into this folder".into())
+        }
+        (Some(said), Some(own)) => {
+            let expected = match validators_of(&own, &definition.operators) {
+                Ok(expected) => expected,
+                Err(reason) => return refused(format!("the definition: {reason}")),
+            };
+            if expected != *said || own.operator != me || own.fork_version != definition.fork_version {
+                return refused("the definition has other validators than this folder".into());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The mark of imported validators of a lock, as a warning; where it is missing they must not even be loaded.
+pub fn check_held(data_dir: &Path, lock: &VerifiedLock) -> Result<Option<String>, ExitError> {
+    let held = imported(data_dir)?;
+    if let Some(from) = lock.lock().imported_from
+        && held.as_ref().is_none_or(|held| held.obol_lock_hash != from)
+    {
+        return Err(ExitError::refused(format!(
+            "{IMPORTED_FILE} is missing, or of another Obol lock than {from}"
+        ))
+        .hint("it says that their keys may not sign yet: restore it from a backup, or import again"));
+    }
+    Ok(held.map(|held| {
+        let (count, name) = (held.validators.len(), held.name);
+        format!("{count} validators imported from {name:?} may not sign yet")
+    }))
 }
 
 #[cfg(test)]

@@ -258,3 +258,60 @@ fn a_lock_that_does_not_verify_is_refused_and_nothing_is_written() {
     std::fs::write(&scene.request.lock, lock).unwrap();
     scene.refused("config_hash");
 }
+
+#[test]
+fn a_definition_takes_over_just_what_was_imported_into_the_folder() {
+    let scene = Scene::of(ObolVersion::V10);
+    let read = import(&scene.request).unwrap().imported;
+    let operators: Vec<Operator> = (0..OPERATORS)
+        .map(|node| {
+            let own = OwnKeys::load(&scene.dir.path().join(format!("node{node}"))).unwrap();
+            own.card(format!("n{node}"), Vec::new()).operator(OperatorIndex(node)).unwrap()
+        })
+        .collect();
+    let taken = validators_of(&read, &operators).unwrap();
+    assert_eq!((taken.obol_lock_hash, taken.validators.len()), (read.obol_lock_hash, VALIDATORS));
+    assert!(taken.validators.iter().all(|validator| validator.deposits.is_empty()));
+    let mut swapped = operators.clone();
+    swapped.swap(0, 1);
+    assert!(validators_of(&read, &swapped).unwrap_err().starts_with("operators"));
+
+    let definition = Definition {
+        version: String::new(),
+        name: String::new(),
+        created_at: 0,
+        chain_id: 0,
+        fork_version: read.fork_version,
+        threshold: 3,
+        operators,
+        consensus: aequa_types::ConsensusParams::default().into(),
+        validators: Vec::new(),
+        imported: Some(taken),
+        definition_hash: B256::ZERO,
+    };
+    let check = |definition: &Definition, me| check_definition(&scene.request.data_dir, definition, me);
+    let me = OperatorIndex(ME as u8);
+    check(&definition, me).unwrap();
+    let refused = |change: &dyn Fn(&mut Definition)| {
+        let mut changed = definition.clone();
+        change(&mut changed);
+        assert_eq!(check(&changed, me).unwrap_err().code, code::REFUSED);
+    };
+    refused(&|definition| definition.imported = None);
+    refused(&|definition| definition.fork_version.0[0] ^= 1);
+    refused(&|definition| definition.operators.swap(0, 1));
+    refused(&|definition| definition.imported.as_mut().unwrap().validators.truncate(1));
+    assert!(check(&definition, OperatorIndex(0)).is_err(), "as another operator");
+    let nothing = scene.dir.path().join("node0");
+    assert!(check_definition(&nothing, &definition, OperatorIndex(0)).is_err(), "nothing was imported there");
+
+    let early = Scene::of(ObolVersion::V6);
+    let read = import(&early.request).unwrap().imported;
+    let bound = |(index, one): (u8, &aequa_types::obol::imported::ImportedOperator)| {
+        let mut operator = definition.operators[usize::from(index)].clone();
+        (operator.identity_key, operator.enc_key) = (one.identity_key, Some(one.enc_key));
+        operator
+    };
+    let operators: Vec<Operator> = (0..).zip(&read.operators).map(bound).collect();
+    assert!(validators_of(&read, &operators).unwrap_err().contains("version 1.6"));
+}
