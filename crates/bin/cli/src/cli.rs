@@ -7,6 +7,7 @@ use crate::backup::{BackupArgs, RestoreArgs};
 use crate::create_cluster::CreateClusterArgs;
 use crate::devnet::DevnetArgs;
 use crate::dkg::DkgArgs;
+use crate::import_obol::ImportObolArgs;
 use crate::replay::ReplayArgs;
 use crate::run::RunArgs;
 use crate::tx::TxCommand;
@@ -17,10 +18,9 @@ use aequa_node::exit::{ExitError, code};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 10] = [
+const LATER: [&str; 9] = [
     "verify-state",
     "audit",
-    "import-obol",
     "unfence",
     "slashing-protection",
     "combine",
@@ -48,6 +48,7 @@ pub enum Command {
     Devnet(DevnetArgs),
     CreateCluster(CreateClusterArgs),
     Dkg(DkgArgs),
+    ImportObol(ImportObolArgs),
     VerifyBlock(VerifyBlockArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),

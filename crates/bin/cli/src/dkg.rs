@@ -13,8 +13,10 @@ use aequa_node::console;
 use aequa_node::deposits::DEPOSITS_FILE;
 use aequa_node::exit::ExitError;
 use aequa_node::files;
+use aequa_node::obol;
 use aequa_types::Quorum;
 use aequa_types::definition::{DEFINITION_VERSION, Definition, ValidatorGroup};
+use aequa_types::obol::imported::ImportedCluster;
 use clap::{Args, Subcommand};
 use std::fs::File;
 use std::net::SocketAddr;
@@ -104,6 +106,9 @@ pub struct NewArgs {
     /// File to make
     #[arg(long, value_name = "FILE", default_value = DEFINITION_FILE, value_parser = path())]
     pub out: PathBuf,
+    /// The imported-validators.json of any of the operators: the cluster takes over the validators of an Obol cluster
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub imported: Option<PathBuf>,
     /// What it says.
     #[command(flatten)]
     pub cluster: ClusterFlags,
@@ -215,7 +220,8 @@ fn id(args: IdArgs) -> Result<(), ExitError> {
 
 fn new(args: NewArgs) -> Result<(), ExitError> {
     let cards = args.operator.iter().map(|file| OperatorCard::read(file)).collect::<Result<Vec<_>, _>>()?;
-    let definition = define(args.cluster, cards)?;
+    let imported = args.imported.map(|file| obol::read_imported(&file)).transpose()?;
+    let definition = define(args.cluster, cards, imported)?;
     write_definition(&args.out, &definition)?;
     console::line(format!("{}: {}", args.out.display(), definition.definition_hash));
     console::line("send it to all operators. Each starts, in any order and at any time of the ceremony:");
@@ -231,7 +237,11 @@ fn write_definition(out: &Path, definition: &Definition) -> Result<(), ExitError
         .map_err(|error| ExitError::failure(format!("cannot write {}: {error}", out.display())))
 }
 
-fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, ExitError> {
+fn define(
+    flags: ClusterFlags,
+    cards: Vec<OperatorCard>,
+    imported: Option<ImportedCluster>,
+) -> Result<Definition, ExitError> {
     let staking = flags.staking.resolve()?;
     if staking.split.is_some() {
         return Err(ExitError::usage("--split-keystores is for create-cluster: a ceremony makes new keys"));
@@ -239,6 +249,10 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
     let quorum = Quorum::of(cards.len()).ok_or_else(|| ExitError::usage("no operators"))?;
     let operators = quorum.members().zip(cards).map(|(index, card)| card.operator(index));
     let operators = operators.collect::<Result<Vec<_>, String>>().map_err(ExitError::usage)?;
+    let fork_version =
+        imported.as_ref().map_or(staking.fork_version.into(), |imported| imported.fork_version);
+    let imported = imported.map(|imported| obol::validators_of(&imported, &operators)).transpose();
+    let imported = imported.map_err(|reason| ExitError::usage(format!("--imported: {reason}")))?;
     let count = staking.validators.len() as u64;
     let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut definition = Definition {
@@ -246,7 +260,7 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
         name: flags.name,
         created_at: created.as_secs(),
         chain_id: 0,
-        fork_version: staking.fork_version.into(),
+        fork_version,
         threshold: quorum.quorum() as u64,
         operators,
         consensus: flags.shared.params()?.over_defaults()?.into(),
@@ -256,6 +270,7 @@ fn define(flags: ClusterFlags, cards: Vec<OperatorCard>) -> Result<Definition, E
             .take(1)
             .map(|one| ValidatorGroup::new(count, one))
             .collect(),
+        imported,
         resharing: None,
         definition_hash: Default::default(),
     };
@@ -293,7 +308,7 @@ fn local(args: LocalArgs) -> Result<(), ExitError> {
             let own = OwnKeys::ensure(&out.join(format!("node{node}")))?;
             cards.push(own.card(format!("operator-{node}"), addresses(node).p2p));
         }
-        write_definition(&definition, &define(args.cluster, cards)?)?;
+        write_definition(&definition, &define(args.cluster, cards, None)?)?;
     }
     let mut running = Vec::new();
     for node in 0..args.nodes {

@@ -7,6 +7,7 @@
 //! | [`flags`] | flags that several commands have |
 //! | [`run`] | a node |
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
+//! | [`import_obol`] | takes over the validators of an Obol cluster |
 //! | [`verify_block`] | checks a block with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
@@ -27,6 +28,7 @@ mod devnet;
 mod dkg;
 mod flags;
 mod given;
+mod import_obol;
 mod load;
 mod replay;
 mod run;
@@ -71,6 +73,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
         }
         Command::CreateCluster(args) => create_cluster::create_cluster(args),
         Command::Dkg(args) => dkg::dkg(args),
+        Command::ImportObol(args) => import_obol::import_obol(args),
         Command::VerifyBlock(args) => verify_block::verify_block(&args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),

@@ -5,6 +5,7 @@
 //! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
 //! | [`ceremony`] | keys that nobody holds, made by processes that are killed or away |
+//! | [`imports`] | validators of an Obol cluster come into the lock of a ceremony |
 //! | [`crashes`] | kill -9 of one, of two, of all |
 //! | [`kills`] | kill -9 at random moments, and what every disk says after it |
 //! | [`lost`] | data directories without what was signed, or with an old copy of it |
@@ -43,6 +44,7 @@ mod duties;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod harness;
+mod imports;
 mod kills;
 mod logs;
 mod lost;
