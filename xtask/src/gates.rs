@@ -26,9 +26,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 
 /// What a pure crate may depend on beside pure crates: encodings, hashes, curves, and words for errors. What it uses of
 /// the standard library is in `crates/core/clippy.toml`.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "aes",
     "alloy-primitives",
+    "alloy-rlp",
     "base64",
     "blst",
     "chacha20poly1305",

@@ -56,9 +56,13 @@ fn a_lock_that_was_made_on_one_machine_has_no_wallets_and_may_have_no_deposits()
         let cluster = ObolCluster { is_signed: false, ..ObolCluster::of(version) };
         assert!(load(&cluster.lock()).is_ok());
         let empty = json!({ "pubkey": "", "withdrawal_credentials": "", "amount": "0", "signature": "" });
-        let bare = cluster.lock_with(|lock| match version {
-            ObolVersion::V7 => lock["distributed_validators"][0]["deposit_data"] = empty,
-            _ => lock["distributed_validators"][0]["partial_deposit_data"] = json!([]),
+        let bare = cluster.lock_with(|lock| {
+            let validator = &mut lock["distributed_validators"][0];
+            if version == ObolVersion::V7 {
+                validator["deposit_data"] = empty;
+            } else {
+                validator["partial_deposit_data"] = json!([]);
+            }
         });
         assert!(load(&bare.to_string()).unwrap().validators()[0].deposits.is_empty());
     }
