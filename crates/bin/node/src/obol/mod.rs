@@ -30,11 +30,14 @@ use crate::files;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::obol::{VerifiedObolLock, verify};
 use aequa_types::definition::{Definition, ImportedValidators};
+use aequa_types::interchange::INTERCHANGE_BYTES_MAX;
 use aequa_types::lock::{LOCK_BYTES_MAX, Operator};
 use aequa_types::obol::ObolLock;
 use aequa_types::obol::imported::ImportedCluster;
 use aequa_types::validator::Validator;
 use aequa_types::{Address, OperatorIndex};
+use alloy_primitives::B256;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -142,10 +145,23 @@ pub fn check_held(data_dir: &Path, lock: &VerifiedLock) -> Result<Option<String>
         ))
         .hint("it says that their keys may not sign yet: restore it from a backup, or import again"));
     }
+    held.as_ref().map_or(Ok(()), |held| check_history(data_dir, held))?;
     Ok(held.map(|held| {
         let (count, name) = (held.validators.len(), held.name);
         format!("{count} validators imported from {name:?} may not sign yet")
     }))
+}
+
+/// Whether what the imported validators have signed is what was imported, to the byte.
+fn check_history(data_dir: &Path, held: &ImportedCluster) -> Result<(), ExitError> {
+    let path = data_dir.join(PROTECTION_FILE);
+    let problem = match files::read_input(&path, Some(data_dir), INTERCHANGE_BYTES_MAX) {
+        Ok(text) if B256::new(Sha256::digest(&text).into()) == held.slashing_protection => return Ok(()),
+        Ok(_) => "it is not the history that was imported".to_owned(),
+        Err(error) => format!("cannot read it: {error}"),
+    };
+    Err(ExitError::refused(format!("{}: {problem}", path.display()))
+        .hint("it says what imported keys have signed elsewhere: restore it from a backup"))
 }
 
 #[cfg(test)]

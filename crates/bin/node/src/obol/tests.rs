@@ -9,7 +9,6 @@ use aequa_types::interchange::{Interchange, ValidatorWatermark};
 use aequa_types::network::NETWORKS;
 use aequa_types::obol::ObolVersion;
 use aequa_types::validator::ValidatorKey;
-use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -249,6 +248,20 @@ fn what_belongs_to_another_cluster_is_never_overwritten() {
     let damaged = std::fs::read_to_string(scene.file(IMPORTED_FILE)).unwrap().replace("false", "true");
     std::fs::write(scene.file(IMPORTED_FILE), damaged).unwrap();
     assert_eq!(imported(&scene.request.data_dir).unwrap_err().code, code::REFUSED);
+}
+
+#[test]
+fn a_history_that_was_changed_after_the_import_is_found() {
+    let scene = Scene::of(ObolVersion::V10);
+    let held = import(&scene.request).unwrap().imported;
+    let dir = &scene.request.data_dir;
+    check_history(dir, &held).unwrap();
+    let path = scene.file(PROTECTION_FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"5\"", "\"4\"")).unwrap();
+    assert_eq!(check_history(dir, &held).unwrap_err().code, code::REFUSED);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(check_history(dir, &held).unwrap_err().code, code::REFUSED);
 }
 
 #[test]

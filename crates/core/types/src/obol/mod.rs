@@ -2,7 +2,7 @@
 //!
 //! The document is what Obol's tools write as `cluster-lock.json`. It is another's format: fields that are unknown
 //! here are let be, and what is used is hashed. Three hashes, each over all that was agreed on before it
-//! ([`hash`]): `config_hash` is what the creator proposed, `definition_hash` adds what operators answered, `lock_hash`
+//! (`hash`): `config_hash` is what the creator proposed, `definition_hash` adds what operators answered, `lock_hash`
 //! the keys. Whether a lock *holds* is for `aequa-crypto` to say.
 //!
 //! | version | what is new in the document |
