@@ -13,6 +13,31 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+/// One operator's part, as a process that ends with the test.
+pub struct Member(Child);
+
+impl std::ops::Deref for Member {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Member {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Operators that are to be, each with its folder.
 pub struct Operators {
     dir: tempfile::TempDir,
@@ -77,12 +102,12 @@ impl Operators {
     }
 
     /// One operator's part, in a process of its own.
-    pub fn take_part(&self, node: usize) -> Child {
+    pub fn take_part(&self, node: usize) -> Member {
         self.take_part_in(node, &self.definition(), None)
     }
 
     /// The same in a ceremony of this definition, after this lock.
-    pub fn take_part_in(&self, node: usize, definition: &Path, lock: Option<&Path>) -> Child {
+    pub fn take_part_in(&self, node: usize, definition: &Path, lock: Option<&Path>) -> Member {
         let (folder, ports) = (self.folder(node), &self.ports[node]);
         let log = File::options().create(true).append(true).open(folder.join("dkg.log")).unwrap();
         let (folder, definition) = (folder.to_string_lossy(), definition.to_string_lossy());
@@ -93,7 +118,7 @@ impl Operators {
         if let Some(lock) = lock {
             member.arg("--lock").arg(lock);
         }
-        member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+        Member(member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
     }
 
     pub fn lock(&self, node: usize) -> Option<String> {
@@ -156,7 +181,7 @@ fn campaign() {
         let operators = Operators::of(count, [0, 1, 100][dice.below(3)]);
         let away = if dice.chance(30) { dice.below((count - 1) / 3 + 1) } else { 0 };
         let present: Vec<usize> = (away..count).collect();
-        let mut members: Vec<(usize, Child)> =
+        let mut members: Vec<(usize, Member)> =
             present.iter().map(|node| (*node, operators.take_part(*node))).collect();
         let victim = dice.below(members.len());
         for _ in 0..1 + dice.below(4) {
@@ -191,7 +216,7 @@ pub fn report(path: &Path) -> String {
 #[test]
 fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decides() {
     let operators = Operators::new(2);
-    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..4).map(|node| operators.take_part(node)).collect();
     let began = Instant::now();
     for life in 1..8 {
         std::thread::sleep(Duration::from_millis(life * 90));
@@ -222,7 +247,7 @@ fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decide
 #[test]
 fn a_ceremony_ends_without_one_that_is_away_and_gives_it_its_shares_later() {
     let operators = Operators::new(0);
-    let mut members: Vec<Child> = (0..3).map(|node| operators.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..3).map(|node| operators.take_part(node)).collect();
     let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
     until("locks of three", locks);
     let before = aequa_crypto::lock::load(&operators.lock(0).unwrap()).unwrap();
@@ -280,7 +305,7 @@ fn an_operator_that_commits_twice_is_named_with_a_proof_and_the_others_end_witho
     });
     first.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
     std::fs::remove_dir_all(folder.join("dkg")).unwrap();
-    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..4).map(|node| operators.take_part(node)).collect();
     let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
     until("locks of three", locks);
     members.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
@@ -308,7 +333,7 @@ fn who_is_not_in_the_definition_takes_no_part() {
 #[test]
 fn an_operator_that_went_down_while_the_lock_was_signed_needs_only_the_lock_of_another() {
     let operators = Operators::new(1);
-    let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..4).map(|node| operators.take_part(node)).collect();
     assert!(members.iter_mut().all(|member| member.wait().unwrap().success()));
     let folder = operators.folder(3);
     let settings = std::fs::read_to_string(folder.join("node.toml")).unwrap();

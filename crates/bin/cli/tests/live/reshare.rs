@@ -1,11 +1,10 @@
 //! Other operators for a cluster that runs: the keys stay, the shares change, and no block is missed.
 
-use super::ceremony::{Operators, report};
+use super::ceremony::{Member, Operators, report};
 use crate::harness::{Node, Wallet, envelope, output, until};
 use aequa_crypto::lock::{VerifiedLock, check_succession, load};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Child;
 
 /// Heights between the ceremony and the change: some seconds.
 const AHEAD: u64 = 100;
@@ -31,7 +30,7 @@ struct Change {
 impl Running {
     fn of_four() -> Self {
         let operators = Operators::new(1);
-        let mut members: Vec<Child> = (0..4).map(|node| operators.take_part(node)).collect();
+        let mut members: Vec<Member> = (0..4).map(|node| operators.take_part(node)).collect();
         assert!(members.iter_mut().all(|member| member.wait().unwrap().success()));
         let mut nodes: Vec<Node> = (0..4).map(|node| operators.node(node)).collect();
         nodes.iter_mut().for_each(Node::spawn);
@@ -83,7 +82,7 @@ impl Running {
             .into_owned()
     }
 
-    fn take_part(&self, node: usize) -> Child {
+    fn take_part(&self, node: usize) -> Member {
         let lock = self.operators.folder(0).join("cluster-lock.json");
         let more = if self.plan.newcomers.contains(&node) { Some(lock) } else { None };
         self.operators.take_part_in(node, Path::new(&self.definition()), more.as_deref())
@@ -91,7 +90,7 @@ impl Running {
 
     /// The ceremony among these, under load, to its end; new operators start their nodes.
     fn hold(&mut self, members: &[usize]) {
-        let mut running: Vec<(usize, Child)> =
+        let mut running: Vec<(usize, Member)> =
             members.iter().map(|node| (*node, self.take_part(*node))).collect();
         for (node, member) in &mut running {
             let status = until("the end of a member", || {
@@ -177,7 +176,7 @@ fn an_operator_is_replaced_while_another_is_killed_again_and_again() {
     let before = running.lock(0);
     let card = running.operators.newcomer();
     running.define(&["--replace", &format!("3={card}")], &[4]);
-    let mut members: Vec<(usize, Child)> =
+    let mut members: Vec<(usize, Member)> =
         [0, 1, 2, 4].into_iter().map(|node| (node, running.take_part(node))).collect();
     for life in 1..6 {
         std::thread::sleep(std::time::Duration::from_millis(life * 110));
@@ -207,7 +206,7 @@ fn an_operator_that_was_away_from_the_ceremony_gets_its_share_when_the_others_ha
     let mut running = Running::of_four();
     let before = running.lock(0);
     running.define(&[], &[]);
-    let mut members: Vec<Child> = (0..3).map(|node| running.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..3).map(|node| running.take_part(node)).collect();
     let last = running.plan.activation - 1;
     until("three have changed", || {
         let changed = (0..3).filter(|node| running.lock(*node).lock().epoch == 1);
@@ -232,7 +231,7 @@ fn a_refresh_makes_old_shares_useless_and_too_late_a_height_is_refused() {
     }
     running.define(&[], &[]);
     until("the height has passed", || (running.tip() > running.plan.activation + 1).then_some(()));
-    let mut members: Vec<Child> = (0..4).map(|node| running.take_part(node)).collect();
+    let mut members: Vec<Member> = (0..4).map(|node| running.take_part(node)).collect();
     for member in &mut members {
         assert_eq!(member.wait().unwrap().code(), Some(4), "{}", report(&running.operators.folder(0)));
     }
