@@ -264,6 +264,7 @@ fn define(
         threshold: quorum.quorum() as u64,
         operators,
         consensus: flags.shared.params()?.over_defaults()?.into(),
+        builders: staking.builders,
         validators: staking
             .validators
             .into_iter()

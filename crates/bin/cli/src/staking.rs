@@ -1,10 +1,11 @@
 //! Flags about the validators of a new cluster.
 
-use crate::flags::path;
+use crate::flags::{path, text};
 use aequa_node::cluster::Staking;
 use aequa_node::deposits::fork_version;
 use aequa_node::exit::ExitError;
 use aequa_types::Address;
+use aequa_types::builders::{BOOST_NEUTRAL, BuilderTerms};
 use aequa_types::validator::{GAS_LIMIT_DEFAULT, VALIDATORS_MAX, ValidatorPolicy, WithdrawalCredentials};
 use clap::Args;
 use std::path::PathBuf;
@@ -34,6 +35,18 @@ pub struct StakingFlags {
     /// Gas limit they vote for
     #[arg(long, value_name = "GAS", default_value_t = GAS_LIMIT_DEFAULT, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Validators")]
     pub target_gas_limit: u64,
+    /// External builder to buy blocks from; may be given up to 8 times, in the order they are to be asked
+    #[arg(long, value_name = "URL", value_parser = text(), help_heading = "Validators")]
+    pub builder_url: Vec<String>,
+    /// Bids of builders below this are not taken
+    #[arg(long, value_name = "GWEI", default_value_t = 0, help_heading = "Validators")]
+    pub builder_min_bid: u64,
+    /// Percent of its value that a bid counts beside an own block
+    #[arg(long, value_name = "PERCENT", default_value_t = BOOST_NEUTRAL, help_heading = "Validators")]
+    pub builder_boost: u64,
+    /// Most that a builder may owe outside of its block
+    #[arg(long, value_name = "GWEI", default_value_t = 0, help_heading = "Validators")]
+    pub builder_max_payment: u64,
     /// Deposits of each, in whole ETH, in the order they are to be made
     #[arg(long, value_name = "ETH", value_delimiter = ',', default_value = "32", value_parser = clap::value_parser!(u64).range(1..=2048), help_heading = "Validators")]
     pub deposit_eth: Vec<u64>,
@@ -44,6 +57,26 @@ pub struct StakingFlags {
 }
 
 impl StakingFlags {
+    fn builders(&self) -> Result<Option<BuilderTerms>, ExitError> {
+        if self.builder_url.is_empty() {
+            let is_given = self.builder_min_bid > 0
+                || self.builder_max_payment > 0
+                || self.builder_boost != BOOST_NEUTRAL;
+            return match is_given {
+                true => Err(ExitError::usage("terms for builders, and no builder: add --builder-url")),
+                false => Ok(None),
+            };
+        }
+        let terms = BuilderTerms {
+            urls: self.builder_url.clone(),
+            min_bid_gwei: self.builder_min_bid,
+            boost_percent: self.builder_boost,
+            max_payment_gwei: self.builder_max_payment,
+        };
+        terms.check().map_err(|reason| ExitError::usage(format!("--builder-url: {reason}")))?;
+        Ok(Some(terms))
+    }
+
     /// The validators asked for, if their policy is one that Ethereum takes.
     pub fn resolve(self) -> Result<Staking, ExitError> {
         let fork_version = self.fork_version.unwrap_or_default();
@@ -53,6 +86,7 @@ impl StakingFlags {
                 (self.fee_recipient.is_some(), "--fee-recipient"),
                 (self.compounding, "--compounding"),
                 (self.split_keystores.is_some(), "--split-keystores"),
+                (!self.builder_url.is_empty(), "--builder-url"),
             ];
             return match useless.iter().find(|(given, _)| *given) {
                 Some((_, flag)) => {
@@ -81,6 +115,7 @@ impl StakingFlags {
         };
         policy.check().map_err(ExitError::usage)?;
         let validators = vec![policy; self.validators.into()];
-        Ok(Staking { fork_version, validators, split: self.split_keystores })
+        let builders = self.builders()?;
+        Ok(Staking { fork_version, validators, builders, split: self.split_keystores })
     }
 }

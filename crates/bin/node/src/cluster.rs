@@ -22,6 +22,7 @@ use aequa_crypto::bls::MinPk;
 use aequa_crypto::dealer::{DealRequest, DealtCluster, NewValidator, OperatorSecrets, deal_cluster};
 use aequa_crypto::keystore::{Cost, Keystore, Label};
 use aequa_crypto::threshold::SecretShare;
+use aequa_types::builders::BuilderTerms;
 use aequa_types::lock::LOCK_BYTES_MAX;
 use aequa_types::validator::ValidatorPolicy;
 use aequa_types::{ConsensusParams, OperatorIndex};
@@ -84,6 +85,8 @@ pub struct Staking {
     pub fork_version: [u8; 4],
     /// What is fixed about each.
     pub validators: Vec<ValidatorPolicy>,
+    /// Whom their blocks are bought from.
+    pub builders: Option<BuilderTerms>,
     /// Where the keystores of keys are that exist already, one for each validator.
     pub split: Option<PathBuf>,
 }
@@ -219,6 +222,7 @@ fn deal(new: &NewCluster, addrs: impl Fn(u8) -> Vec<String>) -> Result<DealtClus
         fork_version: new.staking.fork_version,
         validators: new.staking.keys()?,
         params: new.params.clone(),
+        builders: new.staking.builders.clone(),
         multiaddrs: (0..new.nodes).map(addrs).collect(),
         created_at: now.as_secs(),
     })

@@ -282,6 +282,7 @@ mod tests {
             fork_version: [0; 4],
             params: ConsensusParams::default(),
             validators: Vec::new(),
+            builders: None,
             multiaddrs: Vec::new(),
             created_at: 1,
         })

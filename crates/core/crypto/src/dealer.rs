@@ -9,6 +9,7 @@ use crate::identity::IdentityKey;
 use crate::lock::{LockError, verify};
 use crate::seal::{Aggregate, Dealing, SecretShare, deal};
 use crate::threshold::{self, split};
+use aequa_types::builders::BuilderTerms;
 use aequa_types::definition::{DEFINITION_VERSION, Definition, ValidatorGroup};
 use aequa_types::lock::{ClusterLock, Key32, Operator, SealKey, SequencerKeys, Stake};
 use aequa_types::validator::{Validator, ValidatorKey, ValidatorPolicy};
@@ -30,6 +31,8 @@ pub struct DealRequest {
     pub params: ConsensusParams,
     /// Validators, with new keys or such as there are.
     pub validators: Vec<NewValidator>,
+    /// Whom their blocks are bought from.
+    pub builders: Option<BuilderTerms>,
     /// Addresses per operator, in order; operators beyond the list have none.
     pub multiaddrs: Vec<Vec<String>>,
     /// Seconds since the Unix epoch.
@@ -131,6 +134,7 @@ fn definition(request: &DealRequest, quorum: Quorum, identities: &[IdentityKey])
         threshold: quorum.quorum() as u64,
         operators,
         consensus: request.params.clone().into(),
+        builders: request.builders.clone(),
         validators: validators.map(|new| ValidatorGroup::new(1, new.policy.clone())).collect(),
         imported: None,
         resharing: None,

@@ -17,6 +17,7 @@ fn dealt(nodes: usize) -> DealtCluster {
         fork_version: [0; 4],
         params: ConsensusParams::default(),
         validators: Vec::new(),
+        builders: None,
         multiaddrs: Vec::new(),
         created_at: 1,
     })

@@ -10,6 +10,7 @@
 //! A resharing has a definition too. It names the lock it follows, and from which height on its operators decide; what
 //! may not change is taken from that lock ([`Definition::following`]).
 
+use crate::builders::BuilderTerms;
 use crate::limits::OPERATORS_MAX;
 use crate::lock::{
     ClusterLock, LOCK_BYTES_MAX, LOCK_VERSION, LockConsensus, Operator, SealKey, SequencerKeys,
@@ -48,6 +49,9 @@ pub struct Definition {
     pub operators: Vec<Operator>,
     /// What all operators do the same way.
     pub consensus: LockConsensus,
+    /// Whom blocks of the validators are bought from; nobody where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builders: Option<BuilderTerms>,
     /// Validators, those with the same policy together.
     pub validators: Vec<ValidatorGroup>,
     /// Validators that have keys already; then there are no others.
@@ -162,6 +166,7 @@ impl Definition {
             threshold: quorum.quorum() as u64,
             operators,
             consensus: parent.consensus.clone(),
+            builders: parent.builders.clone(),
             validators,
             imported: None,
             resharing: Some(Resharing {
@@ -210,6 +215,9 @@ impl Definition {
         if self.imported.is_some() && self.resharing.is_some() {
             return Err("imported validators in a resharing: they are in the lock it follows".into());
         }
+        if let Some(terms) = &self.builders {
+            terms.check().map_err(|reason| format!("builders.{reason}"))?;
+        }
         let lock = self.lock();
         lock.check_form()?;
         // All that is zero here has the length of what it will be; signatures of the operators come on top.
@@ -251,6 +259,7 @@ impl Definition {
             threshold: self.threshold,
             operators: self.operators.clone(),
             consensus: self.consensus.clone(),
+            builders: self.builders.clone(),
             sequencer: SequencerKeys {
                 group_key: SealKey::ZERO,
                 public_shares: vec![SealKey::ZERO; operators],

@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod block;
+pub mod builders;
 mod canonical;
 pub mod certificate;
 pub mod definition;

@@ -24,6 +24,7 @@
 //! where an operator has none. Whether a lock *holds* is for `aequa-crypto` to say; parsing says only that the text
 //! is one.
 
+use crate::builders::BuilderTerms;
 use crate::canonical;
 use crate::limits::OPERATORS_MAX;
 use crate::policy::{BuilderPolicy, ConsensusParams, LeaderPolicy};
@@ -82,6 +83,9 @@ pub struct ClusterLock {
     pub operators: Vec<Operator>,
     /// What all operators do the same way.
     pub consensus: LockConsensus,
+    /// Whom blocks of the validators are bought from; nobody where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builders: Option<BuilderTerms>,
     /// The key of the chain's seals.
     pub sequencer: SequencerKeys,
     /// Hash of the Obol lock that the validators are from, if they are from one.
@@ -204,6 +208,9 @@ impl ClusterLock {
         if self.consensus.params.builder.order.len() > BuilderOrderMax::to_usize() {
             return Err("builder.order has more than 16 entries");
         }
+        if self.builders.as_ref().is_some_and(|terms| terms.check().is_err()) {
+            return Err("builders: more or other URLs than there may be");
+        }
         if self.validators.len() > VALIDATORS_MAX {
             return Err("more than 1000 validators");
         }
@@ -244,6 +251,10 @@ impl ClusterLock {
                 let validators = list(self.validators.iter().map(Validator::root));
                 ImportedSsz { cluster, imported_from, validators }.tree_hash_root()
             }
+        };
+        let definition = match &self.builders {
+            None => definition,
+            Some(terms) => BuildersSsz { definition, builders: terms.root() }.tree_hash_root(),
         };
         match self.activation_height {
             None => definition,
@@ -366,6 +377,13 @@ struct ValidatorsSsz {
     validators: VariableList<B256, U65536>,
 }
 
+/// A definition with external builders.
+#[derive(TreeHash)]
+struct BuildersSsz {
+    definition: B256,
+    builders: B256,
+}
+
 /// A definition of an epoch after the first.
 #[derive(TreeHash)]
 struct EpochSsz {
@@ -464,6 +482,7 @@ mod tests {
             threshold: 3,
             operators: (0..4).map(operator).collect(),
             consensus: ConsensusParams::default().into(),
+            builders: None,
             sequencer: SequencerKeys {
                 group_key: SealKey::repeat_byte(1),
                 public_shares: (0..4).map(SealKey::repeat_byte).collect(),
@@ -559,7 +578,7 @@ mod tests {
     #[test]
     fn every_member_of_the_definition_changes_its_hash() {
         let original = lock().compute_definition_hash();
-        let changes: [fn(&mut ClusterLock); 24] = [
+        let changes: [fn(&mut ClusterLock); 25] = [
             |lock| lock.version.push('x'),
             |lock| lock.name.push('\0'),
             |lock| lock.epoch = 1,
@@ -583,6 +602,11 @@ mod tests {
             |lock| lock.consensus.params.empty_blocks = false,
             |lock| lock.consensus.params.builder.order.reverse(),
             |lock| lock.consensus.params.builder.window = 1024,
+            |lock| {
+                let urls = vec!["https://relay.example".into()];
+                let terms = BuilderTerms { urls, min_bid_gwei: 1, boost_percent: 100, max_payment_gwei: 0 };
+                lock.builders = Some(terms);
+            },
             |lock| lock.consensus.builder_policy_hash = B256::ZERO,
         ];
         for (position, change) in changes.into_iter().enumerate() {

@@ -35,6 +35,7 @@ impl Keyring {
             fork_version: [0; 4],
             params,
             validators: Vec::new(),
+            builders: None,
             multiaddrs: Vec::new(),
             created_at: 0,
         });

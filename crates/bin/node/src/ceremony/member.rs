@@ -249,6 +249,13 @@ fn summary(plan: &Plan, me: OperatorIndex) -> String {
             .push(format!("    fee recipient {}, gas limit {}", group.fee_recipient, group.target_gas_limit));
         lines.push(format!("    deposits of {} ETH", deposits.join(" + ")));
     }
+    if let Some(terms) = &definition.builders {
+        lines.push(format!("  blocks may be bought from {}", terms.urls.join(", ")));
+        lines.push(format!(
+            "    for at least {} gwei, counted as {} % of the bid, with up to {} gwei owed outside of the block",
+            terms.min_bid_gwei, terms.boost_percent, terms.max_payment_gwei
+        ));
+    }
     if let Some(imported) = &definition.imported {
         let (count, from) = (imported.validators.len(), imported.obol_lock_hash);
         lines.push(format!("  {count} validators on network {fork}, imported from Obol lock {from}"));

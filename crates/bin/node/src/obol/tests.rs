@@ -298,6 +298,7 @@ fn a_definition_takes_over_just_what_was_imported_into_the_folder() {
         threshold: 3,
         operators,
         consensus: aequa_types::ConsensusParams::default().into(),
+        builders: None,
         validators: Vec::new(),
         imported: Some(taken),
         resharing: None,

@@ -55,6 +55,7 @@ pub fn check_following(before: &ClusterLock, after: &ClusterLock) -> Result<(), 
         (after.chain_id == before.chain_id, "chain_id", "not that of the lock before"),
         (after.fork_version == before.fork_version, "fork_version", "not that of the lock before"),
         (after.consensus == before.consensus, "consensus", "not that of the lock before"),
+        (after.builders == before.builders, "builders", "not those of the lock before"),
         (
             after.first_height() > before.first_height(),
             "activation_height",

@@ -17,6 +17,7 @@ fn request(nodes: usize) -> DealRequest {
         fork_version: [0; 4],
         params: ConsensusParams::default(),
         validators: Vec::new(),
+        builders: None,
         multiaddrs: (0..nodes).map(|node| vec![format!("/ip4/127.0.0.1/tcp/{}", 31_000 + node)]).collect(),
         created_at: 1_700_000_000,
     }
