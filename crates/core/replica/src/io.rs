@@ -2,7 +2,7 @@
 
 use aequa_mempool::Limits;
 use aequa_qbft::Note;
-use aequa_signing::SigningHistory;
+use aequa_signing::{SessionEvent, SigningHistory};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Decision,
@@ -37,6 +37,8 @@ pub struct Config {
     pub builder: bool,
     /// Whether COMMITs carry seal shares and decisions are sealed (`--enable-tss-sign`).
     pub seals: bool,
+    /// Signing sessions that are open at a time (`--tss.max-sessions`); 0 = any number.
+    pub sessions_max: usize,
     /// Whether what instances take and are told is recorded (`--record`).
     pub record: bool,
     /// The first height these operators decide: those of earlier epochs have decided the ones below.
@@ -231,6 +233,8 @@ pub enum Notice {
     },
     /// A decision has its group seal.
     Sealed(Certificate),
+    /// Something happened to the signing session of a decision.
+    Session(Decision, SessionEvent),
     /// A duty ended: decided with this certificate, or expired.
     DutyEnded {
         /// Which duty.

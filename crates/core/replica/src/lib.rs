@@ -53,7 +53,10 @@ mod replica;
 mod sync;
 mod witness;
 
-pub use aequa_signing::{Elector, Guard, Keys, Permit, RoundRobin, Shares, Signer, SigningHistory, elector};
+pub use aequa_signing::{
+    Elector, Guard, Keys, Permit, RoundRobin, SessionEnd, SessionEvent, Shares, Signer, SigningHistory,
+    elector,
+};
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
 pub use io::{Config, DutyAdmission, Halt, Input, Notice, Now, Recovery, Ticket, Timer};
 pub use output::{

@@ -4,7 +4,7 @@
 
 mod common;
 
-use aequa_replica::{Input, Notice, Recovery, SigningHistory};
+use aequa_replica::{Input, Notice, Recovery, SessionEvent, SigningHistory};
 use aequa_types::{ConsensusParams, DutyKind, Height, InstanceId, OperatorIndex, Round, Slot};
 use common::cluster::Cluster;
 use common::{leader, pick, round_change, transaction};
@@ -113,6 +113,41 @@ fn a_bad_seal_in_every_height_costs_the_chain_no_pace() {
         cluster.nodes[0].height()
     };
     assert_eq!(heights(&[1]), heights(&[]));
+}
+
+/// Of heights that have ended how many were refused a place, and how many are sealed, at each node.
+fn limited(sessions_max: usize, sealing_ms: u64, spoilers: &[u8]) -> Vec<(u64, usize, u64)> {
+    let params = ConsensusParams { block_interval_ms: 0, ..params() };
+    let mut cluster = Cluster::limited(4, params, sessions_max);
+    cluster.sealing_ms = sealing_ms;
+    cluster.spoilers = spoilers.iter().map(|operator| OperatorIndex(*operator)).collect();
+    cluster.run_for(20_000);
+    let nodes = cluster.nodes.iter().map(|node| {
+        assert!(node.replica.open_sessions() <= sessions_max);
+        assert_eq!(node.faults(), 0, "nobody waited in vain");
+        let refused = pick!(node.notices, Notice::Session(_, SessionEvent::Refused) => ()).count();
+        (node.height(), refused, node.sealed.len() as u64)
+    });
+    nodes.collect()
+}
+
+#[test]
+fn with_one_signing_session_at_a_time_seals_wait_their_turn_and_none_is_lost() {
+    for spoilers in [&[][..], &[1]] {
+        for (height, refused, sealed) in limited(1, 40, spoilers) {
+            assert!(refused > 100, "{refused} of {height}: blocks are faster than seals");
+            assert!(height > 300, "{height}: the chain goes as fast as its seals");
+            assert!(sealed + 34 > height, "{sealed} of {height}: 32 may be pending");
+        }
+    }
+}
+
+#[test]
+fn where_sealing_keeps_up_a_limit_is_not_felt() {
+    for (height, refused, sealed) in limited(2, 5, &[]) {
+        assert_eq!(refused, 0, "of {height}");
+        assert!(sealed + 3 > height, "{sealed} of {height}");
+    }
 }
 
 #[test]

@@ -3,22 +3,75 @@
 //! Beside the decision, never before it: q shares of one root are handed out to be
 //! combined and verified once. Only when that fails are shares judged singly; a bad share inside a
 //! well-signed COMMIT names its maker, is left out from then on, and the next one takes its place.
+//!
+//! ```text
+//!            a place                  q shares
+//!  waiting ───────────▶ gathering ───────────────▶ combining ──▶ signed
+//!     ▲                   │    ▲                       │
+//!     └───────────────────┘    └───── bad shares ──────┘
+//!       one with q shares waits
+//! ```
+//!
+//! # Rules of places
+//!
+//! 1. At most `open_max` sessions are open, which is to gather or to combine. Those beyond wait, and collect shares
+//!    all the same: a session that waits loses nothing.
+//! 2. A free place goes to the session that has waited longest of those with q shares, else of all.
+//! 3. No session with q shares waits for one without: the newest that gathers gives up its place to it.
+//!
+//! So whenever a session has q shares, one is being combined, and every combination ends. Who waits for seals to catch
+//! up (see [`SEALS_PENDING_MAX`]) therefore never waits for an operator whose share does not come.
 
-use aequa_types::{OperatorIndex, Seal};
+use aequa_types::{OperatorIndex, Quorum, Seal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many decisions may wait for their seal before this operator stops proposing new blocks:
+/// How many decisions may wait for their seal, with all shares there, before this operator stops proposing new blocks:
 /// sealing that cannot keep up must slow the chain, not grow a queue.
 pub const SEALS_PENDING_MAX: usize = 32;
 
 /// q shares of distinct operators.
 pub type Shares<Partial = Seal> = Vec<(OperatorIndex, Partial)>;
 
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The signature exists.
+    Signed,
+    /// So many operators gave bad shares that the good ones cannot be q.
+    Failed,
+    /// What it is of is too old for anybody to send shares of it.
+    Overdue,
+}
+
+/// What happened to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// No place: it waits from now on.
+    Refused,
+    /// It has a place, and gathers shares.
+    Opened,
+    /// q shares are handed out to be combined.
+    Gathered,
+    /// Some of them were bad: it gathers again.
+    Spoilt,
+    /// It is no more.
+    Ended(SessionEnd),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    Gathering,
+    Combining,
+}
+
 #[derive(Debug, Clone)]
 struct Session<Partial> {
+    /// Sessions that began earlier have a smaller one.
+    number: u64,
+    place: Place,
     shares: BTreeMap<OperatorIndex, Partial>,
     blamed: BTreeSet<OperatorIndex>,
-    in_flight: bool,
 }
 
 /// Everything that waits for the group's signature, by what is signed: shares of two roots never add up.
@@ -27,138 +80,190 @@ struct Session<Partial> {
 /// share of the seal. Of validators there are many: their root is key and signing root together.
 #[derive(Debug, Clone)]
 pub struct Sessions<Root, Partial = Seal> {
-    quorum: usize,
-    open: BTreeMap<Root, Session<Partial>>,
+    quorum: Quorum,
+    open_max: usize,
+    all: BTreeMap<Root, Session<Partial>>,
+    begun: u64,
+    waiting: usize,
     /// Operators whose share was bad before: theirs are taken last, or every signature would cost a second try.
     distrusted: BTreeSet<OperatorIndex>,
+    events: Vec<(Root, SessionEvent)>,
+    handed_out: Vec<(Root, Shares<Partial>)>,
 }
 
-impl<Root: Ord, Partial: Copy> Sessions<Root, Partial> {
-    /// Nothing is open; `quorum` shares make a signature.
-    pub fn new(quorum: usize) -> Self {
-        Self { quorum, open: BTreeMap::new(), distrusted: BTreeSet::new() }
+impl<Root: Ord + Copy, Partial: Copy> Sessions<Root, Partial> {
+    /// Nothing has begun; at most `open_max` sessions are open at a time, 0 = any number.
+    pub fn new(quorum: Quorum, open_max: usize) -> Self {
+        Self {
+            quorum,
+            open_max: if open_max == 0 { usize::MAX } else { open_max },
+            all: BTreeMap::new(),
+            begun: 0,
+            waiting: 0,
+            distrusted: BTreeSet::new(),
+            events: Vec::new(),
+            handed_out: Vec::new(),
+        }
     }
 
-    /// Begins to collect shares of this root; gives them when there are enough.
-    pub fn open(
-        &mut self,
-        root: Root,
-        shares: impl IntoIterator<Item = (OperatorIndex, Partial)>,
-    ) -> Option<Shares<Partial>> {
-        let shares = shares.into_iter().collect();
-        let session =
-            self.open.entry(root).insert_entry(Session { shares, blamed: BTreeSet::new(), in_flight: false });
-        ready(self.quorum, &self.distrusted, session.into_mut())
+    /// Begins to collect shares of this root, or adds these to what is collected.
+    pub fn begin(&mut self, root: Root, shares: impl IntoIterator<Item = (OperatorIndex, Partial)>) {
+        if !self.all.contains_key(&root) {
+            let session = Session {
+                number: self.begun,
+                place: Place::Waiting,
+                shares: shares.into_iter().collect(),
+                blamed: BTreeSet::new(),
+            };
+            self.all.insert(root, session);
+            self.begun += 1;
+            self.waiting += 1;
+            self.give_places();
+            if self.all.get(&root).is_some_and(|session| session.place == Place::Waiting) {
+                self.events.push((root, SessionEvent::Refused));
+            }
+            return;
+        }
+        shares.into_iter().for_each(|(operator, share)| self.add(&root, operator, share));
     }
 
-    /// A further share, if it is still of use.
-    pub fn add(&mut self, root: &Root, operator: OperatorIndex, share: Partial) -> Option<Shares<Partial>> {
-        let session = self.open.get_mut(root)?;
+    /// A further share, if it is still of use. The first of an operator counts.
+    pub fn add(&mut self, root: &Root, operator: OperatorIndex, share: Partial) {
+        let Some(session) = self.all.get_mut(root) else { return };
         session.shares.entry(operator).or_insert(share);
-        ready(self.quorum, &self.distrusted, session)
+        self.hand_out(*root);
+        self.give_places();
     }
 
     /// The signature exists.
     pub fn close(&mut self, root: &Root) {
-        self.open.remove(root);
+        self.end(*root, SessionEnd::Signed);
+        self.give_places();
     }
 
     /// These shares are bad; perhaps others suffice.
-    pub fn blame(&mut self, root: &Root, operators: &[OperatorIndex]) -> Option<Shares<Partial>> {
+    pub fn blame(&mut self, root: &Root, operators: &[OperatorIndex]) {
         self.distrusted.extend(operators);
-        let session = self.open.get_mut(root)?;
+        let Some(session) = self.all.get_mut(root).filter(|session| session.place == Place::Combining) else {
+            return;
+        };
         session.blamed.extend(operators);
-        session.in_flight = false;
-        ready(self.quorum, &self.distrusted, session)
+        session.place = Place::Gathering;
+        let hopeful = self.quorum.operators().saturating_sub(session.blamed.len());
+        if hopeful < self.quorum.quorum() {
+            self.end(*root, SessionEnd::Failed);
+        } else {
+            self.events.push((*root, SessionEvent::Spoilt));
+            self.hand_out(*root);
+        }
+        self.give_places();
     }
 
-    /// Gives up on what is not kept.
-    pub fn retain(&mut self, is_kept: impl Fn(&Root) -> bool) {
-        self.open.retain(|root, _| is_kept(root));
+    /// Gives up on what is not kept; of each session is said whether it has all it needs but the signature.
+    pub fn retain(&mut self, is_kept: impl Fn(&Root, bool) -> bool) {
+        let lost = |(root, session): &(&Root, &Session<Partial>)| !is_kept(root, self.has_quorum(session));
+        let overdue: Vec<Root> = self.all.iter().filter(lost).map(|(root, _)| *root).collect();
+        overdue.into_iter().for_each(|root| self.end(root, SessionEnd::Overdue));
+        self.give_places();
     }
 
-    /// Combinations under way.
-    pub fn in_flight(&self) -> usize {
-        self.open.values().filter(|session| session.in_flight).count()
+    /// What happened since this was asked last, in its order.
+    pub fn take_events(&mut self) -> Vec<(Root, SessionEvent)> {
+        std::mem::take(&mut self.events)
     }
-}
 
-/// The shares to combine now, if there are enough and none are under way.
-fn ready<Partial: Copy>(
-    quorum: usize,
-    distrusted: &BTreeSet<OperatorIndex>,
-    session: &mut Session<Partial>,
-) -> Option<Shares<Partial>> {
-    let good = session.shares.iter().filter(|(operator, _)| !session.blamed.contains(operator));
-    let mut shares: Shares<Partial> = good.map(|(operator, share)| (*operator, *share)).collect();
-    shares.sort_by_key(|(operator, _)| (distrusted.contains(operator), *operator));
-    shares.truncate(quorum);
-    if session.in_flight || shares.len() < quorum {
-        return None;
+    /// What is to be combined since this was asked last: q shares of each. [`close`](Self::close) or
+    /// [`blame`](Self::blame) answers.
+    pub fn take_handed_out(&mut self) -> Vec<(Root, Shares<Partial>)> {
+        std::mem::take(&mut self.handed_out)
     }
-    session.in_flight = true;
-    Some(shares)
+
+    /// Sessions that have all they need but the signature.
+    pub fn pending(&self) -> usize {
+        self.all.values().filter(|session| self.has_quorum(session)).count()
+    }
+
+    /// Sessions that have a place.
+    pub fn open(&self) -> usize {
+        self.all.len() - self.waiting
+    }
+
+    /// All sessions, those that wait included.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether nothing waits for a signature.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn has_quorum(&self, session: &Session<Partial>) -> bool {
+        let good = session.shares.keys().filter(|operator| !session.blamed.contains(operator));
+        session.place == Place::Combining || good.count() >= self.quorum.quorum()
+    }
+
+    fn end(&mut self, root: Root, end: SessionEnd) {
+        let Some(session) = self.all.remove(&root) else { return };
+        self.waiting -= usize::from(session.place == Place::Waiting);
+        self.events.push((root, SessionEvent::Ended(end)));
+    }
+
+    /// Rules 1 to 3 of places.
+    fn give_places(&mut self) {
+        while let Some((root, has_quorum)) = self.next_waiting() {
+            if self.open() >= self.open_max {
+                let Some(gathering) = self.newest_gathering().filter(|_| has_quorum) else { return };
+                self.place(gathering, Place::Waiting);
+                self.waiting += 1;
+                self.events.push((gathering, SessionEvent::Refused));
+            }
+            self.place(root, Place::Gathering);
+            self.waiting -= 1;
+            self.events.push((root, SessionEvent::Opened));
+            self.hand_out(root);
+        }
+    }
+
+    /// The next to get a place, and whether it has q shares.
+    fn next_waiting(&self) -> Option<(Root, bool)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let waiting = self.all.iter().filter(|(_, session)| session.place == Place::Waiting);
+        let ranked = waiting.map(|(root, session)| (!self.has_quorum(session), session.number, *root));
+        ranked.min_by_key(|(lacks, number, _)| (*lacks, *number)).map(|(lacks, _, root)| (root, !lacks))
+    }
+
+    fn newest_gathering(&self) -> Option<Root> {
+        let gathering = self.all.iter().filter(|(_, session)| session.place == Place::Gathering);
+        gathering.max_by_key(|(_, session)| session.number).map(|(root, _)| *root)
+    }
+
+    fn place(&mut self, root: Root, place: Place) {
+        if let Some(session) = self.all.get_mut(&root) {
+            session.place = place;
+        }
+    }
+
+    /// Hands q shares out, if they are there and the session gathers.
+    fn hand_out(&mut self, root: Root) {
+        let Some(session) = self.all.get_mut(&root).filter(|session| session.place == Place::Gathering)
+        else {
+            return;
+        };
+        let good = session.shares.iter().filter(|(operator, _)| !session.blamed.contains(operator));
+        let mut shares: Shares<Partial> = good.map(|(operator, share)| (*operator, *share)).collect();
+        if shares.len() < self.quorum.quorum() {
+            return;
+        }
+        shares.sort_by_key(|(operator, _)| (self.distrusted.contains(operator), *operator));
+        shares.truncate(self.quorum.quorum());
+        session.place = Place::Combining;
+        self.events.push((root, SessionEvent::Gathered));
+        self.handed_out.push((root, shares));
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FIRST: u64 = 1;
-
-    fn of(operators: &[u8]) -> Shares {
-        operators.iter().map(|operator| (OperatorIndex(*operator), Seal::repeat_byte(*operator))).collect()
-    }
-
-    fn add(sessions: &mut Sessions<u64>, root: u64, operator: u8) -> Option<Shares> {
-        sessions.add(&root, OperatorIndex(operator), Seal::repeat_byte(operator))
-    }
-
-    #[test]
-    fn shares_of_another_root_are_never_added_up() {
-        let mut sessions = Sessions::new(3);
-        assert_eq!(sessions.open(FIRST, of(&[0, 1])), None);
-        assert_eq!(add(&mut sessions, 2, 2), None);
-        assert_eq!(add(&mut sessions, FIRST, 3), Some(of(&[0, 1, 3])));
-    }
-
-    #[test]
-    fn shares_of_one_signing_root_under_two_keys_are_never_added_up() {
-        let mut sessions: Sessions<(&str, u64), [u8; 96]> = Sessions::new(2);
-        let share = |operator: u8| (OperatorIndex(operator), [operator; 96]);
-        assert_eq!(sessions.open(("one", FIRST), [share(0)]), None);
-        assert_eq!(sessions.open(("other", FIRST), [share(1)]), None);
-        assert_eq!(sessions.add(&("one", FIRST), OperatorIndex(2), [2; 96]), Some(vec![share(0), share(2)]));
-    }
-
-    #[test]
-    fn a_blamed_share_is_replaced_by_a_later_one() {
-        let mut sessions = Sessions::new(3);
-        assert_eq!(sessions.open(FIRST, of(&[0, 1, 2])), Some(of(&[0, 1, 2])));
-        assert_eq!(sessions.blame(&FIRST, &[OperatorIndex(1)]), None);
-        assert_eq!(add(&mut sessions, FIRST, 3), Some(of(&[0, 2, 3])));
-        assert_eq!(sessions.in_flight(), 1);
-        sessions.close(&FIRST);
-        assert_eq!(sessions.in_flight(), 0);
-        assert_eq!(sessions.open(2, of(&[0, 1, 2, 3])), Some(of(&[0, 2, 3])), "taken last from now on");
-    }
-
-    #[test]
-    fn one_operator_has_one_share_and_while_shares_are_combined_none_are_handed_out() {
-        let mut sessions = Sessions::new(3);
-        assert_eq!(sessions.open(FIRST, of(&[0, 1])), None);
-        assert_eq!(add(&mut sessions, FIRST, 1), None);
-        assert_eq!(add(&mut sessions, FIRST, 2), Some(of(&[0, 1, 2])));
-        assert_eq!(add(&mut sessions, FIRST, 3), None);
-    }
-
-    #[test]
-    fn what_is_given_up_is_collected_for_no_more() {
-        let mut sessions = Sessions::new(2);
-        sessions.open(FIRST, of(&[0]));
-        sessions.open(2, of(&[0]));
-        sessions.retain(|root| *root > FIRST);
-        assert_eq!(add(&mut sessions, FIRST, 1), None);
-        assert_eq!(add(&mut sessions, 2, 1), Some(of(&[0, 1])));
-    }
-}
+mod tests;

@@ -139,6 +139,7 @@ fn config(quorum: Quorum) -> Config {
         limits: Limits::default(),
         builder: false,
         seals: true,
+        sessions_max: 0,
         record: false,
         first_height: Height(1),
         last_height: None,

@@ -347,6 +347,7 @@ impl World {
             limits,
             builder: true,
             seals: self.plan.seals,
+            sessions_max: self.plan.sessions_max,
             record: self.options.record,
             first_height: Height(1),
             last_height: None,

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) quorum: Quorum,
     pub(crate) params: ConsensusParams,
     pub(crate) seals: bool,
+    /// Signing sessions that are open at a time; 0 is any number.
+    pub(crate) sessions_max: usize,
     pub(crate) traitors: Vec<(OperatorIndex, Traits)>,
     /// Operators that run as two replicas with one key.
     pub(crate) twins: Vec<OperatorIndex>,
@@ -125,6 +127,7 @@ impl Plan {
         Self {
             params,
             seals: true,
+            sessions_max: 0,
             latency_ms: (5, 50),
             sync_ms: 4,
             client_every_ms: 150,
@@ -170,6 +173,7 @@ impl Plan {
             quorum,
             params: draw_params(dice, nodes),
             seals: options.seals.unwrap_or(dice.chance(700)),
+            sessions_max: 0,
             traitors,
             twins,
             careless,
@@ -200,6 +204,7 @@ impl Plan {
             plan.first_slot = dice.pick(&[0, 40_000]);
             plan.slots_jump = dice.chance(300);
         }
+        plan.sessions_max = dice.pick(&[0, 0, 1, 2]);
         plan
     }
 }

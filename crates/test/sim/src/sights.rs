@@ -47,6 +47,7 @@ sights! {
     VOTE_RESENT = "own vote sent again after a restart",
     SEALED = "group seal made",
     SHARE_BLAMED = "seal share blamed",
+    SESSION_WAITED = "signing session waited for a place",
     CONTRADICTION = "contradiction of a traitor noticed",
     EVIDENCE_COMMITTED = "evidence committed",
     TX_REPLACED = "transaction replaced by a better one",

@@ -13,7 +13,7 @@ use crate::world::{Event, World};
 use aequa_host::{Host, HostError};
 use aequa_mempool::RemovalReason;
 use aequa_qbft::{Note, Phase};
-use aequa_replica::{Halt, Input, Notice, Outbound, Persist, StoreWrite, Tell, Timer, Work};
+use aequa_replica::{Halt, Input, Notice, Outbound, Persist, SessionEvent, StoreWrite, Tell, Timer, Work};
 use aequa_signing::{Elector as _, RoundRobin};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
@@ -27,6 +27,9 @@ const COMBINE_MS: u64 = 8;
 const INSTANCES_MAX: usize = 64;
 /// Duties open and recent.
 const DUTY_INSTANCES_MAX: usize = 3 * (2 * 64 + 1 + 32) + 32 + 256;
+/// Signing sessions: of every instance, of duties that were left unsealed by an earlier life, and of older blocks whose
+/// turn has not come.
+const SESSIONS_MAX: usize = INSTANCES_MAX + DUTY_INSTANCES_MAX + 32 + 256;
 /// Early messages per operator: four heights of 16.
 const EARLY_PER_OPERATOR_MAX: usize = 64;
 
@@ -397,6 +400,7 @@ impl World {
             ("block instances", held.block_instances, INSTANCES_MAX),
             ("duty instances", held.duty_instances, DUTY_INSTANCES_MAX),
             ("early messages", held.early_messages, EARLY_PER_OPERATOR_MAX * self.plan.quorum.operators()),
+            ("signing sessions", held.sessions, SESSIONS_MAX),
             ("pieces of evidence", held.evidence, EVIDENCE_PER_OPERATOR_MAX * self.plan.quorum.operators()),
         ];
         for (what, found, bound) in bounds.into_iter().filter(|(_, found, bound)| found > bound) {
@@ -479,6 +483,7 @@ impl World {
                 self.note(id, round.0, || format!("enters round {round} of {instance}"));
             }
             Notice::Sealed(_) => self.sight(sights::SEALED),
+            Notice::Session(_, SessionEvent::Refused) => self.sight(sights::SESSION_WAITED),
             Notice::ShareBlamed { operator, .. } => {
                 self.sight(sights::SHARE_BLAMED);
                 let accused = self.nodes.iter().find(|node| node.operator == *operator);
@@ -490,6 +495,7 @@ impl World {
             Notice::BlockDecided { .. }
             | Notice::DutyEnded { .. }
             | Notice::Consensus(..)
+            | Notice::Session(..)
             | Notice::Removed(_)
             | Notice::Proposed { .. }
             | Notice::BestPeerHeight(_)

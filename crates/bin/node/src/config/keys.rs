@@ -88,6 +88,7 @@ keys! {
     ENABLE_BUILDER = "enable-builder", Switch, "false", Local, "Deterministic builder";
     ENABLE_TSS = "enable-tss", Switch, "false", Local, "Threshold signing";
     ENABLE_TSS_SIGN = "enable-tss-sign", Switch, "false", Local, "Group seal on blocks (implied by --enable-tss)";
+    TSS_MAX_SESSIONS = "tss.max-sessions", Number(0, ANY), "0", Local, "Most signing sessions open at a time, further ones wait; 0 = no limit";
     P2P_ENABLE = "p2p.enable", Switch, "", Local, "libp2p transport [default: true with more than one operator]";
     P2P_LISTEN = "p2p.listen", List, "", Local, "Multiaddr to listen on, repeatable; QUIC is on where one of it is given [default: /ip4/0.0.0.0/tcp/31000]";
     P2P_BOOTNODES = "p2p.bootnodes", Text, "", Local, "Comma list of multiaddrs, or a file with one per line";
@@ -133,7 +134,6 @@ keys! {
     BEAST_CONF = "beast.conf", Text, "", Later, "Key configuration of private transactions";
     BEAST_DKG_CONF = "beast.dkg.conf", Text, "", Later, "DKG configuration of private transactions";
     TSS_STATE_SYNC = "enable-tss-state-sync", Switch, "false", Later, "Require the group seal on synced headers";
-    TSS_MAX_SESSIONS = "tss.max-sessions", Number(0, ANY), "0", Later, "Most signing sessions";
     STATE_PEERS = "state.peers", Text, "", Later, "Peers to compare state roots with";
     STATE_THRESHOLD = "state.divergence-threshold", Number(0, 100), "0", Later, "Differing peers that fence the node";
     STATE_GOSSIP = "state.gossip-interval-ms", Number(0, ANY), "0", Later, "Time between state-root announcements";

@@ -49,6 +49,8 @@ pub struct RunConfig {
     pub enable_tss: bool,
     /// Group seals on blocks are on even without `enable_tss`.
     pub enable_tss_sign: bool,
+    /// Signing sessions that are open at a time; 0 = any number.
+    pub sessions_max: usize,
     /// Peer to peer settings.
     pub p2p: P2pConfig,
     /// Transaction pool caps.
@@ -196,6 +198,7 @@ impl RunConfig {
             enable_builder: settings.switch(keys::ENABLE_BUILDER),
             enable_tss: settings.switch(keys::ENABLE_TSS),
             enable_tss_sign: settings.switch(keys::ENABLE_TSS_SIGN),
+            sessions_max: size(settings, keys::TSS_MAX_SESSIONS),
             p2p: p2p(settings)?,
             mempool: MempoolConfig {
                 max: size(settings, keys::MEMPOOL_MAX),

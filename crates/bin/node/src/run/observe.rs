@@ -199,7 +199,7 @@ impl Observatory {
                     );
                 }
             }
-            Notice::Removed(_) => {}
+            Notice::Removed(_) | Notice::Session(..) => {}
             Notice::Proposed { height, round, block, rejected } => {
                 self.proposed(height, round, &block, &rejected)
             }

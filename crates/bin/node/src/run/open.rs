@@ -179,6 +179,7 @@ impl Opened {
             limits,
             builder: config.enable_builder,
             seals: config.seals(),
+            sessions_max: config.sessions_max,
             record: config.record_bytes_max.is_some(),
             first_height: lock.lock().first_height(),
             last_height: self.last_height,

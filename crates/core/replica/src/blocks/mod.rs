@@ -309,12 +309,12 @@ impl Blocks {
     }
 
     /// The block interval is over, and nothing was proposed in round 0. Later, while there is a reason to hold back.
-    pub(crate) fn interval_over(&mut self, cx: &mut Context, seals_in_flight: usize) -> Proposal {
+    pub(crate) fn interval_over(&mut self, cx: &mut Context, seals_pending: usize) -> Proposal {
         if self.lacks_work(cx) {
             self.pacing.held = Some(Held::Work);
             return Proposal::Later;
         }
-        if seals_in_flight >= SEALS_PENDING_MAX {
+        if seals_pending >= SEALS_PENDING_MAX {
             self.pacing.held = Some(Held::Seals);
             return Proposal::Later;
         }
@@ -322,8 +322,8 @@ impl Blocks {
     }
 
     /// Whether a proposal that was held back for seals may go on.
-    pub(crate) fn seals_caught_up(&mut self, seals_in_flight: usize) -> bool {
-        let goes_on = self.pacing.held == Some(Held::Seals) && seals_in_flight < SEALS_PENDING_MAX;
+    pub(crate) fn seals_caught_up(&mut self, seals_pending: usize) -> bool {
+        let goes_on = self.pacing.held == Some(Held::Seals) && seals_pending < SEALS_PENDING_MAX;
         if goes_on {
             self.pacing.held = None;
         }

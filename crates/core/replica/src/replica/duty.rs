@@ -97,7 +97,7 @@ impl<K: Keys> Replica<K> {
             let id = duty.into();
             self.instances.forget(id);
             self.witness.forget(id);
-            self.seals.retain(|decision| decision.instance != id);
+            self.seals.retain(|decision, _| decision.instance != id);
             self.signer.guard_mut().close(duty);
         }
         self.duties

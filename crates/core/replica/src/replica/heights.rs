@@ -79,7 +79,7 @@ impl<K: Keys> Replica<K> {
         self.sync.progressed(self.cx.now.elapsed_ms);
         self.open_seal(certificate);
         let oldest = oldest_kept(height);
-        self.seals.retain(|decision| decision.instance.height().is_none_or(|height| height >= oldest));
+        self.forget_seals_below(oldest);
         self.instances.forget_blocks_below(oldest);
         self.witness.forget_blocks_below(oldest);
         if let Some(watermark) = oldest.previous() {
@@ -120,7 +120,7 @@ impl<K: Keys> Replica<K> {
         if !is_open || height != self.height() {
             return;
         }
-        let proposal = self.blocks.interval_over(&mut self.cx, self.seals.in_flight());
+        let proposal = self.blocks.interval_over(&mut self.cx, self.seals.pending());
         self.carry_out(id, Round(0), proposal);
     }
 

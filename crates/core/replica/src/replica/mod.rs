@@ -66,6 +66,8 @@ pub struct Held {
     pub statements: usize,
     /// Evidence that is not committed yet.
     pub evidence: usize,
+    /// Signing sessions, those that wait for a place included.
+    pub sessions: usize,
 }
 
 /// One operator's state machine. See the crate documentation.
@@ -94,7 +96,7 @@ impl<K: Keys> Replica<K> {
             blocks: Blocks::new(mempool),
             duties: Duties::new(me, quorum),
             sync: BlockSync::new(quorum),
-            seals: Sessions::new(quorum.quorum()),
+            seals: Sessions::new(quorum, config.sessions_max),
             witness: Witness::default(),
             rejoin: Rejoin::begin(recovery.history, quorum),
             cx: Context {
@@ -239,6 +241,7 @@ impl<K: Keys> Replica<K> {
 
     fn take_output(&mut self) -> Output {
         self.blocks.keep_evidence(&mut self.cx);
+        self.carry_on_sessions();
         self.cx.out.vote(self.signer.guard_mut().take_fresh());
         self.cx.out.recorded(self.instances.take_recorded());
         std::mem::take(&mut self.cx.out)
@@ -306,6 +309,11 @@ impl<K: Keys> Replica<K> {
         }
     }
 
+    /// Signing sessions that are open: those that wait for a place are not.
+    pub fn open_sessions(&self) -> usize {
+        self.seals.open()
+    }
+
     /// How much is kept in memory; all of it is bounded.
     pub fn held(&self) -> Held {
         let duty_instances = self.instances.duties().count();
@@ -315,6 +323,7 @@ impl<K: Keys> Replica<K> {
             early_messages: self.blocks.early_len() + self.duties.early_len(),
             statements: self.witness.len(),
             evidence: self.blocks.evidence_len(),
+            sessions: self.seals.len(),
         }
     }
 

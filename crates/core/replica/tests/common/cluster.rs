@@ -13,7 +13,7 @@ use aequa_types::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How long a message or a sealing takes.
+/// How long a message takes.
 const LATENCY_MS: u64 = 5;
 
 /// One operator with its host: timers, store, and a list of what it was told.
@@ -62,9 +62,12 @@ pub struct Cluster {
     pub cut: BTreeSet<usize>,
     /// Operators whose seal shares are bad.
     pub spoilers: BTreeSet<OperatorIndex>,
+    /// How long a sealing takes.
+    pub sealing_ms: u64,
     /// Whether members show no statements of others, as when they have restarted.
     pub forgetful: bool,
     params: ConsensusParams,
+    sessions_max: usize,
     queue: BTreeMap<(u64, u64), (usize, Input)>,
     sequence: u64,
     /// Values by digest, as every node would decode them.
@@ -73,13 +76,20 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(operators: usize, params: ConsensusParams) -> Self {
+        Self::limited(operators, params, 0)
+    }
+
+    /// One whose operators have this many signing sessions open at a time.
+    pub fn limited(operators: usize, params: ConsensusParams, sessions_max: usize) -> Self {
         let mut cluster = Self {
             nodes: Vec::new(),
             now_ms: 0,
             cut: BTreeSet::new(),
             spoilers: BTreeSet::new(),
+            sealing_ms: LATENCY_MS,
             forgetful: false,
             params,
+            sessions_max,
             queue: BTreeMap::new(),
             sequence: 0,
             values: BTreeMap::new(),
@@ -96,6 +106,7 @@ impl Cluster {
         let config = aequa_replica::Config {
             params: self.params.clone(),
             builder: true,
+            sessions_max: self.sessions_max,
             ..config(me as u8, operators)
         };
         Node {
@@ -198,8 +209,12 @@ impl Cluster {
     }
 
     pub fn input(&mut self, to: usize, input: Input) {
+        self.input_after(LATENCY_MS, to, input);
+    }
+
+    fn input_after(&mut self, span_ms: u64, to: usize, input: Input) {
         self.sequence += 1;
-        self.queue.insert((self.now_ms + LATENCY_MS, self.sequence), (to, input));
+        self.queue.insert((self.now_ms + span_ms, self.sequence), (to, input));
     }
 
     fn message(&mut self, from: usize, to: usize, message: &Message) {
@@ -248,7 +263,7 @@ impl Cluster {
                         .filter(|operator| self.spoilers.contains(operator))
                         .collect();
                     let result = if bad.is_empty() { Ok(Seal::repeat_byte(9)) } else { Err(bad) };
-                    self.input(id, Input::Combined { decision, result });
+                    self.input_after(self.sealing_ms, id, Input::Combined { decision, result });
                 }
                 Effect::Timer(TimerChange::Set { timer, at_ms }) => {
                     if let Timer::Round { instance, round } = timer {

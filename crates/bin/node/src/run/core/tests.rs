@@ -129,6 +129,7 @@ impl Ready {
             limits: Limits::default(),
             builder: false,
             seals: true,
+            sessions_max: 0,
             record: true,
             first_height: Height(1),
             last_height: None,
