@@ -185,7 +185,7 @@ mod tests {
             let node = out.join(node).to_string_lossy().into_owned();
             settings.set(data_dir, vec![node], aequa_node::config::Source::Flag).unwrap();
             let config = aequa_node::config::RunConfig::resolve(settings, []).unwrap();
-            aequa_node::keys::load_operator(&config)
+            aequa_node::keys::load_operator(&config, &aequa_telemetry::Metrics::new())
         };
         assert_eq!(load("node0").unwrap().lock.validators().len(), lock.validators().len());
 

@@ -14,6 +14,7 @@ use aequa_node::deposits::DEPOSITS_FILE;
 use aequa_node::exit::ExitError;
 use aequa_node::files;
 use aequa_node::obol;
+use aequa_telemetry::log;
 use aequa_types::Quorum;
 use aequa_types::definition::{DEFINITION_VERSION, Definition, ValidatorGroup};
 use aequa_types::obol::imported::ImportedCluster;
@@ -68,9 +69,12 @@ pub struct MemberArgs {
     /// API of the node, for its node.toml
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from(([127, 0, 0, 1], BASE_PORT)))]
     pub validator_api: SocketAddr,
-    /// Metrics of the node, for its node.toml
+    /// Metrics of the node, for its node.toml; those of the ceremony are in DIR/dkg/metrics.prom
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from(([127, 0, 0, 1], BASE_PORT + 20)))]
     pub monitoring: SocketAddr,
+    /// Write log events from this level on as JSON lines on stderr [default: none]
+    #[arg(long = "log.level", value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub log_level: Option<String>,
 }
 
 /// What else there is to do.
@@ -190,6 +194,13 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
         data_dir: args.data_dir,
         wait: Duration::from_secs(args.wait),
         timeout: Duration::from_secs(args.timeout),
+    };
+    let _log = match args.log_level {
+        Some(level) => {
+            let level = level.parse().map_err(ExitError::usage)?;
+            Some(log::init_to(std::io::stderr(), log::Format::Json, level).map_err(ExitError::failure)?)
+        }
+        None => None,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ExitError::failure)?;

@@ -2,6 +2,7 @@
 
 use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, MAINNET_FORK, SHARE_KEYSTORE};
 use crate::config::{LOCK_FILE, RunConfig, check_against_lock};
+use crate::custody::{self, Found};
 use crate::exit::ExitError;
 use crate::files;
 use crate::obol;
@@ -10,6 +11,7 @@ use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::keystore::{KEYSTORE_BYTES_MAX, Keystore, KeystoreError};
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::seal::SecretShare;
+use aequa_telemetry::Metrics;
 use aequa_types::OperatorIndex;
 use aequa_types::lock::{ClusterLock, LOCK_BYTES_MAX};
 use std::io;
@@ -44,7 +46,7 @@ pub struct Operator {
 /// Loads the operator of `config`. When there is no lock in the data directory, a cluster of one
 /// operator is made there first. Everything that contradicts something else is refused with the item
 /// named and what to do.
-pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
+pub fn load_operator(config: &RunConfig, metrics: &Metrics) -> Result<Operator, ExitError> {
     let newly_made = !files::is_there(&config.cluster_lock);
     let mut warnings = Vec::new();
     if newly_made {
@@ -58,7 +60,8 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
                 config.cluster_lock.display()
             )));
         }
-        warnings.extend(cluster::ensure_single_operator(config)?);
+        let make = || cluster::ensure_single_operator(config);
+        warnings.extend(if config.seals() { custody::persist(metrics, make)? } else { make()? });
     }
     let lock = load_lock_in(&config.cluster_lock, Some(&config.data_dir))?;
     if lock.quorum().operators() == 1 {
@@ -68,7 +71,11 @@ pub fn load_operator(config: &RunConfig) -> Result<Operator, ExitError> {
     warnings.extend_from_slice(lock.warnings());
     let identity = load_identity(config, &lock, &mut warnings)?;
     let index = place_of(config, &lock, &identity)?;
-    let share = load_share(config, &lock, index, &mut warnings)?;
+    let share = load_share(config, &lock, index, &mut warnings);
+    if config.seals() && !newly_made {
+        custody::recovered(metrics, share.as_ref().map(|_| Found::InPlace));
+    }
+    let share = share?;
     check_validators(config, &lock, index, &mut warnings)?;
     warnings.extend(obol::check_held(&config.data_dir, &lock)?);
     Ok(Operator { lock, index, identity, share, newly_made, warnings })
@@ -306,7 +313,7 @@ pub(crate) mod tests {
     pub(crate) fn load(dir: &Path, more: &[(&str, &str)]) -> Result<Operator, ExitError> {
         let mut pairs = vec![("data-dir", dir.to_str().unwrap())];
         pairs.extend_from_slice(more);
-        load_operator(&config(&pairs))
+        load_operator(&config(&pairs), &Metrics::new())
     }
 
     fn replace(path: &Path, content: &[u8]) {
@@ -440,7 +447,7 @@ pub(crate) mod tests {
                 let mut settings = Settings::default();
                 let at = node.to_str().unwrap().to_owned();
                 settings.set(keys::find("data-dir").unwrap(), vec![at], Source::Flag).unwrap();
-                load_operator(&RunConfig::resolve(settings, [])?)
+                load_operator(&RunConfig::resolve(settings, [])?, &Metrics::new())
             };
             assert!(resolved().unwrap_err().message.contains("no regular file"), "{name}");
             std::fs::remove_file(&path).unwrap();

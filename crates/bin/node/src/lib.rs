@@ -9,6 +9,7 @@
 //! | [`epochs`] | locks that were, and the change to the next one |
 //! | [`obol`] | takes over the validators of an Obol cluster |
 //! | `creation` | folders made all at once |
+//! | `custody` | keys and ceremonies on disk, as metrics and log events |
 //! | [`files`] | files that others must not read, and those that come from outside |
 //! | [`hardening`] | keeps memory and files of a process with keys private |
 //! | [`allocator`] | when free memory goes back to the system |
@@ -28,6 +29,7 @@ pub mod cluster;
 pub mod config;
 pub mod console;
 mod creation;
+mod custody;
 pub mod deposits;
 pub mod epochs;
 pub mod exit;

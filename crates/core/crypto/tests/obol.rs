@@ -293,6 +293,8 @@ fn definition(lock: &VerifiedObolLock) -> Definition {
             obol_lock_hash: lock.lock().lock_hash,
             validators: validators.collect(),
         }),
+        builders: None,
+        resharing: None,
         definition_hash: Default::default(),
     };
     definition.seal(None);

@@ -114,6 +114,19 @@ impl Message {
     }
 }
 
+impl Checked {
+    /// Name in logs and metrics. Unlike [`Message::name`] it tells a proposal of the qualified dealers from votes on one.
+    pub fn name(&self) -> &'static str {
+        match &self.content {
+            Content::Statement(statement) => statement.claim.name(),
+            Content::Part(_) => "share",
+            Content::Agreement(Verified::PrePrepare { .. }) => "proposal",
+            Content::Agreement(_) => "qual",
+            Content::Summary(_) => "summary",
+        }
+    }
+}
+
 /// A message that is well formed, of this ceremony, and signed by those who are said to have written it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {

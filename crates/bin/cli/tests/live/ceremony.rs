@@ -121,6 +121,13 @@ impl Operators {
         Member(member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
     }
 
+    /// A series of the last process of this node.
+    fn metric(&self, node: usize, series: &str) -> Option<f64> {
+        let text = std::fs::read_to_string(self.folder(node).join("dkg/metrics.prom")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
     pub fn lock(&self, node: usize) -> Option<String> {
         std::fs::read_to_string(self.folder(node).join("cluster-lock.json")).ok()
     }
@@ -238,6 +245,17 @@ fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decide
     }
     let verified = aequa_crypto::lock::load(&lock).unwrap();
     assert_eq!(verified.validators().len(), 2);
+    for node in 0..4 {
+        assert_eq!(operators.metric(node, "tss_sessions_total{result=\"ok\"}"), Some(1.0), "node {node}");
+        let went_on = operators.metric(node, "tss_recovery_total{result=\"ok\"}");
+        assert_eq!(went_on, (node == 2).then_some(1.0), "node {node}");
+        assert_eq!(operators.metric(node, "tss_persist_errors_total"), None);
+    }
+    for kind in ["propose", "commit", "reveal", "ack"] {
+        let series = format!("tss_msgs_total{{type=\"{kind}\"}}");
+        assert!((0..4).any(|node| operators.metric(node, &series) > Some(0.0)), "{series}");
+    }
+    assert!(operators.metric(0, "tss_persist_ms_count") > Some(5.0));
 
     let mut nodes: Vec<Node> = (0..4).map(|node| operators.node(node)).collect();
     nodes.iter_mut().for_each(Node::start);
@@ -343,6 +361,7 @@ fn an_operator_that_went_down_while_the_lock_was_signed_needs_only_the_lock_of_a
     std::fs::copy(operators.folder(0).join("cluster-lock.json"), folder.join("cluster-lock.json")).unwrap();
     assert!(operators.take_part(3).wait().unwrap().success(), "{}", report(&folder));
     operators.agree(&[0, 1, 2, 3]);
+    assert_eq!(operators.metric(3, "tss_recovery_total{result=\"fallback\"}"), Some(1.0));
     assert!(folder.join("keys/keystore-0.txt").exists());
     assert_eq!(
         std::fs::read_to_string(folder.join("node.toml")).unwrap(),

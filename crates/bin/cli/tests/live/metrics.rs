@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, Shape, Verdict, Wallet, envelope, until};
 
 /// Series that must be there and above 0 on the node asked, after what the test has done.
-const MOVED: [&str; 50] = [
+const MOVED: [&str; 54] = [
     "dvt_up",
     "api_requests_total{code=\"200\",route=\"/health\"}",
     "api_requests_total{code=\"202\",route=\"/v1/duty\"}",
@@ -51,7 +51,11 @@ const MOVED: [&str; 50] = [
     "p2p_messages_total{kind=\"broadcast\"}",
     "p2p_broadcast_ms_count{kind=\"broadcast\"}",
     "tss_sessions_total{result=\"ok\"}",
+    "tss_round_ms_count{round=\"init\"}",
+    "tss_round_ms_count{round=\"gather\"}",
     "tss_round_ms_count{round=\"combine\"}",
+    "tss_recovery_total{result=\"ok\"}",
+    "service_op_ms_count{op=\"start\",service=\"tss\"}",
     "duty_results_total{duty=\"sync\",result=\"signed\"}",
     "swarm_blockchain_height",
 ];
@@ -109,6 +113,22 @@ fn every_family_of_what_exists_has_moved() {
     ];
     for (node, series) in cluster.nodes.iter().flat_map(|node| quiet.map(|series| (node, series))) {
         assert_eq!(node.metric(series), None, "{series} of {}", node.dir.display());
+    }
+}
+
+#[test]
+fn a_limit_of_one_signing_session_is_kept_to_and_no_block_stays_without_a_seal() {
+    let flags = ["--tss.max-sessions", "1"].map(String::from).to_vec();
+    let cluster = Cluster::start(Shape { block_interval_ms: 0, flags, ..Shape::default() });
+    for node in &cluster.nodes {
+        until("sessions waited for a place, and were signed all the same", || {
+            assert!(node.metric("tss_sessions_open") <= Some(1.0));
+            let limited = node.metric("tss_rate_limited_total{kind=\"tss_session\"}")?;
+            let signed = node.metric("tss_sessions_total{result=\"ok\"}")?;
+            (limited > 0.0 && signed > 100.0).then_some(())
+        });
+        assert_eq!(node.metric("tss_sessions_total{result=\"timeout\"}"), None);
+        assert_eq!(node.metric("tss_sessions_total{result=\"failed\"}"), None);
     }
 }
 

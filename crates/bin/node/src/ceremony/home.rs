@@ -75,9 +75,14 @@ impl Home {
         &self.data_dir
     }
 
+    /// The folder of ceremonies.
+    pub fn ceremonies(&self) -> PathBuf {
+        self.data_dir.join("dkg")
+    }
+
     /// The transcript of the ceremony.
     pub fn transcript(&self) -> PathBuf {
-        self.data_dir.join("dkg").join(format!("dkg-{}.dat", self.name))
+        self.ceremonies().join(format!("dkg-{}.dat", self.name))
     }
 
     /// The keystore of what the own dealing is made from.
@@ -86,7 +91,7 @@ impl Home {
             None => SEED_KEYSTORE.to_owned(),
             Some(_) => format!("seed-{}.json", self.name),
         };
-        self.data_dir.join("dkg").join(name)
+        self.ceremonies().join(name)
     }
 
     /// The lock that the ceremony is to make, or has made.
@@ -173,7 +178,7 @@ impl Home {
                 _ => {}
             }
         }
-        files::sync_dir(&self.data_dir.join("dkg"))
+        files::sync_dir(&self.ceremonies())
     }
 
     fn keys(&self) -> PathBuf {

@@ -7,9 +7,11 @@ use super::own::{OwnKeys, ceremony_seed};
 use super::part::Part;
 use super::plan::Plan;
 use super::transcript::Transcript;
+use super::watch::{CeremonyWatch, Ending};
 use crate::cluster::{Addresses, SHARE_KEYSTORE};
 use crate::config::LOCK_FILE;
 use crate::console;
+use crate::custody::Found;
 use crate::epochs;
 use crate::exit::ExitError;
 use crate::files;
@@ -57,14 +59,21 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     console::line(summary(&plan, me));
     let signer = IdentityKey::from_seed(&own.identity.seed());
     let network_identity = own.identity.seed();
-    let (mut ceremony, transcript) = restore(member, &plan, &home, own, me)?;
+    let watch = Arc::new(CeremonyWatch::new(&home.ceremonies()));
+    let restored = restore(member, &plan, &home, own, me, &watch);
+    if let Err(error) = &restored {
+        watch.recovered(Err(error));
+        watch.write();
+    }
+    let (mut ceremony, transcript) = restored?;
     let first = ceremony.start(0);
     let operator = &definition.operators[me.as_usize()];
     let mut addresses = member.addresses.clone();
     if addresses.p2p.is_empty() {
         addresses.p2p.clone_from(&operator.multiaddrs);
     }
-    if let Some(lock) = finished_before(&home, &addresses, definition, &ceremony, me)? {
+    if let Some(lock) = finished_before(&home, &addresses, definition, &ceremony, me, &watch)? {
+        watch.write();
         return Ok(lock);
     }
 
@@ -104,9 +113,12 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         news: Instant::now(),
         ignored: BTreeSet::new(),
         differs: BTreeSet::new(),
+        watch: Arc::clone(&watch),
     };
     let result = part.run(first, events).await;
     network.shutdown().await;
+    watch.ended(if result.is_ok() { Ending::Locked } else { Ending::Failed });
+    watch.write();
     result
 }
 
@@ -118,13 +130,14 @@ fn restore(
     home: &Home,
     own: OwnKeys,
     me: OperatorIndex,
+    watch: &Arc<CeremonyWatch>,
 ) -> Result<(Ceremony, Transcript), ExitError> {
     let (path, seed) = (home.transcript(), home.seed());
     if files::is_there(&seed) && !files::is_there(&path) {
         return Err(ExitError::refused(format!("{} is missing, and its seed is there", path.display()))
             .hint("without it this operator could contradict itself: it takes no part in this ceremony any more"));
     }
-    let (transcript, entries) = Transcript::open(&path, plan.machine.ceremony())?;
+    let (transcript, entries) = Transcript::open(&path, plan.machine.ceremony(), Arc::clone(watch))?;
     if !entries.is_empty() {
         console::line(format!("going on: {} entries of this ceremony are here", entries.len()));
     }
@@ -139,8 +152,12 @@ fn restore(
     }
     let wait_ms = u64::try_from(member.wait.as_millis()).unwrap_or(u64::MAX);
     let timing = Timing { commits_ms: wait_ms, verdicts_ms: wait_ms, ..Timing::default() };
+    let goes_on = !entries.is_empty();
     let ceremony = Ceremony::restore(Arc::clone(&plan.machine), me, secrets, timing, entries)
         .map_err(|error| ExitError::refused(format!("the transcript does not hold: {error}")))?;
+    if goes_on {
+        watch.recovered::<ExitError>(Ok(Found::InPlace));
+    }
     Ok((ceremony, transcript))
 }
 
@@ -166,6 +183,7 @@ fn finished_before(
     definition: &Definition,
     ceremony: &Ceremony,
     me: OperatorIndex,
+    watch: &CeremonyWatch,
 ) -> Result<Option<VerifiedLock>, ExitError> {
     let path = home.lock();
     if !files::is_there(&path) {
@@ -183,13 +201,18 @@ fn finished_before(
         Some(outcome) => {
             lock.check_own_share(me, &outcome.secret.chain)
                 .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
-            home.write(&lock, &outcome.secret, addresses).map_err(fail)?;
+            let public = hex::encode(outcome.secret.chain.public().to_bytes());
+            if !home.is_kept(SHARE_KEYSTORE, &public).map_err(fail)? {
+                watch.recovered::<ExitError>(Ok(Found::Elsewhere));
+            }
+            watch.persist(|| home.write(&lock, &outcome.secret, addresses)).map_err(fail)?;
         }
         // Its keys can only be those of an earlier run.
         None => {
             let public = lock.public_shares().get(me.as_usize()).map(|share| hex::encode(share.to_bytes()));
             if !home.is_kept(SHARE_KEYSTORE, &public.unwrap_or_default()).map_err(fail)? {
                 console::line("the lock is there, and the own shares are not: they come from the transcript");
+                watch.recovered::<ExitError>(Ok(Found::Elsewhere));
                 return Ok(None);
             }
         }

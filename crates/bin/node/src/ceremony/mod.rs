@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/keys/identity.json  encryption.json          the operator's own keys, and their passwords in .txt
 //! DATA/dkg/seed.json  dkg-<hash>.dat                 what the dealing is made from; the transcript
+//! DATA/dkg/metrics.prom                              how it goes, for collectors of metrics
 //! DATA/cluster-lock.json  deposit-data.json  node.toml  keys/keystore-*.json     what comes out, the lock last
 //! DATA/next/...                                      what comes out of a resharing, where a node may be running
 //! ```
@@ -18,6 +19,7 @@
 //! | `part` | its part as it runs: steps, timers, progress |
 //! | `desk` | what members say, and what it costs them |
 //! | `signing` | the new lock is signed together |
+//! | `watch` | metrics and log events |
 //!
 //! # Rules
 //!
@@ -40,6 +42,7 @@ mod part;
 mod plan;
 mod signing;
 mod transcript;
+pub mod watch;
 
 pub use meeting::MEETING_PORT_OFFSET;
 pub use plan::Plan;

@@ -7,6 +7,7 @@ use super::member::Member;
 use super::plan::Plan;
 use super::signing::Signing;
 use super::transcript::Transcript;
+use super::watch::{CeremonyWatch, Ending, word};
 use crate::cluster::Addresses;
 use crate::console;
 use crate::epochs::{self, Promise};
@@ -18,6 +19,7 @@ use aequa_p2p::{Message as Frame, Network, Topic, Verdict};
 use aequa_types::{ClusterId, OperatorIndex, wire};
 use ssz::Encode as _;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -56,6 +58,8 @@ pub struct Part<'a> {
     pub(super) ignored: BTreeSet<OperatorIndex>,
     /// Other definitions that operators have, and whether the difference was shown.
     pub(super) differs: BTreeSet<(OperatorIndex, ClusterId, bool)>,
+    /// Metrics and log events.
+    pub(super) watch: Arc<CeremonyWatch>,
 }
 
 impl Part<'_> {
@@ -90,7 +94,10 @@ impl Part<'_> {
                     self.write_when_signed()?;
                 }
                 _ = tokio::signal::ctrl_c() => {
-                    let stopped = || ExitError::failure("stopped").hint("the same command goes on");
+                    let stopped = || {
+                        self.watch.interrupted();
+                        ExitError::failure("stopped").hint("the same command goes on")
+                    };
                     return self.written.map(|(lock, _)| lock).ok_or_else(stopped);
                 }
             }
@@ -121,6 +128,7 @@ impl Part<'_> {
     fn take(&mut self, from: OperatorIndex, said: Said) -> Result<Verdict, ExitError> {
         let taken = match said {
             Said::Ceremony(message) => {
+                self.watch.took(&message);
                 let output = self.ceremony.step(self.now_ms(), Input::Received { from, message: *message });
                 let refused = self.carry_out(output)?;
                 return Ok(refused.map_or(Verdict::Accept, |refusal| verdict(refusal.kind())));
@@ -195,6 +203,10 @@ impl Part<'_> {
                 Outbound::Broadcast(_) => self.network.broadcast(Topic::Dkg, &frame),
                 Outbound::Send(to, _) => self.network.send(to, Topic::Dkg, &frame),
             }
+        }
+        let is_hopeless = durable.tell.iter().any(|notice| matches!(notice, Notice::Hopeless(_)));
+        if is_hopeless {
+            self.watch.ended(Ending::Failed);
         }
         let refused = durable.tell.into_iter().filter_map(tell).next();
         if self.signing.is_none()
@@ -282,10 +294,11 @@ impl Part<'_> {
             .complete()
             .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
         // Encrypting keys takes a tenth of a second each.
-        let written = tokio::task::block_in_place(|| match &self.written {
+        let write = || match &self.written {
             None => self.home.write(&lock, &outcome.secret, &self.addresses),
             Some(_) => self.home.write_lock(&lock),
-        });
+        };
+        let written = tokio::task::block_in_place(|| self.watch.persist(write));
         let written = written.and_then(|()| match signed == operators {
             // Nobody needs this operator's dealing again, and nobody shall find what it was made from.
             true => self.home.forget_seed(),
@@ -310,12 +323,18 @@ impl Part<'_> {
                 .map(|(operator, phase)| format!("{operator} {}", word(*phase)))
                 .collect();
             console::line(format!("{seconds:>4} s  {}", words.join("  ")));
+            let own = |progress: &[Phase]| progress.get(self.me.as_usize()).copied();
+            if let Some(reached) = own(&progress).filter(|phase| own(&self.shown) != Some(*phase)) {
+                self.watch.reached(reached, self.started.elapsed());
+            }
+            self.watch.write();
             self.news = Instant::now();
             self.shown = progress;
         }
     }
 
     fn gave_up(&self) -> ExitError {
+        self.watch.ended(Ending::TimedOut);
         let blames = self.ceremony.blames();
         let who: Vec<String> =
             blames.iter().map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault)).collect();
@@ -324,16 +343,6 @@ impl Part<'_> {
             .hint(
             "the same command goes on; if the others have ended, put the cluster-lock.json of one of them here first",
         )
-    }
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Silent => "silent",
-        Phase::Committed => "committed",
-        Phase::Dealt => "dealt",
-        Phase::Checked => "checked",
-        Phase::Done => "done",
     }
 }
 

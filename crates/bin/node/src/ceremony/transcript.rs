@@ -1,5 +1,6 @@
 //! The machine's durable memory: its entries in a log.
 
+use super::watch::CeremonyWatch;
 use crate::exit::ExitError;
 use aequa_dkg::{Entry, Promise, TranscriptStore};
 use aequa_storage::StorageError;
@@ -8,20 +9,26 @@ use aequa_types::ClusterId;
 use ssz::{Decode as _, Encode as _};
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A transcript on disk.
 pub struct Transcript {
     log: EntryLog,
     promises: HashSet<Promise>,
+    watch: Arc<CeremonyWatch>,
 }
 
 impl Transcript {
     /// Opens the transcript of a ceremony; gives what is in it.
-    pub fn open(path: &Path, ceremony: ClusterId) -> Result<(Self, Vec<Entry>), ExitError> {
+    pub fn open(
+        path: &Path,
+        ceremony: ClusterId,
+        watch: Arc<CeremonyWatch>,
+    ) -> Result<(Self, Vec<Entry>), ExitError> {
         let (log, stored) = EntryLog::open(path, ceremony).map_err(refused)?;
         let entries = decode(path, stored)?;
         let promises = entries.iter().filter_map(Entry::promise).collect();
-        Ok((Self { log, promises }, entries))
+        Ok((Self { log, promises, watch }, entries))
     }
 }
 
@@ -51,7 +58,7 @@ impl TranscriptStore for Transcript {
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
         let bytes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.as_ssz_bytes()).collect();
-        self.log.append(&bytes)?;
+        self.watch.persist(|| self.log.append(&bytes))?;
         self.promises.extend(entries.iter().filter_map(Entry::promise));
         Ok(())
     }

@@ -132,7 +132,7 @@ impl Epoch {
         }
         let until = Instant::now() + SEALS_WITHIN;
         while Instant::now() < until {
-            let is_done = self.context.ask(|core| core.seals_in_flight() == 0).await;
+            let is_done = self.context.ask(|core| core.seals_pending() == 0).await;
             if is_done != Some(false) {
                 return;
             }

@@ -20,7 +20,7 @@
 //! | `budget` | what a member may cost |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
-//! | `seals`, `ledger` | sealing, storing |
+//! | `seals`, `sessions`, `ledger` | sealing, how long that takes and how it ends, storing |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
 //! | `backend`, `duty_view`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
@@ -50,6 +50,7 @@ mod outbox;
 mod readiness;
 mod recorder;
 mod seals;
+mod sessions;
 mod signals;
 #[cfg(test)]
 mod stress;
@@ -156,7 +157,8 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
 
 async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError> {
     let started = Instant::now();
-    let operator = load_operator(&config)?;
+    let metrics = Arc::new(Metrics::new());
+    let operator = load_operator(&config, &metrics)?;
     for warning in &operator.warnings {
         tracing::warn!(target: "event", text = %warning, "warning");
     }
@@ -164,7 +166,6 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         let text = "no cluster lock found: made a cluster of one operator in the data directory";
         tracing::warn!(target: "event", text, "warning");
     }
-    let metrics = Arc::new(Metrics::new());
     let mut opened = open::open(&config, &operator, &metrics)?;
     let (core_queue, commands) = mpsc::channel(command::QUEUE_MAX);
     let tip = *opened.chain.tip();
@@ -206,14 +207,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     #[cfg(feature = "e2e")]
     let tests = e2e::start(&config, &operator, Arc::clone(&backend), inbox, weak.clone()).await?;
 
-    let seals = seals::SealWorker::start(
-        operator.lock.cluster_id(),
-        *operator.lock.group_key(),
-        operator.lock.combiner(),
-        Arc::clone(&metrics),
-        core_queue.clone(),
-    )
-    .map_err(ExitError::failure)?;
+    let seals = start_seals(&config, &operator, &metrics, core_queue.clone())?;
     let ledger = ledger::Ledger::start(
         Arc::clone(&opened.store),
         config.data_dir.clone(),
@@ -365,6 +359,25 @@ fn features(config: &RunConfig) -> Vec<String> {
         ("e2e", cfg!(feature = "e2e")),
     ];
     named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The service of signing sessions. Without `--enable-tss` it has nothing to do.
+fn start_seals(
+    config: &RunConfig,
+    operator: &Operator,
+    metrics: &Metrics,
+    core: mpsc::Sender<command::Command>,
+) -> Result<seals::SealWorker, ExitError> {
+    let start = Instant::now();
+    let lock = &operator.lock;
+    let group = (lock.cluster_id(), *lock.group_key(), lock.combiner());
+    let seals = seals::SealWorker::start(group, config.sessions_max, core).map_err(ExitError::failure)?;
+    if config.seals() {
+        let ms = aequa_telemetry::metrics::elapsed_ms(start);
+        metrics.service_op_ms.observe(["tss", "start"], ms);
+        tracing::info!(target: "event", service = "tss", op = "start", result = "ok", latency_ms = ms, "service_op");
+    }
+    Ok(seals)
 }
 
 /// Joins the other operators; none in a cluster of one.

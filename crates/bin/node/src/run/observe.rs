@@ -2,6 +2,7 @@
 
 use super::events::Events;
 use super::keys::OperatorKeys;
+use super::sessions::SessionWatch;
 use crate::wall_ms;
 use aequa_api::backend::EventBody;
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
@@ -34,6 +35,7 @@ pub struct Observatory {
     refusals: RateLimiter<OperatorIndex>,
     /// The last block with a group seal, where decisions are sealed.
     last_sealed: Option<Height>,
+    sessions: SessionWatch,
 }
 
 /// What a turn has taken so far.
@@ -50,6 +52,7 @@ impl Observatory {
             metrics.swarm_blockchain_height.set([], tip.0 as f64);
         }
         Self {
+            sessions: SessionWatch::new(Arc::clone(&metrics)),
             metrics,
             events,
             turn: None,
@@ -140,6 +143,9 @@ impl Observatory {
             (0..turn.duty).for_each(|_| self.metrics.consensus_proc_ms.observe(["duty"], ms));
         }
         self.pools(replica.mempool());
+        if self.last_sealed.is_some() {
+            self.metrics.tss_sessions_open.set([], replica.open_sessions() as f64);
+        }
     }
 
     /// What the block store keeps in memory.
@@ -170,15 +176,17 @@ impl Observatory {
                 self.metrics.swarm_blockchain_sync_lag_blocks.set([], behind as f64);
                 self.block_decided(&block, certificate, latency_ms, live);
             }
-            Notice::Sealed(certificate) => {
-                self.metrics.tss_sessions_total.inc(["ok"]);
-                match certificate.instance {
-                    InstanceId::Block(height) => self.block_sealed(height),
-                    InstanceId::Duty(duty) => {
-                        self.duty_result(duty, "signed", replica);
-                        self.duty_event(duty, replica);
-                    }
+            Notice::Sealed(certificate) => match certificate.instance {
+                InstanceId::Block(height) => self.block_sealed(height),
+                InstanceId::Duty(duty) => {
+                    self.duty_result(duty, "signed", replica);
+                    self.duty_event(duty, replica);
                 }
+            },
+            Notice::Session(decision, event) => {
+                let now = Instant::now();
+                let turn_began = self.turn.as_ref().map_or(now, |turn| turn.since);
+                self.sessions.happened(decision, event, turn_began, now);
             }
             Notice::DutyEnded { duty, certificate } => self.duty_ended(duty, certificate, replica),
             Notice::Evidence(evidence) => self.evidence_found(&evidence),
@@ -199,7 +207,7 @@ impl Observatory {
                     );
                 }
             }
-            Notice::Removed(_) | Notice::Session(..) => {}
+            Notice::Removed(_) => {}
             Notice::Proposed { height, round, block, rejected } => {
                 self.proposed(height, round, &block, &rejected)
             }

@@ -7,8 +7,6 @@
 use super::command::Command;
 use aequa_crypto::seal::{Combiner, GroupKey};
 use aequa_replica::{Input, Shares};
-use aequa_telemetry::Metrics;
-use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{ClusterId, Decision, OperatorIndex, Seal};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
@@ -31,53 +29,43 @@ pub struct SealJob {
 /// Hands jobs to the thread.
 pub struct SealWorker {
     jobs: std_mpsc::Sender<SealJob>,
-    metrics: Arc<Metrics>,
 }
 
 impl SealWorker {
-    /// Starts the thread; results go back to the core as inputs.
+    /// Starts the thread for this cluster, its key and its combiner; results go back to the core as inputs. No more
+    /// than `sessions_max` jobs come at a time, 0 = any number.
     pub fn start(
-        cluster: ClusterId,
-        group_key: GroupKey,
-        combiner: Combiner,
-        metrics: Arc<Metrics>,
+        (cluster, group_key, combiner): (ClusterId, GroupKey, Combiner),
+        sessions_max: usize,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
         // Unbounded here, bounded at the source: the replica holds block proposals back while 32 wait, and few
         // duties are open at a time.
         let (jobs, inbox) = std_mpsc::channel::<SealJob>();
         let bench = Bench { cluster, group_key, combiner: Arc::new(combiner) };
-        let counted = Arc::clone(&metrics);
+        // Nobody is waited for who cannot come.
+        let batch_max = if sessions_max == 0 { BATCH_MAX } else { BATCH_MAX.min(sessions_max) };
         std::thread::Builder::new().name("seals".into()).spawn(move || {
             while let Ok(first) = inbox.recv() {
                 let mut batch = vec![first];
                 let until = Instant::now() + GATHER;
-                while batch.len() < BATCH_MAX
+                while batch.len() < batch_max
                     && let Ok(next) = inbox.recv_timeout(until.saturating_duration_since(Instant::now()))
                 {
                     batch.push(next);
                 }
-                let start = Instant::now();
-                let results = bench.work(&batch);
-                let per_job_ms = elapsed_ms(start) / batch.len() as f64;
-                for result in results {
-                    counted.tss_round_ms.observe(["combine"], per_job_ms);
-                    counted.tss_sessions_open.add([], -1.0);
-                    if matches!(result, Input::Combined { result: Err(_), .. }) {
-                        counted.tss_sessions_total.inc(["failed"]);
-                    }
+                for result in bench.work(&batch) {
                     if core.blocking_send(Command::Inputs(vec![result])).is_err() {
                         return;
                     }
                 }
             }
         })?;
-        Ok(Self { jobs, metrics })
+        Ok(Self { jobs })
     }
 
     /// Queues a job. The thread ends only with the node.
     pub fn submit(&self, job: SealJob) {
-        self.metrics.tss_sessions_open.add([], 1.0);
         let _ = self.jobs.send(job);
     }
 }

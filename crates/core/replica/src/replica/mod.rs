@@ -337,9 +337,9 @@ impl<K: Keys> Replica<K> {
         self.last_height().is_some_and(|last| self.cx.chain.tip().height >= last)
     }
 
-    /// Decisions whose seals are still collected.
-    pub fn seals_in_flight(&self) -> usize {
-        self.seals.in_flight()
+    /// Decisions whose seals have all their shares and are not made yet.
+    pub fn seals_pending(&self) -> usize {
+        self.seals.pending()
     }
 
     /// The height being agreed.

@@ -154,7 +154,15 @@ impl LogGuard {
 
 /// Starts logging to stdout for the whole process.
 pub fn init(format: Format, level: Level) -> Result<LogGuard, LogError> {
-    let (layer, guard) = layer(std::io::stdout(), format, level)?;
+    init_to(std::io::stdout(), format, level)
+}
+
+/// The same to another output.
+pub fn init_to<W>(output: W, format: Format, level: Level) -> Result<LogGuard, LogError>
+where
+    W: Write + Send + 'static,
+{
+    let (layer, guard) = layer(output, format, level)?;
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| LogError::AlreadySet)?;
     Ok(guard)
 }

@@ -125,7 +125,7 @@ registry! {
     counter private_pool_in_total { result: open("ok", "invalid", "overflow", "dup", "old", "future") } "admission of private transactions" later "private transactions";
     gauge private_pool_size {} "private transactions held" later "private transactions";
     counter beast_decrypt_total { result: closed("ok", "early", "invalid", "not_ready", "cipher_error", "empty", "decode_error", "error") } "opening of private transactions, once per decided block" later "private transactions";
-    counter beast_dkg_total { result: closed("ok", "skip", "config_error", "init_error", "start_error", "decrypt_enable_error", "epoch_bump", "bad_sig", "complaint", "dealer_disqualified") } "ceremony events" later "issue 11: key ceremony";
+    counter beast_dkg_total { result: closed("ok", "skip", "config_error", "init_error", "start_error", "decrypt_enable_error", "epoch_bump", "bad_sig", "complaint", "dealer_disqualified") } "events of the ceremony for keys of private transactions" later "private transactions";
     counter dfba_solve_total { result: closed("ok", "fallback") } "auction runs" later "pairing selection";
     summary dfba_solve_ms {} "time of one auction run" later "pairing selection";
     counter dfba_accepted_total { flow: closed("solver", "user") } "matched items" later "pairing selection";
@@ -145,14 +145,14 @@ registry! {
     summary p2p_broadcast_ms { kind: closed("broadcast") } "time to hand one broadcast to all peers' queues";
     counter p2p_msgs_total { topic: open(), direction: closed("rx", "tx"), result: closed("ok", "error", "decode_error") } "messages per topic, one per peer and direction";
     counter p2p_bytes_total { topic: open(), direction: closed("rx", "tx") } "bytes of those messages, frame included";
-    counter tss_rate_limited_total { kind: closed("tss_session") } "signing sessions refused by the limiter" later "issue 13: signing core";
+    counter tss_rate_limited_total { kind: closed("tss_session") } "signing sessions refused by the limiter; they wait for a place";
     gauge tss_sessions_open {} "signing sessions open now";
-    counter tss_sessions_total { result: open("ok", "timeout", "failed") } "signing and ceremony sessions ended";
+    counter tss_sessions_total { result: open("ok", "timeout", "failed") } "signing sessions and key ceremonies ended";
     summary tss_round_ms { round: closed("init", "gather", "combine") } "duration of a phase of a signing session";
-    counter tss_msgs_total { type_: closed("propose", "commit", "reveal", "ack", "complaint") } "ceremony messages received" later "issue 11: key ceremony";
-    summary tss_persist_ms {} "durable write of key or ceremony state" later "issue 11: key ceremony";
-    counter tss_persist_errors_total {} "a durable write of key or ceremony state failed" later "issue 11: key ceremony";
-    counter tss_recovery_total { result: closed("ok", "fallback", "fail") } "key or ceremony state read" later "issue 11: key ceremony";
+    counter tss_msgs_total { type_: closed("propose", "commit", "reveal", "ack", "complaint") } "ceremony messages received";
+    summary tss_persist_ms {} "durable write of key or ceremony state";
+    counter tss_persist_errors_total {} "a durable write of key or ceremony state failed";
+    counter tss_recovery_total { result: closed("ok", "fallback", "fail") } "key or ceremony state read";
     counter tss_e2e_requests_total { code: open() } "requests on the e2e signing port of test builds" later "issue 13: signing core";
     summary tss_e2e_latency_ms {} "duration of requests on the e2e signing port of test builds" later "issue 13: signing core";
 

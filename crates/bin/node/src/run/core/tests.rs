@@ -159,14 +159,7 @@ impl Ready {
             .unwrap(),
             recorder: Recorder::open(&journal(&dir), cluster, OperatorIndex(ME), 1 << 20),
             outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
-            seals: SealWorker::start(
-                cluster,
-                *lock.group_key(),
-                lock.combiner(),
-                Arc::clone(&metrics),
-                core.clone(),
-            )
-            .unwrap(),
+            seals: SealWorker::start((cluster, *lock.group_key(), lock.combiner()), 0, core.clone()).unwrap(),
             observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
             facts: Arc::clone(&context.facts),
             started: Instant::now(),
