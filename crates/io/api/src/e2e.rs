@@ -9,16 +9,19 @@ use crate::backend::{Backend, Options};
 use crate::door::Door;
 use crate::error::ApiError;
 use crate::guard::Guard;
-use crate::reply::text_error_because;
+use crate::observe::X_TRACE_ID;
+use crate::reply::{plain, text_error_because};
 use crate::request::{BodyError, Taken};
 use crate::routes::Route;
 use crate::server::Listener;
-use aequa_telemetry::TraceId;
+use aequa_telemetry::metrics::elapsed_ms;
+use aequa_telemetry::{Metrics, TraceId};
 use aequa_types::json::{Raw, object};
 use axum::Json;
-use axum::extract::Extension;
+use axum::extract::{Extension, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, post};
+use axum::routing::{MethodRouter, any, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
@@ -27,6 +30,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a node does with the test endpoints.
@@ -63,16 +67,27 @@ pub struct Injected {
 #[derive(Debug)]
 pub struct TestServer {
     qbft: Listener,
+    tss: Listener,
     p2p: Listener,
 }
 
+/// Where the test listeners are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestAddresses {
+    /// Messages are taken.
+    pub qbft: String,
+    /// Whether the process is there.
+    pub tss: String,
+    /// Peers are judged.
+    pub p2p: String,
+}
+
 impl TestServer {
-    /// Binds the listener of messages and that of peers, and serves them.
+    /// Binds the listeners and serves them.
     pub async fn start<B: Backend>(
         backend: Arc<B>,
         tests: Arc<dyn TestBackend>,
-        qbft: &str,
-        p2p: &str,
+        addresses: &TestAddresses,
     ) -> Result<Self, ApiError> {
         let door =
             |service| Door::new(service, Arc::clone(backend.metrics()), Guard::new(&[]), &Options::default());
@@ -82,17 +97,28 @@ impl TestServer {
         let routes = vec![route("/e2e/qbft", post(inject))];
         let messages = door("e2e_qbft");
         let router = bare_router(Arc::clone(&backend), Arc::clone(&messages), routes);
-        let qbft = Listener::start(messages, qbft, router, CancellationToken::new()).await?;
+        let qbft = Listener::start(messages, &addresses.qbft, router, CancellationToken::new()).await?;
+        let signing = door("e2e_tss");
+        let routes = vec![route("/health", any(|| async { plain("ok") }))];
+        let metrics = Arc::clone(backend.metrics());
+        let router = bare_router(Arc::clone(&backend), Arc::clone(&signing), routes)
+            .layer(from_fn_with_state(metrics, count_tss));
+        let tss = Listener::start(signing, &addresses.tss, router, CancellationToken::new()).await?;
         let routes = vec![route("/e2e/p2p/connect", post(judge)), route("/e2e/p2p/disconnect", post(judge))];
         let peers = door("e2e_p2p");
         let router = bare_router(Arc::clone(&backend), Arc::clone(&peers), routes);
-        let p2p = Listener::start(peers, p2p, router, CancellationToken::new()).await?;
-        Ok(Self { qbft, p2p })
+        let p2p = Listener::start(peers, &addresses.p2p, router, CancellationToken::new()).await?;
+        Ok(Self { qbft, tss, p2p })
     }
 
     /// Where messages are taken.
     pub fn qbft(&self) -> SocketAddr {
         self.qbft.address()
+    }
+
+    /// Where it is asked whether the process is there.
+    pub fn tss(&self) -> SocketAddr {
+        self.tss.address()
     }
 
     /// Where peers are judged.
@@ -102,11 +128,23 @@ impl TestServer {
 
     /// Takes no more requests and closes.
     pub async fn stop(self) {
-        tokio::join!(self.qbft.stop(), self.p2p.stop());
+        tokio::join!(self.qbft.stop(), self.tss.stop(), self.p2p.stop());
     }
 }
 
 type Tests = Extension<Arc<dyn TestBackend>>;
+
+/// Counts every request on the port of signing, those that no route takes too.
+async fn count_tss(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let response = next.run(request).await;
+    let (code, latency_ms) = (response.status(), elapsed_ms(start));
+    metrics.tss_e2e_requests_total.inc([code.as_str()]);
+    metrics.tss_e2e_latency_ms.observe([], latency_ms);
+    let trace_id = response.headers().get(X_TRACE_ID).and_then(|value| value.to_str().ok()).unwrap_or("");
+    tracing::info!(target: "event", code = code.as_u16(), latency_ms, trace_id, "tss_attack");
+    response
+}
 
 async fn inject(
     Extension(tests): Tests,

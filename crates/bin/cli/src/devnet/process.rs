@@ -60,7 +60,9 @@ impl Node {
         let mut command = process::command(program, &args);
         // Every node of a test build has test endpoints; `listen` in its log says where.
         #[cfg(feature = "e2e")]
-        command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
+        for port in ["--e2e.listen", "--e2e.tss-listen", "--e2e.p2p-listen"] {
+            command.args([port, "127.0.0.1:0"]);
+        }
         // Its own group: a Ctrl-C in the terminal reaches the devnet only, which then stops the nodes.
         command.env(FOLLOW_PARENT, "1").process_group(0);
         let process = Process::spawn(command, &log, &log).map_err(fail)?;

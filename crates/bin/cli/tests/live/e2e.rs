@@ -98,6 +98,29 @@ fn e2e_made_up_peers_go_through_the_gates() {
 }
 
 #[test]
+fn e2e_the_port_of_signing_says_that_it_is_there_and_counts_who_asks() {
+    let cluster = Cluster::start(Shape::default());
+    let node = &cluster.nodes[0];
+    let door = Door::of(node);
+    for _ in 0..2 {
+        let answer = request(door.tss, "GET", "/health", "", b"").unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    }
+    assert_eq!(request(door.tss, "POST", "/e2e/nothing", "", b"{}").unwrap().status, 404);
+    assert_eq!(node.metric("tss_e2e_requests_total{code=\"200\"}"), Some(2.0));
+    assert_eq!(node.metric("tss_e2e_requests_total{code=\"404\"}"), Some(1.0));
+    assert_eq!(node.metric("tss_e2e_latency_ms_count"), Some(3.0));
+    let told = || {
+        let lines = node.log();
+        let lines: Vec<_> = lines.iter().filter(|line| line["msg"] == "tss_attack").cloned().collect();
+        (lines.len() == 3).then_some(lines)
+    };
+    for line in until("the log tells of all three", told) {
+        assert_eq!(aequa_telemetry::log::check(&line), Ok(()), "{line}");
+    }
+}
+
+#[test]
 fn e2e_builds_say_so() {
     let version = command(&["version", "--json"]).output().unwrap();
     let version: Value = serde_json::from_slice(&version.stdout).unwrap();
@@ -109,6 +132,7 @@ fn e2e_builds_say_so() {
 /// Where a node's test endpoints listen.
 struct Door {
     qbft: u16,
+    tss: u16,
     p2p: u16,
 }
 
@@ -121,7 +145,7 @@ impl Door {
                 log.iter().find(is)?["addr"].as_str()?.rsplit_once(':')?.1.parse().ok()
             })
         };
-        Self { qbft: port("e2e_qbft"), p2p: port("e2e_p2p") }
+        Self { qbft: port("e2e_qbft"), tss: port("e2e_tss"), p2p: port("e2e_p2p") }
     }
 
     fn qbft(&self, body: &[u8]) -> Answer {

@@ -107,6 +107,8 @@ keys! {
     #[cfg(feature = "e2e")]
     E2E_LISTEN = "e2e.listen", Text, "0.0.0.0:4610", Local, "Address of the test endpoint of consensus messages; test builds only";
     #[cfg(feature = "e2e")]
+    E2E_TSS_LISTEN = "e2e.tss-listen", Text, "0.0.0.0:4611", Local, "Address of the test endpoint of signing; test builds only";
+    #[cfg(feature = "e2e")]
     E2E_P2P_LISTEN = "e2e.p2p-listen", Text, "0.0.0.0:4615", Local, "Address of the test endpoint of peers; test builds only";
     LOG_LEVEL = "log.level", Choice(&["error", "warn", "info", "debug", "trace"]), "info", Local, "Least level logged";
     LOG_FORMAT = "log.format", Choice(&["json", "text"]), "json", Local, "Form of log lines";

@@ -113,6 +113,8 @@ pub struct P2pConfig {
 pub struct E2eConfig {
     /// Consensus messages.
     pub listen: SocketAddr,
+    /// Signing.
+    pub tss_listen: SocketAddr,
     /// Made-up peers.
     pub p2p_listen: SocketAddr,
 }
@@ -220,6 +222,7 @@ impl RunConfig {
             #[cfg(feature = "e2e")]
             e2e: E2eConfig {
                 listen: address(settings, keys::E2E_LISTEN)?,
+                tss_listen: address(settings, keys::E2E_TSS_LISTEN)?,
                 p2p_listen: address(settings, keys::E2E_P2P_LISTEN)?,
             },
             log: LogConfig { level: settings.text(keys::LOG_LEVEL), format: settings.text(keys::LOG_FORMAT) },

@@ -8,7 +8,7 @@ use super::network::{Inbox, decode_as};
 use crate::config::RunConfig;
 use crate::exit::ExitError;
 use crate::keys::Operator;
-use aequa_api::e2e::{Injected, TestBackend, TestServer};
+use aequa_api::e2e::{Injected, TestAddresses, TestBackend, TestServer};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_p2p::{Attempt, Network};
 use aequa_telemetry::log::{Admit, RateLimiter};
@@ -37,10 +37,15 @@ pub async fn start(
         operators: Operators::of(&operator.lock),
         told: RateLimiter::new(),
     });
-    let (qbft, p2p) = (config.e2e.listen.to_string(), config.e2e.p2p_listen.to_string());
-    TestServer::start(backend, tests, &qbft, &p2p).await.map_err(|error| {
-        ExitError::failure(error)
-            .hint("another process may hold the port: change --e2e.listen or --e2e.p2p-listen")
+    let addresses = TestAddresses {
+        qbft: config.e2e.listen.to_string(),
+        tss: config.e2e.tss_listen.to_string(),
+        p2p: config.e2e.p2p_listen.to_string(),
+    };
+    TestServer::start(backend, tests, &addresses).await.map_err(|error| {
+        ExitError::failure(error).hint(
+            "another process may hold the port: change --e2e.listen, --e2e.tss-listen or --e2e.p2p-listen",
+        )
     })
 }
 

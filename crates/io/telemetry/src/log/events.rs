@@ -102,7 +102,7 @@ events! {
     signing_inquiry: "result reason? answers? needed? domain? height?"
     epoch: "result epoch? last_height? first_height? operators? operator?"
     qbft_attack: "result type height round id trace_id latency_ms"
-    tss_attack: "code latency_ms trace_id"; later "issue 13: signing core"
+    tss_attack: "code latency_ms trace_id"
     tss_session: "event? op? phase? result? latency_ms? err? trace_id domain? height? round?"
     tss_storage: "op result latency_ms? err? trace_id"
     beast_config: "result reason? err?"; later "private transactions"

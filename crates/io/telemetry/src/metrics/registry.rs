@@ -153,8 +153,8 @@ registry! {
     summary tss_persist_ms {} "durable write of key or ceremony state";
     counter tss_persist_errors_total {} "a durable write of key or ceremony state failed";
     counter tss_recovery_total { result: closed("ok", "fallback", "fail") } "key or ceremony state read";
-    counter tss_e2e_requests_total { code: open() } "requests on the e2e signing port of test builds" later "issue 13: signing core";
-    summary tss_e2e_latency_ms {} "duration of requests on the e2e signing port of test builds" later "issue 13: signing core";
+    counter tss_e2e_requests_total { code: open() } "requests on the e2e signing port of test builds";
+    summary tss_e2e_latency_ms {} "duration of requests on the e2e signing port of test builds";
 
     // Table 2: families of Swarm.
     gauge swarm_blockchain_height {} "height of the last block decided and executed here";

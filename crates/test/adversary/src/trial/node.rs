@@ -42,6 +42,7 @@ impl Node {
         if let Some((qbft, p2p)) = test_ports {
             args.extend(["--e2e.listen".into(), format!("127.0.0.1:{qbft}")]);
             args.extend(["--e2e.p2p-listen".into(), format!("127.0.0.1:{p2p}")]);
+            args.extend(["--e2e.tss-listen".into(), "127.0.0.1:0".into()]);
         }
         args.extend(upstream.into_iter().flat_map(|url| ["--upstream".into(), url.to_owned()]));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -73,7 +73,9 @@ impl Node {
             Some(max) => command_within(max, &args),
         };
         #[cfg(feature = "e2e")]
-        command.args(["--e2e.listen", "127.0.0.1:0", "--e2e.p2p-listen", "127.0.0.1:0"]);
+        for port in ["--e2e.listen", "--e2e.tss-listen", "--e2e.p2p-listen"] {
+            command.args([port, "127.0.0.1:0"]);
+        }
         command.args(&self.flags);
         self.process = Some(Process::spawn(command, &self.log_path(), &self.err_path()).unwrap());
     }
