@@ -7,6 +7,7 @@
 //! | [`deposits`] | deposits and keystores, read by the deposit tool of stakers |
 //! | [`deny`] | supply chain: sources, bans, floors, licences |
 //! | [`docs`] | rustdoc, links, decision records, and whether documented commands exist |
+//! | [`lodestar`] | shares of validators' keys, imported by a validator client of others |
 //! | [`gates`] | small rules about the sources, each with its reason |
 //! | [`schemathesis`] | the API of a running cluster against its own description |
 //! | [`tree`] | the files of the repository |
@@ -25,6 +26,7 @@ mod deposits;
 mod docs;
 mod failure;
 mod gates;
+mod lodestar;
 mod schemathesis;
 mod shell;
 mod tree;
@@ -125,6 +127,12 @@ pub const COMMANDS: &[Command] = &[
         takes: "",
         about: "make a cluster with validators, and have its deposits and keystores checked by ethstaker-deposit from PyPI",
         run: deposits::deposits,
+    },
+    Command {
+        name: "lodestar",
+        takes: "",
+        about: "make a cluster with validators, and have every share imported by the validator client Lodestar from npm",
+        run: lodestar::lodestar,
     },
     Command {
         name: "bench",
