@@ -5,6 +5,7 @@
 //! DATA/next/                            what a resharing has made and is not in force yet
 //!   pledge                              this operator is asked to end its epoch after a height ...
 //!   pledged | refused                   ... and its node has promised to, or has gone on too far
+//!   signed                              this operator signs the lock of this resharing, and of no other
 //!   keys/                               own shares of the next epoch
 //!   cluster-lock.json                   its lock, written last
 //!   activate                            the height is reached: everything moves into place
@@ -14,10 +15,13 @@
 //!
 //! 1. The ceremony asks, the node promises, and only then does this operator sign the new lock. So who has signed it
 //!    signs nothing under the old one from the activation height on, and the old operators have no quorum there.
-//! 2. A promise is durable before it is told, and binds every start until the change.
-//! 3. The change is a row of steps each of which may be done twice, begun by `activate`: a crash in it is made good by
+//! 2. A promise is durable before it is told, and binds every start until the change. It may be taken back as long as
+//!    nothing was signed for it: then another resharing may take the place of this one.
+//! 3. An operator signs one lock after each. That it does is durable before the signature leaves: two new sets of
+//!    operators would each need a quorum of the old ones.
+//! 4. The change is a row of steps each of which may be done twice, begun by `activate`: a crash in it is made good by
 //!    the next start. The lock moves last.
-//! 4. New shares were opened and held against the public ones before the old ones go.
+//! 5. New shares were opened and held against the public ones before the old ones go.
 
 use crate::cluster::SHARE_KEYSTORE;
 use crate::config::LOCK_FILE;
@@ -37,6 +41,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// The notes of what is asked, and of what the node has said to it: all three have the text of the pledge.
+const PLEDGE: &str = "pledge";
+const PLEDGED: &str = "pledged";
+const REFUSED: &str = "refused";
+/// The note that there is no way back.
+const SIGNED: &str = "signed";
 /// Longest text of a note about a change.
 const NOTE_BYTES_MAX: usize = 1024;
 
@@ -44,6 +54,8 @@ const NOTE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pledge {
+    /// The resharing: the hash of its definition.
+    pub definition_hash: Digest,
     /// The lock that ends.
     pub lock_hash: Digest,
     /// The last height its operators decide.
@@ -81,30 +93,44 @@ pub fn ask(data_dir: &Path, pledge: &Pledge) -> io::Result<Promise> {
     make_dir(&dir)?;
     match asked(data_dir)? {
         Some((asked, promise)) if asked == *pledge => return Ok(promise),
-        // What was refused binds nobody.
-        Some((_, Promise::Refused)) => std::fs::remove_file(dir.join("refused"))?,
+        Some((asked, _)) if files::is_there(&dir.join(SIGNED)) => {
+            return Err(io::Error::other(format!(
+                "this operator has signed the lock of another resharing, {}: that one has to be ended first",
+                asked.definition_hash
+            )));
+        }
+        // Nothing was signed for it: it binds nobody.
         Some(_) => {
-            let text = format!("{} is about another resharing, which has to end first", dir.display());
-            return Err(io::Error::other(text));
+            std::fs::remove_dir_all(&dir)?;
+            make_dir(&dir)?;
         }
         None => {}
     }
-    // Plain data: there is no failing case.
-    let text = serde_json::to_string(pledge).map_err(io::Error::other)?;
-    files::replace(&dir.join("pledge"), text.as_bytes(), files::PUBLIC)?;
+    files::replace(&dir.join(PLEDGE), note(pledge)?.as_bytes(), files::PUBLIC)?;
     Ok(Promise::Open)
+}
+
+/// Notes, durably, that the operator signs the lock of what it was asked for; there is no way back.
+pub fn sign(data_dir: &Path) -> io::Result<()> {
+    files::replace(&next_dir(data_dir).join(SIGNED), b"", files::PUBLIC)
 }
 
 /// What this operator was asked to promise, and what its node has said.
 pub fn asked(data_dir: &Path) -> io::Result<Option<(Pledge, Promise)>> {
     let dir = next_dir(data_dir);
-    let path = dir.join("pledge");
+    let path = dir.join(PLEDGE);
     if !files::is_there(&path) {
         return Ok(None);
     }
-    let pledge = serde_json::from_str(&files::read_text(&path, NOTE_BYTES_MAX)?)
+    let text = files::read_text(&path, NOTE_BYTES_MAX)?;
+    let pledge = serde_json::from_str(&text)
         .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
-    let promise = match (files::is_there(&dir.join("pledged")), files::is_there(&dir.join("refused"))) {
+    // What was said to another one is no answer to this.
+    let says = |name: &str| {
+        let path = dir.join(name);
+        Ok::<bool, io::Error>(files::is_there(&path) && files::read_text(&path, NOTE_BYTES_MAX)? == text)
+    };
+    let promise = match (says(PLEDGED)?, says(REFUSED)?) {
         (true, _) => Promise::Given,
         (false, true) => Promise::Refused,
         (false, false) => Promise::Open,
@@ -112,10 +138,14 @@ pub fn asked(data_dir: &Path) -> io::Result<Option<(Pledge, Promise)>> {
     Ok(Some((pledge, promise)))
 }
 
-/// The node's word on what it was asked; durable when this returns.
-pub fn answer(data_dir: &Path, is_given: bool) -> io::Result<()> {
-    let name = if is_given { "pledged" } else { "refused" };
-    files::replace(&next_dir(data_dir).join(name), b"", files::PUBLIC)
+/// The node's word on this pledge; durable when this returns.
+pub fn answer(data_dir: &Path, pledge: &Pledge, is_given: bool) -> io::Result<()> {
+    let name = if is_given { PLEDGED } else { REFUSED };
+    files::replace(&next_dir(data_dir).join(name), note(pledge)?.as_bytes(), files::PUBLIC)
+}
+
+fn note(pledge: &Pledge) -> io::Result<String> {
+    serde_json::to_string(pledge).map_err(io::Error::other)
 }
 
 /// The height after which the epoch of this lock ends, where that was promised.
@@ -406,20 +436,34 @@ mod tests {
         let now = five();
         let lock = verify(&now.lock).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let pledge = Pledge { lock_hash: now.lock.lock_hash, last_height: Height(49) };
+        let definition_hash = Digest::repeat_byte(1);
+        let pledge = Pledge { definition_hash, lock_hash: now.lock.lock_hash, last_height: Height(49) };
         assert_eq!(asked(dir.path()).unwrap(), None);
         assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Open);
         assert_eq!(promised(dir.path(), &lock).unwrap(), None, "nobody has promised yet");
-        answer(dir.path(), true).unwrap();
+        answer(dir.path(), &pledge, true).unwrap();
         assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Given);
         assert_eq!(promised(dir.path(), &lock).unwrap(), Some(Height(49)));
         let other = Pledge { last_height: Height(60), ..pledge };
-        assert!(ask(dir.path(), &other).is_err(), "the first one stands");
+        assert_eq!(ask(dir.path(), &other).unwrap(), Promise::Open, "nothing was signed for the first one");
+        answer(dir.path(), &pledge, true).unwrap();
+        assert_eq!(
+            promised(dir.path(), &lock).unwrap(),
+            None,
+            "a late word on the first one is none on this"
+        );
+        ask(dir.path(), &pledge).unwrap();
+        answer(dir.path(), &pledge, true).unwrap();
+        sign(dir.path()).unwrap();
+        let refused = ask(dir.path(), &Pledge { definition_hash: Digest::repeat_byte(2), ..pledge });
+        assert!(refused.unwrap_err().to_string().contains("has signed the lock of another resharing"));
+        assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Given, "the one that was signed goes on");
+        assert_eq!(promised(dir.path(), &lock).unwrap(), Some(Height(49)));
         assert_eq!(promised(dir.path(), &verify(&four(&now).lock).unwrap()).unwrap(), None);
 
         let late = tempfile::tempdir().unwrap();
         ask(late.path(), &pledge).unwrap();
-        answer(late.path(), false).unwrap();
+        answer(late.path(), &pledge, false).unwrap();
         assert_eq!(ask(late.path(), &pledge).unwrap(), Promise::Refused);
         assert_eq!(ask(late.path(), &other).unwrap(), Promise::Open, "a later height may be asked for");
         assert_eq!(promised(late.path(), &lock).unwrap(), None);

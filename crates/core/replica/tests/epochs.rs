@@ -59,14 +59,26 @@ fn blocks_of_the_next_epoch_are_neither_asked_for_nor_executed() {
 }
 
 #[test]
-fn an_end_below_what_has_begun_is_not_promised_and_the_first_word_stands() {
+fn an_end_below_what_has_begun_is_not_promised_and_one_that_was_taken_back_is() {
     let mut node = started(0, Recovery::default());
     node.step(at(1), fetched(&blocks(2)));
     node.step(at(2), Input::EndEpoch(Height(2)));
     assert_eq!(node.last_height(), None, "height 3 has begun");
     node.step(at(2), Input::EndEpoch(Height(3)));
     node.step(at(2), Input::EndEpoch(Height(9)));
-    assert_eq!(node.last_height(), Some(Height(3)));
+    assert_eq!(node.last_height(), Some(Height(9)));
+    node.step(at(2), Input::EndEpoch(Height(2)));
+    assert_eq!(node.last_height(), Some(Height(9)), "that has begun, and the other stands");
+}
+
+#[test]
+fn a_later_end_lets_an_epoch_go_on_that_had_ended() {
+    let chain = blocks(3);
+    let mut node = ended_after(2);
+    node.step(at(1), fetched(&chain[..2]));
+    assert!(node.has_epoch_ended());
+    node.step(at(2), Input::EndEpoch(Height(9)));
+    assert_eq!(heights(&node.step(at(3), proposed(&chain[2]))), [3], "it prepares the next block");
 }
 
 #[test]

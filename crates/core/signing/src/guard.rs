@@ -180,10 +180,10 @@ impl Guard {
         self.taken.extract_if(first..after, |_, _| true).for_each(drop);
     }
 
-    /// Never signs for a block above this height from now on: it is decided under another lock, by operators who rely
-    /// on that. The first word on it stands.
+    /// Signs for no block above this height: it is decided under another lock, by operators who rely on that. Whoever
+    /// says another one knows that nobody relies on the one before.
     pub fn end_after(&mut self, last_height: Height) {
-        self.last_height.get_or_insert(last_height);
+        self.last_height = Some(last_height);
     }
 
     /// The last height of this epoch, once that is known.

@@ -57,6 +57,7 @@ impl Home {
             false => (data_dir.to_path_buf(), data_dir.to_path_buf()),
         };
         let pledge = plan.parent.as_ref().zip(plan.definition.resharing).map(|(parent, resharing)| Pledge {
+            definition_hash: plan.definition.definition_hash,
             lock_hash: parent.lock().lock_hash,
             last_height: resharing.activation_height.previous().unwrap_or_default(),
         });

@@ -228,6 +228,11 @@ impl Part<'_> {
         if !signing.advance().map_err(fail)? || signing.own_share().is_some() || !self.has_promise()? {
             return Ok(());
         }
+        if self.home.pledge().is_some() {
+            epochs::sign(self.home.data_dir()).map_err(|error| {
+                ExitError::failure(format!("cannot note that the lock is signed: {error}"))
+            })?;
+        }
         if let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) {
             signing.sign(&self.signer, &outcome.secret);
         }

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::sync::blocking;
-use crate::epochs::{self, Promise};
+use crate::epochs::{self, Pledge, Promise};
 use crate::exit::ExitError;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_replica::Input;
@@ -64,20 +64,21 @@ impl Epoch {
     /// Gives this operator's word on the last height of its epoch, when the ceremony asks for it; the height, once it
     /// was given.
     async fn promise(&self) -> Option<Height> {
-        let (last, promise) = match self.asked().await {
+        let (pledge, promise) = match self.asked().await {
             Ok(asked) => asked?,
             Err(error) => {
                 self.warn(&error);
                 return None;
             }
         };
+        let last = pledge.last_height;
         if promise != Promise::Open {
             return (promise == Promise::Given).then_some(last);
         }
         self.context.input(Input::EndEpoch(last)).await;
         // A node that is stopping says nothing.
         let is_given = self.context.ask(move |core| core.last_height() == Some(last)).await?;
-        if let Err(error) = self.answer(is_given).await {
+        if let Err(error) = self.answer(pledge, is_given).await {
             self.warn(&error);
             return None;
         }
@@ -86,18 +87,16 @@ impl Epoch {
         is_given.then_some(last)
     }
 
-    async fn asked(&self) -> Result<Option<(Height, Promise)>, ExitError> {
+    async fn asked(&self) -> Result<Option<(Pledge, Promise)>, ExitError> {
         let (dir, lock_hash) = (self.data_dir.clone(), self.lock.lock().lock_hash);
         let asked = blocking(move || epochs::asked(&dir)).await;
         let asked = asked.map_or(Ok(None), |(asked, _)| asked).map_err(ExitError::failure)?;
-        Ok(asked
-            .filter(|(pledge, _)| pledge.lock_hash == lock_hash)
-            .map(|(pledge, promise)| (pledge.last_height, promise)))
+        Ok(asked.filter(|(pledge, _)| pledge.lock_hash == lock_hash))
     }
 
-    async fn answer(&self, is_given: bool) -> Result<(), ExitError> {
+    async fn answer(&self, pledge: Pledge, is_given: bool) -> Result<(), ExitError> {
         let dir = self.data_dir.clone();
-        let done = blocking(move || epochs::answer(&dir, is_given)).await;
+        let done = blocking(move || epochs::answer(&dir, &pledge, is_given)).await;
         done.map_or(Ok(()), |(done, _)| done).map_err(ExitError::failure)
     }
 

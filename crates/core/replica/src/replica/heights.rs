@@ -40,8 +40,13 @@ impl<K: Keys> Replica<K> {
 
     /// Ends the epoch after this height, unless something above it has begun.
     pub(super) fn end_epoch_after(&mut self, last: Height) {
-        if self.height() <= last {
-            self.signer.guard_mut().end_after(last);
+        if self.height() > last {
+            return;
+        }
+        let had_ended = self.has_epoch_ended();
+        self.signer.guard_mut().end_after(last);
+        if had_ended && !self.is_rejoining() {
+            self.begin_height();
         }
     }
 
