@@ -54,9 +54,10 @@ pub struct MemberArgs {
     /// The operator's folder, with the keys that dkg id made
     #[arg(long, value_name = "DIR", default_value = "./aequa-data", value_parser = path())]
     pub data_dir: PathBuf,
-    /// Of a resharing: the lock before it, for an operator that has it not in its folder
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    pub lock: Option<PathBuf>,
+    /// Of a resharing: the lock before it, for an operator that has it not in its folder; locks of earlier epochs may
+    /// follow, so that blocks without a seal can be checked too
+    #[arg(long, value_name = "FILE", value_delimiter = ',', value_parser = path())]
+    pub lock: Vec<PathBuf>,
     /// Multiaddrs to listen on [default: those of the definition, of a resharing with ports 500 above them]
     #[arg(long = "p2p.listen", value_name = "MULTIADDR", value_delimiter = ',', value_parser = text())]
     pub p2p_listen: Vec<String>,
@@ -185,7 +186,7 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
     let definition = args.definition.ok_or_else(|| ExitError::usage("--definition is missing"))?;
     let member = Member {
         definition,
-        lock: args.lock,
+        locks: args.lock,
         addresses: Addresses {
             validator_api: args.validator_api,
             monitoring: args.monitoring,

@@ -16,6 +16,7 @@
 use crate::config::{LOCK_FILE, NODE_FILE};
 use crate::creation::Draft;
 use crate::deposits::DEPOSITS_FILE;
+use crate::epochs::past_lock;
 use crate::exit::ExitError;
 use crate::files;
 use crate::keys::{load_lock, read_secret};
@@ -39,6 +40,8 @@ const FILES: [&str; 6] = [LOCK_FILE, IDENTITY_FILE, NODE_FILE, DEPOSITS_FILE, IM
 /// Without these a folder is no operator's.
 const NEEDED: [&str; 4] = [LOCK_FILE, IDENTITY_FILE, "keys/identity.json", "keys/keystore-sequencer.json"];
 const IDENTITY_FILE: &str = "identity.dat";
+/// Locks of earlier epochs that are looked for.
+const EPOCHS_MAX: u64 = 256;
 /// Folder of the keystores.
 const KEYS: &str = "keys";
 /// Keystores and passwords: those of the operator, and of every validator.
@@ -190,6 +193,16 @@ fn gather(request: &Backup) -> Result<Vec<Entry>, ExitError> {
             entries.push(Entry { name: name.into(), content });
         }
     }
+    for epoch in 0..EPOCHS_MAX {
+        let path = past_lock(dir, epoch);
+        if files::is_there(&path) {
+            let content = read_inside(&path, dir).map_err(|error| fail(&path, error))?;
+            entries.push(Entry {
+                name: past_lock(Path::new(""), epoch).to_string_lossy().into_owned().into(),
+                content,
+            });
+        }
+    }
     let mut keys = Vec::new();
     let listed = std::fs::read_dir(&request.keys_dir).map_err(|error| fail(&request.keys_dir, error))?;
     for entry in listed {
@@ -223,14 +236,16 @@ fn check(entries: &[Entry]) -> Result<(), String> {
     for entry in entries {
         let name = std::str::from_utf8(&entry.name).map_err(|_| "a name that is no text".to_owned())?;
         let known = FILES.contains(&name)
+            || (0..EPOCHS_MAX).any(|epoch| Path::new(name) == past_lock(Path::new(""), epoch))
             || name.strip_prefix(KEYS).and_then(|rest| rest.strip_prefix('/')).is_some_and(is_key_file);
         if !known || names.contains(&name) {
             return Err(format!("{name:?} is no file of an operator, or is there twice"));
         }
         names.push(name);
     }
-    if names.len() > FILES.len() + KEY_FILES_MAX {
-        return Err(format!("{} files, the limit is {}", names.len(), FILES.len() + KEY_FILES_MAX));
+    let files_max = FILES.len() + EPOCHS_MAX as usize + KEY_FILES_MAX;
+    if names.len() > files_max {
+        return Err(format!("{} files, the limit is {files_max}", names.len()));
     }
     match NEEDED.iter().find(|needed| !names.contains(needed)) {
         Some(missing) => Err(format!("{missing} is missing")),
@@ -256,11 +271,15 @@ fn read_from(file: std::fs::File, bytes_max: usize) -> io::Result<Vec<u8>> {
 }
 
 fn write(dir: &Path, entries: &[Entry]) -> io::Result<()> {
-    files::make_private_dir(&dir.join(KEYS))?;
     for entry in entries {
         // Checked before.
         let name = String::from_utf8_lossy(&entry.name);
         let mode = if name.starts_with(KEYS) { files::SECRET } else { files::PUBLIC };
+        for folder in Path::new(&*name).ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            if !dir.join(folder).is_dir() {
+                files::make_private_dir(&dir.join(folder))?;
+            }
+        }
         files::write_new(&dir.join(&*name), &entry.content, mode)?;
     }
     files::sync_dir(&dir.join(KEYS))

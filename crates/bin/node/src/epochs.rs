@@ -93,12 +93,9 @@ pub fn ask(data_dir: &Path, pledge: &Pledge) -> io::Result<Promise> {
     make_dir(&dir)?;
     match asked(data_dir)? {
         Some((asked, promise)) if asked == *pledge => return Ok(promise),
-        Some((asked, _)) if files::is_there(&dir.join(SIGNED)) => {
-            return Err(io::Error::other(format!(
-                "this operator has signed the lock of another resharing, {}: that one has to be ended first",
-                asked.definition_hash
-            )));
-        }
+        // It has signed the lock of another resharing, and signs no second one. Where q others sign this one, the other
+        // can never have a quorum, and what was promised for it binds nobody.
+        Some(_) if files::is_there(&dir.join(SIGNED)) => return Ok(Promise::Refused),
         // Nothing was signed for it: it binds nobody.
         Some(_) => {
             std::fs::remove_dir_all(&dir)?;
@@ -241,13 +238,15 @@ pub fn begin(data_dir: &Path, place: OperatorIndex) -> Result<(), ExitError> {
 /// Completes a change that was begun; says whether there was one.
 pub fn complete(data_dir: &Path, keys_dir: &Path) -> Result<bool, ExitError> {
     let dir = next_dir(data_dir);
-    let begun = dir.join("activate");
-    if !files::is_there(&begun) {
+    if !dir.is_dir() {
         return Ok(false);
     }
     let _held = hold_dir(data_dir).map_err(|error| ExitError::refused(error.to_string()))?;
     let fail = |error: io::Error| unreadable(data_dir, &error);
-    let (now, next) = (data_dir.join(LOCK_FILE), dir.join(LOCK_FILE));
+    let (begun, now, next) = (dir.join("activate"), data_dir.join(LOCK_FILE), dir.join(LOCK_FILE));
+    if !files::is_there(&begun) {
+        return drop_stale(data_dir).map_err(fail).map(|()| false);
+    }
     if files::is_there(&next) {
         let place = files::read_text(&begun, NOTE_BYTES_MAX).map_err(fail)?;
         let place = place.parse().map(OperatorIndex).map_err(|error| fail(io::Error::other(error)))?;
@@ -256,12 +255,46 @@ pub fn complete(data_dir: &Path, keys_dir: &Path) -> Result<bool, ExitError> {
         change_place(data_dir, place, &epoch_dir(data_dir, lock.lock().epoch))
             .map_err(|error| ExitError::failure(error.to_string()))?;
         move_keys(&dir.join("keys"), keys_dir).map_err(fail)?;
+        forget_ceremonies(data_dir, &load_lock(&next)?.lock().definition_hash).map_err(fail)?;
         std::fs::rename(&next, &now).map_err(fail)?;
         files::sync_dir(data_dir).map_err(fail)?;
     }
     std::fs::remove_dir_all(&dir).map_err(fail)?;
     files::sync_dir(data_dir).map_err(fail)?;
     Ok(true)
+}
+
+/// Removes what is about the end of a lock that is not in force any more: a ceremony may have gone on after the change.
+fn drop_stale(data_dir: &Path) -> io::Result<()> {
+    let now = data_dir.join(LOCK_FILE);
+    let Some((pledge, _)) = asked(data_dir)?.filter(|_| files::is_there(&now)) else { return Ok(()) };
+    let lock = load_lock(&now).map_err(|error| io::Error::other(error.message))?;
+    if pledge.lock_hash != lock.lock().lock_hash {
+        std::fs::remove_dir_all(next_dir(data_dir))?;
+        files::sync_dir(data_dir)?;
+    }
+    Ok(())
+}
+
+/// Removes transcripts and seeds of all ceremonies but this one. Old shares are in them, encrypted to a key that is still
+/// here: whoever takes this folder one day shall not find them.
+fn forget_ceremonies(data_dir: &Path, definition: &Digest) -> io::Result<()> {
+    let dir = data_dir.join("dkg");
+    let transcript = format!("dkg-{}.dat", &hex::encode(definition)[..16]);
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_secret = (name.starts_with("dkg-") && name != transcript) || name.starts_with("seed");
+        if is_secret {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    files::sync_dir(&dir)
 }
 
 /// New keystores take the place of the old ones, each password before its keystore. What is left of the old ones has no
@@ -284,8 +317,13 @@ fn make_dir(dir: &Path) -> io::Result<()> {
         && !parent.is_dir()
     {
         files::make_private_dir(parent)?;
+        parent.parent().map_or(Ok(()), files::sync_dir)?;
     }
-    if dir.is_dir() { Ok(()) } else { files::make_private_dir(dir) }
+    if dir.is_dir() {
+        return Ok(());
+    }
+    files::make_private_dir(dir)?;
+    dir.parent().map_or(Ok(()), files::sync_dir)
 }
 
 fn unreadable(data_dir: &Path, error: &io::Error) -> ExitError {
@@ -336,10 +374,14 @@ mod tests {
         std::fs::write(dir.join(LOCK_FILE), cluster.lock.to_json()).unwrap();
     }
 
+    fn transcript_of(cluster: &DealtCluster) -> String {
+        format!("dkg-{}.dat", &hex::encode(cluster.lock.definition_hash)[..16])
+    }
+
     /// The folder of operator 4, whose node has run, with all it needs to be operator 1.
     fn folder(now: &DealtCluster, next: &DealtCluster) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for part in ["keys", "next/keys", "wal", "signing"] {
+        for part in ["keys", "next/keys", "wal", "signing", "dkg"] {
             std::fs::create_dir_all(dir.path().join(part)).unwrap();
         }
         write_share(&dir.path().join("keys"), now, 4);
@@ -355,6 +397,9 @@ mod tests {
             .unwrap();
         std::fs::rename(root.join("identity.dat"), dir.path().join("identity.dat")).unwrap();
         std::fs::write(dir.path().join("wal/votes-1.wal"), b"votes of operator 4").unwrap();
+        for name in ["dkg-0011.dat", "seed.json", "seed-0011.txt", &transcript_of(next)] {
+            std::fs::write(dir.path().join("dkg").join(name), b"x").unwrap();
+        }
         dir
     }
 
@@ -395,6 +440,12 @@ mod tests {
             );
             assert!(shares(&keys, &before, OperatorIndex(4)).is_err(), "the old share is gone");
             assert!(!next_dir(root).exists());
+            let kept = std::fs::read_dir(root.join("dkg")).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(
+                kept.collect::<Vec<_>>(),
+                [transcript_of(&next).as_str()],
+                "old shares are in the others"
+            );
             assert_eq!(
                 std::fs::read(root.join("epochs/0/wal/votes-1.wal")).unwrap(),
                 b"votes of operator 4",
@@ -455,8 +506,8 @@ mod tests {
         ask(dir.path(), &pledge).unwrap();
         answer(dir.path(), &pledge, true).unwrap();
         sign(dir.path()).unwrap();
-        let refused = ask(dir.path(), &Pledge { definition_hash: Digest::repeat_byte(2), ..pledge });
-        assert!(refused.unwrap_err().to_string().contains("has signed the lock of another resharing"));
+        let second = Pledge { definition_hash: Digest::repeat_byte(2), ..pledge };
+        assert_eq!(ask(dir.path(), &second).unwrap(), Promise::Refused, "one lock after each");
         assert_eq!(ask(dir.path(), &pledge).unwrap(), Promise::Given, "the one that was signed goes on");
         assert_eq!(promised(dir.path(), &lock).unwrap(), Some(Height(49)));
         assert_eq!(promised(dir.path(), &verify(&four(&now).lock).unwrap()).unwrap(), None);

@@ -158,7 +158,8 @@ impl Verifier {
             return Err(Refusal::Malformed("certificate of another block".into()));
         }
         self.certificate(&certificate)?;
-        let block = self.block(block)?;
+        // A quorum has judged its evidence, under keys that may not be there any more.
+        let block = self.block_but_for_evidence(block)?;
         Ok((Arc::new(block), certificate))
     }
 
@@ -388,6 +389,11 @@ impl Verifier {
 
     /// Header against content, and every transaction and piece of evidence on its own.
     fn block(&self, block: Block) -> Result<CheckedBlock, Refusal> {
+        block.evidence.iter().try_for_each(|evidence| self.check_evidence(evidence))?;
+        self.block_but_for_evidence(block)
+    }
+
+    fn block_but_for_evidence(&self, block: Block) -> Result<CheckedBlock, Refusal> {
         let header = &block.header;
         let malformed = |detail: &str| Refusal::Malformed(detail.into());
         check_instance(InstanceId::Block(header.height))?;
@@ -408,7 +414,6 @@ impl Verifier {
         if header.payload_root != payload_root(&items) {
             return Err(malformed("payload root is not that of the items"));
         }
-        block.evidence.iter().try_for_each(|evidence| self.check_evidence(evidence))?;
         items.iter().try_for_each(|item| self.candidate(item))?;
         Ok(CheckedBlock::attest(block, items))
     }

@@ -166,8 +166,11 @@ pub enum Input {
     /// rounds pass whose blocks would carry its clock.
     MayLead(bool),
     /// The operators of the next epoch decide what is above this height: nothing is signed there, nor agreed on. Taken
-    /// when nothing above it has begun; [`Replica::last_height`](crate::Replica::last_height) tells.
+    /// unless something above it is decided, or may be with what this operator has signed;
+    /// [`Replica::last_height`](crate::Replica::last_height) tells.
     EndEpoch(Height),
+    /// f+1 members are under a lock that is not known here: nothing is signed any more, nor followed.
+    Superseded,
     /// A connection to an operator came up: it may have missed our newest messages.
     PeerConnected(OperatorIndex),
     /// The answer to [`Outbound::Inquire`](crate::Outbound::Inquire).

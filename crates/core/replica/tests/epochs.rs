@@ -8,8 +8,8 @@ use aequa_replica::{Config, Input, Recovery, SigningHistory};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{DutyId, DutyKind, Height, InstanceId, Message, OperatorIndex, Slot, Verified};
 use common::{
-    Effect, Operator, Outbound, Work, at, blocks, commit, config, deliver, fetched, proposed, replica_of,
-    sent, started,
+    Effect, Operator, Outbound, Work, at, blocks, commit, config, deliver, fetched, prepare, proposed,
+    replica_of, sent, started,
 };
 
 fn heights(effects: &[Effect]) -> Vec<u64> {
@@ -59,16 +59,53 @@ fn blocks_of_the_next_epoch_are_neither_asked_for_nor_executed() {
 }
 
 #[test]
-fn an_end_below_what_has_begun_is_not_promised_and_one_that_was_taken_back_is() {
+fn an_end_is_promised_where_nothing_above_it_is_decided_and_none_may_be() {
+    let chain = blocks(3);
     let mut node = started(0, Recovery::default());
-    node.step(at(1), fetched(&blocks(2)));
-    node.step(at(2), Input::EndEpoch(Height(2)));
-    assert_eq!(node.last_height(), None, "height 3 has begun");
-    node.step(at(2), Input::EndEpoch(Height(3)));
-    node.step(at(2), Input::EndEpoch(Height(9)));
-    assert_eq!(node.last_height(), Some(Height(9)));
-    node.step(at(2), Input::EndEpoch(Height(2)));
-    assert_eq!(node.last_height(), Some(Height(9)), "that has begun, and the other stands");
+    node.step(at(1), fetched(&chain[..2]));
+    node.step(at(2), Input::EndEpoch(Height(1)));
+    assert_eq!(node.last_height(), None, "height 2 is decided");
+    // It has prepared height 3, and so may others: without its COMMIT that decides nothing.
+    assert_eq!(heights(&node.step(at(2), proposed(&chain[2]))), [3]);
+    node.step(at(3), Input::EndEpoch(Height(2)));
+    assert_eq!(node.last_height(), Some(Height(2)));
+    let mut effects = Vec::new();
+    for voter in 1..4 {
+        let vote = prepare(InstanceId::Block(Height(3)), 0, chain[2].digest()).by(voter);
+        effects.extend(deliver(&mut node, at(4), voter, Verified::Prepare(vote)));
+    }
+    assert_eq!(heights(&effects), [0; 0], "it does not commit any more");
+
+    let mut node = started(0, Recovery::default());
+    node.step(at(1), fetched(&chain[..2]));
+    node.step(at(2), proposed(&chain[2]));
+    let mut effects = Vec::new();
+    for voter in 1..3 {
+        let vote = prepare(InstanceId::Block(Height(3)), 0, chain[2].digest()).by(voter);
+        effects.extend(deliver(&mut node, at(3), voter, Verified::Prepare(vote)));
+    }
+    assert!(sent(&effects).iter().any(|message| matches!(message, Message::Commit(_))));
+    node.step(at(4), Input::EndEpoch(Height(2)));
+    assert_eq!(node.last_height(), None, "two others may have committed too");
+    node.step(at(4), Input::EndEpoch(Height(3)));
+    assert_eq!(node.last_height(), Some(Height(3)));
+}
+
+#[test]
+fn whoever_the_members_have_left_behind_signs_nothing_and_goes_no_further() {
+    let chain = blocks(3);
+    let mut node = started(0, Recovery::default());
+    node.step(at(1), fetched(&chain[..1]));
+    node.step(at(2), Input::Superseded);
+    let mut effects = node.step(at(3), proposed(&chain[1]));
+    effects.extend(node.step(at(4), fetched(&chain[1..])));
+    assert_eq!(heights(&effects), [0; 0]);
+    assert_eq!(node.chain().tip().height, Height(1), "what it would believe is not what they decide by");
+    // With their lock at hand it follows to where it begins, and still signs nothing.
+    node.step(at(5), Input::EndEpoch(Height(2)));
+    let effects = node.step(at(6), fetched(&chain[1..]));
+    assert_eq!(node.chain().tip().height, Height(2));
+    assert_eq!(heights(&effects), [0; 0]);
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub struct Guard {
     watermarks: BTreeMap<Domain, InstanceId>,
     /// The last height of this epoch, once that is known.
     last_height: Option<Height>,
+    /// Other operators are in force: nothing is signed under this lock any more.
+    is_superseded: bool,
     /// Duties above the watermark that are over.
     closed: BTreeMap<DutyKind, SlotSet>,
     /// Where this operator is known to have been silent: above the first, up to the second.
@@ -186,6 +188,18 @@ impl Guard {
         self.last_height = Some(last_height);
     }
 
+    /// Whether something above this height may be decided with what was signed: a COMMIT was. With less nothing is.
+    pub fn has_committed_above(&self, height: Height) -> bool {
+        let from = VoteKey::first_of(InstanceId::Block(height.next()));
+        let blocks = self.taken.range(from..).take_while(|(key, _)| key.instance.height().is_some());
+        blocks.into_iter().any(|(key, _)| key.kind == Kind::Commit)
+    }
+
+    /// Signs nothing any more: the members are under another lock.
+    pub fn supersede(&mut self) {
+        self.is_superseded = true;
+    }
+
     /// The last height of this epoch, once that is known.
     pub fn last_height(&self) -> Option<Height> {
         self.last_height
@@ -244,6 +258,9 @@ impl Guard {
     pub(crate) fn permit(&self, statement: Statement) -> Result<Permission, Refusal> {
         if self.is_over(statement.instance) {
             return Err(Refusal::Over);
+        }
+        if self.is_superseded {
+            return Err(Refusal::NextEpoch);
         }
         if let (Some(height), Some(last)) = (statement.instance.height(), self.last_height)
             && height > last

@@ -37,7 +37,7 @@ pub struct Definition {
     pub version: String,
     /// What people call the cluster.
     pub name: String,
-    /// When the definition was written, in seconds since the Unix epoch.
+    /// When the first definition of the cluster was written, in seconds since the Unix epoch: the chain is no older.
     pub created_at: u64,
     /// Chain id of the EIP-712 domain of transactions.
     pub chain_id: u64,
@@ -147,7 +147,6 @@ impl Definition {
         parent: &ClusterLock,
         operators: Vec<Operator>,
         activation_height: Height,
-        created_at: u64,
     ) -> Result<Self, String> {
         let quorum = Quorum::of(operators.len()).ok_or("no operators")?;
         let mut validators: Vec<ValidatorGroup> = Vec::new();
@@ -160,7 +159,7 @@ impl Definition {
         let mut definition = Self {
             version: DEFINITION_VERSION.into(),
             name: parent.name.clone(),
-            created_at,
+            created_at: parent.created_at,
             chain_id: parent.chain_id,
             fork_version: parent.fork_version,
             threshold: quorum.quorum() as u64,

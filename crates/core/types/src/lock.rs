@@ -71,7 +71,7 @@ pub struct ClusterLock {
     /// First height of this epoch's operators: below it those of the lock before decide. Absent at epoch 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_height: Option<Height>,
-    /// When the lock was made, in seconds since the Unix epoch.
+    /// When the cluster was made, in seconds since the Unix epoch; stays the same through resharing.
     pub created_at: u64,
     /// Chain id of the EIP-712 domain of transactions.
     pub chain_id: u64,

@@ -236,6 +236,7 @@ impl Node {
             | Input::PeerHeight { .. }
             | Input::MayLead(_)
             | Input::EndEpoch(_)
+            | Input::Superseded
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

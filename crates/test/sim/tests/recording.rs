@@ -102,7 +102,7 @@ fn recording_changes_nothing() {
     }
 }
 
-/// A recording of a block that its operator prepared, committed and decided in round 0.
+/// A recording of a block that its operator prepared, committed and decided in round 0, by votes it heard.
 fn of_a_plain_block() -> (Recording, InstanceId) {
     let report = recorded(0, 4);
     let recordings = report.recordings.into_iter();
@@ -114,7 +114,10 @@ fn of_a_plain_block() -> (Recording, InstanceId) {
     let mut plain = found.filter(|(recording, id)| {
         let (replay, _) = recording.replay(*id);
         let kinds: Vec<Kind> = replay.statements.iter().map(|own| own.signed.kind()).collect();
-        kinds == [Kind::Prepare, Kind::Commit] && replay.certificate.is_some()
+        let of_this =
+            |numbered: &&Numbered| numbered.entry.as_ref().is_some_and(|e| e.instance() == Some(*id));
+        let prepares = recording.entries.iter().filter(of_this).filter(|numbered| is_prepare(numbered));
+        kinds == [Kind::Prepare, Kind::Commit] && replay.certificate.is_some() && prepares.count() >= 2
     });
     plain.next().unwrap()
 }

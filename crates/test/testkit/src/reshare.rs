@@ -30,9 +30,7 @@ pub fn reshared(
         identity_key: Key32::from(identity.public().to_bytes()),
         ..parent.lock.operators[0].clone()
     });
-    let created_at = parent.lock.created_at + 1;
-    let definition =
-        Definition::following(&parent.lock, operators.collect(), activation_height, created_at).unwrap();
+    let definition = Definition::following(&parent.lock, operators.collect(), activation_height).unwrap();
     let shares = new_shares(parent, quorum);
     let public: Vec<PublicShare> = shares.iter().map(SecretShare::public).collect();
     let mut lock = definition.lock();

@@ -14,7 +14,6 @@ use aequa_types::{Height, OperatorIndex, Quorum};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 /// Write the definition of a resharing: the same keys, under new shares of these operators
 ///
@@ -30,7 +29,10 @@ use std::time::SystemTime;
                   \x20   and who is new adds --lock cluster-lock.json\n\n\
                   Without --add, --remove and --replace the same operators get new shares: what somebody has copied \
                   of the old ones is worth nothing from then on. Operators meet on ports 500 above those of their \
-                  nodes. Whoever leaves stops its node after the activation height and removes its folder."
+                  nodes. Whoever leaves stops its node after the activation height and removes its folder.\n\n\
+                  Leave minutes until the activation height. When it comes before the ceremony has ended, the chain \
+                  waits: start the ceremony again wherever it does not run. Where one leaves or is replaced, all that \
+                  stay may have to sign; see docs/adr/0029-epochs.md. Never remove the folder next."
 )]
 pub struct ReshareArgs {
     /// The lock in force
@@ -77,9 +79,7 @@ pub(super) fn reshare(args: ReshareArgs) -> Result<(), ExitError> {
         ))
         .hint("say --lower-faults if that is what you want"));
     }
-    let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let height = Height(args.activation_height);
-    let definition = Definition::following(lock.lock(), operators, height, created.as_secs());
+    let definition = Definition::following(lock.lock(), operators, Height(args.activation_height));
     let definition = definition.map_err(ExitError::usage)?;
     let plan = Plan::new(definition, Some(lock)).map_err(ExitError::usage)?;
     write_definition(&args.out, &plan.definition)?;

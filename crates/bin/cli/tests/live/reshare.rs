@@ -173,6 +173,13 @@ fn four_operators_become_five_and_four_again_under_load() {
     let four_again = running.has_changed(&five, &[0, 2, 3, 4]);
     assert_eq!((four_again.quorum().operators(), four_again.lock().epoch), (4, 2));
     assert_eq!(four_again.validators()[0].group_key, four.validators()[0].group_key);
+
+    // Another one comes, who knows nothing of the first epoch but its blocks.
+    let card = running.operators.newcomer();
+    running.define(&["--replace", &format!("1={card}")], &[5]);
+    running.hold(&[0, 2, 3, 5]);
+    let third = running.has_changed(&four_again, &[0, 2, 3, 5]);
+    assert_eq!((third.quorum().operators(), third.lock().epoch), (4, 3));
     assert!(running.nonce > 0, "transactions were taken all the time");
 }
 

@@ -17,12 +17,14 @@ use crate::deposits::{DEPOSITS_FILE, deposit_data};
 use crate::epochs::{self, Pledge};
 use crate::exit::ExitError;
 use crate::files;
+use crate::keys::load_lock;
 use crate::validators::{is_kept, keystore_name};
 use aequa_crypto::keystore::{Cost, Label};
-use aequa_crypto::lock::VerifiedLock;
+use aequa_crypto::lock::{VerifiedLock, check_succession};
 use aequa_dkg::SecretShares;
 use aequa_storage::data_dir::note_newcomer;
 use aequa_types::OperatorIndex;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,15 +39,22 @@ pub struct Home {
     out: PathBuf,
     /// The lock before, and the promise that has to be given before the next is signed.
     parent: Option<VerifiedLock>,
+    /// Locks that may be those before it.
+    earlier: Vec<PathBuf>,
     pledge: Option<Pledge>,
     /// Of the name of the ceremony: enough of it to tell one from another.
     name: String,
-    _held: File,
+    held: Mutex<Option<File>>,
 }
 
 impl Home {
     /// The home of a ceremony in an operator's folder, where it is the holder of old shares or not.
-    pub fn enter(data_dir: &Path, plan: &Plan, me: OperatorIndex) -> Result<Self, ExitError> {
+    pub fn enter(
+        data_dir: &Path,
+        plan: &Plan,
+        locks: &[PathBuf],
+        me: OperatorIndex,
+    ) -> Result<Self, ExitError> {
         let dkg = data_dir.join("dkg");
         if !dkg.is_dir() {
             files::make_private_dir(&dkg)
@@ -62,10 +71,11 @@ impl Home {
             last_height: resharing.activation_height.previous().unwrap_or_default(),
         });
         Ok(Self {
-            _held: hold(&held)?,
+            held: Mutex::new(Some(hold(&held)?)),
             data_dir: data_dir.to_path_buf(),
             out,
             parent: plan.parent.clone(),
+            earlier: locks.to_vec(),
             pledge: pledge.filter(|_| holds_shares),
             name: hex::encode(plan.machine.ceremony())[..16].to_owned(),
         })
@@ -152,9 +162,31 @@ impl Home {
         }
         if let Some(parent) = &self.parent {
             epochs::keep_past(&self.data_dir, parent)?;
+            self.keep_earlier(parent)?;
             note_newcomer(&self.data_dir).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Keeps those of the named locks that were before `lock`, one after the other.
+    fn keep_earlier(&self, lock: &VerifiedLock) -> io::Result<()> {
+        let mut named: Vec<VerifiedLock> = Vec::new();
+        for path in &self.earlier {
+            named.push(load_lock(path).map_err(|error| io::Error::other(error.message))?);
+        }
+        let mut after = lock.clone();
+        while let Some(before) = named.iter().find(|one| check_succession(one, &after).is_ok()).cloned() {
+            epochs::keep_past(&self.data_dir, &before)?;
+            after = before;
+        }
+        Ok(())
+    }
+
+    /// Lets a node in, where what follows may be done beside it: the lock is there, and only signatures may be added.
+    pub fn let_go(&self) {
+        if self.parent.is_some() {
+            drop(self.held.lock().take());
+        }
     }
 
     /// Writes the lock, in place of one that fewer had signed. Where the next epoch has begun meanwhile it stays as it is.

@@ -109,7 +109,7 @@ mod tests {
         })
         .unwrap()
         .lock;
-        let at = |height| Definition::following(&lock, lock.operators.clone(), Height(height), 2).unwrap();
+        let at = |height| Definition::following(&lock, lock.operators.clone(), Height(height)).unwrap();
         let (own, other) = (at(50), at(60));
         assert_eq!(DefinitionClaim::full(&own).difference(&own), None);
         assert_eq!(DefinitionClaim::short(&other).difference(&own), None, "only its hash is known");

@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 pub struct Member {
     /// What everybody agreed on.
     pub definition: PathBuf,
-    /// The lock that a resharing follows, where the operator's folder has it not.
-    pub lock: Option<PathBuf>,
+    /// The lock that a resharing follows, and those before it, where the operator's folder has them not.
+    pub locks: Vec<PathBuf>,
     /// The operator's folder.
     pub data_dir: PathBuf,
     /// Where it listens, and its node later; to the others as the definition says, where nothing else is given.
@@ -47,7 +47,7 @@ pub struct Member {
 
 /// Takes part until there is a lock, and until the others have one too.
 pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
-    let plan = Plan::of_member(&member.definition, &member.data_dir, member.lock.as_deref())?;
+    let plan = Plan::of_member(&member.definition, &member.data_dir, &member.locks)?;
     let (definition, machine) = (&plan.definition, &plan.machine);
     if let Some(lock) = in_force(&member.data_dir, definition)? {
         return Ok(lock);
@@ -55,7 +55,7 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let own = OwnKeys::load(&member.data_dir)?;
     let me = place_of(definition, &own)?;
     obol::check_definition(&member.data_dir, definition, me)?;
-    let home = Home::enter(&member.data_dir, &plan, me)?;
+    let home = Home::enter(&member.data_dir, &plan, &member.locks, me)?;
     console::line(summary(&plan, me));
     let signer = IdentityKey::from_seed(&own.identity.seed());
     let network_identity = own.identity.seed();
@@ -69,7 +69,8 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     let first = ceremony.start(0);
     let operator = &definition.operators[me.as_usize()];
     let mut addresses = member.addresses.clone();
-    if addresses.p2p.is_empty() {
+    // Where a resharing meets its node does not listen.
+    if addresses.p2p.is_empty() || plan.parent.is_some() {
         addresses.p2p.clone_from(&operator.multiaddrs);
     }
     if let Some(lock) = finished_before(&home, &addresses, definition, &ceremony, me, &watch)? {

@@ -244,6 +244,10 @@ impl Part<'_> {
         let Some(pledge) = self.home.pledge().filter(|_| self.promise != Some(Promise::Given)) else {
             return Ok(true);
         };
+        if self.written.is_some() {
+            // The lock is there without it, and may be in force.
+            return Ok(false);
+        }
         let last = pledge.last_height.0;
         let promise = epochs::ask(self.home.data_dir(), pledge)
             .map_err(|error| ExitError::failure(format!("cannot ask the node: {error}")))?;
@@ -267,6 +271,7 @@ impl Part<'_> {
     fn is_too_late(&self) -> bool {
         self.promise == Some(Promise::Refused)
             && self.written.is_none()
+            && self.signing.as_ref().is_some_and(|signing| !signing.has_quorum())
             && self.news.elapsed() > self.member.wait
     }
 
@@ -312,6 +317,10 @@ impl Part<'_> {
         let path = self.home.lock();
         written.map_err(|error| ExitError::failure(format!("cannot write {}: {error}", path.display())))?;
         console::line(format!("the lock is {}, signed by {signed} of {operators}", path.display()));
+        self.home.let_go();
+        if signed < operators {
+            console::line("waiting for those that have not signed; it may be stopped at any time (Ctrl-C)");
+        }
         self.written = Some((lock, signed));
         self.news = Instant::now();
         Ok(())

@@ -41,11 +41,11 @@ impl Plan {
     }
 
     /// The plan of an operator's folder: the lock before is there, unless it is named.
-    pub fn of_member(path: &Path, data_dir: &Path, lock: Option<&Path>) -> Result<Self, ExitError> {
+    pub fn of_member(path: &Path, data_dir: &Path, named: &[PathBuf]) -> Result<Self, ExitError> {
         let before =
             read(path)?.resharing.map(|resharing| past_lock(data_dir, resharing.epoch.saturating_sub(1)));
-        let named = lock.map(Path::to_path_buf);
-        let locks: Vec<PathBuf> = named.into_iter().chain([data_dir.join(LOCK_FILE)]).chain(before).collect();
+        let locks: Vec<PathBuf> =
+            named.iter().cloned().chain([data_dir.join(LOCK_FILE)]).chain(before).collect();
         Self::load(path, &locks)
     }
 

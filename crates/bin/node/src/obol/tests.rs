@@ -305,7 +305,7 @@ fn a_definition_takes_over_just_what_was_imported_into_the_folder() {
         definition_hash: B256::ZERO,
     };
     let (lock, operators) = (definition.lock(), definition.operators.clone());
-    let following = Definition::following(&lock, operators, aequa_types::Height(9), 1).unwrap();
+    let following = Definition::following(&lock, operators, aequa_types::Height(9)).unwrap();
     assert_eq!(following.validators.iter().map(|group| group.count).sum::<u64>(), VALIDATORS as u64);
     check_definition(&scene.request.data_dir, &following, OperatorIndex(ME as u8)).unwrap();
     let check = |definition: &Definition, me| check_definition(&scene.request.data_dir, definition, me);

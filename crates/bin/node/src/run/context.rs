@@ -12,6 +12,8 @@ use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_types::sync::Status;
 use aequa_types::{Digest, OperatorIndex, Quorum};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -52,13 +54,15 @@ pub struct Locks {
     /// Hashes of that lock and of those before.
     known: Vec<Digest>,
     next: OnceLock<Digest>,
+    /// Members under locks that are not known here.
+    elsewhere: Mutex<BTreeSet<OperatorIndex>>,
 }
 
 impl Locks {
     /// A lock and those before it.
     pub fn new<'a>(locks: impl IntoIterator<Item = &'a VerifiedLock>) -> Self {
         let known = locks.into_iter().map(|lock| lock.lock().lock_hash).collect();
-        Self { known, next: OnceLock::new() }
+        Self { known, next: OnceLock::new(), elsewhere: Mutex::default() }
     }
 
     /// The lock that follows is known.
@@ -70,6 +74,17 @@ impl Locks {
     /// Whether a member may be under this lock.
     pub fn has(&self, lock_hash: &Digest) -> bool {
         self.known.contains(lock_hash) || self.next.get() == Some(lock_hash)
+    }
+
+    /// A member of this cluster says under which lock it is; how many say that they are under one not known here.
+    pub fn said(&self, member: OperatorIndex, lock_hash: &Digest) -> usize {
+        let mut elsewhere = self.elsewhere.lock();
+        if self.has(lock_hash) {
+            elsewhere.remove(&member)
+        } else {
+            elsewhere.insert(member)
+        };
+        elsewhere.len()
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Epoch {
     pub data_dir: PathBuf,
     /// The lock in force.
     pub lock: VerifiedLock,
+    /// Whether lock and keys are where the change can move others into their place.
+    pub is_movable: bool,
     /// What the rooms of the node share.
     pub context: Arc<Context>,
 }
@@ -72,6 +74,14 @@ impl Epoch {
             }
         };
         let last = pledge.last_height;
+        if promise == Promise::Open && !self.is_movable {
+            let text = "a resharing cannot be followed: --cluster-lock and --keys-dir have to be in the data directory";
+            tracing::warn!(target: "event", text, "warning");
+            if let Err(error) = self.answer(pledge, false).await {
+                self.warn(&error);
+            }
+            return None;
+        }
         if promise != Promise::Open {
             return (promise == Promise::Given).then_some(last);
         }
@@ -107,7 +117,11 @@ impl Epoch {
         let (next, place) = match found.map(|(found, _)| found) {
             Some(Ok(Some(next))) => next,
             Some(Ok(None)) | None => return Err("its lock is not here yet".into()),
-            Some(Err(error)) => return Err(error.message),
+            Some(Err(error)) => {
+                // Opening keystores takes its time.
+                tokio::time::sleep(REMIND_EVERY).await;
+                return Err(error.message);
+            }
         };
         let (epoch, first_height) = (next.lock().epoch, next.lock().first_height().0);
         self.context.locks.expect(next.lock().lock_hash);

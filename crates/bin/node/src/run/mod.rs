@@ -61,7 +61,7 @@ mod wanted;
 mod wire_metrics;
 
 use crate::allocator;
-use crate::config::RunConfig;
+use crate::config::{LOCK_FILE, RunConfig};
 use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::{Operator, load_operator};
@@ -226,6 +226,8 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     let over = epoch::Epoch {
         data_dir: config.data_dir.clone(),
         lock: operator.lock.clone(),
+        is_movable: config.cluster_lock == config.data_dir.join(LOCK_FILE)
+            && config.keys_dir == config.data_dir.join("keys"),
         context: Arc::clone(&context),
     };
     let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;

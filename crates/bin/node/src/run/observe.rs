@@ -91,6 +91,7 @@ impl Observatory {
             | Input::PeerHeight { .. }
             | Input::MayLead(_)
             | Input::EndEpoch(_)
+            | Input::Superseded
             | Input::PeerConnected(_)
             | Input::Testimony { .. } => {}
         }

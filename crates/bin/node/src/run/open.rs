@@ -9,7 +9,6 @@ use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::Operator;
 use aequa_chain::{Chain, StoredRow, Tip};
-use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
@@ -19,6 +18,7 @@ use aequa_storage::{
     DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions,
 };
 use aequa_telemetry::Metrics;
+use aequa_types::limits::OPERATORS_MAX;
 use aequa_types::sync::Status;
 use aequa_types::{
     Certificate, Digest, DutyId, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value,
@@ -65,6 +65,15 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     };
     let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
     let before = epochs::history(&config.data_dir, lock)?;
+    if (before.len() as u64) < lock.lock().epoch {
+        let text = format!(
+            "{} locks of earlier epochs are missing in {}/epochs: blocks of then are believed where they have the group's \
+             seal; put each as epochs/<n>/cluster-lock.json",
+            lock.lock().epoch - before.len() as u64,
+            config.data_dir.display()
+        );
+        tracing::warn!(target: "event", text, "warning");
+    }
     let last_height = epochs::promised(&config.data_dir, lock)?;
     metrics.p2p_dkg_cluster_checks_total.inc(["ok"]);
     report_last_state(config, metrics);
@@ -93,7 +102,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
 
     let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
         .map_err(refusal)?;
-    let chain = restore_chain(operator, &before, &store)?;
+    let chain = restore_chain(operator, &store)?;
     let newest = testimony::newest_duties(&store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
@@ -139,7 +148,8 @@ fn leave_before(
     }
     let over: Vec<InstanceId> = votes.db().watermarks().filter(|at| at.as_duty().is_some()).collect();
     let is_over = |instance: InstanceId| match instance {
-        InstanceId::Block(height) => height < first_height,
+        // What was said above the last height is known to the signing database: nothing else is said there.
+        InstanceId::Block(height) => is_first_start || height < first_height,
         InstanceId::Duty(_) => over.iter().any(|at| at.domain() == instance.domain() && instance <= *at),
     };
     records.retain(|record| match record {
@@ -345,19 +355,15 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
     Ok(SigningHistory::Lost)
 }
 
-fn restore_chain(
-    operator: &Operator,
-    before: &[VerifiedLock],
-    store: &FjallChainStore,
-) -> Result<Chain, ExitError> {
+fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
     let lock = &operator.lock;
     // Whoever was an operator once has its row for ever.
-    let ever = before.iter().map(VerifiedLock::quorum).fold(lock.quorum(), |most, quorum| {
-        if quorum.operators() > most.operators() { quorum } else { most }
-    });
+    let ever = match lock.lock().epoch {
+        0 => lock.quorum(),
+        _ => Quorum::of(OPERATORS_MAX).unwrap_or(lock.quorum()),
+    };
     let Some(stored) = store.latest().map_err(refusal)? else {
-        let first = before.first().unwrap_or(lock);
-        let begun_ms = first.lock().created_at.saturating_mul(1000);
+        let begun_ms = lock.lock().created_at.saturating_mul(1000);
         return Ok(Chain::genesis(lock.cluster_id(), ever).begun_at(begun_ms));
     };
     let rows: Vec<StoredRow> = store.rows().collect::<Result<_, _>>().map_err(refusal)?;

@@ -176,7 +176,12 @@ fn clock_offset_ms(theirs_ms: u64, ours_ms: u64, rtt_ms: f64) -> i64 {
 /// Notes how far a member is; `None` when it belongs elsewhere and gets no answer.
 pub async fn take_status(context: &Context, from: OperatorIndex, status: &Status) -> Option<()> {
     let own = &context.status;
-    if status.cluster_id != own.cluster_id || !context.locks.has(&status.lock_hash) {
+    let is_member = status.cluster_id == own.cluster_id;
+    if is_member && context.locks.said(from, &status.lock_hash) >= context.quorum.weak_quorum() {
+        // One of them is honest: other operators are in force, and what this one signs is for nobody.
+        context.input(Input::Superseded).await;
+    }
+    if !is_member || !context.locks.has(&status.lock_hash) {
         if let Some(suppressed) = context.warns("p2p_dkg_cluster", from) {
             let err = format!("operator {from} runs under another cluster lock");
             tracing::warn!(target: "event", result = "error", err, suppressed, "p2p_dkg_cluster");

@@ -38,16 +38,30 @@ impl<K: Keys> Replica<K> {
         }
     }
 
-    /// Ends the epoch after this height, unless something above it has begun.
+    /// Ends the epoch after this height, unless something above it is decided or may be with what was signed: what
+    /// others rely on is that no COMMIT above it is made. What has begun there is forgotten.
     pub(super) fn end_epoch_after(&mut self, last: Height) {
-        if self.height() > last {
+        let tip = self.cx.chain.tip().height;
+        if tip > last || self.signer.guard().has_committed_above(last) {
             return;
         }
         let had_ended = self.has_epoch_ended();
         self.signer.guard_mut().end_after(last);
-        if had_ended && !self.is_rejoining() {
+        if self.has_epoch_ended() {
+            let next = InstanceId::Block(tip.next());
+            self.cx.out.cancel_timers(next);
+            self.instances.forget(next);
+        } else if had_ended && !self.is_rejoining() {
             self.begin_height();
         }
+    }
+
+    /// Signs nothing any more, and goes no further.
+    pub(super) fn end_superseded(&mut self) {
+        let tip = self.cx.chain.tip().height;
+        let last = self.last_height().map_or(tip, |last| last.min(tip));
+        self.signer.guard_mut().supersede();
+        self.signer.guard_mut().end_after(last);
     }
 
     /// A message of the height being agreed, with what was held back before it.

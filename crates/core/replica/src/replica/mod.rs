@@ -10,7 +10,7 @@
 //! | timer | its instance, `Blocks` (propose), or all that is done now and then | |
 //! | seal combined | `Sessions` | the certificate is stored; a held proposal may go on |
 //! | fetched blocks, heights of peers | `BlockSync`, `Blocks` | the next height begins; our share is added |
-//! | end of the epoch | the guard | no height above it begins |
+//! | end of the epoch, superseded | the guard | no height above it begins |
 //! | connected | `Instances`, `Blocks` | newest messages and evidence are sent again |
 //! | testimony | the guard | one of ours that it does not know stops the node |
 //!
@@ -162,6 +162,7 @@ impl<K: Keys> Replica<K> {
             }
             Input::MayLead(may_lead) => self.cx.may_lead = may_lead,
             Input::EndEpoch(last) => self.end_epoch_after(last),
+            Input::Superseded => self.end_superseded(),
             Input::PeerConnected(operator) => self.on_connected(operator),
             Input::Testimony { testimony, .. } => self.compare(&testimony),
         }

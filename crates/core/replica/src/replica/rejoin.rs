@@ -66,6 +66,7 @@ impl<K: Keys> Replica<K> {
             | Input::FetchFailed { .. }
             | Input::PeerHeight { .. }
             | Input::EndEpoch(_)
+            | Input::Superseded
             | Input::MayLead(_) => self.take(input),
         }
         Some(rejoin)
