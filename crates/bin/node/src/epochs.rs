@@ -255,10 +255,10 @@ pub fn complete(data_dir: &Path, keys_dir: &Path) -> Result<bool, ExitError> {
         change_place(data_dir, place, &epoch_dir(data_dir, lock.lock().epoch))
             .map_err(|error| ExitError::failure(error.to_string()))?;
         move_keys(&dir.join("keys"), keys_dir).map_err(fail)?;
-        forget_ceremonies(data_dir, &load_lock(&next)?.lock().definition_hash).map_err(fail)?;
         std::fs::rename(&next, &now).map_err(fail)?;
         files::sync_dir(data_dir).map_err(fail)?;
     }
+    forget_ceremonies(data_dir, &load_lock(&now)?.lock().definition_hash).map_err(fail)?;
     std::fs::remove_dir_all(&dir).map_err(fail)?;
     files::sync_dir(data_dir).map_err(fail)?;
     Ok(true)

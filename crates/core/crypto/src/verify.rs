@@ -130,7 +130,7 @@ impl Verifier {
         match &certificate.proof {
             Proof::Group(seal) => self.group_seal(certificate, seal),
             Proof::Commits(commits) => {
-                let quorum = self.members(certificate.instance).quorum;
+                let quorum = self.members(certificate.instance)?.quorum;
                 check_length(quorum, "certificate", commits.len())?;
                 if !commits.windows(2).all(|pair| pair[0].operator < pair[1].operator) {
                     return Err(Refusal::BadJustification("certificate repeats a signer or is out of order"));
@@ -264,7 +264,7 @@ impl Verifier {
     fn pre_prepare(&self, message: PrePrepare) -> Result<Verified, Refusal> {
         let PrePrepare { proposal, value, round_changes, prepares } = message;
         let (instance, round) = (proposal.instance, proposal.round);
-        let quorum = self.members(instance).quorum;
+        let quorum = self.members(instance)?.quorum;
         check_length(quorum, "J_rc", round_changes.len())?;
         check_length(quorum, "J_p", prepares.len())?;
         self.check_form(&proposal, Kind::PrePrepare)?;
@@ -296,7 +296,7 @@ impl Verifier {
     }
 
     fn round_change(&self, message: RoundChange) -> Result<Verified, Refusal> {
-        check_length(self.members(message.change.instance).quorum, "J_p", message.prepares.len())?;
+        check_length(self.members(message.change.instance)?.quorum, "J_p", message.prepares.len())?;
         self.check_form(&message.change, Kind::RoundChange)?;
         self.check_elements(&message.prepares, Kind::Prepare, message.change.instance)?;
         self.check_signature(&message.change)?;
@@ -322,14 +322,14 @@ impl Verifier {
         self.check_author(signed)
     }
 
-    /// Who speaks about an instance.
-    fn members(&self, instance: InstanceId) -> &Members {
+    /// Who speaks about an instance; an error where it is of an epoch that is not known here.
+    fn members(&self, instance: InstanceId) -> Result<&Members, Refusal> {
         let decide = |members: &&Members| instance.height().is_none_or(|height| height >= members.first);
-        [&self.members].into_iter().chain(&self.before).find(decide).unwrap_or(&self.members)
+        [&self.members].into_iter().chain(&self.before).find(decide).ok_or(Refusal::OutOfBounds(instance))
     }
 
     fn check_author(&self, signed: &Signed) -> Result<(), Refusal> {
-        match self.members(signed.instance).quorum.contains(signed.author) {
+        match self.members(signed.instance)?.quorum.contains(signed.author) {
             true => Ok(()),
             false => Err(Refusal::NotMember(signed.author)),
         }
@@ -359,7 +359,7 @@ impl Verifier {
         if self.statements.contains(&fingerprint) {
             return Ok(());
         }
-        let identities = &self.members(signed.instance).identities;
+        let identities = &self.members(signed.instance)?.identities;
         let identity = identities.get(signed.author.as_usize()).ok_or(Refusal::NotMember(signed.author))?;
         identity.verify(&self.cluster, signed).map_err(|_| {
             Refusal::BadSignature(format!("{:?} of operator {}", signed.kind(), signed.author))
@@ -400,7 +400,9 @@ impl Verifier {
         if header.cluster_id != self.cluster {
             return Err(Refusal::WrongCluster);
         }
-        if !self.members(InstanceId::Block(header.height)).quorum.contains(header.proposer) {
+        // Of an epoch that is not known here, whoever has certified the block has judged it.
+        let members = self.members(InstanceId::Block(header.height));
+        if members.is_ok_and(|members| !members.quorum.contains(header.proposer)) {
             return Err(malformed("proposer is no member"));
         }
         if block.items.len() > BLOCK_ITEMS_MAX || header.items != block.items.len() as u64 {

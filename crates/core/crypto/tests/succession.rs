@@ -5,9 +5,12 @@
 use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
 use aequa_crypto::lock::{LockError, VerifiedLock, check_succession, verify};
 use aequa_crypto::seal::combine;
-use aequa_testkit::reshared;
+use aequa_crypto::verify::{Refusal, Verifier};
+use aequa_testkit::{block, reshared};
 use aequa_types::lock::ClusterLock;
-use aequa_types::{ConsensusParams, Height};
+use aequa_types::{
+    Certificate, CertifiedBlock, ConsensusParams, Digest, Height, InstanceId, OperatorIndex, Proof, Round,
+};
 
 fn dealt(nodes: usize) -> DealtCluster {
     deal_cluster(DealRequest {
@@ -117,4 +120,37 @@ fn shares_of_two_epochs_make_no_seal() {
     for secrets in &four.operators {
         assert!(new.check_own_share(secrets.index, &secrets.share).is_err(), "an old share is refused");
     }
+}
+
+#[test]
+fn blocks_of_an_epoch_are_judged_by_its_operators_and_those_of_an_unknown_one_by_the_seal() {
+    let four = dealt(4);
+    let five = reshared(&four, &[Some(0), Some(1), Some(2), Some(3), None], AT, &ALL);
+    let back = reshared(&five, &kept(&[0, 1, 2, 3]), Height(90), &ALL);
+    let (first, second, last) = (verified(&four.lock), verified(&five.lock), verified(&back.lock));
+    let certified = |height: u64, is_sealed: bool| {
+        let mut block = block(first.cluster_id(), height, Digest::ZERO, Vec::new());
+        block.header.proposer = OperatorIndex(4);
+        let (instance, digest) = (InstanceId::Block(Height(height)), block.header.digest());
+        let round = Round(0);
+        let mut certificate = Certificate { instance, round, digest, proof: Proof::Commits(Vec::new()) };
+        if is_sealed {
+            let message = certificate.decision().seal_bytes(&first.cluster_id());
+            let shares: Vec<_> =
+                back.operators[..3].iter().map(|one| (one.index, one.share.sign(&message))).collect();
+            certificate = Certificate::sealed(certificate.decision(), combine(3, &shares).unwrap());
+        }
+        CertifiedBlock { block, certificate }
+    };
+    let knows_all = Verifier::with_history(&last, &[first.clone(), second.clone()]);
+    let knows_last = Verifier::new(&last);
+    assert!(knows_all.certified_block(certified(60, true)).is_ok(), "operator 4 was one then");
+    for height in [40, 100] {
+        assert!(knows_all.certified_block(certified(height, true)).is_err(), "and not at {height}");
+    }
+    assert!(knows_last.certified_block(certified(60, true)).is_ok());
+    assert!(knows_last.certified_block(certified(40, true)).is_ok());
+    assert!(knows_last.certified_block(certified(100, true)).is_err());
+    let unsealed = knows_last.certified_block(certified(60, false)).unwrap_err();
+    assert!(matches!(unsealed, Refusal::OutOfBounds(_)), "nobody knows whose COMMITs these would be");
 }
