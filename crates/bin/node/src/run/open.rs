@@ -152,10 +152,10 @@ fn leave_before(
         InstanceId::Block(height) => is_first_start || height < first_height,
         InstanceId::Duty(_) => over.iter().any(|at| at.domain() == instance.domain() && instance <= *at),
     };
-    records.retain(|record| match record {
+    records.retain(|record| {
         // What others have said can be told by who they are.
-        Record::Heard(signed) => verifier.signed(signed).is_ok(),
-        own => !is_over(own.instance()),
+        let Record::Heard(signed) = record else { return !is_over(record.instance()) };
+        verifier.signed(signed).is_ok()
     });
     Ok(over.into_iter().filter_map(InstanceId::as_duty).collect())
 }
