@@ -335,27 +335,11 @@ fn unreadable(data_dir: &Path, error: &io::Error) -> ExitError {
 mod tests {
     use super::*;
     use crate::cluster::NewKeystore;
-    use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+    use aequa_crypto::dealer::DealtCluster;
     use aequa_crypto::keystore::{Cost, Label};
     use aequa_crypto::lock::verify;
     use aequa_storage::{DataDir, Identity};
-    use aequa_testkit::reshared;
-    use aequa_types::ConsensusParams;
-
-    fn five() -> DealtCluster {
-        deal_cluster(DealRequest {
-            name: "t".into(),
-            nodes: 5,
-            chain_id: None,
-            fork_version: [0; 4],
-            params: ConsensusParams::default(),
-            validators: Vec::new(),
-            builders: None,
-            multiaddrs: Vec::new(),
-            created_at: 1,
-        })
-        .unwrap()
-    }
+    use aequa_testkit::{dealt, reshared};
 
     /// Operator 1 has left, and operator 4 has its place.
     fn four(five: &DealtCluster) -> DealtCluster {
@@ -405,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_change_that_was_cut_off_anywhere_is_completed() {
-        let now = five();
+        let now = dealt(5);
         let next = four(&now);
         let (before, after) = (verify(&now.lock).unwrap(), verify(&next.lock).unwrap());
         for done in 0..=4 {
@@ -460,7 +444,7 @@ mod tests {
 
     #[test]
     fn what_is_next_is_refused_without_the_share_that_belongs_to_it() {
-        let now = five();
+        let now = dealt(5);
         let next = four(&now);
         let lock = verify(&now.lock).unwrap();
         let of = |dir: &tempfile::TempDir| load_next(dir.path(), &lock, OperatorIndex(4));
@@ -468,7 +452,7 @@ mod tests {
             &|dir| write_share(&dir.join("next/keys"), &now, 4),
             &|dir| write_share(&dir.join("next/keys"), &next, 2),
             &|dir| std::fs::remove_file(dir.join("next/keys").join(SHARE_KEYSTORE)).unwrap(),
-            &|dir| write_lock(&next_dir(dir), &four(&five())),
+            &|dir| write_lock(&next_dir(dir), &four(&dealt(5))),
         ];
         for (number, wrong) in wrong.iter().enumerate() {
             let dir = folder(&now, &next);
@@ -484,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_promise_is_given_once_and_for_one_lock() {
-        let now = five();
+        let now = dealt(5);
         let lock = verify(&now.lock).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let definition_hash = Digest::repeat_byte(1);

@@ -2,30 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use aequa_crypto::dealer::{DealRequest, DealtCluster, deal_cluster};
+use aequa_crypto::dealer::DealtCluster;
 use aequa_crypto::lock::{LockError, VerifiedLock, check_succession, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::{Refusal, Verifier};
-use aequa_testkit::{block, reshared};
+use aequa_testkit::{block, dealt, reshared};
 use aequa_types::lock::ClusterLock;
-use aequa_types::{
-    Certificate, CertifiedBlock, ConsensusParams, Digest, Height, InstanceId, OperatorIndex, Proof, Round,
-};
-
-fn dealt(nodes: usize) -> DealtCluster {
-    deal_cluster(DealRequest {
-        name: "devnet".into(),
-        nodes,
-        chain_id: None,
-        fork_version: [0; 4],
-        params: ConsensusParams::default(),
-        validators: Vec::new(),
-        builders: None,
-        multiaddrs: Vec::new(),
-        created_at: 1,
-    })
-    .unwrap()
-}
+use aequa_types::{Certificate, CertifiedBlock, Digest, Height, InstanceId, OperatorIndex, Proof, Round};
 
 const AT: Height = Height(50);
 const ALL: [usize; 7] = [0, 1, 2, 3, 4, 5, 6];

@@ -20,6 +20,26 @@ pub struct Keyring {
     pub lock: VerifiedLock,
 }
 
+/// A cluster with the parameters clusters have by default, and all its secrets.
+pub fn dealt(operators: usize) -> DealtCluster {
+    dealt_with(operators, ConsensusParams::default())
+}
+
+fn dealt_with(operators: usize, params: ConsensusParams) -> DealtCluster {
+    let dealt = deal_cluster(DealRequest {
+        name: "test".into(),
+        nodes: operators,
+        chain_id: Some(CHAIN_ID),
+        fork_version: [0; 4],
+        params,
+        validators: Vec::new(),
+        builders: None,
+        multiaddrs: Vec::new(),
+        created_at: 0,
+    });
+    dealt.unwrap()
+}
+
 impl Keyring {
     /// Of a cluster with the parameters clusters have by default.
     pub fn of(operators: usize) -> Self {
@@ -28,18 +48,7 @@ impl Keyring {
 
     /// Of a cluster with these parameters.
     pub fn with(operators: usize, params: ConsensusParams) -> Self {
-        let dealt = deal_cluster(DealRequest {
-            name: "test".into(),
-            nodes: operators,
-            chain_id: Some(CHAIN_ID),
-            fork_version: [0; 4],
-            params,
-            validators: Vec::new(),
-            builders: None,
-            multiaddrs: Vec::new(),
-            created_at: 0,
-        });
-        let dealt = dealt.unwrap();
+        let dealt = dealt_with(operators, params);
         let lock = verify(&dealt.lock).unwrap();
         Self { dealt, lock }
     }

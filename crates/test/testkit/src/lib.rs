@@ -19,7 +19,7 @@ mod vote;
 
 pub use block::{bid, block, checked, plaintext, plaintext_with, unsigned};
 pub use dice::{Dice, runs};
-pub use keyring::{CHAIN_ID, Keyring};
+pub use keyring::{CHAIN_ID, Keyring, dealt};
 pub use reshare::reshared;
 pub use vote::{
     Vote, at, believed, change, commit, digest, double_vote, duty_value, prepare, preprepare, unjustified,

@@ -84,8 +84,8 @@ fn meeting_port(port: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_crypto::dealer::{DealRequest, deal_cluster};
-    use aequa_types::{ConsensusParams, Height};
+    use aequa_testkit::dealt;
+    use aequa_types::Height;
 
     #[test]
     fn ports_move_and_all_else_stays() {
@@ -96,19 +96,7 @@ mod tests {
 
     #[test]
     fn the_first_line_that_differs_is_shown() {
-        let lock = deal_cluster(DealRequest {
-            name: "t".into(),
-            nodes: 4,
-            chain_id: None,
-            fork_version: [0; 4],
-            params: ConsensusParams::default(),
-            validators: Vec::new(),
-            builders: None,
-            multiaddrs: Vec::new(),
-            created_at: 1,
-        })
-        .unwrap()
-        .lock;
+        let lock = dealt(4).lock;
         let at = |height| Definition::following(&lock, lock.operators.clone(), Height(height)).unwrap();
         let (own, other) = (at(50), at(60));
         assert_eq!(DefinitionClaim::full(&own).difference(&own), None);
