@@ -47,12 +47,12 @@ impl CeremonyWatch {
         }
     }
 
-    /// See [`custody::persist`].
+    /// Writes keys or the state of the ceremony, timed and counted.
     pub fn persist<T, E: Display>(&self, write: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         custody::persist(&self.metrics, write)
     }
 
-    /// See [`custody::recovered`].
+    /// Counts how keys or the state of the ceremony were found.
     pub fn recovered<E: Display>(&self, found: Result<Found, &E>) {
         custody::recovered(&self.metrics, found);
     }
