@@ -49,7 +49,7 @@ fn install(dir: &Path) -> bool {
     }
     let copied = std::fs::create_dir_all(dir).and_then(|()| std::fs::copy(PACKAGE, dir.join("package.json")));
     let mut npm = program("npm");
-    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]).current_dir(dir);
+    npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(dir);
     copied.is_ok() && npm.status().is_ok_and(|status| status.success()) && dir.join(PROGRAM).is_file()
 }
 
