@@ -76,14 +76,14 @@ impl Locks {
         self.known.contains(lock_hash) || self.next.get() == Some(lock_hash)
     }
 
-    /// A member of this cluster says under which lock it is; how many say that they are under one not known here.
+    /// A member of this cluster says under which lock it is. Where that is one not known here: how many say so.
     pub fn said(&self, member: OperatorIndex, lock_hash: &Digest) -> usize {
         let mut elsewhere = self.elsewhere.lock();
         if self.has(lock_hash) {
-            elsewhere.remove(&member)
-        } else {
-            elsewhere.insert(member)
-        };
+            elsewhere.remove(&member);
+            return 0;
+        }
+        elsewhere.insert(member);
         elsewhere.len()
     }
 }
@@ -125,5 +125,21 @@ impl Context {
             Admit::Write { suppressed } => Some(suppressed),
             Admit::Suppress => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_under_a_lock_that_became_known_leave_nobody_behind() {
+        let (locks, next) = (Locks::default(), Digest::repeat_byte(1));
+        let said: Vec<usize> = (0..3).map(|member| locks.said(OperatorIndex(member), &next)).collect();
+        assert_eq!(said, [1, 2, 3]);
+        assert_eq!(locks.said(OperatorIndex(0), &next), 3, "one member counts once");
+        locks.expect(next);
+        assert_eq!(locks.said(OperatorIndex(0), &next), 0, "whatever others said before");
+        assert_eq!(locks.said(OperatorIndex(3), &Digest::repeat_byte(2)), 3);
     }
 }
