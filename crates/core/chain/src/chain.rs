@@ -1,8 +1,10 @@
 //! The tip, what may follow it, and the step to it.
 
 use crate::evidence::{self, EvidenceRefusal};
-use crate::execute::execute;
-use crate::state::StoredRow;
+use crate::execute::{evidence_rows, execute};
+use crate::read::{Change, StateRead};
+use crate::row::Row;
+use crate::state::Prepared;
 use crate::{ChainError, HeaderError, State, hash};
 use aequa_types::block::{Items, LeaderProof, payload_root};
 use aequa_types::evidence::{CheckedEvidence, Evidence, EvidenceList};
@@ -11,6 +13,7 @@ use aequa_types::{
     Quorum, TimestampMs, Totals, TxKind,
 };
 use alloy_primitives::B256;
+use std::sync::Arc;
 
 /// How far a first proposal's timestamp may be ahead of the local clock, and at least behind it, in
 /// milliseconds.
@@ -45,10 +48,8 @@ pub struct Tip {
 /// What executing a block changed; belongs into one batch with the block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Rows to write, each once.
-    pub changed_rows: Vec<StoredRow>,
-    /// Keys of rows to remove; none of them is among the changed ones.
-    pub removed_rows: Vec<Vec<u8>>,
+    /// Rows, pages of their tree and counts that change, each key once: the rows first, in the order of tables.
+    pub changes: Vec<Change>,
     /// State root after the block.
     pub state_root: B256,
     /// History root after the block.
@@ -65,7 +66,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain before its first block.
+    /// The chain before its first block, with its state in memory.
     pub fn genesis(cluster_id: ClusterId, quorum: Quorum) -> Self {
         let state = State::default();
         let state_root = state.root(&cluster_id, Height(0));
@@ -80,22 +81,33 @@ impl Chain {
         self
     }
 
-    /// The chain a store gave back. Refused unless the rows have exactly the root stored with the tip.
-    pub fn restore(
+    /// The chain whose state is stored up to `tip`. Refused unless it has exactly the root that the tip says; its rows
+    /// are compared with it when they are about to change, and by [`State::check`].
+    pub fn open(
         cluster_id: ClusterId,
         quorum: Quorum,
-        rows: impl IntoIterator<Item = StoredRow>,
+        stored: Arc<dyn StateRead>,
         tip: Tip,
     ) -> Result<Self, ChainError> {
-        let state = State::from_rows(rows)?;
+        let state = State::open(stored)?;
         if let Some(stranger) = state.operators().find(|operator| !quorum.contains(*operator)) {
             return Err(HeaderError::NotAMember(stranger).into());
         }
-        let rebuilt = state.root(&cluster_id, tip.height);
-        if rebuilt != tip.state_root {
-            return Err(ChainError::RootMismatch { rebuilt, stored: tip.state_root });
+        let found = state.root(&cluster_id, tip.height);
+        if found != tip.state_root {
+            return Err(ChainError::RootMismatch { found, stored: tip.state_root });
         }
         Ok(Self { cluster_id, quorum, state, tip })
+    }
+
+    /// The chain before its first block, whose state is going to be stored here.
+    pub fn begin(
+        cluster_id: ClusterId,
+        quorum: Quorum,
+        stored: Arc<dyn StateRead>,
+    ) -> Result<Self, ChainError> {
+        let genesis = Self::genesis(cluster_id, quorum);
+        Self::open(cluster_id, quorum, stored, genesis.tip)
     }
 
     /// The cluster this chain belongs to.
@@ -205,13 +217,10 @@ impl Chain {
     pub fn apply(&mut self, block: &CheckedBlock) -> Result<Applied, ChainError> {
         let header = block.header();
         self.check_link(header)?;
-        evidence::check_list(&self.state, self.tip.height, block.evidence()).map_err(HeaderError::from)?;
-        let rows = execute(&self.state, block)?;
-        let changed_rows = self.state.put(&rows);
-        let expired = evidence::expired_samples(&self.state, header.height, header.timestamp_ms);
-        let removed_rows = self.state.remove_times(&expired);
-        let state_root = self.state.root(&self.cluster_id, header.height);
+        let prepared = self.execute(block).map_err(|error| self.blamed(block, error))?;
+        let state_root = prepared.root(&self.cluster_id, header.height);
         let history_root = hash::history(&self.tip.history_root, header.height, &state_root);
+        let changes = self.state.take(header.height, prepared);
         self.tip = Tip {
             height: header.height,
             digest: block.digest(),
@@ -219,7 +228,23 @@ impl Chain {
             state_root,
             history_root,
         };
-        Ok(Applied { changed_rows, removed_rows, state_root, history_root })
+        Ok(Applied { changes, state_root, history_root })
+    }
+
+    fn execute(&self, block: &CheckedBlock) -> Result<Prepared, ChainError> {
+        let header = block.header();
+        evidence::check_list(&self.state, self.tip.height, block.evidence()).map_err(HeaderError::from)?;
+        let rows = execute(&self.state, block)?;
+        let expired = evidence::expired_samples(&self.state, header.height, header.timestamp_ms);
+        self.state.prepare(&rows, &expired)
+    }
+
+    /// Why a block cannot be executed: what is wrong with the rows it depends upon, if they are damaged.
+    fn blamed(&self, block: &CheckedBlock, error: ChainError) -> ChainError {
+        let nonces = block.items().iter().map(|item| item.body());
+        let nonces = nonces.map(|body| Row::Nonce { sender: body.from(), kind: body.kind(), next: 0 });
+        let mut rows = nonces.chain(evidence_rows(block));
+        rows.find_map(|row| self.state.check_row(&row).err()).unwrap_or(error)
     }
 
     /// What makes a header the child of the tip; cheap, and checked before anything is executed.

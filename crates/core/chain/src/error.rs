@@ -88,7 +88,7 @@ pub enum HeaderError {
     Totals,
 }
 
-/// A block cannot be built or executed, or stored rows are not a state.
+/// A block cannot be built or executed, or what is stored is not a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// The header is wrong.
@@ -120,12 +120,20 @@ pub enum ChainError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The stored rows are not the ones the stored root commits to.
-    #[error("rows have state root {rebuilt}, the tip says {stored}")]
+    /// The stored state is not the one the stored root commits to.
+    #[error("the stored state has root {found}, the tip says {stored}")]
     RootMismatch {
-        /// Root computed from the rows.
-        rebuilt: B256,
+        /// Root of the state.
+        found: B256,
         /// Root stored with the tip.
         stored: B256,
+    },
+    /// A row, a page of the tree or the counts are not what the root commits to.
+    #[error("the stored state is damaged at {key}: {reason}")]
+    Damaged {
+        /// The key in hex.
+        key: String,
+        /// What is wrong there.
+        reason: &'static str,
     },
 }

@@ -11,6 +11,7 @@
 //! the chain knows no time of: evidence about them does not age.
 
 use crate::State;
+use crate::row::Row;
 use crate::state::Committed;
 use aequa_types::evidence::{Evidence, Offence};
 use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
@@ -51,7 +52,7 @@ pub enum EvidenceRefusal {
 /// Whether the block after `tip` may carry this piece, as far as it matters alone.
 pub(crate) fn check(state: &State, tip: Height, offence: &Offence) -> Result<(), EvidenceRefusal> {
     if let Some(Committed { height, .. }) = state.evidence(offence) {
-        return Err(EvidenceRefusal::AlreadyCommitted { operator: offence.operator, committed: *height });
+        return Err(EvidenceRefusal::AlreadyCommitted { operator: offence.operator, committed: height });
     }
     if let InstanceId::Block(height) = offence.key.instance
         && is_expired(state, tip, height)
@@ -89,10 +90,11 @@ fn is_expired(state: &State, tip: Height, height: Height) -> bool {
 }
 
 /// Samples that exceed both limits at this block: the oldest ones.
-pub(crate) fn expired_samples(state: &State, height: Height, timestamp_ms: TimestampMs) -> Vec<Height> {
+pub(crate) fn expired_samples(state: &State, height: Height, timestamp_ms: TimestampMs) -> Vec<Row> {
     let too_old = |(sample, sampled_ms): &(Height, TimestampMs)| {
         height.0.saturating_sub(sample.0) > EVIDENCE_AGE_HEIGHTS_MAX
             && timestamp_ms.saturating_sub(*sampled_ms) > EVIDENCE_AGE_MS_MAX
     };
-    state.times().take_while(too_old).map(|(sample, _)| sample).collect()
+    let expired = state.times().take_while(too_old);
+    expired.map(|(height, timestamp_ms)| Row::Time { height, timestamp_ms }).collect()
 }

@@ -27,7 +27,7 @@ pub(crate) fn execute(state: &State, block: &CheckedBlock) -> Result<Vec<Row>, C
     Ok(rows)
 }
 
-fn evidence_rows(block: &CheckedBlock) -> impl Iterator<Item = Row> {
+pub(crate) fn evidence_rows(block: &CheckedBlock) -> impl Iterator<Item = Row> {
     let committed: Height = block.header().height;
     block.evidence().iter().map(move |evidence| Row::Evidence {
         offence: evidence.offence(),

@@ -14,14 +14,15 @@ pub(crate) fn empty() -> B256 {
     hash(&[])
 }
 
-/// Where a row lives in the tree.
-pub(crate) fn path(table: u8, key: &[u8]) -> B256 {
-    hash(&[&[table], key])
+/// Where a row lives in the tree; its key begins with the number of its table.
+pub(crate) fn path(key: &[u8]) -> B256 {
+    hash(&[key])
 }
 
-/// What a row contributes to the tree.
-pub(crate) fn leaf(table: u8, key: &[u8], value: &[u8]) -> B256 {
-    hash(&[LEAF, &[table], &length(key), key, &length(value), value])
+/// What a row contributes to the tree; its key begins with the number of its table.
+pub(crate) fn leaf(key: &[u8], value: &[u8]) -> B256 {
+    let (table, key) = key.split_at(key.len().min(1));
+    hash(&[LEAF, table, &length(key), key, &length(value), value])
 }
 
 /// Two subtrees.
@@ -75,28 +76,28 @@ mod tests {
 
     #[test]
     fn columns_are_not_joined_without_their_lengths() {
-        assert_ne!(leaf(1, b"1", b"23"), leaf(1, b"12", b"3"));
-        assert_ne!(leaf(1, b"", b"123"), leaf(1, b"123", b""));
+        assert_ne!(leaf(b"\x011", b"23"), leaf(b"\x0112", b"3"));
+        assert_ne!(leaf(b"\x01", b"123"), leaf(b"\x01123", b""));
     }
 
     #[test]
     fn an_empty_value_is_not_an_absent_row() {
-        assert_ne!(leaf(1, b"key", b""), empty());
+        assert_ne!(leaf(b"\x01key", b""), empty());
     }
 
     #[test]
     fn the_same_row_of_another_table_is_another_leaf_at_another_path() {
-        assert_ne!(leaf(1, b"key", b"value"), leaf(2, b"key", b"value"));
-        assert_ne!(path(1, b"key"), path(2, b"key"));
+        assert_ne!(leaf(b"\x01key", b"value"), leaf(b"\x02key", b"value"));
+        assert_ne!(path(b"\x01key"), path(b"\x02key"));
     }
 
     #[test]
     fn a_node_is_never_taken_for_a_leaf() {
-        let (left, right) = (leaf(1, b"a", b"1"), leaf(1, b"b", b"2"));
+        let (left, right) = (leaf(b"\x01a", b"1"), leaf(b"\x01b", b"2"));
         let joined = [left.as_slice(), right.as_slice()].concat();
         for table in [0x00, 0x01] {
-            assert_ne!(leaf(table, &joined, b""), node(&left, &right));
-            assert_ne!(leaf(table, b"", &joined), node(&left, &right));
+            assert_ne!(leaf(&[&[table], &joined[..]].concat(), b""), node(&left, &right));
+            assert_ne!(leaf(&[table], &joined), node(&left, &right));
         }
         assert_ne!(hash(&[&joined]), node(&left, &right));
     }

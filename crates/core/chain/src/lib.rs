@@ -1,7 +1,8 @@
 //! What the cluster remembers: block execution and the roots that commit to it.
 //!
 //! Pure: no I/O, clock, randomness, threads or logging. A [`Chain`] is the state after one decided block,
-//! and the only way from one to the next is [`Chain::apply`]. Everything here is a function of the cluster
+//! and the only way from one to the next is [`Chain::apply`]. It reads its rows through [`StateRead`], each when it is
+//! needed, and gives the [`Change`]s to be stored with the block; until they are, it remembers them itself. Everything here is a function of the cluster
 //! lock and the decided blocks, so every honest node computes the same bytes.
 //!
 //! ```text
@@ -63,7 +64,8 @@
 //!
 //! # Invariants
 //!
-//! - The cached tree is the tree of the rows: [`State::is_intact`] rebuilds it and compares.
+//! - The tree is the tree of the rows: a row is compared with its leaf before it changes, a page with the hash above
+//!   it whenever it is read, and [`State::check`] compares all of them.
 //! - A refused block changes nothing; a block is applied only on the tip its header names.
 //! - Nonces grow by exactly one per item; [`Chain::apply`] refuses a block that would need anything else,
 //!   although no such block can be decided while at most f operators are faulty.
@@ -80,6 +82,8 @@ mod error;
 mod evidence;
 mod execute;
 mod hash;
+mod page;
+mod read;
 mod row;
 mod state;
 mod tree;
@@ -87,5 +91,7 @@ mod tree;
 pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, Tip};
 pub use error::{ChainError, HeaderError};
 pub use evidence::{EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusal, TIME_EVERY_HEIGHTS};
+pub use read::{Change, MemoryState, StateRead};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
 pub use state::{Committed, State, StoredRow};
+pub use tree::RowProof;

@@ -72,6 +72,11 @@ impl Table {
         self.number() <= Table::Times.number()
     }
 
+    /// Its place among all tables.
+    pub(crate) fn position(self) -> usize {
+        usize::from(self.number()) - 1
+    }
+
     /// The table of this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.number() == number)

@@ -59,7 +59,7 @@ fn committed_evidence_is_remembered_by_offence_with_hash_and_height() {
     assert_eq!(chain.state().len(Table::Evidence), 2);
     assert_eq!(chain.state().evidence_against(OperatorIndex(2)).count(), 2);
     assert_eq!(chain.state().evidence_against(OperatorIndex(1)).count(), 0);
-    let restored = Chain::restore(cluster(), four(), chain.state().rows(), *chain.tip()).unwrap();
+    let restored = Store::of(chain.state(), chain.tip().height.0).open(*chain.tip()).unwrap();
     assert_eq!(restored, chain);
 }
 
@@ -146,7 +146,8 @@ fn long_chain(height: u64, block_ms: u64) -> Chain {
             rows.push((key, (sample * block_ms).to_be_bytes().to_vec()));
         }
     }
-    let state_root = State::from_rows(rows.clone()).unwrap().root(&cluster(), Height(height));
+    let state = State::from_rows(rows).unwrap();
+    let state_root = state.root(&cluster(), Height(height));
     let tip = Tip {
         height: Height(height),
         digest: Digest::repeat_byte(9),
@@ -154,7 +155,7 @@ fn long_chain(height: u64, block_ms: u64) -> Chain {
         state_root,
         history_root: Digest::ZERO,
     };
-    Chain::restore(cluster(), four(), rows, tip).unwrap()
+    Store::of(&state, height).open(tip).unwrap()
 }
 
 /// Two seconds a block: 100,000 heights are more than 48 hours.
@@ -201,24 +202,28 @@ fn every_thousandth_block_leaves_its_time_until_it_is_too_old() {
     let before = chain.clone();
     let applied = commit(&mut chain, &[]);
     assert_eq!(chain.state().time(Height(120_000)), Some(chain.tip().timestamp_ms));
-    assert_eq!((applied.removed_rows.len(), chain.state().len(Table::Times)), (0, samples + 1));
+    assert!(rows(&applied).iter().all(|(_, after)| after.is_some()));
+    assert_eq!(chain.state().len(Table::Times), samples + 1);
 
     let applied = commit(&mut chain, &[]);
-    assert_eq!(applied.removed_rows, [[vec![5], 20_000u64.to_be_bytes().to_vec()].concat()]);
+    let removed: Vec<_> = rows(&applied).into_iter().filter(|(_, after)| after.is_none()).collect();
+    assert_eq!(removed, [([vec![5], 20_000u64.to_be_bytes().to_vec()].concat(), None)]);
     assert_eq!(chain.state().time(Height(20_000)), None);
-    assert!(chain.state().is_intact());
-    let mut store = Store(before.state().rows().collect());
+    chain.state().check().unwrap();
+    let mut store = Store::of(before.state(), 119_999);
     let mut again = before;
     for _ in 0..2 {
-        store.write(&commit(&mut again, &[]));
+        let applied = commit(&mut again, &[]);
+        store.write(&again, &applied);
     }
-    assert_eq!(&State::from_rows(store.rows()).unwrap(), chain.state(), "what is stored is what is left");
+    assert_eq!(store.rows(), chain.state().rows().collect::<Vec<_>>(), "what is stored is what is left");
+    assert_eq!(store.open(*chain.tip()), Ok(chain));
 }
 
 #[test]
 fn evidence_against_a_stranger_is_not_restored() {
     let mut seven = Chain::genesis(cluster(), aequa_types::Quorum::of(7).unwrap());
     commit(&mut seven, &[against(6, 1)]);
-    let restored = Chain::restore(cluster(), four(), seven.state().rows(), *seven.tip());
+    let restored = Store::of(seven.state(), 1).open(*seven.tip());
     assert_eq!(restored, Err(HeaderError::NotAMember(OperatorIndex(6)).into()));
 }

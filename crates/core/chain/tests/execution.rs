@@ -43,9 +43,12 @@ fn only_changed_rows_are_written_and_each_once() {
     let mut chain = genesis();
     extend(&mut chain, 0, &[plaintext(1, 0, 5), plaintext(2, 0, 5)]);
     let applied = extend(&mut chain, 1, &[bid(3, 0, 4, 0xfe), plaintext(1, 1, 5), plaintext(1, 2, 5)]);
-    let tables: Vec<u8> = applied.changed_rows.iter().map(|(key, _)| key[0]).collect();
+    let tables: Vec<u8> = rows(&applied).iter().map(|(key, _)| key[0]).collect();
     assert_eq!(tables, [1, 1, 2, 3]);
-    assert!(applied.changed_rows.is_sorted());
+    assert!(rows(&applied).is_sorted());
+    let keys: std::collections::BTreeSet<_> = applied.changes.iter().map(|change| &change.key).collect();
+    assert_eq!(keys.len(), applied.changes.len(), "pages and counts too");
+    assert!(applied.changes.iter().all(|change| change.before != change.after));
 }
 
 #[test]
@@ -199,6 +202,6 @@ fn an_operator_outside_the_cluster_has_no_ledger() {
     let wide = Chain::genesis(cluster(), aequa_types::Quorum::of(7).unwrap());
     let mut seven = wide;
     extend(&mut seven, 6, &[]);
-    let restored = Chain::restore(cluster(), four(), seven.state().rows(), *seven.tip());
+    let restored = Store::of(seven.state(), seven.tip().height.0).open(*seven.tip());
     assert_eq!(restored, Err(HeaderError::NotAMember(OperatorIndex(6)).into()));
 }

@@ -3,13 +3,14 @@
 
 mod common;
 
-use aequa_chain::{Chain, ChainError, SCHEMA_VERSION, State, StoredRow, Tip};
+use aequa_chain::{Chain, ChainError, Change, SCHEMA_VERSION, State, StoredRow, Tip};
 use aequa_types::{CheckedTransaction, Header, Height, OperatorIndex};
 use alloy_primitives::B256;
-use common::*;
+use common::{Store, bid, cluster, extend, four, genesis, next, plaintext};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn bytes(value: &Value) -> Vec<u8> {
     hex::decode(value.as_str().unwrap()).unwrap()
@@ -166,14 +167,15 @@ proptest! {
         let mut store = Store::default();
         for (proposer, items) in blocks(plan) {
             let applied = extend(&mut chain, proposer, &items);
-            store.write(&applied);
+            store.write(&chain, &applied);
             let rebuilt = State::from_rows(store.rows()).unwrap();
             prop_assert_eq!(rebuilt.root(&cluster(), chain.tip().height), applied.state_root);
             prop_assert_eq!(&rebuilt, chain.state());
-            prop_assert!(chain.state().is_intact());
+            prop_assert_eq!(chain.state().check(), Ok(()));
+            let opened = store.open(*chain.tip()).unwrap();
+            prop_assert_eq!(opened.state().check(), Ok(()));
+            prop_assert_eq!(&opened, &chain);
         }
-        let restored = Chain::restore(cluster(), four(), store.rows(), *chain.tip()).unwrap();
-        prop_assert_eq!(restored, chain);
     }
 
     #[test]
@@ -191,9 +193,9 @@ proptest! {
     }
 
     #[test]
-    fn any_byte_changed_in_a_store_is_found_when_the_chain_is_restored(
+    fn any_byte_changed_in_a_store_is_found(
         plan in plans(),
-        row in any::<prop::sample::Index>(),
+        entry in any::<prop::sample::Index>(),
         byte in any::<prop::sample::Index>(),
         flip in 1u8..,
     ) {
@@ -201,26 +203,57 @@ proptest! {
         for (proposer, items) in blocks(plan) {
             extend(&mut chain, proposer, &items);
         }
-        let mut rows: Vec<StoredRow> = chain.state().rows().collect();
-        let (key, value) = row.get_mut(&mut rows);
+        let mut entries = State::from_rows(chain.state().rows()).unwrap().stored_changes();
+        let Change { key, after, .. } = entry.get_mut(&mut entries);
+        let value = after.as_mut().unwrap();
         match byte.index(key.len() + value.len()) {
             at if at < key.len() => key[at] ^= flip,
             at => value[at - key.len()] ^= flip,
         }
-        prop_assert!(Chain::restore(cluster(), four(), rows, *chain.tip()).is_err());
+        let mut store = Store::default();
+        store.0.write(chain.tip().height, &entries);
+        let found = store.open(*chain.tip()).and_then(|opened| opened.state().check());
+        prop_assert!(found.is_err());
     }
 }
 
 #[test]
 fn a_tip_of_another_cluster_or_height_is_refused() {
     let mut chain = genesis();
-    extend(&mut chain, 0, &[plaintext(1, 0, 5)]);
-    let rows: Vec<StoredRow> = chain.state().rows().collect();
+    let applied = extend(&mut chain, 0, &[plaintext(1, 0, 5)]);
+    let mut store = Store::default();
+    store.write(&chain, &applied);
     let other = aequa_types::ClusterId::repeat_byte(9);
     assert!(matches!(
-        Chain::restore(other, four(), rows.clone(), *chain.tip()),
+        Chain::open(other, four(), Arc::new(store.0.clone()), *chain.tip()),
         Err(ChainError::RootMismatch { .. })
     ));
     let later = Tip { height: Height(2), ..*chain.tip() };
-    assert!(Chain::restore(cluster(), four(), rows, later).is_err());
+    assert!(store.open(later).is_err());
+    assert_eq!(store.open(*chain.tip()), Ok(chain));
+}
+
+#[test]
+fn a_block_that_meets_a_damaged_row_says_so_and_changes_nothing() {
+    let mut chain = genesis();
+    let mut store = Store::default();
+    for nonce in 0..3 {
+        let applied = extend(&mut chain, 0, &[plaintext(1, nonce, 5), plaintext(2, nonce, 5)]);
+        store.write(&chain, &applied);
+    }
+    let key = [vec![1], vec![1; 20], vec![1]].concat();
+    let damage = |value: Option<u64>| Change {
+        key: key.clone(),
+        before: None,
+        after: value.map(|value| value.to_be_bytes().to_vec()),
+    };
+    for damaged in [Some(2), Some(9), None] {
+        let mut store = store.clone();
+        store.0.write(chain.tip().height, &[damage(damaged)]);
+        let mut opened = store.open(*chain.tip()).unwrap();
+        let good = next(&chain, 1, &[plaintext(1, 3, 5)]);
+        assert!(matches!(opened.apply(&good), Err(ChainError::Damaged { .. })), "{damaged:?}");
+        assert_eq!(opened, chain);
+        opened.apply(&next(&chain, 1, &[plaintext(2, 3, 5)])).unwrap();
+    }
 }

@@ -20,6 +20,10 @@ pub trait Ports<K> {
     /// The replica has taken it. Only for those who watch: nothing of it is durable yet.
     fn stepped(&mut self, _: &Output) {}
 
+    /// Whether everything the replica read of its state in this turn could be read. What came of a read that failed
+    /// must not leave the turn.
+    fn check_reads(&mut self) -> Result<(), Self::Error>;
+
     /// The vote log and the signing database.
     fn votes(&mut self) -> &mut Self::Votes;
 

@@ -82,6 +82,7 @@ impl<K: Keys> Host<K> {
     /// One sync, and everything is carried out.
     fn finish<P: Ports<K>>(&mut self, ports: &mut P, mut output: Output) -> Result<(), HostError<P::Error>> {
         self.fire_due(ports, &mut output);
+        ports.check_reads().map_err(HostError::Store)?;
         let output = match output.unless_halted() {
             Ok(output) => output,
             Err(stopped) if !ports.heeds_halts() => stopped.ignored(),

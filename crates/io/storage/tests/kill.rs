@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+use aequa_chain::{Change, StateRead as _};
 use aequa_storage::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Wal, WalOptions};
 use aequa_testkit::{at, block, commit};
 use aequa_types::record::ValueRecord;
@@ -116,15 +117,19 @@ fn writes_blocks_until_killed() {
         let block = block(CLUSTER, height.0, tip.map_or(CLUSTER, |tip| tip.digest), Vec::new());
         let certificate = commit(at(height.0), 0, block.header.digest()).certificate(0..3);
         // Rows of every size, so that a batch spans writes of the engine.
-        let rows: Vec<_> = (0..20u64)
-            .map(|n| (n.to_be_bytes().to_vec(), height.0.to_be_bytes().repeat(1 + n as usize * 40)))
+        let value = |height: u64, n: u64| height.to_be_bytes().repeat(1 + n as usize * 40);
+        let changes: Vec<_> = (0..20u64)
+            .map(|n| Change {
+                key: n.to_be_bytes().to_vec(),
+                before: tip.map(|tip| value(tip.height.0, n)),
+                after: Some(value(height.0, n)),
+            })
             .collect();
         let committed = store.commit(&BlockCommit {
             block: &block,
             certificate: &certificate,
             tx_hashes: &[],
-            changed_rows: &rows,
-            removed_rows: &[],
+            changes: &changes,
             state_root: B256::from(alloy_primitives::U256::from(height.0)),
             history_root: B256::ZERO,
         });
@@ -145,10 +150,14 @@ fn f4_a_killed_store_holds_every_acknowledged_block_and_each_wholly_or_not_at_al
             assert!(store.block(Height(height)).unwrap().is_some());
             assert!(store.roots(Height(height)).unwrap().is_some());
         }
-        let rows: Vec<_> = store.rows().collect::<Result<_, _>>().unwrap();
-        assert_eq!(rows.len(), 20);
-        for (_, value) in rows {
-            assert_eq!(value[..8], tip.height.0.to_be_bytes(), "rows of the last block only");
+        let lowest = store.lowest_state().unwrap();
+        for height in [lowest, Height(lowest.0.midpoint(tip.height.0)), tip.height] {
+            let state = store.state_at(height).unwrap();
+            let entries = std::iter::successors(state.above(&[]), |(key, _)| state.above(key));
+            let values: Vec<_> = entries.map(|(_, value)| value).collect();
+            assert_eq!(values.len(), if height == Height(0) { 0 } else { 20 });
+            let is_whole = values.iter().all(|value| value[..8] == height.0.to_be_bytes());
+            assert!(is_whole, "entries of one block only");
         }
     }
     let tip = open_chain(dir.path()).latest().unwrap().unwrap();

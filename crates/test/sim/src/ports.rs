@@ -131,6 +131,8 @@ impl<'a> Surroundings<'a> {
         alarms: &'a mut Alarms,
         doomed: &'a mut Option<u64>,
     ) -> Self {
+        // The turn's first operation is to ask whether its reads failed.
+        store.fail_reads(*doomed == Some(0));
         let votes = Votes {
             promises,
             doomed,
@@ -183,6 +185,10 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
         self.noticed.extend(output.notices().cloned());
         output.timer_changes().iter().for_each(|change| self.alarms.change(change));
         self.must_stop = self.must_stop.take().or_else(|| output.halts().cloned());
+    }
+
+    fn check_reads(&mut self) -> Result<(), Broken> {
+        self.votes.operation(fault::CRASH_READING)
     }
 
     fn votes(&mut self) -> &mut Votes<'a> {

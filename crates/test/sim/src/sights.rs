@@ -82,6 +82,7 @@ pub(crate) mod fault {
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";
     pub(crate) const FROZEN: &str = "node frozen for good";
     pub(crate) const CRASH_TORN: &str = "crash before the sync";
+    pub(crate) const CRASH_READING: &str = "read of the state that fails";
     pub(crate) const CRASH_SYNCED: &str = "crash between sync and sends";
     pub(crate) const CRASH_SENDING: &str = "crash while sending";
     pub(crate) const CRASH_STORING: &str = "crash while storing";

@@ -1,13 +1,14 @@
 //! The simulated block store: buffered, it loses a suffix of its writes in a crash.
 
 use aequa_byzantine::Dice;
-use aequa_chain::{Applied, Chain, ChainError, Tip};
+use aequa_chain::{Applied, Chain, ChainError, Change, MemoryState, StateRead, StoredRow, Tip};
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, ClusterId, DutyId, DutyKind, DutyOutcome, Height, InstanceId,
     Message, Quorum, Recall, Slot,
 };
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// A block as stored.
 #[derive(Debug, Clone)]
@@ -26,12 +27,60 @@ enum Write {
     Evidence(Vec<CheckedEvidence>),
 }
 
+/// The state of one node as it is stored.
+#[derive(Debug, Default)]
+struct State {
+    entries: RwLock<MemoryState>,
+    /// Whether nothing of it can be read.
+    fails: AtomicBool,
+}
+
+impl State {
+    fn write(&self, height: Height, changes: &[Change]) {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).write(height, changes);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, MemoryState> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_readable(&self) -> bool {
+        !self.fails.load(Ordering::Relaxed)
+    }
+}
+
+/// A state, of which a copy of the store has its own.
+#[derive(Debug, Default)]
+struct Kept(Arc<State>);
+
+impl Clone for Kept {
+    fn clone(&self) -> Self {
+        Self(Arc::new(State { entries: RwLock::new(self.0.read().clone()), ..State::default() }))
+    }
+}
+
+impl StateRead for State {
+    fn height(&self) -> Height {
+        self.read().height()
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.is_readable().then(|| self.read().get(key))?
+    }
+
+    fn above(&self, key: &[u8]) -> Option<StoredRow> {
+        self.is_readable().then(|| self.read().above(key))?
+    }
+}
+
 /// The block store of one node: a journal of writes of which a prefix is durable.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Store {
     journal: Vec<Write>,
     flushed: usize,
     blocks: BTreeMap<Height, Stored>,
+    /// What the node's chain reads. A crash leaves it to the chain that was, and begins another.
+    state: Kept,
     duties: BTreeMap<DutyId, DutyOutcome>,
     watermarks: BTreeMap<DutyKind, Slot>,
     evidence: Vec<CheckedEvidence>,
@@ -40,6 +89,11 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn put_block(&mut self, stored: Stored) {
         self.write(Write::Block(Box::new(stored)));
+    }
+
+    /// Whether reads of the state give nothing from now on.
+    pub(crate) fn fail_reads(&self, fails: bool) {
+        self.state.0.fails.store(fails, Ordering::Relaxed);
     }
 
     pub(crate) fn put_certificate(&mut self, certificate: Certificate) {
@@ -151,14 +205,10 @@ impl Store {
 
     /// The chain as a restarting node reads it.
     pub(crate) fn chain(&self, cluster: ClusterId, quorum: Quorum) -> Result<Chain, ChainError> {
+        let state = Arc::clone(&self.state.0);
         let Some(last) = self.blocks.values().next_back() else {
-            return Ok(Chain::genesis(cluster, quorum));
+            return Chain::begin(cluster, quorum, state);
         };
-        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        for stored in self.blocks.values() {
-            stored.applied.removed_rows.iter().for_each(|key| drop(rows.remove(key)));
-            rows.extend(stored.applied.changed_rows.iter().cloned());
-        }
         let tip = Tip {
             height: last.block.header().height,
             digest: last.block.digest(),
@@ -166,13 +216,15 @@ impl Store {
             state_root: last.applied.state_root,
             history_root: last.applied.history_root,
         };
-        Chain::restore(cluster, quorum, rows, tip)
+        Chain::open(cluster, quorum, state, tip)
     }
 
     fn write(&mut self, write: Write) {
         match &write {
             Write::Block(stored) => {
-                self.blocks.insert(stored.block.header().height, (**stored).clone());
+                let height = stored.block.header().height;
+                self.state.0.write(height, &stored.applied.changes);
+                self.blocks.insert(height, (**stored).clone());
             }
             Write::Certificate(certificate) => {
                 match certificate.instance {

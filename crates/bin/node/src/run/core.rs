@@ -194,6 +194,10 @@ impl Ports<OperatorKeys> for NodePorts {
         self.observatory.input(input);
     }
 
+    fn check_reads(&mut self) -> Result<(), StorageError> {
+        self.ledger.check_reads()
+    }
+
     fn votes(&mut self) -> &mut NodeVotes {
         &mut self.votes
     }

@@ -79,8 +79,7 @@ impl Ledger {
             block: block.block(),
             certificate,
             tx_hashes: &tx_hashes,
-            changed_rows: &applied.changed_rows,
-            removed_rows: &applied.removed_rows,
+            changes: &applied.changes,
             state_root: applied.state_root,
             history_root: applied.history_root,
         })?;
@@ -139,6 +138,11 @@ impl Ledger {
     /// read leaves the question unanswered; writing to it will say so.
     pub fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
         self.outcome(duty).ok()??.recall(duty, recall)
+    }
+
+    /// Whether all of the state that was asked for since the last call could be read.
+    pub fn check_reads(&self) -> Result<(), StorageError> {
+        self.store.check_reads()
     }
 
     /// Bytes the block store keeps in memory.

@@ -8,7 +8,7 @@ use crate::config::RunConfig;
 use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::Operator;
-use aequa_chain::{Chain, StoredRow, Tip};
+use aequa_chain::{Chain, StateRead};
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
@@ -100,10 +100,10 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         data_dir.adopt_lock(identity.lock_hash).map_err(refusal)?;
     }
 
-    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default())
-        .map_err(refusal)?;
+    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default());
+    let store = Arc::new(store.map_err(refusal)?);
     let chain = restore_chain(operator, &store)?;
-    let newest = testimony::newest_duties(&store).map_err(refusal)?;
+    let newest = testimony::newest_duties(&*store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
         records: recovered.records,
@@ -123,7 +123,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
             .collect(),
     };
     let locks = Locks::new(before.iter().chain([lock]));
-    Ok(Opened { data_dir, votes, store: Arc::new(store), chain, verifier, locks, recovery, last_height })
+    Ok(Opened { data_dir, votes, store, chain, verifier, locks, recovery, last_height })
 }
 
 /// Leaves earlier epochs behind. What was said in them binds nobody in this one: their blocks are decided, and of their
@@ -355,26 +355,23 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
     Ok(SigningHistory::Lost)
 }
 
-fn restore_chain(operator: &Operator, store: &FjallChainStore) -> Result<Chain, ExitError> {
+fn restore_chain(operator: &Operator, store: &Store) -> Result<Chain, ExitError> {
     let lock = &operator.lock;
     // Whoever was an operator once has its row for ever.
     let ever = match lock.lock().epoch {
         0 => lock.quorum(),
         _ => Quorum::of(OPERATORS_MAX).unwrap_or(lock.quorum()),
     };
-    let Some(stored) = store.latest().map_err(refusal)? else {
-        let begun_ms = lock.lock().created_at.saturating_mul(1000);
-        return Ok(Chain::genesis(lock.cluster_id(), ever).begun_at(begun_ms));
+    let state: Arc<dyn StateRead> = Arc::<FjallChainStore>::clone(store);
+    let opened = match store.latest().map_err(refusal)? {
+        Some(tip) => Chain::open(lock.cluster_id(), ever, state, tip),
+        None => {
+            let begun_ms = lock.lock().created_at.saturating_mul(1000);
+            Chain::begin(lock.cluster_id(), ever, state).map(|chain| chain.begun_at(begun_ms))
+        }
     };
-    let rows: Vec<StoredRow> = store.rows().collect::<Result<_, _>>().map_err(refusal)?;
-    let tip = Tip {
-        height: stored.height,
-        digest: stored.digest,
-        timestamp_ms: stored.timestamp_ms,
-        state_root: stored.state_root,
-        history_root: stored.history_root,
-    };
-    Chain::restore(lock.cluster_id(), ever, rows, tip).map_err(|error| {
+    store.check_reads().map_err(refusal)?;
+    opened.map_err(|error| {
         let hint = if lock.quorum().operators() > 1 {
             "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers"
         } else {

@@ -1,10 +1,12 @@
 //! Transactions, and a chain that is told which blocks to take.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use aequa_chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, StoredRow};
+use aequa_chain::{
+    Applied, Chain, ChainError, FRESH_WITHIN_MS, Freshness, MemoryState, State, StoredRow, Tip,
+};
 use aequa_testkit::checked;
-use aequa_types::{Address, CheckedBlock, CheckedTransaction, ClusterId, OperatorIndex, Quorum};
-use std::collections::BTreeMap;
+use aequa_types::{Address, CheckedBlock, CheckedTransaction, ClusterId, Height, OperatorIndex, Quorum};
+use std::sync::Arc;
 
 pub const POLICY: ClusterId = ClusterId::repeat_byte(0x70);
 
@@ -48,15 +50,31 @@ pub fn extend(chain: &mut Chain, proposer: u8, items: &[CheckedTransaction]) -> 
 
 /// A store that writes what execution says changed.
 #[derive(Debug, Clone, Default)]
-pub struct Store(pub BTreeMap<Vec<u8>, Vec<u8>>);
+pub struct Store(pub MemoryState);
 
 impl Store {
-    pub fn write(&mut self, applied: &Applied) {
-        applied.removed_rows.iter().for_each(|key| drop(self.0.remove(key)));
-        self.0.extend(applied.changed_rows.iter().cloned());
+    /// A store with the rows of a state.
+    pub fn of(state: &State, height: u64) -> Self {
+        let mut store = Self::default();
+        store.0.write(Height(height), &State::from_rows(state.rows()).unwrap().stored_changes());
+        store
+    }
+
+    pub fn write(&mut self, chain: &Chain, applied: &Applied) {
+        self.0.write(chain.tip().height, &applied.changes);
+    }
+
+    pub fn open(&self, tip: Tip) -> Result<Chain, ChainError> {
+        Chain::open(cluster(), four(), Arc::new(self.0.clone()), tip)
     }
 
     pub fn rows(&self) -> Vec<StoredRow> {
-        self.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        State::open(Arc::new(self.0.clone())).unwrap().rows().collect()
     }
+}
+
+/// The rows that a block changed, with the values they have after it.
+pub fn rows(applied: &Applied) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let rows = applied.changes.iter().filter(|change| change.is_row());
+    rows.map(|change| (change.key.clone(), change.after.clone())).collect()
 }

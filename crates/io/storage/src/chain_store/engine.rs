@@ -9,9 +9,11 @@ use super::keys::{
     Body, HeightRow, corrupt, duty_key, duty_of_key, height_key, height_of_key, place_of_value, place_value,
     slot_key, slot_of_key,
 };
-use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots, Rows, Tip};
+use super::state::{StateAt, StateTables};
+use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots};
 use crate::StorageError;
 use crate::files::{at, create_dir_durable, parent, sync_dir};
+use aequa_chain::{StateRead, StoredRow, Tip};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
@@ -24,13 +26,14 @@ use fjall::{
     Snapshot,
 };
 use ssz::Encode as _;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::{fs, io};
 
 /// Layout of keyspaces, keys and blocks; raised when they change. 3: a header's totals have 128 bits. 4: headers
-/// are apart from bodies, reports of duties are SSZ.
-const SCHEMA: u16 = 4;
+/// are apart from bodies, reports of duties are SSZ. 5: the state has versions and the pages of its tree.
+const SCHEMA: u16 = 5;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
 /// Followed by the number of the kind; the slot big-endian.
@@ -77,13 +80,15 @@ pub struct FjallChainStore {
     certificates: Keyspace,
     heights: Keyspace,
     transactions: Keyspace,
-    rows: Keyspace,
+    state: StateTables,
     duties: Keyspace,
     meta: Keyspace,
     /// Held during every write that depends on what is stored.
     writer: Mutex<()>,
     /// Set only after the batch is in.
     tip: RwLock<Option<Tip>>,
+    /// The first read of the state that failed and was not asked about yet.
+    failed: Mutex<Option<StorageError>>,
 }
 
 impl FjallChainStore {
@@ -123,12 +128,17 @@ impl FjallChainStore {
             certificates: database.keyspace("certificates", small)?,
             heights: database.keyspace("heights", small)?,
             transactions: database.keyspace("transactions", small)?,
-            rows: database.keyspace("rows", small)?,
+            state: StateTables {
+                entries: database.keyspace("state", small)?,
+                versions: database.keyspace("versions", small)?,
+                touched: database.keyspace("touched", small)?,
+            },
             duties: database.keyspace("duties", small)?,
             meta: database.keyspace("meta", small)?,
             database,
             writer: Mutex::new(()),
             tip: RwLock::new(None),
+            failed: Mutex::new(None),
         };
         store.check_owner(dir)?;
         let tip = store.read_tip()?;
@@ -139,6 +149,35 @@ impl FjallChainStore {
     /// Bytes kept in memory: the cache, and what is in no table yet. Both are bounded, and fill over time.
     pub fn bytes_in_memory(&self) -> u64 {
         self.database.cache_size().saturating_add(self.database.write_buffer_size())
+    }
+
+    /// Whether everything that was read of the state since the last call could be read: asked before anything that
+    /// depends on it leaves the process.
+    pub fn check_reads(&self) -> Result<(), StorageError> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+
+    /// The state after the block at a height, as it stays whatever is stored after it. Only the last heights have one.
+    pub fn state_at(&self, height: Height) -> Result<StateAt, StorageError> {
+        let (snapshot, tip) = {
+            let _writing = self.write_lock()?;
+            (self.database.snapshot(), self.tip())
+        };
+        let last = tip.map_or(Height(0), |tip| tip.height);
+        let state = self.state.at(snapshot, height, last)?;
+        state.ok_or(StorageError::UnknownHeight { height })
+    }
+
+    /// The lowest height whose state is kept.
+    pub fn lowest_state(&self) -> Result<Height, StorageError> {
+        self.state.lowest(self.tip().map_or(Height(0), |tip| tip.height))
+    }
+
+    fn noted<T>(&self, read: Result<Option<T>, StorageError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            None
+        })
     }
 
     fn check_owner(&self, dir: &Path) -> Result<(), StorageError> {
@@ -207,6 +246,11 @@ impl FjallChainStore {
     #[cfg(test)]
     pub(super) fn damage_body(&self, height: Height) {
         self.bodies.insert(height_key(height), b"damaged").unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn versions(&self) -> usize {
+        self.state.versions.iter().count()
     }
 
     /// A writer that panicked may have left the tip behind the batch.
@@ -281,13 +325,29 @@ impl FjallChainStore {
         for (index, hash) in (0u32..).zip(commit.tx_hashes) {
             batch.insert(&self.transactions, hash.as_slice(), place_value(height, index));
         }
-        for (key, value) in commit.changed_rows {
-            batch.insert(&self.rows, key.as_slice(), value.as_slice());
-        }
-        for key in commit.removed_rows {
-            batch.remove(&self.rows, key.as_slice());
-        }
+        self.state.write(&mut batch, height, commit.changes)?;
         Ok(batch.commit()?)
+    }
+}
+
+/// The state after the last block.
+impl StateRead for FjallChainStore {
+    fn height(&self) -> Height {
+        self.tip().map_or(Height(0), |tip| tip.height)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.noted(self.state.get(key))
+    }
+
+    fn above(&self, key: &[u8]) -> Option<StoredRow> {
+        self.noted(self.state.above(key))
+    }
+}
+
+impl fmt::Debug for FjallChainStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the chain of cluster {} up to block {}", self.cluster_id, StateRead::height(self))
     }
 }
 
@@ -358,14 +418,6 @@ impl ChainStore for FjallChainStore {
 
     fn transaction(&self, hash: &TxHash) -> Result<Option<(Height, u32)>, StorageError> {
         self.transactions.get(hash.as_slice())?.map(|value| place_of_value(&value)).transpose()
-    }
-
-    fn rows(&self) -> Rows {
-        let rows = self.database.snapshot().iter(&self.rows);
-        Box::new(rows.map(|guard| {
-            let (key, value) = guard.into_inner()?;
-            Ok((key.to_vec(), value.to_vec()))
-        }))
     }
 
     fn put_pending_evidence(&self, evidence: &[Evidence]) -> Result<(), StorageError> {
@@ -549,8 +601,8 @@ fn check_parts(
     if tx_hashes.len() != block.items.len() {
         return mismatch("not one transaction hash per item");
     }
-    if commit.changed_rows.iter().any(|(key, _)| key.is_empty() || key.len() > usize::from(u16::MAX)) {
-        return mismatch("a row key is empty or longer than the engine takes");
+    if commit.changes.iter().any(|change| change.key.is_empty() || change.key.len() > usize::from(u8::MAX)) {
+        return mismatch("a key of the state is empty or longer than 255 bytes");
     }
     let bytes = block.ssz_bytes_len();
     if bytes > VALUE_BYTES_MAX {

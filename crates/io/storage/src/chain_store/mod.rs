@@ -1,6 +1,6 @@
 //! Blocks, certificates, state rows, duty results and evidence that waits for its block.
 //!
-//! One batch per block: header and roots, body, certificate, transaction index and changed rows become
+//! One batch per block: header and roots, body, certificate, transaction index and what changes in the state become
 //! visible together or not at all. Headers are apart from bodies: who lists or follows the chain reads
 //! no body. Heights have no gaps, every block names the
 //! one before as its parent, and the first block stored at a height stays.
@@ -13,27 +13,27 @@
 
 mod engine;
 mod keys;
+mod state;
 #[cfg(test)]
 mod tests;
 
+pub use aequa_chain::Tip;
 pub use engine::{ChainOptions, FjallChainStore};
+pub use state::{STATES_KEPT, StateAt};
 
 use crate::StorageError;
+use aequa_chain::Change;
 use aequa_types::{
-    Block, Certificate, CertifiedBlock, CertifiedHeader, Digest, DutyId, DutyKind, Evidence, Header, Height,
-    Slot, TimestampMs, TxHash,
+    Block, Certificate, CertifiedBlock, CertifiedHeader, DutyId, DutyKind, Evidence, Header, Height, Slot,
+    TxHash,
 };
 use alloy_primitives::B256;
 
-/// A row of the state: key and value.
-pub type Row = (Vec<u8>, Vec<u8>);
 /// The result of a duty, opaque to the store.
 pub type DutyRow = (DutyId, Vec<u8>);
 /// Results that one search for duties looks at, to the end of a slot: a few milliseconds, however rare the type is
 /// that is searched for.
 pub const DUTIES_SEARCHED_MAX: usize = 10_000;
-/// Rows in the order of their keys, as they were when the iterator was made.
-pub type Rows = Box<dyn Iterator<Item = Result<Row, StorageError>> + Send>;
 
 /// Everything one decided block changes.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +44,8 @@ pub struct BlockCommit<'a> {
     pub certificate: &'a Certificate,
     /// Hashes of the block's items, in their order.
     pub tx_hashes: &'a [TxHash],
-    /// Rows with the values they have after the block.
-    pub changed_rows: &'a [Row],
-    /// Keys of rows that are gone after the block.
-    pub removed_rows: &'a [Vec<u8>],
+    /// What changes in the state.
+    pub changes: &'a [Change],
     /// State root after the block.
     pub state_root: B256,
     /// Chained root over all states up to this one.
@@ -61,21 +59,6 @@ pub enum Committed {
     New,
     /// The block was there already; nothing changed.
     Same,
-}
-
-/// The last stored block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tip {
-    /// Its height.
-    pub height: Height,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its timestamp.
-    pub timestamp_ms: TimestampMs,
-    /// State root after it.
-    pub state_root: B256,
-    /// History root after it.
-    pub history_root: B256,
 }
 
 /// State and history root of a height.
@@ -116,9 +99,6 @@ pub trait ChainStore: Send + Sync {
 
     /// Height and position of a transaction that was included.
     fn transaction(&self, hash: &TxHash) -> Result<Option<(Height, u32)>, StorageError>;
-
-    /// All state rows.
-    fn rows(&self) -> Rows;
 
     /// Replaces the evidence that waits to be committed, which is all or nothing. It survives the end of the
     /// process, and a power cut after [`ChainStore::flush`].

@@ -1,6 +1,7 @@
 use super::*;
+use aequa_chain::{StateRead, StoredRow};
 use aequa_testkit::{at, block, commit, double_vote, plaintext_with, unsigned};
-use aequa_types::{Address, ClusterId, DutyId, DutyKind, Height, Proof, Round, Seal, Slot};
+use aequa_types::{Address, ClusterId, Digest, DutyId, DutyKind, Height, Proof, Round, Seal, Slot};
 use fjall::{Database, KeyspaceCreateOptions};
 use proptest::prelude::*;
 use std::fs;
@@ -12,13 +13,35 @@ fn open(dir: &Path) -> Result<FjallChainStore, StorageError> {
     FjallChainStore::open(dir, CLUSTER, ChainOptions::default())
 }
 
+fn change(key: Vec<u8>, before: Option<Vec<u8>>, after: Option<Vec<u8>>) -> Change {
+    Change { key, before, after }
+}
+
+fn tip_value(height: u64) -> Vec<u8> {
+    height.to_be_bytes().to_vec()
+}
+
+/// Everything that is in a state.
+fn entries(state: &dyn StateRead) -> Vec<StoredRow> {
+    std::iter::successors(state.above(&[]), |(key, _)| state.above(key)).collect()
+}
+
+/// Everything that is in the state after these blocks.
+fn entries_after(decisions: &[Decision]) -> Vec<StoredRow> {
+    let mut state = aequa_chain::MemoryState::default();
+    for decision in decisions {
+        state.write(decision.block.header.height, &decision.changes);
+    }
+    entries(&state)
+}
+
 /// A block with everything it changes, as a decision would bring it.
 #[derive(Clone)]
 struct Decision {
     block: Block,
     certificate: Certificate,
     tx_hashes: Vec<TxHash>,
-    rows: Vec<Row>,
+    changes: Vec<Change>,
     state_root: B256,
     history_root: B256,
 }
@@ -30,12 +53,13 @@ impl Decision {
         let block = block(CLUSTER, height, parent, vec![unsigned(body)]);
         let certificate = commits(height, block.header.digest());
         // One row of its own, and one that every block overwrites.
-        let rows = vec![
-            ([b"row/".as_slice(), &height.to_be_bytes()].concat(), vec![height as u8; 20]),
-            (b"tip".to_vec(), height.to_be_bytes().to_vec()),
+        let last = height.checked_sub(1).filter(|last| *last > 0);
+        let changes = vec![
+            change([b"row/".as_slice(), &height.to_be_bytes()].concat(), None, Some(vec![height as u8; 20])),
+            change(b"tip/".to_vec(), last.map(tip_value), Some(tip_value(height))),
         ];
         let root = |kind: u8| B256::left_padding_from(&[&[kind], height.to_be_bytes().as_slice()].concat());
-        Self { block, certificate, tx_hashes, rows, state_root: root(1), history_root: root(2) }
+        Self { block, certificate, tx_hashes, changes, state_root: root(1), history_root: root(2) }
     }
 
     fn digest(&self) -> Digest {
@@ -47,8 +71,7 @@ impl Decision {
             block: &self.block,
             certificate: &self.certificate,
             tx_hashes: &self.tx_hashes,
-            changed_rows: &self.rows,
-            removed_rows: &[],
+            changes: &self.changes,
             state_root: self.state_root,
             history_root: self.history_root,
         }
@@ -107,9 +130,11 @@ fn assert_is_prefix(store: &FjallChainStore, decisions: &[Decision]) -> usize {
         assert_eq!(store.roots(height).unwrap(), None);
     }
     assert_eq!(tip.map(|tip| tip.digest), there.last().map(Decision::digest));
-    let mut rows: Vec<Row> = there.iter().map(|decision| decision.rows[0].clone()).collect();
-    rows.extend(there.last().map(|decision| decision.rows[1].clone()));
-    assert_eq!(store.rows().collect::<Result<Vec<_>, _>>().unwrap(), rows);
+    assert_eq!(entries(store), entries_after(there));
+    for height in 1..=there.len() {
+        let state = store.state_at(Height(height as u64)).unwrap();
+        assert_eq!(entries(&state), entries_after(&there[..height]), "height {height}");
+    }
     n
 }
 
@@ -154,7 +179,8 @@ fn f1_state_rows_cannot_be_read_as_blocks() {
     let decisions = chain(1, 10);
     let (_dir, store) = stored(&[]);
     let mut decision = decisions[0].clone();
-    decision.rows = vec![(Height(7).0.to_be_bytes().to_vec(), decision.block.header.digest().to_vec())];
+    let digest = decision.block.header.digest().to_vec();
+    decision.changes = vec![change(Height(7).0.to_be_bytes().to_vec(), None, Some(digest))];
     store.commit(&decision.commit()).unwrap();
     assert_eq!(store.block(Height(7)).unwrap(), None);
     assert_eq!(store.roots(Height(7)).unwrap(), None);
@@ -179,7 +205,8 @@ fn f2_the_same_block_again_changes_nothing() {
     let decisions = chain(3, 10);
     let (_dir, store) = stored(&decisions);
     for decision in &decisions {
-        let again = Decision { rows: vec![(b"x".to_vec(), vec![1])], ..decision.clone() };
+        let again =
+            Decision { changes: vec![change(b"x".to_vec(), None, Some(vec![1]))], ..decision.clone() };
         assert_eq!(store.commit(&again.commit()).unwrap(), Committed::Same);
     }
     assert_eq!(assert_is_prefix(&store, &decisions), 3);
@@ -214,11 +241,12 @@ fn f2_gaps_and_wrong_parents_are_refused() {
 fn parts_that_do_not_belong_together_are_refused() {
     let good = chain(1, 10).remove(0);
     let (_dir, store) = stored(&[]);
-    let bad: [(&str, Decision); 5] = [
+    let bad: [(&str, Decision); 6] = [
         ("digest", Decision { certificate: commits(1, Digest::ZERO), ..good.clone() }),
         ("height", Decision { certificate: commits(2, good.digest()), ..good.clone() }),
         ("hashes", Decision { tx_hashes: vec![], ..good.clone() }),
-        ("row key", Decision { rows: vec![(vec![], vec![1])], ..good.clone() }),
+        ("key of the state", Decision { changes: vec![change(vec![], None, Some(vec![1]))], ..good.clone() }),
+        ("255 bytes", Decision { changes: vec![change(vec![1; 256], None, Some(vec![1]))], ..good.clone() }),
         ("cluster", {
             let mut other = good.clone();
             other.block.header.cluster_id = ClusterId::ZERO;
@@ -299,11 +327,8 @@ fn readers_never_see_part_of_a_commit() {
             }
         });
         loop {
-            let rows: Vec<Row> = store.rows().collect::<Result<_, _>>().unwrap();
-            if let Some((_, tip)) = rows.last() {
-                let height = u64::from_be_bytes(tip.as_slice().try_into().unwrap());
-                assert_eq!(rows.len() as u64, height + 1, "rows of one height only");
-            }
+            let state = store.state_at(StateRead::height(&store)).unwrap();
+            assert_eq!(entries(&state), entries_after(&decisions[..state.height().0 as usize]));
             if let Some(tip) = store.latest().unwrap() {
                 assert!(store.block(tip.height).unwrap().is_some());
                 if tip.height == Height(200) {
@@ -506,16 +531,49 @@ fn evidence(round: u64) -> Evidence {
 }
 
 #[test]
-fn rows_a_block_removes_are_gone() {
-    let decisions = chain(2, 10);
-    let (dir, store) = stored(&decisions[..1]);
-    let removed = vec![decisions[0].rows[0].0.clone()];
-    store.commit(&BlockCommit { removed_rows: &removed, ..decisions[1].commit() }).unwrap();
-    let keys = |store: &FjallChainStore| -> Vec<Vec<u8>> { store.rows().map(|row| row.unwrap().0).collect() };
-    let expected: Vec<Vec<u8>> = decisions[1].rows.iter().map(|(key, _)| key.clone()).collect();
-    assert_eq!(keys(&store), expected);
+fn rows_a_block_removes_are_gone_and_were_there_before() {
+    let mut decisions = chain(3, 10);
+    let gone = decisions[0].changes[0].clone();
+    decisions[1].changes.push(change(gone.key.clone(), gone.after.clone(), None));
+    decisions[2].changes.push(change(gone.key.clone(), None, Some(b"again".to_vec())));
+    let (dir, store) = stored(&decisions);
+    let kept = |store: &FjallChainStore| -> Vec<_> {
+        (1..=3).map(|height| store.state_at(Height(height)).unwrap().get(&gone.key)).collect()
+    };
+    let expected = [gone.after.clone(), None, Some(b"again".to_vec())];
+    assert_eq!(kept(&store), expected);
+    let second = entries(&store.state_at(Height(2)).unwrap());
+    assert_eq!(second, entries_after(&decisions[..2]));
     drop(store);
-    assert_eq!(keys(&open(dir.path()).unwrap()), expected);
+    assert_eq!(kept(&open(dir.path()).unwrap()), expected);
+}
+
+#[test]
+fn a_state_stays_as_it_was_whatever_is_stored_after_it() {
+    let decisions = chain(5, 10);
+    let (_dir, store) = stored(&decisions[..2]);
+    let second = store.state_at(Height(2)).unwrap();
+    for decision in &decisions[2..] {
+        store.commit(&decision.commit()).unwrap();
+    }
+    assert_eq!(entries(&second), entries_after(&decisions[..2]));
+    second.check_reads().unwrap();
+    assert!(matches!(store.state_at(Height(6)), Err(StorageError::UnknownHeight { height: Height(6) })));
+    assert_eq!(entries(&store.state_at(Height(0)).unwrap()), []);
+}
+
+#[test]
+fn states_below_the_kept_ones_are_gone_with_their_versions() {
+    let last = STATES_KEPT + 10;
+    let decisions = chain(last, 0);
+    let (_dir, store) = stored(&decisions);
+    assert_eq!(store.lowest_state().unwrap(), Height(10));
+    assert!(matches!(store.state_at(Height(9)), Err(StorageError::UnknownHeight { .. })));
+    for height in [10, 11, last - 1, last] {
+        let state = store.state_at(Height(height)).unwrap();
+        assert_eq!(entries(&state), entries_after(&decisions[..height as usize]));
+    }
+    assert_eq!(store.versions() as u64, 2 * STATES_KEPT, "two changes for each kept block");
 }
 
 #[test]
