@@ -86,6 +86,7 @@ mod page;
 mod read;
 mod row;
 mod state;
+mod transfer;
 mod tree;
 
 pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, Tip};
@@ -94,4 +95,5 @@ pub use evidence::{EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusa
 pub use read::{Change, MemoryState, StateRead};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
 pub use state::{Committed, State, StoredRow};
+pub use transfer::{Part, PartRefusal, Place, Transfer, WrongSummary};
 pub use tree::RowProof;

@@ -61,25 +61,55 @@ impl Leaf {
     }
 }
 
-/// Where a page is: the nibbles that the paths of all rows below it begin with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    depth: u8,
+/// A place of the tree: the nibbles that the paths of all rows below it begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
     /// Zero from `depth` on.
     path: B256,
+    depth: u8,
 }
 
 impl Place {
+    /// All of the tree.
     pub const TOP: Place = Place { depth: 0, path: B256::ZERO };
+    /// Nibbles of a path.
+    const DEPTH_MAX: u8 = 64;
+
+    /// The place below which paths begin with the first `depth` nibbles of `path`, which is zero from there on.
+    pub fn of(depth: u8, path: B256) -> Option<Self> {
+        let place = Self { depth, path };
+        (depth < Self::DEPTH_MAX && place.first_of(&path) == path).then_some(place)
+    }
+
+    /// How many nibbles, and which.
+    pub fn parts(&self) -> (u8, B256) {
+        (self.depth, self.path)
+    }
+
+    /// Whether a path goes through it.
+    pub(crate) fn is_above(&self, path: &B256) -> bool {
+        self.first_of(path) == self.path
+    }
+
+    /// The nibbles of a path down to here, zero from there on.
+    fn first_of(&self, path: &B256) -> B256 {
+        let whole = usize::from(self.depth / 2);
+        let mut first = B256::ZERO;
+        first[..whole].copy_from_slice(&path[..whole]);
+        if !self.depth.is_multiple_of(2) {
+            first[whole] = path[whole] & 0xf0;
+        }
+        first
+    }
 
     /// Which subtree of the page a path goes through.
-    pub fn subtree(&self, path: &B256) -> usize {
+    pub(crate) fn subtree(&self, path: &B256) -> usize {
         let byte = path[usize::from(self.depth / 2)];
         usize::from(if self.depth.is_multiple_of(2) { byte >> 4 } else { byte & 0xf })
     }
 
     /// The place of a page below this one.
-    pub fn below(&self, subtree: usize) -> Self {
+    pub(crate) fn below(&self, subtree: usize) -> Self {
         let nibble = subtree as u8;
         let mut path = self.path;
         path[usize::from(self.depth / 2)] |= if self.depth.is_multiple_of(2) { nibble << 4 } else { nibble };
@@ -87,7 +117,7 @@ impl Place {
     }
 
     /// The key the page is stored under.
-    pub fn key(&self) -> Vec<u8> {
+    pub(crate) fn key(&self) -> Vec<u8> {
         let mut key = vec![TREE, self.depth];
         key.extend_from_slice(&self.path[..usize::from(self.depth.div_ceil(2))]);
         key
@@ -104,6 +134,14 @@ impl Page {
     /// The page as a subtree of its own.
     pub fn node(&self) -> Node {
         fold(&self.subtrees)
+    }
+
+    /// The rows that are its own: not in a page below.
+    pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
+        self.subtrees.iter().filter_map(|node| match node {
+            Node::Leaf(leaf) => Some(leaf),
+            Node::Empty | Node::Branch(_) => None,
+        })
     }
 
     pub fn encode(&self) -> Vec<u8> {

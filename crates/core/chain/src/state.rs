@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub type StoredRow = (Vec<u8>, Vec<u8>);
 
 /// Key of the counts: `number (u8) ‖ rows (u64)` for every table that has rows.
-const COUNTS_KEY: &[u8] = &[TREE, u8::MAX];
+pub(crate) const COUNTS_KEY: &[u8] = &[TREE, u8::MAX];
 
 /// What the chain remembers of a piece of evidence; the block at the height carries it whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,9 @@ struct Recent {
 
 /// What the state root is made of beside cluster and height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Summary {
-    rows: [u64; Table::ALL.len()],
-    tree: B256,
+pub(crate) struct Summary {
+    pub rows: [u64; Table::ALL.len()],
+    pub tree: B256,
 }
 
 /// A state with changes that are not made yet.
@@ -204,6 +204,10 @@ impl State {
         self.summary.root(cluster, height)
     }
 
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
     /// The row of a key, or that there is none, proven against [`State::tree_root`].
     pub fn prove(&self, key: &[u8]) -> Result<RowProof, ChainError> {
         let (beside, end) = tree::way(self, self.summary.tree, key)?;
@@ -356,19 +360,19 @@ impl Entries for State {
 }
 
 impl Summary {
-    fn root(&self, cluster: &ClusterId, height: Height) -> B256 {
+    pub fn root(&self, cluster: &ClusterId, height: Height) -> B256 {
         let counted = self.counted(|table, rows| rows > 0 || table.is_always_counted());
         let counts: Vec<(u8, u64)> = counted.collect();
         hash::state(cluster, SCHEMA_VERSION, height, &counts, &self.tree)
     }
 
-    fn encode_counts(&self) -> Vec<u8> {
+    pub fn encode_counts(&self) -> Vec<u8> {
         let counted = self.counted(|_, rows| rows > 0);
         counted.flat_map(|(number, rows)| std::iter::once(number).chain(rows.to_be_bytes())).collect()
     }
 
     /// Number and rows of the tables that `is_counted` says.
-    fn counted(&self, is_counted: impl Fn(Table, u64) -> bool) -> impl Iterator<Item = (u8, u64)> {
+    pub fn counted(&self, is_counted: impl Fn(Table, u64) -> bool) -> impl Iterator<Item = (u8, u64)> {
         let counts = Table::ALL.map(|table| (table, self.rows[table.position()])).into_iter();
         counts
             .filter(move |(table, rows)| is_counted(*table, *rows))

@@ -49,13 +49,32 @@ pub(crate) fn update(
     Ok((top.hash(), update.pages))
 }
 
+/// The tree of new rows below a place, with its pages; `None` when a row is not below it, or there twice.
+pub(crate) fn build(place: Place, mut rows: Vec<RowChange>) -> Option<(B256, Vec<Change>)> {
+    rows.sort_unstable_by_key(|row| row.path);
+    let is_sound = rows.iter().all(|row| place.is_above(&row.path))
+        && rows.windows(2).all(|pair| pair[0].path != pair[1].path);
+    let mut update = Update { entries: &Nothing, pages: Vec::new() };
+    let node = is_sound.then(|| update.page(place, Page::default(), None, &rows))?.ok()?;
+    Some((node.hash(), update.pages))
+}
+
+/// What new rows are built upon.
+struct Nothing;
+
+impl Entries for Nothing {
+    fn entry(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
 /// The root of the tree that is stored.
 pub(crate) fn top(entries: &dyn Entries) -> Result<B256, ChainError> {
     Ok(read(entries, Place::TOP)?.0.node().hash())
 }
 
 /// The page at a place, and its bytes. An empty tree has none.
-fn read(entries: &dyn Entries, place: Place) -> Result<(Page, Option<Vec<u8>>), ChainError> {
+pub(crate) fn read(entries: &dyn Entries, place: Place) -> Result<(Page, Option<Vec<u8>>), ChainError> {
     let stored = entries.entry(&place.key());
     let page = stored.as_ref().map_or(Some(Page::default()), |bytes| Page::decode(bytes));
     let page = page.ok_or_else(|| damaged(place, "the page of the tree is unreadable"))?;

@@ -1,4 +1,7 @@
-//! How a node that was away asks for what it missed.
+//! How a node that was away asks for what it missed: block by block, or the state as a whole.
+//!
+//! A state is given in parts, each below a place of its tree (ADR 2, ADR 30): the hash that a part must have is known
+//! before it is asked for, down from the state root that the next header carries under its certificate.
 
 use crate::{Certificate, CertifiedBlock, ClusterId, Digest, Height, InstanceId, OperatorIndex, Signed};
 use alloy_primitives::B256;
@@ -31,6 +34,29 @@ pub enum SyncRequest {
     Blocks(BlocksRequest),
     /// "What have you seen of this operator?"
     Testimony(TestimonyRequest),
+    /// "Which state can I have of you?"
+    Snapshot(SnapshotRequest),
+    /// "Give me this part of it."
+    State(StateRequest),
+}
+
+/// Asks for the newest state after a block whose height is a multiple of the checkpoint interval: all members can give
+/// that one for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct SnapshotRequest {
+    /// The block is not above this height.
+    pub at_most: Height,
+}
+
+/// Asks for a part of the state after a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct StateRequest {
+    /// Height of the block.
+    pub height: Height,
+    /// How many nibbles the paths of all rows in the part have in common.
+    pub depth: u8,
+    /// Those nibbles, zero from `depth` on.
+    pub path: B256,
 }
 
 /// Asks what a member has seen of an operator.
@@ -59,6 +85,53 @@ pub enum SyncReply {
     Blocks(Vec<CertifiedBlock>),
     /// Answers [`SyncRequest::Testimony`].
     Testimony(Testimony),
+    /// Answers [`SyncRequest::Snapshot`]; none while there is no such state.
+    Snapshot(Vec<Snapshot>),
+    /// Answers [`SyncRequest::State`].
+    State(StatePart),
+}
+
+/// A state that can be had, and what shows that the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Snapshot {
+    /// The block after which it is the state.
+    pub block: CertifiedBlock,
+    /// The next block, whose header carries the state root.
+    pub next: CertifiedBlock,
+    /// History root after the block: a claim, which no header carries.
+    pub history_root: B256,
+    /// Rows of each table that has any, by number.
+    pub tables: Vec<TableRows>,
+    /// Root of the tree over the rows.
+    pub tree: B256,
+}
+
+/// How many rows a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct TableRows {
+    /// Number of the table.
+    pub table: u8,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// Everything below a place of the tree, or where that is too much, the page there.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct StatePart {
+    /// The page, when the rows below it are too many for one answer; then its own leaves' rows alone are here. Empty
+    /// otherwise.
+    pub page: Vec<u8>,
+    /// Rows.
+    pub rows: Vec<StateRow>,
+}
+
+/// A row of the state, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct StateRow {
+    /// Number of the table and key.
+    pub key: Vec<u8>,
+    /// Value.
+    pub value: Vec<u8>,
 }
 
 /// How far a member is, and the newest it has seen of an operator.

@@ -130,6 +130,8 @@ impl Verified {
 const STATUS: u8 = 1;
 const BLOCKS: u8 = 2;
 const TESTIMONY: u8 = 3;
+const SNAPSHOT: u8 = 4;
+const STATE: u8 = 5;
 
 impl SyncRequest {
     /// Kind number of the question.
@@ -138,6 +140,8 @@ impl SyncRequest {
             SyncRequest::Status(_) => STATUS,
             SyncRequest::Blocks(_) => BLOCKS,
             SyncRequest::Testimony(_) => TESTIMONY,
+            SyncRequest::Snapshot(_) => SNAPSHOT,
+            SyncRequest::State(_) => STATE,
         }
     }
 }
@@ -149,6 +153,8 @@ impl SyncReply {
             SyncReply::Status(_) => STATUS,
             SyncReply::Blocks(_) => BLOCKS,
             SyncReply::Testimony(_) => TESTIMONY,
+            SyncReply::Snapshot(_) => SNAPSHOT,
+            SyncReply::State(_) => STATE,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::budget::Call;
 use super::context::Context;
+use super::snapshot;
 use super::sync::{blocking, read_blocks, take_status};
 use super::testimony;
 use aequa_p2p::Message as Frame;
@@ -22,6 +23,8 @@ pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) ->
         SyncRequest::Status(_) => Call::Status,
         SyncRequest::Blocks(_) => Call::Blocks,
         SyncRequest::Testimony(_) => Call::Testimony,
+        SyncRequest::Snapshot(_) => Call::Snapshot,
+        SyncRequest::State(_) => Call::State,
     };
     let turn = context.budgets.turn(from, call).await?;
     let (reply, busy) = answer(context, from, request).await?;
@@ -49,6 +52,16 @@ async fn answer(
         SyncRequest::Testimony(request) => {
             let (testimony, busy) = testimony::give(context, request.about).await?;
             Some((SyncReply::Testimony(testimony), busy))
+        }
+        SyncRequest::Snapshot(request) => {
+            let context = Arc::clone(context);
+            let (offer, busy) = blocking(move || snapshot::offer(&context, request)).await?;
+            Some((SyncReply::Snapshot(offer.ok()?.into_iter().collect()), busy))
+        }
+        SyncRequest::State(request) => {
+            let context = Arc::clone(context);
+            let (part, busy) = blocking(move || snapshot::part(&context, request)).await?;
+            Some((SyncReply::State(part.ok()??), busy))
         }
     }
 }

@@ -14,6 +14,7 @@ use aequa_api::backend::{
 use aequa_host::clocks::{OFFSET_MAX_MS, is_alone};
 use aequa_mempool as pool;
 use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmission, Replica};
+use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
 use aequa_types::json::EvidenceJson;
@@ -89,7 +90,7 @@ impl NodeBackend {
     /// Reads the store on a thread that may block.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Store) -> Result<T, aequa_storage::StorageError> + Send + 'static,
+        read: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
     ) -> Answer<T> {
         let store = Arc::clone(&self.context.store);
         let place = Arc::clone(&self.reads.0).acquire_owned().await.map_err(|_| BackendError::NotReady)?;
@@ -249,14 +250,15 @@ impl Backend for NodeBackend {
         if height > self.latest_height() {
             return Ok(None);
         }
-        self.read(move |store| store.block(height)).await.map(|block| block.map(Arc::new))
+        let block = self.read(move |store| kept(store, height, store.block(height)?)).await??;
+        Ok(block.map(Arc::new))
     }
 
     async fn certified_header(&self, height: Height) -> Answer<Option<CertifiedHeader>> {
         if height > self.latest_height() {
             return Ok(None);
         }
-        self.read(move |store| store.certified_header(height)).await
+        self.read(move |store| kept(store, height, store.certified_header(height)?)).await?
     }
 
     async fn headers(&self, from: Height, limit: usize) -> Answer<Vec<Header>> {
@@ -267,7 +269,7 @@ impl Backend for NodeBackend {
     }
 
     async fn state_root(&self, height: Height) -> Answer<Option<StateRootView>> {
-        let roots = self.read(move |store| store.roots(height)).await?;
+        let roots = self.read(move |store| kept(store, height, store.roots(height)?)).await??;
         // The next header carries this root under its own certificate.
         let certified = height < self.latest_height();
         Ok(roots.map(|roots| StateRootView {
@@ -375,6 +377,12 @@ fn per_type(count: impl Fn(TxKind) -> u64) -> PerType {
         auction_bid_v1: count(TxKind::AuctionBidV1),
         private_v1: 0,
     }
+}
+
+/// What was found at a height, unless the store begins above it.
+fn kept<T>(store: &Store, height: Height, found: Option<T>) -> Result<Answer<Option<T>>, StorageError> {
+    let is_gone = found.is_none() && store.first_height()?.is_some_and(|first| height < first);
+    Ok(if is_gone && height > Height(0) { Err(BackendError::Pruned) } else { Ok(found) })
 }
 
 #[cfg(test)]

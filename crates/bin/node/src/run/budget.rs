@@ -26,6 +26,10 @@ pub enum Call {
     Blocks,
     /// "What have you seen of this operator?"
     Testimony,
+    /// "Which state can I have?"
+    Snapshot,
+    /// "Give me a part of a state."
+    State,
     /// "Give me a value."
     Value,
     /// What it says of consensus has to be verified.
@@ -45,10 +49,12 @@ struct Row {
 }
 
 impl Call {
-    const ALL: [Call; 7] = [
+    const ALL: [Call; 9] = [
         Call::Status,
         Call::Blocks,
         Call::Testimony,
+        Call::Snapshot,
+        Call::State,
         Call::Value,
         Call::Check,
         Call::Transactions,
@@ -64,6 +70,10 @@ impl Call {
             Call::Blocks => row(32.0, 8.0 * MIB, 250),
             // Asked twice a second by whoever has to know before it signs.
             Call::Testimony => row(4.0, 256.0 * KIB, 100),
+            // Asked once a second by whoever is far behind; it has two blocks in it.
+            Call::Snapshot => row(2.0, 4.0 * MIB, 50),
+            // Half a megabyte each: a state of a gigabyte takes a minute from two members.
+            Call::State => row(64.0, 16.0 * MIB, 250),
             // An instance asks three times per timeout for what it lacks, and it lacks one value.
             Call::Value => row(32.0, 8.0 * MIB, 50),
             // Half a core; a full block of transactions never seen before takes about a second.

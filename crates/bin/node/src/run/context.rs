@@ -24,6 +24,8 @@ pub struct Context {
     pub me: OperatorIndex,
     /// n, f, q.
     pub quorum: Quorum,
+    /// Heights from one checkpoint to the next, above 0.
+    pub checkpoint_interval: u64,
     /// Who may propose.
     pub elector: Arc<dyn Elector>,
     /// Answers to status questions, but for the tip.

@@ -7,9 +7,7 @@ use crate::exit::ExitError;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_replica::Input;
 use aequa_types::{Height, OperatorIndex};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -165,8 +163,5 @@ pub fn change(data_dir: &Path, keys_dir: &Path, place: OperatorIndex) -> ExitErr
     if let Err(error) = moved {
         return error;
     }
-    // The file this process runs from, also where another version has taken its name.
-    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
-    ExitError::failure(format!("the next epoch is in place, and its node does not start: {error}"))
-        .hint("start it again")
+    super::again("the next epoch is in place")
 }

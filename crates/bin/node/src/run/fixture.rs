@@ -37,6 +37,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
     Arc::new(Context {
         me: OperatorIndex(me),
         quorum,
+        checkpoint_interval: 100,
         elector: Arc::new(RoundRobin(quorum)),
         locks: super::context::Locks::new([lock]),
         status,

@@ -52,6 +52,7 @@ mod recorder;
 mod seals;
 mod sessions;
 mod signals;
+mod snapshot;
 #[cfg(test)]
 mod stress;
 mod submit;
@@ -73,6 +74,8 @@ use aequa_telemetry::Metrics;
 use aequa_types::{BuilderPolicy, OperatorIndex};
 pub use signals::Signals;
 use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -95,9 +98,16 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     let (data_dir, keys_dir) = (config.data_dir.clone(), config.keys_dir.clone());
     let mut result = runtime.block_on(serve(config, signals));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    if let Ok(Ending::NextEpoch(place)) = result {
-        log.flush();
-        result = Err(epoch::change(&data_dir, &keys_dir, place));
+    match result {
+        Ok(Ending::NextEpoch(place)) => {
+            log.flush();
+            result = Err(epoch::change(&data_dir, &keys_dir, place));
+        }
+        Ok(Ending::NewerState) => {
+            log.flush();
+            result = Err(again("a newer state is complete"));
+        }
+        Ok(Ending::Stopped) | Err(_) => {}
     }
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
@@ -113,6 +123,15 @@ enum Ending {
     Stopped,
     /// Its epoch is over; in the next one it has this place.
     NextEpoch(OperatorIndex),
+    /// A store with a newer state is complete, and takes the place of the present one.
+    NewerState,
+}
+
+/// Begins again: the same program with the same arguments, in this process. Only an error comes back.
+fn again(why: &str) -> ExitError {
+    // The file this process runs from, also where another version has taken its name.
+    let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    ExitError::failure(format!("{why}, and the node does not start: {error}")).hint("start it again")
 }
 
 /// Logs the configuration with the source of every key, and what to warn about.
@@ -176,6 +195,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     let context = Arc::new(context::Context {
         me: operator.index,
         quorum: operator.lock.quorum(),
+        checkpoint_interval: operator.lock.lock().consensus.params.checkpoint_interval.max(1),
         elector: elector(operator.lock.lock().consensus.params.leader, operator.lock.quorum()),
         status: open::status(&operator),
         locks: std::mem::take(&mut opened.locks),
@@ -211,7 +231,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     let ledger = ledger::Ledger::start(
         Arc::clone(&opened.store),
         config.data_dir.clone(),
-        operator.lock.lock().consensus.params.checkpoint_interval.max(1),
+        context.checkpoint_interval,
         Arc::clone(&metrics),
         core_queue.clone(),
     )
@@ -228,6 +248,11 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         lock: operator.lock.clone(),
         is_movable: config.cluster_lock == config.data_dir.join(LOCK_FILE)
             && config.keys_dir == config.data_dir.join("keys"),
+        context: Arc::clone(&context),
+    };
+    let joining = snapshot::Joining {
+        chain_dir: opened.data_dir.chain_dir(),
+        network: weak.clone(),
         context: Arc::clone(&context),
     };
     let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
@@ -267,6 +292,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         tokio::select! {
             () = signals.stop_requested() => {}
             place = over.over() => ending = Ending::NextEpoch(place),
+            () = joining.ready() => ending = Ending::NewerState,
         }
     };
     let (outcome, deadline) = tokio::select! {

@@ -13,7 +13,7 @@ use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
-use aequa_storage::chain_store::{ChainOptions, ChainStore, FjallChainStore};
+use aequa_storage::chain_store::{self, ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{
     DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions,
 };
@@ -100,7 +100,14 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         data_dir.adopt_lock(identity.lock_hash).map_err(refusal)?;
     }
 
-    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, ChainOptions::default());
+    if chain_store::install(&data_dir.chain_dir(), identity.cluster_id).map_err(refusal)? {
+        tracing::info!(target: "event", op = "apply", result = "ok", "snapshot");
+    }
+    let default = ChainOptions::default();
+    // Two checkpoints, and time to fetch the older one.
+    let intervals = lock.lock().consensus.params.checkpoint_interval.saturating_mul(3);
+    let options = ChainOptions { states_kept: default.states_kept.max(intervals), ..default };
+    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, options);
     let store = Arc::new(store.map_err(refusal)?);
     let chain = restore_chain(operator, &store)?;
     let newest = testimony::newest_duties(&*store).map_err(refusal)?;

@@ -13,7 +13,7 @@ use super::state::{StateAt, StateTables};
 use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots};
 use crate::StorageError;
 use crate::files::{at, create_dir_durable, parent, sync_dir};
-use aequa_chain::{StateRead, StoredRow, Tip};
+use aequa_chain::{Change, StateRead, StoredRow, Tip};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
@@ -61,14 +61,16 @@ const DRAFT: &str = "tmp-0";
 /// Sizes an operator may want to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainOptions {
-    /// Cache of blocks read from disk, in bytes.
+    /// Cache of what is read from disk, in bytes.
     pub cache_bytes: u64,
+    /// States kept below the last one: those after as many blocks can still be read, proven and served.
+    pub states_kept: u64,
 }
 
 impl Default for ChainOptions {
     /// 8 MiB of cache: the last blocks are what peers and clients ask for, and of older ones the system has pages.
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20 }
+        Self { cache_bytes: 8 << 20, states_kept: 256 }
     }
 }
 
@@ -132,6 +134,7 @@ impl FjallChainStore {
                 entries: database.keyspace("state", small)?,
                 versions: database.keyspace("versions", small)?,
                 touched: database.keyspace("touched", small)?,
+                kept: options.states_kept,
             },
             duties: database.keyspace("duties", small)?,
             meta: database.keyspace("meta", small)?,
@@ -313,6 +316,63 @@ impl FjallChainStore {
             }
         }
         Ok(batch.commit()?)
+    }
+
+    /// Stores entries of a state that comes from elsewhere, before there is any block.
+    pub(super) fn put_state(&self, changes: &[Change]) -> Result<(), StorageError> {
+        let _writing = self.write_lock()?;
+        self.check_is_empty()?;
+        let mut batch = self.database.batch();
+        for Change { key, after, .. } in changes {
+            match after {
+                Some(value) => batch.insert(&self.state.entries, key.as_slice(), value.as_slice()),
+                None => batch.remove(&self.state.entries, key.as_slice()),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// The state that was stored is that after this block, with which the store begins.
+    pub(super) fn begin_at(&self, block: &CertifiedBlock, roots: Roots) -> Result<(), StorageError> {
+        let _writing = self.write_lock()?;
+        self.check_is_empty()?;
+        let CertifiedBlock { block, certificate } = block;
+        let Roots { state_root, history_root } = roots;
+        let header = block.header.clone();
+        let row = HeightRow { digest: header.digest(), header, state_root, history_root };
+        // Where it was included is said of transactions that this node executed.
+        let commit =
+            BlockCommit { block, certificate, tx_hashes: &[], changes: &[], state_root, history_root };
+        self.write_block(&commit, &row)?;
+        self.set_tip(Some(row.tip()));
+        Ok(())
+    }
+
+    fn check_is_empty(&self) -> Result<(), StorageError> {
+        match self.tip() {
+            None => Ok(()),
+            Some(_) => {
+                Err(StorageError::Mismatch { reason: "the store has blocks: its state is what they made" })
+            }
+        }
+    }
+
+    /// Takes over what another store of the cluster knows of duties, and the evidence that waits.
+    pub(super) fn take_over(&self, before: &Self) -> Result<(), StorageError> {
+        for guard in before.duties.iter() {
+            let (duty, result) = guard.into_inner()?;
+            self.duties.insert(duty, result)?;
+        }
+        for DutyId { kind, slot } in before.duty_watermarks()? {
+            self.meta.insert(watermark_key(kind), slot_key(slot))?;
+        }
+        self.put_pending_evidence(&before.pending_evidence()?)?;
+        self.flush()
+    }
+
+    /// The lowest height there is a block of; a store that began with a state has none before it.
+    pub fn first_height(&self) -> Result<Option<Height>, StorageError> {
+        self.heights.first_key_value().map(|first| height_of_key(&first.key()?)).transpose()
     }
 
     fn write_block(&self, commit: &BlockCommit<'_>, row: &HeightRow) -> Result<(), StorageError> {

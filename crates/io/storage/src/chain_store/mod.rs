@@ -10,7 +10,10 @@
 //! After a power cut the store holds a prefix of what was committed, never part of a block; where
 //! a disk lost the middle of the engine's journal the store refuses to open, and the chain is
 //! fetched again from the peers.
+//!
+//! A store may begin with a state that came from elsewhere ([`ChainDraft`]); then it has no blocks before it.
 
+mod draft;
 mod engine;
 mod keys;
 mod state;
@@ -18,8 +21,9 @@ mod state;
 mod tests;
 
 pub use aequa_chain::Tip;
+pub use draft::{ChainDraft, install};
 pub use engine::{ChainOptions, FjallChainStore};
-pub use state::{STATES_KEPT, StateAt};
+pub use state::StateAt;
 
 use crate::StorageError;
 use aequa_chain::Change;

@@ -21,9 +21,6 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Bound;
 
-/// States kept below the last one: those after as many blocks can still be read, proven and served.
-pub const STATES_KEPT: u64 = 256;
-
 const HEIGHT_BYTES: usize = 8;
 
 /// Where the state is.
@@ -32,6 +29,8 @@ pub(super) struct StateTables {
     pub entries: Keyspace,
     pub versions: Keyspace,
     pub touched: Keyspace,
+    /// How many states below the last one.
+    pub kept: u64,
 }
 
 impl StateTables {
@@ -53,7 +52,7 @@ impl StateTables {
             touched.extend_from_slice(key);
         }
         batch.insert(&self.touched, height_key(height), touched);
-        if let Some(outdated) = height.0.checked_sub(STATES_KEPT).map(Height) {
+        if let Some(outdated) = height.0.checked_sub(self.kept).map(Height) {
             self.forget(batch, outdated)?;
         }
         Ok(())

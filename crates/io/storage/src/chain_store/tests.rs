@@ -564,7 +564,8 @@ fn a_state_stays_as_it_was_whatever_is_stored_after_it() {
 
 #[test]
 fn states_below_the_kept_ones_are_gone_with_their_versions() {
-    let last = STATES_KEPT + 10;
+    let kept = ChainOptions::default().states_kept;
+    let last = kept + 10;
     let decisions = chain(last, 0);
     let (_dir, store) = stored(&decisions);
     assert_eq!(store.lowest_state().unwrap(), Height(10));
@@ -573,7 +574,7 @@ fn states_below_the_kept_ones_are_gone_with_their_versions() {
         let state = store.state_at(Height(height)).unwrap();
         assert_eq!(entries(&state), entries_after(&decisions[..height as usize]));
     }
-    assert_eq!(store.versions() as u64, 2 * STATES_KEPT, "two changes for each kept block");
+    assert_eq!(store.versions() as u64, 2 * kept, "two changes for each kept block");
 }
 
 #[test]
