@@ -63,6 +63,8 @@ pub struct RunConfig {
     pub api_rate_limit: u32,
     /// Most bytes of the recording; none = nothing is recorded.
     pub record_bytes_max: Option<u64>,
+    /// Blocks kept below the last checkpoint; all when there is no number.
+    pub keep_blocks: Option<u64>,
     /// Folder of this operator.
     pub data_dir: PathBuf,
     /// Cluster lock.
@@ -210,6 +212,7 @@ impl RunConfig {
             api_hosts: hosts(settings)?,
             api_trusted_proxies: trusted_proxies(settings)?,
             api_rate_limit: small(settings, keys::API_RATE_LIMIT),
+            keep_blocks: Some(settings.unsigned(keys::STORAGE_KEEP_BLOCKS)).filter(|kept| *kept > 0),
             record_bytes_max: settings
                 .switch(keys::RECORD)
                 .then(|| settings.unsigned(keys::RECORD_MAX_MIB).saturating_mul(1 << 20)),

@@ -27,7 +27,7 @@ pub type Store = Arc<FjallChainStore>;
 /// Writes to the store; owned by the core.
 pub struct Ledger {
     store: Store,
-    flush_every: u64,
+    checkpoint_interval: u64,
     flush: std::sync::mpsc::SyncSender<Height>,
     last_state: watch::Sender<LastState>,
 }
@@ -38,7 +38,8 @@ impl Ledger {
     pub fn start(
         store: Store,
         data_dir: PathBuf,
-        flush_every: u64,
+        checkpoint_interval: u64,
+        keep_blocks: Option<u64>,
         metrics: Arc<Metrics>,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
@@ -48,8 +49,14 @@ impl Ledger {
         std::thread::Builder::new().name("flush".into()).spawn(move || {
             while let Ok(height) = requests.recv() {
                 // A failed flush is not an answer: the log keeps what the store may not have.
-                if flushed.flush().is_ok() && core.blocking_send(Command::Flushed(height)).is_err() {
+                if flushed.flush().is_err() {
+                    continue;
+                }
+                if core.blocking_send(Command::Flushed(height)).is_err() {
                     return;
+                }
+                if let Some(keep) = keep_blocks {
+                    prune(&flushed, height, keep, checkpoint_interval);
                 }
             }
         })?;
@@ -64,7 +71,7 @@ impl Ledger {
                 std::thread::sleep(LAST_STATE_PAUSE);
             }
         })?;
-        Ok(Self { store, flush_every, flush, last_state })
+        Ok(Self { store, checkpoint_interval, flush, last_state })
     }
 
     /// Stores a decided block; durable when the vote log holds the decision or after [`Ledger::flush`].
@@ -84,7 +91,7 @@ impl Ledger {
             history_root: applied.history_root,
         })?;
         let height = block.header().height;
-        if height.0.is_multiple_of(self.flush_every) {
+        if height.0.is_multiple_of(self.checkpoint_interval) {
             // A full queue means that a flush is waiting already.
             let _ = self.flush.try_send(height);
         }
@@ -156,6 +163,21 @@ impl Ledger {
     }
 }
 
+/// Forgets blocks of no use: those so many below the last checkpoint. That of this height is certified by the next one,
+/// which may not be there yet, so that the checkpoint before is the last.
+fn prune(store: &Store, height: Height, keep: u64, checkpoint_interval: u64) {
+    let checkpoint = height.0.saturating_sub(checkpoint_interval);
+    let limit = Height(checkpoint.saturating_sub(keep));
+    match store.prune_blocks_below(limit) {
+        Ok(0) => {}
+        Ok(blocks) => tracing::debug!(below = limit.0, blocks, "blocks pruned"),
+        // Nothing depends on it, and the next checkpoint tries again.
+        Err(error) => {
+            tracing::warn!(target: "event", text = %format!("blocks were not pruned: {error}"), "warning")
+        }
+    }
+}
+
 /// Counts and logs one write of `laststate.dat`, a convenience for tools: its failure stops nothing.
 fn report_saved(metrics: &Metrics, state: LastState, start: Instant, saved: Result<(), StorageError>) {
     let (height, round, latency_ms) = (state.height.0, state.round.0, elapsed_ms(start));
@@ -186,7 +208,7 @@ mod tests {
     fn ledger(dir: &std::path::Path) -> Ledger {
         let store = Arc::new(FjallChainStore::open(dir, CLUSTER, ChainOptions::default()).unwrap());
         let (core, _) = mpsc::channel(1);
-        Ledger::start(store, dir.into(), 100, Arc::new(Metrics::new()), core).unwrap()
+        Ledger::start(store, dir.into(), 100, None, Arc::new(Metrics::new()), core).unwrap()
     }
 
     fn decided(bytes: &[u8]) -> DutyOutcome {

@@ -232,6 +232,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         Arc::clone(&opened.store),
         config.data_dir.clone(),
         context.checkpoint_interval,
+        config.keep_blocks,
         Arc::clone(&metrics),
         core_queue.clone(),
     )

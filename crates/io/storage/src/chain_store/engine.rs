@@ -55,6 +55,9 @@ const WORKER_THREADS: usize = 2;
 /// Results removed in one batch when pruning; bounds the batch.
 const PRUNE_BATCH: usize = 4096;
 
+/// Blocks removed in one batch: each may be a megabyte that is read for its transactions.
+const PRUNE_BLOCKS: usize = 16;
+
 /// Extension of a store under construction.
 const DRAFT: &str = "tmp-0";
 
@@ -368,6 +371,37 @@ impl FjallChainStore {
         }
         self.put_pending_evidence(&before.pending_evidence()?)?;
         self.flush()
+    }
+
+    /// Forgets the blocks below a height, with the roots after them and where their transactions were, but never the
+    /// last block. Gives how many. Readers see whole blocks or none.
+    pub fn prune_blocks_below(&self, height: Height) -> Result<usize, StorageError> {
+        let limit = height.min(self.tip().map_or(Height(0), |tip| tip.height));
+        let mut removed = 0;
+        loop {
+            let heights: Vec<Height> = self
+                .heights
+                .range(..height_key(limit))
+                .take(PRUNE_BLOCKS)
+                .map(|guard| height_of_key(&guard.key()?))
+                .collect::<Result<_, _>>()?;
+            if heights.is_empty() {
+                return Ok(removed);
+            }
+            removed += heights.len();
+            let mut batch = self.database.batch();
+            for key in heights.into_iter().map(height_key) {
+                if let Some(body) = self.bodies.get(key)? {
+                    for item in &Body::decode(&body)?.items {
+                        batch.remove(&self.transactions, item.body.hash().as_slice());
+                    }
+                }
+                batch.remove(&self.bodies, key);
+                batch.remove(&self.certificates, key);
+                batch.remove(&self.heights, key);
+            }
+            batch.commit()?;
+        }
     }
 
     /// The lowest height there is a block of; a store that began with a state has none before it.

@@ -578,6 +578,32 @@ fn states_below_the_kept_ones_are_gone_with_their_versions() {
 }
 
 #[test]
+fn f6_blocks_below_a_height_are_forgotten_and_all_others_stay() {
+    let decisions = chain(40, 100);
+    let (dir, store) = stored(&decisions);
+    assert_eq!(store.prune_blocks_below(Height(31)).unwrap(), 30);
+    assert_eq!(store.prune_blocks_below(Height(31)).unwrap(), 0);
+    let check = |store: &FjallChainStore| {
+        assert_eq!(store.first_height().unwrap(), Some(Height(31)));
+        for decision in &decisions {
+            let height = decision.block.header.height;
+            let kept = height >= Height(31);
+            assert_eq!(store.block(height).unwrap(), kept.then(|| decision.certified()));
+            assert_eq!(store.roots(height).unwrap().is_some(), kept);
+            assert_eq!(store.transaction(&decision.tx_hashes[0]).unwrap().is_some(), kept);
+        }
+        assert_eq!(entries(store), entries_after(&decisions), "the state is that of all blocks");
+    };
+    check(&store);
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    check(&store);
+    assert_eq!(store.prune_blocks_below(Height(1000)).unwrap(), 9, "the last block stays");
+    let next = Decision::new(41, decisions[39].digest(), 10);
+    assert_eq!(store.commit(&next.commit()).unwrap(), Committed::New);
+}
+
+#[test]
 fn pending_evidence_is_there_after_a_restart_and_replaced_whole() {
     let (dir, store) = stored(&[]);
     assert_eq!(store.pending_evidence().unwrap(), []);

@@ -153,6 +153,7 @@ impl Ready {
                 Arc::clone(&context.store),
                 dir.path().into(),
                 100,
+                None,
                 Arc::clone(&metrics),
                 core.clone(),
             )
