@@ -45,6 +45,7 @@ mod duties;
 mod e2e;
 mod harness;
 mod imports;
+mod joining;
 mod kills;
 mod logs;
 mod lost;

@@ -29,6 +29,8 @@ use tokio::task::JoinSet;
 
 /// So many checkpoint intervals behind, the state is had sooner than the blocks.
 const INTERVALS_BEHIND: u64 = 10;
+/// So long without a new block, one interval is enough: nobody may have the blocks any more.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// How often it is looked whether this node is far behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after an attempt that failed.
@@ -115,9 +117,15 @@ pub struct Joining {
 impl Joining {
     /// Ends when a store with a newer state is complete, and is to take the place of the present one.
     pub async fn ready(self) {
+        let mut moved = (self.context.facts.tip_height(), Instant::now());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if !self.is_far_behind() {
+            let tip = self.context.facts.tip_height();
+            if tip > moved.0 {
+                moved = (tip, Instant::now());
+            }
+            let far = if moved.1.elapsed() >= STUCK_AFTER { 1 } else { INTERVALS_BEHIND };
+            if self.ahead(tip) < far * self.context.checkpoint_interval {
                 continue;
             }
             match self.take().await {
@@ -135,14 +143,13 @@ impl Joining {
         }
     }
 
-    /// Whether f+1 members say that they are far ahead: one of them is honest.
-    fn is_far_behind(&self) -> bool {
+    /// How far f+1 members say that they are ahead: one of them is honest.
+    fn ahead(&self, tip: Height) -> u64 {
         let mut heights: Vec<Height> =
             self.context.facts.peers().into_iter().filter_map(|peer| peer.height).collect();
         heights.sort_unstable_by(|one, other| other.cmp(one));
         let ahead = heights.get(self.context.quorum.weak_quorum() - 1).copied().unwrap_or_default();
-        ahead.0.saturating_sub(self.context.facts.tip_height().0)
-            >= INTERVALS_BEHIND * self.context.checkpoint_interval
+        ahead.0.saturating_sub(tip.0)
     }
 
     async fn take(&self) -> Result<Height, Failure> {

@@ -14,13 +14,21 @@ pub struct Shape {
     pub block_interval_ms: u32,
     /// Length of round 0; rounds are capped at four times that.
     pub round_timeout_ms: u32,
+    /// Heights from one checkpoint to the next.
+    pub checkpoint_interval: u32,
     /// Flags of every node.
     pub flags: Vec<String>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { nodes: 4, block_interval_ms: 200, round_timeout_ms: 1000, flags: Vec::new() }
+        Self {
+            nodes: 4,
+            block_interval_ms: 200,
+            round_timeout_ms: 1000,
+            checkpoint_interval: 100,
+            flags: Vec::new(),
+        }
     }
 }
 
@@ -57,6 +65,8 @@ impl Cluster {
             &shape.round_timeout_ms.to_string(),
             "--round-timeout-cap-ms",
             &(4 * shape.round_timeout_ms).to_string(),
+            "--checkpoint-interval",
+            &shape.checkpoint_interval.to_string(),
         ]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let node = |i: u8| {
