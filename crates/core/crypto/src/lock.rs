@@ -9,6 +9,8 @@
 //! shares of the sequencer key over `lock_hash`, in the order of operators: it shows that every share
 //! named in the lock is held by somebody. `node_signatures` show that every operator agreed. In the lock of a ceremony
 //! some operators may be away: q of them have signed, and the aggregate is the signature of the group.
+//! `leaver_signatures` hold by themselves; whether they are of operators of the lock before is for
+//! [`check_succession`] to say.
 
 pub mod signing;
 mod succession;
@@ -22,7 +24,7 @@ use crate::Error;
 use crate::identity::PublicIdentity;
 use crate::seal::{Aggregate, Combiner, GroupKey, PublicShare, SecretShare, shares_on_one_polynomial};
 use aequa_types::limits::{BLOCK_ITEMS_MAX, VALUE_BYTES_MAX};
-use aequa_types::lock::{ClusterLock, Operator};
+use aequa_types::lock::{ClusterLock, LeaverSignature, Operator};
 use aequa_types::{ClusterId, DecodeError, OperatorIndex, Quorum, Signature};
 use alloy_primitives::B256;
 use std::collections::BTreeSet;
@@ -75,6 +77,7 @@ pub fn verify(lock: &ClusterLock) -> Result<VerifiedLock, LockError> {
     let identities = check_operators(lock)?;
     let (group_key, public_shares) = check_sequencer(lock, quorum)?;
     check_signatures(lock, (quorum, &group_key), &identities, &public_shares)?;
+    check_leavers(lock)?;
     let validators = validators::check(lock, quorum)?;
     let (lock, warnings) = (lock.clone(), warnings(quorum));
     Ok(VerifiedLock { lock, quorum, identities, group_key, public_shares, validators, warnings })
@@ -329,6 +332,31 @@ fn check_signatures(
     of_all
         .or_else(|_| group_key.verify(message, &lock.signature_aggregate))
         .map_err(|error: Error| item("signature_aggregate", error))
+}
+
+/// Each once, in one order, and none that has a place to sign in.
+fn check_leavers(lock: &ClusterLock) -> Result<(), LockError> {
+    if lock.epoch == 0 && !lock.leaver_signatures.is_empty() {
+        return Err(item("leaver_signatures", "nobody leaves at epoch 0"));
+    }
+    for (position, leaver) in lock.leaver_signatures.iter().enumerate() {
+        let at = |field: &str| format!("leaver_signatures[{position}].{field}");
+        let before = position.checked_sub(1).map(|before| lock.leaver_signatures[before].identity_key);
+        if before.is_some_and(|before| before >= leaver.identity_key) {
+            return Err(item(at("identity_key"), "not in ascending order"));
+        }
+        if lock.operators.iter().any(|operator| operator.identity_key == leaver.identity_key) {
+            return Err(item(at("identity_key"), "that of an operator of this lock"));
+        }
+        check_leaver(lock, leaver).map_err(|error| item(at("signature"), error))?;
+    }
+    Ok(())
+}
+
+/// Whether one that leaves has signed this lock.
+fn check_leaver(lock: &ClusterLock, leaver: &LeaverSignature) -> Result<(), Error> {
+    let identity = PublicIdentity::from_bytes(&leaver.identity_key.0)?;
+    identity.verify_bytes(lock.lock_hash.as_slice(), &leaver.signature)
 }
 
 #[cfg(test)]

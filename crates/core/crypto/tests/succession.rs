@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use aequa_crypto::dealer::DealtCluster;
+use aequa_crypto::dealer::{DealtCluster, OperatorSecrets};
+use aequa_crypto::lock::signing::{check_leaver_signature, sign_as_leaver};
 use aequa_crypto::lock::{LockError, VerifiedLock, check_succession, verify};
 use aequa_crypto::seal::combine;
 use aequa_crypto::verify::{Refusal, Verifier};
 use aequa_testkit::{block, dealt, reshared};
-use aequa_types::lock::ClusterLock;
+use aequa_types::lock::{ClusterLock, LeaverSignature};
 use aequa_types::{Certificate, CertifiedBlock, Digest, Height, InstanceId, OperatorIndex, Proof, Round};
 
 const AT: Height = Height(50);
@@ -64,6 +65,67 @@ fn without_a_quorum_of_the_operators_before_nothing_follows() {
     let refused = following(&four, &replaced, &[0, 1, 3]).unwrap_err();
     assert!(refused.starts_with("node_signatures: 2 of operators of the lock before"), "{refused}");
     assert_eq!(following(&four, &replaced, &[0, 1, 2]), Ok(()));
+}
+
+/// The next lock of four, in which another has the place of operator 3, with signatures of these as leavers.
+fn with_leavers(
+    parent: &DealtCluster,
+    signers: &[usize],
+    leavers: &[&OperatorSecrets],
+) -> Result<(), String> {
+    let mut next = reshared(parent, &[Some(0), Some(1), Some(2), None], AT, signers).lock;
+    next.leaver_signatures = leavers.iter().map(|one| sign_as_leaver(&next, &one.identity)).collect();
+    next.leaver_signatures.sort_by_key(|leaver| leaver.identity_key);
+    let next = verify(&next).map_err(|error| error.to_string())?;
+    assert_eq!(verify(&ClusterLock::from_json(&next.lock().to_json()).unwrap()).unwrap().lock(), next.lock());
+    check_succession(&verified(&parent.lock), &next).map_err(|error| error.to_string())
+}
+
+#[test]
+fn any_quorum_of_the_operators_before_will_do_those_that_leave_among_them() {
+    let (four, other) = (dealt(4), dealt(4));
+    let [_, stays, _, leaves] = four.operators.as_slice() else { panic!("four") };
+    // Of the new operators 0, 1 and the new one have signed: a quorum of them, and two of before.
+    let signers = [0, 1, 3];
+    assert_eq!(with_leavers(&four, &signers, &[leaves]), Ok(()));
+    let refused =
+        |signers: &[usize], leavers: &[&OperatorSecrets]| with_leavers(&four, signers, leavers).unwrap_err();
+    let none = refused(&signers, &[]);
+    assert!(none.starts_with("node_signatures: 2 of operators of the lock before, must be 3"), "{none}");
+    let twice = refused(&signers, &[leaves, leaves]);
+    assert_eq!(twice, "leaver_signatures[1].identity_key: not in ascending order");
+    let stranger = refused(&signers, &[&other.operators[3]]);
+    assert_eq!(stranger, "leaver_signatures[0].identity_key: not that of an operator of the lock before");
+    for signers in [&[0, 1, 3][..], &[0, 2, 3]] {
+        let in_both = refused(signers, &[stays]);
+        assert_eq!(in_both, "leaver_signatures[0].identity_key: that of an operator of this lock");
+    }
+}
+
+#[test]
+fn a_leavers_signature_is_of_this_lock_and_of_one_who_leaves() {
+    let four = dealt(4);
+    let parent = verified(&four.lock);
+    let next = reshared(&four, &[Some(0), Some(1), Some(2), None], AT, &[0, 1, 3]).lock;
+    let other = reshared(&four, &[Some(0), Some(1), Some(2), None], Height(60), &[0, 1, 3]).lock;
+    let [stays, _, _, leaves] = four.operators.as_slice() else { panic!("four") };
+    assert_eq!(check_leaver_signature(&parent, &next, &sign_as_leaver(&next, &leaves.identity)), Ok(()));
+    let of_other = sign_as_leaver(&other, &leaves.identity);
+    for wrong in [
+        of_other,
+        sign_as_leaver(&next, &stays.identity),
+        sign_as_leaver(&next, &dealt(4).operators[3].identity),
+        LeaverSignature { signature: Default::default(), ..of_other },
+    ] {
+        assert!(check_leaver_signature(&parent, &next, &wrong).is_err());
+    }
+    let mut forged = next.clone();
+    forged.leaver_signatures = vec![of_other];
+    let refused = verify(&forged).unwrap_err().to_string();
+    assert!(refused.starts_with("leaver_signatures[0].signature"), "{refused}");
+    let mut first = four.lock.clone();
+    first.leaver_signatures = vec![sign_as_leaver(&first, &dealt(4).operators[0].identity)];
+    assert_eq!(verify(&first).unwrap_err().to_string(), "leaver_signatures: nobody leaves at epoch 0");
 }
 
 #[test]

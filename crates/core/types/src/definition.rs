@@ -28,6 +28,8 @@ pub const DEFINITION_VERSION: &str = "aequa-definition/1";
 
 /// Bytes of an operator's signature in the text of a lock, with its line.
 const SIGNATURE_JSON_BYTES: usize = 140;
+/// The same of one that leaves, with its key.
+const LEAVER_JSON_BYTES: usize = 280;
 
 /// The contents of `cluster-definition.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +222,9 @@ impl Definition {
         let lock = self.lock();
         lock.check_form()?;
         // All that is zero here has the length of what it will be; signatures of the operators come on top.
-        let bytes = lock.to_json().len() + SIGNATURE_JSON_BYTES * self.operators.len();
+        let leavers = self.resharing.map_or(0, |_| OPERATORS_MAX);
+        let signatures = SIGNATURE_JSON_BYTES * self.operators.len() + LEAVER_JSON_BYTES * leavers;
+        let bytes = lock.to_json().len() + signatures;
         if bytes > LOCK_BYTES_MAX {
             return Err(format!("its lock would have {bytes} bytes, the limit is {LOCK_BYTES_MAX}"));
         }
@@ -272,6 +276,7 @@ impl Definition {
             lock_hash: B256::ZERO,
             signature_aggregate: Seal::ZERO,
             node_signatures: Vec::new(),
+            leaver_signatures: Vec::new(),
         }
     }
 }

@@ -10,7 +10,8 @@
 //! - `definition_hash`: what operators agree on before there are keys. At epoch 0 it *is* the cluster
 //!   id; from epoch 1 on the id is one of its members.
 //! - `lock_hash`: the definition hash with the keys. Every operator signs it, with its identity key
-//!   (`node_signatures`) and with its share of the sequencer key (`signature_aggregate`).
+//!   (`node_signatures`) and with its share of the sequencer key (`signature_aggregate`). Of a resharing operators
+//!   that leave may sign it too (`leaver_signatures`).
 //!
 //! The chain id is what a client signs for: whoever sees a transaction of one cluster can submit it to every
 //! other that has the same, and it is valid there. So a cluster gets its own, made from the rest of its
@@ -32,6 +33,7 @@ use crate::validator::{VALIDATORS_MAX, Validator};
 use crate::{Address, ClusterId, DecodeError, Height, OperatorIndex, Seal, Signature};
 use alloy_primitives::{B256, FixedBytes, U128};
 use serde::{Deserialize, Serialize};
+use ssz_derive::{Decode, Encode};
 use ssz_types::VariableList;
 use ssz_types::typenum::{U16, U64, U128 as N128, U256 as N256, U65536, Unsigned};
 use tree_hash::TreeHash as _;
@@ -101,6 +103,20 @@ pub struct ClusterLock {
     pub signature_aggregate: Seal,
     /// ed25519 signature over the lock hash by every operator, in order.
     pub node_signatures: Vec<Signature>,
+    /// The same by operators of the lock before that have no place in this one, ascending by key. Absent where none
+    /// has signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaver_signatures: Vec<LeaverSignature>,
+}
+
+/// What an operator that leaves says to the next lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(deny_unknown_fields)]
+pub struct LeaverSignature {
+    /// Its ed25519 key.
+    pub identity_key: Key32,
+    /// ed25519 signature over the lock hash.
+    pub signature: Signature,
 }
 
 /// One member of the cluster.
@@ -202,7 +218,8 @@ impl ClusterLock {
         if self.operators.is_empty() || self.operators.len() > OPERATORS_MAX {
             return Err("operators must be 1 to 100");
         }
-        if self.sequencer.public_shares.len() > OPERATORS_MAX || self.node_signatures.len() > OPERATORS_MAX {
+        let signatures = self.node_signatures.len().max(self.leaver_signatures.len());
+        if self.sequencer.public_shares.len() > OPERATORS_MAX || signatures > OPERATORS_MAX {
             return Err("more keys or signatures than operators may be");
         }
         if self.consensus.params.builder.order.len() > BuilderOrderMax::to_usize() {
@@ -493,6 +510,7 @@ mod tests {
             lock_hash: B256::ZERO,
             signature_aggregate: Seal::repeat_byte(2),
             node_signatures: (0..4).map(Signature::repeat_byte).collect(),
+            leaver_signatures: Vec::new(),
         };
         lock.definition_hash = lock.compute_definition_hash();
         lock.cluster_id = lock.definition_hash;
@@ -545,6 +563,23 @@ mod tests {
         assert!(positions.is_sorted(), "{positions:?}");
         assert!(text.contains("\"address\": \"0xabababab") && text.contains("\"vrf_key\": null"));
         assert!(text.contains("\"stake\": \"1\"") && text.contains("\"validators\": []"));
+    }
+
+    #[test]
+    fn a_leavers_signature_changes_no_hash() {
+        let (lock, mut signed) = (lock(), lock());
+        let (identity_key, signature) = (Key32::repeat_byte(9), Signature::repeat_byte(8));
+        signed.leaver_signatures.push(LeaverSignature { identity_key, signature });
+        let text = signed.to_json();
+        assert!(!lock.to_json().contains("leaver") && text.contains("\"leaver_signatures\": ["));
+        assert_eq!(ClusterLock::from_json(&text).as_ref(), Ok(&signed));
+        assert_eq!(signed.compute_lock_hash(), lock.lock_hash);
+        assert_eq!(signed.compute_definition_hash(), lock.definition_hash);
+        signed.leaver_signatures = vec![signed.leaver_signatures[0]; OPERATORS_MAX + 1];
+        assert!(ClusterLock::from_json(&signed.to_json()).is_err(), "more than operators may be");
+        let spelled = lock.to_json().replace("  ]\n}\n", "  ],\n  \"leaver_signatures\": []\n}\n");
+        assert_ne!(spelled, lock.to_json());
+        assert!(ClusterLock::from_json(&spelled).is_err(), "absent where none has signed");
     }
 
     #[test]

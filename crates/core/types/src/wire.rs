@@ -19,6 +19,8 @@ pub const VALIDATOR_SHARES: u8 = 2;
 pub const LOCK_SHARE: u8 = 3;
 /// Frame of the key ceremony: the hash of the sender's definition, or its text.
 pub const DEFINITION: u8 = 4;
+/// Frame of the key ceremony: what an operator that leaves says to the new lock; perhaps relayed by another.
+pub const LEAVER_SIGNATURE: u8 = 5;
 
 /// A kind of consensus message.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,16 +5,18 @@
 //!                  ──▶ each: its share of the group's signature of that hash, and its own ──▶ q: the lock holds
 //! ```
 //!
+//! An operator that leaves has no share, and its own signature alone.
+//!
 //! BLS signatures are unique, so that everybody combines the same ones, whose shares they may be, and hashes the same
 //! lock. An operator that is away when the lock is signed has no signature in it: its place holds zeros.
 
-use super::{LockError, VerifiedLock, item, verify};
+use super::{LockError, VerifiedLock, check_leaver, item, verify};
 use crate::Error;
 use crate::bls::{MinPk, SignatureSet, find_bad, verify_batch};
 use crate::identity::{IdentityKey, PublicIdentity};
 use crate::seal;
 use crate::threshold::{self, PublicShare, combine};
-use aequa_types::lock::ClusterLock;
+use aequa_types::lock::{ClusterLock, Key32, LeaverSignature, Operator};
 use aequa_types::validator::ValidatorSignature;
 use aequa_types::{OperatorIndex, Quorum, Seal, Signature};
 use alloy_primitives::B256;
@@ -97,6 +99,25 @@ pub fn combine_validators(
 pub fn sign_lock(lock: &ClusterLock, identity: &IdentityKey, share: &seal::SecretShare) -> LockShare {
     let message = lock.lock_hash.as_slice();
     LockShare { seal: share.sign(message), signature: identity.sign(message) }
+}
+
+/// Signs a lock that has its hash, for one that leaves.
+pub fn sign_as_leaver(lock: &ClusterLock, identity: &IdentityKey) -> LeaverSignature {
+    let identity_key = Key32::from(identity.public().to_bytes());
+    LeaverSignature { identity_key, signature: identity.sign(lock.lock_hash.as_slice()) }
+}
+
+/// Whether what one that leaves says to a lock holds, and is said by an operator of the lock before.
+pub fn check_leaver_signature(
+    parent: &VerifiedLock,
+    lock: &ClusterLock,
+    leaver: &LeaverSignature,
+) -> Result<(), LockError> {
+    let is_it = |operator: &Operator| operator.identity_key == leaver.identity_key;
+    if !parent.lock().operators.iter().any(is_it) || lock.operators.iter().any(is_it) {
+        return Err(item("leaver_signatures", "of one who does not leave"));
+    }
+    check_leaver(lock, leaver).map_err(|error| item("leaver_signatures", error))
 }
 
 /// Whether what another operator says to a lock holds.

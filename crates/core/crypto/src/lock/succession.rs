@@ -1,15 +1,16 @@
 //! Whether a lock may follow another: the same keys, the same rules, other operators.
 //!
 //! Two epochs must never decide the same height. A new lock holds only with signatures of a quorum of the operators
-//! *before* (their identities, in their new places), and whoever signs it has bound itself, durably, to sign nothing
-//! under the old lock from the activation height on. So the old operators have no quorum left there.
+//! *before* (those that stay in their new places, those that leave beside them), and whoever signs it has bound itself,
+//! durably, to sign nothing under the old lock from the activation height on. So the old operators have no quorum left
+//! there.
 //!
 //! An operator that is new, or whose place is another, knows nothing of what was signed in that place. No more than f
 //! of them may come at once: the others have a quorum that does.
 
 use super::{LockError, VerifiedLock, item};
 use aequa_types::Quorum;
-use aequa_types::lock::{ClusterLock, Operator};
+use aequa_types::lock::{ClusterLock, Key32, Operator};
 
 /// Checks that `next` follows `parent` and that enough operators of `parent` have agreed.
 pub fn check_succession(parent: &VerifiedLock, next: &VerifiedLock) -> Result<(), LockError> {
@@ -29,11 +30,16 @@ pub fn check_succession(parent: &VerifiedLock, next: &VerifiedLock) -> Result<()
             return Err(item(at(field), "not that of the lock before"));
         }
     }
-    let agreed = next.signed().filter(|operator| {
-        let identity = next.identities().get(operator.as_usize());
-        identity.is_some_and(|identity| parent.operator_of(identity).is_some())
-    });
-    let (agreed, needed) = (agreed.count(), parent.quorum().quorum());
+    let was_operator = |key: &Key32| before.operators.iter().any(|operator| operator.identity_key == *key);
+    let stranger = after.leaver_signatures.iter().position(|leaver| !was_operator(&leaver.identity_key));
+    if let Some(position) = stranger {
+        let at = format!("leaver_signatures[{position}].identity_key");
+        return Err(item(at, "not that of an operator of the lock before"));
+    }
+    let stayed = next.signed().filter_map(|operator| after.operators.get(operator.as_usize()));
+    let stayed = stayed.filter(|operator| was_operator(&operator.identity_key)).count();
+    // None of these has a place in the lock: nobody is counted twice.
+    let (agreed, needed) = (stayed + after.leaver_signatures.len(), parent.quorum().quorum());
     if agreed < needed {
         let reason = format!("{agreed} of operators of the lock before, must be {needed} at least");
         return Err(item("node_signatures", reason));
