@@ -215,6 +215,7 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
             let height = height.0;
             console::line(format!("in force from height {height} on: a node that runs changes by itself"));
             console::line(format!("a new operator starts its node now:  dvt-node --data-dir {at}"));
+            console::line("the node of an operator that leaves ends by itself before that height");
         }
     }
     Ok(())
@@ -295,10 +296,12 @@ fn define(
 fn verify(args: &VerifyArgs) -> Result<(), ExitError> {
     let verified = ceremony::verify(&args.definition, args.lock.as_slice(), &args.transcript)?;
     for blame in &verified.blames {
-        console::line(format!("operator {} {}: proven", blame.operator, blame.fault));
+        let who = verified.plan.name_of(blame.operator);
+        console::line(format!("operator {who} {}: proven", blame.fault));
     }
     let result = verified.result?;
-    let dealers: Vec<String> = result.qualified.iter().map(|dealing| dealing.dealer.to_string()).collect();
+    let dealers = result.qualified.iter().map(|dealing| verified.plan.name_of(dealing.dealer));
+    let dealers: Vec<String> = dealers.collect();
     console::line(format!("valid: keys made from the dealings of operators {}", dealers.join(", ")));
     console::line(format!("group key 0x{}", hex::encode(result.chain.group_key.to_bytes())));
     for (number, validator) in result.validators.iter().enumerate() {

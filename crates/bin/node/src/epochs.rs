@@ -22,6 +22,8 @@
 //! 4. The change is a row of steps each of which may be done twice, begun by `activate`: a crash in it is made good by
 //!    the next start. The lock moves last.
 //! 5. New shares were opened and held against the public ones before the old ones go.
+//! 6. Who leaves promises and signs as all others do. It gets the lock and no keys; at the height its node ends, and
+//!    nothing moves.
 
 use crate::cluster::SHARE_KEYSTORE;
 use crate::config::LOCK_FILE;
@@ -179,23 +181,24 @@ pub fn keep_past(data_dir: &Path, lock: &VerifiedLock) -> io::Result<()> {
 }
 
 /// The lock of the next epoch with the place of operator `me` in it, once it is here with own shares, and all of that
-/// holds.
+/// holds. Who leaves has no place and no shares, and the lock alone tells it.
 pub fn load_next(
     data_dir: &Path,
     lock: &VerifiedLock,
     me: OperatorIndex,
-) -> Result<Option<(VerifiedLock, OperatorIndex)>, ExitError> {
+) -> Result<Option<(VerifiedLock, Option<OperatorIndex>)>, ExitError> {
     let dir = next_dir(data_dir);
     let path = dir.join(LOCK_FILE);
     if !files::is_there(&path) {
         return Ok(None);
     }
     let next = load_lock_in(&path, Some(data_dir))?;
-    let refused = |reason: &str| ExitError::refused(format!("{}: {reason}", path.display()));
-    check_succession(lock, &next).map_err(|error| refused(&error.to_string()))?;
+    check_succession(lock, &next)
+        .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
     let place = lock.identities().get(me.as_usize()).and_then(|identity| next.operator_of(identity));
-    let place = place.ok_or_else(|| refused("this operator has no place in it"))?;
-    shares(&dir.join("keys"), &next, place)?;
+    if let Some(place) = place {
+        shares(&dir.join("keys"), &next, place)?;
+    }
     Ok(Some((next, place)))
 }
 
@@ -397,7 +400,8 @@ mod tests {
             let (root, keys) = (dir.path(), dir.path().join("keys"));
             assert!(!complete(root, &keys).unwrap(), "nothing was begun");
             let (_, place) = load_next(root, &before, OperatorIndex(4)).unwrap().unwrap();
-            assert_eq!(place, OperatorIndex(1));
+            assert_eq!(place, Some(OperatorIndex(1)));
+            let place = OperatorIndex(1);
             begin(root, place).unwrap();
             if done >= 1 {
                 keep_past(root, &before).unwrap();
@@ -460,8 +464,8 @@ mod tests {
             assert_eq!(of(&dir).unwrap_err().code, 4, "{number}");
         }
         let dir = folder(&now, &next);
-        let left = load_next(dir.path(), &lock, OperatorIndex(1)).unwrap_err();
-        assert!(left.message.contains("no place"), "{}", left.message);
+        let (_, place) = load_next(dir.path(), &lock, OperatorIndex(1)).unwrap().unwrap();
+        assert_eq!(place, None, "who leaves needs no share");
         std::fs::remove_file(dir.path().join("next").join(LOCK_FILE)).unwrap();
         assert!(of(&dir).unwrap().is_none(), "not there yet");
     }

@@ -29,9 +29,8 @@ pub(crate) fn value(bytes: ValueBytes) -> Value {
 
 /// The dealings that a value qualifies, if there are enough, ascending, of dealers.
 pub(crate) fn dealings_of(definition: &Definition, value: &Value) -> Option<Vec<DealingId>> {
-    let quorum = definition.quorum();
     let bytes = &value.bytes().0;
-    if bytes.len() > quorum.operators() * <DealingId as ssz::Encode>::ssz_fixed_len() {
+    if bytes.len() > definition.participants().count() * <DealingId as ssz::Encode>::ssz_fixed_len() {
         return None;
     }
     let dealings = Vec::<DealingId>::from_ssz_bytes(bytes).ok()?;
@@ -118,7 +117,7 @@ fn check_vote(definition: &Definition, vote: &Signed, kind: Kind) -> Result<(), 
     if vote.kind() != kind || vote.instance != INSTANCE || vote.round.0 > ROUND_MAX {
         return Err(Refusal::Nonsense("vote of another kind, instance or age"));
     }
-    let author = definition.participant(vote.author).ok_or(Refusal::NotMember(vote.author))?;
+    let author = definition.receiver(vote.author).ok_or(Refusal::NotMember(vote.author))?;
     let held = author.identity.verify(&definition.agreement(), vote);
     held.map_err(|_| Refusal::BadSignature(vote.author))
 }

@@ -116,7 +116,7 @@ fn contradiction(
 
 fn double_vote(definition: &Definition, evidence: &Evidence) -> Result<OperatorIndex, Error> {
     let operator = evidence.offence().operator;
-    let participant = definition.participant(operator).ok_or(Error::BadProof("of a stranger"))?;
+    let participant = definition.receiver(operator).ok_or(Error::BadProof("of a stranger"))?;
     for vote in [evidence.first(), evidence.second()] {
         let held = participant.identity.verify(&definition.agreement(), vote);
         held.map_err(|_| Error::BadProof("a vote does not hold"))?;

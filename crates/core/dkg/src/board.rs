@@ -54,6 +54,11 @@ impl Board {
         self.qualified.as_deref()
     }
 
+    /// Whether an operator committed.
+    pub fn has_committed(&self, dealer: OperatorIndex) -> bool {
+        self.commits.contains_key(&dealer)
+    }
+
     /// Who committed.
     pub fn committed(&self) -> impl Iterator<Item = OperatorIndex> {
         self.commits.keys().copied()
@@ -320,9 +325,11 @@ impl Board {
 
     /// What is here, for others to see what is not.
     pub fn summary(&self, attempt: u64) -> Summary {
-        let commits = self.definition.quorum().members().map(|dealer| self.commit_summary(dealer));
-        let members = self.definition.quorum().members();
-        let parts = members.flat_map(|dealer| (0..self.definition.parts()).map(move |part| (dealer, part)));
+        let commits = self.definition.participants().map(|dealer| self.commit_summary(dealer));
+        let parts = self
+            .definition
+            .participants()
+            .flat_map(|dealer| (0..self.definition.parts()).map(move |part| (dealer, part)));
         Summary {
             attempt,
             commits: commits.collect(),
@@ -357,7 +364,7 @@ impl Board {
     pub fn lacking(&self, me: OperatorIndex, summary: &Summary) -> Vec<Message> {
         let definition = &self.definition;
         let mut lacking = Vec::new();
-        for (dealer, theirs) in definition.quorum().members().zip(&summary.commits) {
+        for (dealer, theirs) in definition.participants().zip(&summary.commits) {
             let ours = self.commit_summary(dealer);
             if *theirs == TWO_COMMITS || *theirs == ours && ours != NO_COMMIT {
                 continue;
@@ -374,8 +381,8 @@ impl Board {
             })
         };
         lacking.extend(statements(true));
-        let members = definition.quorum().members();
-        let places = members.flat_map(|dealer| (0..definition.parts()).map(move |part| (dealer, part)));
+        let dealers = definition.participants();
+        let places = dealers.flat_map(|dealer| (0..definition.parts()).map(move |part| (dealer, part)));
         for (place, _) in places.zip(&summary.parts).filter(|(_, has)| !**has) {
             let operators = definition.quorum().operators() as u64;
             let turn = (u64::from(place.0.0) + summary.attempt % operators) % operators;

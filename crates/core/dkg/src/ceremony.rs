@@ -159,7 +159,7 @@ impl Ceremony {
         })
     }
 
-    /// What came out, once this operator has its shares.
+    /// What came out, once this operator has its shares, or knows the keys where it leaves.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
@@ -169,21 +169,21 @@ impl Ceremony {
         self.is_finished
     }
 
-    /// How far each operator has come, in order.
+    /// How far each operator has come, in order; after them those that leave.
     pub fn progress(&self) -> Vec<Phase> {
-        self.definition.quorum().members().map(|operator| self.phase_of(operator)).collect()
+        self.definition.participants().map(|operator| self.phase_of(operator)).collect()
     }
 
     fn phase_of(&self, operator: OperatorIndex) -> Phase {
-        let quorum = self.definition.quorum();
-        let acks = quorum.members().filter(|dealer| self.board.said(operator, Place::Ack(*dealer)).is_some());
+        let acked = |dealer: &OperatorIndex| self.board.said(operator, Place::Ack(*dealer)).is_some();
+        let acks = self.definition.dealers().filter(acked);
         if self.board.said(operator, Place::Done).is_some() {
             Phase::Done
         } else if acks.count() >= self.definition.dealings_needed() {
             Phase::Checked
         } else if self.board.public(operator).is_some() {
             Phase::Dealt
-        } else if self.board.committed().any(|committed| committed == operator) {
+        } else if self.board.has_committed(operator) {
             Phase::Committed
         } else {
             Phase::Silent
@@ -191,7 +191,7 @@ impl Ceremony {
     }
 
     /// Who did what: what is proven, and who is silent where this operator waits. The answer to "why does it not
-    /// end".
+    /// end". Who leaves owes nothing.
     pub fn blames(&self) -> Vec<Blame> {
         let mut blames = self.board.blames().to_vec();
         if self.is_finished {

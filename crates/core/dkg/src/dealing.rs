@@ -117,7 +117,7 @@ fn deal_part(
     let ephemeral = secrets.ephemeral(definition, index);
     let mut ciphertexts = Vec::new();
     for receiver in definition.quorum().members() {
-        let Some(participant) = definition.participant(receiver) else { continue };
+        let Some(participant) = definition.receiver(receiver) else { continue };
         let mut plaintext = Zeroizing::new(Vec::with_capacity(definition.keys() * SHARE_BYTES));
         chain.iter().for_each(|polynomial| append_share(&mut plaintext, polynomial, receiver));
         validators.iter().for_each(|polynomial| append_share(&mut plaintext, polynomial, receiver));
@@ -263,7 +263,7 @@ impl PublicPart {
 
     /// What a receiver's disclosure shows: the same to everybody, so that each share is verified on its own.
     pub fn shown(&self, definition: &Definition, receiver: OperatorIndex, disclosure: &Disclosure) -> Shown {
-        let Some(participant) = definition.participant(receiver) else { return Shown::Nothing };
+        let Some(participant) = definition.receiver(receiver) else { return Shown::Nothing };
         let Ok(shared) = disclosure.open(&participant.encryption, &self.ephemeral) else {
             return Shown::Nothing;
         };

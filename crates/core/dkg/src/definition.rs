@@ -27,8 +27,11 @@ pub struct Participant {
 pub struct OldKeys {
     /// How many old shares find a secret: so many must be dealt anew.
     pub threshold: usize,
-    /// For each participant its index among the old operators, if it was one and deals its shares.
+    /// For each participant, and after them for each that leaves, its index among the old operators, if it was one and
+    /// deals its shares.
     pub holders: Vec<Option<OperatorIndex>>,
+    /// Old operators that deal their shares and get none. Here they have the places after the participants.
+    pub leavers: Vec<Participant>,
     /// The chain's key.
     pub chain: SharedKey<MinSig>,
     /// The validators' keys.
@@ -40,7 +43,9 @@ pub struct OldKeys {
 pub struct Definition {
     ceremony: ClusterId,
     agreement: ClusterId,
+    /// Those that get shares, and those that leave.
     participants: Vec<Participant>,
+    /// Of those that get shares.
     quorum: Quorum,
     validators: usize,
     old: Option<OldKeys>,
@@ -79,14 +84,15 @@ impl Definition {
         Ok(Self { ceremony, agreement, participants, quorum, validators, old: None })
     }
 
-    /// A ceremony in which holders of old shares deal keys anew: the keys stay, all shares are others.
+    /// A ceremony in which holders of old shares deal keys anew: the keys stay, all shares are others. With those that
+    /// leave they are as many as operators may be at most.
     pub fn resharing(
         ceremony: ClusterId,
         participants: Vec<Participant>,
         threshold: usize,
         old: OldKeys,
     ) -> Result<Self, Error> {
-        let definition = Self::new(ceremony, participants, threshold, old.validators.len())?;
+        let mut definition = Self::new(ceremony, participants, threshold, old.validators.len())?;
         let wrong = |what: &str| Err(Error::Definition(what.into()));
         let operators = old.chain.public_shares.len();
         if old.validators.iter().any(|key| key.public_shares.len() != operators) {
@@ -96,6 +102,19 @@ impl Definition {
         holders.sort_unstable();
         if holders.windows(2).any(|pair| pair[0] == pair[1]) {
             return wrong("two participants hold the same old share");
+        }
+        for leaver in &old.leavers {
+            if definition.participants.iter().any(|other| other.identity == leaver.identity) {
+                return wrong("one who leaves has another place");
+            }
+            definition.participants.push(*leaver);
+        }
+        if definition.participants.len() > OPERATORS_MAX {
+            return wrong("more operators than there may be, with those that leave");
+        }
+        let of_leavers = old.holders.iter().skip(definition.quorum.operators());
+        if of_leavers.into_iter().any(Option::is_none) {
+            return wrong("one who leaves has nothing to deal");
         }
         if old.holders.len() != definition.participants.len()
             || holders.iter().any(|holder| holder.as_usize() >= operators)
@@ -118,14 +137,33 @@ impl Definition {
         *self.old.as_ref()?.holders.get(operator.as_usize())?
     }
 
-    /// Whether this operator deals: every one deals a new key, holders deal one anew.
-    pub fn is_dealer(&self, operator: OperatorIndex) -> bool {
-        self.quorum.contains(operator) && (self.old.is_none() || self.holder(operator).is_some())
+    /// Everybody who takes part: those that get shares, and those that leave.
+    pub fn participants(&self) -> impl Iterator<Item = OperatorIndex> + use<> {
+        // As many as operators may be, which is a byte.
+        (0..self.participants.len() as u8).map(OperatorIndex)
     }
 
-    /// How many operators deal.
-    pub fn dealers(&self) -> usize {
-        self.quorum.members().filter(|operator| self.is_dealer(*operator)).count()
+    /// Whether this operator gets shares, and has a say in which dealings they are made of: everybody but who leaves.
+    pub fn is_receiver(&self, operator: OperatorIndex) -> bool {
+        self.quorum.contains(operator)
+    }
+
+    /// Whether this operator deals: every one deals a new key, holders deal one anew.
+    pub fn is_dealer(&self, operator: OperatorIndex) -> bool {
+        match self.old {
+            None => self.quorum.contains(operator),
+            Some(_) => self.holder(operator).is_some(),
+        }
+    }
+
+    /// Who deals.
+    pub fn dealers(&self) -> impl Iterator<Item = OperatorIndex> {
+        self.participants().filter(|operator| self.is_dealer(*operator))
+    }
+
+    /// Who deals and gets shares. Who deals and leaves is not waited for, where these will do.
+    pub(crate) fn staying(&self) -> impl Iterator<Item = OperatorIndex> {
+        self.dealers().filter(|operator| self.is_receiver(*operator))
     }
 
     /// How many dealings a key should have: q of a new one, of an old one as many as its threshold says.
@@ -155,7 +193,7 @@ impl Definition {
         self.agreement
     }
 
-    /// How many operators there are, and how many of them are needed.
+    /// How many operators get shares, and how many of them are needed.
     pub fn quorum(&self) -> Quorum {
         self.quorum
     }
@@ -165,9 +203,14 @@ impl Definition {
         self.validators
     }
 
-    /// An operator, if it is one.
+    /// Who has this place, if anybody.
     pub fn participant(&self, operator: OperatorIndex) -> Option<&Participant> {
         self.participants.get(operator.as_usize())
+    }
+
+    /// Who gets shares in this place, if anybody.
+    pub(crate) fn receiver(&self, operator: OperatorIndex) -> Option<&Participant> {
+        self.participant(operator).filter(|_| self.is_receiver(operator))
     }
 
     /// How many keys there are: the chain's, which is number 0, and those of the validators.

@@ -25,9 +25,9 @@
 //! |---|---|---|
 //! | R1 | the start | commit: sign the hashes of all parts of the own dealing |
 //! | R2 | a dealer's only commit is here, the own dealing is not shown | receipt: sign that it was seen |
-//! | R3 | all dealers committed, or q commits are certified and a timer | show the own dealing |
+//! | R3 | all dealers that get shares committed, or q commits are certified and a timer | show the own dealing |
 //! | R4 | a dealing is certified by q receipts (or agreed on), here and well formed | ack it, or complain: disclose what the dealer encrypted to me |
-//! | R5 | n acks of n dealings, or own acks of f+1, and better q, and a timer | begin the agreement; a DECIDED begins it at any time |
+//! | R5 | n acks of the dealings of all that get shares, or own acks of f+1, and better q, and a timer | begin the agreement; a DECIDED begins it at any time |
 //! | R6 | the agreement asks | propose the dealings that may be qualified, at least q, from round n on at least f+1; prepare a proposal of such |
 //! | R7 | the agreement decides | these dealings count, whatever becomes known later |
 //! | R8 | a qualified dealer is shown to have dealt bad shares | share_open: disclose the own good ones to all |
@@ -76,9 +76,14 @@
 //! are those participants that hold old shares: each shares its old share, and a dealing whose constant terms are not
 //! the old public shares is malformed, which is a proof. As many are qualified as the old threshold says; receipts, acks
 //! and the agreement are the new operators' and need their quorum. Keys stay; new shares do not add up with old ones. R8
-//! makes public a guilty dealer's old share, one the adversary has. An old operator that leaves deals nothing: five
-//! operators of whom one goes need all four that stay. From when the new shares sign, and that old ones are
+//! makes public a guilty dealer's old share, one the adversary has. From when the new shares sign, and that old ones are
 //! deleted, is not this crate's business.
+//!
+//! An old operator that *leaves* is a dealer and no receiver: its place is after those of the new operators, it signs a
+//! commit and nothing else, and nothing is encrypted to it. So any q of the old operators will do, whoever they are, and
+//! one that leaves can do no more harm than a dealer can. What it knows is its own polynomial, whose secret it had. It
+//! follows the transcript to the public result, so that it can say for itself which keys these are. Where all that stay
+//! deal, nobody waits for it.
 //!
 //! # Memory and work
 //!

@@ -47,10 +47,10 @@ pub struct Summary {
 
 impl Summary {
     fn is_sized(&self, definition: &Definition) -> bool {
-        let operators = definition.quorum().operators();
-        self.commits.len() == operators
-            && self.said.len() == operators * Place::all(definition).count()
-            && self.parts.len() == operators * usize::from(definition.parts())
+        let dealers = definition.participants().count();
+        self.commits.len() == dealers
+            && self.said.len() == places(definition).count()
+            && self.parts.len() == dealers * usize::from(definition.parts())
     }
 }
 
@@ -182,7 +182,7 @@ impl Definition {
 pub(crate) const NO_COMMIT: Digest = Digest::ZERO;
 pub(crate) const TWO_COMMITS: Digest = Digest::repeat_byte(0xff);
 
-/// All authors with all places, in the order of [`Summary::said`].
+/// All authors with all places, in the order of [`Summary::said`]. Who leaves says nothing but its commit.
 pub(crate) fn places(definition: &Definition) -> impl Iterator<Item = (OperatorIndex, Place)> {
     definition.quorum().members().flat_map(|author| Place::all(definition).map(move |place| (author, place)))
 }

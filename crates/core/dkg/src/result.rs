@@ -46,8 +46,8 @@ pub struct SecretShares {
 pub struct Outcome {
     /// What everybody has alike.
     pub public: PublicResult,
-    /// What this operator has.
-    pub secret: SecretShares,
+    /// What this operator has; nothing where it leaves.
+    pub secret: Option<SecretShares>,
 }
 
 impl PublicResult {

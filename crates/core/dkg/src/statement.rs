@@ -89,11 +89,10 @@ pub enum Place {
 
 impl Place {
     /// All places of an author but its commit, in the order of summaries.
-    pub(crate) fn all(definition: &Definition) -> impl Iterator<Item = Self> {
-        let quorum = definition.quorum();
+    pub(crate) fn all(definition: &Definition) -> impl Iterator<Item = Self> + '_ {
         let kinds: [fn(OperatorIndex) -> Self; 4] =
             [Self::Receipt, Self::Ack, Self::Complaint, Self::ShareOpen];
-        let of_dealers = kinds.into_iter().flat_map(move |kind| quorum.members().map(kind));
+        let of_dealers = kinds.into_iter().flat_map(|kind| definition.participants().map(kind));
         of_dealers.chain([Self::Done])
     }
 }
@@ -179,6 +178,9 @@ impl Statement {
             Claim::ShareOpen(opened) => opened.disclosures.len() == usize::from(parts),
             Claim::Receipt(_) | Claim::Ack(_) | Claim::Done(_) => true,
         };
+        if !matches!(self.claim, Claim::Commit(_)) && !definition.is_receiver(self.author) {
+            return Err(Refusal::Nonsense("verdict of one who gets no share"));
+        }
         if !is_sized {
             return Err(Refusal::Nonsense("statement of another number of parts"));
         }

@@ -24,15 +24,17 @@ use std::path::PathBuf;
     after_help = "1. Whoever is new:  dvt-node dkg id --data-dir DIR --name NAME --address MULTIADDR\n\
                   2. One of them:     dvt-node dkg reshare --lock cluster-lock.json --add operator.json \\\n\
                   \x20                        --activation-height 50000 --out reshare.json\n\
-                  3. All of the new operators, beside the nodes that run:\n\
+                  3. All of the new operators, and who leaves, beside the nodes that run:\n\
                   \x20                   dvt-node dkg --definition reshare.json --data-dir DIR\n\
                   \x20   and who is new adds --lock cluster-lock.json\n\n\
                   Without --add, --remove and --replace the same operators get new shares: what somebody has copied \
                   of the old ones is worth nothing from then on. Operators meet on ports 500 above those of their \
-                  nodes. Whoever leaves stops its node after the activation height and removes its folder.\n\n\
+                  nodes. Any quorum of the operators of now will do, those that leave among them: where one that \
+                  stays is away, one that leaves deals and signs in its place, and gets no share. Its node ends by \
+                  itself before the activation height; then its folder is to be removed.\n\n\
                   Leave minutes until the activation height. When it comes before the ceremony has ended, the chain \
-                  waits: start the ceremony again wherever it does not run. Where one leaves or is replaced, all that \
-                  stay may have to sign; see docs/adr/0029-epochs.md. Never remove the folder next."
+                  waits: start the ceremony again wherever it does not run, also with who leaves; see \
+                  docs/adr/0029-epochs.md. Never remove the folder next."
 )]
 pub struct ReshareArgs {
     /// The lock in force
@@ -97,8 +99,8 @@ fn tell(args: &ReshareArgs, plan: &Plan, before: Quorum) {
         args.activation_height
     ));
     console::line(format!(
-        "at least {} of the operators of now take part, and all that are new; their nodes go on, and they meet on \
-         ports {MEETING_PORT_OFFSET} above them:",
+        "at least {} of the operators of now take part, whether they stay or leave, and all that are new; their nodes go \
+         on, and they meet on ports {MEETING_PORT_OFFSET} above them:",
         before.quorum()
     ));
     console::line(format!("  dvt-node dkg --definition {out} --data-dir DIR"));

@@ -8,6 +8,7 @@ use super::signing::Chunk;
 use aequa_crypto::lock::signing::LockShare;
 use aequa_dkg::{Checked, Definition, RefusalKind};
 use aequa_p2p::{GossipVerdict, Handler, Message as Frame, Topic, Verdict};
+use aequa_types::lock::LeaverSignature;
 use aequa_types::{OperatorIndex, wire};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Largest frame with a share of the lock.
+/// Largest frame with a share of the lock, or a signature of it.
 const LOCK_SHARE_BYTES_MAX: usize = 1024;
 /// Largest frame with shares of what validators sign.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -28,6 +29,8 @@ pub enum Said {
     Validators(Chunk),
     /// A signature of the lock.
     Lock(LockShare),
+    /// That of an operator that leaves.
+    Leaver(LeaverSignature),
     /// It has another definition.
     OtherDefinition(DefinitionClaim),
 }
@@ -62,7 +65,7 @@ impl Desk {
     /// A desk, and what comes across it.
     pub fn new(machine: Arc<Definition>) -> (Self, mpsc::Receiver<Event>) {
         // Every member waits for the verdict on one message, and is met again when it has lost its connection.
-        let (queue, events) = mpsc::channel(2 * machine.quorum().operators());
+        let (queue, events) = mpsc::channel(2 * machine.participants().count());
         (Self { machine, queue, agreed: Mutex::default() }, events)
     }
 
@@ -94,6 +97,9 @@ impl Desk {
                 .map_err(|_| Verdict::Malformed),
             wire::LOCK_SHARE => aequa_types::decode("share", &frame.body, LOCK_SHARE_BYTES_MAX)
                 .map(Said::Lock)
+                .map_err(|_| Verdict::Malformed),
+            wire::LEAVER_SIGNATURE => aequa_types::decode("signature", &frame.body, LOCK_SHARE_BYTES_MAX)
+                .map(Said::Leaver)
                 .map_err(|_| Verdict::Malformed),
             _ => Err(Verdict::Unknown),
         }

@@ -5,6 +5,7 @@
 //! | a new cluster | the folder | the folder, as a node holds it |
 //! | a resharing, for an operator that holds shares | `next/`: the node goes on, and changes when it is time | `dkg/` |
 //! | a resharing, for one that is new | the folder, as one of an operator that is new in its place | the folder |
+//! | a resharing, for one that leaves | `next/`, the lock alone: the node ends when it is time | `dkg/` |
 //!
 //! The lock is written last. A run that was interrupted is made good by the next; keys and settings that are there stay,
 //! and keys of others are an error.

@@ -23,6 +23,7 @@ use aequa_p2p::{Topic, Unobserved};
 use aequa_types::OperatorIndex;
 use aequa_types::definition::Definition;
 use aequa_types::limits::OPERATORS_MAX;
+use aequa_types::lock::Operator;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         return Ok(lock);
     }
     let own = OwnKeys::load(&member.data_dir)?;
-    let me = place_of(definition, &own)?;
+    let (me, operator) = place_of(&plan, &own)?;
     obol::check_definition(&member.data_dir, definition, me)?;
     let home = Home::enter(&member.data_dir, &plan, &member.locks, me)?;
     console::line(summary(&plan, me));
@@ -67,20 +68,19 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
     }
     let (mut ceremony, transcript) = restored?;
     let first = ceremony.start(0);
-    let operator = &definition.operators[me.as_usize()];
     let mut addresses = member.addresses.clone();
     // Where a resharing meets its node does not listen.
     if addresses.p2p.is_empty() || plan.parent.is_some() {
         addresses.p2p.clone_from(&operator.multiaddrs);
     }
-    if let Some(lock) = finished_before(&home, &addresses, definition, &ceremony, me, &watch)? {
+    if let Some(lock) = finished_before(&home, &addresses, &plan, &ceremony, me, &watch)? {
         watch.write();
         return Ok(lock);
     }
 
     let (desk, events) = Desk::new(Arc::clone(machine));
-    let members = definition.operators.iter().map(|operator| aequa_p2p::Member {
-        operator: operator.index,
+    let members = plan.operators().map(|(place, operator)| aequa_p2p::Member {
+        operator: place,
         peer_id: operator.peer_id.clone(),
         addrs: plan.met_at(operator),
     });
@@ -181,12 +181,12 @@ fn in_force(dir: &Path, definition: &Definition) -> Result<Option<VerifiedLock>,
 fn finished_before(
     home: &Home,
     addresses: &Addresses,
-    definition: &Definition,
+    plan: &Plan,
     ceremony: &Ceremony,
     me: OperatorIndex,
     watch: &CeremonyWatch,
 ) -> Result<Option<VerifiedLock>, ExitError> {
-    let path = home.lock();
+    let (path, definition) = (home.lock(), &plan.definition);
     if !files::is_there(&path) {
         return Ok(None);
     }
@@ -198,16 +198,17 @@ fn finished_before(
     let fail =
         |error: std::io::Error| ExitError::failure(format!("cannot write {}: {error}", path.display()));
     let (signed, operators) = (lock.signed().count(), definition.operators.len());
-    match ceremony.outcome() {
-        Some(outcome) => {
-            lock.check_own_share(me, &outcome.secret.chain)
+    match ceremony.outcome().and_then(|outcome| outcome.secret.as_ref()) {
+        Some(secret) => {
+            lock.check_own_share(me, &secret.chain)
                 .map_err(|error| ExitError::refused(format!("{}: {error}", path.display())))?;
-            let public = hex::encode(outcome.secret.chain.public().to_bytes());
+            let public = hex::encode(secret.chain.public().to_bytes());
             if !home.is_kept(SHARE_KEYSTORE, &public).map_err(fail)? {
                 watch.recovered::<ExitError>(Ok(Found::Elsewhere));
             }
-            watch.persist(|| home.write(&lock, &outcome.secret, addresses)).map_err(fail)?;
+            watch.persist(|| home.write(&lock, secret, addresses)).map_err(fail)?;
         }
+        None if !plan.machine.is_receiver(me) => {}
         // Its keys can only be those of an earlier run.
         None => {
             let public = lock.public_shares().get(me.as_usize()).map(|share| hex::encode(share.to_bytes()));
@@ -225,15 +226,15 @@ fn finished_before(
     Ok(Some(lock))
 }
 
-fn place_of(definition: &Definition, own: &OwnKeys) -> Result<OperatorIndex, ExitError> {
+fn place_of<'a>(plan: &'a Plan, own: &OwnKeys) -> Result<(OperatorIndex, &'a Operator), ExitError> {
     let card = own.card(String::new(), Vec::new());
-    let operator = definition.operators.iter().find(|operator| operator.identity_key == card.identity_key);
-    let operator = operator.ok_or_else(|| {
+    let found = plan.operators().find(|(_, operator)| operator.identity_key == card.identity_key);
+    let (place, operator) = found.ok_or_else(|| {
         ExitError::refused("the definition does not name the identity in this folder")
             .hint("give your operator.json to whoever writes the definition, or choose another --data-dir")
     })?;
     match operator.enc_key == Some(card.enc_key) {
-        true => Ok(operator.index),
+        true => Ok((place, operator)),
         false => {
             Err(ExitError::refused(format!("operators[{}].enc_key is not this folder's", operator.index)))
         }
@@ -251,17 +252,20 @@ fn summary(plan: &Plan, me: OperatorIndex) -> String {
         lines.push(format!("  the same keys under new shares: epoch {} of this cluster", resharing.epoch));
         lines.push(format!("  these operators decide from height {} on", resharing.activation_height.0));
     }
-    for operator in &definition.operators {
+    for (place, operator) in plan.operators() {
         let is_new = plan.parent.as_ref().is_some_and(|parent| {
             parent.lock().operators.iter().all(|old| old.identity_key != operator.identity_key)
         });
-        let is_me = match (operator.index == me, is_new) {
+        let is_me = match (place == me, is_new) {
             (true, _) => "  <- this one",
             (false, true) => "  new",
             (false, false) => "",
         };
-        let at = plan.met_at(operator).join(" ");
-        lines.push(format!("  {}  {}  {:?}  {at:?}{is_me}", operator.index, operator.peer_id, operator.name));
+        let (who, at) = (plan.name_of(place), plan.met_at(operator).join(" "));
+        lines.push(format!("  {who}  {}  {:?}  {at:?}{is_me}", operator.peer_id, operator.name));
+    }
+    if !plan.machine.is_receiver(me) {
+        lines.push("  this operator leaves: it gets no share, and its node ends before that height".into());
     }
     let fork = definition.fork_version;
     for group in &definition.validators {

@@ -57,6 +57,8 @@ pub const DEFINITION_FILE: &str = "cluster-definition.json";
 /// What a transcript shows.
 #[derive(Debug)]
 pub struct Verified {
+    /// Of which ceremony.
+    pub plan: Plan,
     /// The keys, or why there are none.
     pub result: Result<PublicResult, ExitError>,
     /// Who did what, proven to everybody.
@@ -65,9 +67,10 @@ pub struct Verified {
 
 /// Checks a transcript, with nothing but the definition and, of a resharing, the lock before it.
 pub fn verify(definition: &Path, locks: &[PathBuf], transcript: &Path) -> Result<Verified, ExitError> {
-    let machine = Plan::load(definition, locks)?.machine;
+    let plan = Plan::load(definition, locks)?;
+    let machine = &plan.machine;
     let entries = transcript::read(transcript, machine.ceremony())?;
     let fail = |error: aequa_dkg::Error| ExitError::failure(format!("{}: {error}", transcript.display()));
-    let blames = verify_blames(&machine, entries.clone()).map_err(fail)?;
-    Ok(Verified { result: verify_transcript(&machine, entries).map_err(fail), blames })
+    let blames = verify_blames(machine, entries.clone()).map_err(fail)?;
+    Ok(Verified { result: verify_transcript(machine, entries).map_err(fail), blames, plan })
 }

@@ -14,7 +14,7 @@ use crate::epochs::{self, Promise};
 use crate::exit::ExitError;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::VerifiedLock;
-use aequa_dkg::{Ceremony, Input, Notice, Outbound, Output, Phase, Refusal, Timer};
+use aequa_dkg::{Blame, Ceremony, Input, Notice, Outbound, Output, Phase, Refusal, Timer};
 use aequa_p2p::{Message as Frame, Network, Topic, Verdict};
 use aequa_types::{ClusterId, OperatorIndex, wire};
 use ssz::Encode as _;
@@ -50,8 +50,8 @@ pub struct Part<'a> {
     pub(super) shown: Vec<Phase>,
     pub(super) signing: Option<Signing>,
     pub(super) quorum_since: Option<Instant>,
-    /// The lock as it was written last, and the signatures in it.
-    pub(super) written: Option<(VerifiedLock, usize)>,
+    /// The lock as it was written last, and the signatures in it: of its operators, and of those that leave.
+    pub(super) written: Option<(VerifiedLock, (usize, usize))>,
     /// When an operator was heard to have got further.
     pub(super) news: Instant,
     /// Operators that sent signatures that do not hold: honest ones never do.
@@ -138,16 +138,16 @@ impl Part<'_> {
                 return Ok(Verdict::Useless);
             }
             // It is not listened to any more.
-            Said::Validators(_) | Said::Lock(_) if self.ignored.contains(&from) => {
+            Said::Validators(_) | Said::Lock(_) | Said::Leaver(_) if self.ignored.contains(&from) => {
                 return Ok(Verdict::Useless);
             }
             Said::Validators(chunk) => self.signing.as_mut().map(|signing| signing.take_chunk(from, chunk)),
             Said::Lock(share) => self.signing.as_mut().map(|signing| signing.take_share(from, share)),
+            Said::Leaver(signature) => self.signing.as_mut().map(|signing| signing.take_leaver(signature)),
         };
         if let Some(Err(error)) = taken {
-            console::line(format!(
-                "operator {from} sent what does not hold, and is not listened to: {error}"
-            ));
+            let who = self.plan.name_of(from);
+            console::line(format!("operator {who} sent what does not hold, and is not listened to: {error}"));
             self.ignored.insert(from);
             return Ok(Verdict::BadSignature);
         }
@@ -163,7 +163,8 @@ impl Part<'_> {
         }
         let is_first = self.differs.insert((from, claim.hash, false));
         if is_first {
-            console::line(format!("operator {from} has another definition, {}: it is not heard", claim.hash));
+            let who = self.plan.name_of(from);
+            console::line(format!("operator {who} has another definition, {}: it is not heard", claim.hash));
             self.tell_definition(from, &DefinitionClaim::full(own));
         }
         if let Some(difference) = claim.difference(own)
@@ -208,7 +209,7 @@ impl Part<'_> {
         if is_hopeless {
             self.watch.ended(Ending::Failed);
         }
-        let refused = durable.tell.into_iter().filter_map(tell).next();
+        let refused = durable.tell.into_iter().filter_map(|notice| tell(self.plan, notice)).next();
         if self.signing.is_none()
             && let Some(outcome) = self.ceremony.outcome()
         {
@@ -225,7 +226,7 @@ impl Part<'_> {
     fn advance(&mut self) -> Result<(), ExitError> {
         let fail = |error| ExitError::failure(format!("the lock cannot be signed: {error}"));
         let Some(signing) = &mut self.signing else { return Ok(()) };
-        if !signing.advance().map_err(fail)? || signing.own_share().is_some() || !self.has_promise()? {
+        if !signing.advance().map_err(fail)? || signing.has_signed() || !self.has_promise()? {
             return Ok(());
         }
         if self.home.pledge().is_some() {
@@ -234,7 +235,7 @@ impl Part<'_> {
             })?;
         }
         if let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) {
-            signing.sign(&self.signer, &outcome.secret);
+            signing.sign(&self.signer, outcome.secret.as_ref());
         }
         Ok(())
     }
@@ -285,6 +286,9 @@ impl Part<'_> {
         if let Some(share) = signing.own_share() {
             self.network.broadcast(Topic::Dkg, &Frame::new(wire::LOCK_SHARE, share.as_ssz_bytes()));
         }
+        for leaver in signing.leavers() {
+            self.network.broadcast(Topic::Dkg, &Frame::new(wire::LEAVER_SIGNATURE, leaver.as_ssz_bytes()));
+        }
     }
 
     /// Writes the lock when the ceremony has ended and all have signed it, or q have and the others are late. One who
@@ -297,16 +301,17 @@ impl Part<'_> {
         }
         let since = *self.quorum_since.get_or_insert_with(Instant::now);
         let is_waiting = signed < operators && since.elapsed() < self.member.wait;
-        if is_waiting || self.written.as_ref().is_some_and(|(_, before)| *before == signed) {
+        let said = (signed, signing.leavers().len());
+        if is_waiting || self.written.as_ref().is_some_and(|(_, before)| *before == said) {
             return Ok(());
         }
         let lock = signing
             .complete()
             .map_err(|error| ExitError::failure(format!("the lock does not hold: {error}")))?;
         // Encrypting keys takes a tenth of a second each.
-        let write = || match &self.written {
-            None => self.home.write(&lock, &outcome.secret, &self.addresses),
-            Some(_) => self.home.write_lock(&lock),
+        let write = || match (&self.written, &outcome.secret) {
+            (None, Some(secret)) => self.home.write(&lock, secret, &self.addresses),
+            (Some(_), _) | (None, None) => self.home.write_lock(&lock),
         };
         let written = tokio::task::block_in_place(|| self.watch.persist(write));
         let written = written.and_then(|()| match signed == operators {
@@ -316,12 +321,16 @@ impl Part<'_> {
         });
         let path = self.home.lock();
         written.map_err(|error| ExitError::failure(format!("cannot write {}: {error}", path.display())))?;
-        console::line(format!("the lock is {}, signed by {signed} of {operators}", path.display()));
+        let leavers = match said.1 {
+            0 => String::new(),
+            leavers => format!(", and {leavers} that leave"),
+        };
+        console::line(format!("the lock is {}, signed by {signed} of {operators}{leavers}", path.display()));
         self.home.let_go();
         if signed < operators {
             console::line("waiting for those that have not signed; it may be stopped at any time (Ctrl-C)");
         }
-        self.written = Some((lock, signed));
+        self.written = Some((lock, said));
         self.news = Instant::now();
         Ok(())
     }
@@ -331,10 +340,12 @@ impl Part<'_> {
         let progress = self.ceremony.progress();
         if progress != self.shown {
             let seconds = self.started.elapsed().as_secs();
-            let words: Vec<String> = progress
-                .iter()
-                .enumerate()
-                .map(|(operator, phase)| format!("{operator} {}", word(*phase)))
+            let operators = self.plan.machine.participants().zip(&progress);
+            // Whoever leaves may be gone.
+            let shown = operators
+                .filter(|(place, phase)| self.plan.machine.is_receiver(*place) || **phase != Phase::Silent);
+            let words: Vec<String> = shown
+                .map(|(place, phase)| format!("{} {}", self.plan.name_of(place), word(*phase)))
                 .collect();
             console::line(format!("{seconds:>4} s  {}", words.join("  ")));
             let own = |progress: &[Phase]| progress.get(self.me.as_usize()).copied();
@@ -350,8 +361,7 @@ impl Part<'_> {
     fn gave_up(&self) -> ExitError {
         self.watch.ended(Ending::TimedOut);
         let blames = self.ceremony.blames();
-        let who: Vec<String> =
-            blames.iter().map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault)).collect();
+        let who = named(self.plan, &blames);
         let who = if who.is_empty() { "signatures of the lock are missing".into() } else { who.join(", ") };
         ExitError::failure(format!("the ceremony has not ended in time: {who}"))
             .hint(
@@ -361,25 +371,28 @@ impl Part<'_> {
 }
 
 /// Tells an operator what it should know; gives what concerns the sender of a message alone.
-fn tell(notice: Notice) -> Option<Refusal> {
+fn tell(plan: &Plan, notice: Notice) -> Option<Refusal> {
     match notice {
         Notice::Refused { refusal, .. } => return Some(refusal),
         Notice::Blamed(blame) => {
             let proven = if blame.proof.is_some() { ", proven" } else { "" };
-            console::line(format!("operator {} is to blame: {:?}{proven}", blame.operator, blame.fault));
+            let who = plan.name_of(blame.operator);
+            console::line(format!("operator {who} is to blame: {:?}{proven}", blame.fault));
         }
         Notice::Qualified(dealings) => {
-            let dealers: Vec<String> = dealings.iter().map(|dealing| dealing.dealer.to_string()).collect();
+            let dealers: Vec<String> = dealings.iter().map(|dealing| plan.name_of(dealing.dealer)).collect();
             console::line(format!("agreed: the keys are made from the dealings of {}", dealers.join(", ")));
         }
         Notice::Finished => console::line("q operators have the same keys"),
         Notice::Hopeless(blames) => {
-            let who: Vec<String> = blames
-                .iter()
-                .map(|blame| format!("operator {}: {:?}", blame.operator, blame.fault))
-                .collect();
-            console::line(format!("this ceremony cannot end any more: {}", who.join(", ")));
+            let who = named(plan, &blames).join(", ");
+            console::line(format!("this ceremony cannot end any more: {who}"));
         }
     }
     None
+}
+
+fn named(plan: &Plan, blames: &[Blame]) -> Vec<String> {
+    let named = |blame: &Blame| format!("operator {}: {:?}", plan.name_of(blame.operator), blame.fault);
+    blames.iter().map(named).collect()
 }

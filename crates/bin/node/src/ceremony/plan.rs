@@ -10,7 +10,9 @@ use aequa_crypto::encryption::EncryptionKey;
 use aequa_crypto::identity::PublicIdentity;
 use aequa_crypto::lock::{VerifiedLock, check_definition, check_following};
 use aequa_dkg::{OldKeys, Participant, SharedKey};
+use aequa_types::OperatorIndex;
 use aequa_types::definition::{Definition, Resharing};
+use aequa_types::limits::OPERATORS_MAX;
 use aequa_types::lock::{LOCK_BYTES_MAX, Operator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,9 @@ pub struct Plan {
     pub definition: Definition,
     /// The lock whose keys are dealt anew.
     pub parent: Option<VerifiedLock>,
+    /// Operators of that lock that have no place in the next. They may deal and sign, so that any quorum of before will
+    /// do; in the ceremony they come after the others.
+    pub leavers: Vec<Operator>,
     /// The same as the machine knows it.
     pub machine: Arc<aequa_dkg::Definition>,
 }
@@ -56,12 +61,14 @@ impl Plan {
         if let Some(parent) = &parent {
             check_following(parent.lock(), &lock).map_err(|error| error.to_string())?;
         }
-        let participants = participants(&definition.operators)?;
+        let participants = definition.operators.iter().map(participant).collect::<Result<Vec<_>, _>>()?;
+        let leavers = parent.as_ref().map(|parent| leavers(parent, &definition.operators));
+        let leavers = leavers.unwrap_or_default();
         let threshold = usize::try_from(definition.threshold).unwrap_or(usize::MAX);
         let name = definition.definition_hash;
         let machine = match &parent {
             Some(parent) => {
-                let old = old_keys(parent, &participants);
+                let old = old_keys(parent, &participants, &leavers)?;
                 aequa_dkg::Definition::resharing(name, participants, threshold, old)
             }
             None => {
@@ -70,7 +77,21 @@ impl Plan {
             }
         };
         let machine = Arc::new(machine.map_err(|error| error.to_string())?);
-        Ok(Self { definition, parent, machine })
+        Ok(Self { definition, parent, leavers, machine })
+    }
+
+    /// Everybody who may take part, with its place in the ceremony.
+    pub fn operators(&self) -> impl Iterator<Item = (OperatorIndex, &Operator)> {
+        self.machine.participants().zip(self.definition.operators.iter().chain(&self.leavers))
+    }
+
+    /// What people call who has this place: by its index, which is that of the lock before where it leaves.
+    pub fn name_of(&self, place: OperatorIndex) -> String {
+        let leaver = place.as_usize().checked_sub(self.definition.operators.len());
+        match leaver.and_then(|leaver| self.leavers.get(leaver)) {
+            Some(leaver) => format!("{} (leaves)", leaver.index),
+            None => place.to_string(),
+        }
     }
 
     /// Where an operator is met. While nodes run, their own addresses are taken: a resharing has others.
@@ -105,33 +126,43 @@ fn find_parent(resharing: Resharing, locks: &[PathBuf]) -> Result<VerifiedLock, 
         .hint("name its cluster-lock.json with --lock"))
 }
 
-fn participants(operators: &[Operator]) -> Result<Vec<Participant>, String> {
-    if let Some(bad) = operators.iter().find(|operator| operator.name.chars().any(char::is_control)) {
-        return Err(format!("operators[{}].name has control characters", bad.index));
+fn participant(operator: &Operator) -> Result<Participant, String> {
+    let at = |field: &str, reason: String| format!("operators[{}].{field}: {reason}", operator.index);
+    if operator.name.chars().any(char::is_control) {
+        return Err(at("name", "has control characters".into()));
     }
-    let mut participants = Vec::with_capacity(operators.len());
-    for operator in operators {
-        let at = |field: &str, reason: String| format!("operators[{}].{field}: {reason}", operator.index);
-        let identity = PublicIdentity::from_bytes(&operator.identity_key.0)
-            .map_err(|error| at("identity_key", error.to_string()))?;
-        let key = operator.enc_key.ok_or_else(|| at("enc_key", "is missing".into()))?;
-        let encryption =
-            EncryptionKey::from_bytes(&key.0).map_err(|error| at("enc_key", error.to_string()))?;
-        participants.push(Participant { identity, encryption });
-    }
-    Ok(participants)
+    let identity = PublicIdentity::from_bytes(&operator.identity_key.0)
+        .map_err(|error| at("identity_key", error.to_string()))?;
+    let key = operator.enc_key.ok_or_else(|| at("enc_key", "is missing".into()))?;
+    let encryption = EncryptionKey::from_bytes(&key.0).map_err(|error| at("enc_key", error.to_string()))?;
+    Ok(Participant { identity, encryption })
 }
 
-fn old_keys(parent: &VerifiedLock, participants: &[Participant]) -> OldKeys {
-    let holders = participants.iter().map(|participant| parent.operator_of(&participant.identity));
+/// Those that leave and can take part in a ceremony: everybody finds the same ones, in the order of the lock before. No
+/// more than there is room for beside the new operators.
+fn leavers(parent: &VerifiedLock, operators: &[Operator]) -> Vec<Operator> {
+    let stays = |old: &Operator| operators.iter().any(|operator| operator.identity_key == old.identity_key);
+    let leavers = parent.lock().operators.iter().filter(|old| !stays(old) && participant(old).is_ok());
+    leavers.take(OPERATORS_MAX.saturating_sub(operators.len())).cloned().collect()
+}
+
+fn old_keys(
+    parent: &VerifiedLock,
+    participants: &[Participant],
+    leavers: &[Operator],
+) -> Result<OldKeys, String> {
+    let leavers = leavers.iter().map(participant).collect::<Result<Vec<_>, _>>()?;
+    let everybody = participants.iter().chain(&leavers);
+    let holders = everybody.map(|participant| parent.operator_of(&participant.identity)).collect();
     let validators = parent
         .validators()
         .iter()
         .map(|keys| SharedKey { group_key: keys.group_key, public_shares: keys.public_shares.clone() });
-    OldKeys {
+    Ok(OldKeys {
         threshold: parent.quorum().quorum(),
-        holders: holders.collect(),
+        holders,
+        leavers,
         chain: SharedKey { group_key: *parent.group_key(), public_shares: parent.public_shares().to_vec() },
         validators: validators.collect(),
-    }
+    })
 }

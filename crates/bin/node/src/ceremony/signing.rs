@@ -6,12 +6,12 @@
 use super::plan::Plan;
 use aequa_crypto::identity::IdentityKey;
 use aequa_crypto::lock::signing::{
-    LockShare, ValidatorShares, check_lock_share, check_validators, combine_validators, complete, sign_lock,
-    sign_validators,
+    LockShare, ValidatorShares, check_leaver_signature, check_lock_share, check_validators,
+    combine_validators, complete, sign_as_leaver, sign_lock, sign_validators,
 };
 use aequa_crypto::lock::{LockError, VerifiedLock, check_succession};
 use aequa_dkg::{Outcome, SecretShares};
-use aequa_types::lock::{ClusterLock, SealKey};
+use aequa_types::lock::{ClusterLock, Key32, LeaverSignature, SealKey};
 use aequa_types::validator::{ValidatorKey, ValidatorSignature};
 use aequa_types::{OperatorIndex, Quorum};
 use ssz_derive::{Decode, Encode};
@@ -46,15 +46,18 @@ pub struct Signing {
     /// Of operators that were faster, to be checked when the lock has its hash.
     early: BTreeMap<OperatorIndex, LockShare>,
     said: BTreeMap<OperatorIndex, LockShare>,
+    /// Of operators that leave, by their keys: an operator of the lock before each.
+    leavers: BTreeMap<Key32, LeaverSignature>,
+    has_signed: bool,
 }
 
 impl Signing {
     /// Begins with the keys of a ceremony.
     pub fn new(plan: &Plan, outcome: &Outcome, quorum: Quorum, me: OperatorIndex) -> Self {
         let lock = lock_with_keys(plan, outcome);
-        let own = match plan.parent {
-            None => sign_validators(&lock, &outcome.secret.validators),
-            Some(_) => ValidatorShares { signatures: Vec::new() },
+        let own = match (&plan.parent, &outcome.secret) {
+            (None, Some(secret)) => sign_validators(&lock, &secret.validators),
+            (Some(_), _) | (_, None) => ValidatorShares { signatures: Vec::new() },
         };
         Self {
             parent: plan.parent.clone(),
@@ -67,6 +70,8 @@ impl Signing {
             is_hashed: false,
             early: BTreeMap::new(),
             said: BTreeMap::new(),
+            leavers: BTreeMap::new(),
+            has_signed: false,
         }
     }
 
@@ -78,9 +83,19 @@ impl Signing {
             .collect()
     }
 
-    /// What this operator says to the lock, once it has its hash.
+    /// What this operator says to the lock, once it has its hash; nothing where it leaves.
     pub fn own_share(&self) -> Option<&LockShare> {
         self.said.get(&self.me)
+    }
+
+    /// What those that leave have said to it. Everybody tells everybody: they may be gone when the last one comes.
+    pub fn leavers(&self) -> impl ExactSizeIterator<Item = &LeaverSignature> {
+        self.leavers.values()
+    }
+
+    /// Whether this operator has signed the lock.
+    pub fn has_signed(&self) -> bool {
+        self.has_signed
     }
 
     /// Operators that have signed the lock.
@@ -93,7 +108,8 @@ impl Signing {
         let of_before = |parent: &VerifiedLock| {
             let keys = self.said.keys().filter_map(|operator| self.lock.operators.get(operator.as_usize()));
             let old = &parent.lock().operators;
-            keys.filter(|key| old.iter().any(|old| old.identity_key == key.identity_key)).count()
+            let stayed = keys.filter(|key| old.iter().any(|old| old.identity_key == key.identity_key));
+            stayed.count() + self.leavers.len()
         };
         self.said.len() >= self.quorum.quorum()
             && self.parent.as_ref().is_none_or(|parent| of_before(parent) >= parent.quorum().quorum())
@@ -143,9 +159,28 @@ impl Signing {
         Ok(true)
     }
 
-    /// Signs the lock, which has its hash.
-    pub fn sign(&mut self, identity: &IdentityKey, secret: &SecretShares) {
-        self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain));
+    /// Signs the lock, which has its hash: with own shares, or as one that leaves.
+    pub fn sign(&mut self, identity: &IdentityKey, secret: Option<&SecretShares>) {
+        self.has_signed = true;
+        match secret {
+            Some(secret) => drop(self.said.insert(self.me, sign_lock(&self.lock, identity, &secret.chain))),
+            None => {
+                let signature = sign_as_leaver(&self.lock, identity);
+                self.leavers.insert(signature.identity_key, signature);
+            }
+        }
+    }
+
+    /// Takes what an operator that leaves says to the lock, whoever brings it.
+    pub fn take_leaver(&mut self, leaver: LeaverSignature) -> Result<(), LockError> {
+        // Without the hash nothing can be said of it: it comes again.
+        if let Some(parent) = self.parent.as_ref().filter(|_| self.is_hashed)
+            && !self.leavers.contains_key(&leaver.identity_key)
+        {
+            check_leaver_signature(parent, &self.lock, &leaver)?;
+            self.leavers.insert(leaver.identity_key, leaver);
+        }
+        Ok(())
     }
 
     /// Takes what another operator says to the lock.
@@ -163,7 +198,9 @@ impl Signing {
 
     /// The lock with what was said so far.
     pub fn complete(&self) -> Result<VerifiedLock, LockError> {
-        let lock = complete(&mut self.lock.clone(), self.quorum, &self.said)?;
+        let mut lock = self.lock.clone();
+        lock.leaver_signatures = self.leavers.values().copied().collect();
+        let lock = complete(&mut lock, self.quorum, &self.said)?;
         self.parent.as_ref().map_or(Ok(()), |parent| check_succession(parent, &lock))?;
         Ok(lock)
     }

@@ -35,9 +35,9 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Ends when the next epoch is to begin, with this operator's place in it: the last height is decided, and all that
-    /// the next epoch needs is here.
-    pub async fn over(self) -> OperatorIndex {
+    /// Ends when the next epoch is to begin, with this operator's place in it, if it has one: the last height is decided,
+    /// and all that the next epoch needs is here.
+    pub async fn over(self) -> Option<OperatorIndex> {
         let mut reminded = Instant::now();
         let (next, place) = loop {
             let missing = match self.find_next().await {
@@ -58,6 +58,13 @@ impl Epoch {
         // Who was away from the ceremony has promised nothing, and there is no more reason to go on.
         self.context.input(Input::EndEpoch(last)).await;
         self.reach(last).await;
+        if place.is_none() {
+            let text = format!(
+                "this operator has left the cluster: block {last} was the last that it has decided; stop its clients, and \
+                 remove this folder: old shares are in it"
+            );
+            tracing::warn!(target: "event", text, "warning");
+        }
         place
     }
 
@@ -109,7 +116,7 @@ impl Epoch {
     }
 
     /// The next lock and own shares of it, opened and checked; or what is missing.
-    async fn find_next(&self) -> Result<(VerifiedLock, OperatorIndex), String> {
+    async fn find_next(&self) -> Result<(VerifiedLock, Option<OperatorIndex>), String> {
         let (dir, lock, me) = (self.data_dir.clone(), self.lock.clone(), self.context.me);
         let found = blocking(move || epochs::load_next(&dir, &lock, me)).await;
         let (next, place) = match found.map(|(found, _)| found) {
@@ -125,11 +132,11 @@ impl Epoch {
         self.context.locks.expect(next.lock().lock_hash);
         tracing::info!(
             target: "event",
-            result = "ready",
+            result = if place.is_some() { "ready" } else { "leaves" },
             epoch,
             first_height,
             operators = next.quorum().operators(),
-            operator = place.0,
+            operator = place.map(|place| place.0),
             "epoch"
         );
         Ok((next, place))

@@ -107,7 +107,7 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             log.flush();
             result = Err(again("a newer state is complete"));
         }
-        Ok(Ending::Stopped) | Err(_) => {}
+        Ok(Ending::Stopped | Ending::Left) | Err(_) => {}
     }
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
@@ -123,6 +123,8 @@ enum Ending {
     Stopped,
     /// Its epoch is over; in the next one it has this place.
     NextEpoch(OperatorIndex),
+    /// Its epoch is over, and in the next one it has none.
+    Left,
     /// A store with a newer state is complete, and takes the place of the present one.
     NewerState,
 }
@@ -292,7 +294,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     let told = async {
         tokio::select! {
             () = signals.stop_requested() => {}
-            place = over.over() => ending = Ending::NextEpoch(place),
+            place = over.over() => ending = place.map_or(Ending::Left, Ending::NextEpoch),
             () = joining.ready() => ending = Ending::NewerState,
         }
     };

@@ -42,7 +42,8 @@ impl Host for Judge<'_> {
 
     fn sign(&mut self, statement: Statement) -> Option<Signed> {
         // The instance remembers what it signed, the transcript holds it, and the output asks the transcript.
-        Some(self.secrets.identity().sign_statement(&self.definition.agreement(), statement))
+        let sign = || self.secrets.identity().sign_statement(&self.definition.agreement(), statement);
+        self.definition.is_receiver(self.me).then(sign)
     }
 }
 

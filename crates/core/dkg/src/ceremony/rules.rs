@@ -30,7 +30,7 @@ impl<'a> Turn<'a> {
     pub fn start(mut self) {
         self.commit();
         self.out.set_timer(Timer::Resend, self.now_ms.saturating_add(self.at.timing.resend_ms));
-        if self.at.is_agreement_started {
+        if self.at.is_agreement_started && self.receives() {
             self.agree(Event::Start);
         }
         self.progress();
@@ -108,6 +108,9 @@ impl<'a> Turn<'a> {
     }
 
     fn on_agreement(&mut self, from: OperatorIndex, message: Verified) -> Result<(), Refusal> {
+        if !self.receives() {
+            return self.hear_decision(from, message);
+        }
         if !self.at.is_agreement_started {
             // Who decides without this operator tells it; before that it has nothing to say (R5).
             let Verified::Decided(_) = &message else { return Err(Refusal::NotNow("no agreement yet")) };
@@ -116,6 +119,25 @@ impl<'a> Turn<'a> {
         }
         self.agree(Event::Message { carrier: from, message });
         Ok(())
+    }
+
+    /// Who leaves has no vote. What was decided it is told with the next summary.
+    fn hear_decision(&mut self, from: OperatorIndex, message: Verified) -> Result<(), Refusal> {
+        match &message {
+            Verified::Decided(_) => self.at.is_agreement_started = true,
+            Verified::ValueRequest(_) | Verified::ValueReply { .. } => {}
+            Verified::PrePrepare { .. }
+            | Verified::Prepare(_)
+            | Verified::Commit(_)
+            | Verified::RoundChange(_) => return Err(Refusal::Stale),
+        }
+        self.agree(Event::Message { carrier: from, message });
+        Ok(())
+    }
+
+    /// Whether this operator gets shares, and so has a say.
+    fn receives(&self) -> bool {
+        self.at.definition.is_receiver(self.at.me)
     }
 
     /// Makes a claim: kept, durable and sent. False if there is one in its place, which no rule lets happen.
@@ -152,8 +174,7 @@ impl<'a> Turn<'a> {
 
     // R1
     fn commit(&mut self) {
-        let is_committed = self.at.board.committed().any(|dealer| dealer == self.at.me);
-        if is_committed || !self.at.definition.is_dealer(self.at.me) {
+        if self.at.board.has_committed(self.at.me) || !self.at.definition.is_dealer(self.at.me) {
             return;
         }
         let parts = dealing::part_hashes(&self.at.definition, &self.at.dealing);
@@ -164,11 +185,11 @@ impl<'a> Turn<'a> {
     fn receipt(&mut self) -> bool {
         // What is dealt anew is not chosen, so that nothing is gained by dealing last.
         let is_too_late = self.at.is_shown() && self.at.definition.old().is_none();
-        if is_too_late || self.at.is_decided() {
+        if is_too_late || self.at.is_decided() || !self.receives() {
             return false;
         }
         let dealing = self
-            .members()
+            .dealers()
             .filter_map(|dealer| self.at.board.dealing(dealer))
             .find(|dealing| self.at.board.said(self.at.me, Place::Receipt(dealing.dealer)).is_none());
         let Some(dealing) = dealing else { return false };
@@ -178,7 +199,7 @@ impl<'a> Turn<'a> {
     // R3
     fn show(&mut self) -> bool {
         let definition = &self.at.definition;
-        let is_time = self.at.board.committed().count() == definition.dealers()
+        let is_time = definition.staying().all(|dealer| self.at.board.has_committed(dealer))
             || (self.certified() >= definition.dealings_wanted() && self.at.are_commits_over);
         if !is_time || !definition.is_dealer(self.at.me) || self.at.is_shown() || self.at.is_decided() {
             return false;
@@ -196,7 +217,10 @@ impl<'a> Turn<'a> {
 
     // R4
     fn verdict(&mut self) -> bool {
-        let verdict = self.members().find_map(|dealer| self.verdict_on(dealer));
+        if !self.receives() {
+            return false;
+        }
+        let verdict = self.dealers().find_map(|dealer| self.verdict_on(dealer));
         verdict.is_some_and(|claim| self.say(claim))
     }
 
@@ -226,12 +250,14 @@ impl<'a> Turn<'a> {
 
     // R5
     fn begin_agreement(&mut self) -> bool {
-        if self.at.is_agreement_started {
+        if self.at.is_agreement_started || !self.receives() {
             return false;
         }
-        let operators = self.at.definition.quorum().operators();
-        let have_all = self.candidates().len() == self.at.definition.dealers()
-            && self.candidates().iter().all(|dealing| self.at.board.acks(*dealing) == operators);
+        let (definition, candidates) = (&self.at.definition, self.candidates());
+        let operators = definition.quorum().operators();
+        let have_all = candidates.len() >= definition.dealings_wanted()
+            && definition.staying().all(|dealer| candidates.iter().any(|dealing| dealing.dealer == dealer))
+            && candidates.iter().all(|dealing| self.at.board.acks(*dealing) == operators);
         if !have_all && !self.at.are_verdicts_over {
             return false;
         }
@@ -242,7 +268,7 @@ impl<'a> Turn<'a> {
 
     /// The dealings that this operator would qualify.
     fn candidates(&self) -> Vec<DealingId> {
-        let dealings = self.members().filter_map(|dealer| self.at.board.dealing(dealer));
+        let dealings = self.dealers().filter_map(|dealer| self.at.board.dealing(dealer));
         let is_valid = |dealing: &DealingId| {
             judge(&self.at.definition, &self.at.board, self.at.me, *dealing) == Validity::Valid
         };
@@ -295,7 +321,7 @@ impl<'a> Turn<'a> {
             Ok(outcome) => {
                 let hash = outcome.public.hash(&self.at.definition);
                 self.at.outcome = Some(outcome);
-                if self.at.board.said(self.at.me, Place::Done).is_none() {
+                if self.receives() && self.at.board.said(self.at.me, Place::Done).is_none() {
                     self.say(Claim::Done(hash));
                 }
                 true
@@ -306,6 +332,9 @@ impl<'a> Turn<'a> {
 
     fn outcome(&self) -> Result<Outcome, Error> {
         let (definition, board) = (&self.at.definition, &self.at.board);
+        if !self.receives() {
+            return Ok(Outcome { public: PublicResult::of(definition, board)?, secret: None });
+        }
         let lacks = Error::MissingDealing(self.at.me);
         let has_share = |dealing: &DealingId| {
             board.said(self.at.me, Place::Ack(dealing.dealer)).is_some()
@@ -317,7 +346,7 @@ impl<'a> Turn<'a> {
         let secret = SecretShares::of(definition, board, self.at.me, &self.at.secrets)?.ok_or(lacks)?;
         let public = PublicResult::of(definition, board)?;
         secret.check(&public)?;
-        Ok(Outcome { public, secret })
+        Ok(Outcome { public, secret: Some(secret) })
     }
 
     fn set_timers(&mut self) {
@@ -328,7 +357,7 @@ impl<'a> Turn<'a> {
             self.out.set_timer(Timer::Commits, now_ms.saturating_add(timing.commits_ms));
         }
         let acks =
-            self.members().filter(|dealer| self.at.board.said(self.at.me, Place::Ack(*dealer)).is_some());
+            self.dealers().filter(|dealer| self.at.board.said(self.at.me, Place::Ack(*dealer)).is_some());
         let acks = acks.count();
         // From as many as will do, and anew from as many as are wanted.
         let step = usize::from(acks >= needed) + usize::from(acks >= wanted);
@@ -340,7 +369,7 @@ impl<'a> Turn<'a> {
 
     /// How many dealings q operators gave receipts for.
     fn certified(&self) -> usize {
-        let dealings = self.members().filter_map(|dealer| self.at.board.dealing(dealer));
+        let dealings = self.dealers().filter_map(|dealer| self.at.board.dealing(dealer));
         dealings.filter(|dealing| self.at.board.is_certified(*dealing)).count()
     }
 
@@ -363,9 +392,7 @@ impl<'a> Turn<'a> {
             }
         }
         let definition = &self.at.definition;
-        let eligible = self
-            .members()
-            .filter(|dealer| definition.is_dealer(*dealer) && self.at.board.is_eligible(*dealer));
+        let eligible = definition.dealers().filter(|dealer| self.at.board.is_eligible(*dealer));
         if eligible.count() < definition.dealings_needed() && !self.at.is_decided() && !self.at.is_hopeless {
             self.at.is_hopeless = true;
             self.out.tell(Notice::Hopeless(self.at.blames()));
@@ -476,5 +503,9 @@ impl<'a> Turn<'a> {
 
     fn members(&self) -> impl Iterator<Item = OperatorIndex> + use<> {
         self.at.definition.quorum().members()
+    }
+
+    fn dealers(&self) -> impl Iterator<Item = OperatorIndex> {
+        self.at.definition.dealers()
     }
 }

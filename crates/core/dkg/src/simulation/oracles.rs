@@ -42,11 +42,11 @@ fn outcome(world: &World, node: usize) -> &Outcome {
 
 /// Any q shares sign for the group, and q − 1 do not.
 fn keys_sign(world: &World, result: &PublicResult) {
-    let honest = world.honest();
-    let chain = honest.iter().map(|node| &outcome(world, *node).secret.chain).collect::<Vec<_>>();
+    let receivers = world.receivers();
+    let chain = receivers.iter().map(|node| &world.shares(*node).chain).collect::<Vec<_>>();
     signs(world, &result.chain, &chain);
     for (position, key) in result.validators.iter().enumerate() {
-        let shares = honest.iter().map(|node| &outcome(world, *node).secret.validators[position]);
+        let shares = receivers.iter().map(|node| &world.shares(*node).validators[position]);
         signs(world, key, &shares.collect::<Vec<_>>());
     }
 }
@@ -141,9 +141,10 @@ pub(super) fn no_secret_left(world: &World) {
     let mut known: BTreeSet<[u8; 32]> = BTreeSet::new();
     for node in world.honest() {
         let me = OperatorIndex(node as u8);
-        let secret = &outcome(world, node).secret;
-        known.insert(*secret.chain.to_bytes());
-        known.extend(secret.validators.iter().map(|share| *share.to_bytes()));
+        if let Some(secret) = &outcome(world, node).secret {
+            known.insert(*secret.chain.to_bytes());
+            known.extend(secret.validators.iter().map(|share| *share.to_bytes()));
+        }
         if !world.definition.is_dealer(me) {
             continue;
         }

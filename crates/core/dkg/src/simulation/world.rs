@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 /// Virtual time after which a ceremony that has not ended is stuck.
 const END_MS: u64 = 900_000;
-const TIMING: Timing = Timing { commits_ms: 4_000, verdicts_ms: 4_000, round_ms: 2_000, resend_ms: 700 };
+pub(super) const TIMING: Timing =
+    Timing { commits_ms: 4_000, verdicts_ms: 4_000, round_ms: 2_000, resend_ms: 700 };
 
 #[derive(Default, Clone)]
 pub(super) struct Disk {
@@ -118,13 +119,26 @@ impl World {
     /// Keys of a ceremony that ended, dealt anew to operators with these keys, each with the index of the old one whose
     /// shares it holds.
     pub fn anew(old: &World, operators: &[(u8, Option<usize>)], seed: u64, faults: Faults) -> Self {
+        Self::anew_with(old, operators, &[], seed, faults)
+    }
+
+    /// The same, and these old ones leave; their nodes come after the others.
+    pub fn anew_with(
+        old: &World,
+        operators: &[(u8, Option<usize>)],
+        leavers: &[(u8, Option<usize>)],
+        seed: u64,
+        faults: Faults,
+    ) -> Self {
+        let everybody = [operators, leavers].concat();
         let public = &old.ceremony(old.honest()[0]).outcome().unwrap().public;
         let keys = OldKeys {
             threshold: old.definition.quorum().quorum(),
-            holders: operators
+            holders: everybody
                 .iter()
                 .map(|(_, holder)| holder.map(|holder| OperatorIndex(holder as u8)))
                 .collect(),
+            leavers: leavers.iter().map(|(number, _)| participant(*number)).collect(),
             chain: public.chain.clone(),
             validators: public.validators.clone(),
         };
@@ -133,12 +147,17 @@ impl World {
         ceremony.0[31] ^= 1 + seed as u8;
         let threshold = (2 * operators.len()).div_ceil(3);
         let definition = Definition::resharing(ceremony, participants, threshold, keys).unwrap();
-        let shares = |holder: usize| old.ceremony(holder).outcome().unwrap().secret.clone();
+        let shares = |holder: usize| old.ceremony(holder).outcome().unwrap().secret.clone().unwrap();
         Self {
             definition: Arc::new(definition),
-            keys: operators.iter().map(|(number, holder)| (*number, holder.map(shares))).collect(),
-            ..Self::new(operators.len(), 0, seed, faults)
+            keys: everybody.iter().map(|(number, holder)| (*number, holder.map(shares))).collect(),
+            ..Self::new(everybody.len(), 0, seed, faults)
         }
+    }
+
+    /// When it ended.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     pub fn secrets(&self, node: usize) -> Secrets {
@@ -189,6 +208,17 @@ impl World {
         (0..self.nodes.len())
             .filter(|node| self.nodes[*node].misbehaviour.is_none() && self.is_present(*node))
             .collect()
+    }
+
+    /// Those of them that get shares.
+    pub fn receivers(&self) -> Vec<usize> {
+        let gets = |node: &usize| self.definition.is_receiver(OperatorIndex(*node as u8));
+        self.honest().into_iter().filter(gets).collect()
+    }
+
+    /// The shares of one that has them.
+    pub fn shares(&self, node: usize) -> &SecretShares {
+        self.ceremony(node).outcome().unwrap().secret.as_ref().unwrap()
     }
 
     pub fn ceremony(&self, node: usize) -> &Ceremony {
