@@ -1,7 +1,7 @@
 //! Other operators for a cluster that runs: the keys stay, the shares change, and no block is missed.
 
 use super::ceremony::{Member, Operators, report};
-use crate::harness::{Node, Wallet, envelope, output, until};
+use crate::harness::{Node, Wallet, envelope, output, tail, until};
 use aequa_crypto::lock::{VerifiedLock, check_succession, load};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -211,6 +211,48 @@ fn an_operator_is_replaced_while_another_is_killed_again_and_again() {
     assert_eq!((after.quorum().operators(), after.lock().epoch), (4, 1));
     let height = running.nodes[3].height().unwrap();
     assert!(height < running.plan.activation, "who was replaced decides nothing: {height}");
+}
+
+#[test]
+fn an_operator_that_leaves_deals_and_signs_in_the_place_of_one_that_is_away() {
+    let mut running = Running::of_four();
+    let before = running.lock(0);
+    let card = running.operators.newcomer();
+    running.define_for(FAR_AHEAD, &["--replace", &format!("3={card}")], &[4]);
+    // Operator 2 stays and is not there; operator 3 leaves and is.
+    let mut members: Vec<Member> = [0, 1, 3, 4].into_iter().map(|node| running.take_part(node)).collect();
+    until("the lock of the next epoch", || {
+        running.submit();
+        running.operators.lock(4)
+    });
+    let mut newcomer = running.operators.node(4);
+    newcomer.start();
+    running.nodes.push(newcomer);
+    until("the end of who has left", || {
+        running.submit();
+        (!running.nodes[3].is_running()).then_some(())
+    });
+    let ended = running.nodes[3].until_ended();
+    assert!(ended.success(), "{ended}");
+    let said = tail(&running.nodes[3].log_path());
+    let last = running.plan.activation - 1;
+    assert!(said.contains(&format!("has left the cluster: block {last} was the last")), "{said}");
+    assert!(!running.operators.folder(3).join("next/keys").exists(), "who leaves gets no share");
+    until("blocks of the next epoch, without who is away", || {
+        running.submit();
+        (running.nodes[0].height() > Some(last + 10)).then_some(())
+    });
+    let lock = running.lock(0);
+    assert!(lock.signed().map(|operator| operator.0).eq([0, 1, 3]), "the new one has the place of the old");
+    assert_eq!(lock.lock().leaver_signatures.len(), 1);
+    assert_eq!(running.lock(2).lock().epoch, 0, "nobody has told it of another lock");
+
+    members.push(running.take_part(2));
+    running.has_changed(&before, &[0, 1, 2, 4]);
+    assert!(running.nonce > 0, "transactions were taken all the time");
+    let dealt = report(&running.operators.folder(2));
+    assert!(dealt.contains("from the dealings of 0, 1, 3 (leaves)"), "{dealt}");
+    members.iter_mut().for_each(|member| drop(member.kill()));
 }
 
 #[test]
