@@ -113,6 +113,9 @@ pub enum BackendError {
     /// The node cannot answer yet: starting or replaying.
     #[error("node is not ready")]
     NotReady,
+    /// Other operators are in force, and what is given to this node reaches none of them.
+    #[error("other operators are in force: this node waits for their lock, or has left the cluster")]
+    LeftBehind,
     /// The request is well formed, but out of bounds here.
     #[error("{what}: {reason}")]
     Invalid {
@@ -308,6 +311,8 @@ pub enum NotReady {
     NoProgress,
     /// Signs no block at the height being agreed on.
     NotSigning,
+    /// Other operators are in force, under a lock that is not known here.
+    LeftBehind,
     /// Fenced itself.
     Fenced,
     /// The disk failed.
@@ -336,6 +341,7 @@ impl NotReady {
             NotReady::InsufficientPeers => "insufficient_peers",
             NotReady::NoProgress => "no_progress",
             NotReady::NotSigning => "not_signing",
+            NotReady::LeftBehind => "left_behind",
             NotReady::Fenced => "fenced",
             NotReady::StorageError => "storage_error",
             NotReady::Clock => "clock",
@@ -364,6 +370,10 @@ impl NotReady {
             NotReady::NotSigning => Some(
                 "this operator signs no block at this height, because it may have signed another one there before \
                  its memory was lost: it takes part again above, and until then a quorum of others must do without",
+            ),
+            NotReady::LeftBehind => Some(
+                "other operators are in force, and their lock is not here: run dvt-node dkg with the definition of the \
+                 resharing, or stop this node where its operator has left",
             ),
             NotReady::Clock => Some(
                 "this node's clock is more than 500 ms from a majority's: check its time synchronisation",

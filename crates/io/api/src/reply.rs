@@ -113,6 +113,7 @@ impl From<BackendError> for Refusal {
                 Refusal::new(StatusCode::GONE, "DUTY_FORGOTTEN", error.to_string())
             }
             BackendError::NotReady => unavailable("NOT_READY", "the node is starting or replaying"),
+            error @ BackendError::LeftBehind => unavailable("LEFT_BEHIND", &error.to_string()),
             BackendError::Overloaded => unavailable("OVERLOADED", "a queue of the node is full"),
             BackendError::Internal(detail) => internal(&detail),
         }
@@ -242,7 +243,10 @@ pub(crate) fn text_failure(error: BackendError) -> Response {
         error @ BackendError::DutyForgotten { .. } => {
             text_error_because(StatusCode::GONE, "too old", &error.to_string())
         }
-        other @ (BackendError::Pruned | BackendError::NotReady | BackendError::Overloaded) => {
+        other @ (BackendError::Pruned
+        | BackendError::NotReady
+        | BackendError::LeftBehind
+        | BackendError::Overloaded) => {
             let reason = other.to_string();
             retry_soon(text_error_because(StatusCode::SERVICE_UNAVAILABLE, "overloaded", &reason))
         }

@@ -1,7 +1,7 @@
 //! Other operators for a cluster that runs: the keys stay, the shares change, and no block is missed.
 
 use super::ceremony::{Member, Operators, report};
-use crate::harness::{Node, Wallet, envelope, output, tail, until};
+use crate::harness::{Answer, Node, Wallet, envelope, output, tail, until};
 use aequa_crypto::lock::{VerifiedLock, check_succession, load};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,12 +51,15 @@ impl Running {
 
     /// A transaction, at one that stays: who has left takes what nobody includes any more.
     fn submit(&mut self) {
+        let taken = self.submit_to(0).is_some_and(|answer| answer.status < 300);
+        self.nonce += u64::from(taken);
+    }
+
+    fn submit_to(&self, node: usize) -> Option<Answer> {
         let chain_id = self.lock(0).lock().chain_id;
         let body = envelope(&self.wallet.plain_for(chain_id, self.nonce, 1));
         let json = "Content-Type: application/json\r\n";
-        let answer = self.nodes[0].request("POST", "/v1/tx", json, &body);
-        let taken = answer.is_ok_and(|answer| answer.status < 300);
-        self.nonce += u64::from(taken);
+        self.nodes[node].request("POST", "/v1/tx", json, &body).ok()
     }
 
     /// The definition of a change that begins soon.
@@ -246,6 +249,10 @@ fn an_operator_that_leaves_deals_and_signs_in_the_place_of_one_that_is_away() {
     assert!(lock.signed().map(|operator| operator.0).eq([0, 1, 3]), "the new one has the place of the old");
     assert_eq!(lock.lock().leaver_signatures.len(), 1);
     assert_eq!(running.lock(2).lock().epoch, 0, "nobody has told it of another lock");
+    until("who was left behind takes nothing", || {
+        let answer = running.submit_to(2)?;
+        (answer.status == 503 && answer.text().contains("LEFT_BEHIND")).then_some(())
+    });
 
     members.push(running.take_part(2));
     running.has_changed(&before, &[0, 1, 2, 4]);

@@ -111,6 +111,11 @@ impl NodeBackend {
         self.context.facts.peers().into_iter().filter_map(|peer| peer.clock_offset_ms)
     }
 
+    /// Refuses what only the operators in force could take up.
+    fn check_in_force(&self) -> Answer<()> {
+        if self.context.facts.is_left_behind() { Err(BackendError::LeftBehind) } else { Ok(()) }
+    }
+
     /// Whether a proposal of this node would be a good one. Every other reason for not being ready keeps it from
     /// signing anyway, or holds for all nodes at once, and somebody has to lead.
     pub fn may_lead(&self) -> bool {
@@ -134,6 +139,7 @@ impl Backend for NodeBackend {
             (NotReady::InsufficientPeers, facts.quorum_lost_for(self.context.me) >= SILENT_FOR),
             (NotReady::Syncing, facts.behind_for().is_some_and(|behind| behind >= BEHIND)),
             (NotReady::NoProgress, facts.is_stalled() || facts.core_silent_for() >= HUNG_AFTER),
+            (NotReady::LeftBehind, facts.is_left_behind()),
             (NotReady::NotSigning, facts.is_rejoining() || facts.is_abstaining()),
             (NotReady::Clock, 2 * off > self.context.quorum.operators().saturating_sub(1).max(1)),
         ];
@@ -185,6 +191,7 @@ impl Backend for NodeBackend {
     }
 
     async fn submit(&self, transactions: Vec<Transaction>) -> Answer<Vec<Submission>> {
+        self.check_in_force()?;
         // Nonce, caps and gap first: they cost nothing, a signature costs the sender's flood.
         let prechecked = self.ask(move |replica| submit::precheck(replica, transactions)).await?;
         let checked = self.checks.check(&self.context, prechecked).await?;
@@ -309,6 +316,7 @@ impl Backend for NodeBackend {
     }
 
     async fn submit_duty(&self, duty: DutyRequest) -> Answer<()> {
+        self.check_in_force()?;
         let DutyRequest { id, payload, .. } = duty;
         // What the other operators would refuse is refused here, where the client hears why.
         let value = self.context.verifier.value(id.into(), payload);

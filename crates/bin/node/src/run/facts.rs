@@ -48,6 +48,7 @@ pub struct Facts {
     rejoining: AtomicBool,
     abstaining: AtomicBool,
     stalled: AtomicBool,
+    left_behind: AtomicBool,
     since: Instant,
     behind_since: Mutex<Option<Instant>>,
     /// When the core was asked what it has not answered yet.
@@ -70,6 +71,7 @@ impl Facts {
             rejoining: AtomicBool::new(false),
             abstaining: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            left_behind: AtomicBool::new(false),
             since: Instant::now(),
             behind_since: Mutex::new(None),
             core_asked: Mutex::new(None),
@@ -167,6 +169,16 @@ impl Facts {
     /// Whether work waits and rounds bring no decision.
     pub fn set_stalled(&self, stalled: bool) {
         self.stalled.store(stalled, Relaxed);
+    }
+
+    /// Other operators are in force. That stays so until this node begins again with their lock.
+    pub fn set_left_behind(&self) {
+        self.left_behind.store(true, Relaxed);
+    }
+
+    /// Whether other operators are in force.
+    pub fn is_left_behind(&self) -> bool {
+        self.left_behind.load(Relaxed)
     }
 
     /// The core is asked, perhaps again because it has not answered.

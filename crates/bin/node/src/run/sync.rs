@@ -179,6 +179,7 @@ pub async fn take_status(context: &Context, from: OperatorIndex, status: &Status
     let is_member = status.cluster_id == own.cluster_id;
     if is_member && context.locks.said(from, &status.lock_hash) >= context.quorum.weak_quorum() {
         // One of them is honest: other operators are in force, and what this one signs is for nobody.
+        context.facts.set_left_behind();
         context.input(Input::Superseded).await;
     }
     if !is_member || !context.locks.has(&status.lock_hash) {

@@ -55,7 +55,7 @@ pub(crate) struct Admitted {
     (status = 413, description = "BODY_TOO_LARGE", body = ErrorBody),
     (status = 415, description = "BAD_CONTENT_TYPE", body = ErrorBody),
     (status = 429, description = "POOL_FULL, SENDER_LIMIT", body = ErrorBody),
-    (status = 503, description = "DISABLED, NOT_READY, OVERLOADED, TOO_MANY_BODIES", body = ErrorBody),
+    (status = 503, description = "DISABLED, NOT_READY, LEFT_BEHIND, OVERLOADED, TOO_MANY_BODIES", body = ErrorBody),
 ))]
 pub(crate) async fn post_tx<B: Backend>(State(app): Shared<B>, bytes: Taken) -> Result<Response, Refusal> {
     let transaction = parse_transaction(&bytes).map_err(|error| unreadable(&app, &error))?;

@@ -76,7 +76,7 @@ impl From<Result<Admitted, Refusal>> for LineAnswer {
     (status = 400, description = "TXS_INVALID: no JSON array, no transaction, or more than 1,000", body = ErrorBody),
     (status = 413, description = "BODY_TOO_LARGE", body = ErrorBody),
     (status = 415, description = "BAD_CONTENT_TYPE: must be application/json or application/x-ndjson", body = ErrorBody),
-    (status = 503, description = "NOT_READY, OVERLOADED, TOO_MANY_BODIES, TOO_MANY_TXS", body = ErrorBody),
+    (status = 503, description = "NOT_READY, LEFT_BEHIND, OVERLOADED, TOO_MANY_BODIES, TOO_MANY_TXS", body = ErrorBody),
 ))]
 pub(crate) async fn post_txs<B: Backend>(
     State(app): Shared<B>,

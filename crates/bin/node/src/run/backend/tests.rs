@@ -1,9 +1,10 @@
 use super::*;
 use crate::run::fixture;
+use crate::run::sync::take_status;
 use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_replica::Input;
 use aequa_testkit::{CHAIN_ID, plaintext};
-use aequa_types::{DutyId, DutyKind, Height, Round, Slot};
+use aequa_types::{Digest, DutyId, DutyKind, Height, Round, Slot};
 use tokio::sync::mpsc;
 
 /// Places in the core's queue.
@@ -87,6 +88,21 @@ async fn every_question_a_core_takes_and_never_answers_is_answered_with_an_error
     });
     all_are_errors(ask_everything(&backend).await);
     core.abort();
+}
+
+#[tokio::test]
+async fn a_node_that_was_left_behind_takes_nothing_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, _commands) = backend(dir.path());
+    let context = &backend.context;
+    let elsewhere = aequa_types::sync::Status { lock_hash: Digest::repeat_byte(9), ..context.own_status() };
+    for (member, is_left_behind) in [(1, false), (1, false), (2, true)] {
+        take_status(context, OperatorIndex(member), &elsewhere).await;
+        let reasons = backend.readiness().reasons;
+        assert_eq!(reasons.contains(&NotReady::LeftBehind), is_left_behind, "f+1 members, each once");
+    }
+    assert_eq!(backend.submit(vec![transaction()]).await.err(), Some(BackendError::LeftBehind));
+    assert_eq!(backend.submit_duty(duty()).await.err(), Some(BackendError::LeftBehind));
 }
 
 #[tokio::test]
