@@ -254,6 +254,9 @@ fn an_operator_that_leaves_deals_and_signs_in_the_place_of_one_that_is_away() {
         (answer.status == 503 && answer.text().contains("LEFT_BEHIND")).then_some(())
     });
 
+    // Who has left is gone: the others hand on what it has said.
+    let _ = members[2].kill();
+    members[2].wait().unwrap();
     members.push(running.take_part(2));
     running.has_changed(&before, &[0, 1, 2, 4]);
     assert!(running.nonce > 0, "transactions were taken all the time");
