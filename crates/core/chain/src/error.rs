@@ -137,3 +137,43 @@ pub enum ChainError {
         reason: &'static str,
     },
 }
+
+/// A proof of rows proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// Its rows are in another encoding.
+    #[error("the rows are of schema {found}, this program reads {known}")]
+    Schema {
+        /// Schema version of the proof.
+        found: u32,
+        /// The one this program knows.
+        known: u32,
+    },
+    /// More tables than a root can count.
+    #[error("{0} tables are counted, a state has at most 255")]
+    Counts(usize),
+    /// No row is in it.
+    #[error("there are no rows in it")]
+    Empty,
+    /// The row at the end of a way is not on it, or the way is longer than a path.
+    #[error("the way to row {key} leads elsewhere")]
+    Way {
+        /// The stored key asked for, in hex.
+        key: String,
+    },
+    /// Its rows are not all of one tree.
+    #[error("row {key} is of another tree than those before it")]
+    Trees {
+        /// The stored key asked for, in hex.
+        key: String,
+    },
+    /// A row that was asked for is not in it.
+    #[error("nothing is proven of row {key}")]
+    Missing {
+        /// The stored key asked for, in hex.
+        key: String,
+    },
+    /// A row is proven that no state can have.
+    #[error(transparent)]
+    Row(Box<ChainError>),
+}

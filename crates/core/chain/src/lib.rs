@@ -62,6 +62,13 @@
 //!
 //! Equal history roots at n mean equal states at every height up to n.
 //!
+//! # Proofs
+//!
+//! A [`StateProof`] shows rows of a state, or that they are not there, to whoever has its root: the way of each from
+//! the top of the tree, and the other things that the root is made of. At the end of a way there is the row asked for;
+//! or nothing, when no row has a path that begins so; or the only other row whose path does. The root of the state n is
+//! in the header of block n+1, which a quorum has certified.
+//!
 //! # Invariants
 //!
 //! - The tree is the tree of the rows: a row is compared with its leaf before it changes, a page with the hash above
@@ -83,6 +90,7 @@ mod evidence;
 mod execute;
 mod hash;
 mod page;
+mod proof;
 mod read;
 mod row;
 mod state;
@@ -90,8 +98,9 @@ mod transfer;
 mod tree;
 
 pub use chain::{Applied, Chain, FRESH_WITHIN_MS, Freshness, Tip};
-pub use error::{ChainError, HeaderError};
+pub use error::{ChainError, HeaderError, ProofError};
 pub use evidence::{EVIDENCE_AGE_HEIGHTS_MAX, EVIDENCE_AGE_MS_MAX, EvidenceRefusal, TIME_EVERY_HEIGHTS};
+pub use proof::{Account, StateProof};
 pub use read::{Change, MemoryState, StateRead};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
 pub use state::{Committed, State, StoredRow};

@@ -4,7 +4,7 @@ use crate::page::TREE;
 use crate::read::{Change, MemoryState, StateRead};
 use crate::row::{OperatorLedger, Row, SCHEMA_VERSION, Table};
 use crate::tree::{self, Entries, RowChange, RowProof};
-use crate::{ChainError, hash, row};
+use crate::{ChainError, StateProof, hash, row};
 use aequa_types::{Address, ClusterId, Height, Offence, OperatorIndex, TimestampMs, TxKind};
 use alloy_primitives::B256;
 use std::collections::BTreeMap;
@@ -218,6 +218,16 @@ impl State {
         Ok(RowProof { beside, end: end.transpose()? })
     }
 
+    /// The rows of these keys, or that there are none, proven against [`State::root`].
+    pub fn prove_all(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<StateProof, ChainError> {
+        let rows = keys.into_iter().map(|key| self.prove(&key).map(|proof| (key, proof)));
+        Ok(StateProof {
+            schema: SCHEMA_VERSION,
+            counts: self.summary.root_counts(),
+            rows: rows.collect::<Result<_, _>>()?,
+        })
+    }
+
     /// Whether the row under a key is the one in the tree, or absent in both.
     pub(crate) fn check_row(&self, row: &Row) -> Result<(), ChainError> {
         let key = row.stored_key();
@@ -361,9 +371,12 @@ impl Entries for State {
 
 impl Summary {
     pub fn root(&self, cluster: &ClusterId, height: Height) -> B256 {
-        let counted = self.counted(|table, rows| rows > 0 || table.is_always_counted());
-        let counts: Vec<(u8, u64)> = counted.collect();
-        hash::state(cluster, SCHEMA_VERSION, height, &counts, &self.tree)
+        hash::state(cluster, SCHEMA_VERSION, height, &self.root_counts(), &self.tree)
+    }
+
+    /// The counts that are in the root.
+    fn root_counts(&self) -> Vec<(u8, u64)> {
+        self.counted(|table, rows| rows > 0 || table.is_always_counted()).collect()
     }
 
     pub fn encode_counts(&self) -> Vec<u8> {

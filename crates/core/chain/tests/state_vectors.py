@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives the vectors of state roots and headers without any code of the crates, from their documentation alone.
+"""Derives the vectors of state roots, proofs and headers without any code of the crates, from their documentation alone.
 
 Without arguments: recomputes every root in data/state_vectors.json and exits 1 on the first difference.
 With --write: writes the file anew. Changing it changes every state root or digest: a deliberate act.
@@ -53,6 +53,51 @@ def state(cluster, height, rows):
     return h(
         b"aequa/state/v1\0", cluster, be(SCHEMA, 4), be(height, 8), be(len(tables), 1), counts, tree(rows)
     )
+
+
+def bit(row, depth):
+    return (int.from_bytes(path(row), "big") >> (255 - depth)) & 1
+
+
+def way(rows, key):
+    """The hashes beside the way to a row from the top down, and the rows at its end: none, or one."""
+    asked = (key[0], key[1:], b"")
+    beside = []
+    while len(rows) > 1:
+        depth = len(beside)
+        sides = ([], [])
+        for row in rows:
+            sides[bit(row, depth)].append(row)
+        beside.append(tree(sides[1 - bit(asked, depth)], depth + 1))
+        rows = sides[bit(asked, depth)]
+    return beside, rows
+
+
+def stored(row):
+    return be(row[0], 1) + row[1]
+
+
+def proof(what, rows, key):
+    beside, end = way(rows, key)
+    return {
+        "what": what,
+        "key": key.hex(),
+        "beside": [digest.hex() for digest in beside],
+        "end": [[stored(row).hex(), row[2].hex()] for row in end],
+    }
+
+
+def proofs(rows):
+    """Of the rows: one that is there, one whose way ends in nothing, one whose way ends in another row."""
+    absent = [stored(nonce(sender, 1, 0)) for sender in range(1, 100)]
+    ends = [(key, way(rows, key)[1]) for key in absent]
+    nothing = next(key for key, end in ends if not end)
+    another = next(key for key, end in ends if end)
+    return [
+        proof("a row", rows, stored(nonce(0xAA, 2, 0))),
+        proof("nothing", rows, nothing),
+        proof("another row", rows, another),
+    ]
 
 
 def history(previous, height, root):
@@ -158,7 +203,13 @@ def derive():
                 "history_root": previous.hex(),
             }
         )
-    return {"cluster_id": CLUSTER.hex(), "schema": SCHEMA, "vectors": vectors, "header": header()}
+    return {
+        "cluster_id": CLUSTER.hex(),
+        "schema": SCHEMA,
+        "vectors": vectors,
+        "proofs": proofs(cases()[-1]),
+        "header": header(),
+    }
 
 
 def main():
@@ -170,7 +221,8 @@ def main():
     if checked_in != derived:
         print(f"{FILE.name} differs from what the documentation says", file=sys.stderr)
         return 1
-    print(f"{len(derived['vectors'])} vectors of states and one of a header agree")
+    counts = len(derived["vectors"]), len(derived["proofs"])
+    print("{} vectors of states, {} of proofs and one of a header agree".format(*counts))
     return 0
 
 

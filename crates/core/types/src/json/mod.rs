@@ -8,7 +8,7 @@
 //! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
 //! | [`canonical`], [`check_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
 //! | [`ValueJson`] | out | a duty's value, as its own bytes |
-//! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
+//! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`], [`AccountProofJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
 //!
 //! Out: bytes are 0x and lower-case hex; heights, rounds, nonces and counts are numbers; amounts
 //! (fee, bid, gas, totals) are decimal strings. In, everywhere: duplicate keys and trailing data
@@ -21,6 +21,7 @@ mod block;
 mod canonical;
 mod envelope;
 mod evidence;
+mod proof;
 mod spelling;
 mod transaction;
 mod value;
@@ -32,6 +33,9 @@ pub use envelope::{
     BatchForm, parse_address, parse_bytes, parse_transaction, parse_transaction_as, parse_transactions,
 };
 pub use evidence::{EvidenceJson, StatementJson};
+pub use proof::{
+    ACCOUNT_PROOF_JSON_BYTES_MAX, AccountProofJson, RowJson, RowProofJson, StateProofJson, TableJson,
+};
 pub use transaction::TransactionJson;
 pub use value::ValueJson;
 pub use walk::{DEPTH_MAX, Raw, VALUES_MAX, decimal, object};

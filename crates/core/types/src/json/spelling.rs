@@ -61,6 +61,26 @@ pub(super) mod fixed_option {
     }
 }
 
+/// A list of bytes of a fixed length.
+pub(super) mod fixed_list {
+    use super::*;
+
+    pub fn serialize<T: AsRef<[u8]>, S: serde::Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| format!("0x{}", hex::encode(value))))
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: for<'a> TryFrom<&'a [u8]>,
+        D: Deserializer<'de>,
+    {
+        Vec::<String>::deserialize(deserializer)?.iter().map(|text| fixed::parse(text)).collect()
+    }
+}
+
 /// Bytes of any length.
 pub(super) mod bytes {
     use super::*;
