@@ -33,8 +33,8 @@ use aequa_types::sync::{CheckedTestimony, Testimony};
 use aequa_types::transaction::TxSignature;
 use aequa_types::{
     Block, Certificate, CertifiedBlock, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId,
-    Decision, Domain, Evidence, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof, Quorum,
-    Round, RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
+    Decision, Domain, Evidence, Header, Height, InstanceId, Kind, Message, OperatorIndex, PrePrepare, Proof,
+    Quorum, Round, RoundChange, Seal, Signed, Transaction, TxHash, Value, ValueBytes, Verified,
 };
 use alloy_primitives::B256;
 use sha2::{Digest as _, Sha256};
@@ -151,16 +151,24 @@ impl Verifier {
         certified: CertifiedBlock,
     ) -> Result<(Arc<CheckedBlock>, Certificate), Refusal> {
         let CertifiedBlock { block, certificate } = certified;
-        if certificate.instance != InstanceId::Block(block.header.height) {
-            return Err(Refusal::Malformed("certificate of another instance".into()));
-        }
-        if certificate.digest != block.header.digest() {
-            return Err(Refusal::Malformed("certificate of another block".into()));
-        }
-        self.certificate(&certificate)?;
+        self.certified_header(&block.header, &certificate)?;
         // A quorum has judged its evidence, under keys that may not be there any more.
         let block = self.block_but_for_evidence(block)?;
         Ok((Arc::new(block), certificate))
+    }
+
+    /// Checks that a header was decided, whatever its block holds.
+    pub fn certified_header(&self, header: &Header, certificate: &Certificate) -> Result<(), Refusal> {
+        if certificate.instance != InstanceId::Block(header.height) {
+            return Err(Refusal::Malformed("certificate of another instance".into()));
+        }
+        if certificate.digest != header.digest() {
+            return Err(Refusal::Malformed("certificate of another block".into()));
+        }
+        if header.cluster_id != self.cluster {
+            return Err(Refusal::WrongCluster);
+        }
+        self.certificate(certificate)
     }
 
     /// Checks what a member says it has seen of operator `about`: only where it is bound itself is not proven.
