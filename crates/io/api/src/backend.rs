@@ -7,7 +7,7 @@
 pub use crate::duty::{DutyPage, DutyQuery, DutyRequest, DutyStatus, DutyStep, DutyView, HeldDigest};
 pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
-use aequa_types::json::EvidenceJson;
+use aequa_types::json::{AccountProofJson, EvidenceJson};
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, DutyId, Header, Height, OperatorIndex,
     Round, Slot, Transaction, TxHash, TxKind,
@@ -62,6 +62,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Nonces and pending transactions of an address; zeros for an unknown one.
     fn account(&self, address: Address) -> impl Future<Output = Answer<AccountView>> + Send;
+
+    /// The rows of an address in the newest state whose root is certified, with the proof of it; `None` before the
+    /// first block.
+    fn account_proof(
+        &self,
+        address: Address,
+    ) -> impl Future<Output = Answer<Option<AccountProofJson>>> + Send;
 
     /// Counts of the pools.
     fn mempool(&self) -> impl Future<Output = Answer<MempoolView>> + Send;
@@ -228,7 +235,7 @@ pub struct TxView {
 }
 
 /// One number per transaction type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PerType {
     /// `plaintext_v1`.
     pub plaintext_v1: u64,
@@ -239,10 +246,9 @@ pub struct PerType {
 }
 
 /// Nonces and pending transactions of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct AccountView {
     /// The address.
-    #[schema(value_type = String)]
     pub address: Address,
     /// Next nonce of the state, per type.
     pub nonces: PerType,

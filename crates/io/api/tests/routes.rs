@@ -5,9 +5,10 @@ mod common;
 
 use aequa_api::backend::{Admission, NotReady, Options};
 use aequa_api::{BLOCKS_SHOWN_MAX, BackendError};
-use aequa_types::json::BlockJson;
+use aequa_types::json::{AccountProofJson, BlockJson};
 use aequa_types::{CertifiedBlock, Height, Slot, TxBody};
-use common::{Running, SENDER, envelope, plain_tx};
+use common::{Running, SENDER, account_proof, certified_header, envelope, plain_tx};
+use serde::Deserialize as _;
 use serde_json::json;
 use ssz::Decode as _;
 use std::sync::atomic::Ordering::SeqCst;
@@ -78,6 +79,14 @@ async fn accounts_and_pool_counts_are_by_type() {
     let expected = json!({"address": format!("{SENDER:#x}"), "nonces": nonces, "pending": zeros});
     assert_eq!(running.get(&format!("/v1/accounts/{SENDER}")).await.json(), expected);
     running.get("/v1/accounts/0x12").await.assert_refusal(400, "BAD_ADDRESS");
+    let with_proof = format!("/v1/accounts/{SENDER}?proof=1");
+    assert_eq!(running.get(&with_proof).await.json(), expected, "nothing is certified yet");
+    let block = running.node.decide(vec![]);
+    let answer = running.get(&with_proof).await.json();
+    let shown = AccountProofJson::deserialize(&answer["proof"]).unwrap();
+    assert_eq!(shown, account_proof(&certified_header(&block)));
+    assert_eq!((&answer["nonces"], &answer["proof"]["height"]), (&expected["nonces"], &json!(0)));
+    assert_eq!(running.get(&format!("/v1/accounts/{SENDER}?proof=0")).await.json(), expected);
     let counts = json!({"plaintext_v1": {"pending": 2, "future": 1, "bytes": 400}});
     assert_eq!(running.get("/v1/mempool").await.json(), counts);
 }

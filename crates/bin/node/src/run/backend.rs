@@ -1,5 +1,6 @@
 //! The node as the API sees it: questions to the board, the store and the core.
 
+use super::account_proof::account_proof;
 use super::command::Command;
 use super::context::Context;
 use super::duty_view;
@@ -17,7 +18,7 @@ use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmis
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::EvidenceJson;
+use aequa_types::json::{AccountProofJson, EvidenceJson};
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, DutyId, Header, Height, OperatorIndex, Transaction, TxHash,
     TxKind,
@@ -234,6 +235,10 @@ impl Backend for NodeBackend {
             AccountView { address, nonces: per_type(next), pending: per_type(pending) }
         })
         .await
+    }
+
+    async fn account_proof(&self, address: Address) -> Answer<Option<AccountProofJson>> {
+        self.read(move |store| account_proof(store, &address)).await
     }
 
     async fn mempool(&self) -> Answer<MempoolView> {

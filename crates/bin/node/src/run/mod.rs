@@ -25,6 +25,7 @@
 //! | `backend`, `duty_view`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod accepted;
+mod account_proof;
 mod answers;
 mod backend;
 mod budget;

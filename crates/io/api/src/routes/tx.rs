@@ -14,7 +14,9 @@ use crate::reply::{
     text_failure,
 };
 use crate::request::{BodyError, Param, Params, Taken, hash};
-use aequa_types::json::{JsonError, object, parse_address, parse_transaction, parse_transaction_as};
+use aequa_types::json::{
+    AccountProofJson, JsonError, object, parse_address, parse_transaction, parse_transaction_as,
+};
 use aequa_types::{Transaction, TxKind};
 use axum::Extension;
 use axum::extract::State;
@@ -285,18 +287,34 @@ async fn prove<B: Backend>(
     Ok(item_proof(&block.block.items, index))
 }
 
+/// Nonces and pending transactions of an address, with the proof when asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccountAnswer {
+    #[serde(flatten)]
+    view: AccountView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<AccountProofJson>,
+}
+
 /// Nonces and pending transactions of an address.
-#[utoipa::path(get, path = "/v1/accounts/{address}", tag = "tx", params(("address" = String, Path)), responses(
-    (status = 200, body = AccountView),
+#[utoipa::path(get, path = "/v1/accounts/{address}", tag = "tx", params(
+    ("address" = String, Path),
+    ("proof" = Option<u8>, Query, description = "1 adds the rows of the address in the newest certified state"),
+), responses(
+    (status = 200, body = ref("#/components/schemas/Account")),
     (status = 400, description = "BAD_ADDRESS", body = ErrorBody),
 ))]
 pub(crate) async fn account<B: Backend>(
     State(app): Shared<B>,
     Param(text): Param,
+    params: Params,
 ) -> Result<Response, Refusal> {
     let address =
         parse_address(&text).map_err(|problem| Refusal::bad("BAD_ADDRESS", format!("address: {problem}")))?;
-    Ok(ok(&app.backend.account(address).await?))
+    let view = app.backend.account(address).await?;
+    let proof =
+        if params.text("proof") == Some("1") { app.backend.account_proof(address).await? } else { None };
+    Ok(ok(&AccountAnswer { view, proof }))
 }
 
 /// Counts and bytes of the pools by type.

@@ -6,7 +6,9 @@ use aequa_api::{Config, Server};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::Format;
 use aequa_testkit::{at, block, commit, double_vote, plaintext, unsigned};
-use aequa_types::json::{EvidenceJson, ValueJson};
+use aequa_types::json::{
+    AccountProofJson, EvidenceJson, RowJson, RowProofJson, StateProofJson, TableJson, ValueJson,
+};
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, Digest, DutyId, DutyKind, Header, Height, OperatorIndex, Round,
     Slot, Transaction, TxBody, TxHash, TxKind,
@@ -97,6 +99,19 @@ pub fn certified(height: u64, items: Vec<Transaction>) -> Arc<CertifiedBlock> {
     let block = block(Digest::repeat_byte(1), height, Digest::repeat_byte(2), items);
     let certificate = commit(at(height), 0, block.header.digest()).certificate(0..3);
     Arc::new(CertifiedBlock { block, certificate })
+}
+
+/// A proof of the form proofs have; it proves nothing.
+pub fn account_proof(certified: &CertifiedHeader) -> AccountProofJson {
+    let (key, beside) = (vec![1; 22], vec![Digest::repeat_byte(5)]);
+    let end = Some(RowJson { key: key.clone(), value: vec![7; 8] });
+    let absent = RowProofJson { key: vec![3; 21], beside: beside.clone(), end: None };
+    let state = StateProofJson {
+        schema: 2,
+        tables: vec![TableJson { number: 1, rows: 9 }],
+        rows: vec![RowProofJson { key, beside, end }, absent],
+    };
+    AccountProofJson::new(state, certified)
 }
 
 pub fn certified_header(certified: &CertifiedBlock) -> CertifiedHeader {
@@ -212,6 +227,11 @@ impl Backend for Node {
     async fn account(&self, address: Address) -> Answer<AccountView> {
         let nonces = PerType { plaintext_v1: 7, ..PerType::default() };
         Ok(AccountView { address, nonces, pending: PerType::default() })
+    }
+
+    async fn account_proof(&self, _: Address) -> Answer<Option<AccountProofJson>> {
+        let last = self.blocks.lock().unwrap().values().next_back().cloned();
+        Ok(last.map(|certified| account_proof(&certified_header(&certified))))
     }
 
     async fn mempool(&self) -> Answer<MempoolView> {
