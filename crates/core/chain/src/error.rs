@@ -175,5 +175,5 @@ pub enum ProofError {
     },
     /// A row is proven that no state can have.
     #[error(transparent)]
-    Row(Box<ChainError>),
+    Row(#[from] ChainError),
 }

@@ -96,13 +96,6 @@ fn credit(recipient: &Address) -> Row {
     Row::Credit { recipient: *recipient, amount: 0 }
 }
 
-impl From<ChainError> for ProofError {
-    /// A row under a certified root that this schema would not write.
-    fn from(error: ChainError) -> Self {
-        ProofError::Row(Box::new(error))
-    }
-}
-
 impl From<&StateProof> for StateProofJson {
     fn from(proof: &StateProof) -> Self {
         let tables = proof.counts.iter().map(|(number, rows)| TableJson { number: *number, rows: *rows });
