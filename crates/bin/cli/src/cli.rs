@@ -11,7 +11,7 @@ use crate::import_obol::ImportObolArgs;
 use crate::replay::ReplayArgs;
 use crate::run::RunArgs;
 use crate::tx::TxCommand;
-use crate::verify_block::VerifyBlockArgs;
+use crate::verify::{VerifyBlockArgs, VerifyProofArgs};
 use crate::version::VersionArgs;
 use aequa_node::config::not_in_this_version;
 use aequa_node::exit::{ExitError, code};
@@ -50,6 +50,7 @@ pub enum Command {
     Dkg(DkgArgs),
     ImportObol(ImportObolArgs),
     VerifyBlock(VerifyBlockArgs),
+    VerifyProof(VerifyProofArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Replay(ReplayArgs),
@@ -203,6 +204,11 @@ mod tests {
             "verify-block --lock l --height 1 --block b",
             "verify-block --lock l",
             "verify-block --lock ~ --block b",
+            "verify-proof --lock l",
+            "verify-proof --proof p",
+            "verify-proof --lock l --url u",
+            "verify-proof --lock l --proof p --url u",
+            "verify-proof --lock l --proof p --address 0x12",
             "tx",
             "replay",
             "replay --height x",

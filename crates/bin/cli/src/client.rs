@@ -1,7 +1,8 @@
-//! Asks a node's API, as `tx`, `verify-block` and `devnet` do.
+//! Asks a node's API, as `tx`, `verify-*` and `devnet` do.
 
 use aequa_node::config::keys::VALIDATOR_API;
 use aequa_telemetry::log::public_url;
+use aequa_types::json::ACCOUNT_PROOF_JSON_BYTES_MAX;
 use aequa_types::limits::SYNC_FRAME_BYTES_MAX;
 use aequa_types::{Address, CertifiedBlock, TxHash, TxKind};
 use serde::Deserialize;
@@ -236,6 +237,12 @@ impl NodeClient {
         let Some(body) = known(self.send(request, SYNC_FRAME_BYTES_MAX).await)? else { return Ok(None) };
         let block = aequa_types::decode("block", &body, SYNC_FRAME_BYTES_MAX);
         block.map(Some).map_err(|error| self.malformed(error.to_string()))
+    }
+
+    /// An address with its proof as JSON text.
+    pub async fn account_proof(&self, address: &Address) -> Result<Vec<u8>, ClientError> {
+        let url = format!("{}/v1/accounts/0x{}?proof=1", self.base, hex::encode(address));
+        self.send(self.http.get(url).timeout(REQUEST_TIMEOUT), ACCOUNT_PROOF_JSON_BYTES_MAX).await
     }
 
     /// The state root after a height.

@@ -8,7 +8,7 @@
 //! | [`run`] | a node |
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
 //! | [`import_obol`] | takes over the validators of an Obol cluster |
-//! | [`verify_block`] | checks a block with nothing but public keys |
+//! | [`verify`] | checks blocks and accounts with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, and what becomes of them |
@@ -34,7 +34,7 @@ mod replay;
 mod run;
 mod staking;
 mod tx;
-mod verify_block;
+mod verify;
 mod version;
 
 use aequa_node::exit::ExitError;
@@ -74,7 +74,8 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
         Command::CreateCluster(args) => create_cluster::create_cluster(args),
         Command::Dkg(args) => dkg::dkg(args),
         Command::ImportObol(args) => import_obol::import_obol(args),
-        Command::VerifyBlock(args) => verify_block::verify_block(&args),
+        Command::VerifyBlock(args) => verify::verify_block(&args),
+        Command::VerifyProof(args) => verify::verify_proof(&args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Replay(args) => replay::replay(&args),

@@ -3,21 +3,19 @@
 //! Nothing is trusted but the lock or the group key given: not the file, not the node it came from.
 //! With the lock everything is checked; with the group key alone, what one public key can show.
 
+use super::{Verdict, check_origin, load_lock, proof_in_words, read_file, read_input, tell};
 use crate::client::{ClientError, NodeClient};
 use crate::flags::{path, text};
-use aequa_crypto::lock::{self, VerifiedLock};
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::seal::{GroupKey, KEY_BYTES};
 use aequa_crypto::verify::Verifier;
 use aequa_node::config::not_in_this_version;
-use aequa_node::console;
 use aequa_node::exit::ExitError;
-use aequa_node::{files, runtime};
+use aequa_node::runtime;
 use aequa_types::json::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson};
-use aequa_types::lock::LOCK_BYTES_MAX;
-use aequa_types::{Certificate, CertifiedBlock, Height, InstanceId, Proof};
+use aequa_types::{CertifiedBlock, Height, InstanceId};
 use clap::Args;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Check a block with nothing but the cluster lock or the group key
 #[derive(Debug, Args)]
@@ -53,9 +51,6 @@ enum Anchor {
     GroupKey(Box<GroupKey>),
 }
 
-/// What was found: every check that held, in words, or the first that did not.
-type Verdict = Result<Vec<String>, String>;
-
 /// Checks one block; the exit code tells invalid (1) from could-not-check (3).
 pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
     if args.policy.is_some() {
@@ -63,7 +58,8 @@ pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
     }
     let anchor = anchor(args)?;
     let text = block_text(args)?;
-    let certificate = args.certificate.as_deref().map(read_file).transpose()?;
+    let certificate =
+        args.certificate.as_deref().map(|path| read_file(path, BLOCK_JSON_BYTES_MAX)).transpose()?;
     if let Anchor::GroupKey(_) = anchor
         && lacks_seal(&text, certificate.as_deref())
     {
@@ -72,14 +68,7 @@ pub fn verify_block(args: &VerifyBlockArgs) -> Result<(), ExitError> {
         )
         .hint("use --lock, or fetch the block again: the group seal follows the decision by a moment"));
     }
-    match verdict(&anchor, &text, certificate.as_deref(), args.height.map(Height)) {
-        Ok(checks) => {
-            checks.iter().for_each(|check| console::line(format!("  ok  {check}")));
-            console::line("valid");
-            Ok(())
-        }
-        Err(why) => Err(ExitError::failure(format!("invalid: {why}"))),
-    }
+    tell(verdict(&anchor, &text, certificate.as_deref(), args.height.map(Height)))
 }
 
 /// Whether the block holds commits where a group key needs the seal. What does not parse is judged later.
@@ -111,43 +100,16 @@ fn verdict(anchor: &Anchor, block: &[u8], certificate: Option<&[u8]>, height: Op
 }
 
 fn by_lock(lock: &VerifiedLock, certified: CertifiedBlock) -> Verdict {
-    let header = &certified.block.header;
-    if header.cluster_id != lock.cluster_id() {
-        return Err(format!(
-            "the block is of cluster {}, the lock of {}",
-            header.cluster_id,
-            lock.cluster_id()
-        ));
-    }
-    let policy_hash = lock.lock().consensus.builder_policy_hash;
-    if header.policy_hash != policy_hash {
-        return Err(format!("policy_hash is {}, the lock says {policy_hash}", header.policy_hash));
-    }
-    if !lock.quorum().contains(header.proposer) {
-        return Err(format!("proposer {} is no operator of the lock", header.proposer));
-    }
+    let origin = check_origin(lock, &certified.block.header)?;
     let verifier = Verifier::new(lock);
     let (block, certificate) = verifier.certified_block(certified).map_err(|refusal| refusal.to_string())?;
     Ok(vec![
-        format!("cluster {} and builder policy are those of the lock", lock.cluster_id()),
+        origin,
         proof_in_words(&certificate, lock.quorum().quorum()),
         "roots and counts in the header are those of the content".into(),
         format!("{} transaction signatures", block.items().len()),
         format!("digest {}", block.digest()),
     ])
-}
-
-fn proof_in_words(certificate: &Certificate, quorum: usize) -> String {
-    match &certificate.proof {
-        Proof::Group(_) => format!("seal of the group, round {}", certificate.round),
-        Proof::Commits(commits) => {
-            format!(
-                "{} commit signatures of operators, {quorum} needed, round {}",
-                commits.len(),
-                certificate.round
-            )
-        }
-    }
 }
 
 fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
@@ -178,12 +140,7 @@ fn by_group_key(key: &GroupKey, certified: &CertifiedBlock) -> Verdict {
 
 fn anchor(args: &VerifyBlockArgs) -> Result<Anchor, ExitError> {
     if let Some(path) = &args.lock {
-        let text = files::read_text(path, LOCK_BYTES_MAX)
-            .map_err(|error| ExitError::unchecked(format!("cannot read {}: {error}", path.display())))?;
-        let lock = lock::load(&text).map_err(|error| {
-            ExitError::unchecked(format!("the lock {} does not verify: {error}", path.display()))
-        })?;
-        return Ok(Anchor::Lock(Box::new(lock)));
+        return Ok(Anchor::Lock(Box::new(load_lock(path)?)));
     }
     let text = args.group_key.as_deref().unwrap_or_default();
     let mut bytes = [0u8; KEY_BYTES];
@@ -196,8 +153,7 @@ fn anchor(args: &VerifyBlockArgs) -> Result<Anchor, ExitError> {
 
 fn block_text(args: &VerifyBlockArgs) -> Result<Vec<u8>, ExitError> {
     match (&args.block, &args.url, args.height) {
-        (Some(path), ..) if path.as_os_str() == "-" => read_bounded(std::io::stdin().lock(), "stdin"),
-        (Some(path), ..) => read_file(path),
+        (Some(path), ..) => read_input(path, BLOCK_JSON_BYTES_MAX),
         (None, Some(url), Some(height)) => ask(url, height),
         _ => Err(ExitError::usage("give --block FILE, or --url URL and --height N")),
     }
@@ -211,23 +167,6 @@ fn ask(url: &str, height: u64) -> Result<Vec<u8>, ExitError> {
         .ok_or_else(|| ExitError::unchecked(format!("{} has no block {height}", node.shown())))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, ExitError> {
-    let name = path.display().to_string();
-    let file = std::fs::File::open(path)
-        .map_err(|error| ExitError::unchecked(format!("cannot read {name}: {error}")))?;
-    read_bounded(file, &name)
-}
-
-fn read_bounded(source: impl std::io::Read, name: &str) -> Result<Vec<u8>, ExitError> {
-    let mut bytes = Vec::new();
-    let limit = BLOCK_JSON_BYTES_MAX as u64 + 1;
-    source
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| ExitError::unchecked(format!("cannot read {name}: {error}")))?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +174,7 @@ mod tests {
     use aequa_crypto::transaction::{AccountKey, sign};
     use aequa_testkit::{CHAIN_ID, Keyring, at, commit, plaintext_with};
     use aequa_types::{Block, OperatorIndex};
+    use std::path::Path;
 
     fn block(keys: &Keyring) -> Block {
         let key = AccountKey::generate().unwrap();
