@@ -7,7 +7,7 @@
 
 use crate::row::{self, Row, SCHEMA_VERSION};
 use crate::tree::RowProof;
-use crate::{ChainError, ProofError, hash};
+use crate::{ProofError, hash};
 use aequa_types::json::{JsonError, RowJson, RowProofJson, StateProofJson, TableJson};
 use aequa_types::{Address, ClusterId, Height, TxKind};
 use alloy_primitives::B256;
