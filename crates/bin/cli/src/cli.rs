@@ -11,24 +11,15 @@ use crate::import_obol::ImportObolArgs;
 use crate::replay::ReplayArgs;
 use crate::run::RunArgs;
 use crate::tx::TxCommand;
-use crate::verify::{VerifyBlockArgs, VerifyProofArgs};
+use crate::verify::{VerifyBlockArgs, VerifyProofArgs, VerifyStateArgs};
 use crate::version::VersionArgs;
 use aequa_node::config::not_in_this_version;
 use aequa_node::exit::{ExitError, code};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 9] = [
-    "verify-state",
-    "audit",
-    "unfence",
-    "slashing-protection",
-    "combine",
-    "exit",
-    "deposit",
-    "test",
-    "beast",
-];
+const LATER: [&str; 8] =
+    ["audit", "unfence", "slashing-protection", "combine", "exit", "deposit", "test", "beast"];
 
 /// One validator and one sequencer, run by many operators.
 #[derive(Debug, Parser)]
@@ -51,6 +42,7 @@ pub enum Command {
     ImportObol(ImportObolArgs),
     VerifyBlock(VerifyBlockArgs),
     VerifyProof(VerifyProofArgs),
+    VerifyState(VerifyStateArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Replay(ReplayArgs),
@@ -228,7 +220,7 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_say_so() {
-        for line in ["audit show", "verify-state --height 1", "slashing-protection import"] {
+        for line in ["audit show", "unfence --force", "slashing-protection import"] {
             let refusal = parsed(line).unwrap_err();
             assert_eq!(refusal.code, 2);
             assert!(refusal.text.contains("not part of this version"), "{}", refusal.text);

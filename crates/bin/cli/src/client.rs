@@ -4,7 +4,8 @@ use aequa_node::config::keys::VALIDATOR_API;
 use aequa_telemetry::log::public_url;
 use aequa_types::json::ACCOUNT_PROOF_JSON_BYTES_MAX;
 use aequa_types::limits::SYNC_FRAME_BYTES_MAX;
-use aequa_types::{Address, CertifiedBlock, TxHash, TxKind};
+use aequa_types::{Address, CertifiedBlock, ClusterId, OperatorIndex, TxHash, TxKind};
+use alloy_primitives::B256;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
@@ -72,6 +73,11 @@ pub enum ClientError {
 /// The part of `/status` used here.
 #[derive(Debug, Clone, Deserialize)]
 pub struct NodeStatus {
+    /// The cluster it says it is of.
+    #[serde(default)]
+    pub cluster_id: ClusterId,
+    /// The operator it says it is.
+    pub operator: Option<OperatorIndex>,
     /// Last decided height.
     pub height: u64,
     /// Round being agreed.
@@ -128,7 +134,7 @@ pub struct TxWhere {
 #[derive(Debug, Clone, Deserialize)]
 pub struct StateRoot {
     /// Root of the state after the height asked for.
-    pub root: String,
+    pub root: B256,
 }
 
 #[derive(Deserialize)]

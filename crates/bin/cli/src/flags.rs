@@ -1,13 +1,15 @@
 //! Flags that several commands have: settings of a node, and what a value may be.
 
 use crate::given;
+use aequa_crypto::lock::VerifiedLock;
 use aequa_node::config::keys::{self, Key, Kind, Scope};
-use aequa_node::config::{Settings, SharedParams, Source};
+use aequa_node::config::{RunConfig, Settings, SharedParams, Source};
 use aequa_node::console;
 use aequa_node::exit::ExitError;
+use aequa_node::keys::load_lock;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Chain ids that every JSON reader keeps exact.
 pub const CHAIN_IDS: std::ops::Range<u64> = 1..1 << 53;
@@ -21,6 +23,23 @@ pub fn text() -> NonEmptyStringValueParser {
 pub fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     use clap::builder::TypedValueParser as _;
     NonEmptyStringValueParser::new().map(PathBuf::from)
+}
+
+/// The lock that the node of a folder uses, unless the flag of this name says another.
+pub fn lock_of_node(data_dir: &Path, given: Option<&Path>, flag: &str) -> Result<VerifiedLock, ExitError> {
+    let mut settings = Settings::default();
+    let mut set =
+        |key, path: &Path| settings.set(key, vec![path.to_string_lossy().into_owned()], Source::Flag);
+    set(&keys::DATA_DIR, data_dir)?;
+    if let Some(path) = given {
+        set(&keys::CLUSTER_LOCK, path)?;
+    }
+    let path = RunConfig::resolve(settings, given::environment()?)?.cluster_lock;
+    if !path.exists() {
+        return Err(ExitError::unchecked(format!("there is no lock at {}", path.display()))
+            .hint(format!("--data-dir is the folder of one operator; name the lock with {flag}")));
+    }
+    load_lock(&path)
 }
 
 /// The table of settings as flags: all of them with `NODE`, else those that all operators share.

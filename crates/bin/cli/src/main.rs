@@ -8,7 +8,7 @@
 //! | [`run`] | a node |
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
 //! | [`import_obol`] | takes over the validators of an Obol cluster |
-//! | [`verify`] | checks blocks and accounts with nothing but public keys |
+//! | [`verify`] | checks blocks, accounts and a node's state with nothing but public keys |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, and what becomes of them |
@@ -76,6 +76,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
         Command::ImportObol(args) => import_obol::import_obol(args),
         Command::VerifyBlock(args) => verify::verify_block(&args),
         Command::VerifyProof(args) => verify::verify_proof(&args),
+        Command::VerifyState(args) => verify::verify_state(&args),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Replay(args) => replay::replay(&args),

@@ -4,13 +4,11 @@
 //! production core once more. Nothing is written and no lock is taken, so it may be done beside a
 //! running node: the recording only grows at its end, and the vote log is ahead of it.
 
-use crate::flags::path;
+use crate::flags::{lock_of_node, path};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
-use aequa_node::config::{RunConfig, Settings, Source, keys};
 use aequa_node::console;
 use aequa_node::exit::ExitError;
-use aequa_node::keys::load_lock;
 use aequa_replica::recording::{Comparison, End, Replay, Selection, To, decision, summary, timeline};
 use aequa_storage::data_dir::journal_dir;
 use aequa_storage::journal::Reader;
@@ -73,7 +71,7 @@ struct Found {
 /// Replays one height and prints its story; the exit code says whether it was reproduced.
 pub fn replay(args: &ReplayArgs) -> Result<(), ExitError> {
     let instance = instance(args)?;
-    let lock = lock(args)?;
+    let lock = lock_of_node(&args.data_dir, args.cluster_lock.as_deref(), "--cluster-lock")?;
     let dir = journal_dir(&args.data_dir);
     let reader = Reader::open(&dir).map_err(unreadable)?.ok_or_else(|| {
         ExitError::unchecked(format!("there is no recording in {}", dir.display())).hint(HOW_TO_RECORD)
@@ -110,23 +108,6 @@ fn instance(args: &ReplayArgs) -> Result<InstanceId, ExitError> {
             .map(|kind| InstanceId::duty(kind, Slot(args.height)))
             .ok_or_else(|| ExitError::usage(format!("--duty: no duty {name}"))),
     }
-}
-
-/// The lock the node would use.
-fn lock(args: &ReplayArgs) -> Result<VerifiedLock, ExitError> {
-    let mut settings = Settings::default();
-    let mut set =
-        |key, path: &PathBuf| settings.set(key, vec![path.to_string_lossy().into_owned()], Source::Flag);
-    set(&keys::DATA_DIR, &args.data_dir)?;
-    if let Some(path) = &args.cluster_lock {
-        set(&keys::CLUSTER_LOCK, path)?;
-    }
-    let path = RunConfig::resolve(settings, crate::given::environment()?)?.cluster_lock;
-    if !path.exists() {
-        return Err(ExitError::unchecked(format!("there is no lock at {}", path.display()))
-            .hint("--data-dir is the folder of one operator; name the lock with --cluster-lock"));
-    }
-    load_lock(&path)
 }
 
 fn unreadable(error: StorageError) -> ExitError {

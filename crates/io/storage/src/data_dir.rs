@@ -199,7 +199,7 @@ impl DataDir {
 
     /// Directory of the chain store.
     pub fn chain_dir(&self) -> PathBuf {
-        self.root.join("chain")
+        chain_dir(&self.root)
     }
 }
 
@@ -238,6 +238,11 @@ pub fn change_place(root: &Path, place: OperatorIndex, aside: &Path) -> Result<(
 /// and what uses them do not meet in it.
 pub fn hold_dir(root: &Path) -> Result<File, StorageError> {
     hold(&root.join(LOCK_FILE))
+}
+
+/// Directory of the chain store in a data directory.
+pub fn chain_dir(root: &Path) -> PathBuf {
+    root.join("chain")
 }
 
 /// Directory of the recording in a data directory that is only read.

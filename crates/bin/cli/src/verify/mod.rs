@@ -2,9 +2,12 @@
 
 mod block;
 mod proof;
+mod state;
+mod trusted;
 
 pub use block::{VerifyBlockArgs, verify_block};
 pub use proof::{VerifyProofArgs, verify_proof};
+pub use state::{VerifyStateArgs, verify_state};
 
 use aequa_crypto::lock::{self, VerifiedLock};
 use aequa_crypto::verify::Verifier;
