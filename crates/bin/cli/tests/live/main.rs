@@ -16,6 +16,7 @@
 //! | [`clients`] | what clients may take of a node, and what they may not |
 //! | [`devnet`] | one command, a whole cluster, and a clean end |
 //! | [`duties`] | opaque duties agreed and signed |
+//! | [`proofs`] | accounts proven by the lock, and the state of a stopped node compared |
 //! | [`replay`] | recorded heights run again |
 //! | `release` | what a node built as it is released does not contain |
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
@@ -51,6 +52,7 @@ mod logs;
 mod lost;
 mod memory;
 mod metrics;
+mod proofs;
 mod readiness;
 mod refusals;
 #[cfg(not(feature = "e2e"))]

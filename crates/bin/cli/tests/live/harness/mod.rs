@@ -1,6 +1,7 @@
 //! Processes, ports, HTTP and waiting, for all live tests.
 
 mod cluster;
+mod damage;
 mod http;
 mod node;
 mod ports;
@@ -8,6 +9,7 @@ mod promises;
 mod wallet;
 
 pub use cluster::{Cluster, Shape};
+pub use damage::{flip_in_files, flip_in_state};
 pub use http::Answer;
 #[cfg(feature = "e2e")]
 pub use http::request;
