@@ -6,12 +6,11 @@ use aequa_node::deposits::fork_version;
 use aequa_node::exit::ExitError;
 use aequa_types::Address;
 use aequa_types::builders::{BOOST_NEUTRAL, BuilderTerms};
-use aequa_types::validator::{GAS_LIMIT_DEFAULT, VALIDATORS_MAX, ValidatorPolicy, WithdrawalCredentials};
+use aequa_types::validator::{
+    ETHER, GAS_LIMIT_DEFAULT, VALIDATORS_MAX, ValidatorPolicy, WithdrawalCredentials,
+};
 use clap::Args;
 use std::path::PathBuf;
-
-/// Gwei of one ether.
-const ETHER: u64 = 1_000_000_000;
 
 /// What the cluster does on Ethereum.
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ pub const DEPOSITS_MAX: usize = 16;
 pub const GAS_LIMIT_DEFAULT: u64 = 60_000_000;
 
 /// Gwei of one ether.
-const ETHER: u64 = 1_000_000_000;
+pub const ETHER: u64 = 1_000_000_000;
 /// Least deposit (phase 0, `MIN_DEPOSIT_AMOUNT`).
 const DEPOSIT_GWEI_MIN: u64 = ETHER;
 /// Most that earns rewards with credentials of kind 0x01 (`MAX_EFFECTIVE_BALANCE`).

@@ -8,7 +8,7 @@ use aequa_crypto::threshold::{Dealing, deal};
 use aequa_types::Address;
 use aequa_types::obol::{ObolLock, ObolVersion};
 use aequa_types::validator::{
-    BuilderRegistration, Deposit, Validator, ValidatorSignature, WithdrawalCredentials,
+    BuilderRegistration, Deposit, ETHER, Validator, ValidatorSignature, WithdrawalCredentials,
 };
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Header;
@@ -27,7 +27,6 @@ pub const VALIDATORS: usize = 2;
 const CHAIN_ID: u64 = 560_048;
 /// Genesis fork of the network: hoodi.
 const FORK: [u8; 4] = [0x10, 0x00, 0x09, 0x10];
-const ETHER: u64 = 1_000_000_000;
 
 static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 

@@ -24,6 +24,7 @@ use aequa_types::OperatorIndex;
 use aequa_types::definition::Definition;
 use aequa_types::limits::OPERATORS_MAX;
 use aequa_types::lock::Operator;
+use aequa_types::validator::ETHER;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -270,7 +271,7 @@ fn summary(plan: &Plan, me: OperatorIndex) -> String {
     let fork = definition.fork_version;
     for group in &definition.validators {
         let deposits: Vec<String> =
-            group.deposits_gwei.iter().map(|gwei| format!("{}", *gwei as f64 / 1e9)).collect();
+            group.deposits_gwei.iter().map(|gwei| format!("{}", *gwei as f64 / ETHER as f64)).collect();
         lines.push(format!("  {} validators on network {fork}", group.count));
         lines.push(format!("    withdrawal credentials {}", group.withdrawal_credentials.bytes()));
         lines
