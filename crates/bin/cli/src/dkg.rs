@@ -297,7 +297,8 @@ fn verify(args: &VerifyArgs) -> Result<(), ExitError> {
     let verified = ceremony::verify(&args.definition, args.lock.as_slice(), &args.transcript)?;
     for blame in &verified.blames {
         let who = verified.plan.name_of(blame.operator);
-        console::line(format!("operator {who} {}: proven", blame.fault));
+        let proof = if blame.proof.is_some() { "proven" } else { "in this transcript, which proves nothing" };
+        console::line(format!("operator {who} {}: {proof}", blame.fault));
     }
     let result = verified.result?;
     let dealers = result.qualified.iter().map(|dealing| verified.plan.name_of(dealing.dealer));

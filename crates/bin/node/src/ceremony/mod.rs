@@ -61,7 +61,7 @@ pub struct Verified {
     pub plan: Plan,
     /// The keys, or why there are none.
     pub result: Result<PublicResult, ExitError>,
-    /// Who did what, proven to everybody.
+    /// Who did what, proven to everybody, and who was silent.
     pub blames: Vec<Blame>,
 }
 

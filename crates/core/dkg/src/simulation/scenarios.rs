@@ -3,6 +3,7 @@
 use super::byzantine::Misbehaviour::{self, *};
 use super::oracles::{hold, named, no_secret_left};
 use super::world::{Faults, World};
+use crate::{Fault, verify_blames};
 use aequa_testkit::{Dice, runs};
 
 const CALM: Faults = Faults { loss: 0, repeat: 0, crash: 0, delay_ms: 50 };
@@ -15,6 +16,14 @@ fn dealers(result: &crate::PublicResult) -> Vec<u8> {
 /// Whom a proof names.
 fn names(world: &World) -> Vec<u8> {
     named(world).into_iter().map(|operator| operator.0).collect()
+}
+
+/// Whom a transcript names without one.
+fn silent(world: &World) -> Vec<(u8, Fault)> {
+    let transcript = world.nodes[world.honest()[0]].disk.entries.clone();
+    let blames = verify_blames(&world.definition, transcript).unwrap();
+    let silent = blames.iter().filter(|blame| blame.proof.is_none());
+    silent.map(|blame| (blame.operator.0, blame.fault)).collect()
 }
 
 #[test]
@@ -38,6 +47,7 @@ fn an_absent_operator_delays_it_and_no_more() {
         let result = hold(&world);
         assert_eq!(dealers(&result).len(), 3);
         assert_eq!(names(&world), Vec::<u8>::new(), "silence is no proof");
+        assert_eq!(silent(&world), [(absent as u8, Fault::NoCommit)]);
     }
 }
 
@@ -95,6 +105,7 @@ fn two_dealings_of_one_dealer_are_never_both_qualified() {
 fn a_dealer_that_is_silent_after_its_commit_is_left_out() {
     let world = World::new(4, 1, 5, ROUGH).lying(3, SilentAfterCommit).run();
     assert_eq!(dealers(&hold(&world)), [0, 1, 2]);
+    assert_eq!((names(&world), silent(&world)), (vec![], vec![(3, Fault::NoDealing)]));
 }
 
 #[test]
