@@ -79,7 +79,7 @@ pub fn create_cluster(args: CreateClusterArgs) -> Result<(), ExitError> {
 }
 
 fn request_of(args: CreateClusterArgs) -> Result<NewCluster, ExitError> {
-    let staking = args.staking.resolve()?;
+    let staking = args.staking.resolve(false)?;
     let quorum = Quorum::of(args.nodes.into()).map_or(0, Quorum::quorum);
     if args.threshold.is_some_and(|threshold| usize::from(threshold) != quorum) {
         return Err(ExitError::usage(format!(

@@ -255,7 +255,7 @@ fn define(
     cards: Vec<OperatorCard>,
     imported: Option<ImportedCluster>,
 ) -> Result<Definition, ExitError> {
-    let staking = flags.staking.resolve()?;
+    let staking = flags.staking.resolve(imported.is_some())?;
     if staking.split.is_some() {
         return Err(ExitError::usage("--split-keystores is for create-cluster: a ceremony makes new keys"));
     }

@@ -76,22 +76,24 @@ impl StakingFlags {
         Ok(Some(terms))
     }
 
-    /// The validators asked for, if their policy is one that Ethereum takes.
-    pub fn resolve(self) -> Result<Staking, ExitError> {
+    /// The validators asked for, if their policy is one that Ethereum takes, and the builders for them or for
+    /// imported ones.
+    pub fn resolve(self, has_imported: bool) -> Result<Staking, ExitError> {
         let fork_version = self.fork_version.unwrap_or_default();
+        let builders = self.builders()?;
         if self.validators == 0 {
             let useless = [
                 (self.withdrawal_address.is_some(), "--withdrawal-address"),
                 (self.fee_recipient.is_some(), "--fee-recipient"),
                 (self.compounding, "--compounding"),
                 (self.split_keystores.is_some(), "--split-keystores"),
-                (!self.builder_url.is_empty(), "--builder-url"),
+                (builders.is_some() && !has_imported, "--builder-url"),
             ];
             return match useless.iter().find(|(given, _)| *given) {
                 Some((_, flag)) => {
                     Err(ExitError::usage(format!("{flag} is for validators: add --validators")))
                 }
-                None => Ok(Staking { fork_version, ..Staking::default() }),
+                None => Ok(Staking { fork_version, builders, ..Staking::default() }),
             };
         }
         if self.fork_version.is_none() {
@@ -114,7 +116,6 @@ impl StakingFlags {
         };
         policy.check().map_err(ExitError::usage)?;
         let validators = vec![policy; self.validators.into()];
-        let builders = self.builders()?;
         Ok(Staking { fork_version, validators, builders, split: self.split_keystores })
     }
 }

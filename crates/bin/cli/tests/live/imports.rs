@@ -132,10 +132,13 @@ fn validators_of_an_obol_cluster_come_into_a_lock_that_decides_and_may_not_sign_
         (operators.path("definition.json"), operators.path("node2/imported-validators.json"));
     let new = ["dkg", "new", "--operator", &cards.join(","), "--out", &out, "--block-interval-ms", "100"];
     let stray = operators.path("stray.json");
+    let builders = ["--builder-url", "https://relay.example", "--builder-min-bid", "7"];
+    let nobody = output(&[&new[..4], &["--out", &stray], &builders].concat());
+    assert_eq!(nobody.status.code(), Some(2), "builders for no validators: {nobody:?}");
     done(&[&new[..4], &["--out", &stray]].concat());
     let part = ["dkg", "--definition", &stray, "--data-dir", &operators.path("node0")];
     refused(&part.map(str::to_owned), "leaves out the validators");
-    done(&[&new[..], &["--imported", &imported]].concat());
+    done(&[&new[..], &["--imported", &imported], &builders].concat());
 
     let members: Vec<Child> = (0..OPERATORS.into()).map(|node| operators.take_part(node)).collect();
     for (node, mut member) in members.into_iter().enumerate() {
@@ -145,6 +148,8 @@ fn validators_of_an_obol_cluster_come_into_a_lock_that_decides_and_may_not_sign_
     let lock = std::fs::read_to_string(operators.path("node0/cluster-lock.json")).unwrap();
     let verified = aequa_crypto::lock::load(&lock).unwrap();
     assert!(verified.lock().imported_from.is_some());
+    let terms = verified.lock().builders.as_ref().unwrap();
+    assert_eq!((terms.urls.as_slice(), terms.min_bid_gwei), (&["https://relay.example".to_owned()][..], 7));
     assert_eq!(verified.validators().len(), VALIDATORS);
     for (keys, dealing) in verified.validators().iter().zip(&operators.cluster.validators) {
         assert_eq!(keys.group_key, dealing.group_key, "the keys are the same");
