@@ -125,6 +125,14 @@ impl Owed {
 impl CoreThread {
     /// Runs until told to stop or until something fails that makes going on unsafe.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), CoreError> {
+        let ended = self.turns(&mut commands).await;
+        // The sealing thread may wait for room there.
+        drop(commands);
+        self.ports.seals.stop();
+        ended
+    }
+
+    async fn turns(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), CoreError> {
         let mut waiting = Vec::with_capacity(TURN_COMMANDS_MAX);
         self.host.start(&mut self.ports)?;
         self.turn_ended(Vec::new());

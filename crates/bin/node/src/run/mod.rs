@@ -230,7 +230,10 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     #[cfg(feature = "e2e")]
     let tests = e2e::start(&config, &operator, Arc::clone(&backend), inbox, weak.clone()).await?;
 
-    let seals = start_seals(&config, &operator, &metrics, core_queue.clone())?;
+    // Without --enable-tss it has nothing to do.
+    let counted = config.seals().then(|| Arc::clone(&metrics));
+    let seals = seals::SealWorker::start(&operator.lock, config.sessions_max, counted, core_queue.clone())
+        .map_err(ExitError::failure)?;
     let ledger = ledger::Ledger::start(
         Arc::clone(&opened.store),
         config.data_dir.clone(),
@@ -325,8 +328,11 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         }
     };
     if let Some(network) = network.and_then(Arc::into_inner) {
+        let start = Instant::now();
         // Cut short it loses a farewell: peers notice the closed connections.
-        let _ = tokio::time::timeout_at(deadline, network.shutdown()).await;
+        if tokio::time::timeout_at(deadline, network.shutdown()).await.is_ok() {
+            report_op(&metrics, "p2p", "stop", start);
+        }
     }
     match outcome {
         Ok(Ok(())) => Ok(ending),
@@ -393,23 +399,11 @@ fn features(config: &RunConfig) -> Vec<String> {
     named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The service of signing sessions. Without `--enable-tss` it has nothing to do.
-fn start_seals(
-    config: &RunConfig,
-    operator: &Operator,
-    metrics: &Metrics,
-    core: mpsc::Sender<command::Command>,
-) -> Result<seals::SealWorker, ExitError> {
-    let start = Instant::now();
-    let lock = &operator.lock;
-    let group = (lock.cluster_id(), *lock.group_key(), lock.combiner());
-    let seals = seals::SealWorker::start(group, config.sessions_max, core).map_err(ExitError::failure)?;
-    if config.seals() {
-        let ms = aequa_telemetry::metrics::elapsed_ms(start);
-        metrics.service_op_ms.observe(["tss", "start"], ms);
-        tracing::info!(target: "event", service = "tss", op = "start", result = "ok", latency_ms = ms, "service_op");
-    }
-    Ok(seals)
+/// Counts and logs that a service has started or stopped.
+fn report_op(metrics: &Metrics, service: &'static str, op: &'static str, start: Instant) {
+    let latency_ms = aequa_telemetry::metrics::elapsed_ms(start);
+    metrics.service_op_ms.observe([service, op], latency_ms);
+    tracing::info!(target: "event", service, op, result = "ok", latency_ms, "service_op");
 }
 
 /// Joins the other operators; none in a cluster of one.
@@ -455,10 +449,8 @@ fn start_network(
         };
         ExitError::failure(error).hint(hint)
     })?;
-    let ms = aequa_telemetry::metrics::elapsed_ms(start);
-    context.metrics.service_op_ms.observe(["p2p", "start"], ms);
     tracing::info!(target: "event", result = "ok", "p2p_start");
-    tracing::info!(target: "event", service = "p2p", op = "start", result = "ok", latency_ms = ms, "service_op");
+    report_op(&context.metrics, "p2p", "start", start);
     Ok(Some(network))
 }
 

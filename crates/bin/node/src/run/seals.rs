@@ -5,10 +5,14 @@
 //! a seal: the certificate of commits exists already.
 
 use super::command::Command;
+use super::report_op;
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::seal::{Combiner, GroupKey};
 use aequa_replica::{Input, Shares};
+use aequa_telemetry::Metrics;
 use aequa_types::{ClusterId, Decision, OperatorIndex, Seal};
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -29,23 +33,29 @@ pub struct SealJob {
 /// Hands jobs to the thread.
 pub struct SealWorker {
     jobs: std_mpsc::Sender<SealJob>,
+    thread: JoinHandle<()>,
+    /// Where it is counted; absent where it will have nothing to do.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl SealWorker {
-    /// Starts the thread for this cluster, its key and its combiner; results go back to the core as inputs. No more
-    /// than `sessions_max` jobs come at a time, 0 = any number.
+    /// Starts the thread for the key of this cluster; results go back to the core as inputs. No more than
+    /// `sessions_max` jobs come at a time, 0 = any number.
     pub fn start(
-        (cluster, group_key, combiner): (ClusterId, GroupKey, Combiner),
+        lock: &VerifiedLock,
         sessions_max: usize,
+        metrics: Option<Arc<Metrics>>,
         core: mpsc::Sender<Command>,
     ) -> std::io::Result<Self> {
+        let start = Instant::now();
         // Unbounded here, bounded at the source: the replica holds block proposals back while 32 wait, and few
         // duties are open at a time.
         let (jobs, inbox) = std_mpsc::channel::<SealJob>();
-        let bench = Bench { cluster, group_key, combiner: Arc::new(combiner) };
+        let (cluster, group_key) = (lock.cluster_id(), *lock.group_key());
+        let bench = Bench { cluster, group_key, combiner: Arc::new(lock.combiner()) };
         // Nobody is waited for who cannot come.
         let batch_max = if sessions_max == 0 { BATCH_MAX } else { BATCH_MAX.min(sessions_max) };
-        std::thread::Builder::new().name("seals".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("seals".into()).spawn(move || {
             while let Ok(first) = inbox.recv() {
                 let mut batch = vec![first];
                 let until = Instant::now() + GATHER;
@@ -61,10 +71,21 @@ impl SealWorker {
                 }
             }
         })?;
-        Ok(Self { jobs })
+        metrics.iter().for_each(|metrics| report_op(metrics, "tss", "start", start));
+        Ok(Self { jobs, thread, metrics })
     }
 
-    /// Queues a job. The thread ends only with the node.
+    /// Ends the thread when it is through with what it has begun. Its results must have nobody to wait for.
+    pub fn stop(self) {
+        let start = Instant::now();
+        let Self { jobs, thread, metrics } = self;
+        drop(jobs);
+        // A panic has ended the process.
+        let _ = thread.join();
+        metrics.iter().for_each(|metrics| report_op(metrics, "tss", "stop", start));
+    }
+
+    /// Queues a job.
     pub fn submit(&self, job: SealJob) {
         let _ = self.jobs.send(job);
     }

@@ -160,7 +160,7 @@ impl Ready {
             .unwrap(),
             recorder: Recorder::open(&journal(&dir), cluster, OperatorIndex(ME), 1 << 20),
             outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
-            seals: SealWorker::start((cluster, *lock.group_key(), lock.combiner()), 0, core.clone()).unwrap(),
+            seals: SealWorker::start(&lock, 0, Some(Arc::clone(&metrics)), core.clone()).unwrap(),
             observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
             facts: Arc::clone(&context.facts),
             started: Instant::now(),
@@ -241,6 +241,16 @@ async fn a_turn_records_and_sends_what_it_signed_after_its_sync_and_not_before()
     outcome.unwrap();
     assert_eq!((sent, recorded), (2, 2), "a proposal and a vote");
     assert_eq!(*disk.seen_at_sync.lock(), [(0, 0)], "one sync, and nothing had left by then");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_of_signing_sessions_ends_with_the_core_and_is_counted() {
+    let Ready { dir: _dir, context, thread, commands } = Ready::new(&Arc::default());
+    let counted = || ["start", "stop"].map(|op| context.metrics.service_op_ms.count(["tss", op]));
+    assert_eq!(counted(), [1, 0]);
+    context.core.send(Command::Stop).await.unwrap();
+    thread.run(commands).await.unwrap();
+    assert_eq!(counted(), [1, 1]);
 }
 
 /// What was signed and is not durable may be signed otherwise by the next life: both signatures in one
