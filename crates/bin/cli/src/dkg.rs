@@ -76,6 +76,10 @@ pub struct MemberArgs {
     /// Write log events from this level on as JSON lines on stderr [default: none]
     #[arg(long = "log.level", value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
+    /// Lie: bad-share, two-commits or silence; test builds only
+    #[cfg(feature = "e2e")]
+    #[arg(long = "e2e.fault", value_name = "FAULT")]
+    pub fault: Option<ceremony::faulty::Misbehaviour>,
 }
 
 /// What else there is to do.
@@ -195,6 +199,8 @@ fn take_part(args: MemberArgs) -> Result<(), ExitError> {
         data_dir: args.data_dir,
         wait: Duration::from_secs(args.wait),
         timeout: Duration::from_secs(args.timeout),
+        #[cfg(feature = "e2e")]
+        fault: args.fault,
     };
     let _log = match args.log_level {
         Some(level) => {

@@ -235,6 +235,16 @@ impl Ceremony {
         self.dealing = corrupted;
     }
 
+    /// Deals each of these receivers the shares of another, before [`Ceremony::start`]: what a faulty operator of a test
+    /// does.
+    #[cfg(any(test, feature = "e2e"))]
+    pub fn deal_badly_to(&mut self, victims: &[OperatorIndex]) {
+        let (definition, secrets) = (&self.definition, &self.secrets);
+        let parts = self.dealing.iter();
+        self.dealing =
+            parts.filter_map(|part| dealing::with_wrong_shares(definition, secrets, part, victims)).collect();
+    }
+
     /// The first step, also after a restart.
     pub fn start(&mut self, now_ms: u64) -> Output {
         let mut output = Output::default();

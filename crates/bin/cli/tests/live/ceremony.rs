@@ -106,8 +106,19 @@ impl Operators {
         self.take_part_in(node, &self.definition(), None)
     }
 
-    /// The same in a ceremony of this definition, after this lock.
+    /// The same of an operator that lies: `--e2e.fault` of builds with the test endpoints.
+    pub fn lie(&self, node: usize, fault: &str) -> Member {
+        self.spawn(node, &self.definition(), &["--e2e.fault", fault])
+    }
+
+    /// One operator's part in a ceremony of this definition, after this lock.
     pub fn take_part_in(&self, node: usize, definition: &Path, lock: Option<&Path>) -> Member {
+        let lock = lock.map(|lock| lock.to_string_lossy().into_owned());
+        let more: Vec<&str> = lock.iter().flat_map(|lock| ["--lock", lock]).collect();
+        self.spawn(node, definition, &more)
+    }
+
+    fn spawn(&self, node: usize, definition: &Path, more: &[&str]) -> Member {
         let (folder, ports) = (self.folder(node), &self.ports[node]);
         let log = File::options().create(true).append(true).open(folder.join("dkg.log")).unwrap();
         let (folder, definition) = (folder.to_string_lossy(), definition.to_string_lossy());
@@ -115,9 +126,7 @@ impl Operators {
         let monitoring = format!("127.0.0.1:{}", ports.monitoring());
         let mut member = command(&["dkg", "--definition", &definition, "--data-dir", &folder, "--wait", "4"]);
         member.args(["--timeout", "120", "--validator-api", &api, "--monitoring", &monitoring]);
-        if let Some(lock) = lock {
-            member.arg("--lock").arg(lock);
-        }
+        member.args(more);
         Member(member.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
     }
 
@@ -132,7 +141,13 @@ impl Operators {
         std::fs::read_to_string(self.folder(node).join("cluster-lock.json")).ok()
     }
 
-    fn verified_by(&self, node: usize) -> String {
+    /// Locks of all of these.
+    pub fn locks(&self, nodes: &[usize]) -> Option<Vec<String>> {
+        nodes.iter().map(|node| self.lock(*node)).collect()
+    }
+
+    /// What a transcript says of an operator's ceremony.
+    pub fn verified_by(&self, node: usize) -> String {
         let transcript = std::fs::read_dir(self.folder(node).join("dkg"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -156,7 +171,7 @@ impl Operators {
     }
 
     /// Everybody has the same lock, whoever signed it, and any quorum's shares make its group's signature.
-    fn agree(&self, present: &[usize]) {
+    pub fn agree(&self, present: &[usize]) {
         let locks: Vec<_> = present
             .iter()
             .map(|node| aequa_crypto::lock::load(&self.lock(*node).unwrap()).unwrap())
@@ -266,8 +281,7 @@ fn a_ceremony_in_which_one_is_killed_again_and_again_makes_a_cluster_that_decide
 fn a_ceremony_ends_without_one_that_is_away_and_gives_it_its_shares_later() {
     let operators = Operators::new(0);
     let mut members: Vec<Member> = (0..3).map(|node| operators.take_part(node)).collect();
-    let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
-    until("locks of three", locks);
+    until("locks of three", || operators.locks(&[0, 1, 2]));
     let before = aequa_crypto::lock::load(&operators.lock(0).unwrap()).unwrap();
     members.push(operators.take_part(3));
     for (node, member) in members.iter_mut().enumerate() {
@@ -324,8 +338,7 @@ fn an_operator_that_commits_twice_is_named_with_a_proof_and_the_others_end_witho
     first.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
     std::fs::remove_dir_all(folder.join("dkg")).unwrap();
     let mut members: Vec<Member> = (0..4).map(|node| operators.take_part(node)).collect();
-    let locks = || (0..3).map(|node| operators.lock(node)).collect::<Option<Vec<_>>>();
-    until("locks of three", locks);
+    until("locks of three", || operators.locks(&[0, 1, 2]));
     members.iter_mut().for_each(|member| drop((member.kill(), member.wait())));
     operators.agree(&[0, 1, 2]);
     for node in 0..3 {

@@ -8,6 +8,7 @@
 //! | [`imports`] | validators of an Obol cluster come into the lock of a ceremony |
 //! | [`crashes`] | kill -9 of one, of two, of all |
 //! | [`kills`] | kill -9 at random moments, and what every disk says after it |
+//! | `lies` | operators that lie in a ceremony, in builds with the test endpoints only |
 //! | [`lost`] | data directories without what was signed, or with an old copy of it |
 //! | [`memory`] | what strangers can make a node hold |
 //! | [`transactions`] | many transactions, good and bad, and what becomes of each |
@@ -48,6 +49,8 @@ mod harness;
 mod imports;
 mod joining;
 mod kills;
+#[cfg(feature = "e2e")]
+mod lies;
 mod logs;
 mod lost;
 mod memory;

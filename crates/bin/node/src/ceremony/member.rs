@@ -45,6 +45,9 @@ pub struct Member {
     pub wait: Duration,
     /// When to give up.
     pub timeout: Duration,
+    /// What it does wrong.
+    #[cfg(feature = "e2e")]
+    pub fault: Option<super::faulty::Misbehaviour>,
 }
 
 /// Takes part until there is a lock, and until the others have one too.
@@ -68,6 +71,10 @@ pub async fn run(member: &Member) -> Result<VerifiedLock, ExitError> {
         watch.write();
     }
     let (mut ceremony, transcript) = restored?;
+    #[cfg(feature = "e2e")]
+    if let Some(fault) = member.fault {
+        fault.corrupt(&mut ceremony, machine, me);
+    }
     let first = ceremony.start(0);
     let mut addresses = member.addresses.clone();
     // Where a resharing meets its node does not listen.

@@ -20,6 +20,7 @@
 //! | `desk` | what members say, and what it costs them |
 //! | `signing` | the new lock is signed together |
 //! | `watch` | metrics and log events |
+//! | `faulty` | an operator that lies, in builds with the feature `e2e` only |
 //!
 //! # Rules
 //!
@@ -34,6 +35,8 @@
 //! 5. One process at a time works in a folder: it holds the lock that a node holds.
 
 mod desk;
+#[cfg(feature = "e2e")]
+pub mod faulty;
 mod home;
 mod meeting;
 pub mod member;

@@ -198,13 +198,10 @@ impl Part<'_> {
         let durable = output
             .persisted(&mut self.transcript)
             .map_err(|error| ExitError::failure(error).hint("the same command goes on when the disk does"))?;
-        for outbound in durable.send {
-            let frame = Frame::new(wire::CEREMONY, outbound.message().encode());
-            match outbound {
-                Outbound::Broadcast(_) => self.network.broadcast(Topic::Dkg, &frame),
-                Outbound::Send(to, _) => self.network.send(to, Topic::Dkg, &frame),
-            }
-        }
+        let send = durable.send.into_iter();
+        #[cfg(feature = "e2e")]
+        let send = send.flat_map(|outbound| self.instead(outbound));
+        send.for_each(|outbound| self.send(outbound));
         let is_hopeless = durable.tell.iter().any(|notice| matches!(notice, Notice::Hopeless(_)));
         if is_hopeless {
             self.watch.ended(Ending::Failed);
@@ -220,6 +217,14 @@ impl Part<'_> {
             self.send_own();
         }
         Ok(refused)
+    }
+
+    fn send(&self, outbound: Outbound) {
+        let frame = Frame::new(wire::CEREMONY, outbound.message().encode());
+        match outbound {
+            Outbound::Broadcast(_) => self.network.broadcast(Topic::Dkg, &frame),
+            Outbound::Send(to, _) => self.network.send(to, Topic::Dkg, &frame),
+        }
     }
 
     /// Gives the lock its hash when that can be, and signs it when that may be.
@@ -280,6 +285,10 @@ impl Part<'_> {
         let claim = DefinitionClaim::short(&self.plan.definition);
         self.network.broadcast(Topic::Dkg, &Frame::new(wire::DEFINITION, claim.as_ssz_bytes()));
         let Some(signing) = &self.signing else { return };
+        #[cfg(feature = "e2e")]
+        if self.member.fault == Some(super::faulty::Misbehaviour::Silence) {
+            return;
+        }
         for chunk in signing.own_chunks() {
             self.network.broadcast(Topic::Dkg, &Frame::new(wire::VALIDATOR_SHARES, chunk.as_ssz_bytes()));
         }

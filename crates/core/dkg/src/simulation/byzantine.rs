@@ -1,6 +1,6 @@
 //! What faulty operators do: an honest dealing or message in, faulty ones out.
 
-use crate::dealing::{self, tests::with_foreign_possession, tests::with_wrong_shares};
+use crate::dealing::{self, tests::with_foreign_possession};
 use crate::fixture::{identity, secrets};
 use crate::{
     Ceremony, Claim, CommitClaim, ComplaintClaim, Definition, Fault, Message, Part, ShareOpenClaim, Statement,
@@ -55,9 +55,9 @@ impl Misbehaviour {
     /// Puts another dealing in the place of its own, before it commits to it.
     pub fn corrupt(&self, ceremony: &mut Ceremony) {
         match self {
-            Self::BadShares(victims) => ceremony.corrupt(|definition, part| {
-                with_wrong_shares(definition, &secrets(part.dealer.0), part, victims)
-            }),
+            Self::BadShares(victims) => {
+                ceremony.deal_badly_to(&victims.iter().copied().map(OperatorIndex).collect::<Vec<_>>());
+            }
             Self::Malformed => ceremony.corrupt(|_, part| with_foreign_possession(part)),
             Self::AnotherSecret => ceremony.corrupt(|definition, part| {
                 let other = dealing::deal(definition, part.dealer, &secrets(part.dealer.0)).unwrap();
