@@ -94,21 +94,25 @@ pub fn model(args: &[String]) -> Result<(), Failure> {
 /// `cargo xtask kill`: the live test of kills with as many runs as wanted. Not through nextest, whose limit is
 /// for tests of minutes.
 pub fn kill(args: &[String]) -> Result<(), Failure> {
-    campaign(("kill", "kills::", "KILL"), "200", args)
+    campaign(("kill", "kills::", "KILL"), "200", &[], args)
 }
 
-/// `cargo xtask ceremonies [--runs N] [--seed S]`: key ceremonies of real processes.
+/// `cargo xtask ceremonies [--runs N] [--seed S]`: key ceremonies of real processes. Nodes that can lie are those with
+/// test endpoints.
 pub fn ceremonies(args: &[String]) -> Result<(), Failure> {
-    campaign(("ceremonies", "ceremony::campaign", "CEREMONY"), "50", args)
+    let features = ["--features", TEST_ENDPOINTS];
+    campaign(("ceremonies", "ceremony::campaign", "CEREMONY"), "50", &features, args)
 }
 
 /// A campaign of live tests; how long and with which chance, they read from variables.
 fn campaign(
     (name, tests, variables): (&str, &str, &str),
     runs: &str,
+    features: &[&str],
     args: &[String],
 ) -> Result<(), Failure> {
-    let mut command = cargo(&["test", "--workspace", "--test", "live", "--", tests, "--nocapture"]);
+    let mut command = cargo(&["test", "--workspace", "--test", "live"]);
+    command.args(features).args(["--", tests, "--nocapture"]);
     command.env(format!("{variables}_RUNS"), runs);
     let mut rest = args.iter();
     while let Some(flag) = rest.next() {

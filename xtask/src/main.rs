@@ -101,7 +101,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "ceremonies",
         takes: "[--runs N] [--seed S]",
-        about: "hold key ceremonies of real processes (50 runs) that are killed and away at random, and compare every lock and share",
+        about: "hold key ceremonies of real processes (50 runs) that are killed, away or lying at random, and compare every lock and share",
         run: chores::ceremonies,
     },
     Command {

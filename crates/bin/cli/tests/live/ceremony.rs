@@ -7,7 +7,7 @@ use aequa_crypto::keystore::Keystore;
 use aequa_crypto::seal::SecretShare;
 use aequa_testkit::Dice;
 use aequa_types::OperatorIndex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -178,18 +178,25 @@ impl Operators {
             .collect();
         assert!(locks.iter().all(|lock| lock.lock().lock_hash == locks[0].lock().lock_hash));
         let (first, quorum) = (locks[0].clone(), locks[0].quorum().quorum());
+        let mut seals = BTreeSet::new();
         for left in 0..present.len() {
             let some = present.iter().cycle().skip(left).take(quorum).map(|node| self.share(*node));
             let shares: Vec<_> = some.map(|share| (share.operator(), share.sign(b"block"))).collect();
             let seal = aequa_crypto::seal::combine(quorum, &shares).unwrap();
             assert!(first.group_key().verify(b"block", &seal).is_ok());
+            seals.insert(seal);
+            assert_eq!(seals.len(), 1, "whoever signs, the signature is the same");
             let fewer = aequa_crypto::seal::combine(quorum - 1, &shares[1..]).unwrap();
             assert!(first.group_key().verify(b"block", &fewer).is_err(), "one share less makes nothing");
         }
     }
 }
 
-/// Ceremonies at random: four operators or seven, keys of validators or none, up to f away, one killed at any moments.
+/// What operators that lie may do.
+const FAULTS: [&str; 3] = ["bad-share", "two-commits", "silence"];
+
+/// Ceremonies at random: four operators or seven, keys of validators or none, up to f away or, in builds with the test
+/// endpoints, lying, one killed at any moments.
 #[test]
 fn campaign() {
     const RUNS: u64 = 3;
@@ -197,14 +204,19 @@ fn campaign() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let (runs, seed) = (setting("CEREMONY_RUNS").unwrap_or(RUNS), setting("CEREMONY_SEED").unwrap_or(now));
     eprintln!("CEREMONY_SEED={seed}");
+    let mut told = BTreeMap::<String, usize>::new();
     for run in 0..runs {
         let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(run));
         let count = if dice.chance(25) { 7 } else { 4 };
         let operators = Operators::of(count, [0, 1, 100][dice.below(3)]);
-        let away = if dice.chance(30) { dice.below((count - 1) / 3 + 1) } else { 0 };
-        let present: Vec<usize> = (away..count).collect();
+        let faulty_max = (count - 1) / 3;
+        let away = if dice.chance(30) { dice.below(faulty_max + 1) } else { 0 };
+        let has_liar = cfg!(feature = "e2e") && away < faulty_max && dice.chance(50);
+        let liar = has_liar.then(|| (count - 1, FAULTS[dice.below(FAULTS.len())]));
+        let honest: Vec<usize> = (away..count - usize::from(has_liar)).collect();
         let mut members: Vec<(usize, Member)> =
-            present.iter().map(|node| (*node, operators.take_part(*node))).collect();
+            honest.iter().map(|node| (*node, operators.take_part(*node))).collect();
+        let mut lying = liar.map(|(node, fault)| operators.lie(node, fault));
         let victim = dice.below(members.len());
         for _ in 0..1 + dice.below(4) {
             std::thread::sleep(Duration::from_millis(dice.below(1_500) as u64));
@@ -214,21 +226,41 @@ fn campaign() {
             member.wait().unwrap();
             *member = operators.take_part(*node);
         }
-        if away > 0 {
+        let are_all_here = away == 0 && liar.is_none();
+        if !are_all_here {
             // Nobody comes any more: those that have finished would wait for minutes.
-            let locks = || present.iter().map(|node| operators.lock(*node)).collect::<Option<Vec<_>>>();
-            until("locks of all that are there", locks);
-            members.iter_mut().for_each(|(_, member)| drop(member.kill()));
+            until("locks of all that are there", || operators.locks(&honest));
+            members.iter_mut().map(|(_, member)| member).chain(&mut lying).for_each(|member| {
+                let _ = member.kill();
+            });
         }
         for (node, member) in &mut members {
             let status = member.wait().unwrap();
-            assert!(away > 0 || status.success(), "run {run}: {}", report(&operators.folder(*node)));
+            assert!(!are_all_here || status.success(), "run {run}: {}", report(&operators.folder(*node)));
         }
-        operators.agree(&present);
-        let said: BTreeSet<String> = present.iter().map(|node| operators.verified_by(*node)).collect();
-        assert_eq!(said.len(), 1, "run {run}: transcripts say the same");
-        eprintln!("run {run}: {} of {count} operators", present.len());
+        operators.agree(&honest);
+        let said: Vec<String> = honest.iter().map(|node| operators.verified_by(*node)).collect();
+        let results = said.iter().map(|said| said.lines().filter(|line| !line.starts_with("operator ")));
+        let results: BTreeSet<Vec<&str>> = results.map(Iterator::collect).collect();
+        assert_eq!(results.len(), 1, "run {run}: transcripts say the same");
+        let proven: BTreeSet<&str> =
+            said.iter().flat_map(|said| said.lines()).filter(|line| line.ends_with(": proven")).collect();
+        let is_proven = match liar {
+            // Who could show it is the first, and may be away.
+            Some((_, "bad-share")) => away == 0,
+            Some((_, fault)) => fault != "silence",
+            None => false,
+        };
+        assert_eq!(!proven.is_empty(), is_proven, "run {run}: {proven:?}");
+        let names_liar =
+            |line: &&str| liar.is_some_and(|(node, _)| line.starts_with(&format!("operator {node} ")));
+        assert!(proven.iter().all(names_liar), "run {run}: {proven:?}");
+        let lies = liar.map_or("nobody lies", |(_, fault)| fault);
+        eprintln!("run {run}: {} of {count} operators, {lies}", count - away);
+        *told.entry(format!("{count} operators, {away} away, {lies}")).or_default() += 1;
     }
+    told.iter().for_each(|(what, runs)| eprintln!("{runs:>4} × {what}"));
+    eprintln!("{runs} ceremonies: every lock and signature the same, nobody proven guilty but liars");
 }
 
 pub fn report(path: &Path) -> String {
