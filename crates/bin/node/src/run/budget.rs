@@ -64,7 +64,7 @@ impl Call {
     fn row(self) -> Row {
         let row = |answers, bytes, busy_ms| Row { answers, bytes, busy: Duration::from_millis(busy_ms) };
         match self {
-            // Asked once a second.
+            // Asked once a second, and before a testimony.
             Call::Status => row(4.0, 4.0 * KIB, 20),
             // Sixty-four blocks each: a node that comes back asks as fast as it executes.
             Call::Blocks => row(32.0, 8.0 * MIB, 250),

@@ -110,10 +110,14 @@ impl Outbox {
         });
     }
 
-    /// Asks `operator` what it has seen of this one; an answer that holds comes back as an input.
+    /// Asks `operator` what it has seen of this one; an answer that holds comes back as an input. One that is under a
+    /// lock not known here is not asked: its word is about another epoch, and this one may be over.
     pub fn inquire(&self, operator: OperatorIndex) {
         let (network, context) = (self.network.clone(), Arc::clone(&self.context));
         self.runtime.spawn(async move {
+            if sync::ask_status(&network, &context, operator).await.is_none() {
+                return;
+            }
             match testimony::ask(&network, &context, operator).await {
                 Ok(testimony) => {
                     context.input(Input::Testimony { from: operator, testimony }).await;

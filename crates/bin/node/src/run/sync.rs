@@ -135,21 +135,28 @@ pub fn watch_peers(network: &Weak<Network>, context: &Arc<Context>) {
                 tick.tick().await;
                 let Some(connected) = network.upgrade().map(|network| network.connected()) else { return };
                 if connected.contains(&operator) {
-                    ask_status(&network, &context, operator).await;
+                    let _ = ask_status(&network, &context, operator).await;
                 }
             }
         });
     }
 }
 
-async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: OperatorIndex) {
-    let Some(network) = network.upgrade() else { return };
+/// Asks a member for its status; `None` when it does not answer, or belongs elsewhere.
+pub async fn ask_status(
+    network: &Weak<Network>,
+    context: &Arc<Context>,
+    operator: OperatorIndex,
+) -> Option<()> {
+    let network = network.upgrade()?;
     let request = SyncRequest::Status(context.own_status());
     let start = Instant::now();
     let question = question(&request);
-    let Ok(answer) = network.request(operator, &question).await else { return };
+    let answer = network.request(operator, &question).await.ok()?;
     let rtt_ms = start.elapsed().as_secs_f64() * 1000.0;
-    let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else { return };
+    let Ok(SyncReply::Status(status)) = aequa_types::decode("sync reply", &answer.body, 1024) else {
+        return None;
+    };
     let offset_ms = clock_offset_ms(status.wall_clock_ms, crate::wall_ms(), rtt_ms);
     context.facts.update_peer(operator, |peer| {
         peer.rtt_ms = Some(rtt_ms);
@@ -162,7 +169,7 @@ async fn ask_status(network: &Weak<Network>, context: &Arc<Context>, operator: O
     {
         tracing::warn!(target: "event", peer_id = peer.peer_id, offset_ms, suppressed, "clock_offset");
     }
-    take_status(context, operator, &status).await;
+    take_status(context, operator, &status).await
 }
 
 /// How far a member's clock is ahead of ours, when its answer was half of `rtt_ms` on its way. The member may
