@@ -2,7 +2,7 @@
 //!
 //! `campaign` does so at random, `CEREMONY_RUNS` times (`cargo xtask ceremonies`).
 
-use crate::harness::{Node, Ports, command, output, until};
+use crate::harness::{Node, Ports, command, output, tail, until};
 use aequa_crypto::keystore::Keystore;
 use aequa_crypto::seal::SecretShare;
 use aequa_testkit::Dice;
@@ -42,6 +42,14 @@ impl Drop for Member {
 pub struct Operators {
     dir: tempfile::TempDir,
     ports: Vec<Ports>,
+}
+
+impl Drop for Operators {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (0..self.ports.len()).for_each(|node| eprint!("{}", tail(&self.folder(node).join("dkg.log"))));
+        }
+    }
 }
 
 impl Operators {
