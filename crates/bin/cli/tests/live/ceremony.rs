@@ -2,7 +2,7 @@
 //!
 //! `campaign` does so at random, `CEREMONY_RUNS` times (`cargo xtask ceremonies`).
 
-use crate::harness::{Node, Ports, command, output, tail, until};
+use crate::harness::{Node, Ports, command, output, tail, until, within};
 use aequa_crypto::keystore::Keystore;
 use aequa_crypto::seal::SecretShare;
 use aequa_testkit::Dice;
@@ -237,7 +237,8 @@ fn campaign() {
         let are_all_here = away == 0 && liar.is_none();
         if !are_all_here {
             // Nobody comes any more: those that have finished would wait for minutes.
-            until("locks of all that are there", || operators.locks(&honest));
+            // Each encrypts a hundred keystores, on two cores.
+            within(Duration::from_secs(300), "locks of all that are there", || operators.locks(&honest));
             members.iter_mut().map(|(_, member)| member).chain(&mut lying).for_each(|member| {
                 let _ = member.kill();
             });
