@@ -104,8 +104,11 @@ fn run(cli: Cli) -> Result<bool, BenchError> {
     let runtime = runtime.map_err(BenchError::system("cannot start the runtime"))?;
     let outcomes = runtime.block_on(campaign.run())?;
     if write {
-        let text = report::document(&outcomes, &Machine::here(&campaign.disk), &how);
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/benchmarks.md");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        let text = report::document(&outcomes, &Machine::here(&campaign.disk), &how);
+        // Sections are about what other programs measure.
+        let text = text + before.find("\n## ").map_or("", |at| &before[at..]);
         std::fs::write(&path, text).map_err(BenchError::system("cannot write docs/benchmarks.md"))?;
     }
     Ok(outcomes.iter().all(|outcome| outcome.ours.is_some()))
