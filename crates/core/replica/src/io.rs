@@ -6,8 +6,8 @@ use aequa_signing::{SessionEvent, SigningHistory};
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, ClusterId, ConsensusParams, Decision,
-    DutyId, Height, InstanceId, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value, Verified,
-    VoteRoot,
+    Digest, DutyId, Height, InstanceId, OperatorIndex, Quorum, Record, Round, Seal, Signed, Slot, Value,
+    Verified, VoteRoot,
 };
 use std::sync::Arc;
 
@@ -188,6 +188,16 @@ pub enum Halt {
     /// Something that cannot be has happened.
     #[error("{0}")]
     Impossible(String),
+    /// The state here is not the one the cluster has: it is damaged, or a quorum has certified another root.
+    #[error("the state is not that of the cluster at height {height}: {reason}")]
+    Diverged {
+        /// The block that could not be executed.
+        height: Height,
+        /// State root that its header says it is executed on.
+        root: Digest,
+        /// What is wrong.
+        reason: String,
+    },
     /// A statement of this operator arrived that this process did not make: the key is in use elsewhere, or
     /// the data directory is older than what was signed with it.
     #[error("operator {operator} signed for {instance} something that this process knows nothing of")]

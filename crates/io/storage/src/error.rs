@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 
 use aequa_types::{ClusterId, Digest, Height, OperatorIndex, VoteKey};
+use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;
 
@@ -194,6 +195,42 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether the chain store is damaged: what it holds is not what was written.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::ChainCorrupt { .. } => true,
+            Self::Engine(fjall::Error::Storage(inner)) => !matches!(inner, fjall::LsmError::Io(_)),
+            Self::Engine(error) => matches!(
+                error,
+                fjall::Error::JournalRecovery(_)
+                    | fjall::Error::Decompress(_)
+                    | fjall::Error::InvalidTrailer
+                    | fjall::Error::InvalidTag(_)
+                    | fjall::Error::Unrecoverable
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether it may be over by itself, or by what an operator does outside: a full or read-only disk, one that does
+    /// not answer, too few file descriptors or too little memory.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
+    pub fn may_pass(&self) -> bool {
+        let source = match self {
+            Self::Io { source, .. } => source,
+            Self::Engine(fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source))) => {
+                source
+            }
+            // An earlier write failed, and the reason is gone with it.
+            Self::Poisoned | Self::Engine(fjall::Error::Poisoned) => return true,
+            _ => return false,
+        };
+        let passing =
+            [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        source.raw_os_error().is_some_and(|raw| passing.iter().any(|errno| errno.raw_os_error() == raw))
+    }
+
     /// Whether the node must refuse to sign because promises may be lost or are somebody else's
     /// (exit 4), as opposed to an ordinary failure (exit 1).
     pub fn is_safety_refusal(&self) -> bool {
@@ -227,4 +264,28 @@ impl StorageError {
 /// How an owner is named in errors.
 pub(crate) fn owner(cluster_id: ClusterId, operator: OperatorIndex) -> String {
     format!("operator {operator} of cluster {cluster_id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io(errno: Errno) -> StorageError {
+        let source = io::Error::from_raw_os_error(errno.raw_os_error());
+        StorageError::Io { op: "write", path: PathBuf::from("x"), source }
+    }
+
+    #[test]
+    fn what_may_pass_and_what_is_damage_are_told_apart() {
+        for errno in [Errno::NOSPC, Errno::ROFS, Errno::MFILE, Errno::IO] {
+            assert!(io(errno).may_pass() && !io(errno).is_damage(), "{errno}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS] {
+            assert!(!io(errno).may_pass() && !io(errno).is_damage(), "{errno}");
+        }
+        let corrupt = StorageError::ChainCorrupt { reason: String::new() };
+        assert!(corrupt.is_damage() && !corrupt.may_pass());
+        let torn = StorageError::Engine(fjall::Error::InvalidTrailer);
+        assert!(torn.is_damage() && !torn.may_pass());
+    }
 }

@@ -14,7 +14,7 @@ use aequa_crypto::verify::Verifier;
 use aequa_node::exit::{ExitError, code};
 use aequa_node::{console, epochs, runtime};
 use aequa_storage::StorageError;
-use aequa_storage::chain_store::{ChainOptions, ChainStore as _, FjallChainStore, STATES_KEPT};
+use aequa_storage::chain_store::{ChainOptions, ChainStore as _, FjallChainStore};
 use aequa_storage::data_dir::{chain_dir, hold_dir};
 use aequa_types::{ClusterId, Height};
 use alloy_primitives::B256;
@@ -209,9 +209,7 @@ impl Local {
                 "the rows at height {} are not kept any more",
                 self.height
             ))
-            .hint(format!(
-                "the last {STATES_KEPT} states have them; without --full the stored root is compared"
-            )));
+            .hint("only the last states have them; without --full the stored root is compared"));
         }
         let stored = match self.height {
             Height(0) => Some(State::default().root(&self.cluster, Height(0))),
@@ -444,7 +442,7 @@ mod tests {
 
     #[test]
     fn the_root_of_a_state_that_is_not_kept_is_the_stored_one() {
-        let node = Stopped::after(STATES_KEPT + 4, |_| ());
+        let node = Stopped::after(ChainOptions::default().states_kept + 4, |_| ());
         for height in [0, 2, 3] {
             let line = format!("--height {height} --trusted-root {}", node.root(height));
             assert_eq!(node.code(&line), 0, "{height}");

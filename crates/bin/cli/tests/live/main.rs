@@ -44,9 +44,11 @@ mod ceremony;
 mod clients;
 mod crashes;
 mod devnet;
+mod disks;
 mod duties;
 #[cfg(feature = "e2e")]
 mod e2e;
+mod fences;
 mod harness;
 mod imports;
 mod joining;

@@ -9,8 +9,8 @@ use super::ledger::Store;
 use super::submit::{self, ChainView, Checks};
 use aequa_api::backend::{
     AccountView, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery, DutyRequest,
-    DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, MempoolView, NotReady, PeerView, PerType, PoolCounts,
-    Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, Fence, MempoolView, NotReady, PeerView, PerType,
+    PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_host::clocks::{OFFSET_MAX_MS, is_alone};
 use aequa_mempool as pool;
@@ -135,6 +135,7 @@ impl Backend for NodeBackend {
         let checks = [
             (NotReady::Stopping, facts.is_stopping()),
             (NotReady::Starting, !facts.is_started()),
+            (NotReady::Fenced, facts.is_fenced()),
             (NotReady::StorageError, facts.is_storage_failed()),
             (NotReady::Replaying, facts.is_rejoining()),
             (NotReady::InsufficientPeers, facts.quorum_lost_for(self.context.me) >= SILENT_FOR),
@@ -175,8 +176,8 @@ impl Backend for NodeBackend {
             stable_checkpoint: None,
             operator_set_root: None,
             policy_hash: self.context.status.policy_hash,
-            fenced: false,
-            fence: None,
+            fenced: facts.is_fenced(),
+            fence: facts.fence().map(|mark| Fence { since: rfc3339(mark.since), reason: mark.reason() }),
             peers: peers.collect(),
             live: true,
             ready: true,
@@ -185,6 +186,10 @@ impl Backend for NodeBackend {
             config_version: 1,
             features: self.features.clone(),
         }
+    }
+
+    fn fenced(&self) -> bool {
+        self.context.facts.is_fenced()
     }
 
     fn cluster(&self) -> Bytes {
@@ -289,7 +294,7 @@ impl Backend for NodeBackend {
             root: roots.state_root,
             history_root: Some(roots.history_root),
             certified,
-            fenced: false,
+            fenced: self.context.facts.is_fenced(),
         }))
     }
 
@@ -390,6 +395,12 @@ fn per_type(count: impl Fn(TxKind) -> u64) -> PerType {
         auction_bid_v1: count(TxKind::AuctionBidV1),
         private_v1: 0,
     }
+}
+
+/// Seconds since 1970 as the API writes a time.
+fn rfc3339(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 /// What was found at a height, unless the store begins above it.

@@ -1,5 +1,6 @@
 //! What threads other than the core may know at any moment, without asking it.
 
+use aequa_storage::FenceMark;
 use aequa_types::{Digest, Height, OperatorIndex, Quorum, Round};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -49,6 +50,8 @@ pub struct Facts {
     abstaining: AtomicBool,
     stalled: AtomicBool,
     left_behind: AtomicBool,
+    fenced: AtomicBool,
+    fence: Mutex<Option<FenceMark>>,
     since: Instant,
     behind_since: Mutex<Option<Instant>>,
     /// When the core was asked what it has not answered yet.
@@ -72,6 +75,8 @@ impl Facts {
             abstaining: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
+            fence: Mutex::new(None),
             since: Instant::now(),
             behind_since: Mutex::new(None),
             core_asked: Mutex::new(None),
@@ -164,6 +169,23 @@ impl Facts {
     /// Whether this operator signs no block at the height being agreed on.
     pub fn is_abstaining(&self) -> bool {
         self.abstaining.load(Relaxed)
+    }
+
+    /// The node does not trust its state, or does again.
+    pub fn set_fence(&self, mark: Option<FenceMark>) {
+        let mut fence = self.fence.lock();
+        self.fenced.store(mark.is_some(), Relaxed);
+        *fence = mark;
+    }
+
+    /// Whether the node does not trust its state.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Relaxed)
+    }
+
+    /// Why it does not.
+    pub fn fence(&self) -> Option<FenceMark> {
+        self.fence.lock().clone()
     }
 
     /// Whether work waits and rounds bring no decision.

@@ -33,14 +33,17 @@ mod command;
 mod context;
 mod core;
 mod descriptors;
+mod disk;
 mod duty_view;
 #[cfg(feature = "e2e")]
 mod e2e;
 mod epoch;
 mod events;
 mod facts;
+mod fence;
 #[cfg(test)]
 mod fixture;
+mod inspect;
 mod keys;
 mod last_words;
 mod ledger;
@@ -108,6 +111,14 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
             log.flush();
             result = Err(again("a newer state is complete"));
         }
+        Ok(Ending::Fenced) => {
+            log.flush();
+            result = Err(again("the node has fenced itself"));
+        }
+        Ok(Ending::DiskUsable) => {
+            log.flush();
+            result = Err(again("the disk can be used again"));
+        }
         Ok(Ending::Stopped | Ending::Left) | Err(_) => {}
     }
     if let Err(error) = &result {
@@ -128,6 +139,10 @@ enum Ending {
     Left,
     /// A store with a newer state is complete, and takes the place of the present one.
     NewerState,
+    /// The node has fenced itself, and has its state again from the others.
+    Fenced,
+    /// The disk can be used again.
+    DiskUsable,
 }
 
 /// Begins again: the same program with the same arguments, in this process. Only an error comes back.
@@ -188,7 +203,14 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         let text = "no cluster lock found: made a cluster of one operator in the data directory";
         tracing::warn!(target: "event", text, "warning");
     }
-    let mut opened = open::open(&config, &operator, &metrics)?;
+    let mut opened = match open::open(&config, &operator, &metrics) {
+        Ok(opened) => opened,
+        Err(open::NotOpened::Refused(error)) => return Err(error),
+        Err(open::NotOpened::Diverged(found)) => {
+            fence::set(&config.data_dir, &found)?;
+            return Ok(Ending::Fenced);
+        }
+    };
     let (core_queue, commands) = mpsc::channel(command::QUEUE_MAX);
     let tip = *opened.chain.tip();
     let events = events::Events::new(tip.height);
@@ -262,6 +284,8 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         network: weak.clone(),
         context: Arc::clone(&context),
     };
+    let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
+    facts.set_fence(opened_fence.clone());
     let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
     facts.set_rejoining(replica.is_rejoining());
     let thread = core::CoreThread {
@@ -294,15 +318,20 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     tokio::spawn(readiness::watch(Arc::downgrade(&backend), events.clone()));
     tokio::spawn(readiness::probe(Arc::downgrade(&backend)));
 
-    let mut ending = Ending::Stopped;
+    if let Some(mark) = opened_fence {
+        tokio::spawn(fence::watch(Arc::clone(&context), mark, config_data_dir.clone()));
+    }
+    let has_peers = context.quorum.operators() > 1;
+    let (mut ending, mut diverged) = (Ending::Stopped, None);
     let told = async {
         tokio::select! {
             () = signals.stop_requested() => {}
+            found = inspect::damage(Arc::clone(&context)), if has_peers => diverged = Some(found),
             place = over.over() => ending = place.map_or(Ending::Left, Ending::NextEpoch),
             () = joining.ready() => ending = Ending::NewerState,
         }
     };
-    let (outcome, deadline) = tokio::select! {
+    let (mut outcome, mut deadline) = tokio::select! {
         outcome = &mut ended => (outcome, tokio::time::Instant::now() + STOP_WITHIN),
         () = told => {
             let deadline = tokio::time::Instant::now() + STOP_WITHIN;
@@ -321,12 +350,26 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
                 Ok(outcome) => outcome,
                 Err(_) => {
                     let late = format!("the core did not stop within {STOP_WITHIN:?}");
-                    Ok(Err(ExitError::failure(late).hint("see the log before starting it again")))
+                    return Err(ExitError::failure(late).hint("see the log before starting it again"));
                 }
             };
             (outcome, deadline)
         }
     };
+    if let Ok(Err(error)) = &outcome {
+        facts.set_storage_failed();
+        if disk::may_pass(error) {
+            let text = format!("the node signs nothing until the disk can be used again: {error}");
+            tracing::error!(target: "event", err = %error, text, "warning");
+            tokio::select! {
+                () = signals.stop_requested() => {}
+                () = disk::usable(config_data_dir.clone()) => ending = Ending::DiskUsable,
+            }
+            (outcome, deadline) = (Ok(Ok(())), tokio::time::Instant::now() + STOP_WITHIN);
+        } else if has_peers {
+            diverged = fence::Divergence::of(error, facts.tip_height());
+        }
+    }
     if let Some(network) = network.and_then(Arc::into_inner) {
         let start = Instant::now();
         // Cut short it loses a farewell: peers notice the closed connections.
@@ -334,12 +377,13 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
             report_op(&metrics, "p2p", "stop", start);
         }
     }
+    if let Some(found) = diverged {
+        fence::set(&config_data_dir, &found)?;
+        return Ok(Ending::Fenced);
+    }
     match outcome {
         Ok(Ok(())) => Ok(ending),
-        Ok(Err(error)) => {
-            facts.set_storage_failed();
-            Err(error)
-        }
+        Ok(Err(error)) => Err(unsafe_to_go_on(&error)),
         Err(_) => Err(ExitError::failure("the core thread died").hint("please report this with the log")),
     }
 }
@@ -355,7 +399,7 @@ fn unsafe_to_go_on(error: &core::CoreError) -> ExitError {
              what the operator has signed: stop the other process, and never run two copies of a directory; \
              the next start asks the members what was signed and abstains from it",
         ),
-        HostError::Stop(Halt::Impossible(_))
+        HostError::Stop(Halt::Impossible(_) | Halt::Diverged { .. })
         | HostError::Votes(_)
         | HostError::Members(_)
         | HostError::Store(_)
@@ -368,14 +412,12 @@ fn unsafe_to_go_on(error: &core::CoreError) -> ExitError {
 fn spawn_core(
     thread: core::CoreThread,
     commands: mpsc::Receiver<command::Command>,
-) -> Result<oneshot::Receiver<Result<(), ExitError>>, ExitError> {
+) -> Result<oneshot::Receiver<Result<(), core::CoreError>>, ExitError> {
     let (tell, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(ExitError::failure)?;
     let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let outcome = match runtime {
-            Ok(runtime) => runtime.block_on(thread.run(commands)).map_err(|error| unsafe_to_go_on(&error)),
-            Err(error) => Err(ExitError::failure(error)),
-        };
+        let outcome = runtime.block_on(thread.run(commands));
         // Nobody listens any more when the process is being torn down.
         let _ = tell.send(outcome);
     };

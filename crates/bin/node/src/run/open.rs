@@ -1,6 +1,7 @@
 //! What a start reads from disk, and when it refuses.
 
 use super::context::Locks;
+use super::fence::{self, Divergence};
 use super::keys::OperatorKeys;
 use super::ledger::Store;
 use super::testimony;
@@ -15,7 +16,8 @@ use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
 use aequa_storage::chain_store::{self, ChainOptions, ChainStore, FjallChainStore};
 use aequa_storage::{
-    DataDir, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Votes, Wal, WalOptions,
+    DataDir, FenceMark, Identity, LastState, SigningDb, SigningDbOptions, StorageError, Votes, Wal,
+    WalOptions,
 };
 use aequa_telemetry::Metrics;
 use aequa_types::limits::OPERATORS_MAX;
@@ -23,6 +25,7 @@ use aequa_types::sync::Status;
 use aequa_types::{
     Certificate, Digest, DutyId, DutyKind, DutyOutcome, Height, InstanceId, Quorum, Record, Value,
 };
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,13 +52,30 @@ pub struct Opened {
     pub verifier: Arc<Verifier>,
     /// Which locks members may be under.
     pub locks: Locks,
+    /// Why the node does not trust its state, if it does not.
+    pub fence: Option<FenceMark>,
     recovery: Recovery,
     /// The last height of this epoch, where it was promised.
     last_height: Option<Height>,
 }
 
+/// Why a data directory was not opened.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// What it remembers of the chain cannot be trusted; the members have it.
+    Diverged(Divergence),
+    /// For another reason.
+    Refused(ExitError),
+}
+
+impl From<ExitError> for NotOpened {
+    fn from(error: ExitError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// Opens the data directory: whose it is, the vote log, the chain.
-pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Result<Opened, ExitError> {
+pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Result<Opened, NotOpened> {
     let lock = &operator.lock;
     let identity = Identity {
         cluster_id: lock.cluster_id(),
@@ -64,6 +84,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
     let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
+    let fence = fence::heed(&data_dir, &config.data_dir)?;
     let before = epochs::history(&config.data_dir, lock)?;
     if (before.len() as u64) < lock.lock().epoch {
         let text = format!(
@@ -107,9 +128,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     // Two checkpoints, and time to fetch the older one.
     let intervals = lock.lock().consensus.params.checkpoint_interval.saturating_mul(3);
     let options = ChainOptions { states_kept: default.states_kept.max(intervals), ..default };
-    let store = FjallChainStore::open(&data_dir.chain_dir(), identity.cluster_id, options);
-    let store = Arc::new(store.map_err(refusal)?);
-    let chain = restore_chain(operator, &store)?;
+    let (store, chain) = open_chain(operator, &data_dir.chain_dir(), options)?;
     let newest = testimony::newest_duties(&*store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
@@ -130,7 +149,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
             .collect(),
     };
     let locks = Locks::new(before.iter().chain([lock]));
-    Ok(Opened { data_dir, votes, store, chain, verifier, locks, recovery, last_height })
+    Ok(Opened { data_dir, votes, store, chain, verifier, locks, fence, recovery, last_height })
 }
 
 /// Leaves earlier epochs behind. What was said in them binds nobody in this one: their blocks are decided, and of their
@@ -362,30 +381,45 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
     Ok(SigningHistory::Lost)
 }
 
-fn restore_chain(operator: &Operator, store: &Store) -> Result<Chain, ExitError> {
+/// The block store, and the chain on it.
+fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<(Store, Chain), NotOpened> {
     let lock = &operator.lock;
+    let has_peers = lock.quorum().operators() > 1;
+    let failed = |error: StorageError| match Divergence::in_store(&error, Height(0)).filter(|_| has_peers) {
+        Some(divergence) => NotOpened::Diverged(divergence),
+        None => refusal(error).into(),
+    };
+    let store = Arc::new(FjallChainStore::open(dir, lock.cluster_id(), options).map_err(failed)?);
     // Whoever was an operator once has its row for ever.
     let ever = match lock.lock().epoch {
         0 => lock.quorum(),
         _ => Quorum::of(OPERATORS_MAX).unwrap_or(lock.quorum()),
     };
-    let state: Arc<dyn StateRead> = Arc::<FjallChainStore>::clone(store);
-    let opened = match store.latest().map_err(refusal)? {
+    let state: Arc<dyn StateRead> = Arc::<FjallChainStore>::clone(&store);
+    let tip = store.latest().map_err(failed)?;
+    let opened = match tip {
         Some(tip) => Chain::open(lock.cluster_id(), ever, state, tip),
         None => {
             let begun_ms = lock.lock().created_at.saturating_mul(1000);
             Chain::begin(lock.cluster_id(), ever, state).map(|chain| chain.begun_at(begun_ms))
         }
     };
-    store.check_reads().map_err(refusal)?;
-    opened.map_err(|error| {
-        let hint = if lock.quorum().operators() > 1 {
-            "remove the folder `chain` of the data directory (not `wal`): it is fetched again from peers"
-        } else {
-            "restore the folder `chain` from a backup: a cluster of one has no peer to fetch it from"
-        };
-        ExitError::failure(format!("the stored state does not match its root: {error}")).hint(hint)
-    })
+    store.check_reads().map_err(failed)?;
+    match opened {
+        Ok(chain) => Ok((store, chain)),
+        Err(error) if has_peers => {
+            let (height, root) = tip.map_or_else(Default::default, |tip| (tip.height, tip.state_root));
+            Err(NotOpened::Diverged(Divergence { height, root, reason: error.to_string() }))
+        }
+        Err(error) => {
+            let error = ExitError::failure(format!("the stored state does not match its root: {error}"));
+            Err(error
+                .hint(
+                    "restore the folder `chain` from a backup: a cluster of one has no peer to fetch it from",
+                )
+                .into())
+        }
+    }
 }
 
 /// The values of open instances, decoded and checked again.

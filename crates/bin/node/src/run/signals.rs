@@ -69,9 +69,9 @@ impl Signals {
     }
 
     /// Waits for the request to stop.
-    pub async fn stop_requested(mut self) {
+    pub async fn stop_requested(&self) {
         // Its thread ends with the process.
-        let _ = self.stop.wait_for(|told| *told).await;
+        let _ = self.stop.clone().wait_for(|told| *told).await;
     }
 }
 

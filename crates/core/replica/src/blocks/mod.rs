@@ -10,7 +10,7 @@ use crate::agreement::{Agreement, Ended, Proposal, Proposed, timeout_ms};
 use crate::context::Context;
 use crate::io::{Halt, Notice, Ticket, Timer};
 use crate::output::{Outbound, StoreWrite, Tell};
-use aequa_chain::{Chain, FRESH_WITHIN_MS, Freshness};
+use aequa_chain::{Chain, ChainError, FRESH_WITHIN_MS, Freshness, HeaderError};
 use aequa_mempool::{Admission, Mempool, Nonces, Selection};
 use aequa_qbft::{Justified, Note, Validity};
 use aequa_signing::SEALS_PENDING_MAX;
@@ -370,7 +370,16 @@ impl Blocks {
         let applied = match cx.chain.apply(&block) {
             Ok(applied) => applied,
             Err(error) => {
-                cx.out.halt(Halt::Impossible(format!("decided block {height} cannot be executed: {error}")));
+                let reason = format!("decided block {height} cannot be executed: {error}");
+                let is_ours = matches!(
+                    error,
+                    ChainError::Damaged { .. } | ChainError::Header(HeaderError::StateRoot { .. })
+                );
+                let root = block.header().state_root;
+                cx.out.halt(match is_ours {
+                    true => Halt::Diverged { height, root, reason },
+                    false => Halt::Impossible(reason),
+                });
                 return false;
             }
         };

@@ -116,15 +116,15 @@ events! {
     p2p_broadcast: "peers latency_ms trace_id"
     // State-root events.
     DIVERGENCE_DETECTED: "event peer height ledger localRoot peerRoot operator historyDiffers"; later "issue 12: fence"
-    SELF_FENCED: "event reason height ledger localRoot peerRoot backers"; later "issue 12: fence"
+    SELF_FENCED: "event reason height ledger localRoot peerRoot backers"
     CLUSTER_DIVERGED: "event height roots"; later "issue 12: fence"
-    RECONCILIATION_START: "event peer? height ledger localRoot peerRoot attempt"; later "issue 12: fence"
+    RECONCILIATION_START: "event peer? height ledger localRoot peerRoot attempt"
     RECONCILIATION_FIRST_DIVERGING_LEDGER: "event height ledger firstDivergingLedger queries table? key?"; later "issue 12: fence"
-    RECONCILIATION_COMPLETE: "event height ledger root replayedFrom duration_ms"; later "issue 12: fence"
-    RECONCILIATION_FAILED: "event height step err attempt"; later "issue 12: fence"
-    RECONCILIATION_REQUIRES_REPLAY: "event height firstDivergingLedger action"; later "issue 12: fence"
-    UNFENCED: "event by reason height root"; later "issue 12: fence"
-    FENCE_RESTORED: "event since reason height"; later "issue 12: fence"
+    RECONCILIATION_COMPLETE: "event height ledger root replayedFrom duration_ms"
+    RECONCILIATION_FAILED: "event height step err attempt"
+    RECONCILIATION_REQUIRES_REPLAY: "event height firstDivergingLedger action"
+    UNFENCED: "event by reason height root"
+    FENCE_RESTORED: "event since reason height"
     // First new events.
     listen: "service addr"
     fatal: "err hint"
@@ -142,7 +142,7 @@ events! {
     peer_score: "peer_id score reason"; later "scores that are told"
     readiness: "ready reasons"
     clock_offset: "peer_id offset_ms"
-    snapshot: "op result height chunks err?"; later "issue 12: checkpoints"
+    snapshot: "op result height? chunks? rows? of? eta_s? operator? err?"
     seals_missing: "height unsealed hint"
     // Of this implementation: what an operator should know at start, a library's line, and lines
     // the output had no room for, or that said the same too often.

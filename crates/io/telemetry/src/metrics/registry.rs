@@ -172,7 +172,7 @@ registry! {
     counter swarm_resilience_retry_fail_total {} "operations given up: attempts, deadline or budget spent" later "calls to beacon nodes";
     counter swarm_resilience_circuit_open_total {} "breaker transitions to open" later "calls to beacon nodes";
     counter swarm_resilience_circuit_closed_total {} "breaker transitions from half-open to closed" later "calls to beacon nodes";
-    gauge swarm_sync_progress_ratio {} "0 to 1, of the running sync" later "issue 12: checkpoints";
+    gauge swarm_sync_progress_ratio {} "0 to 1, of the running sync";
     gauge swarm_sync_speed_bps {} "blocks per second of the running sync" later "issue 12: checkpoints";
     counter swarm_sync_errors_total { reason: closed("bad_chunk", "bad_cert", "timeout", "no_peer") } "failed steps of a sync";
 
@@ -183,8 +183,8 @@ registry! {
     gauge resilience_breaker_state { target: open() } "0 closed, 1 half-open, 2 open" later "calls to beacon nodes";
     gauge checkpoint_stable_height {} "height of the last stable checkpoint" later "issue 12: checkpoints";
     counter state_root_compare_total { result: closed("agree", "disagree", "unknown") } "comparisons of own state root with a member's" later "issue 12: checkpoints";
-    gauge node_fenced {} "1 while the node is fenced" later "issue 12: checkpoints";
-    counter reconciliation_total { result: closed("complete", "failed", "requires_replay") } "repairs of a diverged node" later "issue 12: checkpoints";
+    gauge node_fenced {} "1 while the node is fenced";
+    counter reconciliation_total { result: closed("complete", "failed", "requires_replay") } "repairs of a diverged node";
     counter slashing_protection_refusals_total { duty: open("attester", "proposer", "sync"), reason: closed("double", "surround", "low_watermark", "db_error") } "duties refused by slashing protection" later "issue 13: signing core";
     counter duty_results_total { duty: open("attester", "proposer", "sync"), result: closed("signed", "refused", "expired", "undecided") } "how duties ended";
     gauge readiness { reason: open("starting", "replaying", "syncing", "insufficient_peers", "fenced", "storage_error", "clock", "beacon_down", "beacon_syncing", "beacon_no_peers", "engine", "stopping") } "1 while the reason for not being ready holds";

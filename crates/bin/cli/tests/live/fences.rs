@@ -1,0 +1,124 @@
+//! A node whose state is not what it wrote: it notices, fences itself, has the state again from the others, and is one
+//! of them again.
+
+use crate::harness::{Cluster, Node, Shape, Verdict, Wallet, envelope, flip_in_files, flip_in_state, until};
+use aequa_types::json::parse_address;
+use serde_json::Value;
+use std::time::Instant;
+
+const VICTIM: usize = 3;
+
+/// Four that have decided some blocks, and an account that has sent something.
+fn cluster() -> (Cluster, Wallet) {
+    let shape = Shape { block_interval_ms: 100, checkpoint_interval: 10, ..Shape::default() };
+    let (cluster, wallet) = (Cluster::start(shape), Wallet::new());
+    assert!(Verdict::of(&cluster.nodes[0], &envelope(&wallet.plain(0, 1))).is_accepted());
+    until("it is in the state", || {
+        let sent = |node: &Node| node.get(&format!("/v1/accounts/{}", wallet.address())).json();
+        cluster.nodes.iter().all(|node| sent(node)["nonces"]["plaintext_v1"] == 1).then_some(())
+    });
+    cluster.until_all_at(25);
+    (cluster, wallet)
+}
+
+fn row_of(wallet: &Wallet) -> Vec<u8> {
+    [&[1], &parse_address(&wallet.address()).unwrap()[..], &[1]].concat()
+}
+
+fn events(node: &Node) -> Vec<Value> {
+    let names =
+        ["SELF_FENCED", "FENCE_RESTORED", "RECONCILIATION_START", "RECONCILIATION_COMPLETE", "UNFENCED"];
+    let lines = node.log().into_iter();
+    lines.filter(|line| names.iter().any(|name| line["msg"] == *name)).collect()
+}
+
+/// Starts the victim, and waits until it has what the others have.
+#[track_caller]
+fn until_it_is_repaired(cluster: &mut Cluster, wallet: &Wallet) {
+    let started = Instant::now();
+    cluster.nodes[VICTIM].spawn();
+    let node = &cluster.nodes[VICTIM];
+    let seen = |name: &str| events(node).iter().any(|line| line["msg"] == name);
+    until("it fences itself", || seen("SELF_FENCED").then_some(()));
+    eprintln!("fenced after {:?}", started.elapsed());
+    until("it is one of them again", || seen("UNFENCED").then_some(()));
+    eprintln!("unfenced after {:?}", started.elapsed());
+    until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
+    let order: Vec<String> = events(node).iter().map(|line| line["msg"].as_str().unwrap().into()).collect();
+    let place = |name: &str| order.iter().position(|seen| seen == name).unwrap_or(usize::MAX);
+    assert!(place("SELF_FENCED") < place("FENCE_RESTORED"), "the marker comes first: {order:?}");
+    assert!(place("RECONCILIATION_COMPLETE") < place("UNFENCED"), "{order:?}");
+    assert!(!node.dir.join("fence").exists());
+    assert!(node.dir.join("chain.damaged").exists(), "kept for whoever wants to know");
+    assert_eq!(node.status().unwrap()["fenced"], false);
+    let tip = cluster.tip() + 5;
+    cluster.until_all_at(tip);
+    let root = |node: &Node| node.get(&format!("/v1/state-root?height={tip}")).json()["root"].clone();
+    let roots: Vec<Value> = cluster.nodes.iter().map(root).collect();
+    assert!(roots.iter().all(|root| root.is_string() && *root == roots[0]), "{roots:?}");
+    let account = node.get(&format!("/v1/accounts/{}", wallet.address())).json();
+    assert_eq!(account["nonces"]["plaintext_v1"], 1);
+}
+
+#[test]
+fn k4_a_row_damaged_on_the_disk_is_noticed_and_repaired() {
+    let (mut cluster, wallet) = cluster();
+    cluster.nodes[VICTIM].stop();
+    flip_in_state(&cluster.nodes[VICTIM].dir, &row_of(&wallet));
+    until_it_is_repaired(&mut cluster, &wallet);
+}
+
+#[test]
+fn k5_a_state_without_its_root_is_not_served_from_a_single_moment() {
+    let (mut cluster, wallet) = cluster();
+    cluster.nodes[VICTIM].stop();
+    // The page at the top of the tree.
+    flip_in_state(&cluster.nodes[VICTIM].dir, &[0, 0]);
+    until_it_is_repaired(&mut cluster, &wallet);
+}
+
+#[test]
+fn l2_a_fence_that_was_set_stands_whatever_kills_the_node() {
+    let (mut cluster, wallet) = cluster();
+    cluster.nodes[VICTIM].stop();
+    flip_in_state(&cluster.nodes[VICTIM].dir, &[0, 0]);
+    // Alone it can be repaired by nobody.
+    for node in &mut cluster.nodes[..VICTIM] {
+        node.stop();
+    }
+    for _ in 0..3 {
+        cluster.nodes[VICTIM].start();
+        let node = &cluster.nodes[VICTIM];
+        until("it says so", || (node.status()?["fenced"] == true).then_some(()));
+        let data = node.get("/v1/blocks/latest");
+        assert_eq!((data.status, data.json()["code"].clone()), (503, "SELF_FENCED".into()));
+        assert!(data.header("retry-after").is_some());
+        assert_eq!(node.get("/health").status, 200);
+        let ready = node.get("/readyz");
+        assert!(ready.status == 503 && ready.text().contains("fenced"), "{}", ready.text());
+        cluster.nodes[VICTIM].kill();
+        assert!(cluster.nodes[VICTIM].dir.join("fence").exists());
+    }
+    for node in &mut cluster.nodes[..VICTIM] {
+        node.start();
+    }
+    until_it_is_repaired(&mut cluster, &wallet);
+    let set = events(&cluster.nodes[VICTIM]).iter().filter(|line| line["msg"] == "SELF_FENCED").count();
+    assert_eq!(set, 1, "once per fence");
+}
+
+#[test]
+fn a_file_damaged_behind_the_engine_is_noticed_or_does_no_harm() {
+    let (mut cluster, wallet) = cluster();
+    cluster.nodes[VICTIM].stop();
+    assert!(flip_in_files(&cluster.nodes[VICTIM].dir, &row_of(&wallet)) > 0);
+    cluster.nodes[VICTIM].spawn();
+    let node = &cluster.nodes[VICTIM];
+    until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
+    let tip = cluster.tip() + 70;
+    cluster.until_all_at(tip);
+    let root = |node: &Node| node.get(&format!("/v1/state-root?height={tip}")).json()["root"].clone();
+    assert_eq!(root(&cluster.nodes[VICTIM]), root(&cluster.nodes[0]));
+    let account = node.get(&format!("/v1/accounts/{}", wallet.address())).json();
+    assert_eq!(account["nonces"]["plaintext_v1"], 1);
+}

@@ -1,0 +1,213 @@
+//! What a node does that cannot trust its state: it fences itself, has the state again from the cluster, and is one of
+//! them again.
+//!
+//! ```text
+//!  damage, or a certified root that is another ─▶ marker, durable ─▶ the process begins again
+//!     ─▶ the block store is set aside, members are asked what was signed ─▶ blocks or a snapshot from members
+//!     ─▶ executed up to where the others are ─▶ marker removed
+//! ```
+//!
+//! Every block that is executed is compared with what a quorum certified, so that a node which follows the others has
+//! their state. What was signed stays where it is: the fence is about what is remembered.
+
+use super::context::Context;
+use super::core::CoreError;
+use super::sync::blocking;
+use crate::exit::ExitError;
+use aequa_host::HostError;
+use aequa_replica::Halt;
+use aequa_storage::{DataDir, FenceMark, StorageError};
+use aequa_types::Height;
+use alloy_primitives::B256;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Times a node repairs itself within a day.
+const ATTEMPTS_MAX: u64 = 3;
+/// A day, in seconds.
+const DAY_S: u64 = 86_400;
+/// How often it is looked whether the fence may go.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A state that is not that of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Divergence {
+    /// Height at which it was noticed.
+    pub height: Height,
+    /// Root after the block before, as certified by a quorum; zero where only damage is known.
+    pub root: B256,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Divergence {
+    /// Whether a core ended for this.
+    pub fn of(error: &CoreError, height: Height) -> Option<Self> {
+        match error {
+            HostError::Stop(Halt::Diverged { height, root, reason }) => {
+                Some(Self { height: *height, root: *root, reason: reason.clone() })
+            }
+            HostError::Store(error) => Self::in_store(error, height),
+            HostError::Stop(Halt::Impossible(_) | Halt::SignedElsewhere { .. })
+            | HostError::Votes(_)
+            | HostError::Members(_)
+            | HostError::Directory(_) => None,
+        }
+    }
+
+    /// Whether the store is damaged.
+    pub fn in_store(error: &StorageError, height: Height) -> Option<Self> {
+        error.is_damage().then(|| Self { height, root: B256::ZERO, reason: error.to_string() })
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Sets the fence: durable on return, and only then announced.
+pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
+    let before = FenceMark::load(data_dir).and_then(|mark| match mark {
+        Some(mark) => Ok(Some(mark)),
+        None => FenceMark::last(data_dir),
+    });
+    let before = before.map_err(ExitError::failure)?;
+    let now = now_s();
+    let today = before.filter(|mark| now.saturating_sub(mark.first_attempt) < DAY_S);
+    let (attempts, first_attempt) = today.map_or((1, now), |mark| (mark.attempts + 1, mark.first_attempt));
+    let mark = FenceMark {
+        height: found.height,
+        root: found.root,
+        backers: Vec::new(),
+        reason: FenceMark::reason_of(&found.reason),
+        since: now,
+        attempts,
+        first_attempt,
+        is_set_aside: false,
+    };
+    mark.set(data_dir).map_err(ExitError::failure)?;
+    let (height, root) = (found.height.0, format!("{:x}", found.root));
+    tracing::error!(
+        target: "event",
+        event = "SELF_FENCED",
+        reason = mark.reason(),
+        height,
+        ledger = height,
+        localRoot = "",
+        peerRoot = root,
+        backers = aequa_telemetry::log::json(&Vec::<u8>::new()),
+        "SELF_FENCED"
+    );
+    Ok(())
+}
+
+/// The fence at a start. The store that is not trusted is set aside, once, and the members are to be asked what was
+/// signed: without the store this node does not know how far the chain is.
+pub fn heed(data_dir: &DataDir, root: &Path) -> Result<Option<FenceMark>, ExitError> {
+    let Some(mut mark) = FenceMark::load(root).map_err(ExitError::failure)? else { return Ok(None) };
+    tracing::warn!(
+        target: "event",
+        event = "FENCE_RESTORED",
+        since = mark.since,
+        reason = mark.reason(),
+        height = mark.height.0,
+        "FENCE_RESTORED"
+    );
+    if mark.attempts > ATTEMPTS_MAX {
+        let action = format!("dvt-node unfence --force --reason TEXT --data-dir {}", root.display());
+        tracing::error!(
+            target: "event",
+            event = "RECONCILIATION_REQUIRES_REPLAY",
+            height = mark.height.0,
+            firstDivergingLedger = mark.height.0,
+            action,
+            "RECONCILIATION_REQUIRES_REPLAY"
+        );
+        return Err(ExitError::failure(format!(
+            "the node has fenced itself {} times within a day: {}",
+            mark.attempts,
+            mark.reason()
+        ))
+        .hint(format!("look at the disk and the memory of this machine; then: {action}")));
+    }
+    if !mark.is_set_aside {
+        data_dir
+            .suspect(&format!("the state was not that of the cluster: {}", mark.reason()))
+            .map_err(ExitError::failure)?;
+        set_aside(&data_dir.chain_dir()).map_err(ExitError::failure)?;
+        mark.is_set_aside = true;
+        mark.set(root).map_err(ExitError::failure)?;
+        tracing::warn!(
+            target: "event",
+            event = "RECONCILIATION_START",
+            height = mark.height.0,
+            ledger = mark.height.0,
+            localRoot = "",
+            peerRoot = format!("{:x}", mark.root),
+            attempt = mark.attempts,
+            "RECONCILIATION_START"
+        );
+    }
+    Ok(Some(mark))
+}
+
+/// Keeps the store for whoever wants to know what happened to it; one that was kept before goes.
+fn set_aside(chain: &Path) -> std::io::Result<()> {
+    if !chain.exists() {
+        return Ok(());
+    }
+    let kept = chain.with_extension("damaged");
+    match fs::remove_dir_all(&kept) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(chain, kept)
+}
+
+/// Waits until a fenced node has decided with the others again, and removes the fence.
+pub async fn watch(context: Arc<Context>, mark: FenceMark, data_dir: PathBuf) {
+    let started = Instant::now();
+    context.metrics.node_fenced.set([], 1.0);
+    while !is_with_the_others(&context) || context.facts.tip_height() < mark.height {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let dir = data_dir.clone();
+    if let Some((Err(error), _)) = blocking(move || FenceMark::remove(&dir)).await {
+        context.metrics.reconciliation_total.inc(["failed"]);
+        let (height, attempt) = (mark.height.0, mark.attempts);
+        tracing::error!(target: "event", event = "RECONCILIATION_FAILED", height, step = "verify", err = %error, attempt, "RECONCILIATION_FAILED");
+        return;
+    }
+    context.facts.set_fence(None);
+    context.metrics.node_fenced.set([], 0.0);
+    context.metrics.reconciliation_total.inc(["complete"]);
+    let store = Arc::clone(&context.store);
+    let tip = blocking(move || aequa_storage::ChainStore::latest(&*store)).await;
+    let tip = tip.and_then(|(tip, _)| tip.ok().flatten());
+    let (height, root) =
+        tip.map_or((0, String::new()), |tip| (tip.height.0, format!("{:x}", tip.state_root)));
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        target: "event",
+        event = "RECONCILIATION_COMPLETE",
+        height,
+        ledger = height,
+        root,
+        replayedFrom = 0,
+        duration_ms,
+        "RECONCILIATION_COMPLETE"
+    );
+    let reason = mark.reason();
+    tracing::warn!(target: "event", event = "UNFENCED", by = "reconciliation", reason, height, root, "UNFENCED");
+}
+
+/// Whether this node has what f+1 members have, and is not asking what it has signed.
+fn is_with_the_others(context: &Context) -> bool {
+    let facts = &context.facts;
+    let mut heights: Vec<Height> = facts.peers().into_iter().filter_map(|peer| peer.height).collect();
+    heights.sort_unstable_by(|one, other| other.cmp(one));
+    let theirs = heights.get(context.quorum.weak_quorum() - 1);
+    theirs.is_some_and(|theirs| facts.tip_height() >= *theirs) && !facts.is_rejoining()
+}
