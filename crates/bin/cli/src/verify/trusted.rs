@@ -63,16 +63,17 @@ impl Anchor {
 
     /// The root that peers show, or f+1 of them say.
     pub async fn of_peers(&self, peers: &[NodeClient], height: Height) -> Result<TrustedRoot, ExitError> {
-        let mut problems = Vec::new();
+        let (mut without, mut problems) = (Vec::new(), Vec::new());
         for peer in peers {
             match self.shown(peer, height).await {
                 Ok(Some(shown)) => return Ok(shown),
-                Ok(None) => {}
+                Ok(None) => without.push(peer),
+                // Who is away, or shows what does not hold, is not asked again.
                 Err(why) => problems.push(why),
             }
         }
         let mut said: BTreeMap<OperatorIndex, B256> = BTreeMap::new();
-        for peer in peers {
+        for peer in without {
             match self.said(peer, height).await {
                 Ok(Some((operator, root))) => _ = said.entry(operator).or_insert(root),
                 Ok(None) => problems.push(format!("{} has no state root at height {height}", peer.shown())),
@@ -80,7 +81,6 @@ impl Anchor {
             }
         }
         self.agreed(&said, height).map_err(|mut why| {
-            problems.dedup();
             problems.iter().for_each(|problem| why.push_str(&format!("; {problem}")));
             ExitError::unchecked(why).hint("a peer that has the next block needs no other: wait for it")
         })
