@@ -20,6 +20,7 @@ use aequa_types::{ClusterId, Height};
 use alloy_primitives::B256;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,28 +92,27 @@ struct Outcome {
 /// Compares the state at a height; the exit code tells a mismatch (1) from could-not-check (3).
 pub fn verify_state(args: &VerifyStateArgs) -> Result<(), ExitError> {
     let mut outcome = Outcome { height: Height(args.height), ..Outcome::default() };
-    let result = compare(args, &mut outcome).map_err(|error| match error.code {
-        // A lock that does not hold is no danger to anybody here.
-        code::REFUSED => ExitError { code: code::UNCHECKED, ..error },
-        _ => error,
-    });
+    let result = match compare(args, &mut outcome) {
+        Ok(None) => Ok(()),
+        Ok(Some(mismatch)) => Err(ExitError::failure(mismatch)),
+        // Nothing was compared: neither a mismatch nor a danger.
+        Err(error) => {
+            outcome.error = Some(error.message.clone());
+            let code = if error.code == code::USAGE { code::USAGE } else { code::UNCHECKED };
+            Err(ExitError { code, ..error })
+        }
+    };
     outcome.verified = result.is_ok();
-    if let Err(error) = &result
-        && error.code != code::FAILURE
-    {
-        outcome.error = Some(error.message.clone());
-    }
     if args.json {
-        let json = serde_json::to_string(&outcome).map_err(ExitError::failure)?;
-        console::line(json);
+        console::line(json!(outcome));
     } else if outcome.verified {
         console::line("verified");
     }
     result
 }
 
-/// Notes in `outcome` whatever comes to be known on the way.
-fn compare(args: &VerifyStateArgs, outcome: &mut Outcome) -> Result<(), ExitError> {
+/// How the state differs; none when it does not. Notes in `outcome` whatever comes to be known on the way.
+fn compare(args: &VerifyStateArgs, outcome: &mut Outcome) -> Result<Option<String>, ExitError> {
     let say = |check: String| {
         if !args.json {
             held(check)
@@ -129,29 +129,30 @@ fn compare(args: &VerifyStateArgs, outcome: &mut Outcome) -> Result<(), ExitErro
     outcome.trusted_root = Some(trusted);
     say(format!("the root after block {} is {trusted}: {why}", args.height));
 
-    let found = local.root(args.full)?;
-    outcome.local_root = found.root;
-    outcome.first_difference = found.difference;
-    let text = match (found.root, found.damage) {
-        (Some(root), None) if root == trusted => {
-            say(local.in_words(args.full));
-            return Ok(());
+    let (found, damage) = match local.root(args.full)? {
+        Found::Root(root) => {
+            outcome.local_root = Some(root);
+            if root == trusted {
+                say(local.in_words(args.full));
+                return Ok(None);
+            }
+            // It is a mismatch whatever else cannot be read.
+            (root.to_string(), local.damage().unwrap_or_default())
         }
-        (_, Some(damage)) => damage,
-        (Some(root), None) => format!("the local root is {root}"),
-        (None, None) => "there is no local root".into(),
+        Found::Damaged(error) => ("of damaged rows".into(), Some(error)),
     };
-    // A state with another root may be damaged, and then says where.
-    if outcome.first_difference.is_none() && local.has_rows {
-        outcome.first_difference = local.root_of_state(true)?.difference;
+    outcome.first_difference = damage.as_ref().and_then(difference);
+    let mut text =
+        format!("mismatch after block {}: trusted is {trusted}, the local root is {found}", args.height);
+    match (damage, &outcome.first_difference) {
+        (Some(damage), Some(Difference { table, key })) => {
+            text.push_str(&format!("; first difference: table {table}, key {key}: {damage}"));
+        }
+        (Some(damage), None) => text.push_str(&format!("; {damage}")),
+        (None, _) if local.has_rows => text.push_str("; no damage is found in it: it is another state"),
+        (None, _) => {}
     }
-    let place = match &outcome.first_difference {
-        Some(place) => format!("; first difference: table {}, key {}", place.table, place.key),
-        None if local.has_rows => "; no damage is found in it: it is another state".into(),
-        None => String::new(),
-    };
-    let height = args.height;
-    Err(ExitError::failure(format!("mismatch after block {height}: {text}, trusted is {trusted}{place}")))
+    Ok(Some(text))
 }
 
 fn trusted(args: &VerifyStateArgs, peers: &[NodeClient], anchor: &Anchor) -> Result<TrustedRoot, ExitError> {
@@ -174,11 +175,12 @@ struct Local {
     _held: std::fs::File,
 }
 
-/// The root at the height, or what is wrong with the state.
-struct Found {
-    root: Option<B256>,
-    difference: Option<Difference>,
-    damage: Option<String>,
+/// What there is at the height.
+enum Found {
+    /// A state with this root.
+    Root(B256),
+    /// Rows with whatever root: nothing that is stored says it.
+    Damaged(ChainError),
 }
 
 impl Local {
@@ -211,27 +213,37 @@ impl Local {
             ))
             .hint("only the last states have them; without --full the stored root is compared"));
         }
-        let stored = match self.height {
-            Height(0) => Some(State::default().root(&self.cluster, Height(0))),
-            height => self.store.roots(height).map_err(unreadable)?.map(|roots| roots.state_root),
-        };
-        Ok(Found { root: stored, difference: None, damage: None })
+        if self.height == Height(0) {
+            return Ok(Found::Root(State::default().root(&self.cluster, self.height)));
+        }
+        let stored = self.store.roots(self.height).map_err(unreadable)?;
+        let stored =
+            stored.ok_or_else(|| ExitError::unchecked(format!("no root at height {}", self.height)))?;
+        Ok(Found::Root(stored.state_root))
+    }
+
+    /// What is wrong with the rows, where they are kept.
+    fn damage(&self) -> Result<Option<ChainError>, ExitError> {
+        if !self.has_rows {
+            return Ok(None);
+        }
+        match self.root_of_state(true)? {
+            Found::Root(_) => Ok(None),
+            Found::Damaged(error) => Ok(Some(error)),
+        }
     }
 
     fn root_of_state(&self, full: bool) -> Result<Found, ExitError> {
         let stored = Arc::new(self.store.state_at(self.height).map_err(unreadable)?);
-        let state = State::open(stored.clone());
-        let root = state.as_ref().map(|state| state.root(&self.cluster, self.height)).ok();
-        let checked = state.and_then(|state| if full { state.check() } else { Ok(()) });
+        let root = State::open(stored.clone()).and_then(|state| {
+            if full {
+                state.check()?;
+            }
+            Ok(state.root(&self.cluster, self.height))
+        });
         // What could not be read looks like damage.
         stored.check_reads().map_err(unreadable)?;
-        match checked {
-            Ok(()) => Ok(Found { root, difference: None, damage: None }),
-            // Whatever root these rows have, nothing that is stored says it.
-            Err(error) => {
-                Ok(Found { root: None, difference: difference(&error), damage: Some(error.to_string()) })
-            }
-        }
+        Ok(root.map_or_else(Found::Damaged, Found::Root))
     }
 
     fn in_words(&self, full: bool) -> String {
@@ -350,7 +362,7 @@ mod tests {
             let Ok(Command::VerifyState(args)) = parse(args) else { panic!() };
             let mut outcome = Outcome { height: Height(height), ..Outcome::default() };
             let ended = compare(&VerifyStateArgs { full, ..args }, &mut outcome);
-            assert_eq!(ended.is_ok(), !full, "{ended:?}");
+            assert_eq!(ended.as_ref().map(Option::is_some), Ok(full), "{ended:?}");
             outcome
         }
     }
