@@ -1,9 +1,11 @@
 use super::*;
 use crate::run::fixture;
 use crate::run::sync::take_status;
+use aequa_chain::{Account, Chain, StateProof};
 use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_replica::Input;
-use aequa_testkit::{CHAIN_ID, plaintext};
+use aequa_storage::chain_store::BlockCommit;
+use aequa_testkit::{CHAIN_ID, at, checked, commit, plaintext};
 use aequa_types::{Digest, DutyId, DutyKind, Height, Round, Slot};
 use tokio::sync::mpsc;
 
@@ -175,4 +177,40 @@ async fn reads_of_the_store_are_bounded_also_when_nobody_waits_for_them() {
     assert_eq!(backend.reads.0.available_permits(), 0);
     drop(release);
     waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_is_proven_from_the_store_without_the_core() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backend, commands) = backend(dir.path());
+    drop(commands);
+    let (cluster, quorum) = (backend.context.status.cluster_id, backend.context.quorum);
+    let address = Address::repeat_byte(7);
+    assert_eq!(backend.account_proof(address).await, Ok(None), "nothing is certified yet");
+    let mut chain = Chain::begin(cluster, quorum, backend.context.store.clone()).unwrap();
+    for height in 1..=3 {
+        let items = vec![checked(plaintext(address, height - 1, 1))];
+        let block = chain.build_block(OperatorIndex(0), height, cluster, items, &[]).unwrap();
+        let applied = chain.apply(&block).unwrap();
+        let certificate = commit(at(height), 0, block.header().digest()).certificate(0..3);
+        backend
+            .context
+            .store
+            .commit(&BlockCommit {
+                block: block.block(),
+                certificate: &certificate,
+                tx_hashes: &block.tx_hashes().collect::<Vec<_>>(),
+                changes: &applied.changes,
+                state_root: applied.state_root,
+                history_root: applied.history_root,
+            })
+            .unwrap();
+        let proof = backend.account_proof(address).await.unwrap().unwrap();
+        let (state, certified) = proof.into_parts().unwrap();
+        let state = StateProof::try_from(state).unwrap();
+        assert_eq!((&certified.header, &certified.certificate), (block.header(), &certificate));
+        assert_eq!(state.root(&cluster, Height(height - 1)), Ok(certified.header.state_root));
+        let account = Account::proven(&address, &state).unwrap();
+        assert_eq!(account.nonces[0], (TxKind::PlaintextV1, height - 1), "as after the block before");
+    }
 }
