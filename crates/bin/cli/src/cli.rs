@@ -11,6 +11,7 @@ use crate::import_obol::ImportObolArgs;
 use crate::replay::ReplayArgs;
 use crate::run::RunArgs;
 use crate::tx::TxCommand;
+use crate::unfence::UnfenceArgs;
 use crate::verify::{VerifyBlockArgs, VerifyProofArgs, VerifyStateArgs};
 use crate::version::VersionArgs;
 use aequa_node::config::not_in_this_version;
@@ -18,8 +19,7 @@ use aequa_node::exit::{ExitError, code};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 8] =
-    ["audit", "unfence", "slashing-protection", "combine", "exit", "deposit", "test", "beast"];
+const LATER: [&str; 7] = ["audit", "slashing-protection", "combine", "exit", "deposit", "test", "beast"];
 
 /// One validator and one sequencer, run by many operators.
 #[derive(Debug, Parser)]
@@ -46,6 +46,7 @@ pub enum Command {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Replay(ReplayArgs),
+    Unfence(UnfenceArgs),
     #[command(subcommand)]
     Tx(TxCommand),
     Version(VersionArgs),

@@ -14,6 +14,7 @@
 //! | [`load`] | many transactions, and what becomes of them |
 //! | [`devnet`] | a whole cluster on this machine |
 //! | [`client`] | asks a node's API |
+//! | [`unfence`] | lets a node that fenced itself begin again |
 //! | [`version`] | what this binary is |
 //!
 //! The node itself is the library `aequa-node`.
@@ -34,6 +35,7 @@ mod replay;
 mod run;
 mod staking;
 mod tx;
+mod unfence;
 mod verify;
 mod version;
 
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Unfence(args) => unfence::unfence(&args),
         Command::Version(args) => {
             version::print(&args);
             Ok(())

@@ -1,8 +1,13 @@
 //! A node whose state is not what it wrote: it notices, fences itself, has the state again from the others, and is one
 //! of them again.
 
-use crate::harness::{Cluster, Node, Shape, Verdict, Wallet, envelope, flip_in_files, flip_in_state, until};
+use crate::harness::{
+    Cluster, Node, Shape, Verdict, Wallet, envelope, flip_in_files, flip_in_state, output, until,
+};
+use aequa_storage::FenceMark;
+use aequa_types::Height;
 use aequa_types::json::parse_address;
+use alloy_primitives::B256;
 use serde_json::Value;
 use std::time::Instant;
 
@@ -36,15 +41,19 @@ fn events(node: &Node) -> Vec<Value> {
 #[track_caller]
 fn until_it_is_repaired(cluster: &mut Cluster, wallet: &Wallet) {
     let started = Instant::now();
+    let before = events(&cluster.nodes[VICTIM]);
+    // A fence that was set in an earlier life counts.
+    let before = before.iter().rposition(|line| line["msg"] == "SELF_FENCED").unwrap_or(before.len());
     cluster.nodes[VICTIM].spawn();
     let node = &cluster.nodes[VICTIM];
-    let seen = |name: &str| events(node).iter().any(|line| line["msg"] == name);
+    let events = || events(node).split_off(before);
+    let seen = |name: &str| events().iter().any(|line| line["msg"] == name);
     until("it fences itself", || seen("SELF_FENCED").then_some(()));
     eprintln!("fenced after {:?}", started.elapsed());
     until("it is one of them again", || seen("UNFENCED").then_some(()));
     eprintln!("unfenced after {:?}", started.elapsed());
     until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
-    let order: Vec<String> = events(node).iter().map(|line| line["msg"].as_str().unwrap().into()).collect();
+    let order: Vec<String> = events().iter().map(|line| line["msg"].as_str().unwrap().into()).collect();
     let place = |name: &str| order.iter().position(|seen| seen == name).unwrap_or(usize::MAX);
     assert!(place("SELF_FENCED") < place("FENCE_RESTORED"), "the marker comes first: {order:?}");
     assert!(place("RECONCILIATION_COMPLETE") < place("UNFENCED"), "{order:?}");
@@ -121,4 +130,38 @@ fn a_file_damaged_behind_the_engine_is_noticed_or_does_no_harm() {
     assert_eq!(root(&cluster.nodes[VICTIM]), root(&cluster.nodes[0]));
     let account = node.get(&format!("/v1/accounts/{}", wallet.address())).json();
     assert_eq!(account["nonces"]["plaintext_v1"], 1);
+}
+
+#[test]
+fn m3_a_node_that_gives_up_names_a_command_that_lets_it_begin_again() {
+    let (mut cluster, wallet) = cluster();
+    cluster.nodes[VICTIM].stop();
+    let dir = cluster.nodes[VICTIM].dir.clone();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let often = FenceMark {
+        height: Height(20),
+        root: B256::ZERO,
+        backers: Vec::new(),
+        reason: FenceMark::reason_of("a row differs"),
+        since: now,
+        attempts: 4,
+        first_attempt: now - 100,
+        is_set_aside: false,
+    };
+    often.set(&dir).unwrap();
+    cluster.nodes[VICTIM].spawn();
+    assert_eq!(cluster.nodes[VICTIM].until_ended().code(), Some(1));
+    let log = cluster.nodes[VICTIM].log();
+    let given_up = log.iter().find(|line| line["msg"] == "RECONCILIATION_REQUIRES_REPLAY").unwrap();
+    let action = given_up["action"].as_str().unwrap().replace("TEXT", "memory-replaced");
+    let mut words = action.split(' ');
+    assert_eq!(words.next(), Some("dvt-node"));
+    let words: Vec<&str> = words.collect();
+    assert!(!output(&words[..words.len() - 2]).status.success(), "not of another folder");
+    let done = output(&words);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(output(&words).status.code(), Some(1), "there is no fence any more");
+    flip_in_state(&dir, &[0, 0]);
+    until_it_is_repaired(&mut cluster, &wallet);
+    assert_eq!(output(&words).status.code(), Some(4), "not while a node runs there");
 }

@@ -26,6 +26,10 @@ pub async fn serve(context: &Arc<Context>, from: OperatorIndex, frame: Frame) ->
         SyncRequest::Snapshot(_) => Call::Snapshot,
         SyncRequest::State(_) => Call::State,
     };
+    let is_of_the_chain = matches!(call, Call::Blocks | Call::Snapshot | Call::State);
+    if is_of_the_chain && context.facts.is_fenced() {
+        return None;
+    }
     let turn = context.budgets.turn(from, call).await?;
     let (reply, busy) = answer(context, from, request).await?;
     let body = Bytes::from(reply.as_ssz_bytes());

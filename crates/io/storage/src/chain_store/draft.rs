@@ -78,7 +78,7 @@ pub fn install(chain: &Path, cluster_id: ClusterId) -> Result<bool, StorageError
             }
             Ok(before) => next.take_over(&before)?,
             // It was to be replaced because it is damaged: what was signed is in the signing database.
-            Err(StorageError::ChainCorrupt { .. }) => {}
+            Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
     }
