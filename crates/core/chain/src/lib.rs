@@ -104,5 +104,5 @@ pub use proof::{Account, StateProof};
 pub use read::{Change, MemoryState, StateRead};
 pub use row::{OperatorLedger, SCHEMA_VERSION, Table};
 pub use state::{Committed, State, StoredRow};
-pub use transfer::{Part, PartRefusal, Place, Transfer, WrongSummary};
+pub use transfer::{Part, PartRefusal, Place, RootRefusal, Transfer};
 pub use tree::RowProof;

@@ -51,7 +51,7 @@ pub enum PartRefusal {
 /// Why a state cannot be taken over at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("row counts and tree have state root {found}, the certified one is {certified}")]
-pub struct WrongSummary {
+pub struct RootRefusal {
     /// What they have.
     pub found: B256,
     /// What the next header says.
@@ -135,7 +135,7 @@ impl Transfer {
         certified: B256,
         counts: &[(u8, u64)],
         tree: B256,
-    ) -> Result<Self, WrongSummary> {
+    ) -> Result<Self, RootRefusal> {
         let mut summary = Summary { rows: [0; Table::ALL.len()], tree };
         for (number, rows) in counts {
             let Some(table) = Table::from_number(*number) else { continue };
@@ -143,7 +143,7 @@ impl Transfer {
         }
         let found = summary.root(cluster, height);
         if found != certified {
-            return Err(WrongSummary { found, certified });
+            return Err(RootRefusal { found, certified });
         }
         let missing = [(Place::TOP, tree)].into_iter().filter(|(_, tree)| *tree != hash::empty());
         Ok(Self { summary, missing: missing.collect(), rows: 0 })

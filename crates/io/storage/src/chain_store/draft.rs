@@ -9,11 +9,13 @@
 //! A draft becomes `chain.next` by one rename, when all of it is durable. From then on `chain` is dispensable: it is
 //! removed, and `chain.next` gets its name, however often that is interrupted.
 
-use super::{ChainOptions, ChainStore as _, FjallChainStore, Roots};
+use super::engine::watermark_key;
+use super::keys::{HeightRow, slot_key};
+use super::{BlockCommit, ChainOptions, ChainStore as _, FjallChainStore, Roots};
 use crate::StorageError;
 use crate::files::{at, parent, sync_dir};
 use aequa_chain::Change;
-use aequa_types::{CertifiedBlock, ClusterId, Height};
+use aequa_types::{CertifiedBlock, ClusterId, DutyId, Height};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,60 @@ pub fn install(chain: &Path, cluster_id: ClusterId) -> Result<bool, StorageError
     fs::rename(&next_dir, chain).map_err(at("rename to", chain))?;
     sync_dir(parent(chain)).map_err(at("sync directory", parent(chain)))?;
     Ok(true)
+}
+
+impl FjallChainStore {
+    /// Stores entries of a state that comes from elsewhere, before there is any block.
+    fn put_state(&self, changes: &[Change]) -> Result<(), StorageError> {
+        let _writing = self.write_lock()?;
+        self.check_is_empty()?;
+        let mut batch = self.database.batch();
+        for Change { key, after, .. } in changes {
+            match after {
+                Some(value) => batch.insert(&self.state.entries, key.as_slice(), value.as_slice()),
+                None => batch.remove(&self.state.entries, key.as_slice()),
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// The state that was stored is that after this block, with which the store begins.
+    fn begin_at(&self, block: &CertifiedBlock, roots: Roots) -> Result<(), StorageError> {
+        let _writing = self.write_lock()?;
+        self.check_is_empty()?;
+        let CertifiedBlock { block, certificate } = block;
+        let Roots { state_root, history_root } = roots;
+        let header = block.header.clone();
+        let row = HeightRow { digest: header.digest(), header, state_root, history_root };
+        // Where it was included is said of transactions that this node executed.
+        let commit =
+            BlockCommit { block, certificate, tx_hashes: &[], changes: &[], state_root, history_root };
+        self.write_block(&commit, &row)?;
+        self.set_tip(Some(row.tip()));
+        Ok(())
+    }
+
+    fn check_is_empty(&self) -> Result<(), StorageError> {
+        match self.tip() {
+            None => Ok(()),
+            Some(_) => {
+                Err(StorageError::Mismatch { reason: "the store has blocks: its state is what they made" })
+            }
+        }
+    }
+
+    /// Takes over what another store of the cluster knows of duties, and the evidence that waits.
+    fn take_over(&self, before: &Self) -> Result<(), StorageError> {
+        for guard in before.duties.iter() {
+            let (duty, result) = guard.into_inner()?;
+            self.duties.insert(duty, result)?;
+        }
+        for DutyId { kind, slot } in before.duty_watermarks()? {
+            self.meta.insert(watermark_key(kind), slot_key(slot))?;
+        }
+        self.put_pending_evidence(&before.pending_evidence()?)?;
+        self.flush()
+    }
 }
 
 fn height(store: &FjallChainStore) -> Result<Option<Height>, StorageError> {

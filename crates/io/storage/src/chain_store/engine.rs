@@ -13,7 +13,7 @@ use super::state::{StateAt, StateTables};
 use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots};
 use crate::StorageError;
 use crate::files::{at, create_dir_durable, parent, sync_dir};
-use aequa_chain::{Change, StateRead, StoredRow, Tip};
+use aequa_chain::{StateRead, StoredRow, Tip};
 use aequa_types::limits::{
     CONSENSUS_FRAME_BYTES_MAX, EVIDENCE_BYTES_MAX, EVIDENCE_PER_OPERATOR_MAX, OPERATORS_MAX, VALUE_BYTES_MAX,
 };
@@ -79,21 +79,21 @@ impl Default for ChainOptions {
 
 /// [`ChainStore`] on disk.
 pub struct FjallChainStore {
-    database: Database,
-    cluster_id: ClusterId,
-    bodies: Keyspace,
-    certificates: Keyspace,
-    heights: Keyspace,
-    transactions: Keyspace,
-    state: StateTables,
-    duties: Keyspace,
-    meta: Keyspace,
+    pub(super) database: Database,
+    pub(super) cluster_id: ClusterId,
+    pub(super) bodies: Keyspace,
+    pub(super) certificates: Keyspace,
+    pub(super) heights: Keyspace,
+    pub(super) transactions: Keyspace,
+    pub(super) state: StateTables,
+    pub(super) duties: Keyspace,
+    pub(super) meta: Keyspace,
     /// Held during every write that depends on what is stored.
-    writer: Mutex<()>,
+    pub(super) writer: Mutex<()>,
     /// Set only after the batch is in.
-    tip: RwLock<Option<Tip>>,
+    pub(super) tip: RwLock<Option<Tip>>,
     /// The first read of the state that failed and was not asked about yet.
-    failed: Mutex<Option<StorageError>>,
+    pub(super) failed: Mutex<Option<StorageError>>,
 }
 
 impl FjallChainStore {
@@ -260,16 +260,16 @@ impl FjallChainStore {
     }
 
     /// A writer that panicked may have left the tip behind the batch.
-    fn write_lock(&self) -> Result<MutexGuard<'_, ()>, StorageError> {
+    pub(super) fn write_lock(&self) -> Result<MutexGuard<'_, ()>, StorageError> {
         self.writer.lock().map_err(|_| StorageError::Poisoned)
     }
 
-    fn tip(&self) -> Option<Tip> {
+    pub(super) fn tip(&self) -> Option<Tip> {
         // Nothing can panic while the lock is held.
         *self.tip.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_tip(&self, tip: Option<Tip>) {
+    pub(super) fn set_tip(&self, tip: Option<Tip>) {
         *self.tip.write().unwrap_or_else(PoisonError::into_inner) = tip;
     }
 
@@ -306,7 +306,7 @@ impl FjallChainStore {
         Ok(Committed::New)
     }
 
-    fn duty_watermark(&self, kind: DutyKind) -> Result<Option<Slot>, StorageError> {
+    pub(super) fn duty_watermark(&self, kind: DutyKind) -> Result<Option<Slot>, StorageError> {
         self.meta.get(watermark_key(kind))?.map(|watermark| slot_of_key(&watermark)).transpose()
     }
 
@@ -319,58 +319,6 @@ impl FjallChainStore {
             }
         }
         Ok(batch.commit()?)
-    }
-
-    /// Stores entries of a state that comes from elsewhere, before there is any block.
-    pub(super) fn put_state(&self, changes: &[Change]) -> Result<(), StorageError> {
-        let _writing = self.write_lock()?;
-        self.check_is_empty()?;
-        let mut batch = self.database.batch();
-        for Change { key, after, .. } in changes {
-            match after {
-                Some(value) => batch.insert(&self.state.entries, key.as_slice(), value.as_slice()),
-                None => batch.remove(&self.state.entries, key.as_slice()),
-            }
-        }
-        Ok(batch.commit()?)
-    }
-
-    /// The state that was stored is that after this block, with which the store begins.
-    pub(super) fn begin_at(&self, block: &CertifiedBlock, roots: Roots) -> Result<(), StorageError> {
-        let _writing = self.write_lock()?;
-        self.check_is_empty()?;
-        let CertifiedBlock { block, certificate } = block;
-        let Roots { state_root, history_root } = roots;
-        let header = block.header.clone();
-        let row = HeightRow { digest: header.digest(), header, state_root, history_root };
-        // Where it was included is said of transactions that this node executed.
-        let commit =
-            BlockCommit { block, certificate, tx_hashes: &[], changes: &[], state_root, history_root };
-        self.write_block(&commit, &row)?;
-        self.set_tip(Some(row.tip()));
-        Ok(())
-    }
-
-    fn check_is_empty(&self) -> Result<(), StorageError> {
-        match self.tip() {
-            None => Ok(()),
-            Some(_) => {
-                Err(StorageError::Mismatch { reason: "the store has blocks: its state is what they made" })
-            }
-        }
-    }
-
-    /// Takes over what another store of the cluster knows of duties, and the evidence that waits.
-    pub(super) fn take_over(&self, before: &Self) -> Result<(), StorageError> {
-        for guard in before.duties.iter() {
-            let (duty, result) = guard.into_inner()?;
-            self.duties.insert(duty, result)?;
-        }
-        for DutyId { kind, slot } in before.duty_watermarks()? {
-            self.meta.insert(watermark_key(kind), slot_key(slot))?;
-        }
-        self.put_pending_evidence(&before.pending_evidence()?)?;
-        self.flush()
     }
 
     /// Forgets the blocks below a height, with the roots after them and where their transactions were, but never the
@@ -409,7 +357,7 @@ impl FjallChainStore {
         self.heights.first_key_value().map(|first| height_of_key(&first.key()?)).transpose()
     }
 
-    fn write_block(&self, commit: &BlockCommit<'_>, row: &HeightRow) -> Result<(), StorageError> {
+    pub(super) fn write_block(&self, commit: &BlockCommit<'_>, row: &HeightRow) -> Result<(), StorageError> {
         let height = commit.block.header.height;
         let key = height_key(height);
         let mut batch = self.database.batch();
@@ -642,7 +590,7 @@ fn end_of_duties(before: Option<Slot>) -> Vec<u8> {
     before.map_or_else(|| vec![u8::MAX; 9], |slot| slot_key(slot).to_vec())
 }
 
-fn watermark_key(kind: DutyKind) -> Vec<u8> {
+pub(super) fn watermark_key(kind: DutyKind) -> Vec<u8> {
     [DUTY_WATERMARK_KEY, &[kind.number()]].concat()
 }
 
