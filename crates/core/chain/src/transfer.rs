@@ -187,6 +187,7 @@ impl Transfer {
                 if page.node().hash() != expected {
                     return Err(PartRefusal::Hash);
                 }
+                check_places(place, &page)?;
                 check_leaves(&page, &changes)?;
                 changes.push(Change { key: place.key(), before: None, after: Some(bytes.clone()) });
                 self.go_below(place, &page);
@@ -228,6 +229,15 @@ impl Transfer {
             }
         }
     }
+}
+
+/// Whether every leaf of a page stands where its path goes: the hash of a lone one is the same anywhere.
+fn check_places(place: Place, page: &Page) -> Result<(), PartRefusal> {
+    let stands = |(subtree, node): (usize, &Node)| match node {
+        Node::Leaf(leaf) => place.is_above(&leaf.path()) && place.subtree(&leaf.path()) == subtree,
+        Node::Empty | Node::Branch(_) => true,
+    };
+    if page.subtrees.iter().enumerate().all(stands) { Ok(()) } else { Err(PartRefusal::Stranger) }
 }
 
 /// Whether these are the rows of a page's own leaves, in their order.
