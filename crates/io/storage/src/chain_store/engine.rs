@@ -418,7 +418,13 @@ impl ChainStore for FjallChainStore {
         }
         let _writing = self.write_lock()?;
         let snapshot = self.database.snapshot();
-        let row = self.height_row(&snapshot, height)?.ok_or(StorageError::UnknownHeight { height })?;
+        let Some(row) = self.height_row(&snapshot, height)? else {
+            // A seal may come later than the block is kept.
+            return match self.first_height()?.is_some_and(|first| height < first) {
+                true => Ok(false),
+                false => Err(StorageError::UnknownHeight { height }),
+            };
+        };
         if certificate.digest != row.digest {
             return Err(StorageError::Conflict { height, stored: row.digest, offered: certificate.digest });
         }

@@ -583,6 +583,11 @@ fn f6_blocks_below_a_height_are_forgotten_and_all_others_stay() {
     let (dir, store) = stored(&decisions);
     assert_eq!(store.prune_blocks_below(Height(31)).unwrap(), 30);
     assert_eq!(store.prune_blocks_below(Height(31)).unwrap(), 0);
+    assert!(
+        !store.put_certificate(Height(7), &decisions[6].certificate).unwrap(),
+        "a seal that comes too late"
+    );
+    assert!(store.put_certificate(Height(41), &commits(41, Digest::ZERO)).is_err(), "of no block yet");
     let check = |store: &FjallChainStore| {
         assert_eq!(store.first_height().unwrap(), Some(Height(31)));
         for decision in &decisions {
