@@ -6,8 +6,8 @@
 //! chain
 //! ```
 //!
-//! A draft becomes `chain.next` by one rename, when all of it is durable. From then on `chain` is dispensable: it is
-//! removed, and `chain.next` gets its name, however often that is interrupted.
+//! A draft becomes `chain.next` by one rename, when all of it is durable. From then on `chain` is dispensable: it becomes
+//! `chain.old` by one rename, `chain.next` gets its name, and `chain.old` goes, however often that is interrupted.
 
 use super::engine::watermark_key;
 use super::keys::{HeightRow, slot_key};
@@ -67,6 +67,7 @@ impl ChainDraft {
 pub fn install(chain: &Path, cluster_id: ClusterId) -> Result<bool, StorageError> {
     let next_dir = next_of(chain);
     if !next_dir.exists() {
+        remove(&old_of(chain))?;
         return Ok(false);
     }
     let options = ChainOptions::default();
@@ -84,9 +85,16 @@ pub fn install(chain: &Path, cluster_id: ClusterId) -> Result<bool, StorageError
             Err(error) => return Err(error),
         }
     }
-    remove(chain)?;
+    // By one rename: a store that is removed in part is one that cannot be opened.
+    let old = old_of(chain);
+    remove(&old)?;
+    if chain.exists() {
+        fs::rename(chain, &old).map_err(at("rename to", &old))?;
+        sync_dir(parent(chain)).map_err(at("sync directory", parent(chain)))?;
+    }
     fs::rename(&next_dir, chain).map_err(at("rename to", chain))?;
     sync_dir(parent(chain)).map_err(at("sync directory", parent(chain)))?;
+    remove(&old)?;
     Ok(true)
 }
 
@@ -150,6 +158,10 @@ fn height(store: &FjallChainStore) -> Result<Option<Height>, StorageError> {
 
 fn draft_of(chain: &Path) -> PathBuf {
     chain.with_extension("draft")
+}
+
+fn old_of(chain: &Path) -> PathBuf {
+    chain.with_extension("old")
 }
 
 fn next_of(chain: &Path) -> PathBuf {
@@ -240,9 +252,12 @@ mod tests {
         let chain = dir.path().join("chain");
         drop(open(&chain));
         ChainDraft::open(&chain, CLUSTER).unwrap().complete(&block_of(700), roots()).unwrap();
-        fs::remove_dir_all(&chain).unwrap();
+        fs::rename(&chain, old_of(&chain)).unwrap();
         assert!(install(&chain, CLUSTER).unwrap());
         assert_eq!(open(&chain).latest().unwrap().unwrap().height, Height(700));
+        fs::create_dir(old_of(&chain)).unwrap();
+        assert!(!install(&chain, CLUSTER).unwrap(), "what is left of the old one goes");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
