@@ -11,7 +11,7 @@
 
 use super::context::Context;
 use super::sync::{self, FetchError, blocking};
-use aequa_chain::{Part, Place, State, StateRead, Transfer};
+use aequa_chain::{Part, Place, RootRefusal, State, StateRead, Transfer};
 use aequa_p2p::Network;
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::{ChainDraft, ChainStore as _, Roots};
@@ -19,7 +19,7 @@ use aequa_types::limits::SYNC_FRAME_BYTES_MAX;
 use aequa_types::sync::{
     Snapshot, SnapshotRequest, StatePart, StateRequest, StateRow, SyncReply, SyncRequest, TableRows,
 };
-use aequa_types::{CertifiedBlock, Digest, Height, OperatorIndex};
+use aequa_types::{CertifiedBlock, ClusterId, Digest, Height, OperatorIndex};
 use alloy_primitives::B256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -223,13 +223,19 @@ impl Joining {
     /// The draft, with what is missing of it. One of another state is thrown away.
     async fn open_draft(&self, offered: &Offered) -> Result<(ChainDraft, Transfer), Failure> {
         let (chain_dir, cluster_id) = (self.chain_dir.clone(), self.context.status.cluster_id);
-        let Snapshot { block, next, tables, tree, .. } = &offered.snapshot;
-        let (height, certified) = (block.block.header.height, next.block.header.state_root);
-        let counts: Vec<(u8, u64)> = tables.iter().map(|table| (table.table, table.rows)).collect();
-        let transfer = Transfer::begin(&cluster_id, height, certified, &counts, *tree);
+        let height = offered.snapshot.block.block.header.height;
+        let transfer = transfer_of(&cluster_id, &offered.snapshot);
         let mut transfer = transfer.map_err(|_| Failure::NotTheState(height))?;
         self.stored(move || {
-            let mut draft = ChainDraft::open(&chain_dir, cluster_id)?;
+            let mut draft = match ChainDraft::open(&chain_dir, cluster_id) {
+                Ok(draft) => draft,
+                // What was begun cannot be gone on with.
+                Err(error) if error.may_pass() => return Err(error.into()),
+                Err(_) => {
+                    ChainDraft::discard(&chain_dir)?;
+                    ChainDraft::open(&chain_dir, cluster_id)?
+                }
+            };
             transfer.resume(&**draft.state());
             draft.state().check_reads()?;
             if transfer.progress().0 == 0 && draft.state().above(&[]).is_some() {
@@ -308,7 +314,15 @@ fn eta(taken: Duration, rows: u64, left: u64) -> Duration {
     Duration::from_secs_f64(taken.as_secs_f64() * left as f64 / rows.max(1) as f64)
 }
 
-/// Whether a quorum decided both blocks, and the second is the child of the first.
+/// The transfer of a state, if its counts and its tree are those of the root in the next header.
+fn transfer_of(cluster_id: &ClusterId, offer: &Snapshot) -> Result<Transfer, RootRefusal> {
+    let counts: Vec<(u8, u64)> = offer.tables.iter().map(|table| (table.table, table.rows)).collect();
+    let (height, certified) = (offer.block.block.header.height, offer.next.block.header.state_root);
+    Transfer::begin(cluster_id, height, certified, &counts, offer.tree)
+}
+
+/// Whether a quorum decided both blocks, the second is the child of the first, and what is offered is the state that it
+/// names.
 fn is_certified(context: &Context, offer: &Snapshot) -> bool {
     let Snapshot { block, next, .. } = offer;
     let holds = |block: &CertifiedBlock| context.verifier.certified_block(block.clone()).is_ok();
@@ -317,6 +331,7 @@ fn is_certified(context: &Context, offer: &Snapshot) -> bool {
         && child.height == header.height.next()
         && child.parent_root == header.digest()
         && header.height.0.is_multiple_of(context.checkpoint_interval)
+        && transfer_of(&context.status.cluster_id, offer).is_ok()
         && holds(block)
         && holds(next)
 }
