@@ -125,7 +125,8 @@ impl Joining {
                 moved = (tip, Instant::now());
             }
             let far = if moved.1.elapsed() >= STUCK_AFTER { 1 } else { INTERVALS_BEHIND };
-            if self.ahead(tip) < far * self.context.checkpoint_interval {
+            let ahead = self.context.facts.best_peer_height().0.saturating_sub(tip.0);
+            if ahead < far * self.context.checkpoint_interval {
                 continue;
             }
             match self.take().await {
@@ -141,15 +142,6 @@ impl Joining {
                 }
             }
         }
-    }
-
-    /// How far f+1 members say that they are ahead: one of them is honest.
-    fn ahead(&self, tip: Height) -> u64 {
-        let mut heights: Vec<Height> =
-            self.context.facts.peers().into_iter().filter_map(|peer| peer.height).collect();
-        heights.sort_unstable_by(|one, other| other.cmp(one));
-        let ahead = heights.get(self.context.quorum.weak_quorum() - 1).copied().unwrap_or_default();
-        ahead.0.saturating_sub(tip.0)
     }
 
     async fn take(&self) -> Result<Height, Failure> {
