@@ -17,7 +17,7 @@ use crate::exit::ExitError;
 use aequa_host::HostError;
 use aequa_replica::Halt;
 use aequa_storage::{DataDir, FenceMark, StorageError};
-use aequa_types::Height;
+use aequa_types::{Height, Quorum};
 use alloy_primitives::B256;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -205,9 +205,23 @@ pub async fn watch(context: Arc<Context>, mark: FenceMark, data_dir: PathBuf) {
 
 /// Whether this node has what f+1 members have, and is not asking what it has signed.
 fn is_with_the_others(context: &Context) -> bool {
-    let facts = &context.facts;
-    let mut heights: Vec<Height> = facts.peers().into_iter().filter_map(|peer| peer.height).collect();
-    heights.sort_unstable_by(|one, other| other.cmp(one));
-    let theirs = heights.get(context.quorum.weak_quorum() - 1);
-    theirs.is_some_and(|theirs| facts.tip_height() >= *theirs) && !facts.is_rejoining()
+    let theirs = context.facts.best_peer_height();
+    theirs > Height(0) && context.facts.tip_height() >= theirs && !context.facts.is_rejoining()
+}
+
+/// Whether a node of such a cluster can have its state again: the others have to tell what it signed.
+pub fn can_repair(quorum: Quorum) -> bool {
+    quorum.operators().saturating_sub(1) >= quorum.quorum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_in_which_nobody_can_tell_what_was_signed_does_not_set_its_state_aside() {
+        let repairs = |operators| can_repair(Quorum::of(operators).unwrap());
+        assert!(repairs(4) && repairs(7));
+        assert!(!repairs(1) && !repairs(2));
+    }
 }

@@ -321,12 +321,12 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
     if let Some(mark) = opened_fence {
         tokio::spawn(fence::watch(Arc::clone(&context), mark, config_data_dir.clone()));
     }
-    let has_peers = context.quorum.operators() > 1;
+    let can_repair = fence::can_repair(context.quorum);
     let (mut ending, mut diverged) = (Ending::Stopped, None);
     let told = async {
         tokio::select! {
             () = signals.stop_requested() => {}
-            found = inspect::damage(Arc::clone(&context)), if has_peers => diverged = Some(found),
+            found = inspect::damage(Arc::clone(&context)), if can_repair => diverged = Some(found),
             place = over.over() => ending = place.map_or(Ending::Left, Ending::NextEpoch),
             () = joining.ready() => ending = Ending::NewerState,
         }
@@ -366,7 +366,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
                 () = disk::usable(config_data_dir.clone()) => ending = Ending::DiskUsable,
             }
             (outcome, deadline) = (Ok(Ok(())), tokio::time::Instant::now() + STOP_WITHIN);
-        } else if has_peers {
+        } else if can_repair {
             diverged = fence::Divergence::of(error, facts.tip_height());
         }
     }

@@ -384,8 +384,8 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
 /// The block store, and the chain on it.
 fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<(Store, Chain), NotOpened> {
     let lock = &operator.lock;
-    let has_peers = lock.quorum().operators() > 1;
-    let failed = |error: StorageError| match Divergence::in_store(&error, Height(0)).filter(|_| has_peers) {
+    let can_repair = fence::can_repair(lock.quorum());
+    let failed = |error: StorageError| match Divergence::in_store(&error, Height(0)).filter(|_| can_repair) {
         Some(divergence) => NotOpened::Diverged(divergence),
         None => refusal(error).into(),
     };
@@ -407,7 +407,7 @@ fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<
     store.check_reads().map_err(failed)?;
     match opened {
         Ok(chain) => Ok((store, chain)),
-        Err(error) if has_peers => {
+        Err(error) if can_repair => {
             let (height, root) = tip.map_or_else(Default::default, |tip| (tip.height, tip.state_root));
             Err(NotOpened::Diverged(Divergence { height, root, reason: error.to_string() }))
         }
@@ -415,7 +415,7 @@ fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<
             let error = ExitError::failure(format!("the stored state does not match its root: {error}"));
             Err(error
                 .hint(
-                    "restore the folder `chain` from a backup: a cluster of one has no peer to fetch it from",
+                    "restore the folder `chain` from a backup: the other operators are too few to fetch it from",
                 )
                 .into())
         }
