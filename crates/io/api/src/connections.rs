@@ -79,6 +79,11 @@ impl Connections {
         Arc::new(Self { max, table: Mutex::default() })
     }
 
+    /// Most connections that have a place.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// A place for a new connection, and whose it was.
     pub fn admit(self: &Arc<Self>, client: Client) -> Result<(Place, Option<Client>), Full> {
         let mut table = self.table();

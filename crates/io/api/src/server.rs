@@ -177,12 +177,14 @@ impl Hall {
         let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
+        // Whoever makes way still holds a descriptor until its task has run.
+        let descriptors = Arc::new(Semaphore::new(self.door.connections.max() + FAREWELLS_MAX));
         loop {
             let accepted = tokio::select! {
                 () = self.stopping.cancelled() => break,
-                accepted = listener.accept() => accepted,
+                accepted = accept(&listener, &descriptors) => accepted,
             };
-            let Ok((stream, peer)) = accepted else {
+            let Ok((stream, peer, descriptor)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
@@ -195,12 +197,18 @@ impl Hall {
                     let arrival = Arrival { peer, listener: self.address, place: Arc::new(place) };
                     let serve = Arc::clone(&self).serve(stream, client, arrival, Arc::clone(&farewells));
                     let abort = abort.clone();
-                    tasks.spawn(async move { abort.run_until_cancelled(serve).await });
+                    tasks.spawn(async move {
+                        abort.run_until_cancelled(serve).await;
+                        drop(descriptor);
+                    });
                 }
                 Err(full) => {
                     self.door.turned_away(full.into(), client);
                     if let Ok(permit) = Arc::clone(&farewells).try_acquire_owned() {
-                        tasks.spawn(turn_away(stream, permit));
+                        tasks.spawn(async move {
+                            turn_away(stream, permit).await;
+                            drop(descriptor);
+                        });
                     }
                 }
             }
@@ -269,6 +277,16 @@ impl Hall {
             let _ = tokio::time::timeout(FAREWELL_TIME, connection).await;
         }
     }
+}
+
+/// The next connection, once there is a descriptor for it.
+async fn accept(
+    listener: &TcpListener,
+    descriptors: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let descriptor = Arc::clone(descriptors).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, descriptor))
 }
 
 /// Tells a client that there is no place, and waits for it to have read so.
