@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_say_so() {
-        for line in ["audit show", "unfence --force", "slashing-protection import"] {
+        for line in ["audit show", "slashing-protection import"] {
             let refusal = parsed(line).unwrap_err();
             assert_eq!(refusal.code, 2);
             assert!(refusal.text.contains("not part of this version"), "{}", refusal.text);
