@@ -50,8 +50,9 @@ const MEMTABLE_BYTES: u64 = 2 << 20;
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Open files; a table or blob file each.
 const OPEN_FILES_MAX: usize = 64;
-/// One for flushing, one for compaction.
-const WORKER_THREADS: usize = 2;
+/// One that flushes and compacts: of two the first hands every compaction back to the queue, without a pause, while the
+/// other compacts.
+const WORKER_THREADS: usize = 1;
 /// Results removed in one batch when pruning; bounds the batch.
 const PRUNE_BATCH: usize = 4096;
 
