@@ -136,6 +136,14 @@ impl Page {
         fold(&self.subtrees)
     }
 
+    /// Whether every leaf stands where its path goes, below `place`: the hash of a lone one is the same anywhere.
+    pub fn is_in_place(&self, place: Place) -> bool {
+        self.subtrees.iter().enumerate().all(|(subtree, node)| match node {
+            Node::Leaf(leaf) => place.is_above(&leaf.path()) && place.subtree(&leaf.path()) == subtree,
+            Node::Empty | Node::Branch(_) => true,
+        })
+    }
+
     /// The rows that are its own: not in a page below.
     pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
         self.subtrees.iter().filter_map(|node| match node {

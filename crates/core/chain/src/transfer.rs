@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 
 pub use crate::page::Place;
 
+/// Least bytes of a row with its key, about: twenty are an address.
+const ROW_BYTES_MIN: u64 = 24;
+
 /// A part of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -63,7 +66,7 @@ impl State {
     pub fn part(&self, place: Place, bytes_max: usize) -> Result<Part, ChainError> {
         let (page, stored) = tree::read(self, place)?;
         let mut collected = Collected { rows: Vec::new(), bytes_left: bytes_max };
-        if self.collect(place, &page, &mut collected)? {
+        if self.may_fit(place, bytes_max) && self.collect(place, &page, &mut collected)? {
             return Ok(Part { page: None, rows: collected.rows });
         }
         let mut own = Collected { rows: Vec::new(), bytes_left: usize::MAX };
@@ -73,6 +76,14 @@ impl State {
             }
         }
         Ok(Part { page: stored, rows: own.rows })
+    }
+
+    /// Whether it is worth collecting what is below a place: paths are hashes, so that rows are spread evenly.
+    fn may_fit(&self, place: Place, bytes_max: usize) -> bool {
+        let (depth, _) = place.parts();
+        let rows: u64 = self.counts().iter().map(|(_, rows)| rows).sum();
+        let below = rows.checked_shr(u32::from(depth) * 4).unwrap_or(0);
+        below.saturating_mul(ROW_BYTES_MIN) <= bytes_max as u64
     }
 
     /// Every row below a page; whether they were few enough.
@@ -154,6 +165,11 @@ impl Transfer {
         self.missing.keys().copied().take(number).collect()
     }
 
+    /// Whether a part is still missing.
+    pub fn is_missing(&self, place: Place) -> bool {
+        self.missing.contains_key(&place)
+    }
+
     /// Whether everything is there.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
@@ -187,7 +203,9 @@ impl Transfer {
                 if page.node().hash() != expected {
                     return Err(PartRefusal::Hash);
                 }
-                check_places(place, &page)?;
+                if !page.is_in_place(place) {
+                    return Err(PartRefusal::Stranger);
+                }
                 check_leaves(&page, &changes)?;
                 changes.push(Change { key: place.key(), before: None, after: Some(bytes.clone()) });
                 self.go_below(place, &page);
@@ -229,15 +247,6 @@ impl Transfer {
             }
         }
     }
-}
-
-/// Whether every leaf of a page stands where its path goes: the hash of a lone one is the same anywhere.
-fn check_places(place: Place, page: &Page) -> Result<(), PartRefusal> {
-    let stands = |(subtree, node): (usize, &Node)| match node {
-        Node::Leaf(leaf) => place.is_above(&leaf.path()) && place.subtree(&leaf.path()) == subtree,
-        Node::Empty | Node::Branch(_) => true,
-    };
-    if page.subtrees.iter().enumerate().all(stands) { Ok(()) } else { Err(PartRefusal::Stranger) }
 }
 
 /// Whether these are the rows of a page's own leaves, in their order.
@@ -457,6 +466,30 @@ mod tests {
             take(&state, &mut transfer, &mut taken, bytes, usize::MAX);
             assert_same(taken, &state);
         }
+    }
+
+    /// Keeps the page's hash, and the row could be neither read nor changed.
+    #[test]
+    fn a_lone_leaf_at_another_place_of_its_page_is_refused_and_found() {
+        let one = state(0);
+        assert_eq!(one.counts(), []);
+        let row = Row::Credit { recipient: Address::repeat_byte(0x77), amount: 1 };
+        let one = State::from_rows([(row.stored_key(), row.value())]).unwrap();
+        let mut transfer = begin(&one);
+        let good = one.part(Place::TOP, 0).unwrap();
+        let mut page = Page::decode(good.page.as_ref().unwrap()).unwrap();
+        let hash = page.node().hash();
+        page.subtrees.rotate_left(1);
+        assert_eq!(page.node().hash(), hash, "the hash does not tell");
+        let moved = page.encode();
+        let bad = Part { page: Some(moved.clone()), rows: good.rows.clone() };
+        assert_eq!(transfer.take(Place::TOP, &bad), Err(PartRefusal::Stranger));
+        let mut stored = MemoryState::default();
+        take(&one, &mut transfer, &mut stored, 0, usize::MAX);
+        State::open(Arc::new(stored.clone())).unwrap().check().unwrap();
+        stored.write(HEIGHT, &[Change { key: Place::TOP.key(), before: None, after: Some(moved) }]);
+        let found = State::open(Arc::new(stored)).and_then(|state| state.check());
+        assert!(matches!(found, Err(ChainError::Damaged { .. })), "{found:?}");
     }
 
     #[test]

@@ -257,6 +257,9 @@ fn visit_page(
     leaf: &mut dyn FnMut(Leaf) -> Result<(), ChainError>,
 ) -> Result<(), ChainError> {
     let (page, _) = load(entries, place, hash)?;
+    if !page.is_in_place(place) {
+        return Err(damaged(place, "a leaf of the tree is at another place"));
+    }
     for (subtree, node) in (0..SUBTREES).zip(page.subtrees) {
         match node {
             Node::Empty => {}
