@@ -39,6 +39,7 @@ pub mod keys;
 pub mod obol;
 pub mod process;
 pub mod run;
+pub mod store_key;
 mod validators;
 pub mod version;
 

@@ -181,10 +181,16 @@ pub enum StorageError {
         /// The height asked for.
         height: Height,
     },
+    /// The chain store is encrypted otherwise than it is opened.
+    #[error("the block store in {path}: {reason}")]
+    WrongKey {
+        /// The store.
+        path: PathBuf,
+        /// What does not fit.
+        reason: &'static str,
+    },
     /// The chain store contradicts itself.
-    #[error(
-        "chain store corrupt: {reason}; remove the chain directory, the node fetches it again from its peers"
-    )]
+    #[error("chain store corrupt: {reason}")]
     ChainCorrupt {
         /// What is wrong.
         reason: String,
@@ -255,6 +261,7 @@ impl StorageError {
             | Self::WrongParent { .. }
             | Self::Mismatch { .. }
             | Self::UnknownHeight { .. }
+            | Self::WrongKey { .. }
             | Self::ChainCorrupt { .. }
             | Self::Engine(_) => false,
         }

@@ -5,6 +5,7 @@
 
 use crate::StorageError;
 use crate::atomic;
+use crate::data_dir::chain_dir;
 use crate::files::{at, sync_dir};
 use crate::frame::{Frame, FrameKind};
 use aequa_types::Height;
@@ -98,11 +99,38 @@ impl FenceMark {
         sync_dir(dir).map_err(at("sync directory", dir))
     }
 
+    /// Keeps the block store that is not trusted for whoever wants to know what happened to it, out of the way of the next
+    /// one; a store that was kept before goes.
+    pub fn set_store_aside(dir: &Path) -> Result<(), StorageError> {
+        let chain = chain_dir(dir);
+        if !chain.exists() {
+            return Ok(());
+        }
+        let kept = kept_store(dir);
+        Self::drop_kept_store(dir)?;
+        fs::rename(&chain, &kept).map_err(at("rename", &chain))?;
+        sync_dir(dir).map_err(at("sync directory", dir))
+    }
+
+    /// Removes the store that was set aside, if there is one.
+    pub fn drop_kept_store(dir: &Path) -> Result<(), StorageError> {
+        let kept = kept_store(dir);
+        match fs::remove_dir_all(&kept) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &kept)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The fence that was removed last.
     pub fn last(dir: &Path) -> Result<Option<Self>, StorageError> {
         let read = |frame: &Frame| Self::from_ssz_bytes(&frame.payload).ok();
         Ok(atomic::read(&last(dir), &FENCE_FRAME, read)?.value())
     }
+}
+
+/// Where the block store is kept that was set aside.
+pub fn kept_store(dir: &Path) -> PathBuf {
+    chain_dir(dir).with_extension("damaged")
 }
 
 fn last(dir: &Path) -> PathBuf {
@@ -143,6 +171,23 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no backup to fall back to");
         assert_eq!(FenceMark::last(dir.path()).unwrap(), Some(mark("again")));
         FenceMark::remove(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_is_set_aside_is_kept_until_the_next_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for content in ["first", "second"] {
+            fs::create_dir(chain_dir(dir.path())).unwrap();
+            fs::write(chain_dir(dir.path()).join("table"), content).unwrap();
+            for _ in 0..2 {
+                FenceMark::set_store_aside(dir.path()).unwrap();
+                assert!(!chain_dir(dir.path()).exists());
+                assert_eq!(fs::read_to_string(kept_store(dir.path()).join("table")).unwrap(), content);
+            }
+        }
+        FenceMark::drop_kept_store(dir.path()).unwrap();
+        FenceMark::drop_kept_store(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

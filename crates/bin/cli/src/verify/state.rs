@@ -12,6 +12,7 @@ use crate::flags::{lock_of_node, path, text};
 use aequa_chain::{ChainError, State, Table};
 use aequa_crypto::verify::Verifier;
 use aequa_node::exit::{ExitError, code};
+use aequa_node::store_key::given;
 use aequa_node::{console, epochs, runtime};
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::{ChainOptions, ChainStore as _, FjallChainStore};
@@ -50,6 +51,9 @@ pub struct VerifyStateArgs {
     /// Folder of the operator; its node must be stopped
     #[arg(long, value_name = "DIR", default_value = "./aequa-data", value_parser = path())]
     pub data_dir: PathBuf,
+    /// File with the key of an encrypted block store [default: AEQUA_STORAGE_KEY]
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub storage_key_file: Option<PathBuf>,
     /// Cluster lock [default: the one the node uses]
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub lock: Option<PathBuf>,
@@ -123,7 +127,8 @@ fn compare(args: &VerifyStateArgs, outcome: &mut Outcome) -> Result<Option<Strin
     let lock = lock_of_node(&args.data_dir, args.lock.as_deref(), "--lock")?;
     let verifier = Verifier::with_history(&lock, &epochs::history(&args.data_dir, &lock)?);
     let anchor = Anchor { lock, verifier };
-    let local = Local::open(&args.data_dir, anchor.lock.cluster_id(), Height(args.height))?;
+    let options = ChainOptions { key: given(args.storage_key_file.as_deref())?, ..ChainOptions::default() };
+    let local = Local::open(&args.data_dir, anchor.lock.cluster_id(), Height(args.height), options)?;
 
     let TrustedRoot { root: trusted, why } = trusted(args, &peers, &anchor)?;
     outcome.trusted_root = Some(trusted);
@@ -184,14 +189,19 @@ enum Found {
 }
 
 impl Local {
-    fn open(data_dir: &Path, cluster: ClusterId, height: Height) -> Result<Self, ExitError> {
+    fn open(
+        data_dir: &Path,
+        cluster: ClusterId,
+        height: Height,
+        options: ChainOptions,
+    ) -> Result<Self, ExitError> {
         let dir = chain_dir(data_dir);
         if !dir.is_dir() {
             return Err(ExitError::unchecked(format!("there is no chain in {}", data_dir.display()))
                 .hint("--data-dir is the folder of one operator"));
         }
         let _held = hold_dir(data_dir).map_err(unreadable)?;
-        let store = FjallChainStore::open(&dir, cluster, ChainOptions::default()).map_err(unreadable)?;
+        let store = FjallChainStore::open(&dir, cluster, options).map_err(unreadable)?;
         let tip = store.latest().map_err(unreadable)?.map_or(Height(0), |tip| tip.height);
         if height > tip {
             return Err(ExitError::unchecked(format!(

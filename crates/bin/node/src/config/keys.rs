@@ -102,6 +102,8 @@ keys! {
     RECORD = "record", Switch, "false", Local, "Record every height, to be run again with dvt-node replay";
     RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by the recording, in MiB; the oldest goes first";
     STORAGE_KEEP_BLOCKS = "storage.keep-blocks", Number(0, ANY), "0", Local, "Blocks kept below the last checkpoint; 0 = all";
+    STORAGE_ENCRYPT = "storage.encrypt", Switch, "false", Local, "Encrypt the values of the block store; decided when it is made";
+    STORAGE_KEY_FILE = "storage.key-file", Text, "", Local, "File with the key of the block store, 64 hex digits [default: AEQUA_STORAGE_KEY]";
     API_HOSTS = "api.hosts", List, "", Local, "Names the listeners are asked under besides addresses and localhost, comma list";
     API_TRUSTED_PROXIES = "api.trusted-proxies", List, "", Local, "Addresses or networks whose X-Forwarded-For is believed, besides loopback, comma list";
     API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address, each transaction of a batch for one; 0 = off";

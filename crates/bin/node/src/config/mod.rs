@@ -65,6 +65,10 @@ pub struct RunConfig {
     pub record_bytes_max: Option<u64>,
     /// Blocks kept below the last checkpoint; all when there is no number.
     pub keep_blocks: Option<u64>,
+    /// Whether the block store is encrypted.
+    pub storage_encrypt: bool,
+    /// File with its key.
+    pub storage_key_file: Option<PathBuf>,
     /// Folder of this operator.
     pub data_dir: PathBuf,
     /// Cluster lock.
@@ -213,6 +217,8 @@ impl RunConfig {
             api_trusted_proxies: trusted_proxies(settings)?,
             api_rate_limit: small(settings, keys::API_RATE_LIMIT),
             keep_blocks: Some(settings.unsigned(keys::STORAGE_KEEP_BLOCKS)).filter(|kept| *kept > 0),
+            storage_encrypt: settings.switch(keys::STORAGE_ENCRYPT),
+            storage_key_file: settings.text_option(keys::STORAGE_KEY_FILE).map(PathBuf::from),
             record_bytes_max: settings
                 .switch(keys::RECORD)
                 .then(|| settings.unsigned(keys::RECORD_MAX_MIB).saturating_mul(1 << 20)),

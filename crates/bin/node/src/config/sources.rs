@@ -7,9 +7,10 @@ use crate::files;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Variables of the original that no flag carries; `config::legacy` reads them.
-const OTHER_VARIABLES: [&str; 5] = [
+/// Variables that no flag carries: those of the original, which `config::legacy` reads, and a secret.
+const OTHER_VARIABLES: [&str; 6] = [
     "AEQUA_BEAST_EARLY_SHARE",
+    crate::store_key::KEY_VARIABLE,
     "AEQUA_TSS_KEYSTORE_ENCRYPT",
     "AEQUA_TSS_KEYSTORE_KEY",
     "AEQUA_TSS_KEYSTORE_KEY_FILE",

@@ -10,7 +10,7 @@
 //! `chain.old` by one rename, `chain.next` gets its name, and `chain.old` goes, however often that is interrupted.
 
 use super::engine::watermark_key;
-use super::keys::{HeightRow, slot_key};
+use super::keys::{HeightRow, height_key, height_of_key, slot_key};
 use super::{BlockCommit, ChainOptions, ChainStore as _, FjallChainStore, Roots};
 use crate::StorageError;
 use crate::files::{at, parent, sync_dir};
@@ -21,6 +21,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Under which a draft says after which block its state is.
+const DRAFT_HEIGHT_KEY: &[u8] = b"draft-height";
+
 /// A store under construction.
 #[derive(Debug)]
 pub struct ChainDraft {
@@ -30,9 +33,25 @@ pub struct ChainDraft {
 
 impl ChainDraft {
     /// The draft beside the store `chain`, as far as it was filled before.
-    pub fn open(chain: &Path, cluster_id: ClusterId) -> Result<Self, StorageError> {
-        let store = FjallChainStore::open(&draft_of(chain), cluster_id, ChainOptions::default())?;
+    pub fn open(chain: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
+        let store = FjallChainStore::open(&draft_of(chain), cluster_id, options)?;
         Ok(Self { store: Arc::new(store), chain: chain.into() })
+    }
+
+    /// After which block the state is that it is being filled with.
+    pub fn height(&self) -> Result<Option<Height>, StorageError> {
+        let stored = self.store.meta.get(DRAFT_HEIGHT_KEY)?;
+        stored.map(|height| height_of_key(&height)).transpose()
+    }
+
+    /// Notes after which block the state is that it is being filled with.
+    pub fn begin(&self, height: Height) -> Result<(), StorageError> {
+        Ok(self.store.meta.insert(DRAFT_HEIGHT_KEY, height_key(height))?)
+    }
+
+    /// Whether something was begun beside the store `chain`.
+    pub fn exists(chain: &Path) -> bool {
+        draft_of(chain).exists()
     }
 
     /// Throws away what there is.
@@ -64,16 +83,15 @@ impl ChainDraft {
 
 /// Gives a complete draft the place of `chain`, if there is one that is further; whether it did. What is known of
 /// duties goes over to it.
-pub fn install(chain: &Path, cluster_id: ClusterId) -> Result<bool, StorageError> {
+pub fn install(chain: &Path, cluster_id: ClusterId, options: &ChainOptions) -> Result<bool, StorageError> {
     let next_dir = next_of(chain);
     if !next_dir.exists() {
         remove(&old_of(chain))?;
         return Ok(false);
     }
-    let options = ChainOptions::default();
     if chain.exists() {
-        let next = FjallChainStore::open(&next_dir, cluster_id, options)?;
-        match FjallChainStore::open(chain, cluster_id, options) {
+        let next = FjallChainStore::open(&next_dir, cluster_id, options.clone())?;
+        match FjallChainStore::open(chain, cluster_id, options.clone()) {
             Ok(before) if height(&before)? >= height(&next)? => {
                 drop((before, next));
                 remove(&next_dir)?;
@@ -106,7 +124,7 @@ impl FjallChainStore {
         let mut batch = self.database.batch();
         for Change { key, after, .. } in changes {
             match after {
-                Some(value) => batch.insert(&self.state.entries, key.as_slice(), value.as_slice()),
+                Some(value) => self.state.entries.put(&mut batch, key, value)?,
                 None => batch.remove(&self.state.entries, key.as_slice()),
             }
         }
@@ -124,7 +142,10 @@ impl FjallChainStore {
         // Where it was included is said of transactions that this node executed.
         let commit =
             BlockCommit { block, certificate, tx_hashes: &[], changes: &[], state_root, history_root };
-        self.write_block(&commit, &row)?;
+        // No block is executed, so that nothing is known of the state before.
+        let mut batch = self.block_batch(&commit, &row)?;
+        batch.remove(&self.meta, DRAFT_HEIGHT_KEY);
+        batch.commit()?;
         self.set_tip(Some(row.tip()));
         Ok(())
     }
@@ -141,7 +162,7 @@ impl FjallChainStore {
     /// Takes over what another store of the cluster knows of duties, and the evidence that waits.
     fn take_over(&self, before: &Self) -> Result<(), StorageError> {
         for guard in before.duties.iter() {
-            let (duty, result) = guard.into_inner()?;
+            let (duty, result) = before.duties.entry(guard)?;
             self.duties.insert(duty, result)?;
         }
         for DutyId { kind, slot } in before.duty_watermarks()? {
@@ -211,19 +232,26 @@ mod tests {
         let store = open(&chain);
         store.close_duty(DUTY, b"{}", Some(Slot(6))).unwrap();
         drop(store);
-        ChainDraft::open(&chain, CLUSTER).unwrap().put(&[entry(b"\x01one")]).unwrap();
-        let draft = ChainDraft::open(&chain, CLUSTER).unwrap();
+        let draft = ChainDraft::open(&chain, CLUSTER, ChainOptions::default()).unwrap();
+        assert_eq!(draft.height().unwrap(), None);
+        draft.begin(Height(700)).unwrap();
+        draft.put(&[entry(b"\x01one")]).unwrap();
+        drop(draft);
+        let draft = ChainDraft::open(&chain, CLUSTER, ChainOptions::default()).unwrap();
+        assert_eq!(draft.height().unwrap(), Some(Height(700)));
         draft.put(&[entry(b"\x01two")]).unwrap();
-        assert!(!install(&chain, CLUSTER).unwrap(), "it is not complete");
+        assert!(!install(&chain, CLUSTER, &ChainOptions::default()).unwrap(), "it is not complete");
         draft.complete(&block_of(700), roots()).unwrap();
-        assert!(install(&chain, CLUSTER).unwrap());
-        assert!(!install(&chain, CLUSTER).unwrap(), "once");
+        assert!(install(&chain, CLUSTER, &ChainOptions::default()).unwrap());
+        assert!(!install(&chain, CLUSTER, &ChainOptions::default()).unwrap(), "once");
 
         let store = open(&chain);
         let tip = store.latest().unwrap().unwrap();
         assert_eq!((tip.height, tip.history_root), (Height(700), roots().history_root));
         assert_eq!(store.block(Height(700)).unwrap(), Some(block_of(700)));
         assert_eq!(store.first_height().unwrap(), Some(Height(700)));
+        assert_eq!(store.lowest_state().unwrap(), Height(700));
+        assert!(store.state_at(Height(699)).is_err(), "nothing is known of the state before");
         for key in [b"\x01one", b"\x01two"] {
             assert_eq!(store.get(key), Some(b"value".to_vec()));
             assert_eq!(store.state_at(Height(700)).unwrap().get(key), Some(b"value".to_vec()));
@@ -238,9 +266,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let chain = dir.path().join("chain");
         for height in [700, 600, 700] {
-            let draft = ChainDraft::open(&chain, CLUSTER).unwrap();
+            let draft = ChainDraft::open(&chain, CLUSTER, ChainOptions::default()).unwrap();
             draft.complete(&block_of(height), roots()).unwrap();
-            install(&chain, CLUSTER).unwrap();
+            install(&chain, CLUSTER, &ChainOptions::default()).unwrap();
             assert_eq!(open(&chain).latest().unwrap().unwrap().height, Height(700));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -251,12 +279,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let chain = dir.path().join("chain");
         drop(open(&chain));
-        ChainDraft::open(&chain, CLUSTER).unwrap().complete(&block_of(700), roots()).unwrap();
+        ChainDraft::open(&chain, CLUSTER, ChainOptions::default())
+            .unwrap()
+            .complete(&block_of(700), roots())
+            .unwrap();
         fs::rename(&chain, old_of(&chain)).unwrap();
-        assert!(install(&chain, CLUSTER).unwrap());
+        assert!(install(&chain, CLUSTER, &ChainOptions::default()).unwrap());
         assert_eq!(open(&chain).latest().unwrap().unwrap().height, Height(700));
         fs::create_dir(old_of(&chain)).unwrap();
-        assert!(!install(&chain, CLUSTER).unwrap(), "what is left of the old one goes");
+        assert!(
+            !install(&chain, CLUSTER, &ChainOptions::default()).unwrap(),
+            "what is left of the old one goes"
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -264,9 +298,9 @@ mod tests {
     fn a_store_that_has_blocks_takes_no_state_from_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let chain = dir.path().join("chain");
-        let draft = ChainDraft::open(&chain, CLUSTER).unwrap();
+        let draft = ChainDraft::open(&chain, CLUSTER, ChainOptions::default()).unwrap();
         draft.complete(&block_of(700), roots()).unwrap();
-        install(&chain, CLUSTER).unwrap();
+        install(&chain, CLUSTER, &ChainOptions::default()).unwrap();
         let store = open(&chain);
         assert!(matches!(store.put_state(&[entry(b"\x01x")]), Err(StorageError::Mismatch { .. })));
         assert!(matches!(store.begin_at(&block_of(900), roots()), Err(StorageError::Mismatch { .. })));

@@ -5,11 +5,13 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
 
+use super::cipher::{Cipher, StoreKey};
 use super::keys::{
     Body, HeightRow, corrupt, duty_key, duty_of_key, height_key, height_of_key, place_of_value, place_value,
     slot_key, slot_of_key,
 };
 use super::state::{StateAt, StateTables};
+use super::table::Table;
 use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots};
 use crate::StorageError;
 use crate::files::{at, create_dir_durable, parent, sync_dir};
@@ -22,8 +24,8 @@ use aequa_types::{
     Height, InstanceId, Proof, Slot, TxHash,
 };
 use fjall::{
-    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable as _,
-    Snapshot,
+    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+    Readable as _, Snapshot,
 };
 use ssz::Encode as _;
 use std::fmt;
@@ -36,6 +38,9 @@ use std::{fs, io};
 const SCHEMA: u16 = 5;
 const SCHEMA_KEY: &[u8] = b"schema";
 const CLUSTER_KEY: &[u8] = b"cluster";
+/// Only in a store that is encrypted: nothing, encrypted.
+const SEALED_KEY: &[u8] = b"sealed";
+const META: &str = "meta";
 /// Followed by the number of the kind; the slot big-endian.
 const DUTY_WATERMARK_KEY: &[u8] = b"duty-watermark/";
 const PENDING_EVIDENCE_KEY: &[u8] = b"pending-evidence";
@@ -44,6 +49,9 @@ const PENDING_EVIDENCE_BYTES_MAX: usize =
     OPERATORS_MAX * EVIDENCE_PER_OPERATOR_MAX * (EVIDENCE_BYTES_MAX + 4);
 /// Memtable of the blocks in bytes: five of the largest.
 const BLOCKS_MEMTABLE_BYTES: u64 = 16 << 20;
+/// Memtable in bytes of what every transaction adds to, all over its keyspace: the larger, the less is merged again and
+/// again.
+const BUSY_MEMTABLE_BYTES: u64 = 8 << 20;
 /// Memtable of every other keyspace in bytes: so small that memory is flat after minutes, not after a day.
 const MEMTABLE_BYTES: u64 = 2 << 20;
 /// Journals on disk in bytes before the engine flushes what holds the oldest.
@@ -62,19 +70,21 @@ const PRUNE_BLOCKS: usize = 16;
 /// Extension of a store under construction.
 const DRAFT: &str = "tmp-0";
 
-/// Sizes an operator may want to change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an operator may want to change.
+#[derive(Debug, Clone)]
 pub struct ChainOptions {
     /// Cache of what is read from disk, in bytes.
     pub cache_bytes: u64,
     /// States kept below the last one: those after as many blocks can still be read, proven and served.
     pub states_kept: u64,
+    /// What values are encrypted with, if they are. Decided when the store is made.
+    pub key: Option<StoreKey>,
 }
 
 impl Default for ChainOptions {
     /// 8 MiB of cache: the last blocks are what peers and clients ask for, and of older ones the system has pages.
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20, states_kept: 256 }
+        Self { cache_bytes: 8 << 20, states_kept: 256, key: None }
     }
 }
 
@@ -82,12 +92,13 @@ impl Default for ChainOptions {
 pub struct FjallChainStore {
     pub(super) database: Database,
     pub(super) cluster_id: ClusterId,
-    pub(super) bodies: Keyspace,
-    pub(super) certificates: Keyspace,
-    pub(super) heights: Keyspace,
-    pub(super) transactions: Keyspace,
+    pub(super) bodies: Table,
+    pub(super) certificates: Table,
+    pub(super) heights: Table,
+    pub(super) transactions: Table,
     pub(super) state: StateTables,
-    pub(super) duties: Keyspace,
+    pub(super) duties: Table,
+    /// Never encrypted: whose store it is, and how it is to be read.
     pub(super) meta: Keyspace,
     /// Held during every write that depends on what is stored.
     pub(super) writer: Mutex<()>,
@@ -101,7 +112,7 @@ impl FjallChainStore {
     /// Opens the store of a cluster in `dir`, creating it when there is none.
     pub fn open(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
         if !dir.exists() {
-            Self::create(dir, cluster_id, options)?;
+            Self::create(dir, cluster_id, options.clone())?;
         }
         Self::open_in(dir, cluster_id, options)
     }
@@ -121,33 +132,39 @@ impl FjallChainStore {
 
     fn open_in(dir: &Path, cluster_id: ClusterId, options: ChainOptions) -> Result<Self, StorageError> {
         create_dir_durable(dir)?;
-        let database = open_database(dir, options)?;
+        let database = open_database(dir, &options)?;
         let small = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let busy = || KeyspaceCreateOptions::default().max_memtable_size(BUSY_MEMTABLE_BYTES);
         let large = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(BLOCKS_MEMTABLE_BYTES)
                 .with_kv_separation(Some(KvSeparationOptions::default()))
         };
+        let key = options.key.as_ref();
+        let table = |name: &'static str, options: &dyn Fn() -> KeyspaceCreateOptions| {
+            let keyspace = database.keyspace(name, options)?;
+            Ok::<_, StorageError>(Table::new(keyspace, name, key))
+        };
         let store = Self {
             cluster_id,
-            bodies: database.keyspace("bodies", large)?,
-            certificates: database.keyspace("certificates", small)?,
-            heights: database.keyspace("heights", small)?,
-            transactions: database.keyspace("transactions", small)?,
+            bodies: table("bodies", &large)?,
+            certificates: table("certificates", &small)?,
+            heights: table("heights", &small)?,
+            transactions: table("transactions", &busy)?,
             state: StateTables {
-                entries: database.keyspace("state", small)?,
-                versions: database.keyspace("versions", small)?,
-                touched: database.keyspace("touched", small)?,
+                entries: table("state", &busy)?,
+                versions: table("versions", &busy)?,
+                touched: table("touched", &small)?,
                 kept: options.states_kept,
             },
-            duties: database.keyspace("duties", small)?,
+            duties: table("duties", &small)?,
             meta: database.keyspace("meta", small)?,
             database,
             writer: Mutex::new(()),
             tip: RwLock::new(None),
             failed: Mutex::new(None),
         };
-        store.check_owner(dir)?;
+        store.check_owner(dir, key)?;
         let tip = store.read_tip()?;
         store.set_tip(tip);
         Ok(store)
@@ -187,11 +204,14 @@ impl FjallChainStore {
         })
     }
 
-    fn check_owner(&self, dir: &Path) -> Result<(), StorageError> {
+    fn check_owner(&self, dir: &Path, key: Option<&StoreKey>) -> Result<(), StorageError> {
         let Some(schema) = self.meta.get(SCHEMA_KEY)? else {
             let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
             batch.insert(&self.meta, SCHEMA_KEY, SCHEMA.to_be_bytes());
             batch.insert(&self.meta, CLUSTER_KEY, self.cluster_id.as_slice());
+            if let Some(key) = key {
+                batch.insert(&self.meta, SEALED_KEY, Cipher::new(key, META).seal(SEALED_KEY, &[])?);
+            }
             return Ok(batch.commit()?);
         };
         let schema =
@@ -211,7 +231,16 @@ impl FjallChainStore {
                 expected: format!("of cluster {}", self.cluster_id),
             });
         }
-        Ok(())
+        let refused = |reason| Err(StorageError::WrongKey { path: dir.into(), reason });
+        match (self.meta.get(SEALED_KEY)?, key) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => refused("it is not encrypted, and a key is given"),
+            (Some(_), None) => refused("it is encrypted, and no key is given"),
+            (Some(sealed), Some(key)) => match Cipher::new(key, META).open(SEALED_KEY, &sealed) {
+                Ok(_) => Ok(()),
+                Err(_) => refused("it is encrypted with another key"),
+            },
+        }
     }
 
     /// The last height, which must be the last in all keyspaces that have one row per height.
@@ -227,7 +256,8 @@ impl FjallChainStore {
     }
 
     fn height_row(&self, snapshot: &Snapshot, height: Height) -> Result<Option<HeightRow>, StorageError> {
-        snapshot.get(&self.heights, height_key(height))?.map(|bytes| HeightRow::decode(&bytes)).transpose()
+        let row = self.heights.get_in(snapshot, height_key(height))?;
+        row.map(|bytes| HeightRow::decode(&bytes)).transpose()
     }
 
     fn certified(
@@ -244,8 +274,9 @@ impl FjallChainStore {
     }
 
     fn certificate(&self, snapshot: &Snapshot, height: Height) -> Result<Certificate, StorageError> {
-        let bytes = snapshot
-            .get(&self.certificates, height_key(height))?
+        let bytes = self
+            .certificates
+            .get_in(snapshot, height_key(height))?
             .ok_or_else(|| corrupt(format!("block {height} has no certificate")))?;
         aequa_types::decode("certificate", &bytes, CONSENSUS_FRAME_BYTES_MAX).map_err(corrupt)
     }
@@ -340,8 +371,11 @@ impl FjallChainStore {
             removed += heights.len();
             let mut batch = self.database.batch();
             for key in heights.into_iter().map(height_key) {
-                if let Some(body) = self.bodies.get(key)? {
-                    for item in &Body::decode(&body)?.items {
+                // One that cannot be read goes as well; where its transactions were stays known.
+                if let Ok(Some(Ok(body))) =
+                    self.bodies.get(key).map(|body| body.map(|body| Body::decode(&body)))
+                {
+                    for item in &body.items {
                         batch.remove(&self.transactions, item.body.hash().as_slice());
                     }
                 }
@@ -358,18 +392,22 @@ impl FjallChainStore {
         self.heights.first_key_value().map(|first| height_of_key(&first.key()?)).transpose()
     }
 
-    pub(super) fn write_block(&self, commit: &BlockCommit<'_>, row: &HeightRow) -> Result<(), StorageError> {
+    /// The batch that adds a block, but for what it does to the state.
+    pub(super) fn block_batch(
+        &self,
+        commit: &BlockCommit<'_>,
+        row: &HeightRow,
+    ) -> Result<OwnedWriteBatch, StorageError> {
         let height = commit.block.header.height;
         let key = height_key(height);
         let mut batch = self.database.batch();
-        batch.insert(&self.bodies, key, Body::encode(commit.block));
-        batch.insert(&self.certificates, key, commit.certificate.as_ssz_bytes());
-        batch.insert(&self.heights, key, row.as_ssz_bytes());
+        self.bodies.put(&mut batch, key, Body::encode(commit.block))?;
+        self.certificates.put(&mut batch, key, commit.certificate.as_ssz_bytes())?;
+        self.heights.put(&mut batch, key, row.as_ssz_bytes())?;
         for (index, hash) in (0u32..).zip(commit.tx_hashes) {
-            batch.insert(&self.transactions, hash.as_slice(), place_value(height, index));
+            self.transactions.put(&mut batch, hash, place_value(height, index))?;
         }
-        self.state.write(&mut batch, height, commit.changes)?;
-        Ok(batch.commit()?)
+        Ok(batch)
     }
 }
 
@@ -408,7 +446,9 @@ impl ChainStore for FjallChainStore {
             history_root: commit.history_root,
         };
         check_parts(commit, &row, &self.cluster_id)?;
-        self.write_block(commit, &row)?;
+        let mut batch = self.block_batch(commit, &row)?;
+        self.state.write(&mut batch, header.height, commit.changes)?;
+        batch.commit()?;
         self.set_tip(Some(row.tip()));
         Ok(Committed::New)
     }
@@ -442,7 +482,7 @@ impl ChainStore for FjallChainStore {
         let Some(CertifiedHeader { header, certificate }) = self.certified(&snapshot, height)? else {
             return Ok(None);
         };
-        let body = snapshot.get(&self.bodies, height_key(height))?;
+        let body = self.bodies.get_in(&snapshot, height_key(height))?;
         let body = body.ok_or_else(|| corrupt(format!("block {height} has no body")))?;
         let Body { items, evidence } = Body::decode(&body)?;
         Ok(Some(CertifiedBlock { block: Block { header, items, evidence }, certificate }))
@@ -454,7 +494,7 @@ impl ChainStore for FjallChainStore {
 
     fn headers(&self, from: Height, limit: usize) -> Result<Vec<Header>, StorageError> {
         let rows = self.heights.range(height_key(from)..).take(limit);
-        rows.map(|guard| Ok(HeightRow::decode(&guard.value()?)?.header)).collect()
+        rows.map(|guard| Ok(HeightRow::decode(&self.heights.entry(guard)?.1)?.header)).collect()
     }
 
     fn latest(&self) -> Result<Option<Tip>, StorageError> {
@@ -480,14 +520,14 @@ impl ChainStore for FjallChainStore {
 
     fn put_duty(&self, duty: DutyId, result: &[u8]) -> Result<(), StorageError> {
         check_result(result)?;
-        Ok(self.duties.insert(duty_key(duty), result)?)
+        self.duties.insert(duty_key(duty), result)
     }
 
     fn close_duty(&self, duty: DutyId, result: &[u8], watermark: Option<Slot>) -> Result<(), StorageError> {
         check_result(result)?;
         let _writing = self.write_lock()?;
         let mut batch = self.database.batch();
-        batch.insert(&self.duties, duty_key(duty), result);
+        self.duties.put(&mut batch, duty_key(duty), result)?;
         let stored = self.duty_watermark(duty.kind)?;
         if let Some(watermark) = watermark.filter(|watermark| stored < Some(*watermark)) {
             batch.insert(&self.meta, watermark_key(duty.kind), slot_key(watermark));
@@ -531,7 +571,7 @@ impl ChainStore for FjallChainStore {
             if found.len() >= limit {
                 break;
             }
-            let (key, value) = guard.into_inner_if(|key| {
+            let (key, value) = self.duties.entry_if(guard, |key| {
                 kind.is_none_or(|kind| key.last().is_some_and(|number| *number == kind.number()))
             })?;
             if let Some(value) = value {
@@ -612,7 +652,7 @@ fn check_result(result: &[u8]) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn open_database(dir: &Path, options: ChainOptions) -> Result<Database, StorageError> {
+fn open_database(dir: &Path, options: &ChainOptions) -> Result<Database, StorageError> {
     Database::builder(dir)
         .cache_size(options.cache_bytes)
         .max_journaling_size(JOURNAL_BYTES_MAX)

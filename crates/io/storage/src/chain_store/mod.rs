@@ -13,14 +13,17 @@
 //!
 //! A store may begin with a state that came from elsewhere ([`ChainDraft`]); then it has no blocks before it.
 
+mod cipher;
 mod draft;
 mod engine;
 mod keys;
 mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use aequa_chain::Tip;
+pub use cipher::StoreKey;
 pub use draft::{ChainDraft, install};
 pub use engine::{ChainOptions, FjallChainStore};
 pub use state::StateAt;

@@ -13,10 +13,11 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "errors of fjall, which grow")]
 
 use super::keys::{corrupt, height_key, height_of_key};
+use super::table::Table;
 use crate::StorageError;
 use aequa_chain::{Change, StateRead, StoredRow};
 use aequa_types::Height;
-use fjall::{Guard, Keyspace, OwnedWriteBatch, Readable as _, Snapshot};
+use fjall::{Guard, OwnedWriteBatch, Readable as _, Snapshot};
 use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Bound;
@@ -26,9 +27,9 @@ const HEIGHT_BYTES: usize = 8;
 /// Where the state is.
 #[derive(Clone)]
 pub(super) struct StateTables {
-    pub entries: Keyspace,
-    pub versions: Keyspace,
-    pub touched: Keyspace,
+    pub entries: Table,
+    pub versions: Table,
+    pub touched: Table,
     /// How many states below the last one.
     pub kept: u64,
 }
@@ -44,14 +45,14 @@ impl StateTables {
         let mut touched = Vec::new();
         for Change { key, before, after } in changes {
             match after {
-                Some(value) => batch.insert(&self.entries, key.as_slice(), value.as_slice()),
+                Some(value) => self.entries.put(batch, key, value)?,
                 None => batch.remove(&self.entries, key.as_slice()),
             }
-            batch.insert(&self.versions, version_key(key, height), version(before.as_deref()));
+            self.versions.put(batch, version_key(key, height), version(before.as_deref()))?;
             touched.push(key.len() as u8);
             touched.extend_from_slice(key);
         }
-        batch.insert(&self.touched, height_key(height), touched);
+        self.touched.put(batch, height_key(height), touched)?;
         if let Some(outdated) = height.0.checked_sub(self.kept).map(Height) {
             self.forget(batch, outdated)?;
         }
@@ -75,7 +76,7 @@ impl StateTables {
 
     /// The first entry above a key after the last block.
     pub fn above(&self, key: &[u8]) -> Result<Option<StoredRow>, StorageError> {
-        first(self.entries.range::<&[u8], _>((Bound::Excluded(key), Bound::Unbounded)))
+        first(&self.entries, self.entries.range::<&[u8], _>((Bound::Excluded(key), Bound::Unbounded)))
     }
 
     /// The state after the block at `height`, `None` when what was before the next one is not kept. `last` is the last
@@ -89,7 +90,7 @@ impl StateTables {
         if height > last {
             return Ok(None);
         }
-        if height < last && snapshot.get(&self.touched, height_key(height.next()))?.is_none() {
+        if height < last && self.touched.get_in(&snapshot, height_key(height.next()))?.is_none() {
             return Ok(None);
         }
         Ok(Some(StateAt { tables: self.clone(), snapshot, height, failed: Mutex::new(None) }))
@@ -112,6 +113,12 @@ pub struct StateAt {
 }
 
 impl StateAt {
+    /// The same state for another reader, who asks for itself whether it could be read.
+    pub fn again(&self) -> Self {
+        let Self { tables, snapshot, height, failed: _ } = self;
+        Self { tables: tables.clone(), snapshot: snapshot.clone(), height: *height, failed: Mutex::new(None) }
+    }
+
     /// Whether everything that was asked for could be read; to be called before an answer is given.
     pub fn check_reads(&self) -> Result<(), StorageError> {
         self.failed.lock().take().map_or(Ok(()), Err)
@@ -119,20 +126,22 @@ impl StateAt {
 
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let above = version_key(key, self.height.next())..=version_key(key, Height(u64::MAX));
-        match first(self.snapshot.range(&self.tables.versions, above))? {
+        let StateTables { entries, versions, .. } = &self.tables;
+        match first(versions, self.snapshot.range(&**versions, above))? {
             Some((_, version)) => value_of(&version),
-            None => Ok(self.snapshot.get(&self.tables.entries, key)?.map(|value| value.to_vec())),
+            None => Ok(entries.get_in(&self.snapshot, key)?.map(|value| value.to_vec())),
         }
     }
 
     fn next(&self, key: &[u8]) -> Result<Option<StoredRow>, StorageError> {
+        let StateTables { entries, versions, .. } = &self.tables;
         let mut key = key.to_vec();
         loop {
             let above = (Bound::Excluded(key.as_slice()), Bound::Unbounded);
-            let there = first(self.snapshot.range::<&[u8], _>(&self.tables.entries, above))?;
+            let there = first(entries, self.snapshot.range::<&[u8], _>(&**entries, above))?;
             let last_version = version_key(&key, Height(u64::MAX));
             let above = (Bound::Excluded(last_version.as_slice()), Bound::Unbounded);
-            let was = first(self.snapshot.range::<&[u8], _>(&self.tables.versions, above))?;
+            let was = first(versions, self.snapshot.range::<&[u8], _>(&**versions, above))?;
             let was = was.map(|(version, _)| without_height(&version).map(<[u8]>::to_vec)).transpose()?;
             key = match (there.map(|(key, _)| key), was) {
                 (Some(there), Some(was)) => there.min(was),
@@ -173,9 +182,9 @@ impl fmt::Debug for StateAt {
     }
 }
 
-fn first(mut entries: impl Iterator<Item = Guard>) -> Result<Option<StoredRow>, StorageError> {
+fn first(table: &Table, mut entries: impl Iterator<Item = Guard>) -> Result<Option<StoredRow>, StorageError> {
     let Some(guard) = entries.next() else { return Ok(None) };
-    let (key, value) = guard.into_inner()?;
+    let (key, value) = table.entry(guard)?;
     Ok(Some((key.to_vec(), value.to_vec())))
 }
 

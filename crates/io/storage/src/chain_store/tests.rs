@@ -646,3 +646,39 @@ fn a_store_whose_making_was_interrupted_is_made_anew() {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
+
+/// All bytes of all files of a store.
+fn bytes_below(dir: &Path) -> Vec<u8> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { bytes_below(&path) } else { fs::read(path).unwrap() }).collect()
+}
+
+#[test]
+fn an_encrypted_store_says_the_same_and_its_files_do_not() {
+    let (decisions, secret) = (chain(5, 100), b"a result that is nobody's business");
+    let duty = DutyId { kind: DutyKind::Attester, slot: Slot(7) };
+    let shown = [Some(1), None].map(|byte: Option<u8>| {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |byte: Option<u8>| {
+            let key = byte.map(|byte| StoreKey::new([byte; 32]));
+            FjallChainStore::open(dir.path(), CLUSTER, ChainOptions { key, ..ChainOptions::default() })
+        };
+        let store = with(byte).unwrap();
+        decisions.iter().for_each(|decision| assert!(store.commit(&decision.commit()).is_ok()));
+        store.close_duty(duty, secret, None).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        for wrong in [None, Some(1), Some(2)].into_iter().filter(|wrong| *wrong != byte) {
+            assert!(matches!(with(wrong), Err(StorageError::WrongKey { .. })), "{wrong:?} for {byte:?}");
+        }
+        let store = with(byte).unwrap();
+        assert_eq!(assert_is_prefix(&store, &decisions), 5);
+        assert_eq!(entries(&store), entries_after(&decisions));
+        assert_eq!(entries(&store.state_at(Height(3)).unwrap()), entries_after(&decisions[..3]));
+        assert_eq!(store.duty(duty).unwrap().as_deref(), Some(secret.as_slice()));
+        assert_eq!(store.duties(None, None, 9).unwrap(), [(duty, secret.to_vec())]);
+        drop(store);
+        bytes_below(dir.path()).windows(secret.len()).any(|bytes| bytes == secret)
+    });
+    assert_eq!(shown, [false, true]);
+}
