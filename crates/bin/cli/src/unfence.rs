@@ -12,7 +12,8 @@ use std::path::PathBuf;
 ///
 /// A node fences itself when its state is damaged or not the one a quorum certified, has the state again from the
 /// others, and removes the fence by itself. After three times within a day it gives up: look at the disk and the memory
-/// of the machine first. At its next start the node has its state again from the others; what it signed stays known.
+/// of the machine first. The store that is not trusted is set aside as `chain.damaged`, and at its next start the node has
+/// its state again from the others; what it signed stays known.
 #[derive(Debug, Args)]
 pub struct UnfenceArgs {
     /// Yes, by hand
@@ -26,7 +27,7 @@ pub struct UnfenceArgs {
     pub data_dir: PathBuf,
 }
 
-/// Forgets how often the node has fenced itself; what is wrong with its state is found out again.
+/// Forgets how often the node has fenced itself, and takes away the store it does not trust.
 pub fn unfence(args: &UnfenceArgs) -> Result<(), ExitError> {
     let dir = &args.data_dir;
     if !dir.is_dir() {
@@ -44,6 +45,9 @@ pub fn unfence(args: &UnfenceArgs) -> Result<(), ExitError> {
     let reason = FenceMark::reason_of(&format!("{said}; removed by hand: {}", args.reason));
     let forgiven = FenceMark { reason, attempts: 0, ..mark };
     forgiven.set(dir).map_err(failed)?;
+    if !forgiven.is_set_aside {
+        FenceMark::set_store_aside(dir).map_err(failed)?;
+    }
     FenceMark::remove(dir).map_err(failed)?;
     console::line(format!("the fence is removed; it said: {said}"));
     Ok(())

@@ -133,6 +133,49 @@ fn a_file_damaged_behind_the_engine_is_noticed_or_does_no_harm() {
 }
 
 #[test]
+fn two_of_four_that_fence_themselves_at_once_are_both_repaired() {
+    let (mut cluster, wallet) = cluster();
+    let damaged = [2, VICTIM];
+    for victim in damaged {
+        cluster.nodes[victim].stop();
+        flip_in_state(&cluster.nodes[victim].dir, &[0, 0]);
+    }
+    for victim in damaged {
+        cluster.nodes[victim].spawn();
+    }
+    for victim in damaged {
+        let node = &cluster.nodes[victim];
+        until("it is one of them again", || {
+            events(node).iter().any(|line| line["msg"] == "UNFENCED").then_some(())
+        });
+        until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
+        assert!(node.dir.join("chain.damaged").exists());
+    }
+    cluster.until_all_at(cluster.tip() + 5);
+    let account = cluster.nodes[VICTIM].get(&format!("/v1/accounts/{}", wallet.address())).json();
+    assert_eq!(account["nonces"]["plaintext_v1"], 1);
+}
+
+/// What the engine has in memory is right; what it reads from the disk it checks.
+#[test]
+fn a_file_damaged_under_a_running_node_does_no_harm_and_is_noticed_when_it_is_read() {
+    let (mut cluster, wallet) = cluster();
+    let account = |node: &Node| node.get(&format!("/v1/accounts/{}", wallet.address())).json();
+    assert!(flip_in_files(&cluster.nodes[VICTIM].dir, &row_of(&wallet)) > 0);
+    let tip = cluster.tip() + 30;
+    cluster.until_all_at(tip);
+    cluster.nodes[VICTIM].stop();
+    cluster.nodes[VICTIM].spawn();
+    let node = &cluster.nodes[VICTIM];
+    until("it is ready", || (node.try_get("/readyz")?.status == 200).then_some(()));
+    let tip = cluster.tip() + 5;
+    cluster.until_all_at(tip);
+    let root = |node: &Node| node.get(&format!("/v1/state-root?height={tip}")).json()["root"].clone();
+    assert_eq!(root(&cluster.nodes[VICTIM]), root(&cluster.nodes[0]));
+    assert_eq!(account(&cluster.nodes[VICTIM]), account(&cluster.nodes[0]));
+}
+
+#[test]
 fn m3_a_node_that_gives_up_names_a_command_that_lets_it_begin_again() {
     let (mut cluster, wallet) = cluster();
     cluster.nodes[VICTIM].stop();
@@ -161,7 +204,10 @@ fn m3_a_node_that_gives_up_names_a_command_that_lets_it_begin_again() {
     let done = output(&words);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(output(&words).status.code(), Some(1), "there is no fence any more");
-    flip_in_state(&dir, &[0, 0]);
-    until_it_is_repaired(&mut cluster, &wallet);
+    assert!(!dir.join("chain").exists(), "what was not trusted is not gone on with");
+    cluster.nodes[VICTIM].start();
+    cluster.until_all_at(cluster.tip() + 5);
+    let account = cluster.nodes[VICTIM].get(&format!("/v1/accounts/{}", wallet.address())).json();
+    assert_eq!(account["nonces"]["plaintext_v1"], 1);
     assert_eq!(output(&words).status.code(), Some(4), "not while a node runs there");
 }

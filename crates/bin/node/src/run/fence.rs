@@ -3,12 +3,14 @@
 //!
 //! ```text
 //!  damage, or a certified root that is another ─▶ marker, durable ─▶ the process begins again
-//!     ─▶ the block store is set aside, members are asked what was signed ─▶ blocks or a snapshot from members
+//!     ─▶ the block store is set aside ─▶ blocks or a snapshot from members
 //!     ─▶ executed up to where the others are ─▶ marker removed
 //! ```
 //!
 //! Every block that is executed is compared with what a quorum certified, so that a node which follows the others has
-//! their state. What was signed stays where it is: the fence is about what is remembered.
+//! their state. What was signed stays where it is, in the vote log and the signing database: the fence is about what is
+//! remembered of the chain. So the node asks the members what it signed as at any start, and several may repair
+//! themselves at the same time. It does not testify before its chain is where it once was (`Replica::may_testify`).
 
 use super::context::Context;
 use super::core::CoreError;
@@ -16,10 +18,9 @@ use super::sync::blocking;
 use crate::exit::ExitError;
 use aequa_host::HostError;
 use aequa_replica::Halt;
-use aequa_storage::{DataDir, FenceMark, StorageError};
+use aequa_storage::{FenceMark, StorageError, fence::kept_store};
 use aequa_types::{Height, Quorum};
 use alloy_primitives::B256;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const ATTEMPTS_MAX: u64 = 3;
 /// A day, in seconds.
 const DAY_S: u64 = 86_400;
+/// How long a store that was set aside is kept for whoever wants to know what happened to it.
+const KEPT_FOR: Duration = Duration::from_secs(7 * DAY_S);
 /// How often it is looked whether the fence may go.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -75,8 +78,9 @@ pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
     });
     let before = before.map_err(ExitError::failure)?;
     let now = now_s();
-    let today = before.filter(|mark| now.saturating_sub(mark.first_attempt) < DAY_S);
-    let (attempts, first_attempt) = today.map_or((1, now), |mark| (mark.attempts + 1, mark.first_attempt));
+    let today = before.filter(|mark| is_of_today(mark, now));
+    let (attempts, first_attempt) =
+        today.map_or((1, now), |mark| (mark.attempts.saturating_add(1), mark.first_attempt));
     let mark = FenceMark {
         height: found.height,
         root: found.root,
@@ -103,10 +107,17 @@ pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
     Ok(())
 }
 
-/// The fence at a start. The store that is not trusted is set aside, once, and the members are to be asked what was
-/// signed: without the store this node does not know how far the chain is.
-pub fn heed(data_dir: &DataDir, root: &Path) -> Result<Option<FenceMark>, ExitError> {
-    let Some(mut mark) = FenceMark::load(root).map_err(ExitError::failure)? else { return Ok(None) };
+/// Whether the attempts that a mark counts are of the last day.
+fn is_of_today(mark: &FenceMark, now_s: u64) -> bool {
+    now_s.saturating_sub(mark.first_attempt) < DAY_S
+}
+
+/// The fence at a start. The store that is not trusted is set aside, once.
+pub fn heed(root: &Path) -> Result<Option<FenceMark>, ExitError> {
+    let Some(mut mark) = FenceMark::load(root).map_err(ExitError::failure)? else {
+        forget_old_store(root);
+        return Ok(None);
+    };
     tracing::warn!(
         target: "event",
         event = "FENCE_RESTORED",
@@ -115,7 +126,7 @@ pub fn heed(data_dir: &DataDir, root: &Path) -> Result<Option<FenceMark>, ExitEr
         height = mark.height.0,
         "FENCE_RESTORED"
     );
-    if mark.attempts > ATTEMPTS_MAX {
+    if mark.attempts > ATTEMPTS_MAX && is_of_today(&mark, now_s()) {
         let action = format!("dvt-node unfence --force --reason TEXT --data-dir {}", root.display());
         tracing::error!(
             target: "event",
@@ -133,10 +144,7 @@ pub fn heed(data_dir: &DataDir, root: &Path) -> Result<Option<FenceMark>, ExitEr
         .hint(format!("look at the disk and the memory of this machine; then: {action}")));
     }
     if !mark.is_set_aside {
-        data_dir
-            .suspect(&format!("the state was not that of the cluster: {}", mark.reason()))
-            .map_err(ExitError::failure)?;
-        set_aside(&data_dir.chain_dir()).map_err(ExitError::failure)?;
+        FenceMark::set_store_aside(root).map_err(ExitError::failure)?;
         mark.is_set_aside = true;
         mark.set(root).map_err(ExitError::failure)?;
         tracing::warn!(
@@ -153,17 +161,15 @@ pub fn heed(data_dir: &DataDir, root: &Path) -> Result<Option<FenceMark>, ExitEr
     Ok(Some(mark))
 }
 
-/// Keeps the store for whoever wants to know what happened to it; one that was kept before goes.
-fn set_aside(chain: &Path) -> std::io::Result<()> {
-    if !chain.exists() {
-        return Ok(());
+/// Nobody has looked at the store that was set aside for a week: its room is needed.
+fn forget_old_store(root: &Path) {
+    let kept = kept_store(root);
+    let Ok(changed) = kept.metadata().and_then(|kept| kept.modified()) else { return };
+    if changed.elapsed().is_ok_and(|age| age > KEPT_FOR) {
+        let removed = FenceMark::drop_kept_store(root);
+        let (path, result) = (kept.display(), if removed.is_ok() { "is" } else { "cannot be" });
+        tracing::warn!(target: "event", text = format!("{path}, set aside a week ago, {result} removed"), "warning");
     }
-    let kept = chain.with_extension("damaged");
-    match fs::remove_dir_all(&kept) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::rename(chain, kept)
 }
 
 /// Waits until a fenced node has decided with the others again, and removes the fence.
@@ -209,9 +215,9 @@ fn is_with_the_others(context: &Context) -> bool {
     theirs > Height(0) && context.facts.tip_height() >= theirs && !context.facts.is_rejoining()
 }
 
-/// Whether a node of such a cluster can have its state again: the others have to tell what it signed.
+/// Whether a node of such a cluster can have its state again: somebody else has it.
 pub fn can_repair(quorum: Quorum) -> bool {
-    quorum.operators().saturating_sub(1) >= quorum.quorum()
+    quorum.operators() > 1
 }
 
 #[cfg(test)]
@@ -219,9 +225,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_in_which_nobody_can_tell_what_was_signed_does_not_set_its_state_aside() {
+    fn a_cluster_of_one_does_not_set_its_state_aside() {
         let repairs = |operators| can_repair(Quorum::of(operators).unwrap());
-        assert!(repairs(4) && repairs(7));
-        assert!(!repairs(1) && !repairs(2));
+        assert!(repairs(2) && repairs(4) && repairs(7));
+        assert!(!repairs(1));
+    }
+
+    #[test]
+    fn a_node_that_gave_up_begins_again_when_a_day_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let given_up = |first_attempt| {
+            let mark = FenceMark {
+                height: Height(7),
+                root: B256::ZERO,
+                backers: Vec::new(),
+                reason: FenceMark::reason_of("a row differs"),
+                since: first_attempt,
+                attempts: ATTEMPTS_MAX + 1,
+                first_attempt,
+                is_set_aside: false,
+            };
+            mark.set(dir.path()).unwrap();
+            heed(dir.path())
+        };
+        let refusal = given_up(now_s()).unwrap_err();
+        assert!(refusal.message.contains("4 times within a day"), "{refusal}");
+        assert!(given_up(now_s() - DAY_S).unwrap().unwrap().is_set_aside);
     }
 }

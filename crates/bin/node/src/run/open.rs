@@ -9,7 +9,9 @@ use crate::config::RunConfig;
 use crate::epochs;
 use crate::exit::ExitError;
 use crate::keys::Operator;
+use crate::store_key;
 use aequa_chain::{Chain, StateRead};
+use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
@@ -84,7 +86,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     };
     let mut data_dir = DataDir::open(&config.data_dir, identity).map_err(refusal)?;
-    let fence = fence::heed(&data_dir, &config.data_dir)?;
+    let fence = fence::heed(&config.data_dir)?;
     let before = epochs::history(&config.data_dir, lock)?;
     if (before.len() as u64) < lock.lock().epoch {
         let text = format!(
@@ -121,13 +123,10 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         data_dir.adopt_lock(identity.lock_hash).map_err(refusal)?;
     }
 
-    if chain_store::install(&data_dir.chain_dir(), identity.cluster_id).map_err(refusal)? {
+    let options = chain_options(config, lock)?;
+    if chain_store::install(&data_dir.chain_dir(), identity.cluster_id, &options).map_err(refusal)? {
         tracing::info!(target: "event", op = "apply", result = "ok", "snapshot");
     }
-    let default = ChainOptions::default();
-    // Two checkpoints, and time to fetch the older one.
-    let intervals = lock.lock().consensus.params.checkpoint_interval.saturating_mul(3);
-    let options = ChainOptions { states_kept: default.states_kept.max(intervals), ..default };
     let (store, chain) = open_chain(operator, &data_dir.chain_dir(), options)?;
     let newest = testimony::newest_duties(&*store).map_err(refusal)?;
     let recovery = Recovery {
@@ -150,6 +149,15 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
     };
     let locks = Locks::new(before.iter().chain([lock]));
     Ok(Opened { data_dir, votes, store, chain, verifier, locks, fence, recovery, last_height })
+}
+
+/// How the block store of this operator is opened.
+pub fn chain_options(config: &RunConfig, lock: &VerifiedLock) -> Result<ChainOptions, ExitError> {
+    let key = store_key::of_node(config.storage_encrypt, config.storage_key_file.as_deref())?;
+    let default = ChainOptions::default();
+    // Two checkpoints, and time to fetch the older one.
+    let intervals = lock.lock().consensus.params.checkpoint_interval.saturating_mul(3);
+    Ok(ChainOptions { states_kept: default.states_kept.max(intervals), key, ..default })
 }
 
 /// Leaves earlier epochs behind. What was said in them binds nobody in this one: their blocks are decided, and of their
@@ -256,6 +264,10 @@ fn refusal(error: StorageError) -> ExitError {
         }
         StorageError::SigningDbCorrupt { .. } | StorageError::EntryLogCorrupt { .. } => {
             "the disk may be failing: check it first"
+        }
+        StorageError::WrongKey { .. } => {
+            "give the key the store was made with; to change that, stop the node, move its folder `chain` away, and the \
+             chain is fetched again from the members"
         }
         StorageError::NewerVersion { .. } => "install the newer version again",
         StorageError::OlderVersion { .. } => {
