@@ -25,6 +25,8 @@ const UNSEALED_BLOCKS: usize = 32;
 const CRASH_MANY: u64 = 80;
 /// Shortest and longest time down.
 const DOWN_MS: (u64, u64) = (50, 4000);
+/// In a thousand ends of a node: how many leave a block store that it does not trust.
+const STORE_DAMAGED: u64 = 60;
 /// Calls to the disk until a prepared failure: a turn makes four, and ten when a file is replaced.
 const DISK_CALLS: u64 = 14;
 
@@ -144,6 +146,7 @@ impl World {
             self.sight(sights::STORE_LOST);
         }
         self.mishandle(id, power_cut);
+        self.set_store_aside(id);
         let down_ms = self.dice.between(DOWN_MS.0, DOWN_MS.1);
         self.after(down_ms, Event::Restart { node: id });
     }
@@ -202,6 +205,55 @@ impl World {
                 self.note(id, 0, || "runs on an old copy of its directory from now on".into());
             }
             _ => {}
+        }
+    }
+
+    /// The node finds its block store damaged, and sets it aside: log and signing database stay. It comes back with
+    /// nothing, or with the state of another node. As many others as it takes to have an honest one among them have
+    /// all blocks, and keep them.
+    fn set_store_aside(&mut self, id: usize) {
+        let node = &self.nodes[id];
+        let (operator, tip) = (node.operator, node.store.tip());
+        let is_sound = node.is_honest() && !node.is_lost && !self.plan.careless.contains(&operator);
+        if self.is_calm() || !is_sound || tip == Height(0) || !self.dice.chance(STORE_DAMAGED) {
+            return;
+        }
+        let others: Vec<usize> = (0..self.nodes.len())
+            .filter(|other| {
+                let node = &self.nodes[*other];
+                let keeps = node.is_honest() && !node.frozen && !self.plan.careless.contains(&node.operator);
+                *other != id && keeps && node.store.is_whole() && node.store.tip() >= tip
+            })
+            .collect();
+        if others.len() < self.plan.quorum.weak_quorum() {
+            return;
+        }
+        let from = others[self.dice.index(others.len())];
+        let height = Height(self.dice.between(1, self.nodes[from].store.tip().0));
+        let given = match self.dice.chance(500) {
+            true => self.nodes[from].store.give(&self.cluster, height),
+            false => None,
+        };
+        self.fault(fault::STORE_DAMAGED);
+        let node = &mut self.nodes[id];
+        (node.is_repairing, node.set_aside) = (true, node.set_aside.max(tip));
+        match given {
+            Some(given) => {
+                let digest = given.0.block.digest();
+                self.nodes[id].store.begin_with(given);
+                self.oracle.takes_over(operator, height, digest);
+                self.sight(sights::STATE_TAKEN);
+                self.note(id, height.0, || {
+                    format!(
+                        "sets its block store aside, and takes the state after block {height} of node {from}"
+                    )
+                });
+            }
+            None => {
+                self.nodes[id].store.forget();
+                self.oracle.falls_back(operator, Height(0));
+                self.note(id, 0, || "sets its block store aside".into());
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
 use aequa_types::recording::Numbered;
 use aequa_types::{
-    ClusterId, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey,
+    ClusterId, Height, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey,
 };
 use std::collections::BTreeSet;
 
@@ -105,6 +105,10 @@ pub(crate) struct Node {
     pub(crate) copies: Vec<Directory>,
     /// Its log and signing database are gone, and no start has noted that yet.
     pub(crate) is_lost: bool,
+    /// The last block of a store it has set aside: of those up to there the log may have a decision without its value.
+    pub(crate) set_aside: Height,
+    /// It has set its block store aside, and has not taken part since.
+    pub(crate) is_repairing: bool,
     /// Runs on a copy of its directory that is older than what it signed.
     pub(crate) restored: bool,
     /// Operations until it ends.
@@ -154,6 +158,8 @@ impl Node {
             store: Store::default(),
             copies: Vec::new(),
             is_lost: false,
+            set_aside: Height(0),
+            is_repairing: false,
             restored: false,
             doomed: None,
             frozen: false,

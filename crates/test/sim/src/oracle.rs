@@ -105,6 +105,16 @@ impl Oracle {
         self.tips.insert(operator, tip);
     }
 
+    /// This operator has set its blocks aside, and comes back with the state after this one, which it has from another.
+    pub(crate) fn takes_over(&mut self, operator: OperatorIndex, height: Height, digest: Digest) {
+        let known = *self.history.entry((operator, height)).or_insert(digest);
+        if known != digest {
+            let detail = format!("was {known} in an earlier life");
+            self.complain(Violation::BrokenChain { operator, height, detail });
+        }
+        self.falls_back(operator, height);
+    }
+
     /// This operator's memory is gone. It is still held to every word it said about blocks, and about duties in
     /// slots that the others have come near to; `reliable` are those who will not lose what they signed.
     pub(crate) fn forgets(&mut self, operator: OperatorIndex, reliable: BTreeSet<OperatorIndex>) {

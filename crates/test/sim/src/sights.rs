@@ -22,6 +22,8 @@ sights! {
     NEXT_MOMENT = "block that carries the millisecond after its parent",
     LATE_ROUND = "block decided in round 2 or later",
     DECIDED_CATCH_UP = "decision taken over from a DECIDED",
+    REPAIRED = "operator whose block store was set aside took part again",
+    STATE_TAKEN = "state taken over as a whole",
     FETCH_CATCH_UP = "block fetched from a peer",
     COMMIT_AFTER_DECISION = "commit sent for its seal after the decision",
     VALUE_ASKED = "value asked for by digest",
@@ -77,6 +79,7 @@ pub(crate) mod fault {
     pub(crate) const CRASH_RECOVERING: &str = "crash while recovering";
     pub(crate) const DISK_ERROR: &str = "call to the disk failed";
     pub(crate) const DIRECTORY_LOST: &str = "log and signing database lost";
+    pub(crate) const STORE_DAMAGED: &str = "block store set aside";
     pub(crate) const LOG_ROTTEN: &str = "end of the log rotten";
     pub(crate) const CRASH_MANY: &str = "many nodes taken down at once";
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";

@@ -1,7 +1,9 @@
 //! The simulated block store: buffered, it loses a suffix of its writes in a crash.
 
 use aequa_byzantine::Dice;
-use aequa_chain::{Applied, Chain, ChainError, Change, MemoryState, StateRead, StoredRow, Tip};
+use aequa_chain::{
+    Applied, Chain, ChainError, Change, MemoryState, State as Tree, StateRead, StoredRow, Tip, Transfer,
+};
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, ClusterId, DutyId, DutyKind, DutyOutcome, Height, InstanceId,
     Message, Quorum, Recall, Slot,
@@ -18,8 +20,16 @@ pub(crate) struct Stored {
     pub(crate) applied: Applied,
 }
 
+impl Stored {
+    fn height(&self) -> Height {
+        self.block.header().height
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Write {
+    /// A block without those before it, and the state after it.
+    State(Box<Stored>, Vec<Change>),
     Block(Box<Stored>),
     Certificate(Certificate),
     /// The end of a duty, and the watermark of its kind.
@@ -86,7 +96,50 @@ pub(crate) struct Store {
     evidence: Vec<CheckedEvidence>,
 }
 
+/// Bytes of rows in a part of a state that is given to another node.
+const PART_BYTES: usize = 200;
+
 impl Store {
+    /// Begins again with the state after a block, as another node has given it.
+    pub(crate) fn begin_with(&mut self, (block, state): (Stored, Vec<Change>)) {
+        self.forget();
+        self.write(Write::State(Box::new(block), state));
+        self.flush();
+    }
+
+    /// The state after a block that the next one certifies: given in parts, and taken as a newcomer takes them.
+    pub(crate) fn give(&self, cluster: &ClusterId, height: Height) -> Option<(Stored, Vec<Change>)> {
+        let (block, next) = (self.block(height)?, self.block(height.next())?);
+        let mut entries = MemoryState::default();
+        for write in &self.journal {
+            match write {
+                Write::State(first, state) if first.height() <= height => {
+                    entries.write(first.height(), state)
+                }
+                Write::Block(block) if block.height() <= height => {
+                    entries.write(block.height(), &block.applied.changes);
+                }
+                Write::State(..) | Write::Block(_) => {}
+                Write::Certificate(_) | Write::Duty(..) | Write::Evidence(_) => {}
+            }
+        }
+        let tree = Tree::open(Arc::new(entries)).ok()?;
+        let certified = next.block.header().state_root;
+        let mut transfer =
+            Transfer::begin(cluster, height, certified, &tree.counts(), tree.tree_root()).ok()?;
+        let mut taken = Vec::new();
+        while let Some(place) = transfer.wanted(1).first().copied() {
+            taken.extend(transfer.take(place, &tree.part(place, PART_BYTES).ok()?).ok()?);
+        }
+        taken.push(transfer.finish());
+        Some((block.clone(), taken))
+    }
+
+    /// Whether it has every block from the first one on.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.blocks.first_key_value().is_none_or(|(height, _)| *height == Height(1))
+    }
+
     pub(crate) fn put_block(&mut self, stored: Stored) {
         self.write(Write::Block(Box::new(stored)));
     }
@@ -221,8 +274,12 @@ impl Store {
 
     fn write(&mut self, write: Write) {
         match &write {
+            Write::State(stored, state) => {
+                self.state.0.write(stored.height(), state);
+                self.blocks.insert(stored.height(), (**stored).clone());
+            }
             Write::Block(stored) => {
-                let height = stored.block.header().height;
+                let height = stored.height();
                 self.state.0.write(height, &stored.applied.changes);
                 self.blocks.insert(height, (**stored).clone());
             }

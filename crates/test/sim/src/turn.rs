@@ -72,6 +72,7 @@ impl World {
         let Votes { synced, unsynced, watermarks: shown, .. } = votes;
         let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
+        let is_repaired = begins && std::mem::take(&mut node.is_repairing);
         let next = (node.alarms.turn_ended(), host.next_due_ms());
         let operator = node.operator;
         node.limbo = unsynced;
@@ -96,6 +97,9 @@ impl World {
         }
         if begins && twin {
             self.sight(sights::TWIN_RETURNED);
+        }
+        if is_repaired {
+            self.sight(sights::REPAIRED);
         }
         if !faulty {
             self.watch_host(operator, misfired, must_stop.filter(|_| went_on), next);
@@ -389,7 +393,7 @@ impl World {
         let Some(replica) = node.replica().filter(|_| node.is_honest()) else { return };
         let (operator, next) = (node.operator, replica.chain().tip().height.next());
         let decided = node.promises.as_ref().is_some_and(|promises| promises.has_decided(next));
-        if decided && !replica.is_rejoining() {
+        if decided && next > node.set_aside && !replica.is_rejoining() {
             self.oracle.complain(Violation::Unexecuted { operator, height: next });
         }
         if !node.owed.is_empty() && !replica.is_rejoining() {

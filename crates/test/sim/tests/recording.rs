@@ -104,7 +104,7 @@ fn recording_changes_nothing() {
 
 /// A recording of a block that its operator prepared, committed and decided in round 0, by votes it heard.
 fn of_a_plain_block() -> (Recording, InstanceId) {
-    let report = recorded(0, 4);
+    let report = recorded(1, 4);
     let recordings = report.recordings.into_iter();
     let found = recordings.flat_map(|recording| {
         let blocks: Vec<InstanceId> =
