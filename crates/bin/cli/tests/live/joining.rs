@@ -7,6 +7,8 @@ const NEWCOMER: usize = 3;
 /// Far behind is ten of them.
 const CHECKPOINT_INTERVAL: u32 = 10;
 const SENDERS: usize = 60;
+/// So few that the first are soon gone, and so many that what a test has just seen is there.
+const KEEP: &str = "--storage.keep-blocks=100";
 
 /// Three of four run, and these accounts have sent something; the fourth has never been there.
 fn three_far_ahead() -> (Cluster, Vec<Wallet>) {
@@ -15,7 +17,7 @@ fn three_far_ahead() -> (Cluster, Vec<Wallet>) {
         round_timeout_ms: 300,
         checkpoint_interval: CHECKPOINT_INTERVAL,
         // Nobody can give the first blocks any more.
-        flags: vec!["--storage.keep-blocks=1".into()],
+        flags: vec![KEEP.into()],
         ..Shape::default()
     };
     let mut cluster = Cluster::make(shape);
@@ -25,7 +27,8 @@ fn three_far_ahead() -> (Cluster, Vec<Wallet>) {
     for wallet in &wallets {
         assert!(Verdict::of(&cluster.nodes[0], &envelope(&wallet.plain(0, 1))).is_accepted());
     }
-    until("a chain that is far ahead", || (cluster.tip() >= 120).then_some(()));
+    until("a chain that is far ahead", || (cluster.tip() >= 150).then_some(()));
+    until("the first block is gone", || (cluster.nodes[0].get("/v1/blocks/1").status == 410).then_some(()));
     (cluster, wallets)
 }
 
@@ -91,7 +94,48 @@ fn o_a_newcomer_killed_at_any_moment_takes_the_state_in_the_end() {
     }
     cluster.nodes[NEWCOMER].start();
     until_it_is_one_of_them(&cluster, &wallets);
-    assert!(snapshots(&cluster.nodes[NEWCOMER], "apply", "ok") > 0);
+    // Killed right after it was taken over, it did not come to say so.
+    assert_eq!(cluster.nodes[NEWCOMER].get("/v1/blocks/1").status, 410);
     let left = |name: &str| cluster.nodes[NEWCOMER].dir.join(name).exists();
     assert!(!left("chain.draft") && !left("chain.next"));
+}
+
+/// A node that keeps all blocks, and was away while the others made so many that a state would be had sooner.
+fn away(shape: Shape) -> Cluster {
+    let mut cluster = Cluster::make(shape);
+    cluster.nodes[NEWCOMER].flags.retain(|flag| !flag.starts_with("--storage.keep-blocks"));
+    cluster.start_all();
+    cluster.until_all_at(20);
+    cluster.nodes[NEWCOMER].stop();
+    let tip = cluster.tip();
+    until("a chain that is far ahead", || (cluster.tip() >= tip + 200).then_some(()));
+    cluster.nodes[NEWCOMER].start();
+    cluster
+}
+
+fn shape(flags: &[&str]) -> Shape {
+    let flags = flags.iter().map(|flag| flag.to_string()).collect();
+    let checkpoint_interval = CHECKPOINT_INTERVAL;
+    Shape { block_interval_ms: 20, round_timeout_ms: 300, checkpoint_interval, flags, ..Shape::default() }
+}
+
+#[test]
+fn who_keeps_all_blocks_fetches_them_however_long_it_was_away() {
+    let cluster = away(shape(&[]));
+    until_it_is_one_of_them(&cluster, &[]);
+    let node = &cluster.nodes[NEWCOMER];
+    assert!((1..=100).all(|height| node.block(height).is_some()));
+    assert_eq!(snapshots(node, "fetch", "ok"), 0);
+}
+
+#[test]
+fn who_keeps_all_blocks_takes_a_state_only_where_nobody_has_them() {
+    let cluster = away(shape(&[KEEP]));
+    let node = &cluster.nodes[NEWCOMER];
+    until("the state is taken over", || (snapshots(node, "apply", "ok") == 1).then_some(()));
+    until_it_is_one_of_them(&cluster, &[]);
+    let said = |line: &serde_json::Value| {
+        line["text"].as_str().is_some_and(|text| text.contains("no member has block"))
+    };
+    assert!(node.log().iter().any(said), "it says what goes");
 }

@@ -4,6 +4,7 @@ use super::budget::Budgets;
 use super::command::{Command, Core};
 use super::facts::Facts;
 use super::ledger::Store;
+use super::snapshot::GivenStates;
 use super::wanted::Wanted;
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
@@ -46,6 +47,8 @@ pub struct Context {
     pub wanted: Wanted,
     /// What every member may cost.
     pub budgets: Budgets,
+    /// States that members are being given.
+    pub given: GivenStates,
     /// Keeps members from filling the log with warnings about them.
     pub warnings: RateLimiter<OperatorIndex>,
 }

@@ -48,6 +48,7 @@ pub fn context(dir: &Path, lock: &VerifiedLock, me: u8, core: mpsc::Sender<Comma
         core,
         wanted: Default::default(),
         budgets: Budgets::new(quorum),
+        given: Default::default(),
         warnings: Default::default(),
     })
 }
