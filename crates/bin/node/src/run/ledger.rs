@@ -21,13 +21,17 @@ use tokio::sync::{mpsc, watch};
 /// replacing a file costs more than deciding an empty block.
 const LAST_STATE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Blocks from one flush of the store to the next, at most: until then the vote log keeps what the store may not have.
+const FLUSH_INTERVAL_MAX: u64 = 100;
+
 /// The store shared by all readers.
 pub type Store = Arc<FjallChainStore>;
 
 /// Writes to the store; owned by the core.
 pub struct Ledger {
     store: Store,
-    checkpoint_interval: u64,
+    /// Blocks from one flush to the next.
+    flush_interval: u64,
     flush: std::sync::mpsc::SyncSender<Height>,
     last_state: watch::Sender<LastState>,
 }
@@ -71,7 +75,8 @@ impl Ledger {
                 std::thread::sleep(LAST_STATE_PAUSE);
             }
         })?;
-        Ok(Self { store, checkpoint_interval, flush, last_state })
+        let flush_interval = checkpoint_interval.min(FLUSH_INTERVAL_MAX);
+        Ok(Self { store, flush_interval, flush, last_state })
     }
 
     /// Stores a decided block; durable when the vote log holds the decision or after [`Ledger::flush`].
@@ -91,7 +96,7 @@ impl Ledger {
             history_root: applied.history_root,
         })?;
         let height = block.header().height;
-        if height.0.is_multiple_of(self.checkpoint_interval) {
+        if height.0.is_multiple_of(self.flush_interval) {
             // A full queue means that a flush is waiting already.
             let _ = self.flush.try_send(height);
         }
