@@ -105,6 +105,13 @@ impl Drop for Process {
     }
 }
 
+impl Memory {
+    /// Of this process, where the system tells.
+    pub fn own() -> Option<Self> {
+        memory(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+}
+
 /// What `/proc/<pid>/status` says.
 fn memory(status: &str) -> Option<Memory> {
     let kib = |key: &str| {

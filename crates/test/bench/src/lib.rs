@@ -31,6 +31,7 @@
 //! | [`machine`] | where it was measured |
 //! | [`count`] | operations whose instructions are counted, whatever the machine |
 //! | [`ports`], [`scratch`] | what runs need |
+//! | [`store`] | the block store by itself |
 //! | [`error`] | why something was not measured |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -49,4 +50,5 @@ pub mod ports;
 pub mod probe;
 pub mod report;
 pub mod scratch;
+pub mod store;
 pub mod usage;

@@ -4,6 +4,7 @@ use aequa_bench::campaign::Campaign;
 use aequa_bench::error::BenchError;
 use aequa_bench::machine::Machine;
 use aequa_bench::probe::{self, ProbeArgs};
+use aequa_bench::store::{self, OpenArgs, StoreArgs};
 use aequa_bench::{plan, report};
 use aequa_node::console;
 use clap::{Parser, Subcommand};
@@ -22,7 +23,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
     all rows, ten seconds each:          aequa-bench\n  \
     one kind of row, three rounds:       aequa-bench --only 'small n=4' --rounds 3\n  \
     what a log of every block costs:     aequa-bench --only 'n=4 memory' -- --log.level warn\n  \
-    the table of docs/benchmarks.md:     aequa-bench --rounds 3 --peer BINARY --write")]
+    the table of docs/benchmarks.md:     aequa-bench --rounds 3 --peer BINARY --write\n  \
+    the block store by itself:           aequa-bench store")]
 struct Cli {
     #[command(subcommand)]
     part: Option<Part>,
@@ -64,20 +66,24 @@ enum Part {
     /// One node of the probe; this program starts them itself
     #[command(hide = true)]
     ProbeNode(ProbeArgs),
+    /// The block store by itself: beside its engine and a file, and how starts and memory grow; some minutes
+    Store(StoreArgs),
+    /// One start; `store` starts it itself
+    #[command(hide = true)]
+    StoreOpen(OpenArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Part::ProbeNode(args)) = &cli.part {
-        return match probe::run(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                console::complain(error);
-                ExitCode::FAILURE
-            }
-        };
-    }
-    match run(cli) {
+    let outcome = match &cli.part {
+        Some(Part::ProbeNode(args)) => {
+            probe::run(args).map(|()| true).map_err(|error| BenchError::process("probe", error.to_string()))
+        }
+        Some(Part::Store(args)) => store::run(args).map(|()| true),
+        Some(Part::StoreOpen(args)) => store::open(args).map(|()| true),
+        None => run(cli),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
