@@ -100,26 +100,20 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     epochs::complete(&config.data_dir, &config.keys_dir)?;
     let runtime = crate::runtime()?;
     let (data_dir, keys_dir) = (config.data_dir.clone(), config.keys_dir.clone());
-    let mut result = runtime.block_on(serve(config, signals));
+    let mut result = runtime.block_on(serve(config, &signals));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match result {
-        Ok(Ending::NextEpoch(place)) => {
-            log.flush();
-            result = Err(epoch::change(&data_dir, &keys_dir, place));
-        }
-        Ok(Ending::NewerState) => {
-            log.flush();
-            result = Err(again("a newer state is complete"));
-        }
-        Ok(Ending::Fenced) => {
-            log.flush();
-            result = Err(again("the node has fenced itself"));
-        }
-        Ok(Ending::DiskUsable) => {
-            log.flush();
-            result = Err(again("the disk can be used again"));
-        }
-        Ok(Ending::Stopped | Ending::Left) | Err(_) => {}
+    if let Ok(ending) = result
+        && !signals.is_stop_requested()
+    {
+        log.flush();
+        let failed = match ending {
+            Ending::NextEpoch(place) => Some(epoch::change(&data_dir, &keys_dir, place)),
+            Ending::NewerState => Some(again("a newer state is complete")),
+            Ending::Fenced => Some(again("the node has fenced itself")),
+            Ending::DiskUsable => Some(again("the disk can be used again")),
+            Ending::Stopped | Ending::Left => None,
+        };
+        result = failed.map_or(Ok(ending), Err);
     }
     if let Err(error) = &result {
         tracing::error!(target: "event", err = %error.message, hint = %error.hint, "fatal");
@@ -192,7 +186,7 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
     );
 }
 
-async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError> {
+async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError> {
     let started = Instant::now();
     let metrics = Arc::new(Metrics::new());
     let operator = load_operator(&config, &metrics)?;
@@ -231,6 +225,7 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         core: core_queue.clone(),
         wanted: Default::default(),
         budgets: budget::Budgets::new(operator.lock.quorum()),
+        given: Default::default(),
         warnings: Default::default(),
     });
 
@@ -280,9 +275,11 @@ async fn serve(config: RunConfig, signals: Signals) -> Result<Ending, ExitError>
         context: Arc::clone(&context),
     };
     let joining = snapshot::Joining {
+        options: open::chain_options(&config, &operator.lock)?,
         chain_dir: opened.data_dir.chain_dir(),
         network: weak.clone(),
         context: Arc::clone(&context),
+        keeps_all: config.keep_blocks.is_none(),
     };
     let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
     facts.set_fence(opened_fence.clone());

@@ -68,6 +68,11 @@ impl Signals {
         self.shared.runs.store(true, Ordering::SeqCst);
     }
 
+    /// Whether there was a request to stop.
+    pub fn is_stop_requested(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Waits for the request to stop.
     pub async fn stop_requested(&self) {
         // Its thread ends with the process.
