@@ -1,6 +1,6 @@
-//! A disk that is full: the node signs nothing, says so, loses nothing, and goes on when there is room again.
+//! A disk that is full, or too few file descriptors: the node signs nothing, says so, loses nothing, and goes on when there is room again.
 
-use crate::harness::{Cluster, Node, Promises, Shape, copy_dir, until};
+use crate::harness::{Cluster, Node, Ports, Promises, Shape, copy_dir, until};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,6 +35,38 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// Sets how many file descriptors a process may have; whether that could be set.
+fn limit_descriptors(pid: u32, limit: u32) -> bool {
+    let set = Command::new("prlimit").args([format!("--pid={pid}"), format!("--nofile={limit}:")]).status();
+    set.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn without_file_descriptors_a_node_signs_nothing_and_goes_on_when_it_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = Ports::take();
+    // So many blocks that files are made all the time.
+    let flags = ["--block-interval-ms", "0", "--log.level", "warn"].map(String::from).to_vec();
+    let mut node = Node::new(dir.path().join("data"), ports.api(), ports.monitoring(), flags);
+    node.start();
+    until("ten blocks", || node.height().filter(|height| *height >= 10));
+    let before = node.digests(10);
+    if !limit_descriptors(node.pid(), 8) {
+        eprintln!("skipped: there is no prlimit");
+        return;
+    }
+    let stands = |line: &serde_json::Value| {
+        line["text"].as_str().is_some_and(|text| text.contains("signs nothing until the disk can be used"))
+    };
+    until("it says that it signs nothing", || node.log().iter().any(stands).then_some(()));
+    assert!(node.is_running());
+    assert!(limit_descriptors(node.pid(), 1024));
+    let stood = until("it answers", || node.height());
+    until("it goes on", || node.height().filter(|height| *height >= stood + 10));
+    assert_eq!(node.digests(10), before);
+    assert!(node.stop().status.success());
 }
 
 #[test]
