@@ -75,24 +75,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_not_joined_without_their_lengths() {
+    fn j2_columns_are_not_joined_without_their_lengths() {
         assert_ne!(leaf(b"\x011", b"23"), leaf(b"\x0112", b"3"));
         assert_ne!(leaf(b"\x01", b"123"), leaf(b"\x01123", b""));
     }
 
     #[test]
-    fn an_empty_value_is_not_an_absent_row() {
+    fn j2_an_empty_value_is_not_an_absent_row() {
         assert_ne!(leaf(b"\x01key", b""), empty());
     }
 
     #[test]
-    fn the_same_row_of_another_table_is_another_leaf_at_another_path() {
+    fn j2_the_same_row_of_another_table_is_another_leaf_at_another_path() {
         assert_ne!(leaf(b"\x01key", b"value"), leaf(b"\x02key", b"value"));
         assert_ne!(path(b"\x01key"), path(b"\x02key"));
     }
 
     #[test]
-    fn a_node_is_never_taken_for_a_leaf() {
+    fn j2_a_node_is_never_taken_for_a_leaf() {
         let (left, right) = (leaf(b"\x01a", b"1"), leaf(b"\x01b", b"2"));
         let joined = [left.as_slice(), right.as_slice()].concat();
         for table in [0x00, 0x01] {

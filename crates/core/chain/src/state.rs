@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_that_is_damaged_is_found_by_the_check() {
+    fn j4_every_entry_that_is_damaged_is_found_by_the_check() {
         let (stored, state) = stored();
         let entries: Vec<StoredRow> =
             std::iter::successors(stored.above(&[]), |(key, _)| stored.above(key)).collect();

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_at_a_time_is_bounded_by_the_depth_and_not_by_the_state() {
+    fn o_what_is_missing_at_a_time_is_bounded_by_the_depth_and_not_by_the_state() {
         let state = state(5_000);
         let (mut transfer, mut taken, mut most) = (begin(&state), MemoryState::default(), 0);
         while take(&state, &mut transfer, &mut taken, 100, 1) > 0 {
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_cut_off_anywhere_goes_on_with_what_it_has() {
+    fn o_a_transfer_cut_off_anywhere_goes_on_with_what_it_has() {
         let state = state(300);
         let all = take(&state, &mut begin(&state), &mut MemoryState::default(), 300, usize::MAX);
         for cut in 0..all {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_tree_that_are_not_certified_are_refused() {
+    fn o_counts_and_tree_that_are_not_certified_are_refused() {
         let state = state(10);
         let certified = state.root(&CLUSTER, HEIGHT);
         let counts = state.counts();
@@ -448,7 +448,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_wrong_with_a_part_it_is_refused_and_nothing_is_lost(
+        fn o_whatever_is_wrong_with_a_part_it_is_refused_and_nothing_is_lost(
             lied in lies(),
             after in 0usize..60,
             bytes in prop_oneof![Just(0usize), Just(300), Just(3000)],

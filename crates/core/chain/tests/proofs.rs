@@ -36,7 +36,7 @@ fn shown(proof: &StateProof, of: &Address, root: B256) -> Result<Account, String
 }
 
 #[test]
-fn proofs_are_the_golden_ones() {
+fn j1_proofs_are_the_golden_ones() {
     let golden: Value = serde_json::from_str(include_str!("data/state_vectors.json")).unwrap();
     let last = golden["vectors"].as_array().unwrap().last().unwrap();
     let rows: Vec<StoredRow> = last["rows"].as_array().unwrap().iter().map(stored_row).collect();

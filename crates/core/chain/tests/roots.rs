@@ -26,7 +26,7 @@ fn golden() -> Value {
 }
 
 #[test]
-fn roots_are_the_golden_ones() {
+fn j1_roots_are_the_golden_ones() {
     let golden = golden();
     assert_eq!(golden["schema"], SCHEMA_VERSION);
     assert_eq!(bytes(&golden["cluster_id"]), cluster().as_slice());
@@ -46,7 +46,7 @@ fn roots_are_the_golden_ones() {
 }
 
 #[test]
-fn the_roots_before_any_block_are_the_golden_ones() {
+fn j1_the_roots_before_any_block_are_the_golden_ones() {
     let tip = *genesis().tip();
     let first = &golden()["vectors"][0];
     assert_eq!(tip.state_root.as_slice(), bytes(&first["state_root"]));
@@ -55,7 +55,7 @@ fn the_roots_before_any_block_are_the_golden_ones() {
 }
 
 #[test]
-fn the_history_root_after_a_block_is_the_golden_one() {
+fn j1_the_history_root_after_a_block_is_the_golden_one() {
     let mut chain = genesis();
     let applied = extend(&mut chain, 0, &[]);
     let second = &golden()["vectors"][1];
@@ -87,7 +87,7 @@ fn a_header_has_the_golden_encoding_and_digest() {
 }
 
 #[test]
-fn one_row_more_or_less_or_in_another_table_gives_another_root() {
+fn j2_one_row_more_or_less_or_in_another_table_gives_another_root() {
     let all = rows(&golden()["vectors"][4]);
     let root = |rows: Vec<StoredRow>| State::from_rows(rows).unwrap().root(&cluster(), Height(5));
     let mut seen = vec![root(all.clone())];
@@ -116,7 +116,7 @@ fn the_last_row_twice_is_refused_rather_than_ignored() {
 }
 
 #[test]
-fn a_height_without_transactions_still_has_a_root_of_its_own() {
+fn j3_a_height_without_transactions_still_has_a_root_of_its_own() {
     let mut chain = genesis();
     let mut roots = vec![chain.tip().state_root];
     for proposer in [0, 0, 1, 1] {
@@ -128,7 +128,7 @@ fn a_height_without_transactions_still_has_a_root_of_its_own() {
 }
 
 #[test]
-fn histories_that_meet_in_the_same_state_keep_different_history_roots() {
+fn j5_histories_that_meet_in_the_same_state_keep_different_history_roots() {
     let (a, b) = (plaintext(1, 0, 5), plaintext(2, 0, 5));
     let (mut first, mut second) = (genesis(), genesis());
     extend(&mut first, 0, std::slice::from_ref(&a));
@@ -162,7 +162,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn incremental_roots_equal_a_full_rebuild_from_the_rows_written(plan in plans()) {
+    fn j4_incremental_roots_equal_a_full_rebuild_from_the_rows_written(plan in plans()) {
         let mut chain = genesis();
         let mut store = Store::default();
         for (proposer, items) in blocks(plan) {
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn the_root_does_not_depend_on_the_order_of_the_rows(
+    fn j3_the_root_does_not_depend_on_the_order_of_the_rows(
         (plan, seed) in (plans(), any::<u64>()),
     ) {
         let mut chain = genesis();
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn any_byte_changed_in_a_store_is_found(
+    fn j4_any_byte_changed_in_a_store_is_found(
         plan in plans(),
         entry in any::<prop::sample::Index>(),
         byte in any::<prop::sample::Index>(),

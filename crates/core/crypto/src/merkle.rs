@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_never_taken_for_a_leaf() {
+    fn j2_a_node_is_never_taken_for_a_leaf() {
         let leaves = leaves(2);
         let joined = [leaves[0].as_slice(), leaves[1].as_slice()].concat();
         assert_ne!(leaf(&joined), ListRoot::of(&leaves).hash);

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_invocations_end_with_the_codes_of_the_contract() {
+    fn n_sixteen_invocations_end_with_the_codes_of_the_contract() {
         let node = Stopped::after(6, |_| ());
         let (fifth, sixth) = (node.root(5), node.root(6));
         let other = "ab".repeat(32);

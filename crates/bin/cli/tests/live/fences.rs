@@ -133,7 +133,7 @@ fn a_file_damaged_behind_the_engine_is_noticed_or_does_no_harm() {
 }
 
 #[test]
-fn two_of_four_that_fence_themselves_at_once_are_both_repaired() {
+fn m3_two_of_four_that_fence_themselves_at_once_are_both_repaired() {
     let (mut cluster, wallet) = cluster();
     let damaged = [2, VICTIM];
     for victim in damaged {
