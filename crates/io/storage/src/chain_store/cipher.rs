@@ -54,7 +54,7 @@ impl Cipher {
             path: self.keyspace.into(),
             source: error,
         };
-        getrandom::fill(&mut sealed).map_err(|error| failed(error.into()))?;
+        getrandom::fill(&mut sealed).map_err(|error| failed(io::Error::other(error.to_string())))?;
         let payload = Payload { msg: value, aad: &self.place(key) };
         let encrypted = self.cipher.encrypt(XNonce::from_slice(&sealed), payload);
         sealed.extend(encrypted.map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?);
