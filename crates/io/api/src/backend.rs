@@ -7,7 +7,7 @@
 pub use crate::duty::{DutyPage, DutyQuery, DutyRequest, DutyStatus, DutyStep, DutyView, HeldDigest};
 pub use crate::evidence::{CommittedEvidence, EVIDENCE_BLOCKS_MAX, EvidenceView};
 use aequa_telemetry::Metrics;
-use aequa_types::json::{AccountProofJson, EvidenceJson};
+use aequa_types::json::{AccountProofJson, CheckpointJson, EvidenceJson};
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, ClusterId, Digest, DutyId, Header, Height, OperatorIndex,
     Round, Slot, Transaction, TxHash, TxKind,
@@ -90,6 +90,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// State root after block `height`. `None`: not executed yet.
     fn state_root(&self, height: Height) -> impl Future<Output = Answer<Option<StateRootView>>> + Send;
+
+    /// Heights from one checkpoint to the next, above 0.
+    fn checkpoint_interval(&self) -> u64;
+
+    /// The last checkpoint whose next block is decided.
+    fn stable_checkpoint(&self) -> Option<CheckpointRef>;
+
+    /// The checkpoint of a height. `None`: not stable yet; [`BackendError::Pruned`]: no longer kept.
+    fn checkpoint(&self, height: Height) -> impl Future<Output = Answer<Option<CheckpointJson>>> + Send;
 
     /// Evidence committed at `from` and above, in at most [`EVIDENCE_BLOCKS_MAX`] blocks, and all that is
     /// pending.

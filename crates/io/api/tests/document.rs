@@ -7,7 +7,7 @@ use aequa_api::api_document;
 use aequa_testkit::{bid, unsigned};
 use aequa_types::json::{BlockJson, EvidenceJson};
 use aequa_types::{CertifiedBlock, Evidence, Proof, Seal};
-use common::{Node, SENDER, account_proof, certified, certified_header, evidence_view, plain_tx};
+use common::{Node, SENDER, account_proof, certified, certified_header, checkpoint, evidence_view, plain_tx};
 use serde_json::{Value, json};
 
 fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
@@ -118,6 +118,8 @@ fn blocks_and_evidence_have_the_shapes_described() {
     assert_shape(&document, schema("Block"), &shown, "Block");
     let proof = serde_json::to_value(account_proof(&certified_header(&block))).unwrap();
     assert_shape(&document, schema("AccountProof"), &proof, "AccountProof");
+    let shown = serde_json::to_value(checkpoint(&block, &block)).unwrap();
+    assert_shape(&document, schema("Checkpoint"), &shown, "Checkpoint");
     let view = serde_json::to_value(evidence_view()).unwrap();
     assert_shape(&document, schema("EvidenceView"), &view, "EvidenceView");
 }

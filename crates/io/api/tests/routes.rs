@@ -7,7 +7,7 @@ use aequa_api::backend::{Admission, NotReady, Options};
 use aequa_api::{BLOCKS_SHOWN_MAX, BackendError};
 use aequa_types::json::{AccountProofJson, BlockJson};
 use aequa_types::{CertifiedBlock, Height, Slot, TxBody};
-use common::{Running, SENDER, account_proof, certified_header, envelope, plain_tx};
+use common::{Running, SENDER, account_proof, certified_header, checkpoint, envelope, plain_tx};
 use serde::Deserialize as _;
 use serde_json::json;
 use ssz::Decode as _;
@@ -202,6 +202,42 @@ async fn state_roots_answer_in_both_dialects() {
 }
 
 #[tokio::test]
+async fn checkpoints_are_those_of_heights_whose_next_block_is_decided() {
+    let running = Running::start(Options::default()).await;
+    let blocks: Vec<_> = (0..4).map(|_| running.node.decide(vec![])).collect();
+    let expected = serde_json::to_value(checkpoint(&blocks[1], &blocks[2])).unwrap();
+    for path in ["/v1/checkpoints/2", "/v1/checkpoints/latest"] {
+        let shown = running.get(path).await.json();
+        assert_eq!(shown, expected, "{path}");
+        assert_eq!((&shown["height"], &shown["next"]["header"]["height"]), (&json!(2), &json!(3)));
+    }
+    let stable = running.get("/status").await.json()["stable_checkpoint"].clone();
+    assert_eq!(stable, json!({"height": 2, "block_root": expected["block_root"]}));
+    running.get("/v1/checkpoints/4").await.assert_refusal(404, "UNKNOWN_HEIGHT");
+    let five = running.node.decide(vec![]);
+    let latest = running.get("/v1/checkpoints/latest").await.json();
+    assert_eq!(latest, serde_json::to_value(checkpoint(&blocks[3], &five)).unwrap());
+}
+
+#[tokio::test]
+async fn heights_without_a_checkpoint_say_why() {
+    let running = Running::start(Options::default()).await;
+    running.get("/v1/checkpoints/latest").await.assert_refusal(404, "UNKNOWN_HEIGHT");
+    for bad in ["x", "-1", "1e3", "01", "4611686018427387905", "1"] {
+        running.get(&format!("/v1/checkpoints/{bad}")).await.assert_refusal(400, "BAD_HEIGHT");
+    }
+    let odd = running.get("/v1/checkpoints/7").await.json()["message"].clone();
+    assert_eq!(odd, "height: must be a multiple of 2, the checkpoint interval of the cluster");
+    for unknown in [0u64, 2, 1 << 62] {
+        running.get(&format!("/v1/checkpoints/{unknown}")).await.assert_refusal(404, "UNKNOWN_HEIGHT");
+    }
+    (0..6).for_each(|_| drop(running.node.decide(vec![])));
+    *running.node.pruned_below.lock().unwrap() = 3;
+    running.get("/v1/checkpoints/2").await.assert_refusal(410, "PRUNED");
+    assert_eq!(running.get("/v1/checkpoints/4").await.status, 200);
+}
+
+#[tokio::test]
 async fn duties_are_read_singly_and_newest_first() {
     let running = Running::start(Options::default()).await;
     for (kind, height) in [("attester", 1), ("sync", 2), ("attester", 3)] {
@@ -265,9 +301,18 @@ async fn a_stuck_event_loop_is_not_live_and_health_still_answers() {
 #[tokio::test]
 async fn a_fenced_node_answers_diagnosis_only() {
     let running = Running::with_tx_api().await;
-    running.node.decide(vec![]);
+    (0..3).for_each(|_| drop(running.node.decide(vec![])));
     running.node.fenced.store(true, SeqCst);
-    for path in ["/health", "/livez", "/status", "/v1/cluster", "/v1/evidence", "/v1/state-root?height=1"] {
+    for path in [
+        "/health",
+        "/livez",
+        "/status",
+        "/v1/cluster",
+        "/v1/evidence",
+        "/v1/state-root?height=1",
+        "/v1/checkpoints/latest",
+        "/v1/checkpoints/2",
+    ] {
         assert_eq!(running.get(path).await.status, 200, "{path}");
     }
     assert_eq!(running.monitoring("/metrics").await.status, 200);
@@ -361,6 +406,8 @@ async fn every_route_is_in_the_document_and_answers() {
         "/v1/blocks/{height}",
         "/v1/blocks/{height}/certificate",
         "/v1/cluster",
+        "/v1/checkpoints/latest",
+        "/v1/checkpoints/{height}",
         "/v1/state-root",
         "/api/state-root",
         "/v1/evidence",

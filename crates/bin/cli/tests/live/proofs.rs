@@ -3,7 +3,8 @@
 use crate::harness::{
     Cluster, Node, Shape, Verdict, Wallet, copy_dir, envelope, flip_in_files, flip_in_state, output, until,
 };
-use aequa_types::json::parse_address;
+use aequa_crypto::verify::Verifier;
+use aequa_types::json::{CheckpointJson, parse_address};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Output;
@@ -74,6 +75,49 @@ fn an_account_is_proven_by_the_lock_alone_and_a_changed_proof_is_not() {
     assert_eq!(verify(&["--proof", "no-such-file.json"]).status.code(), Some(3));
     assert_eq!(verify(&["--url", "http://127.0.0.1:9", "--address", &nobody]).status.code(), Some(3));
     assert_eq!(verify(&["--url", &url(&cluster.nodes[0])]).status.code(), Some(2));
+}
+
+#[test]
+fn a5_a_checkpoint_is_the_same_at_every_node_and_holds_under_the_lock_alone() {
+    let shape = Shape { checkpoint_interval: 5, ..Shape::default() };
+    let mut cluster = Cluster::start(shape);
+    cluster.until_all_at(11);
+    let lock = aequa_crypto::lock::load(&std::fs::read_to_string(cluster.lock()).unwrap()).unwrap();
+    let verifier = Verifier::new(&lock);
+    let mut same = Vec::new();
+    for node in &cluster.nodes {
+        let mut shown = node.get("/v1/checkpoints/10").json();
+        let parts = serde_json::from_value::<CheckpointJson>(shown.clone()).unwrap().into_parts().unwrap();
+        for part in &parts {
+            verifier.certified_header(&part.header, &part.certificate).unwrap();
+        }
+        for block in ["block", "next"] {
+            shown[block]["certificate"].take();
+        }
+        same.push(shown);
+        let latest = node.get("/v1/checkpoints/latest").json();
+        assert!(latest["height"].as_u64() >= Some(10), "{latest}");
+        let stable = until("it is in the log", || {
+            node.log().into_iter().find(|line| line["msg"] == "checkpoint_stable" && line["height"] == 10)
+        });
+        for field in ["block_root", "state_root", "history_root"] {
+            assert_eq!(stable[field], same[0][field], "{field}");
+        }
+        assert!(node.metric("checkpoint_stable_height") >= Some(10.0));
+    }
+    assert!(same.iter().all(|shown| *shown == same[0]), "{same:?}");
+    let root = cluster.nodes[0].get("/v1/state-root?height=10").json();
+    assert_eq!((&same[0]["state_root"], &same[0]["history_root"]), (&root["root"], &root["history_root"]));
+    let odd = cluster.nodes[0].get("/v1/checkpoints/7");
+    assert_eq!((odd.status, &odd.json()["code"]), (400, &json!("BAD_HEIGHT")));
+    assert_eq!(cluster.nodes[0].get("/v1/checkpoints/1000000").status, 404);
+    // What is known of it survives the process, and the cluster it belongs to.
+    cluster.nodes.iter_mut().for_each(|node| drop(node.stop()));
+    cluster.nodes[2].start();
+    let stable = cluster.nodes[2].status().unwrap()["stable_checkpoint"].clone();
+    let latest = cluster.nodes[2].get("/v1/checkpoints/latest").json();
+    assert_eq!((&stable["height"], &stable["block_root"]), (&latest["height"], &latest["block_root"]));
+    assert!(stable["height"].as_u64() >= Some(10), "{stable}");
 }
 
 fn verify_state(dir: &Path, height: u64, further: &[&str]) -> Output {

@@ -1,6 +1,7 @@
 //! The node as the API sees it: questions to the board, the store and the core.
 
 use super::account_proof::account_proof;
+use super::checkpoint;
 use super::command::Command;
 use super::context::Context;
 use super::duty_view;
@@ -8,9 +9,9 @@ use super::facts::SILENT_FOR;
 use super::ledger::Store;
 use super::submit::{self, ChainView, Checks};
 use aequa_api::backend::{
-    AccountView, Answer, Backend, BackendError, CommittedEvidence, DutyPage, DutyQuery, DutyRequest,
-    DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, Fence, MempoolView, NotReady, PeerView, PerType,
-    PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
+    AccountView, Answer, Backend, BackendError, CheckpointRef, CommittedEvidence, DutyPage, DutyQuery,
+    DutyRequest, DutyView, EVIDENCE_BLOCKS_MAX, Event, EvidenceView, Fence, MempoolView, NotReady, PeerView,
+    PerType, PoolCounts, Readiness, StateRootView, Status, Submission, TxStatus, TxView,
 };
 use aequa_host::clocks::{OFFSET_MAX_MS, is_alone};
 use aequa_mempool as pool;
@@ -18,7 +19,7 @@ use aequa_replica::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyAdmis
 use aequa_storage::StorageError;
 use aequa_storage::chain_store::ChainStore;
 use aequa_telemetry::Metrics;
-use aequa_types::json::{AccountProofJson, EvidenceJson};
+use aequa_types::json::{AccountProofJson, CheckpointJson, EvidenceJson};
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, DutyId, Header, Height, OperatorIndex, Transaction, TxHash,
     TxKind,
@@ -173,7 +174,7 @@ impl Backend for NodeBackend {
             height: facts.tip_height(),
             round,
             leader,
-            stable_checkpoint: None,
+            stable_checkpoint: facts.stable_checkpoint(),
             operator_set_root: None,
             policy_hash: self.context.status.policy_hash,
             fenced: facts.is_fenced(),
@@ -296,6 +297,21 @@ impl Backend for NodeBackend {
             certified,
             fenced: self.context.facts.is_fenced(),
         }))
+    }
+
+    fn checkpoint_interval(&self) -> u64 {
+        self.context.checkpoint_interval
+    }
+
+    fn stable_checkpoint(&self) -> Option<CheckpointRef> {
+        self.context.facts.stable_checkpoint()
+    }
+
+    async fn checkpoint(&self, height: Height) -> Answer<Option<CheckpointJson>> {
+        if height >= self.latest_height() {
+            return Ok(None);
+        }
+        self.read(move |store| kept(store, height, checkpoint::checkpoint(store, height)?)).await?
     }
 
     async fn evidence(&self, from: Height) -> Answer<EvidenceView> {

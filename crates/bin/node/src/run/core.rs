@@ -271,10 +271,16 @@ impl Ports<OperatorKeys> for NodePorts {
                 }
             }
             Tell::Notice(notice) => {
-                if let Notice::BlockDecided { block, .. } = &notice {
+                let mut stable = None;
+                if let Notice::BlockDecided { block, certificate, .. } = &notice {
                     self.facts.set_tip(block.header().height, block.digest());
+                    stable = self.ledger.made_stable(block.header(), certificate);
                 }
                 self.observatory.notice(notice, replica);
+                if let Some(stable) = stable {
+                    self.facts.set_stable_checkpoint(stable.at);
+                    self.observatory.checkpoint_stable(&stable);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What threads other than the core may know at any moment, without asking it.
 
+use aequa_api::backend::CheckpointRef;
 use aequa_storage::FenceMark;
 use aequa_types::{Digest, Height, OperatorIndex, Quorum, Round};
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +41,7 @@ pub struct Facts {
     quorum: Quorum,
     tip_height: AtomicU64,
     tip_digest: RwLock<Digest>,
+    stable_checkpoint: Mutex<Option<CheckpointRef>>,
     round: AtomicU64,
     leader: AtomicU64,
     peers: Mutex<Vec<Peer>>,
@@ -65,6 +67,7 @@ impl Facts {
             quorum,
             tip_height: AtomicU64::new(height.0),
             tip_digest: RwLock::new(digest),
+            stable_checkpoint: Mutex::new(None),
             round: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             peers: Mutex::new(peers),
@@ -98,6 +101,16 @@ impl Facts {
     pub fn set_tip(&self, height: Height, digest: Digest) {
         *self.tip_digest.write() = digest;
         self.tip_height.store(height.0, Relaxed);
+    }
+
+    /// A checkpoint was found stable.
+    pub fn set_stable_checkpoint(&self, stable: CheckpointRef) {
+        *self.stable_checkpoint.lock() = Some(stable);
+    }
+
+    /// The last stable checkpoint.
+    pub fn stable_checkpoint(&self) -> Option<CheckpointRef> {
+        *self.stable_checkpoint.lock()
     }
 
     /// Round and leader of the height being agreed.

@@ -1,5 +1,6 @@
 //! The block store as the node uses it: commits, seals, duty results, flushing in the background.
 
+use super::checkpoint::{self, Stable};
 use super::command::Command;
 use aequa_chain::Applied;
 use aequa_storage::StorageError;
@@ -8,8 +9,8 @@ use aequa_storage::last_state::LastState;
 use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::{
-    Certificate, CheckedBlock, CheckedEvidence, DutyId, DutyOutcome, Evidence, Height, InstanceId, Message,
-    Recall, Round, Slot, TxHash,
+    Certificate, CheckedBlock, CheckedEvidence, DutyId, DutyOutcome, Evidence, Header, Height, InstanceId,
+    Message, Recall, Round, Slot, TxHash,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,6 +151,12 @@ impl Ledger {
     /// read leaves the question unanswered; writing to it will say so.
     pub fn recall_duty(&self, duty: DutyId, recall: Recall) -> Option<Message> {
         self.outcome(duty).ok()??.recall(duty, recall)
+    }
+
+    /// The checkpoint that this decided and stored block makes stable, if it does. A store that cannot be read has none;
+    /// the next write to it will say so.
+    pub fn made_stable(&self, header: &Header, certificate: &Certificate) -> Option<Stable> {
+        checkpoint::made_stable(&self.store, self.checkpoint_interval, header, certificate).ok().flatten()
     }
 
     /// Whether all of the state that was asked for since the last call could be read.

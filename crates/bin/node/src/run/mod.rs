@@ -22,13 +22,14 @@
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `sessions`, `ledger` | sealing, how long that takes and how it ends, storing |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
-//! | `backend`, `duty_view`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
+//! | `backend`, `duty_view`, `account_proof`, `checkpoint`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod accepted;
 mod account_proof;
 mod answers;
 mod backend;
 mod budget;
+mod checkpoint;
 mod command;
 mod context;
 mod core;
@@ -281,6 +282,9 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
         context: Arc::clone(&context),
         keeps_all: config.keep_blocks.is_none(),
     };
+    // What the store cannot tell is told when the next one is stable.
+    let stable = checkpoint::last(&opened.store, context.checkpoint_interval, tip.height);
+    stable.ok().flatten().into_iter().for_each(|stable| facts.set_stable_checkpoint(stable));
     let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
     facts.set_fence(opened_fence.clone());
     let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
@@ -298,7 +302,7 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
             observatory: observe::Observatory::new(
                 Arc::clone(&metrics),
                 events.clone(),
-                tip.height,
+                &facts,
                 config.seals(),
             ),
             facts: Arc::clone(&facts),

@@ -1,6 +1,8 @@
 //! From notices to metrics, log lines and event streams. Nothing here changes what the node does.
 
+use super::checkpoint::Stable;
 use super::events::Events;
+use super::facts::Facts;
 use super::keys::OperatorKeys;
 use super::sessions::SessionWatch;
 use crate::wall_ms;
@@ -46,10 +48,14 @@ struct Turn {
 }
 
 impl Observatory {
-    /// An observatory that has seen nothing yet but the `tip` the node starts from.
-    pub fn new(metrics: Arc<Metrics>, events: Events, tip: Height, seals: bool) -> Self {
+    /// An observatory that has seen nothing yet but what the board says the node starts from.
+    pub fn new(metrics: Arc<Metrics>, events: Events, facts: &Facts, seals: bool) -> Self {
+        let tip = facts.tip_height();
         if tip > Height(0) {
             metrics.swarm_blockchain_height.set([], tip.0 as f64);
+        }
+        if let Some(stable) = facts.stable_checkpoint() {
+            metrics.checkpoint_stable_height.set([], stable.height.0 as f64);
         }
         Self {
             sessions: SessionWatch::new(Arc::clone(&metrics)),
@@ -226,6 +232,22 @@ impl Observatory {
                 }
             }
         }
+    }
+
+    /// The block after a checkpoint was decided.
+    pub fn checkpoint_stable(&self, stable: &Stable) {
+        let Stable { at, state_root, history_root, signers } = stable;
+        self.metrics.checkpoint_stable_height.set([], at.height.0 as f64);
+        tracing::info!(
+            target: "event",
+            height = at.height.0,
+            block_root = %at.block_root,
+            %state_root,
+            %history_root,
+            signers = aequa_telemetry::log::json(signers),
+            "checkpoint_stable"
+        );
+        self.events.publish(|| EventBody::Checkpoint(*at));
     }
 
     fn block_decided(

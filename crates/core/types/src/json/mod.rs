@@ -8,7 +8,7 @@
 //! | [`TransactionJson`], [`HeaderJson`] | out, and in as part of a block | one spelling per value |
 //! | [`canonical`], [`check_canonical`] | both | the one RFC 8785 form of any JSON: what a duty decides on |
 //! | [`ValueJson`] | out | a duty's value, as its own bytes |
-//! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`], [`AccountProofJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
+//! | [`BlockJson`], [`CertificateJson`], [`EvidenceJson`], [`AccountProofJson`], [`CheckpointJson`] | both | one spelling per value, unknown and missing fields refused, derived fields compared |
 //!
 //! Out: bytes are 0x and lower-case hex; heights, rounds, nonces and counts are numbers; amounts
 //! (fee, bid, gas, totals) are decimal strings. In, everywhere: duplicate keys and trailing data
@@ -19,6 +19,7 @@
 
 mod block;
 mod canonical;
+mod checkpoint;
 mod envelope;
 mod evidence;
 mod proof;
@@ -29,6 +30,7 @@ mod walk;
 
 pub use block::{BLOCK_JSON_BYTES_MAX, BlockJson, CertificateJson, CommitJson, HeaderJson};
 pub use canonical::{canonical, check_canonical};
+pub use checkpoint::{CertifiedHeaderJson, CheckpointJson};
 pub use envelope::{
     BatchForm, parse_address, parse_bytes, parse_transaction, parse_transaction_as, parse_transactions,
 };

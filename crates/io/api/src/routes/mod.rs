@@ -2,6 +2,7 @@
 //! what may keep requests from it stands beside it in its module's list.
 
 pub(crate) mod chain;
+pub(crate) mod checkpoint;
 pub(crate) mod duty;
 pub(crate) mod events;
 pub(crate) mod evidence;
@@ -107,6 +108,7 @@ pub(crate) fn validator<B: Backend>(tx_api: bool) -> Vec<Route<B>> {
     let mut routes = health::routes();
     routes.extend(duty::routes());
     routes.extend(chain::routes());
+    routes.extend(checkpoint::routes());
     routes.extend(evidence::routes());
     routes.extend(events::routes());
     routes.extend(openapi::routes());

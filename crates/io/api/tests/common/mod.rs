@@ -7,7 +7,8 @@ use aequa_telemetry::Metrics;
 use aequa_telemetry::metrics::Format;
 use aequa_testkit::{at, block, commit, double_vote, plaintext, unsigned};
 use aequa_types::json::{
-    AccountProofJson, EvidenceJson, RowJson, RowProofJson, StateProofJson, TableJson, ValueJson,
+    AccountProofJson, CheckpointJson, EvidenceJson, RowJson, RowProofJson, StateProofJson, TableJson,
+    ValueJson,
 };
 use aequa_types::{
     Address, CertifiedBlock, CertifiedHeader, Digest, DutyId, DutyKind, Header, Height, OperatorIndex, Round,
@@ -118,6 +119,14 @@ pub fn certified_header(certified: &CertifiedBlock) -> CertifiedHeader {
     CertifiedHeader { header: certified.block.header.clone(), certificate: certified.certificate.clone() }
 }
 
+/// Heights between two checkpoints.
+pub const CHECKPOINT_INTERVAL: u64 = 2;
+
+/// The checkpoint of a block that is followed by `next`.
+pub fn checkpoint(block: &CertifiedBlock, next: &CertifiedBlock) -> CheckpointJson {
+    CheckpointJson::new(&certified_header(block), &certified_header(next), Digest::repeat_byte(8))
+}
+
 /// Evidence against operator 2 in block 7, and one more piece that is pending.
 pub fn evidence_view() -> EvidenceView {
     let piece = |round| EvidenceJson::from(&*double_vote(2, at(6), round));
@@ -171,7 +180,7 @@ impl Backend for Node {
             height: self.latest_height(),
             round: Round(0),
             leader: OperatorIndex(1),
-            stable_checkpoint: None,
+            stable_checkpoint: self.stable_checkpoint(),
             operator_set_root: None,
             policy_hash: Digest::repeat_byte(3),
             fenced: self.fenced(),
@@ -267,6 +276,24 @@ impl Backend for Node {
         let (root, history_root) = (Digest::repeat_byte(9), Some(Digest::repeat_byte(8)));
         let view = StateRootView { height, root, history_root, certified: true, fenced: self.fenced() };
         Ok((height <= self.latest_height()).then_some(view))
+    }
+
+    fn checkpoint_interval(&self) -> u64 {
+        CHECKPOINT_INTERVAL
+    }
+
+    fn stable_checkpoint(&self) -> Option<CheckpointRef> {
+        let blocks = self.blocks.lock().unwrap();
+        let last = blocks.len().checked_sub(1)? as u64 / CHECKPOINT_INTERVAL * CHECKPOINT_INTERVAL;
+        let block_root = blocks.get(&last)?.block.header.digest();
+        Some(CheckpointRef { height: Height(last), block_root })
+    }
+
+    async fn checkpoint(&self, height: Height) -> Answer<Option<CheckpointJson>> {
+        self.readable(height)?;
+        let blocks = self.blocks.lock().unwrap();
+        let (block, next) = (blocks.get(&height.0), blocks.get(&height.next().0));
+        Ok(block.zip(next).map(|(block, next)| checkpoint(block, next)))
     }
 
     async fn evidence(&self, from: Height) -> Answer<EvidenceView> {

@@ -130,7 +130,7 @@ events! {
     fatal: "err hint"
     config: "config source"
     block_decided: "height round digest proposer items latency_ms"
-    checkpoint_stable: "height block_root state_root history_root signers"; later "issue 12: checkpoints"
+    checkpoint_stable: "height block_root state_root history_root signers"
     evidence_found: "kind operator domain height round digest_a digest_b"
     slashed: "operator reason amount? height until?"; later "stake"
     jailed: "operator reason amount? height until?"; later "stake"

@@ -181,7 +181,7 @@ registry! {
     counter p2p_gate_decisions_total { gate: closed("allowlist", "rate", "score", "lock", "resource"), result: closed("allowed", "denied") } "decisions of each connection gate";
     counter mempool_removed_total { type_: closed("plaintext_v1", "auction_bid_v1", "private_v1"), reason: closed("included", "replaced", "evicted", "expired", "stale") } "transactions that left a pool";
     gauge resilience_breaker_state { target: open() } "0 closed, 1 half-open, 2 open" later "calls to beacon nodes";
-    gauge checkpoint_stable_height {} "height of the last stable checkpoint" later "issue 12: checkpoints";
+    gauge checkpoint_stable_height {} "height of the last stable checkpoint";
     counter state_root_compare_total { result: closed("agree", "disagree", "unknown") } "comparisons of own state root with a member's" later "issue 12: checkpoints";
     gauge node_fenced {} "1 while the node is fenced";
     counter reconciliation_total { result: closed("complete", "failed", "requires_replay") } "repairs of a diverged node";

@@ -161,7 +161,12 @@ impl Ready {
             recorder: Recorder::open(&journal(&dir), cluster, OperatorIndex(ME), 1 << 20),
             outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
             seals: SealWorker::start(&lock, 0, Some(Arc::clone(&metrics)), core.clone()).unwrap(),
-            observatory: Observatory::new(Arc::clone(&metrics), Events::new(Height(0)), Height(0), true),
+            observatory: Observatory::new(
+                Arc::clone(&metrics),
+                Events::new(Height(0)),
+                &context.facts,
+                true,
+            ),
             facts: Arc::clone(&context.facts),
             started: Instant::now(),
             owed: Owed::default(),
