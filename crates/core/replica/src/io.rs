@@ -188,15 +188,18 @@ pub enum Halt {
     /// Something that cannot be has happened.
     #[error("{0}")]
     Impossible(String),
-    /// The state here is not the one the cluster has: it is damaged, or a quorum has certified another root.
+    /// The state here is not the one the cluster has: it is damaged, or another root is certified, or signed by so many
+    /// members that an honest one is among them.
     #[error("the state is not that of the cluster at height {height}: {reason}")]
     Diverged {
-        /// The block that could not be executed.
+        /// The block after which it is another.
         height: Height,
-        /// State root that its header says it is executed on.
+        /// The root that the others have after it.
         root: Digest,
         /// What is wrong.
         reason: String,
+        /// Operators who have signed for that root; none where a group seal stands for them.
+        backers: Vec<OperatorIndex>,
     },
     /// A statement of this operator arrived that this process did not make: the key is in use elsewhere, or
     /// the data directory is older than what was signed with it.
@@ -228,6 +231,17 @@ pub enum DutyAdmission {
         /// The highest slot taken now.
         highest: Slot,
     },
+}
+
+/// What a member's word on the state after our tip is to ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootComparison {
+    /// The same root.
+    Agree,
+    /// Another root.
+    Disagree,
+    /// It speaks of the state after another block.
+    Unknown,
 }
 
 /// Facts for metrics, logs and event streams.
@@ -292,4 +306,24 @@ pub enum Notice {
     },
     /// Enough members have answered: this operator takes part again, above these instances of each domain.
     Abstaining(Vec<InstanceId>),
+    /// A member has signed what the state is; each of its proposals counts once.
+    RootCompared(RootComparison),
+    /// A member has signed another root than ours, for the first time at this height.
+    RootDiffers {
+        /// The member.
+        operator: OperatorIndex,
+        /// The block after which it is another.
+        height: Height,
+        /// Our root.
+        ours: Digest,
+        /// Its root.
+        theirs: Digest,
+    },
+    /// No root can have f+1 backers after this block, so that nobody can tell who is right; once at a height.
+    ClusterDiverged {
+        /// The block.
+        height: Height,
+        /// The roots, ours among them, with the operators who have them.
+        roots: Vec<(Digest, Vec<OperatorIndex>)>,
+    },
 }

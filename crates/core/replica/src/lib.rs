@@ -26,6 +26,7 @@
 //! | `duties` | which duties are open and closed; how they move; which slots a client may open |
 //! | `sync` | noticing that others are ahead, and fetching what they have decided |
 //! | `witness` | what operators were seen to say: noticing contradictions |
+//! | `roots` | what the other members say the state is: noticing that this node, or another, has another one |
 //! | `rejoin` | asking the members what was signed: at every start, and when this operator's memory is lost |
 //! | [`recording`] | what instances take and are told, to be run again |
 //!
@@ -50,6 +51,7 @@ mod output;
 pub mod recording;
 mod rejoin;
 mod replica;
+mod roots;
 mod sync;
 mod witness;
 
@@ -58,7 +60,7 @@ pub use aequa_signing::{
     elector,
 };
 pub use duties::{DUTIES_FAR_MAX, DUTY_SLOTS_AHEAD, DUTY_SLOTS_NEAR, DutyState, DutyStatus};
-pub use io::{Config, DutyAdmission, Halt, Input, Notice, Now, Recovery, Ticket, Timer};
+pub use io::{Config, DutyAdmission, Halt, Input, Notice, Now, Recovery, RootComparison, Ticket, Timer};
 pub use output::{
     Durable, Outbound, Output, Persist, Stopped, StoreWrite, Tell, TimerChange, VoteStore, Work,
 };

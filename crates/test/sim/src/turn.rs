@@ -504,7 +504,10 @@ impl World {
             | Notice::Proposed { .. }
             | Notice::BestPeerHeight(_)
             | Notice::Rejoining { .. }
-            | Notice::Abstaining(_) => {}
+            | Notice::Abstaining(_)
+            | Notice::RootCompared(_)
+            | Notice::RootDiffers { .. }
+            | Notice::ClusterDiverged { .. } => {}
         }
     }
 

@@ -2,13 +2,14 @@
 //! of them again.
 
 use crate::harness::{
-    Cluster, Node, Shape, Verdict, Wallet, envelope, flip_in_files, flip_in_state, output, until,
+    Cluster, Node, Shape, Verdict, Wallet, change_state, envelope, flip_in_files, flip_in_state, output,
+    until,
 };
 use aequa_storage::FenceMark;
 use aequa_types::Height;
 use aequa_types::json::parse_address;
 use alloy_primitives::B256;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Instant;
 
 const VICTIM: usize = 3;
@@ -210,4 +211,58 @@ fn m3_a_node_that_gives_up_names_a_command_that_lets_it_begin_again() {
     let account = cluster.nodes[VICTIM].get(&format!("/v1/accounts/{}", wallet.address())).json();
     assert_eq!(account["nonces"]["plaintext_v1"], 1);
     assert_eq!(output(&words).status.code(), Some(4), "not while a node runs there");
+}
+
+/// Lines of an event.
+fn lines(node: &Node, event: &str) -> Vec<Value> {
+    node.log().into_iter().filter(|line| line["msg"] == event).collect()
+}
+
+#[test]
+fn k3_a_wrong_state_is_noticed_by_what_others_propose_where_nothing_can_be_decided() {
+    const OTHERS: [usize; 2] = [0, 1];
+    const SILENT: usize = 2;
+    // The pause is long: whoever stops at its beginning leaves nothing behind that is half agreed on.
+    let shape = Shape { block_interval_ms: 2000, round_timeout_ms: 500, ..Shape::default() };
+    let mut cluster = Cluster::start(shape);
+    cluster.until_all_at(1);
+    cluster.nodes[SILENT].stop();
+    let tip = cluster.tip() + 1;
+    let at_tip = |cluster: &Cluster, id: usize| cluster.nodes[id].height() == Some(tip);
+    until("a block without the silent one", || {
+        [0, 1, VICTIM].iter().all(|id| at_tip(&cluster, *id)).then_some(())
+    });
+    cluster.nodes[1].stop();
+    cluster.nodes[VICTIM].stop();
+    let lock = aequa_crypto::lock::load(&std::fs::read_to_string(cluster.lock()).unwrap()).unwrap();
+    let wrong = change_state(&cluster.nodes[VICTIM].dir, lock.cluster_id());
+    assert_eq!(wrong.height, Height(tip));
+    cluster.nodes[1].start();
+    cluster.nodes[VICTIM].spawn();
+    let fenced = until("it fences itself", || lines(&cluster.nodes[VICTIM], "SELF_FENCED").pop());
+    let root = cluster.nodes[0].get(&format!("/v1/state-root?height={tip}")).json()["root"].clone();
+    let root = root.as_str().unwrap().trim_start_matches("0x").to_owned();
+    assert_eq!(fenced["reason"], format!("2/4 members sign root {root}"));
+    assert_eq!((&fenced["height"], &fenced["backers"]), (&json!(tip), &json!(OTHERS)));
+    // The first of them was told of; the second one made it stop, and is named by the fence.
+    let told = lines(&cluster.nodes[VICTIM], "DIVERGENCE_DETECTED");
+    let [told] = &told[..] else { panic!("{told:?}") };
+    let local = format!("{:x}", wrong.state_root);
+    let expected =
+        json!({"height": tip, "ledger": tip, "localRoot": local, "peerRoot": root, "historyDiffers": false});
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(told[name], *value, "{name}");
+    }
+    assert!(OTHERS.iter().any(|of| told["operator"] == *of), "{told}");
+    assert!(told["peer"].as_str().is_some_and(|peer| !peer.is_empty()), "{told}");
+    // Whoever sets its store aside asks q others what it signed.
+    cluster.nodes[SILENT].start();
+    until("it is one of them again", || {
+        (!lines(&cluster.nodes[VICTIM], "UNFENCED").is_empty()).then_some(())
+    });
+    cluster.until_all_at(tip + 2);
+    for id in OTHERS {
+        assert_eq!(lines(&cluster.nodes[id], "SELF_FENCED"), Vec::<Value>::new());
+        assert_eq!(lines(&cluster.nodes[id], "CLUSTER_DIVERGED"), Vec::<Value>::new());
+    }
 }

@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, Shape, Verdict, Wallet, envelope, until};
 
 /// Series that must be there and above 0 on the node asked, after what the test has done.
-const MOVED: [&str; 54] = [
+const MOVED: [&str; 55] = [
     "dvt_up",
     "api_requests_total{code=\"200\",route=\"/health\"}",
     "api_requests_total{code=\"202\",route=\"/v1/duty\"}",
@@ -58,6 +58,7 @@ const MOVED: [&str; 54] = [
     "service_op_ms_count{op=\"start\",service=\"tss\"}",
     "duty_results_total{duty=\"sync\",result=\"signed\"}",
     "swarm_blockchain_height",
+    "state_root_compare_total{result=\"agree\"}",
 ];
 
 /// Further series above 0, on nodes that have seen what these count.

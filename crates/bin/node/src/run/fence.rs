@@ -2,7 +2,7 @@
 //! them again.
 //!
 //! ```text
-//!  damage, or a certified root that is another ─▶ marker, durable ─▶ the process begins again
+//!  damage, or another root, certified or signed by f+1 members ─▶ marker, durable ─▶ the process begins again
 //!     ─▶ the block store is set aside ─▶ blocks or a snapshot from members
 //!     ─▶ executed up to where the others are ─▶ marker removed
 //! ```
@@ -19,7 +19,7 @@ use crate::exit::ExitError;
 use aequa_host::HostError;
 use aequa_replica::Halt;
 use aequa_storage::{FenceMark, StorageError, fence::kept_store};
-use aequa_types::{Height, Quorum};
+use aequa_types::{Height, OperatorIndex, Quorum};
 use alloy_primitives::B256;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,9 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A state that is not that of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Divergence {
-    /// Height at which it was noticed.
+    /// The block after which it is another.
     pub height: Height,
-    /// Root after the block before, as certified by a quorum; zero where only damage is known.
+    /// The root that the others have after it; zero where only damage is known.
     pub root: B256,
     /// What is wrong.
     pub reason: String,
@@ -49,7 +49,7 @@ impl Divergence {
     /// Whether a core ended for this.
     pub fn of(error: &CoreError, height: Height) -> Option<Self> {
         match error {
-            HostError::Stop(Halt::Diverged { height, root, reason }) => {
+            HostError::Stop(Halt::Diverged { height, root, reason, .. }) => {
                 Some(Self { height: *height, root: *root, reason: reason.clone() })
             }
             HostError::Store(error) => Self::in_store(error, height),
@@ -66,12 +66,24 @@ impl Divergence {
     }
 }
 
+/// Operators that have signed for the root which is not that of this node.
+pub fn backers(error: &CoreError) -> &[OperatorIndex] {
+    match error {
+        HostError::Stop(Halt::Diverged { backers, .. }) => backers,
+        HostError::Stop(Halt::Impossible(_) | Halt::SignedElsewhere { .. })
+        | HostError::Store(_)
+        | HostError::Votes(_)
+        | HostError::Members(_)
+        | HostError::Directory(_) => &[],
+    }
+}
+
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Sets the fence: durable on return, and only then announced.
-pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
+pub fn set(data_dir: &Path, found: &Divergence, backers: &[OperatorIndex]) -> Result<(), ExitError> {
     let before = FenceMark::load(data_dir).and_then(|mark| match mark {
         Some(mark) => Ok(Some(mark)),
         None => FenceMark::last(data_dir),
@@ -84,7 +96,7 @@ pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
     let mark = FenceMark {
         height: found.height,
         root: found.root,
-        backers: Vec::new(),
+        backers: backers.iter().map(|operator| operator.0).collect(),
         reason: FenceMark::reason_of(&found.reason),
         since: now,
         attempts,
@@ -101,7 +113,7 @@ pub fn set(data_dir: &Path, found: &Divergence) -> Result<(), ExitError> {
         ledger = height,
         localRoot = "",
         peerRoot = root,
-        backers = aequa_telemetry::log::json(&Vec::<u8>::new()),
+        backers = aequa_telemetry::log::json(&mark.backers),
         "SELF_FENCED"
     );
     Ok(())

@@ -202,7 +202,7 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
         Ok(opened) => opened,
         Err(open::NotOpened::Refused(error)) => return Err(error),
         Err(open::NotOpened::Diverged(found)) => {
-            fence::set(&config.data_dir, &found)?;
+            fence::set(&config.data_dir, &found, &[])?;
             return Ok(Ending::Fenced);
         }
     };
@@ -302,7 +302,7 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
             observatory: observe::Observatory::new(
                 Arc::clone(&metrics),
                 events.clone(),
-                &facts,
+                Arc::clone(&facts),
                 config.seals(),
             ),
             facts: Arc::clone(&facts),
@@ -379,7 +379,8 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
         }
     }
     if let Some(found) = diverged {
-        fence::set(&config_data_dir, &found)?;
+        let error = outcome.as_ref().ok().and_then(|ended| ended.as_ref().err());
+        fence::set(&config_data_dir, &found, error.map(fence::backers).unwrap_or_default())?;
         return Ok(Ending::Fenced);
     }
     match outcome {

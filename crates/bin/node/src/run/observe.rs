@@ -9,13 +9,13 @@ use crate::wall_ms;
 use aequa_api::backend::EventBody;
 use aequa_mempool::{Admission, Mempool, RejectReason, RemovalReason};
 use aequa_qbft::{Note, Phase};
-use aequa_replica::{Input, Notice, Replica};
+use aequa_replica::{Input, Notice, Replica, RootComparison};
 use aequa_telemetry::Metrics;
 use aequa_telemetry::log::{Admit, RateLimiter};
 use aequa_telemetry::metrics::elapsed_ms;
 use aequa_types::json::EvidenceJson;
 use aequa_types::{
-    Certificate, CertifiedHeader, CheckedBlock, Claim, DutyId, Evidence, Height, InstanceId, Offence,
+    Certificate, CertifiedHeader, CheckedBlock, Claim, Digest, DutyId, Evidence, Height, InstanceId, Offence,
     OperatorIndex, Record, Round, TxKind,
 };
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ const UNSEALED_TOLD: u64 = 16;
 pub struct Observatory {
     metrics: Arc<Metrics>,
     events: Events,
+    facts: Arc<Facts>,
     turn: Option<Turn>,
     removed: BTreeMap<(TxKind, RemovalReason), u64>,
     round_entered: Instant,
@@ -49,7 +50,7 @@ struct Turn {
 
 impl Observatory {
     /// An observatory that has seen nothing yet but what the board says the node starts from.
-    pub fn new(metrics: Arc<Metrics>, events: Events, facts: &Facts, seals: bool) -> Self {
+    pub fn new(metrics: Arc<Metrics>, events: Events, facts: Arc<Facts>, seals: bool) -> Self {
         let tip = facts.tip_height();
         if tip > Height(0) {
             metrics.swarm_blockchain_height.set([], tip.0 as f64);
@@ -61,6 +62,7 @@ impl Observatory {
             sessions: SessionWatch::new(Arc::clone(&metrics)),
             metrics,
             events,
+            facts,
             turn: None,
             removed: BTreeMap::new(),
             round_entered: Instant::now(),
@@ -231,7 +233,42 @@ impl Observatory {
                     tracing::warn!(target: "event", result = "done", domain, height, "signing_inquiry");
                 }
             }
+            Notice::RootCompared(comparison) => {
+                self.metrics.state_root_compare_total.inc([match comparison {
+                    RootComparison::Agree => "agree",
+                    RootComparison::Disagree => "disagree",
+                    RootComparison::Unknown => "unknown",
+                }])
+            }
+            Notice::RootDiffers { operator, height, ours, theirs } => {
+                self.root_differs(operator, height, ours, theirs);
+            }
+            Notice::ClusterDiverged { height, roots } => cluster_diverged(height, &roots),
         }
+    }
+
+    /// A member stands for another state root than ours.
+    fn root_differs(&mut self, operator: OperatorIndex, height: Height, ours: Digest, theirs: Digest) {
+        let event = "DIVERGENCE_DETECTED";
+        let Admit::Write { suppressed } = self.refusals.admit(event, &operator, Instant::now()) else {
+            return;
+        };
+        let peers = self.facts.peers();
+        let peer = peers.get(operator.as_usize()).map_or("", |peer| peer.peer_id.as_str());
+        tracing::warn!(
+            target: "event",
+            event,
+            peer,
+            height = height.0,
+            ledger = height.0,
+            localRoot = format!("{ours:x}"),
+            peerRoot = format!("{theirs:x}"),
+            operator = operator.0,
+            // Of the history no member says anything.
+            historyDiffers = false,
+            suppressed,
+            "DIVERGENCE_DETECTED"
+        );
     }
 
     /// The block after a checkpoint was decided.
@@ -469,6 +506,22 @@ impl Observatory {
             }
         }
     }
+}
+
+/// No root has f+1 backers.
+fn cluster_diverged(height: Height, roots: &[(Digest, Vec<OperatorIndex>)]) {
+    let told = |(root, backers): &(Digest, Vec<OperatorIndex>)| {
+        let root = format!("{root:x}");
+        serde_json::json!({ "root": root, "backers": backers })
+    };
+    let roots: Vec<serde_json::Value> = roots.iter().map(told).collect();
+    tracing::error!(
+        target: "event",
+        event = "CLUSTER_DIVERGED",
+        height = height.0,
+        roots = aequa_telemetry::log::json(&roots),
+        "CLUSTER_DIVERGED"
+    );
 }
 
 /// An input reached the replica.

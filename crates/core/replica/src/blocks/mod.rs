@@ -376,8 +376,10 @@ impl Blocks {
                     ChainError::Damaged { .. } | ChainError::Header(HeaderError::StateRoot { .. })
                 );
                 let root = block.header().state_root;
+                let backers = certificate.commits().iter().map(|commit| commit.author).collect();
+                let before = height.previous().unwrap_or_default();
                 cx.out.halt(match is_ours {
-                    true => Halt::Diverged { height, root, reason },
+                    true => Halt::Diverged { height: before, root, reason, backers },
                     false => Halt::Impossible(reason),
                 });
                 return false;

@@ -66,6 +66,7 @@ impl<K: Keys> Replica<K> {
 
     /// A message of the height being agreed, with what was held back before it.
     fn hand_over_current(&mut self, id: InstanceId, from: OperatorIndex, message: Verified) {
+        self.roots.hear(&mut self.cx, &message);
         let Some(message) = self.blocks.stir(&mut self.cx, from, message) else { return };
         for (from, message) in self.blocks.take_held_back() {
             self.hand_over(id, from, message);

@@ -2,7 +2,7 @@
 //!
 //! | input | taken by | and then |
 //! |---|---|---|
-//! | message about a block | `Witness`, then `Blocks` (early), `BlockSync` (too high) or its instance | the share of a COMMIT goes to the session |
+//! | message about a block | `Witness`, then `Blocks` (early), `BlockSync` (too high), or `Roots` and its instance | the share of a COMMIT goes to the session |
 //! | message about a duty | `Witness`, then its instance or `Duties` | late shares go to the session, questions to the store |
 //! | statement, evidence | `Witness`, `Blocks` | what is new is gossiped, and is work for a block |
 //! | transactions | `Blocks` | work may end an idle height |
@@ -44,6 +44,7 @@ use crate::instances::Instances;
 use crate::io::{Config, Input, Now, Recovery, Timer};
 use crate::output::{Outbound, Output};
 use crate::rejoin::Rejoin;
+use crate::roots::Roots;
 use crate::sync::{BlockSync, CATCH_UP_INTERVAL_MS};
 use crate::witness::{Witness, statements_of};
 use aequa_chain::Chain;
@@ -80,6 +81,7 @@ pub struct Replica<K> {
     sync: BlockSync,
     seals: Sessions<Decision>,
     witness: Witness,
+    roots: Roots,
     /// Until enough members have said what they saw this operator sign. Consensus does not ask for it: steps and the start do, and readers.
     rejoin: Option<Rejoin>,
 }
@@ -98,6 +100,7 @@ impl<K: Keys> Replica<K> {
             sync: BlockSync::new(quorum),
             seals: Sessions::new(quorum, config.sessions_max),
             witness: Witness::default(),
+            roots: Roots::new(quorum),
             rejoin: Rejoin::begin(recovery.history, quorum),
             cx: Context {
                 elector: elector(config.params.leader, quorum),

@@ -1,14 +1,17 @@
 //! Whole clusters on a clock that the test moves. Links are perfect unless an operator is cut off; for
 //! faults of every other kind there is the simulator.
 
-use super::{EPOCH_MS, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, config, replica_of};
+use super::{
+    EPOCH_MS, Effect, Operator, Outbound, StoreWrite, Tell, TimerChange, Work, config, replica_of,
+    replica_on, wrong_genesis,
+};
 use aequa_qbft::Note;
-use aequa_replica::{Input, Notice, Now, Recovery, SigningHistory, Timer};
+use aequa_replica::{Halt, Input, Notice, Now, Recovery, SigningHistory, Timer};
 use aequa_testkit::believed;
 use aequa_types::sync::CheckedTestimony;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedTransaction, ConsensusParams, Digest, Height, InstanceId, Message,
-    OperatorIndex, Round, Seal, Value,
+    OperatorIndex, Record, Round, Seal, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +26,11 @@ pub struct Node {
     pub committed: Vec<(Arc<CheckedBlock>, Certificate)>,
     pub sealed: BTreeSet<InstanceId>,
     pub notices: Vec<Notice>,
+    /// What it wrote to its vote log.
+    pub records: Vec<Record>,
+    /// Why it stopped: one whose state was made wrong may.
+    pub halt: Option<Halt>,
+    may_halt: bool,
     /// Round timers it started.
     pub timers_started: Vec<(InstanceId, Round)>,
     /// How far its wall clock is ahead.
@@ -103,17 +111,28 @@ impl Cluster {
     }
 
     fn fresh(&self, me: usize, operators: usize, history: SigningHistory) -> Node {
-        let config = aequa_replica::Config {
+        let recovery = Recovery { history, ..Recovery::default() };
+        self.node(replica_of(self.config(me, operators), recovery))
+    }
+
+    fn config(&self, me: usize, operators: usize) -> aequa_replica::Config {
+        aequa_replica::Config {
             params: self.params.clone(),
             builder: true,
             sessions_max: self.sessions_max,
             ..config(me as u8, operators)
-        };
+        }
+    }
+
+    fn node(&self, replica: Operator) -> Node {
         Node {
-            replica: replica_of(config, Recovery { history, ..Recovery::default() }),
+            replica,
             committed: Vec::new(),
             sealed: BTreeSet::new(),
             notices: Vec::new(),
+            records: Vec::new(),
+            halt: None,
+            may_halt: false,
             timers_started: Vec::new(),
             clock_ahead_ms: 0,
             timers: BTreeMap::new(),
@@ -130,8 +149,36 @@ impl Cluster {
     /// Loses everything this operator had, and starts it again in an empty directory, as the node does
     /// ([`SigningHistory::Unverified`]), or in one that says that it had something ([`SigningHistory::Lost`]).
     pub fn restart_with_nothing(&mut self, id: usize, history: SigningHistory) {
+        let node = self.fresh(id, self.nodes.len(), history);
+        self.restart(id, node);
+    }
+
+    /// Starts an operator, which has not begun yet, with a state that nobody else has.
+    pub fn start_with_wrong_state(&mut self, id: usize) {
+        let config = self.config(id, self.nodes.len());
+        let replica = replica_on(wrong_genesis(config.quorum), config, Recovery::default());
+        let node = Node { may_halt: true, ..self.node(replica) };
+        self.restart(id, node);
+    }
+
+    /// Starts an operator again that has lost its chain and nothing else, as after a fence.
+    pub fn restart_without_chain(&mut self, id: usize) {
+        let records = std::mem::take(&mut self.nodes[id].records);
+        let value = |bytes| self.values.values().find(|value| value.bytes() == bytes).cloned();
+        let values = records.iter().filter_map(|record| match record {
+            Record::Value(record) => Some((record.instance, value(&record.value)?)),
+            _ => None,
+        });
+        let values = values.collect();
+        let history = SigningHistory::Unverified;
+        let recovery = Recovery { records, values, history, ..Recovery::default() };
+        let node = self.node(replica_of(self.config(id, self.nodes.len()), recovery));
+        self.restart(id, node);
+    }
+
+    fn restart(&mut self, id: usize, node: Node) {
         self.queue.retain(|_, (to, _)| *to != id);
-        self.nodes[id] = self.fresh(id, self.nodes.len(), history);
+        self.nodes[id] = node;
         self.start(id);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
             self.input(id, Input::PeerConnected(OperatorIndex(peer as u8)));
@@ -203,6 +250,9 @@ impl Cluster {
     }
 
     fn step(&mut self, id: usize, input: Input) {
+        if self.nodes[id].halt.is_some() {
+            return;
+        }
         let now = self.nodes[id].clock(self.now_ms);
         let effects = self.nodes[id].replica.step(now, input);
         self.carry_out(id, effects);
@@ -241,6 +291,16 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, id: usize, effects: Vec<Effect>) {
+        let halt = effects.iter().find_map(|effect| match effect {
+            Effect::Halt(halt) => Some(halt.clone()),
+            _ => None,
+        });
+        if let Some(halt) = halt {
+            assert!(self.nodes[id].may_halt, "operator {id} halts: {halt}");
+            self.nodes[id].halt = Some(halt);
+            self.nodes[id].timers.clear();
+            return;
+        }
         for effect in &effects {
             if let Effect::Tell(Tell::Notice(Notice::Proposed { block, .. })) = effect {
                 self.values.insert(block.digest(), Value::block(block.clone()));
@@ -283,7 +343,7 @@ impl Cluster {
                 Effect::Tell(Tell::Notice(notice)) => {
                     self.nodes[id].notices.push(notice);
                 }
-                Effect::Halt(halt) => panic!("operator {id} halts: {halt}"),
+                Effect::Persist(record) => self.nodes[id].records.push(record),
                 _ => {}
             }
         }

@@ -4,7 +4,7 @@
 pub mod cluster;
 pub mod operator;
 
-use aequa_chain::Chain;
+use aequa_chain::{Chain, MemoryState, State, StateRead, Tip};
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Elector, Input, Keys, Now, Permit, Recovery, Replica, RoundRobin, Timer};
 pub use aequa_replica::{Outbound, StoreWrite, Tell, TimerChange, Work};
@@ -81,8 +81,25 @@ pub fn started(me: u8, recovery: Recovery) -> Operator {
 
 pub fn replica_of(config: Config, recovery: Recovery) -> Operator {
     let chain = Chain::genesis(CLUSTER, config.quorum);
+    replica_on(chain, config, recovery)
+}
+
+/// The same on a chain that is not the genesis of all.
+pub fn replica_on(chain: Chain, config: Config, recovery: Recovery) -> Operator {
     let mempool = Mempool::new(config.limits, BuilderPolicy::default()).unwrap();
     Operator::new(recovery, |recovery| Replica::new(config, PlainKeys, chain, mempool, recovery))
+}
+
+/// The genesis with a row that nobody else has there, and the root of it.
+pub fn wrong_genesis(quorum: Quorum) -> Chain {
+    let right = Chain::genesis(CLUSTER, quorum);
+    let mut later = right.clone();
+    let applied = later.apply(&block(&right, OperatorIndex(0), EPOCH_MS)).unwrap();
+    let mut rows = MemoryState::default();
+    rows.write(Height(0), &applied.changes);
+    let stored: Arc<dyn StateRead> = Arc::new(rows);
+    let state_root = State::open(stored.clone()).unwrap().root(&CLUSTER, Height(0));
+    Chain::open(CLUSTER, quorum, stored, Tip { state_root, ..*right.tip() }).unwrap()
 }
 
 pub fn deliver(replica: &mut Operator, now: Now, from: u8, message: Verified) -> Vec<Effect> {

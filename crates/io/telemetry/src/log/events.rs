@@ -115,9 +115,9 @@ events! {
     p2p_peer: "event peer_id latency_ms result trace_id"
     p2p_broadcast: "peers latency_ms trace_id"
     // State-root events.
-    DIVERGENCE_DETECTED: "event peer height ledger localRoot peerRoot operator historyDiffers"; later "issue 12: fence"
+    DIVERGENCE_DETECTED: "event peer height ledger localRoot peerRoot operator historyDiffers"
     SELF_FENCED: "event reason height ledger localRoot peerRoot backers"
-    CLUSTER_DIVERGED: "event height roots"; later "issue 12: fence"
+    CLUSTER_DIVERGED: "event height roots"
     RECONCILIATION_START: "event peer? height ledger localRoot peerRoot attempt"
     RECONCILIATION_FIRST_DIVERGING_LEDGER: "event height ledger firstDivergingLedger queries table? key?"; later "issue 12: fence"
     RECONCILIATION_COMPLETE: "event height ledger root replayedFrom duration_ms"

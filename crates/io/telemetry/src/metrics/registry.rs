@@ -182,7 +182,7 @@ registry! {
     counter mempool_removed_total { type_: closed("plaintext_v1", "auction_bid_v1", "private_v1"), reason: closed("included", "replaced", "evicted", "expired", "stale") } "transactions that left a pool";
     gauge resilience_breaker_state { target: open() } "0 closed, 1 half-open, 2 open" later "calls to beacon nodes";
     gauge checkpoint_stable_height {} "height of the last stable checkpoint";
-    counter state_root_compare_total { result: closed("agree", "disagree", "unknown") } "comparisons of own state root with a member's" later "issue 12: checkpoints";
+    counter state_root_compare_total { result: closed("agree", "disagree", "unknown") } "comparisons of own state root with that of a member's proposal";
     gauge node_fenced {} "1 while the node is fenced";
     counter reconciliation_total { result: closed("complete", "failed", "requires_replay") } "repairs of a diverged node";
     counter slashing_protection_refusals_total { duty: open("attester", "proposer", "sync"), reason: closed("double", "surround", "low_watermark", "db_error") } "duties refused by slashing protection" later "issue 13: signing core";

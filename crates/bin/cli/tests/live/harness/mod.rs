@@ -9,7 +9,7 @@ mod promises;
 mod wallet;
 
 pub use cluster::{Cluster, Shape};
-pub use damage::{flip_in_files, flip_in_state};
+pub use damage::{change_state, flip_in_files, flip_in_state};
 pub use http::Answer;
 #[cfg(feature = "e2e")]
 pub use http::request;

@@ -164,7 +164,7 @@ impl Ready {
             observatory: Observatory::new(
                 Arc::clone(&metrics),
                 Events::new(Height(0)),
-                &context.facts,
+                Arc::clone(&context.facts),
                 true,
             ),
             facts: Arc::clone(&context.facts),
