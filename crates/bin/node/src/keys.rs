@@ -1,7 +1,7 @@
 //! Who this node is: lock, identity and share, loaded and checked before anything starts.
 
 use crate::cluster::{self, IDENTITY_KEYSTORE, MAINNET_CHAIN_ID, MAINNET_FORK, SHARE_KEYSTORE};
-use crate::config::{LOCK_FILE, RunConfig, check_against_lock};
+use crate::config::{LOCK_FILE, RunConfig, check_against_lock, check_threshold};
 use crate::custody::{self, Found};
 use crate::exit::ExitError;
 use crate::files;
@@ -97,6 +97,7 @@ pub(crate) fn load_lock_in(path: &Path, home: Option<&Path>) -> Result<VerifiedL
 
 fn check_config(config: &RunConfig, lock: &VerifiedLock) -> Result<(), ExitError> {
     check_against_lock(config, &lock.lock().consensus.params)?;
+    check_threshold(config, lock.quorum())?;
     let others = lock.quorum().operators() - 1;
     if others > 0 && config.p2p.enable == Some(false) {
         return Err(ExitError::usage(format!(

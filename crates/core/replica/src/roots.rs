@@ -53,6 +53,10 @@ impl Roots {
         Self { threshold, height, heard: BTreeMap::new(), told: BTreeSet::new(), is_split: false }
     }
 
+    pub(crate) fn set_threshold(&mut self, members: usize) {
+        self.threshold = members;
+    }
+
     /// Takes a message of the height being agreed on, whatever becomes of it there.
     pub(crate) fn hear(&mut self, cx: &mut Context, message: &Verified) {
         let Some((member, announced)) = announced(cx, message) else { return };

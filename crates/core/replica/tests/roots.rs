@@ -5,15 +5,17 @@
 mod common;
 
 use aequa_chain::Chain;
-use aequa_replica::{Elector, Halt, Notice, Recovery, RootComparison, RoundRobin};
+use aequa_mempool::Mempool;
+use aequa_replica::{Elector, Halt, Notice, Recovery, Replica, RootComparison, RoundRobin};
 use aequa_testkit::digest;
 use aequa_types::{
-    CheckedBlock, ConsensusParams, Digest, Height, InstanceId, OperatorIndex, Quorum, Round, Value, Verified,
+    BuilderPolicy, CheckedBlock, ConsensusParams, Digest, Height, InstanceId, OperatorIndex, Quorum, Round,
+    Value, Verified,
 };
 use common::cluster::Cluster;
 use common::{
-    CLUSTER, Dice, Effect, Operator, Tell, at, block, certificate, config, deliver, fetched, has, pick,
-    proposal, replica_of, runs, started, wrong_genesis,
+    CLUSTER, Dice, Effect, Operator, PlainKeys, Tell, at, block, certificate, config, deliver, fetched, has,
+    pick, proposal, replica_of, runs, started, wrong_genesis,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +25,18 @@ const ME: u8 = 0;
 
 fn fresh() -> Operator {
     started(ME, Recovery::default())
+}
+
+/// Operator 0 of four with another threshold than f+1.
+fn diverging_at(members: usize) -> Operator {
+    let config = config(ME, 4);
+    let chain = Chain::genesis(CLUSTER, config.quorum);
+    let mempool = Mempool::new(config.limits, BuilderPolicy::default()).unwrap();
+    let mut replica = Operator::new(Recovery::default(), |recovery| {
+        Replica::new(config, PlainKeys, chain, mempool, recovery).diverging_at(members)
+    });
+    replica.start(at(0));
+    replica
 }
 
 /// A block like this one that says something else of what is before it.
@@ -103,6 +117,14 @@ fn k3_f_plus_one_members_at_one_other_root_halt_the_node_and_are_named() {
     assert_eq!((height, root), (Height(0), digest(9)));
     assert_eq!(backers, [1, 3].map(OperatorIndex));
     assert_eq!(reason, format!("2/4 members sign root {}", "09".repeat(32)));
+}
+
+#[test]
+fn k3_as_many_as_the_threshold_says_halt_a_node_and_one_less_do_not() {
+    let mut node = diverging_at(3);
+    let all = [1, 2, 3].map(|author| (author, 0, digest(9)));
+    assert_eq!(halts(&hear(&mut node, &all[..2])), []);
+    assert_eq!(halts(&hear(&mut node, &all[2..])).len(), 1);
 }
 
 #[test]

@@ -242,6 +242,9 @@ fn what_the_command_line_gets_wrong_is_usage() {
     refuses(&dir, &["--eth.enable"], 2, &["eth.enable", "not part of this version"]);
     refuses(&dir, &["--p2p.enable=false"], 2, &["--p2p.enable=false", "4 operators"]);
     refuses(&dir, &["--p2p.max-conns", "2"], 2, &["--p2p.max-conns is 2", "3 other operators"]);
+    let beyond = "must be between 2 (f+1) and 3 (n-1)";
+    refuses(&dir, &["--state.divergence-threshold", "1"], 2, &["--state.divergence-threshold is 1", beyond]);
+    refuses(&dir, &["--state.divergence-threshold=4"], 2, &["--state.divergence-threshold is 4", beyond]);
     refuses(
         &dir,
         &["--block-interval-ms", "77"],

@@ -104,6 +104,7 @@ keys! {
     STORAGE_KEEP_BLOCKS = "storage.keep-blocks", Number(0, ANY), "0", Local, "Blocks kept below the last checkpoint; 0 = all";
     STORAGE_ENCRYPT = "storage.encrypt", Switch, "false", Local, "Encrypt the values of the block store; decided when it is made";
     STORAGE_KEY_FILE = "storage.key-file", Text, "", Local, "File with the key of the block store, 64 hex digits [default: AEQUA_STORAGE_KEY]";
+    STATE_THRESHOLD = "state.divergence-threshold", Number(0, 99), "0", Local, "Other members at one state root other than this node's that fence it, f+1 to n-1; 0 = f+1, and not below 2";
     API_HOSTS = "api.hosts", List, "", Local, "Names the listeners are asked under besides addresses and localhost, comma list";
     API_TRUSTED_PROXIES = "api.trusted-proxies", List, "", Local, "Addresses or networks whose X-Forwarded-For is believed, besides loopback, comma list";
     API_RATE_LIMIT = "api.rate-limit", Number(0, 1_000_000), "0", Local, "Requests per second and address, each transaction of a batch for one; 0 = off";
@@ -140,7 +141,6 @@ keys! {
     BEAST_DKG_CONF = "beast.dkg.conf", Text, "", Later, "DKG configuration of private transactions";
     TSS_STATE_SYNC = "enable-tss-state-sync", Switch, "false", Later, "Require the group seal on synced headers";
     STATE_PEERS = "state.peers", Text, "", Later, "Peers to compare state roots with";
-    STATE_THRESHOLD = "state.divergence-threshold", Number(0, 100), "0", Later, "Differing peers that fence the node";
     STATE_GOSSIP = "state.gossip-interval-ms", Number(0, ANY), "0", Later, "Time between state-root announcements";
     STATE_RECONCILE = "state.auto-reconcile", Switch, "", Later, "Repair a fenced node by itself";
     ETH_ENABLE = "eth.enable", Switch, "false", Later, "Ethereum duties";

@@ -8,7 +8,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use shared::{SharedParams, check_against_lock, check_shared};
+pub use shared::{SharedParams, check_against_lock, check_shared, check_threshold};
 pub use sources::{Settings, Source, check_value, not_in_this_version};
 
 use crate::exit::ExitError;
@@ -69,6 +69,8 @@ pub struct RunConfig {
     pub storage_encrypt: bool,
     /// File with its key.
     pub storage_key_file: Option<PathBuf>,
+    /// Other members at one root other than ours that fence the node; the least number when there is none.
+    pub divergence_threshold: Option<usize>,
     /// Folder of this operator.
     pub data_dir: PathBuf,
     /// Cluster lock.
@@ -219,6 +221,7 @@ impl RunConfig {
             keep_blocks: Some(settings.unsigned(keys::STORAGE_KEEP_BLOCKS)).filter(|kept| *kept > 0),
             storage_encrypt: settings.switch(keys::STORAGE_ENCRYPT),
             storage_key_file: settings.text_option(keys::STORAGE_KEY_FILE).map(PathBuf::from),
+            divergence_threshold: Some(size(settings, keys::STATE_THRESHOLD)).filter(|members| *members > 0),
             record_bytes_max: settings
                 .switch(keys::RECORD)
                 .then(|| settings.unsigned(keys::RECORD_MAX_MIB).saturating_mul(1 << 20)),

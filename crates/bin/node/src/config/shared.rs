@@ -5,7 +5,7 @@ use super::keys::{self, Key};
 use super::sources::Settings;
 use crate::config::RunConfig;
 use crate::exit::ExitError;
-use aequa_types::{BuilderPolicy, ConsensusParams, LeaderPolicy};
+use aequa_types::{BuilderPolicy, ConsensusParams, LeaderPolicy, Quorum};
 
 /// Shared parameters as far as somebody gave them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +86,21 @@ impl SharedParams {
 /// Refuses a node whose settings contradict the lock, with both values.
 pub fn check_against_lock(config: &RunConfig, lock: &ConsensusParams) -> Result<(), ExitError> {
     check_shared(&config.shared, lock)
+}
+
+/// Refuses a threshold that f liars could reach, or that all other members together could not.
+pub fn check_threshold(config: &RunConfig, quorum: Quorum) -> Result<(), ExitError> {
+    let Some(members) = config.divergence_threshold else { return Ok(()) };
+    let (least, most) = (quorum.weak_quorum(), quorum.operators() - 1);
+    match (least..=most).contains(&members) {
+        true => Ok(()),
+        false => Err(ExitError::usage(format!(
+            "--{} is {members}, in a cluster of {} it must be between {least} (f+1) and {most} (n-1)",
+            keys::STATE_THRESHOLD.name,
+            quorum.operators(),
+        ))
+        .hint("remove the setting: the default is f+1, and not below 2")),
+    }
 }
 
 /// The same for parameters that belong to no node yet.

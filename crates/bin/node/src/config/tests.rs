@@ -1,5 +1,5 @@
 use super::*;
-use aequa_types::ConsensusParams;
+use aequa_types::{ConsensusParams, Quorum};
 
 fn flags(pairs: &[(&str, &str)]) -> Settings {
     let mut settings = Settings::default();
@@ -143,6 +143,22 @@ fn shared_parameters_must_equal_the_lock() {
         assert!(error.message.contains(other) && error.message.contains(name), "{error}");
     }
     check_against_lock(&resolve(&[], &[]).unwrap(), &lock).unwrap();
+}
+
+#[test]
+fn k3_a_threshold_that_liars_can_reach_or_nobody_is_refused() {
+    let check = |operators, members: &str| {
+        let config = resolve(&[("state.divergence-threshold", members)], &[]).unwrap();
+        check_threshold(&config, Quorum::of(operators).unwrap())
+    };
+    for (operators, members) in [(4, "0"), (4, "2"), (4, "3"), (7, "3"), (7, "6"), (2, "1"), (1, "0")] {
+        check(operators, members).unwrap();
+    }
+    for (operators, members) in [(4, "1"), (4, "4"), (7, "2"), (7, "7"), (1, "1")] {
+        let error = check(operators, members).unwrap_err();
+        assert_eq!(error.code, 2);
+        assert!(error.message.contains(&format!("state.divergence-threshold is {members}")), "{error}");
+    }
 }
 
 #[test]

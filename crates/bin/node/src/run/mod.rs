@@ -287,7 +287,10 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
     stable.ok().flatten().into_iter().for_each(|stable| facts.set_stable_checkpoint(stable));
     let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
     facts.set_fence(opened_fence.clone());
-    let open::Restored { replica, votes, data_dir } = opened.into_replica(&config, operator)?;
+    let open::Restored { mut replica, votes, data_dir } = opened.into_replica(&config, operator)?;
+    if let Some(members) = config.divergence_threshold {
+        replica = replica.diverging_at(members);
+    }
     facts.set_rejoining(replica.is_rejoining());
     let thread = core::CoreThread {
         host: Host::new(replica),

@@ -117,6 +117,13 @@ impl<K: Keys> Replica<K> {
         replica
     }
 
+    /// The same, which halts when so many other members have signed one root other than its own: f+1, and never less
+    /// than two, where nobody says how many.
+    pub fn diverging_at(mut self, members: usize) -> Self {
+        self.roots.set_threshold(members);
+        self
+    }
+
     /// The first step: finishes what was decided before the restart, and begins the next height.
     pub fn start(&mut self, now: Now) -> Output {
         self.cx.now = now;
