@@ -220,7 +220,7 @@ fn who_is_told_of_a_certified_root_names_those_who_certified_it() {
     let mut node = common::replica_on(wrong_genesis(quorum), config(ME, 4), Recovery::default());
     node.start(at(0));
     let right = block(&Chain::genesis(CLUSTER, quorum), OperatorIndex(1), at(1).wall_ms);
-    let halt = halts(&node.step(at(0), fetched(&[right.clone()]))).pop().unwrap();
+    let halt = halts(&node.step(at(0), fetched(std::slice::from_ref(&right)))).pop().unwrap();
     let Halt::Diverged { height, root, backers, .. } = halt else { panic!("{halt}") };
     assert_eq!((height, root), (Height(0), right.header().state_root));
     let signers: Vec<OperatorIndex> =

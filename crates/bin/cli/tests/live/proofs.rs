@@ -112,7 +112,7 @@ fn a5_a_checkpoint_is_the_same_at_every_node_and_holds_under_the_lock_alone() {
     assert_eq!((odd.status, &odd.json()["code"]), (400, &json!("BAD_HEIGHT")));
     assert_eq!(cluster.nodes[0].get("/v1/checkpoints/1000000").status, 404);
     // What is known of it survives the process, and the cluster it belongs to.
-    cluster.nodes.iter_mut().for_each(|node| drop(node.stop()));
+    cluster.nodes.iter_mut().for_each(|node| assert!(node.stop().status.success()));
     cluster.nodes[2].start();
     let stable = cluster.nodes[2].status().unwrap()["stable_checkpoint"].clone();
     let latest = cluster.nodes[2].get("/v1/checkpoints/latest").json();
