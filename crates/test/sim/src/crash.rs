@@ -13,7 +13,7 @@ use crate::world::{Event, World};
 use aequa_host::Host;
 use aequa_host::intake::Intake;
 use aequa_mempool::{Limits, Mempool};
-use aequa_replica::{Config, Recovery, Replica, SigningHistory};
+use aequa_replica::{Config, Halt, Recovery, Replica, SigningHistory};
 use aequa_storage::StorageError;
 use aequa_types::{Height, InstanceId, OperatorIndex, Record, Value, VoteKey};
 use std::collections::BTreeSet;
@@ -160,7 +160,7 @@ impl World {
         if self.is_calm() || !self.plan.careless.contains(&self.nodes[id].operator) {
             return;
         }
-        let act = self.dice.below(10);
+        let act = self.dice.below(12);
         let with_blocks = self.dice.chance(500);
         let node = &mut self.nodes[id];
         match act {
@@ -203,6 +203,16 @@ impl World {
                 self.oracle.returns_on_copy(self.nodes[id].operator, &reliable);
                 self.fault(fault::COPY_RESTORED);
                 self.note(id, 0, || "runs on an old copy of its directory from now on".into());
+            }
+            9..12 => {
+                if !self.nodes[id].store.spoil(self.cluster, self.plan.quorum) {
+                    return;
+                }
+                // Decisions in its log cannot be executed on it.
+                let node = &self.nodes[id];
+                self.oracle.falls_back(node.operator, node.store.tip());
+                self.fault(fault::STATE_SPOILED);
+                self.note(id, 0, || "has another state than it wrote".into());
             }
             _ => {}
         }
@@ -255,6 +265,18 @@ impl World {
                 self.note(id, 0, || "sets its block store aside".into());
             }
         }
+    }
+
+    /// A node whose state was spoiled has noticed it, and sets its store aside.
+    pub(crate) fn fenced(&mut self, id: usize, halt: &Halt) {
+        self.sight(sights::FENCED);
+        self.note(id, 0, || format!("fences itself: {halt}"));
+        let node = &mut self.nodes[id];
+        let (operator, tip) = (node.operator, node.store.tip());
+        (node.is_repairing, node.set_aside) = (true, node.set_aside.max(tip));
+        node.store.forget();
+        self.oracle.falls_back(operator, Height(0));
+        self.down(id);
     }
 
     /// Log and signing database are gone. What it signed is known to others, who keep what they signed themselves.

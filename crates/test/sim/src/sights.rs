@@ -40,6 +40,7 @@ sights! {
     ABSTAINED = "operator without memory asked, abstained and took part again",
     TWIN_RETURNED = "restarted twin asked and took part again",
     COPY_NOTICED = "old copy of a directory noticed through a member's answer",
+    FENCED = "wrong state noticed and set aside",
     QUORUM_ALONE = "progress of a bare quorum with all others frozen",
     TORN_LOST = "unsynced records lost in a crash",
     TORN_KEPT = "part of the unsynced records kept in a crash",
@@ -81,6 +82,7 @@ pub(crate) mod fault {
     pub(crate) const DIRECTORY_LOST: &str = "log and signing database lost";
     pub(crate) const STORE_DAMAGED: &str = "block store set aside";
     pub(crate) const LOG_ROTTEN: &str = "end of the log rotten";
+    pub(crate) const STATE_SPOILED: &str = "stored state changed";
     pub(crate) const CRASH_MANY: &str = "many nodes taken down at once";
     pub(crate) const COPY_RESTORED: &str = "old copy of a directory restored";
     pub(crate) const FROZEN: &str = "node frozen for good";

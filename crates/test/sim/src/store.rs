@@ -6,8 +6,9 @@ use aequa_chain::{
 };
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, ClusterId, DutyId, DutyKind, DutyOutcome, Height, InstanceId,
-    Message, Quorum, Recall, Slot,
+    Message, OperatorIndex, Quorum, Recall, Slot,
 };
+use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -91,6 +92,8 @@ pub(crate) struct Store {
     blocks: BTreeMap<Height, Stored>,
     /// What the node's chain reads. A crash leaves it to the chain that was, and begins another.
     state: Kept,
+    /// The root of the state, where that is not what the last block made of it.
+    spoiled: Option<B256>,
     duties: BTreeMap<DutyId, DutyOutcome>,
     watermarks: BTreeMap<DutyKind, Slot>,
     evidence: Vec<CheckedEvidence>,
@@ -201,6 +204,25 @@ impl Store {
         before - self.blocks.len()
     }
 
+    /// Changes what is stored of the state, with a root that fits; false where there is none yet.
+    pub(crate) fn spoil(&mut self, cluster: ClusterId, quorum: Quorum) -> bool {
+        let spoiled = self.chain(cluster, quorum).and_then(|mut chain| {
+            let at_ms = chain.next_timestamp_ms(0);
+            let block = chain.build_block(OperatorIndex(0), at_ms, cluster, Vec::new(), &[])?;
+            let changes = chain.apply(&block)?.changes;
+            Ok((changes, chain.state().root(&cluster, self.tip())))
+        });
+        let Some((changes, root)) = spoiled.ok().filter(|_| self.tip() > Height(0)) else { return false };
+        self.state.0.write(self.tip(), &changes);
+        self.spoiled = Some(root);
+        true
+    }
+
+    /// Whether the state is not the one that was written.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled.is_some()
+    }
+
     /// Forgets everything.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
@@ -266,7 +288,7 @@ impl Store {
             height: last.block.header().height,
             digest: last.block.digest(),
             timestamp_ms: last.block.header().timestamp_ms,
-            state_root: last.applied.state_root,
+            state_root: self.spoiled.unwrap_or(last.applied.state_root),
             history_root: last.applied.history_root,
         };
         Chain::open(cluster, quorum, state, tip)

@@ -161,6 +161,9 @@ impl World {
     fn halted(&mut self, id: usize, halt: &Halt, shown: &[InstanceId]) {
         let node = &self.nodes[id];
         let operator = node.operator;
+        if matches!(halt, Halt::Diverged { .. }) && node.store.is_spoiled() {
+            return self.fenced(id, halt);
+        }
         // What it made before a loss may have been under way while it asked.
         let forgotten = shown.iter().any(|instance| {
             self.oracle.may_repeat(operator, *instance)
