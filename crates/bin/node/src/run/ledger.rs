@@ -31,6 +31,7 @@ pub type Store = Arc<FjallChainStore>;
 /// Writes to the store; owned by the core.
 pub struct Ledger {
     store: Store,
+    checkpoint_interval: u64,
     /// Blocks from one flush to the next.
     flush_interval: u64,
     flush: std::sync::mpsc::SyncSender<Height>,
@@ -77,7 +78,7 @@ impl Ledger {
             }
         })?;
         let flush_interval = checkpoint_interval.min(FLUSH_INTERVAL_MAX);
-        Ok(Self { store, flush_interval, flush, last_state })
+        Ok(Self { store, checkpoint_interval, flush_interval, flush, last_state })
     }
 
     /// Stores a decided block; durable when the vote log holds the decision or after [`Ledger::flush`].
