@@ -122,6 +122,18 @@ pub enum StorageError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The audit log does not hold from this record on; what comes before it does.
+    #[error("{path}: record {number}, at byte {offset}: {reason}")]
+    AuditBroken {
+        /// The file.
+        path: PathBuf,
+        /// Number of the record that is not there as it was written.
+        number: u64,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// Vote log and signing database say different things of one key.
     #[error(
         "vote log and signing database contradict each other at {} round {} ({:?})", key.instance, key.round, key.kind
@@ -255,6 +267,7 @@ impl StorageError {
             Self::Io { .. }
             | Self::TooLarge { .. }
             | Self::BadFileId { .. }
+            | Self::AuditBroken { .. }
             | Self::Poisoned
             | Self::Conflict { .. }
             | Self::Gap { .. }

@@ -8,6 +8,7 @@
 //! | [`notes`] | that a directory is new, or that its memory is in doubt | on return |
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
+//! | [`audit`] | what the node did that somebody may ask about later; bounded, chained by hashes | on return of [`audit::AuditLog::sync`] |
 //! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
 //! | [`signing_db`] | which statement was made where: the second gate, independent of the log | on return of [`signing_db::SigningDb::settle`], before the next turn sends |
 //! | [`votes`] | the log and the database together, in the one order that is safe | on return of [`votes::Votes::sync`] |
@@ -37,6 +38,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod atomic;
+pub mod audit;
 pub mod chain_store;
 pub mod data_dir;
 pub mod entry_log;
@@ -52,6 +54,7 @@ pub mod signing_db;
 pub mod votes;
 pub mod wal;
 
+pub use audit::{AuditEntry, AuditKind, AuditLog};
 pub use chain_store::{BlockCommit, ChainOptions, ChainStore, Committed, FjallChainStore, Tip};
 pub use data_dir::{DataDir, Identity};
 pub use error::StorageError;

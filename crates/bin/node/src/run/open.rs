@@ -278,6 +278,7 @@ fn refusal(error: StorageError) -> ExitError {
         | StorageError::OlderLog { .. }
         | StorageError::TooLarge { .. }
         | StorageError::VoteRefused { .. }
+        | StorageError::AuditBroken { .. }
         | StorageError::BadFileId { .. }
         | StorageError::Poisoned
         | StorageError::Conflict { .. }
