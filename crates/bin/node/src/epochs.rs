@@ -25,6 +25,7 @@
 //! 6. Who leaves promises and signs as all others do. It gets the lock and no keys; at the height its node ends, and
 //!    nothing moves.
 
+use crate::audit::{entries, record_or_warn};
 use crate::cluster::SHARE_KEYSTORE;
 use crate::config::LOCK_FILE;
 use crate::exit::ExitError;
@@ -140,7 +141,9 @@ pub fn asked(data_dir: &Path) -> io::Result<Option<(Pledge, Promise)>> {
 /// The node's word on this pledge; durable when this returns.
 pub fn answer(data_dir: &Path, pledge: &Pledge, is_given: bool) -> io::Result<()> {
     let name = if is_given { PLEDGED } else { REFUSED };
-    files::replace(&next_dir(data_dir).join(name), note(pledge)?.as_bytes(), files::PUBLIC)
+    files::replace(&next_dir(data_dir).join(name), note(pledge)?.as_bytes(), files::PUBLIC)?;
+    record_or_warn(data_dir, &entries::promise(pledge, is_given));
+    Ok(())
 }
 
 fn note(pledge: &Pledge) -> io::Result<String> {
@@ -261,9 +264,11 @@ pub fn complete(data_dir: &Path, keys_dir: &Path) -> Result<bool, ExitError> {
         std::fs::rename(&next, &now).map_err(fail)?;
         files::sync_dir(data_dir).map_err(fail)?;
     }
-    forget_ceremonies(data_dir, &load_lock(&now)?.lock().definition_hash).map_err(fail)?;
+    let lock = load_lock(&now)?;
+    forget_ceremonies(data_dir, &lock.lock().definition_hash).map_err(fail)?;
     std::fs::remove_dir_all(&dir).map_err(fail)?;
     files::sync_dir(data_dir).map_err(fail)?;
+    record_or_warn(data_dir, &entries::activated(&lock));
     Ok(true)
 }
 

@@ -7,6 +7,7 @@
 //! | [`keys`] | who this node is: lock, identity, share |
 //! | [`cluster`] | makes clusters with the trusted dealer |
 //! | [`epochs`] | locks that were, and the change to the next one |
+//! | [`audit`] | what is recorded in the audit log of a folder |
 //! | [`obol`] | takes over the validators of an Obol cluster |
 //! | `creation` | folders made all at once |
 //! | `custody` | keys and ceremonies on disk, as metrics and log events |
@@ -23,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
 pub mod allocator;
+pub mod audit;
 pub mod backup;
 pub mod ceremony;
 pub mod cluster;

@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::signing::Signing;
 use super::transcript::Transcript;
 use super::watch::{CeremonyWatch, Ending, word};
+use crate::audit::{entries, record_or_complain};
 use crate::cluster::Addresses;
 use crate::console;
 use crate::epochs::{self, Promise};
@@ -239,6 +240,8 @@ impl Part<'_> {
                 ExitError::failure(format!("cannot note that the lock is signed: {error}"))
             })?;
         }
+        let signed = entries::lock_signed(self.plan.definition.definition_hash, self.home.pledge());
+        record_or_complain(self.home.data_dir(), &signed);
         if let (Some(signing), Some(outcome)) = (&mut self.signing, self.ceremony.outcome()) {
             signing.sign(&self.signer, outcome.secret.as_ref());
         }
@@ -330,6 +333,9 @@ impl Part<'_> {
         });
         let path = self.home.lock();
         written.map_err(|error| ExitError::failure(format!("cannot write {}: {error}", path.display())))?;
+        if self.written.is_none() && outcome.secret.is_some() {
+            record_or_complain(self.home.data_dir(), &entries::shares_made(&lock, self.me));
+        }
         let leavers = match said.1 {
             0 => String::new(),
             leavers => format!(", and {leavers} that leave"),

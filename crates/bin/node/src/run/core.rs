@@ -2,6 +2,7 @@
 //!
 //! One thread owns the replica, the vote log and the signing database. It takes everything that is waiting into one turn.
 
+use super::audit::AuditedNotices;
 use super::command::{Command, Core, Question};
 use super::facts::Facts;
 use super::keys::OperatorKeys;
@@ -55,6 +56,8 @@ pub struct NodePorts {
     pub seals: SealWorker,
     /// Metrics, log events, event streams.
     pub observatory: Observatory,
+    /// The audit log.
+    pub audited: AuditedNotices,
     /// What other threads may know.
     pub facts: Arc<Facts>,
     /// When the node started.
@@ -276,6 +279,7 @@ impl Ports<OperatorKeys> for NodePorts {
                     self.facts.set_tip(block.header().height, block.digest());
                     stable = self.ledger.made_stable(block.header(), certificate);
                 }
+                self.audited.notice(&notice);
                 self.observatory.notice(notice, replica);
                 if let Some(stable) = stable {
                     self.facts.set_stable_checkpoint(stable.at);

@@ -15,6 +15,7 @@
 use super::context::Context;
 use super::core::CoreError;
 use super::sync::blocking;
+use crate::audit::{entries, record_or_warn};
 use crate::exit::ExitError;
 use aequa_host::HostError;
 use aequa_replica::Halt;
@@ -104,6 +105,7 @@ pub fn set(data_dir: &Path, found: &Divergence, backers: &[OperatorIndex]) -> Re
         is_set_aside: false,
     };
     mark.set(data_dir).map_err(ExitError::failure)?;
+    record_or_warn(data_dir, &entries::fence("set", &mark));
     let (height, root) = (found.height.0, format!("{:x}", found.root));
     tracing::error!(
         target: "event",
@@ -148,6 +150,7 @@ pub fn heed(root: &Path) -> Result<Option<FenceMark>, ExitError> {
             action,
             "RECONCILIATION_REQUIRES_REPLAY"
         );
+        record_or_warn(root, &entries::fence("given_up", &mark));
         return Err(ExitError::failure(format!(
             "the node has fenced itself {} times within a day: {}",
             mark.attempts,
@@ -159,6 +162,7 @@ pub fn heed(root: &Path) -> Result<Option<FenceMark>, ExitError> {
         FenceMark::set_store_aside(root).map_err(ExitError::failure)?;
         mark.is_set_aside = true;
         mark.set(root).map_err(ExitError::failure)?;
+        record_or_warn(root, &entries::fence("set_aside", &mark));
         tracing::warn!(
             target: "event",
             event = "RECONCILIATION_START",
@@ -198,6 +202,8 @@ pub async fn watch(context: Arc<Context>, mark: FenceMark, data_dir: PathBuf) {
         tracing::error!(target: "event", event = "RECONCILIATION_FAILED", height, step = "verify", err = %error, attempt, "RECONCILIATION_FAILED");
         return;
     }
+    let repaired = entries::fence("repaired", &mark);
+    blocking(move || record_or_warn(&data_dir, &repaired)).await;
     context.facts.set_fence(None);
     context.metrics.node_fenced.set([], 0.0);
     context.metrics.reconciliation_total.inc(["complete"]);

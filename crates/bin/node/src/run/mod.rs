@@ -22,11 +22,13 @@
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `sessions`, `ledger` | sealing, how long that takes and how it ends, storing |
 //! | `recorder` | the journal of `--record`; never a reason to stop |
+//! | `audit` | the audit log; never a reason to stop either |
 //! | `backend`, `duty_view`, `account_proof`, `checkpoint`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
 mod accepted;
 mod account_proof;
 mod answers;
+mod audit;
 mod backend;
 mod budget;
 mod checkpoint;
@@ -67,6 +69,7 @@ mod wanted;
 mod wire_metrics;
 
 use crate::allocator;
+use crate::audit::entries;
 use crate::config::{LOCK_FILE, RunConfig};
 use crate::epochs;
 use crate::exit::ExitError;
@@ -101,17 +104,17 @@ pub fn run(config: RunConfig, signals: Signals) -> Result<(), ExitError> {
     epochs::complete(&config.data_dir, &config.keys_dir)?;
     let runtime = crate::runtime()?;
     let (data_dir, keys_dir) = (config.data_dir.clone(), config.keys_dir.clone());
-    let mut result = runtime.block_on(serve(config, &signals));
+    let audit = audit::Audit::start(data_dir.clone()).map_err(ExitError::failure)?;
+    let mut result = runtime.block_on(serve(config, &signals, audit.clone()));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    audit.end(&result);
     if let Ok(ending) = result
         && !signals.is_stop_requested()
     {
         log.flush();
         let failed = match ending {
             Ending::NextEpoch(place) => Some(epoch::change(&data_dir, &keys_dir, place)),
-            Ending::NewerState => Some(again("a newer state is complete")),
-            Ending::Fenced => Some(again("the node has fenced itself")),
-            Ending::DiskUsable => Some(again("the disk can be used again")),
+            Ending::NewerState | Ending::Fenced | Ending::DiskUsable => Some(again(ending.reason())),
             Ending::Stopped | Ending::Left => None,
         };
         result = failed.map_or(Ok(ending), Err);
@@ -138,6 +141,20 @@ enum Ending {
     Fenced,
     /// The disk can be used again.
     DiskUsable,
+}
+
+impl Ending {
+    /// The reason in words.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Stopped => "told to stop",
+            Self::NextEpoch(_) => "the next epoch begins",
+            Self::Left => "the operator has left the cluster",
+            Self::NewerState => "a newer state is complete",
+            Self::Fenced => "the node has fenced itself",
+            Self::DiskUsable => "the disk can be used again",
+        }
+    }
 }
 
 /// Begins again: the same program with the same arguments, in this process. Only an error comes back.
@@ -187,7 +204,7 @@ fn announce_policy(config: &RunConfig, operator: &Operator, metrics: &Metrics) {
     );
 }
 
-async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError> {
+async fn serve(config: RunConfig, signals: &Signals, audit: audit::Audit) -> Result<Ending, ExitError> {
     let started = Instant::now();
     let metrics = Arc::new(Metrics::new());
     let operator = load_operator(&config, &metrics)?;
@@ -208,6 +225,10 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
     };
     let (core_queue, commands) = mpsc::channel(command::QUEUE_MAX);
     let tip = *opened.chain.tip();
+    if operator.newly_made {
+        audit.record(entries::shares_made(&operator.lock, operator.index));
+    }
+    audit.record(entries::started(&config, &operator, &tip));
     let events = events::Events::new(tip.height);
     announce_policy(&config, &operator, &metrics);
 
@@ -308,6 +329,10 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
                 Arc::clone(&facts),
                 config.seals(),
             ),
+            audited: audit::AuditedNotices {
+                audit: audit.clone(),
+                checkpoint_interval: context.checkpoint_interval,
+            },
             facts: Arc::clone(&facts),
             started,
             owed: core::Owed::default(),
@@ -362,6 +387,7 @@ async fn serve(config: RunConfig, signals: &Signals) -> Result<Ending, ExitError
     };
     if let Ok(Err(error)) = &outcome {
         facts.set_storage_failed();
+        audit.core_ended(error);
         if disk::may_pass(error) {
             let text = format!("the node signs nothing until the disk can be used again: {error}");
             tracing::error!(target: "event", err = %error, text, "warning");

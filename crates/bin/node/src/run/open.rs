@@ -5,6 +5,7 @@ use super::fence::{self, Divergence};
 use super::keys::OperatorKeys;
 use super::ledger::Store;
 use super::testimony;
+use crate::audit::{entries, record_or_warn};
 use crate::config::RunConfig;
 use crate::epochs;
 use crate::exit::ExitError;
@@ -125,6 +126,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
 
     let options = chain_options(config, lock)?;
     if chain_store::install(&data_dir.chain_dir(), identity.cluster_id, &options).map_err(refusal)? {
+        record_or_warn(&config.data_dir, &entries::state_taken());
         tracing::info!(target: "event", op = "apply", result = "ok", "snapshot");
     }
     let (store, chain) = open_chain(operator, &data_dir.chain_dir(), options)?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::run::audit::{Audit, AuditedNotices};
 use crate::run::backend::NodeBackend;
 use crate::run::context::Context;
 use crate::run::events::Events;
@@ -167,6 +168,10 @@ impl Ready {
                 Arc::clone(&context.facts),
                 true,
             ),
+            audited: AuditedNotices {
+                audit: Audit::start(dir.path().into()).unwrap(),
+                checkpoint_interval: 100,
+            },
             facts: Arc::clone(&context.facts),
             started: Instant::now(),
             owed: Owed::default(),
