@@ -1,6 +1,7 @@
 //! `dvt-node backup` and `dvt-node restore`: an operator's folder as one encrypted file, and back.
 
 use crate::flags::path;
+use aequa_node::audit::{entries, record_or_complain};
 use aequa_node::backup::{self, Backup, Contents, Restore};
 use aequa_node::console;
 use aequa_node::exit::ExitError;
@@ -52,8 +53,10 @@ pub struct RestoreArgs {
 pub fn backup(args: BackupArgs) -> Result<(), ExitError> {
     let keys_dir = args.keys_dir.unwrap_or_else(|| args.data_dir.join("keys"));
     let BackupArgs { data_dir, out, password_file, .. } = args;
-    let to = out.display().to_string();
-    let Contents { cluster, files, .. } = backup::backup(&Backup { data_dir, keys_dir, out, password_file })?;
+    let request = Backup { data_dir, keys_dir, out, password_file };
+    let contents = backup::backup(&request)?;
+    record_or_complain(&request.data_dir, &entries::backed_up(&contents, &request.out));
+    let (Contents { cluster, files, .. }, to) = (contents, request.out.display());
     console::line(format!("{files} files of an operator of {cluster} are in {to}, encrypted"));
     console::line("keep the password elsewhere: whoever has both is this operator");
     Ok(())
@@ -62,9 +65,11 @@ pub fn backup(args: BackupArgs) -> Result<(), ExitError> {
 /// `dvt-node restore`.
 pub fn restore(args: RestoreArgs) -> Result<(), ExitError> {
     let RestoreArgs { from, data_dir, password_file } = args;
-    let to = data_dir.display().to_string();
-    let restored = backup::restore(&Restore { from, data_dir, password_file })?;
-    let Contents { cluster, quorum, operators, files } = restored;
+    let request = Restore { from, data_dir, password_file };
+    let contents = backup::restore(&request)?;
+    record_or_complain(&request.data_dir, &entries::restored(&contents, &request.from));
+    let to = request.data_dir.display();
+    let Contents { cluster, quorum, operators, files } = contents;
     console::line(format!("{files} files of an operator of {cluster} are in {to}"));
     console::line("what this operator has signed is not in a backup. When its node starts, it waits for");
     console::line(format!(

@@ -3,6 +3,7 @@
 //! Without a subcommand, or when the first argument is a flag, it is `run`; one dash is accepted for
 //! long names. Whatever is not understood is an error with usage on stderr and exit code 2.
 
+use crate::audit::AuditCommand;
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::create_cluster::CreateClusterArgs;
 use crate::devnet::DevnetArgs;
@@ -19,7 +20,7 @@ use aequa_node::exit::{ExitError, code};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Subcommands of the contract that this version lacks.
-const LATER: [&str; 7] = ["audit", "slashing-protection", "combine", "exit", "deposit", "test", "beast"];
+const LATER: [&str; 6] = ["slashing-protection", "combine", "exit", "deposit", "test", "beast"];
 
 /// One validator and one sequencer, run by many operators.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ pub enum Command {
     Restore(RestoreArgs),
     Replay(ReplayArgs),
     Unfence(UnfenceArgs),
+    #[command(subcommand)]
+    Audit(AuditCommand),
     #[command(subcommand)]
     Tx(TxCommand),
     Version(VersionArgs),
@@ -209,6 +212,11 @@ mod tests {
             "replay --height 1 --data-dir ~",
             "tx send",
             "tx send --key-file k --gas 0",
+            "audit",
+            "audit verify --head 12",
+            "audit show --kind rumour",
+            "audit show --last 0",
+            "audit show --data-dir ~",
             "devnet --nodes 0",
             "devnet --load 0",
             "devnet --duration x",
@@ -221,7 +229,7 @@ mod tests {
 
     #[test]
     fn commands_of_later_versions_say_so() {
-        for line in ["audit show", "slashing-protection import"] {
+        for line in ["exit sign", "slashing-protection import"] {
             let refusal = parsed(line).unwrap_err();
             assert_eq!(refusal.code, 2);
             assert!(refusal.text.contains("not part of this version"), "{}", refusal.text);

@@ -1,6 +1,7 @@
 //! `dvt-node import-obol`: the validators of an Obol cluster, taken over.
 
 use crate::flags::path;
+use aequa_node::audit::{entries, record_or_complain};
 use aequa_node::console;
 use aequa_node::exit::ExitError;
 use aequa_node::obol::bind::{self, Bind};
@@ -133,6 +134,7 @@ fn import(args: ImportArgs) -> Result<(), ExitError> {
         genesis_validators_root: args.genesis_validators_root,
     };
     let Report { imported, unchecked } = import::import(&request)?;
+    record_or_complain(&request.data_dir, &entries::imported(&imported));
     for item in unchecked {
         console::line(format!("not checked, only the chain can: {item}"));
     }

@@ -9,6 +9,7 @@
 //! | [`create_cluster`] | makes clusters with the trusted dealer |
 //! | [`import_obol`] | takes over the validators of an Obol cluster |
 //! | [`verify`] | checks blocks, accounts and a node's state with nothing but public keys |
+//! | [`audit`] | checks and shows what a node has recorded of itself |
 //! | [`replay`] | runs a recorded height again |
 //! | [`tx`] | makes, sends and follows transactions |
 //! | [`load`] | many transactions, and what becomes of them |
@@ -21,6 +22,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
 
+mod audit;
 mod backup;
 mod cli;
 mod client;
@@ -70,6 +72,7 @@ fn dispatch(command: Command) -> Result<(), ExitError> {
     match command {
         Command::Run(args) => run::run(args),
         Command::Unfence(args) => unfence::unfence(&args),
+        Command::Audit(command) => audit::run(&command),
         Command::Version(args) => {
             version::print(&args);
             Ok(())

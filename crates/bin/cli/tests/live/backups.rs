@@ -64,6 +64,11 @@ fn a_backup_of_an_earlier_epoch_signs_nothing_until_it_has_lock_and_transcript_o
             |node: &usize| epoch(&operators, *node) == 1 && nodes[*node].height() > Some(activation);
         (0..4).all(|node| has_changed(&node)).then_some(())
     });
+    let shown = output(&["audit", "show", "--kind", "key", "--data-dir", &of_victim]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let events: Vec<&str> = shown.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+    let ceremony = ["lock_signed", "shares_made"];
+    assert_eq!(events, [&ceremony[..], &["backup", "promise"], &ceremony, &["activated"]].concat());
 
     nodes[VICTIM].kill();
     std::fs::remove_dir_all(operators.folder(VICTIM)).unwrap();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`adversary`] | a traitor with an operator's key plays every attack there is |
 //! | [`agreement`] | operators order transactions and certify blocks that anybody can check |
+//! | [`audit`] | what a node has recorded of itself |
 //! | [`backups`] | a backup that is older than the epoch of its cluster |
 //! | [`ceremony`] | keys that nobody holds, made by processes that are killed or away |
 //! | [`imports`] | validators of an Obol cluster come into the lock of a ceremony |
@@ -38,6 +39,7 @@
 
 mod adversary;
 mod agreement;
+mod audit;
 mod backups;
 mod bad_input;
 mod ceremony;
