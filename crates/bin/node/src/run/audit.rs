@@ -122,6 +122,9 @@ impl AuditedNotices {
             | Notice::Removed(_)
             | Notice::Proposed { .. }
             | Notice::BestPeerHeight(_)
+            | Notice::RootCompared(_)
+            | Notice::RootDiffers { .. }
+            | Notice::ClusterDiverged { .. }
             | Notice::Rejoining { .. } => {}
         }
     }
