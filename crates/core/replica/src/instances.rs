@@ -2,11 +2,8 @@
 
 use crate::agreement::{Agreement, Proposed};
 use crate::context::Context;
-use crate::io::Now;
-use crate::recording::Recorder;
 use aequa_qbft::{Effect, Event, Host, Instance, Justified, Restored, Validity};
 use aequa_signing::{Keys, Signer};
-use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, DutyId, Height, InstanceId, Message, OperatorIndex, Quorum, Round, Signed, Statement, Value,
 };
@@ -24,34 +21,26 @@ pub(crate) fn oldest_kept(height: Height) -> Height {
     Height(height.0.saturating_sub(INSTANCES_KEPT))
 }
 
-/// The instances of blocks and duties, with the recording of what they take.
+/// The instances of blocks and duties.
 pub(crate) struct Instances {
     me: OperatorIndex,
     quorum: Quorum,
     all: BTreeMap<InstanceId, Instance>,
-    /// None when nothing is recorded.
-    recorder: Option<Recorder>,
 }
 
 impl Instances {
-    pub(crate) fn new(me: OperatorIndex, quorum: Quorum, record: bool) -> Self {
-        Self { me, quorum, all: BTreeMap::new(), recorder: record.then(Recorder::default) }
+    pub(crate) fn new(me: OperatorIndex, quorum: Quorum) -> Self {
+        Self { me, quorum, all: BTreeMap::new() }
     }
 
     /// Continues an instance of an earlier life.
     pub(crate) fn restore(&mut self, id: InstanceId, restored: Restored) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.restored(id, &restored.records);
-        }
         self.all.insert(id, Instance::restore(id, self.me, self.quorum, restored));
     }
 
     /// Begins an instance that is not there yet.
-    pub(crate) fn open(&mut self, id: InstanceId, now: Now) {
-        if !self.all.contains_key(&id) {
-            self.all.insert(id, Instance::new(id, self.me, self.quorum));
-            self.record(|recorder| recorder.opened(id, 0, now));
-        }
+    pub(crate) fn open(&mut self, id: InstanceId) {
+        self.all.entry(id).or_insert_with(|| Instance::new(id, self.me, self.quorum));
     }
 
     pub(crate) fn get(&self, id: InstanceId) -> Option<&Instance> {
@@ -93,34 +82,24 @@ impl Instances {
         signer: &mut Signer<K>,
     ) -> Vec<Effect> {
         let Some(instance) = self.all.get_mut(&id) else { return Vec::new() };
-        let mut view = View { id, agreement, cx, signer };
-        match &mut self.recorder {
-            Some(recorder) => recorder.step(instance, view, event, cx.now),
-            None => instance.step(&mut view, event),
-        }
+        instance.step(&mut View { id, agreement, cx, signer }, event)
     }
 
     /// The seal of what an instance decided.
-    pub(crate) fn upgrade(&mut self, certificate: &Certificate, now: Now) {
+    pub(crate) fn upgrade(&mut self, certificate: &Certificate) {
         if let Some(open) = self.all.get_mut(&certificate.instance) {
             open.upgrade(certificate.clone());
-            self.record(|recorder| recorder.upgraded(certificate, now));
         }
     }
 
     /// The newest own messages of an instance that has not decided; `None` when there is no such instance.
-    pub(crate) fn newest(&mut self, id: InstanceId, now: Now) -> Option<(Round, Vec<Message>)> {
-        let instance = self.all.get(&id).filter(|instance| instance.decided().is_none())?;
-        let (round, newest) = (instance.round(), instance.newest());
-        if !newest.is_empty() {
-            self.record(|recorder| recorder.resent(id, now));
-        }
-        Some((round, newest))
+    pub(crate) fn newest(&self, id: InstanceId) -> Option<(Round, Vec<Message>)> {
+        let instance = self.get(id).filter(|instance| instance.decided().is_none())?;
+        Some((instance.round(), instance.newest()))
     }
 
     /// What an operator that connects may have missed.
-    pub(crate) fn newest_for(&mut self, operator: OperatorIndex, now: Now) -> Vec<Message> {
-        self.record(|recorder| recorder.connected(operator, now));
+    pub(crate) fn newest_for(&mut self, operator: OperatorIndex) -> Vec<Message> {
         self.all.values_mut().for_each(|instance| instance.forget_answers(operator));
         let mut duty_bytes_left = RESENT_DUTY_BYTES_MAX;
         let mut newest = Vec::new();
@@ -147,31 +126,6 @@ impl Instances {
     /// Forgets blocks below `oldest`.
     pub(crate) fn forget_blocks_below(&mut self, oldest: Height) {
         self.all.extract_if(..InstanceId::Block(oldest), |_, _| true).for_each(drop);
-    }
-
-    /// The first step of this life.
-    pub(crate) fn started(&mut self, now: Now) {
-        self.record(|recorder| recorder.started(now));
-    }
-
-    /// A block was fetched, and answered with a COMMIT of our own.
-    pub(crate) fn fetched(
-        &mut self,
-        from: OperatorIndex,
-        certificate: Certificate,
-        commit: Option<Signed>,
-        now: Now,
-    ) {
-        self.record(|recorder| recorder.fetched(from, certificate, commit, now));
-    }
-
-    /// What was recorded since the last call.
-    pub(crate) fn take_recorded(&mut self) -> Vec<Entry> {
-        self.recorder.as_mut().map(Recorder::take).unwrap_or_default()
-    }
-
-    fn record(&mut self, add: impl FnOnce(&mut Recorder)) {
-        self.recorder.as_mut().map(add);
     }
 }
 

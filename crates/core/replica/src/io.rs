@@ -39,8 +39,6 @@ pub struct Config {
     pub seals: bool,
     /// Signing sessions that are open at a time (`--tss.max-sessions`); 0 = any number.
     pub sessions_max: usize,
-    /// Whether what instances take and are told is recorded (`--record`).
-    pub record: bool,
     /// The first height these operators decide: those of earlier epochs have decided the ones below.
     pub first_height: Height,
     /// The last height they decide, where this operator has given its word on it: see [`Input::EndEpoch`].

@@ -28,7 +28,6 @@
 //! | `witness` | what operators were seen to say: noticing contradictions |
 //! | `roots` | what the other members say the state is: noticing that this node, or another, has another one |
 //! | `rejoin` | asking the members what was signed: at every start, and when this operator's memory is lost |
-//! | [`recording`] | what instances take and are told, to be run again |
 //!
 //! A component's fields are its own. It gets the context and says in what it returns what concerns the others; only
 //! `replica` knows them all. It has the keys, and lends them to an instance that takes an event.
@@ -48,7 +47,6 @@ mod duties;
 mod instances;
 mod io;
 mod output;
-pub mod recording;
 mod rejoin;
 mod replica;
 mod roots;

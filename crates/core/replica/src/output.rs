@@ -14,11 +14,12 @@
 //! 3. Every vote that is taken has its record in the same output, and every vote that leaves is taken: both
 //!    hold apart from what the signer says. (Votes inside a justification were checked when they left by themselves.)
 
+mod asked;
+
 use crate::io::{DutyAdmission, Halt, Notice, Ticket, Timer};
 use aequa_chain::Applied;
 use aequa_mempool::Admission;
 use aequa_signing::Shares;
-use aequa_types::recording::Entry;
 use aequa_types::{
     Certificate, CheckedBlock, CheckedEvidence, CheckedTransaction, Decision, DutyId, DutyOutcome, Height,
     InstanceId, Message, OperatorIndex, Recall, Record, Signed, Slot, TxHash, VoteRoot,
@@ -58,7 +59,7 @@ pub trait VoteStore {
 }
 
 /// A change of the timers. At most one timer per [`Timer::slot`] runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TimerChange {
     /// Start a timer, replacing the one in its slot.
     Set {
@@ -180,8 +181,6 @@ pub enum Tell {
 pub struct Durable {
     /// What is durable.
     pub persisted: Persist,
-    /// For the recording; nothing waits for it.
-    pub recorded: Vec<Entry>,
     /// To members.
     pub send: Vec<Outbound>,
     /// Beside the turn.
@@ -199,7 +198,6 @@ impl Durable {
     fn empty() -> Self {
         Self {
             persisted: Persist::default(),
-            recorded: Vec::new(),
             send: Vec::new(),
             work: Vec::new(),
             store: Vec::new(),
@@ -263,7 +261,6 @@ impl Output {
         self.persist.votes.extend(persist.votes);
         self.timers.extend(timers);
         self.halt = self.halt.take().or(halt);
-        self.after.recorded.extend(after.recorded);
         self.after.send.extend(after.send);
         self.after.store.extend(after.store);
         self.after.work.extend(after.work);
@@ -357,10 +354,6 @@ impl Output {
     /// The first reason stands.
     pub(crate) fn halt(&mut self, halt: Halt) {
         self.halt.get_or_insert(halt);
-    }
-
-    pub(crate) fn recorded(&mut self, entries: Vec<Entry>) {
-        self.after.recorded.extend(entries);
     }
 
     pub(crate) fn send(&mut self, outbound: Outbound) {

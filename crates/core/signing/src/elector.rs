@@ -3,8 +3,7 @@
 use aequa_types::{InstanceId, LeaderPolicy, OperatorIndex, Quorum, Round};
 use std::sync::Arc;
 
-/// Elects the leader of every round. Proposer, verifier, status and logs all ask the same one; a replay knows the first
-/// policy only, as long as recordings are of single instances.
+/// Elects the leader of every round. Proposer, verifier, status and logs all ask the same one.
 pub trait Elector: Send + Sync {
     /// The one operator that may propose in this round of this instance.
     fn leader(&self, instance: InstanceId, round: Round) -> OperatorIndex;

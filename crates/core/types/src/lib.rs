@@ -16,7 +16,6 @@
 //! | [`certificate`] | why anybody may believe it |
 //! | [`outcome`] | what became of a duty |
 //! | [`record`] | what a node writes down before it speaks |
-//! | [`recording`] | what a node writes down, when asked to, so that a height can be run again |
 //! | [`sync`] | how a node that was away asks for what it missed |
 //! | [`slots`] | sets of slots as runs |
 //! | [`policy`] | the parameters all operators share |
@@ -51,7 +50,6 @@ pub mod outcome;
 mod payload;
 pub mod policy;
 pub mod record;
-pub mod recording;
 pub mod slots;
 pub mod statement;
 pub mod sync;

@@ -288,6 +288,24 @@ impl Verified {
         }
     }
 
+    /// The same as it travels.
+    pub fn to_message(&self) -> Message {
+        match self.clone() {
+            Verified::PrePrepare { proposal, value, round_changes, prepares } => {
+                let value = value.bytes().clone();
+                Message::PrePrepare(PrePrepare { proposal, value, round_changes, prepares })
+            }
+            Verified::Prepare(vote) => Message::Prepare(vote),
+            Verified::Commit(vote) => Message::Commit(vote),
+            Verified::RoundChange(message) => Message::RoundChange(message),
+            Verified::Decided(certificate) => Message::Decided(Decided { certificate }),
+            Verified::ValueRequest(request) => Message::ValueRequest(request),
+            Verified::ValueReply { instance, value } => {
+                Message::ValueReply(ValueReply { instance, value: value.bytes().clone() })
+            }
+        }
+    }
+
     /// The statement the message makes by itself, without its justification.
     pub fn statement(&self) -> Option<&Signed> {
         match self {

@@ -48,7 +48,7 @@ pub struct HeldDigest {
 }
 
 /// What a straggler asks of a closed duty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Recall {
     /// Its certificate, as a DECIDED.
     Certificate,

@@ -29,6 +29,7 @@
 //! | `ports` | what is outside |
 //! | [`timers`](Timers) | the timers a replica asked for |
 //! | [`clocks`] | whose clock is wrong, so that it does not lead |
+//! | [`recording`] | all that a replica takes in, to be run again |
 //! | `error` | why a node ends |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm))]
@@ -37,6 +38,7 @@ pub mod clocks;
 mod error;
 pub mod intake;
 mod ports;
+pub mod recording;
 mod timers;
 mod turn;
 

@@ -1,7 +1,7 @@
+use crate::recording::Entry;
 use aequa_replica::{
     Halt, Input, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, VoteStore, Work,
 };
-use aequa_types::recording::Entry;
 use aequa_types::{InstanceId, Subject};
 
 /// What is outside of a replica. Every call is made from the turn, in the order of the rules of this crate.
@@ -27,8 +27,11 @@ pub trait Ports<K> {
     /// The vote log and the signing database.
     fn votes(&mut self) -> &mut Self::Votes;
 
-    /// Votes of this turn are durable: `recorded` may be written to the recording, which nothing waits for.
-    fn persisted(&mut self, durable: &Persist, recorded: Vec<Entry>);
+    /// For the recording, where there is one. Nothing waits for it.
+    fn record(&mut self, _: Vec<Entry>) {}
+
+    /// Votes of this turn are durable.
+    fn persisted(&mut self, durable: &Persist);
 
     /// To members.
     fn send(&mut self, outbound: &Outbound) -> Result<(), Self::Error>;

@@ -1,8 +1,10 @@
 use crate::error::HostError;
 use crate::ports::Ports;
+use crate::recording::{Entry, InputEntry, ReadState, Recording, Start};
 use crate::timers::Timers;
-use aequa_replica::{Halt, Input, Keys, Output, Persist, Replica, Stopped, StoreWrite, VoteStore as _};
+use aequa_replica::{Halt, Input, Keys, Now, Output, Persist, Replica, Stopped, StoreWrite, VoteStore as _};
 use aequa_types::Height;
+use std::sync::Arc;
 
 /// Timers of a turn's own making that fire in the same turn, so that a decision and the next
 /// proposal share one sync.
@@ -14,12 +16,21 @@ pub struct Host<K> {
     timers: Timers,
     /// How far the store said to be durable since the last turn.
     flushed: Option<Height>,
+    /// None when nothing is recorded.
+    recording: Option<Recording>,
 }
 
 impl<K: Keys> Host<K> {
     /// Takes over a replica that has not started.
     pub fn new(replica: Replica<K>) -> Self {
-        Self { replica, timers: Timers::default(), flushed: None }
+        Self { replica, timers: Timers::default(), flushed: None, recording: None }
+    }
+
+    /// Gives all that the replica takes to [`Ports::record`]. It was made with `start`, on a chain that reads `state`.
+    #[must_use]
+    pub fn recorded(mut self, start: Start, state: Arc<ReadState>) -> Self {
+        self.recording = Some(Recording::begin(start, state));
+        self
     }
 
     /// The replica, for readers: everything it has done is durable between turns.
@@ -39,7 +50,9 @@ impl<K: Keys> Host<K> {
 
     /// The first turn.
     pub fn start<P: Ports<K>>(&mut self, ports: &mut P) -> Result<(), HostError<P::Error>> {
-        let first = self.replica.start(ports.now());
+        let now = ports.now();
+        let first = self.replica.start(now);
+        self.record(now, Some(InputEntry::STARTED), &first);
         ports.stepped(&first);
         self.finish(ports, first)
     }
@@ -58,10 +71,19 @@ impl<K: Keys> Host<K> {
     }
 
     fn step<P: Ports<K>>(&mut self, ports: &mut P, input: Input, output: &mut Output) {
+        let now = ports.now();
         ports.stepping(&input);
-        let step = self.replica.step(ports.now(), input);
+        let entry = self.recording.is_some().then(|| InputEntry::of(&input));
+        let step = self.replica.step(now, input);
+        self.record(now, entry, &step);
         ports.stepped(&step);
         output.merge(step);
+    }
+
+    fn record(&mut self, now: Now, input: Option<InputEntry>, step: &Output) {
+        if let (Some(recording), Some(input)) = (&mut self.recording, input) {
+            recording.step(now, input, step);
+        }
     }
 
     /// Changes the timers as asked, and lets the replica take those that are due.
@@ -83,13 +105,16 @@ impl<K: Keys> Host<K> {
     fn finish<P: Ports<K>>(&mut self, ports: &mut P, mut output: Output) -> Result<(), HostError<P::Error>> {
         self.fire_due(ports, &mut output);
         ports.check_reads().map_err(HostError::Store)?;
+        if let Some(recording) = &mut self.recording {
+            ports.record(recording.take());
+        }
         let output = match output.unless_halted() {
             Ok(output) => output,
             Err(stopped) if !ports.heeds_halts() => stopped.ignored(),
             Err(stopped) => return stop(ports, *stopped),
         };
-        let mut durable = output.persisted(ports.votes()).map_err(HostError::Votes)?;
-        ports.persisted(&durable.persisted, std::mem::take(&mut durable.recorded));
+        let durable = output.persisted(ports.votes()).map_err(HostError::Votes)?;
+        ports.persisted(&durable.persisted);
         for outbound in &durable.send {
             ports.send(outbound).map_err(HostError::Members)?;
         }
@@ -101,6 +126,9 @@ impl<K: Keys> Host<K> {
             ports.trust().map_err(HostError::Directory)?;
         }
         durable.tell.into_iter().for_each(|tell| ports.tell(tell, &self.replica));
+        if self.recording.is_some() {
+            ports.record(vec![Entry::TurnEnded(self.replica.chain().tip().height)]);
+        }
         self.prune(ports)
     }
 

@@ -123,14 +123,20 @@ impl FrameKind {
         Ok(header.frame(payload))
     }
 
-    /// Takes the frame at the front of `bytes`; gives it and what follows it.
-    pub fn split<'a>(&self, bytes: &'a [u8]) -> Result<(Frame, &'a [u8]), FrameFault> {
-        let header = self.header(bytes)?;
-        let rest = &bytes[HEADER_BYTES..];
-        let Some((payload, rest)) = rest.split_at_checked(header.payload_bytes) else {
-            return Err(FrameFault::Unreadable("file ends early"));
+    /// Reads the next of frames in a row; none at their end.
+    pub fn next(&self, mut source: impl Read) -> io::Result<Option<Result<Frame, FrameFault>>> {
+        let mut head = Vec::with_capacity(HEADER_BYTES);
+        source.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut head)?;
+        if head.is_empty() {
+            return Ok(None);
+        }
+        let header = match self.header(&head) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Some(Err(fault))),
         };
-        Ok((header.frame(payload.to_vec())?, rest))
+        let mut payload = Vec::new();
+        source.take(header.payload_bytes as u64).read_to_end(&mut payload)?;
+        Ok(Some(header.frame(payload)))
     }
 
     fn header(&self, bytes: &[u8]) -> Result<Header, FrameFault> {
@@ -249,9 +255,10 @@ mod tests {
         let mut bytes = KIND.encode(0, b"one").unwrap();
         bytes.extend(KIND.encode(0, b"two").unwrap());
         bytes.pop();
-        let (first, rest) = KIND.split(&bytes).unwrap();
-        assert_eq!(first.payload, b"one");
-        assert_eq!(KIND.split(rest), Err(FrameFault::Unreadable("file ends early")));
+        let mut rest = &bytes[..];
+        assert_eq!(KIND.next(&mut rest).unwrap().unwrap().unwrap().payload, b"one");
+        assert_eq!(KIND.next(&mut rest).unwrap(), Some(Err(FrameFault::Unreadable("file ends early"))));
+        assert_eq!(KIND.next(&mut rest).unwrap(), None);
     }
 
     proptest! {

@@ -9,7 +9,7 @@
 //! | [`data_dir`] | who owns the directory; one process at a time | on return |
 //! | [`wal`] | the vote log: every promise the operator made | on return of [`wal::Wal::sync`] |
 //! | [`audit`] | what the node did that somebody may ask about later; bounded, chained by hashes | on return of [`audit::AuditLog::sync`] |
-//! | [`journal`] | what a node records of its instances, when asked to; bounded | never before [`journal::Journal::finish`] |
+//! | [`journal`] | what the replica of a node takes in, when it records; bounded | never before [`journal::Journal::finish`] |
 //! | [`signing_db`] | which statement was made where: the second gate, independent of the log | on return of [`signing_db::SigningDb::settle`], before the next turn sends |
 //! | [`votes`] | the log and the database together, in the one order that is safe | on return of [`votes::Votes::sync`] |
 //! | [`chain_store`] | blocks, certificates, state rows, duty results | on return of [`chain_store::ChainStore::flush`] |

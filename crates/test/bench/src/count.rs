@@ -140,7 +140,6 @@ fn config(quorum: Quorum) -> Config {
         builder: false,
         seals: true,
         sessions_max: 0,
-        record: false,
         first_height: Height(1),
         last_height: None,
     }

@@ -10,14 +10,17 @@ use crate::ram::Failure;
 use crate::sights::{self, fault};
 use crate::store::Stored;
 use crate::world::{Event, World};
+use aequa_chain::StateRead;
 use aequa_host::Host;
 use aequa_host::intake::Intake;
+use aequa_host::recording::{ReadState, Start};
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Halt, Recovery, Replica, SigningHistory};
 use aequa_storage::StorageError;
-use aequa_types::{Height, InstanceId, OperatorIndex, Record, Value, VoteKey};
+use aequa_types::{Digest, Height, InstanceId, OperatorIndex, Record, Value, VoteKey};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How many of the newest blocks may still get their seal after a restart.
 const UNSEALED_BLOCKS: usize = 32;
@@ -185,7 +188,6 @@ impl World {
                 let node = &mut self.nodes[id];
                 // Decisions in it go with it; peers have them.
                 node.disk.rot(Path::new(WAL), bytes);
-                node.log_rotten = true;
                 self.oracle.falls_back(node.operator, node.store.tip());
                 self.fault(fault::LOG_ROTTEN);
                 self.note(id, 0, || format!("the last {bytes} bytes of its log rot"));
@@ -325,11 +327,11 @@ impl World {
             }
         };
         self.examine(id, &found);
-        let Some(replica) = self.recovered(id, found) else { return };
+        let Some(host) = self.recovered(id, found) else { return };
         let node = &mut self.nodes[id];
         node.born_ms = self.now_ms;
         node.begins = true;
-        node.host = Some(Host::new(replica));
+        node.host = Some(host);
         node.alarms = Alarms::default();
         self.host_turn(id, None);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != id) {
@@ -399,11 +401,16 @@ impl World {
         }
     }
 
-    fn recovered(&mut self, id: usize, found: Found) -> Option<Replica<SimKeys>> {
+    fn recovered(&mut self, id: usize, found: Found) -> Option<Host<SimKeys>> {
         let values = self.values_in(&found.records);
         let node = &self.nodes[id];
         let operator = node.operator;
-        let chain = match node.store.chain(self.cluster, self.plan.quorum) {
+        let read = Arc::new(ReadState::new(node.store.state()));
+        let state: Arc<dyn StateRead> = match self.options.record {
+            true => Arc::<ReadState>::clone(&read),
+            false => node.store.state(),
+        };
+        let chain = match node.store.chain(self.cluster, self.plan.quorum, state) {
             Ok(chain) => chain,
             Err(error) => {
                 let reason = format!("store does not restore: {error}");
@@ -422,7 +429,6 @@ impl World {
             builder: true,
             seals: self.plan.seals,
             sessions_max: self.plan.sessions_max,
-            record: self.options.record,
             first_height: Height(1),
             last_height: None,
         };
@@ -439,7 +445,15 @@ impl World {
             evidence: node.store.evidence(),
             records: found.records,
         };
-        Some(Replica::new(config, keys, chain, mempool, recovery))
+        let start = self
+            .options
+            .record
+            .then(|| Start::of(Digest::ZERO, &config, chain.tip(), self.plan.quorum, &recovery));
+        let host = Host::new(Replica::new(config, keys, chain, mempool, recovery));
+        Some(match start {
+            Some(start) => host.recorded(start, read),
+            None => host,
+        })
     }
 
     /// Traitors ask nobody: they know what they do.

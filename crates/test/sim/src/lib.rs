@@ -33,7 +33,7 @@
 //! | `store` | the block store, with what a crash loses |
 //! | `verifier`, `keys` | the checks before a core, over hashes instead of signatures |
 //! | `oracle` | what must never happen |
-//! | `recording` | what nodes recorded, simulated or real, run again |
+//! | `recording` | what the replicas of nodes took in, run again |
 //! | `sights` | what a campaign must have seen |
 //! | `totals`, `campaign`, `workers` | many runs added up, on as many threads as wanted |
 //!
@@ -79,7 +79,7 @@ mod world;
 pub use campaign::{Campaign, campaign};
 pub use oracle::Violation;
 pub use plan::{Options, Sabotage};
-pub use recording::{Recording, Rerun, audit, run_recordings};
+pub use recording::{Recording, Replayed};
 pub use report::{Report, run, run_twice, running};
 pub use sights::{Counts, SIGHTS};
 pub use totals::Totals;

@@ -12,10 +12,7 @@ use aequa_host::Host;
 use aequa_host::intake::Intake;
 use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
-use aequa_types::recording::Numbered;
-use aequa_types::{
-    ClusterId, Height, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey,
-};
+use aequa_types::{Height, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey};
 use std::collections::BTreeSet;
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.
@@ -115,10 +112,8 @@ pub(crate) struct Node {
     pub(crate) doomed: Option<u64>,
     /// Stays as it is until the end.
     pub(crate) frozen: bool,
-    /// What it recorded since its directory is there; the simulated journal loses nothing by itself.
-    pub(crate) recorded: Vec<Numbered>,
-    /// Whether the end of its log was lost on the disk, and with it what was durable.
-    pub(crate) log_rotten: bool,
+    /// What its replicas took, in all of its lives, as it is written.
+    pub(crate) recorded: Vec<Vec<u8>>,
 }
 
 /// All that an operator can lose, copy and put back.
@@ -126,8 +121,6 @@ pub(crate) struct Node {
 pub(crate) struct Directory {
     disk: RamDisk,
     store: Store,
-    recorded: Vec<Numbered>,
-    log_rotten: bool,
 }
 
 impl Node {
@@ -164,38 +157,25 @@ impl Node {
             doomed: None,
             frozen: false,
             recorded: Vec::new(),
-            log_rotten: false,
         }
     }
 
     /// A copy of its directory as it is now.
     pub(crate) fn directory(&self) -> Directory {
-        let Self { disk, store, recorded, log_rotten, .. } = self;
-        Directory {
-            disk: disk.copy(),
-            store: store.clone(),
-            recorded: recorded.clone(),
-            log_rotten: *log_rotten,
-        }
+        Directory { disk: self.disk.copy(), store: self.store.clone() }
     }
 
     /// Puts this copy back, if there is one.
     pub(crate) fn restore_copy(&mut self, number: usize) -> bool {
-        let Some(Directory { disk, store, recorded, log_rotten }) = self.copies.get(number) else {
-            return false;
-        };
+        let Some(Directory { disk, store }) = self.copies.get(number) else { return false };
         self.disk = disk.copy();
         self.store = store.clone();
-        self.recorded.clone_from(recorded);
-        self.log_rotten = *log_rotten;
         true
     }
 
-    /// Loses its log, its signing database and its recording.
+    /// Loses its log and its signing database.
     pub(crate) fn lose_directory(&mut self) {
         self.disk.wipe();
-        self.recorded.clear();
-        self.log_rotten = false;
     }
 
     /// Whether the signer may refuse in this round what the rules want: it abstains, or knows that something was
@@ -214,15 +194,6 @@ impl Node {
     pub(crate) fn is_below_watermark(&self, instance: InstanceId) -> bool {
         let mut watermarks = self.replica().into_iter().flat_map(Replica::signing_watermarks);
         watermarks.any(|watermark| watermark.domain() == instance.domain() && instance <= watermark)
-    }
-
-    /// Every record its log would give back now.
-    pub(crate) fn log_on_disk(&self, cluster: ClusterId) -> Vec<Record> {
-        let disk = self.disk.copy();
-        disk.disarm();
-        Promises::open(&disk, cluster, self.operator, false)
-            .map(|(_, found)| found.records)
-            .unwrap_or_default()
     }
 
     /// Takes note of the clients that an input makes wait.

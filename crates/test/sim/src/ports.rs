@@ -9,17 +9,17 @@ use crate::promises::Promises;
 use crate::sights::fault;
 use crate::store::{Store, Stored};
 use aequa_host::Ports;
+use aequa_host::recording::Entry;
 use aequa_replica::{
     Halt, Input, Notice, Now, Outbound, Output, Persist, Replica, StoreWrite, Tell, Timer, VoteStore, Work,
 };
 use aequa_storage::StorageError;
-use aequa_types::recording::Entry;
 use aequa_types::{InstanceId, Record, Signed, Subject};
 
 /// Something a turn did, in the order in which it did it.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Persisted(Persist, Vec<Entry>),
+    Persisted(Persist),
     Sent(Outbound),
     Stored(StoreWrite),
     Worked(Work),
@@ -121,6 +121,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) must_stop: Option<Halt>,
     /// What the steps noticed, whatever becomes of the turn.
     pub(crate) noticed: Vec<Notice>,
+    /// For the recording.
+    pub(crate) recorded: Vec<Entry>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -153,6 +155,7 @@ impl<'a> Surroundings<'a> {
             misfired: Vec::new(),
             must_stop: None,
             noticed: Vec::new(),
+            recorded: Vec::new(),
         }
     }
 
@@ -195,8 +198,12 @@ impl<'a> Ports<SimKeys> for Surroundings<'a> {
         &mut self.votes
     }
 
-    fn persisted(&mut self, durable: &Persist, recorded: Vec<Entry>) {
-        self.done.push(Done::Persisted(durable.clone(), recorded));
+    fn record(&mut self, entries: Vec<Entry>) {
+        self.recorded.extend(entries);
+    }
+
+    fn persisted(&mut self, durable: &Persist) {
+        self.done.push(Done::Persisted(durable.clone()));
     }
 
     fn send(&mut self, outbound: &Outbound) -> Result<(), Broken> {

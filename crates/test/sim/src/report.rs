@@ -26,7 +26,7 @@ pub struct Report {
     pub totals: Totals,
     /// Readable lines, when asked for.
     pub trace: Vec<String>,
-    /// What every node recorded, when asked for.
+    /// What every node recorded; nothing unless it was asked for.
     pub recordings: Vec<Recording>,
 }
 

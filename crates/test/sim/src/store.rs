@@ -278,9 +278,18 @@ impl Store {
         blocks.chain(duties).filter(|known| known.group_seal().is_none()).cloned().collect()
     }
 
-    /// The chain as a restarting node reads it.
-    pub(crate) fn chain(&self, cluster: ClusterId, quorum: Quorum) -> Result<Chain, ChainError> {
-        let state = Arc::clone(&self.state.0);
+    /// Its state, for a chain.
+    pub(crate) fn state(&self) -> Arc<dyn StateRead> {
+        Arc::<State>::clone(&self.state.0)
+    }
+
+    /// The chain as a restarting node reads it, over this state.
+    pub(crate) fn chain(
+        &self,
+        cluster: ClusterId,
+        quorum: Quorum,
+        state: Arc<dyn StateRead>,
+    ) -> Result<Chain, ChainError> {
         let Some(last) = self.blocks.values().next_back() else {
             return Chain::begin(cluster, quorum, state);
         };

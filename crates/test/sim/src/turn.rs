@@ -6,7 +6,6 @@ use crate::oracle::Violation;
 use crate::plan::Sabotage;
 use crate::ports::{Broken, Done, Surroundings, Votes};
 use crate::promises::Promises;
-use crate::recording;
 use crate::sights;
 use crate::trace::{hex, name};
 use crate::world::{Event, World};
@@ -19,6 +18,7 @@ use aequa_types::limits::EVIDENCE_PER_OPERATOR_MAX;
 use aequa_types::{
     Certificate, Height, InstanceId, Message, Offence, OperatorIndex, Record, Round, TxKind, Verified,
 };
+use ssz::Encode;
 use std::collections::BTreeSet;
 
 /// Longest the sealing thread takes.
@@ -68,8 +68,9 @@ impl World {
             None => host.start(&mut ports),
             Some(inputs) => host.turn(&mut ports, inputs),
         };
-        let Surroundings { done, fired, misfired, must_stop, noticed, votes, .. } = ports;
+        let Surroundings { done, fired, misfired, must_stop, noticed, recorded, votes, .. } = ports;
         let Votes { synced, unsynced, watermarks: shown, .. } = votes;
+        node.recorded.extend(recorded.iter().map(Encode::as_ssz_bytes));
         let begins = asked && !host.replica().is_rejoining();
         node.begins |= begins;
         let is_repaired = begins && std::mem::take(&mut node.is_repairing);
@@ -192,10 +193,7 @@ impl World {
                 self.observe_start(&done);
             }
             match done {
-                Done::Persisted(persist, recorded) => {
-                    self.persisted(id, &persist, &timed_out, &told);
-                    recording::add(recorded, &mut self.nodes[id].recorded);
-                }
+                Done::Persisted(persist) => self.persisted(id, &persist, &timed_out, &told),
                 Done::Sent(outbound) => self.send(id, outbound),
                 Done::Stored(write) => self.stored(id, write),
                 Done::Worked(work) => self.work(id, work),

@@ -398,11 +398,7 @@ impl World {
                 faults: self.faults,
             },
             trace: self.trace.lines.unwrap_or_default(),
-            recordings: if self.options.record {
-                recording::of(self.plan.quorum, self.cluster, self.nodes)
-            } else {
-                Vec::new()
-            },
+            recordings: recording::of(self.plan.quorum, self.cluster, &self.plan.params, self.nodes),
         }
     }
 

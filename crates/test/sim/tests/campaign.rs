@@ -181,7 +181,7 @@ fn one_instance_of_a_seed_is_shown_on_demand() {
 
 #[test]
 fn flags_that_do_not_go_together_are_usage() {
-    for line in ["--seed 1 --seeds 2", "--trace", "--recording d --height 1 --seeds 2", "--nonsense"] {
+    for line in ["--seed 1 --seeds 2", "--trace", "--nonsense"] {
         let output = aequa_sim(line);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(String::from_utf8(output.stderr).unwrap().contains("--"), "{line}");

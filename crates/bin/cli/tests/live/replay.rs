@@ -2,9 +2,8 @@
 
 use crate::harness::{Cluster, Node, Shape, output, until};
 use aequa_storage::{Wal, WalOptions};
-use aequa_types::{ClusterId, Height, InstanceId, OperatorIndex, Record, Round};
+use aequa_types::{Claim, ClusterId, Digest, Height, InstanceId, OperatorIndex, Record};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::Output;
 
 fn recording() -> Shape {
@@ -42,8 +41,6 @@ fn heights_around_a_kill_are_reproduced_at_every_node_also_while_it_runs() {
     cluster.nodes[2].kill();
     let dead_at = cluster.tip();
     until("blocks without node 2", || (cluster.tip() >= dead_at + 6).then_some(()));
-    // Its own end is in the recording, although nothing of that was ever synced.
-    let around_the_kill: Vec<u64> = (dead_at.saturating_sub(2)..=dead_at + 2).collect();
     reproduced(&cluster.nodes[2], 5);
     cluster.nodes[2].start();
     let back_at = cluster.tip();
@@ -52,18 +49,18 @@ fn heights_around_a_kill_are_reproduced_at_every_node_also_while_it_runs() {
     for node in &mut cluster.nodes {
         assert!(node.stop().status.success());
     }
-    for node in &cluster.nodes {
-        for height in around_the_kill.iter().copied().chain(back_at - 1..=back_at + 3) {
-            // Node 2 fetched what was decided without it: that is recorded as well.
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        for height in (dead_at - 2..=dead_at + 2).chain(back_at - 1..=back_at + 3) {
+            // Of its last moment a node that is killed may have recorded nothing. What is decided without it, it fetched:
+            // that is recorded as well.
+            if place == 2 && (dead_at - 2..=dead_at + 1).contains(&height) {
+                let ran = replay(node, &["--height", &height.to_string()]);
+                assert!(matches!(ran.status.code(), Some(0 | 3)), "height {height}: {}", said(&ran));
+                continue;
+            }
             let told = reproduced(node, height);
             assert!(told.contains("decided 0x"), "{told}");
         }
-    }
-    // The simulator runs what real nodes recorded, and finds nothing wrong with all of them together.
-    let dirs: Vec<PathBuf> = cluster.nodes.iter().map(|node| node.dir.clone()).collect();
-    for height in around_the_kill.iter().copied() {
-        let rerun = aequa_sim::run_recordings(&dirs, None, InstanceId::Block(Height(height))).unwrap();
-        assert_eq!(rerun.violations, Vec::<String>::new(), "height {height}: {:#?}", rerun.lines);
     }
     let told = reproduced(&cluster.nodes[0], 3);
     for part in
@@ -117,7 +114,7 @@ fn what_was_never_recorded_or_was_dropped_is_exit_3_and_says_how_to_record() {
     });
     until("it is decided", || node.height().filter(|height| *height > first));
     reproduced(&node, first);
-    // Large values push it out.
+    // Large values fill it; a recording can be run again from its beginning only.
     for slot in 1..60 {
         let payload = "x".repeat(60_000);
         let body = json!({"type": "sync", "height": slot, "round": 0, "payload": payload}).to_string();
@@ -127,14 +124,22 @@ fn what_was_never_recorded_or_was_dropped_is_exit_3_and_says_how_to_record() {
             (view["status"] == "signed").then_some(())
         });
     }
-    let ran = replay(&node, &["--height", &first.to_string()]);
+    reproduced(&node, first);
+    let ran = replay(&node, &["--duty", "sync", "--height", "59"]);
     assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
     assert!(said(&ran).contains("--record-max-mib"), "{}", said(&ran));
     let files = std::fs::read_dir(node.dir.join("journal")).unwrap();
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes <= 1 << 20, "{bytes} bytes");
+    // The next start begins another. What the vote log has of values that are decided is not in it.
+    assert!(node.stop().status.success());
+    let flags = ["--record", "--record-max-mib", "2"].map(String::from).to_vec();
+    let mut node = Node::new(node.dir.clone(), node.api, node.monitoring, flags);
+    node.start();
     let tip = node.height().unwrap();
-    reproduced(&node, tip);
+    until("two blocks more", || node.height().filter(|height| *height > tip + 2));
+    reproduced(&node, tip + 2);
+    reproduced(&node, first);
 }
 
 #[test]
@@ -163,43 +168,34 @@ fn rewrite_log(node: &Node, id: ClusterId, records: &[Record]) {
 }
 
 #[test]
-fn a_vote_log_that_lost_a_record_knows_more_or_cannot_be_read_is_told() {
+fn a_vote_log_that_says_something_else_or_cannot_be_read_is_told() {
     let mut cluster = Cluster::make(Shape { nodes: 1, flags: vec!["--record".into()], ..Shape::default() });
     cluster.nodes[0].start();
     until("eight blocks", || cluster.nodes[0].height().filter(|height| *height >= 8));
     assert!(cluster.nodes[0].stop().status.success());
     let (node, lock, height) = (&cluster.nodes[0], cluster.lock(), 5);
-    reproduced(node, height);
+    assert!(reproduced(node, height).contains("of them are in the vote log"));
     let id = aequa_crypto::lock::load(&std::fs::read_to_string(&lock).unwrap()).unwrap().cluster_id();
-    let whole = aequa_storage::wal::read(&node.dir.join("wal"), id, OperatorIndex(0)).unwrap();
+    let mut whole = aequa_storage::wal::read(&node.dir.join("wal"), id, OperatorIndex(0)).unwrap();
     let instance = InstanceId::Block(Height(height));
-    let simulated = || aequa_sim::run_recordings(std::slice::from_ref(&node.dir), Some(&lock), instance);
-    assert_eq!(simulated().unwrap().violations, Vec::<String>::new());
 
     let newer = whole.iter().filter(|record| record.instance() > instance).cloned().collect::<Vec<_>>();
     rewrite_log(node, id, &newer);
     assert!(reproduced(node, height).contains("no longer holds them"), "pruned");
 
-    let is_commit = |record: &Record| matches!(record, Record::Commit(vote) if vote.instance == instance);
-    let lost = whole.iter().filter(|record| !is_commit(record)).cloned().collect::<Vec<_>>();
-    rewrite_log(node, id, &lost);
+    for record in &mut whole {
+        if let Record::Prepare(vote) = record
+            && vote.instance == instance
+        {
+            vote.statement.claim = Claim::Prepare(Digest::repeat_byte(1));
+        }
+    }
+    rewrite_log(node, id, &whole);
     let ran = replay(node, &["--height", &height.to_string()]);
     assert_eq!(ran.status.code(), Some(1), "{}", said(&ran));
-    assert!(said(&ran).contains("missing in the vote log: the Commit of round 0"), "{}", said(&ran));
-    assert_eq!(simulated().unwrap().violations.len(), 1);
-
-    // As after the end of a process between the sync of its log and the recording of the turn.
-    let mut later = whole.iter().find(|record| is_commit(record)).cloned().unwrap();
-    if let Record::Commit(vote) = &mut later {
-        vote.statement.round = Round(9);
-    }
-    rewrite_log(node, id, &[whole, vec![later]].concat());
-    let ran = replay(node, &["--height", &height.to_string()]);
-    assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
-    assert!(simulated().unwrap_err().contains("the Commit of round 9"));
+    assert!(said(&ran).contains("differs from the vote log: the Prepare of round 0"), "{}", said(&ran));
 
     std::fs::remove_dir_all(node.dir.join("wal")).unwrap();
     let ran = replay(node, &["--height", &height.to_string()]);
     assert_eq!(ran.status.code(), Some(3), "{}", said(&ran));
-    assert!(simulated().unwrap_err().contains("the vote log cannot be read"));
 }

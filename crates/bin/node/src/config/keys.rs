@@ -99,8 +99,8 @@ keys! {
     MEMPOOL_MAX = "mempool.max", Number(1, 10_000_000), "65536", Local, "Most transactions kept";
     MEMPOOL_MAX_BYTES = "mempool.max-bytes", Number(65_536, ANY), "67108864", Local, "Most bytes of transactions kept";
     MEMPOOL_PER_SENDER = "mempool.per-sender", Number(1, 1_000_000), "64", Local, "Most transactions kept per sender and type";
-    RECORD = "record", Switch, "false", Local, "Record every height, to be run again with dvt-node replay";
-    RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by the recording, in MiB; the oldest goes first";
+    RECORD = "record", Switch, "false", Local, "Record all that is taken in, to be run again with dvt-node replay";
+    RECORD_MAX_MIB = "record-max-mib", Number(1, 1_048_576), "256", Local, "Most disk taken by recordings, in MiB; those of earlier starts go first";
     STORAGE_KEEP_BLOCKS = "storage.keep-blocks", Number(0, ANY), "0", Local, "Blocks kept below the last checkpoint; 0 = all";
     STORAGE_ENCRYPT = "storage.encrypt", Switch, "false", Local, "Encrypt the values of the block store; decided when it is made";
     STORAGE_KEY_FILE = "storage.key-file", Text, "", Local, "File with the key of the block store, 64 hex digits [default: AEQUA_STORAGE_KEY]";

@@ -11,13 +11,13 @@ use super::observe::Observatory;
 use super::outbox::Outbox;
 use super::recorder::Recorder;
 use super::seals::{SealJob, SealWorker};
+use aequa_host::recording::Entry as Recorded;
 use aequa_host::{Host, HostError, Ports};
 use aequa_mempool::Admission;
 use aequa_replica::{
     DutyAdmission, Halt, Input, Notice, Now, Outbound, Persist, StoreWrite, Tell, Ticket, VoteStore, Work,
 };
 use aequa_storage::{DataDir, StorageError, Votes};
-use aequa_types::recording;
 use aequa_types::{InstanceId, Signed, Subject};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -132,6 +132,7 @@ impl CoreThread {
         // The sealing thread may wait for room there.
         drop(commands);
         self.ports.seals.stop();
+        self.ports.recorder.finish();
         ended
     }
 
@@ -172,7 +173,6 @@ impl CoreThread {
             self.host.turn(&mut self.ports, inputs)?;
             self.turn_ended(questions);
             if stop {
-                self.ports.recorder.finish();
                 return self.ports.ledger.flush().map_err(HostError::Store);
             }
         }
@@ -213,9 +213,11 @@ impl Ports<OperatorKeys> for NodePorts {
         &mut self.votes
     }
 
-    /// Signatures that are durable, and only those, are recorded: of any other the next life may make a second one.
-    fn persisted(&mut self, durable: &Persist, recorded: Vec<recording::Entry>) {
-        self.recorder.take(&recorded);
+    fn record(&mut self, entries: Vec<Recorded>) {
+        self.recorder.take(entries);
+    }
+
+    fn persisted(&mut self, durable: &Persist) {
         self.observatory.records_durable(&durable.records);
     }
 

@@ -21,7 +21,7 @@
 //! | `e2e` | the test endpoints, in builds with the feature of that name only |
 //! | `descriptors` | how many files and sockets the process may open, and who gets them |
 //! | `seals`, `sessions`, `ledger` | sealing, how long that takes and how it ends, storing |
-//! | `recorder` | the journal of `--record`; never a reason to stop |
+//! | `recorder` | the journal of `--record`, on a thread of its own; never a reason to stop |
 //! | `audit` | the audit log; never a reason to stop either |
 //! | `backend`, `duty_view`, `account_proof`, `checkpoint`, `facts`, `observe`, `readiness`, `events` | what the outside may see |
 
@@ -308,13 +308,18 @@ async fn serve(config: RunConfig, signals: &Signals, audit: audit::Audit) -> Res
     stable.ok().flatten().into_iter().for_each(|stable| facts.set_stable_checkpoint(stable));
     let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
     facts.set_fence(opened_fence.clone());
-    let open::Restored { mut replica, votes, data_dir } = opened.into_replica(&config, operator)?;
+    let open::Restored { mut replica, recording, votes, data_dir } = opened.into_replica(&config, operator)?;
     if let Some(members) = config.divergence_threshold {
         replica = replica.diverging_at(members);
     }
     facts.set_rejoining(replica.is_rejoining());
+    let host = Host::new(replica);
+    let host = match recording {
+        Some((start, state)) => host.recorded(start, state),
+        None => host,
+    };
     let thread = core::CoreThread {
-        host: Host::new(replica),
+        host,
         facts: Arc::clone(&facts),
         ports: core::NodePorts {
             data_dir,

@@ -14,6 +14,7 @@ use crate::store_key;
 use aequa_chain::{Chain, StateRead};
 use aequa_crypto::lock::VerifiedLock;
 use aequa_crypto::verify::Verifier;
+use aequa_host::recording::{ReadState, Start};
 use aequa_mempool::{Cap, Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica, SigningHistory};
 use aequa_storage::atomic::Loaded;
@@ -57,6 +58,8 @@ pub struct Opened {
     pub locks: Locks,
     /// Why the node does not trust its state, if it does not.
     pub fence: Option<FenceMark>,
+    /// What the chain reads, where that is recorded.
+    read: Option<Arc<ReadState>>,
     recovery: Recovery,
     /// The last height of this epoch, where it was promised.
     last_height: Option<Height>,
@@ -129,7 +132,8 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
         record_or_warn(&config.data_dir, &entries::state_taken());
         tracing::info!(target: "event", op = "apply", result = "ok", "snapshot");
     }
-    let (store, chain) = open_chain(operator, &data_dir.chain_dir(), options)?;
+    let is_recorded = config.record_bytes_max.is_some();
+    let (store, read, chain) = open_chain(operator, &data_dir.chain_dir(), options, is_recorded)?;
     let newest = testimony::newest_duties(&*store).map_err(refusal)?;
     let recovery = Recovery {
         values: values(&verifier, &recovered.records, chain.tip().height)?,
@@ -150,7 +154,7 @@ pub fn open(config: &RunConfig, operator: &Operator, metrics: &Metrics) -> Resul
             .collect(),
     };
     let locks = Locks::new(before.iter().chain([lock]));
-    Ok(Opened { data_dir, votes, store, chain, verifier, locks, fence, recovery, last_height })
+    Ok(Opened { data_dir, votes, store, chain, verifier, locks, fence, read, recovery, last_height })
 }
 
 /// How the block store of this operator is opened.
@@ -200,6 +204,8 @@ fn leave_before(
 pub struct Restored {
     /// The replica.
     pub replica: Replica<OperatorKeys>,
+    /// What it was made of, where that is recorded.
+    pub recording: Option<(Start, Arc<ReadState>)>,
     /// The vote log and the signing database.
     pub votes: Votes,
     /// Held for the life of the process.
@@ -226,14 +232,18 @@ impl Opened {
             builder: config.enable_builder,
             seals: config.seals(),
             sessions_max: config.sessions_max,
-            record: config.record_bytes_max.is_some(),
             first_height: lock.lock().first_height(),
             last_height: self.last_height,
         };
-        let cluster = lock.cluster_id();
+        let (cluster, tip) = (lock.cluster_id(), *self.chain.tip());
+        let recording = self.read.map(|read| {
+            let lock_hash = lock.lock().lock_hash;
+            let start = Start::of(lock_hash, &replica_config, &tip, operators_ever(lock), &self.recovery);
+            (start, read)
+        });
         let keys = OperatorKeys::new(cluster, operator.identity, operator.share);
         let replica = Replica::new(replica_config, keys, self.chain, mempool, self.recovery);
-        Ok(Restored { replica, votes: self.votes, data_dir: self.data_dir })
+        Ok(Restored { replica, recording, votes: self.votes, data_dir: self.data_dir })
     }
 }
 
@@ -396,8 +406,21 @@ fn signing_history(data_dir: &DataDir, quorum: Quorum) -> Result<SigningHistory,
     Ok(SigningHistory::Lost)
 }
 
-/// The block store, and the chain on it.
-fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<(Store, Chain), NotOpened> {
+/// Whoever was an operator once has its row for ever.
+fn operators_ever(lock: &VerifiedLock) -> Quorum {
+    match lock.lock().epoch {
+        0 => lock.quorum(),
+        _ => Quorum::of(OPERATORS_MAX).unwrap_or(lock.quorum()),
+    }
+}
+
+/// The block store, and the chain on it; between them what notes its reads, where they are recorded.
+fn open_chain(
+    operator: &Operator,
+    dir: &Path,
+    options: ChainOptions,
+    is_recorded: bool,
+) -> Result<(Store, Option<Arc<ReadState>>, Chain), NotOpened> {
     let lock = &operator.lock;
     let can_repair = fence::can_repair(lock.quorum());
     let failed = |error: StorageError| match Divergence::in_store(&error, Height(0)).filter(|_| can_repair) {
@@ -405,12 +428,10 @@ fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<
         None => refusal(error).into(),
     };
     let store = Arc::new(FjallChainStore::open(dir, lock.cluster_id(), options).map_err(failed)?);
-    // Whoever was an operator once has its row for ever.
-    let ever = match lock.lock().epoch {
-        0 => lock.quorum(),
-        _ => Quorum::of(OPERATORS_MAX).unwrap_or(lock.quorum()),
-    };
-    let state: Arc<dyn StateRead> = Arc::<FjallChainStore>::clone(&store);
+    let ever = operators_ever(lock);
+    let stored: Arc<dyn StateRead> = Arc::<FjallChainStore>::clone(&store);
+    let read = is_recorded.then(|| Arc::new(ReadState::new(Arc::clone(&stored))));
+    let state = read.clone().map_or(stored, |read| read as Arc<dyn StateRead>);
     let tip = store.latest().map_err(failed)?;
     let opened = match tip {
         Some(tip) => Chain::open(lock.cluster_id(), ever, state, tip),
@@ -421,7 +442,7 @@ fn open_chain(operator: &Operator, dir: &Path, options: ChainOptions) -> Result<
     };
     store.check_reads().map_err(failed)?;
     match opened {
-        Ok(chain) => Ok((store, chain)),
+        Ok(chain) => Ok((store, read, chain)),
         Err(error) if can_repair => {
             let (height, root) = tip.map_or_else(Default::default, |tip| (tip.height, tip.state_root));
             Err(NotOpened::Diverged(Divergence { height, root, reason: error.to_string() }))

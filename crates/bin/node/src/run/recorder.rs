@@ -1,55 +1,88 @@
-//! The recording of this node, when it is asked for one. It never hurts the node: what goes wrong is
-//! logged once, and recording ends.
+//! The recording of this node, when it is asked for one. It never hurts the node: a thread of its own writes, and what
+//! goes wrong is logged once and ends the recording.
 
+use aequa_host::recording::Entry;
 use aequa_storage::{Journal, StorageError};
-use aequa_types::recording::Entry;
 use aequa_types::{ClusterId, OperatorIndex};
+use ssz::Encode as _;
+use std::fmt::Display;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 
-/// Writes what instances take and are told into the journal of the data directory.
+/// Turns that wait for the disk. Some seconds of a busy node; then its recording ends, and not the node.
+const TURNS_WAITING_MAX: usize = 1024;
+
+/// Takes what a replica takes into the journal of the data directory.
+#[derive(Default)]
 pub struct Recorder {
-    journal: Option<Journal>,
+    /// None when nothing is recorded, or nothing any more.
+    queue: Option<SyncSender<Vec<Entry>>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Recorder {
     /// Records nothing.
     pub fn off() -> Self {
-        Self { journal: None }
+        Self::default()
     }
 
     /// Records into `dir`, at most so many bytes.
     pub fn open(dir: &Path, cluster_id: ClusterId, operator: OperatorIndex, bytes_max: u64) -> Self {
-        match Journal::open(dir, cluster_id, operator, bytes_max) {
-            Ok(journal) => Self { journal: Some(journal) },
+        let begun = Journal::begin(dir, cluster_id, operator, bytes_max);
+        let journal = match begun {
+            Ok(journal) => journal,
             Err(error) => {
-                give_up(&error);
+                give_up(error);
+                return Self::off();
+            }
+        };
+        let (queue, entries) = sync_channel(TURNS_WAITING_MAX);
+        let thread = std::thread::Builder::new().name("recorder".into());
+        match thread.spawn(move || write_all(journal, &entries).unwrap_or_else(give_up)) {
+            Ok(writer) => Self { queue: Some(queue), writer: Some(writer) },
+            Err(error) => {
+                give_up(error);
                 Self::off()
             }
         }
     }
 
-    /// Takes the entries of a turn, once its votes are durable. It is with the
-    /// operating system before anything of the turn is sent, so that the end of the process loses nothing
-    /// that anybody heard.
-    pub fn take(&mut self, entries: &[Entry]) {
-        let Some(journal) = &mut self.journal else { return };
-        let written =
-            entries.iter().try_for_each(|entry| journal.append(entry)).and_then(|()| journal.write_out());
-        if let Err(error) = written {
-            give_up(&error);
-            self.journal = None;
+    /// Takes the entries of a turn. It never waits.
+    pub fn take(&mut self, entries: Vec<Entry>) {
+        let Some(queue) = &self.queue else { return };
+        match queue.try_send(entries) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.queue = None;
+                give_up("the disk does not keep up");
+            }
+            // The thread has said why.
+            Err(TrySendError::Disconnected(_)) => self.queue = None,
         }
     }
 
     /// Makes the recording durable.
     pub fn finish(&mut self) {
-        if let Some(Err(error)) = self.journal.take().map(Journal::finish) {
-            give_up(&error);
+        self.queue = None;
+        if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
+            give_up("its thread has panicked");
         }
     }
 }
 
-fn give_up(error: &StorageError) {
+/// Writes until nobody has anything more to be recorded.
+fn write_all(mut journal: Journal, queue: &Receiver<Vec<Entry>>) -> Result<(), StorageError> {
+    while let Ok(first) = queue.recv() {
+        for entry in std::iter::once(first).chain(queue.try_iter()).flatten() {
+            journal.append(&entry.as_ssz_bytes())?;
+        }
+        journal.write_out()?;
+    }
+    journal.finish()
+}
+
+fn give_up(error: impl Display) {
     let text = format!("recording has ended, the node goes on without: {error}");
     tracing::warn!(target: "event", text, "warning");
 }
@@ -57,39 +90,58 @@ fn give_up(error: &StorageError) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aequa_storage::journal::Reader;
-    use aequa_types::recording::{Connected, Moment};
+    use aequa_storage::journal::lives;
+    use aequa_types::Height;
 
     fn entries(n: u64) -> Vec<Entry> {
-        let at = Moment { elapsed_ms: n, wall_ms: n };
-        vec![Entry::Connected(Connected { operator: OperatorIndex(1), at })]
+        vec![Entry::TurnEnded(Height(n))]
     }
 
-    fn recorded(dir: &Path) -> usize {
-        Reader::open(dir).unwrap().map_or(0, |reader| reader.entries().count())
+    fn recorded(dir: &Path) -> Vec<usize> {
+        lives(dir).unwrap().into_iter().map(Iterator::count).collect()
+    }
+
+    fn open(dir: &Path, bytes_max: u64) -> Recorder {
+        Recorder::open(dir, ClusterId::ZERO, OperatorIndex(0), bytes_max)
     }
 
     #[test]
-    fn a_disk_that_fails_ends_the_recording_and_nothing_else() {
+    fn what_is_taken_is_in_the_journal_when_it_is_finished() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = dir.path().join("journal");
-        let mut recorder = Recorder::open(&journal, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
-        recorder.take(&entries(1));
-        assert_eq!(recorded(&journal), 1);
+        let mut recorder = open(dir.path(), 1 << 20);
+        (0..100).for_each(|n| recorder.take(entries(n)));
         recorder.finish();
+        assert_eq!(recorded(dir.path()), [100]);
+        recorder.take(entries(1));
+        assert_eq!(recorded(dir.path()), [100], "it is closed");
+    }
 
+    #[test]
+    fn a_disk_that_fails_or_is_full_ends_the_recording_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
         // A file where the directory must be.
         let blocked = dir.path().join("blocked");
         std::fs::write(&blocked, b"").unwrap();
-        let mut recorder = Recorder::open(&blocked, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
-        recorder.take(&entries(2));
+        let mut recorder = open(&blocked, 1 << 20);
+        recorder.take(entries(1));
         recorder.finish();
 
-        // Gone while the node runs.
-        let mut recorder = Recorder::open(&journal, ClusterId::ZERO, OperatorIndex(0), 1 << 20);
-        std::fs::remove_dir_all(&journal).unwrap();
-        recorder.take(&entries(3));
-        assert!(recorder.journal.is_none());
-        recorder.take(&entries(4));
+        let full = dir.path().join("full");
+        let mut recorder = open(&full, 100);
+        (0..100).for_each(|n| recorder.take(entries(n)));
+        recorder.finish();
+        assert!(recorded(&full)[0] < 100);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_ends_the_recording() {
+        let (queue, _never_read) = sync_channel(1);
+        let mut recorder = Recorder { queue: Some(queue), writer: None };
+        recorder.take(entries(1));
+        assert!(recorder.queue.is_some());
+        recorder.take(entries(2));
+        assert!(recorder.queue.is_none());
+        recorder.take(entries(3));
+        recorder.finish();
     }
 }

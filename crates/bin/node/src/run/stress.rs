@@ -44,7 +44,6 @@ pub fn replica(cluster_id: ClusterId, keys: OperatorKeys) -> Replica<OperatorKey
         builder: false,
         seals: false,
         sessions_max: 0,
-        record: false,
         first_height: Height(1),
         last_height: None,
     };

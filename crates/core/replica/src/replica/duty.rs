@@ -27,7 +27,7 @@ impl<K: Keys> Replica<K> {
         if self.instances.contains(id) {
             return false;
         }
-        self.instances.open(id, self.cx.now);
+        self.instances.open(id);
         self.drive(id, Event::Start);
         for (from, message) in self.duties.take_early(duty) {
             self.take_duty_message(id, from, message);
@@ -47,7 +47,7 @@ impl<K: Keys> Replica<K> {
             Aside::Nothing => {}
             Aside::LateCommit(vote) => self.add_to_seal(&vote),
             Aside::Begins(message) => {
-                self.instances.open(id, self.cx.now);
+                self.instances.open(id);
                 self.hand_over(id, from, message);
                 // The value is asked for until it comes.
                 self.put_off_resending(id);

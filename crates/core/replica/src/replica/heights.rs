@@ -8,8 +8,8 @@ use aequa_signing::Keys;
 use aequa_types::record::ValueRecord;
 use aequa_types::statement::{Claim, CommitClaim};
 use aequa_types::{
-    Certificate, CheckedBlock, Height, InstanceId, Message, OperatorIndex, Record, Round, Signed, Statement,
-    Value, Verified,
+    Certificate, CheckedBlock, Height, InstanceId, Message, OperatorIndex, Record, Round, Statement, Value,
+    Verified,
 };
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl<K: Keys> Replica<K> {
         }
         let id = InstanceId::Block(height);
         self.blocks.begin(&self.cx, self.instances.contains(id));
-        self.instances.open(id, self.cx.now);
+        self.instances.open(id);
         self.drive(id, Event::Start);
         for (from, message) in self.blocks.take_early(height) {
             // Also after they have decided it: later COMMITs may hold the share a seal still needs.
@@ -153,9 +153,8 @@ impl<K: Keys> Replica<K> {
             if !self.execute_fetched(&fetched) {
                 return;
             }
-            let (from, block, certificate) = fetched;
-            let commit = self.add_share(block, &certificate);
-            self.instances.fetched(from, certificate, commit, self.cx.now);
+            let (_, block, certificate) = fetched;
+            self.add_share(block, &certificate);
         }
         if self.cx.chain.tip().height > before {
             self.begin_height();
@@ -187,25 +186,20 @@ impl<K: Keys> Replica<K> {
     /// R9 for a fetched block: its certificate decides it. This operator's share may be the one the others
     /// still need for their seal, also when the giver had the seal and kept it to itself. Only for heights
     /// whose shares are still collected. The log takes the decision first, as for one made here.
-    pub(super) fn add_share(
-        &mut self,
-        block: Arc<CheckedBlock>,
-        certificate: &Certificate,
-    ) -> Option<Signed> {
+    pub(super) fn add_share(&mut self, block: Arc<CheckedBlock>, certificate: &Certificate) {
         let asked_for = certificate.instance.number().saturating_add(INSTANCES_KEPT) > self.sync.best().0;
         if !self.cx.config.seals || !asked_for {
-            return None;
+            return;
         }
         let (instance, round) = (certificate.instance, certificate.round);
         let claim = Claim::Commit(CommitClaim { digest: certificate.digest, seal: None });
         let statement = Statement { instance, round, author: self.cx.config.me, claim };
-        let vote = self.signer.sign(statement).ok()?;
+        let Ok(vote) = self.signer.sign(statement) else { return };
         let value = Value::block(block).bytes().clone();
         self.cx.out.record(Record::Value(ValueRecord { instance, value }));
         self.cx.out.record(Record::Decided(certificate.clone()));
         self.cx.out.record(Record::Commit(vote.clone()));
         self.cx.out.broadcast(Message::Commit(vote.clone()));
         self.add_to_seal(&vote);
-        Some(vote)
     }
 }

@@ -94,7 +94,7 @@ impl<K: Keys> Replica<K> {
         config.last_height.into_iter().for_each(|last| guard.end_after(last));
         let mut replica = Self {
             signer: Signer::new(keys, config.seals, guard),
-            instances: Instances::new(me, quorum, config.record),
+            instances: Instances::new(me, quorum),
             blocks: Blocks::new(mempool),
             duties: Duties::new(me, quorum),
             sync: BlockSync::new(quorum),
@@ -127,7 +127,6 @@ impl<K: Keys> Replica<K> {
     /// The first step: finishes what was decided before the restart, and begins the next height.
     pub fn start(&mut self, now: Now) -> Output {
         self.cx.now = now;
-        self.instances.started(now);
         self.sync.progressed(now.elapsed_ms);
         match self.rejoin.take() {
             Some(mut rejoin) => {
@@ -198,7 +197,7 @@ impl<K: Keys> Replica<K> {
     }
 
     fn on_connected(&mut self, operator: OperatorIndex) {
-        for message in self.instances.newest_for(operator, self.cx.now) {
+        for message in self.instances.newest_for(operator) {
             self.cx.out.send(Outbound::Send(operator, message));
         }
         self.blocks.connected(&self.cx);
@@ -254,7 +253,6 @@ impl<K: Keys> Replica<K> {
         self.blocks.keep_evidence(&mut self.cx);
         self.carry_on_sessions();
         self.cx.out.vote(self.signer.guard_mut().take_fresh());
-        self.cx.out.recorded(self.instances.take_recorded());
         std::mem::take(&mut self.cx.out)
     }
 

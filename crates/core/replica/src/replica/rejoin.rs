@@ -84,7 +84,6 @@ impl<K: Keys> Replica<K> {
             if !self.execute_fetched(&fetched) {
                 return;
             }
-            self.instances.fetched(fetched.0, fetched.2.clone(), None, self.cx.now);
             rejoin.owe_share(fetched);
         }
         self.finish_decided();
@@ -124,10 +123,8 @@ impl<K: Keys> Replica<K> {
             self.cx.out.notify(Notice::Abstaining(watermarks));
         }
         let Finished { owed, duties } = rejoin.finish();
-        for (from, block, certificate) in owed {
-            if let Some(commit) = self.add_share(block, &certificate) {
-                self.instances.fetched(from, certificate, Some(commit), self.cx.now);
-            }
+        for (_, block, certificate) in owed {
+            self.add_share(block, &certificate);
         }
         self.begin();
         duties.into_iter().for_each(|duty| self.take(duty));

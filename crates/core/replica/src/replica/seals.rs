@@ -56,7 +56,7 @@ impl<K: Keys> Replica<K> {
             Ok(seal) => {
                 self.seals.close(&decision);
                 let certificate = Certificate::sealed(decision, seal);
-                self.instances.upgrade(&certificate, self.cx.now);
+                self.instances.upgrade(&certificate);
                 if let InstanceId::Duty(duty) = decision.instance {
                     self.duties.sealed(&self.cx, duty, &certificate);
                 }

@@ -152,7 +152,7 @@ impl<K: Keys> Replica<K> {
     }
 
     pub(super) fn resend(&mut self, id: InstanceId) {
-        let Some((round, newest)) = self.instances.newest(id, self.cx.now) else { return };
+        let Some((round, newest)) = self.instances.newest(id) else { return };
         newest.into_iter().for_each(|message| self.cx.out.broadcast(message));
         self.set_resend_timer(id, round);
     }

@@ -61,7 +61,6 @@ pub fn config(me: u8, operators: usize) -> Config {
         builder: false,
         seals: true,
         sessions_max: 0,
-        record: false,
         first_height: Height(1),
         last_height: None,
     }

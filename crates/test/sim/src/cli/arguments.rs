@@ -161,10 +161,6 @@ sent before it is durable, the same state everywhere.
   cargo xtask sim --seed 17 --trace --only block/5 one instance of it
   cargo xtask sim --scale                          messages and bytes per height, n = 4 to 100
 
-Heights that real nodes recorded (dvt-node run --record) are run again with:
-
-  aequa-sim --recording DIR --height H             more of it: --help --recording
-
 A failing seed prints the trace of the instance and the one command that repeats it. Run
 twice and compared is every {every}th seed of a campaign, and every single one.
 

@@ -9,14 +9,12 @@
 //! | `failure` | what went wrong, the trace of it, and the command that repeats it |
 //! | `excerpt` | the lines of a trace that concern one instance |
 //! | `scale` | what a height costs in clusters of growing size |
-//! | `rerun` | heights that real nodes recorded |
 
 mod arguments;
 mod campaign;
 mod excerpt;
 mod failure;
 mod progress;
-mod rerun;
 mod scale;
 mod single;
 
@@ -28,9 +26,6 @@ use std::process::ExitCode;
 
 /// Reads the command line and does what it asks for.
 pub fn main() -> ExitCode {
-    if rerun::is_meant() {
-        return rerun::main();
-    }
     let arguments = Arguments::parse();
     failure::explain_panics(arguments.pins.clone());
     let held = match arguments.task() {

@@ -9,27 +9,24 @@ use aequa_chain::Chain;
 use aequa_crypto::transaction::{AccountKey, sign};
 use aequa_mempool::{Limits, Mempool};
 use aequa_replica::{Config, Recovery, Replica};
-use aequa_storage::journal::Reader;
 use aequa_storage::medium::{Medium, MediumFile, SystemMedium};
 use aequa_storage::{DataDir, Identity, SigningDb, SigningDbOptions, Wal, WalOptions};
 use aequa_telemetry::Metrics;
 use aequa_testkit::{CHAIN_ID, Keyring, plaintext};
-use aequa_types::recording::Numbered;
 use aequa_types::{BuilderPolicy, Height, OperatorIndex, Transaction};
 use parking_lot::Mutex;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Weak;
 
 /// Leader of the first block.
 const ME: u8 = 1;
 
-/// The disk of the vote log. Notes at each sync how many messages had left the node, and how many own
-/// signatures were recorded; or fails.
+/// The disk of the vote log. Notes at each sync how many messages had left the node; or fails.
 #[derive(Default)]
 struct Disk {
-    watched: Mutex<Option<(Arc<Metrics>, PathBuf)>>,
-    seen_at_sync: Mutex<Vec<(u64, usize)>>,
+    watched: Mutex<Option<Arc<Metrics>>>,
+    seen_at_sync: Mutex<Vec<u64>>,
     /// Fails once the core runs.
     breaks: bool,
 }
@@ -37,8 +34,8 @@ struct Disk {
 impl Disk {
     fn synced(&self) -> io::Result<()> {
         // The log is opened before the core runs.
-        let Some((metrics, journal)) = &*self.watched.lock() else { return Ok(()) };
-        self.seen_at_sync.lock().push((sent(metrics), recorded(journal)));
+        let Some(metrics) = &*self.watched.lock() else { return Ok(()) };
+        self.seen_at_sync.lock().push(sent(metrics));
         if self.breaks { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
     }
 }
@@ -49,16 +46,6 @@ fn sent(metrics: &Metrics) -> u64 {
         .map(|kind| metrics.consensus_broadcast_total.value([kind, "error"]))
         .iter()
         .sum()
-}
-
-/// Own signatures in a recording.
-fn recorded(journal: &Path) -> usize {
-    let Some(reader) = Reader::open(journal).unwrap() else { return 0 };
-    let signatures = |numbered: Numbered| match numbered.entry {
-        Some(recording::Entry::Step(step)) => step.answers.signatures.into_iter().flatten().count(),
-        _ => 0,
-    };
-    reader.entries().map(|entry| signatures(entry.unwrap())).sum()
 }
 
 struct TestMedium(Arc<Disk>);
@@ -131,7 +118,6 @@ impl Ready {
             builder: false,
             seals: true,
             sessions_max: 0,
-            record: true,
             first_height: Height(1),
             last_height: None,
         };
@@ -159,7 +145,7 @@ impl Ready {
                 core.clone(),
             )
             .unwrap(),
-            recorder: Recorder::open(&journal(&dir), cluster, OperatorIndex(ME), 1 << 20),
+            recorder: Recorder::off(),
             outbox: Outbox::start(Weak::new(), Arc::clone(&context)),
             seals: SealWorker::start(&lock, 0, Some(Arc::clone(&metrics)), core.clone()).unwrap(),
             observatory: Observatory::new(
@@ -177,22 +163,18 @@ impl Ready {
             owed: Owed::default(),
         };
         let thread = CoreThread { host: Host::new(replica), ports, facts: Arc::clone(&context.facts) };
-        *disk.watched.lock() = Some((metrics, journal(&dir)));
+        *disk.watched.lock() = Some(metrics);
         Self { dir, context, thread, commands }
     }
 }
 
-fn journal(dir: &tempfile::TempDir) -> PathBuf {
-    dir.path().join("journal")
-}
-
 /// Runs the first turn of the leader of the first block, in which it proposes and votes, and stops it. Gives
-/// how it ended, what was sent, and how many own signatures were recorded.
-async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64, usize) {
-    let Ready { dir, context, thread, commands } = Ready::new(disk);
+/// how it ended, and what was sent.
+async fn first_turn(disk: &Arc<Disk>) -> (Result<(), CoreError>, u64) {
+    let Ready { dir: _dir, context, thread, commands } = Ready::new(disk);
     context.core.send(Command::Stop).await.unwrap();
     let outcome = thread.run(commands).await;
-    (outcome, sent(&context.metrics), recorded(&journal(&dir)))
+    (outcome, sent(&context.metrics))
 }
 
 fn plain(key: &AccountKey, nonce: u64) -> Transaction {
@@ -245,12 +227,12 @@ async fn each_transaction_of_a_batch_is_answered_in_its_place_and_counted_once()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_records_and_sends_what_it_signed_after_its_sync_and_not_before() {
+async fn a_turn_sends_what_it_signed_after_its_sync_and_not_before() {
     let disk = Arc::new(Disk::default());
-    let (outcome, sent, recorded) = first_turn(&disk).await;
+    let (outcome, sent) = first_turn(&disk).await;
     outcome.unwrap();
-    assert_eq!((sent, recorded), (2, 2), "a proposal and a vote");
-    assert_eq!(*disk.seen_at_sync.lock(), [(0, 0)], "one sync, and nothing had left by then");
+    assert_eq!(sent, 2, "a proposal and a vote");
+    assert_eq!(*disk.seen_at_sync.lock(), [0], "one sync, and nothing had left by then");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,12 +245,10 @@ async fn the_service_of_signing_sessions_ends_with_the_core_and_is_counted() {
     assert_eq!(counted(), [1, 1]);
 }
 
-/// What was signed and is not durable may be signed otherwise by the next life: both signatures in one
-/// recording would convict an honest operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failed_sync_nothing_is_sent_or_recorded_and_the_core_ends() {
+async fn after_a_failed_sync_nothing_is_sent_and_the_core_ends() {
     let disk = Arc::new(Disk { breaks: true, ..Disk::default() });
-    let (outcome, sent, recorded) = first_turn(&disk).await;
+    let (outcome, sent) = first_turn(&disk).await;
     assert!(outcome.is_err());
-    assert_eq!((sent, recorded), (0, 0));
+    assert_eq!(sent, 0);
 }
