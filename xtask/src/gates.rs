@@ -26,13 +26,14 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 
 /// What a pure crate may depend on beside pure crates: encodings, hashes, curves, and words for errors. What it uses of
 /// the standard library is in `crates/core/clippy.toml`.
-const PURE: [&str; 29] = [
+const PURE: [&str; 30] = [
     "aes",
     "alloy-primitives",
     "alloy-rlp",
     "base64",
     "blst",
     "chacha20poly1305",
+    "crc32fast",
     "ctr",
     "curve25519-dalek",
     "ed25519-dalek",
