@@ -123,6 +123,16 @@ impl FrameKind {
         Ok(header.frame(payload))
     }
 
+    /// Takes the frame at the front of `bytes`; gives it and what follows it.
+    pub fn split<'a>(&self, bytes: &'a [u8]) -> Result<(Frame, &'a [u8]), FrameFault> {
+        let header = self.header(bytes)?;
+        let rest = &bytes[HEADER_BYTES..];
+        let Some((payload, rest)) = rest.split_at_checked(header.payload_bytes) else {
+            return Err(FrameFault::Unreadable("file ends early"));
+        };
+        Ok((header.frame(payload.to_vec())?, rest))
+    }
+
     /// Reads the next of frames in a row; none at their end.
     pub fn next(&self, mut source: impl Read) -> io::Result<Option<Result<Frame, FrameFault>>> {
         let mut head = Vec::with_capacity(HEADER_BYTES);

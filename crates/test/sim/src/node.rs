@@ -12,7 +12,9 @@ use aequa_host::Host;
 use aequa_host::intake::Intake;
 use aequa_replica::{Halt, Input, Now, Replica, Ticket};
 use aequa_storage::StorageError;
-use aequa_types::{Height, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey};
+use aequa_types::{
+    Height, InstanceId, Kind as Said, OperatorIndex, Record, Round, Signed, Verified, VoteKey,
+};
 use std::collections::BTreeSet;
 
 /// True time at the start of every run, as milliseconds since the Unix epoch.

@@ -206,7 +206,7 @@ impl Store {
 
     /// Changes what is stored of the state, with a root that fits; false where there is none yet.
     pub(crate) fn spoil(&mut self, cluster: ClusterId, quorum: Quorum) -> bool {
-        let spoiled = self.chain(cluster, quorum).and_then(|mut chain| {
+        let spoiled = self.chain(cluster, quorum, self.state()).and_then(|mut chain| {
             let at_ms = chain.next_timestamp_ms(0);
             let block = chain.build_block(OperatorIndex(0), at_ms, cluster, Vec::new(), &[])?;
             let changes = chain.apply(&block)?.changes;

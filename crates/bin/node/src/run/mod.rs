@@ -308,7 +308,8 @@ async fn serve(config: RunConfig, signals: &Signals, audit: audit::Audit) -> Res
     stable.ok().flatten().into_iter().for_each(|stable| facts.set_stable_checkpoint(stable));
     let (config_data_dir, opened_fence) = (config.data_dir.clone(), opened.fence.take());
     facts.set_fence(opened_fence.clone());
-    let open::Restored { mut replica, recording, votes, data_dir } = opened.into_replica(&config, operator)?;
+    let open::Restored { mut replica, recording, votes, data_dir } =
+        opened.into_replica(&config, operator)?;
     if let Some(members) = config.divergence_threshold {
         replica = replica.diverging_at(members);
     }

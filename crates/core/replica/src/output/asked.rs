@@ -124,6 +124,9 @@ fn hash_notice<H: Hasher>(notice: &Notice, state: &mut H) {
         | Notice::Consensus(..)
         | Notice::ShareBlamed { .. }
         | Notice::BestPeerHeight(_)
+        | Notice::RootCompared(_)
+        | Notice::RootDiffers { .. }
+        | Notice::ClusterDiverged { .. }
         | Notice::Rejoining { .. }
         | Notice::Abstaining(_) => hash_words(notice, state),
     }
