@@ -226,6 +226,9 @@ impl Story {
             | Notice::ShareBlamed { .. }
             | Notice::Removed(_)
             | Notice::BestPeerHeight(_)
+            | Notice::RootCompared(_)
+            | Notice::RootDiffers { .. }
+            | Notice::ClusterDiverged { .. }
             | Notice::Rejoining { .. }
             | Notice::Abstaining(_) => {}
         }

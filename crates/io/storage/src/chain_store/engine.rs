@@ -10,6 +10,7 @@ use super::keys::{
     Body, HeightRow, corrupt, duty_key, duty_of_key, height_key, height_of_key, place_of_value, place_value,
     slot_key, slot_of_key,
 };
+use super::options::ChainOptions;
 use super::state::{StateAt, StateTables};
 use super::table::Table;
 use super::{BlockCommit, ChainStore, Committed, DUTIES_SEARCHED_MAX, DutyRow, Roots};
@@ -69,24 +70,6 @@ const PRUNE_BLOCKS: usize = 16;
 
 /// Extension of a store under construction.
 const DRAFT: &str = "tmp-0";
-
-/// What an operator may want to change.
-#[derive(Debug, Clone)]
-pub struct ChainOptions {
-    /// Cache of what is read from disk, in bytes.
-    pub cache_bytes: u64,
-    /// States kept below the last one: those after as many blocks can still be read, proven and served.
-    pub states_kept: u64,
-    /// What values are encrypted with, if they are. Decided when the store is made.
-    pub key: Option<StoreKey>,
-}
-
-impl Default for ChainOptions {
-    /// 8 MiB of cache: the last blocks are what peers and clients ask for, and of older ones the system has pages.
-    fn default() -> Self {
-        Self { cache_bytes: 8 << 20, states_kept: 256, key: None }
-    }
-}
 
 /// [`ChainStore`] on disk.
 pub struct FjallChainStore {

@@ -17,6 +17,7 @@ mod cipher;
 mod draft;
 mod engine;
 mod keys;
+mod options;
 mod state;
 mod table;
 #[cfg(test)]
@@ -25,7 +26,8 @@ mod tests;
 pub use aequa_chain::Tip;
 pub use cipher::StoreKey;
 pub use draft::{ChainDraft, install};
-pub use engine::{ChainOptions, FjallChainStore};
+pub use engine::FjallChainStore;
+pub use options::ChainOptions;
 pub use state::StateAt;
 
 use crate::StorageError;
