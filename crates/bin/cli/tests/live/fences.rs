@@ -6,6 +6,7 @@ use crate::harness::{
     until,
 };
 use aequa_storage::FenceMark;
+use aequa_telemetry::log::check;
 use aequa_types::Height;
 use aequa_types::json::parse_address;
 use alloy_primitives::B256;
@@ -272,4 +273,6 @@ fn k3_a_wrong_state_is_noticed_by_what_others_propose_where_nothing_can_be_decid
         assert_eq!(lines(&cluster.nodes[id], "SELF_FENCED"), Vec::<Value>::new());
         assert_eq!(lines(&cluster.nodes[id], "CLUSTER_DIVERGED"), Vec::<Value>::new());
     }
+    let log = cluster.nodes[VICTIM].log();
+    log.iter().for_each(|line| check(line).unwrap_or_else(|why| panic!("{why}: {line}")));
 }

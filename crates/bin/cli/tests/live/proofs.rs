@@ -4,6 +4,7 @@ use crate::harness::{
     Cluster, Node, Shape, Verdict, Wallet, copy_dir, envelope, flip_in_files, flip_in_state, output, until,
 };
 use aequa_crypto::verify::Verifier;
+use aequa_telemetry::log::check;
 use aequa_types::json::{CheckpointJson, parse_address};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -100,6 +101,7 @@ fn a5_a_checkpoint_is_the_same_at_every_node_and_holds_under_the_lock_alone() {
         let stable = until("it is in the log", || {
             node.log().into_iter().find(|line| line["msg"] == "checkpoint_stable" && line["height"] == 10)
         });
+        check(&stable).unwrap();
         for field in ["block_root", "state_root", "history_root"] {
             assert_eq!(stable[field], same[0][field], "{field}");
         }
