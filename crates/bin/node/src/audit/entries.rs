@@ -154,7 +154,7 @@ fn of_lock(event: &'static str, lock: &VerifiedLock) -> AuditEntry {
     AuditEntry::new(AuditKind::Key, event)
         .with("epoch", document.epoch)
         .with("lock_hash", document.lock_hash)
-        .with("group_key", &document.sequencer.group_key)
+        .with("group_key", document.sequencer.group_key)
         .with("validators", document.validators.len())
 }
 
