@@ -1,15 +1,18 @@
 //! Other operators for a cluster that runs: the keys stay, the shares change, and no block is missed.
 
 use super::ceremony::{Member, Operators, report};
-use crate::harness::{Answer, Node, Wallet, envelope, output, tail, until};
+use crate::harness::{Answer, Node, Wallet, envelope, output, tail, until, within};
 use aequa_crypto::lock::{VerifiedLock, check_succession, load};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// Heights between the beginning of a ceremony and the change, at ten a second.
 const AHEAD: u64 = 150;
 /// The same where one is waited for that does not come.
 const FAR_AHEAD: u64 = 350;
+/// For so long they are waited for: at ten a second they take half a minute.
+const PATIENCE_FAR_AHEAD: Duration = Duration::from_secs(180);
 
 /// A cluster that decides, and its operators.
 struct Running {
@@ -194,7 +197,7 @@ fn an_operator_is_replaced_while_another_is_killed_again_and_again() {
     let mut members: Vec<(usize, Member)> =
         [0, 1, 2, 4].into_iter().map(|node| (node, running.take_part(node))).collect();
     for life in 1..6 {
-        std::thread::sleep(std::time::Duration::from_millis(life * 110));
+        std::thread::sleep(Duration::from_millis(life * 110));
         let (node, member) = &mut members[2];
         // It may have ended by itself.
         let _ = member.kill();
@@ -231,7 +234,7 @@ fn an_operator_that_leaves_deals_and_signs_in_the_place_of_one_that_is_away() {
     let mut newcomer = running.operators.node(4);
     newcomer.start();
     running.nodes.push(newcomer);
-    until("the end of who has left", || {
+    within(PATIENCE_FAR_AHEAD, "the end of who has left", || {
         running.submit();
         (!running.nodes[3].is_running()).then_some(())
     });
@@ -272,7 +275,7 @@ fn an_operator_that_was_away_from_the_ceremony_gets_its_share_when_the_others_ha
     running.define_for(FAR_AHEAD, &[], &[]);
     let mut members: Vec<Member> = (0..3).map(|node| running.take_part(node)).collect();
     let last = running.plan.activation - 1;
-    until("three have changed", || {
+    within(PATIENCE_FAR_AHEAD, "three have changed", || {
         let changed = (0..3).filter(|node| running.lock(*node).lock().epoch == 1);
         (changed.count() == 3 && running.nodes[0].height() > Some(last + 3)).then_some(())
     });
