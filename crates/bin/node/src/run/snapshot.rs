@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 /// So many checkpoint intervals behind, the state is had sooner than the blocks.
 const INTERVALS_BEHIND: u64 = 10;
-/// So long without a new block, one interval is enough: nobody may have the blocks any more.
+/// So long without a new block, one interval is enough, where nobody gives the next block any more.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// How often it is looked whether this node is far behind.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -211,11 +211,9 @@ impl Joining {
             }
             // Its blocks go with a store that is replaced: only when nobody else has those that follow.
             let is_dear = self.keeps_all && tip > Height(0);
-            let is_far = match is_stuck {
-                true => ahead >= interval && !(is_dear && self.somebody_has(tip.next()).await),
-                false => ahead >= INTERVALS_BEHIND * interval && !is_dear,
-            };
-            if !is_far {
+            let is_far = ahead >= INTERVALS_BEHIND * interval && !is_dear;
+            let is_left = !is_far && is_stuck && ahead >= interval && !self.somebody_has(tip.next()).await;
+            if !is_far && !is_left {
                 continue;
             }
             if is_dear {
