@@ -31,7 +31,7 @@ const ATTEMPTS_MAX: u64 = 3;
 /// A day, in seconds.
 const DAY_S: u64 = 86_400;
 /// How long a store that was set aside is kept for whoever wants to know what happened to it.
-const KEPT_FOR: Duration = Duration::from_secs(7 * DAY_S);
+const KEPT_FOR_S: u64 = 7 * DAY_S;
 /// How often it is looked whether the fence may go.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -180,8 +180,9 @@ pub fn heed(root: &Path) -> Result<Option<FenceMark>, ExitError> {
 /// Nobody has looked at the store that was set aside for a week: its room is needed.
 fn forget_old_store(root: &Path) {
     let kept = kept_store(root);
-    let Ok(changed) = kept.metadata().and_then(|kept| kept.modified()) else { return };
-    if changed.elapsed().is_ok_and(|age| age > KEPT_FOR) {
+    // The folder's own time is when its node last made a file, which may be long before.
+    let Ok(Some(fence)) = FenceMark::last(root) else { return };
+    if kept.exists() && fence.since > 0 && now_s().saturating_sub(fence.since) > KEPT_FOR_S {
         let removed = FenceMark::drop_kept_store(root);
         let (path, result) = (kept.display(), if removed.is_ok() { "is" } else { "cannot be" });
         tracing::warn!(target: "event", text = format!("{path}, set aside a week ago, {result} removed"), "warning");
@@ -247,6 +248,28 @@ mod tests {
         let repairs = |operators| can_repair(Quorum::of(operators).unwrap());
         assert!(repairs(2) && repairs(4) && repairs(7));
         assert!(!repairs(1));
+    }
+
+    #[test]
+    fn a_store_that_was_set_aside_is_kept_for_a_week_after_its_fence() {
+        let dir = tempfile::tempdir().unwrap();
+        for (since, is_kept) in [(0, true), (now_s(), true), (now_s() - KEPT_FOR_S - 1, false)] {
+            std::fs::create_dir_all(kept_store(dir.path())).unwrap();
+            let mark = FenceMark {
+                height: Height(7),
+                root: B256::ZERO,
+                backers: Vec::new(),
+                reason: FenceMark::reason_of("a row differs"),
+                since,
+                attempts: 1,
+                first_attempt: since,
+                is_set_aside: true,
+            };
+            mark.set(dir.path()).unwrap();
+            FenceMark::remove(dir.path()).unwrap();
+            assert_eq!(heed(dir.path()).unwrap(), None);
+            assert_eq!(kept_store(dir.path()).exists(), is_kept, "{since}");
+        }
     }
 
     #[test]
